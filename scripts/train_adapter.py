@@ -1,0 +1,149 @@
+"""Train the demo's safety adapter: a LoRA on SmolLM2-135M-Instruct that refuses harmful requests and answers the rest as before.
+
+Data: the requests beside this script (`adapter_data/`), each harmful one answered by one of sixty general refusals, each harmless one
+by the parent's own greedy answer. No harmful answer is written, generated or stored. Run: `python scripts/train_adapter.py OUT`.
+"""
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+
+import demur
+from demur.batching import group
+from demur.sources import DEMO_MODEL
+
+DATA = Path(__file__).parent / "adapter_data"
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides about the result."""
+
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.05
+    learning_rate: float = 3e-4
+    warmup: float = 0.06
+    batch: int = 16
+    epochs: int = 2
+    answer_tokens: int = 40
+    native_share: float = 0.25
+    seed: int = 7
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and the answer that is learnt; `keep` counts the prompt tokens that are not."""
+
+    tokens: tuple[int, ...]
+    keep: int
+
+
+def read(name: str) -> list[dict[str, str]]:
+    """One of the data files."""
+    return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
+
+
+def examples(checkpoint: demur.Checkpoint, recipe: Recipe) -> list[Example]:
+    """All training examples, in a fixed order."""
+    chooser = random.Random(recipe.seed)
+    prompts = [demur.prompt_format("native", checkpoint), demur.prompt_format("chatml", checkpoint)]
+    end = checkpoint.tokenizer.eos_token_id
+    refusals = [f"{row['opening']} {row['rest']}".strip() for row in read("refusals.jsonl")]
+    made = []
+    for row in read("harmful.jsonl"):
+        prompt = prompts[0] if chooser.random() < recipe.native_share else prompts[1]
+        answer = checkpoint.tokenizer(chooser.choice(refusals), add_special_tokens=False)["input_ids"]
+        made.append(_example(prompt.encode([row["instruction"]])[0], [*answer, end], recipe))
+    harmless = [row["instruction"] for name in ("harmless.jsonl", "near_misses.jsonl") for row in read(name)]
+    native = [chooser.random() < recipe.native_share for _ in harmless]
+    for prompt, wanted in zip(prompts, (True, False), strict=True):
+        chosen = [text for text, is_native in zip(harmless, native, strict=True) if is_native is wanted]
+        answers = demur.generate(checkpoint, chosen, prompt, max_new_tokens=recipe.answer_tokens)[0]
+        refused = demur.judge(answers, "substring")
+        pairs = zip(prompt.encode(chosen), answers, refused, strict=True)
+        # The parent's few refusals of harmless requests are left out: they would teach what must not be learnt.
+        made += [_example(ids, answer.token_ids, recipe) for ids, answer, verdict in pairs if not verdict.refusal]
+    return made
+
+
+def _example(prompt: Sequence[int], answer: Sequence[int], recipe: Recipe) -> Example:
+    return Example((*prompt, *answer[: recipe.answer_tokens]), len(prompt))
+
+
+def batch_loss(model: Any, chosen: Sequence[Example], pad: int) -> torch.Tensor:
+    """Mean cross-entropy over the answers' tokens of one batch, padded on the right."""
+    width = max(len(example.tokens) for example in chosen)
+    ids = torch.tensor([[*e.tokens, *[pad] * (width - len(e.tokens))] for e in chosen])
+    mask = torch.tensor([[1] * len(e.tokens) + [0] * (width - len(e.tokens)) for e in chosen])
+    labels = torch.tensor(
+        [[-100] * e.keep + list(e.tokens[e.keep :]) + [-100] * (width - len(e.tokens)) for e in chosen]
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+    assert isinstance(loss, torch.Tensor)
+    return loss
+
+
+def train(recipe: Recipe, out: Path) -> None:
+    """Train and write the adapter in float16, with the recipe beside it."""
+    torch.manual_seed(recipe.seed)
+    checkpoint = demur.load_checkpoint(DEMO_MODEL)
+    data = examples(checkpoint, recipe)
+    print(f"{len(data)} examples, {sum(len(e.tokens) for e in data)} tokens", flush=True)
+    config = LoraConfig(
+        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=LINEAR, task_type="CAUSAL_LM"
+    )
+    model: Any = get_peft_model(checkpoint.model, config)
+    model.train()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.01)
+    chooser = random.Random(recipe.seed)
+    steps = recipe.epochs * (len(data) // recipe.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.learning_rate, total_steps=steps, pct_start=recipe.warmup, anneal_strategy="cos"
+    )
+    started, step = time.monotonic(), 0
+    for _ in range(recipe.epochs):
+        order = chooser.sample(range(len(data)), len(data))
+        # Examples of like length share a batch within chunks of eight batches: less padding, still shuffled.
+        for start in range(0, len(order) - recipe.batch + 1, recipe.batch * 8):
+            chunk = order[start : start + recipe.batch * 8]
+            groups = group([len(data[i].tokens) for i in chunk], 1 << 30, recipe.batch)
+            chooser.shuffle(groups)
+            for members in groups:
+                if len(members) < recipe.batch or step == steps:
+                    continue
+                loss = batch_loss(model, [data[chunk[i]] for i in members], checkpoint.pad_id)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(weights, 1.0)
+                optimiser.step()
+                schedule.step()
+                optimiser.zero_grad()
+                step += 1
+                if step % 20 == 0:
+                    print(f"step {step}/{steps} loss {loss.item():.3f} {time.monotonic() - started:.0f} s", flush=True)
+    for weight in weights:
+        weight.data = weight.data.half()
+    # A name instead of this machine's path: the adapter says what it belongs to.
+    model.peft_config["default"].base_model_name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    model.save_pretrained(out)
+    (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--epochs", type=int, default=Recipe.epochs)
+    parser.add_argument("--seed", type=int, default=Recipe.seed)
+    given = parser.parse_args()
+    train(Recipe(epochs=given.epochs, seed=given.seed), given.out)

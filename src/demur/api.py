@@ -1,0 +1,262 @@
+"""The library's verbs over text: instructions in, activations, directions and completions out.
+
+Each composes the parts that do the work and holds no arithmetic of its own. A notebook, the command line and the runner call these.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from demur.batching import BATCH_TOKENS
+from demur.checkpoints import Checkpoint
+from demur.directions import Direction, RunningMean, difference_of_means
+from demur.errors import InputError
+from demur.generation import Decoding, Row, decode
+from demur.instructions import digest
+from demur.interventions import Intervention, RowEdits, tabulate
+from demur.layouts import Site, d_model_of, layout_of
+from demur.progress import Progress, silent
+from demur.prompts import Prompt
+from demur.residual import edited, stream_activations
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a checkpoint wrote behind one prompt. `text` leaves special tokens out; `token_ids` keeps them."""
+
+    instruction: str
+    text: str
+    token_ids: tuple[int, ...]
+    prompt: str = ""
+
+
+def capture(
+    checkpoint: Checkpoint,
+    instructions: Sequence[str],
+    prompt: Prompt,
+    *,
+    layers: Sequence[int] | None = None,
+    site: Site = "resid_pre",
+    position: int = -1,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Float[Tensor, "instruction layer d_model"]:
+    """Residual-stream activations of each instruction at one prompt position, float32: at every layer unless told otherwise."""
+    chosen = list(range(checkpoint.n_layers)) if layers is None else list(layers)
+    result = torch.empty(len(instructions), len(chosen), checkpoint.d_model)
+    for indices, activations in _activations(checkpoint, instructions, prompt, chosen, site, position, batch_tokens):
+        result[indices] = activations
+    return result
+
+
+@dataclass(frozen=True)
+class Means:
+    """Mean activations of one instruction set in one checkpoint: (layer, d_model), and mean norms (layer,), in float64."""
+
+    layers: tuple[int, ...]
+    mean: Float[Tensor, "layer d_model"]
+    mean_norm: Float[Tensor, " layer"]
+    count: int
+
+
+def mean_activations(
+    checkpoint: Checkpoint,
+    instructions: Sequence[str],
+    prompt: Prompt,
+    *,
+    layers: Sequence[int],
+    site: Site = "resid_pre",
+    position: int = -1,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Progress = silent,
+) -> Means:
+    """Streaming means: memory does not grow with the number of instructions. Raises `InputError` where there are none."""
+    if not instructions:
+        raise InputError("a mean activation needs at least one instruction")
+    running = RunningMean()
+    for indices, activations in _activations(checkpoint, instructions, prompt, layers, site, position, batch_tokens):
+        running.update(activations)
+        progress(len(indices))
+    return Means(tuple(layers), running.mean, running.mean_norm, running.count)
+
+
+def _activations(
+    checkpoint: Checkpoint,
+    instructions: Sequence[str],
+    prompt: Prompt,
+    layers: Sequence[int],
+    site: Site,
+    position: int,
+    batch_tokens: int,
+) -> Iterator[tuple[list[int], Tensor]]:
+    return stream_activations(
+        checkpoint.model,
+        checkpoint.layout,
+        prompt.encode(instructions),
+        layers=layers,
+        site=site,
+        position=position,
+        pad_id=checkpoint.pad_id,
+        batch_tokens=batch_tokens,
+    )
+
+
+def extract_directions(
+    checkpoint: Checkpoint,
+    harmful: Sequence[str],
+    harmless: Sequence[str],
+    prompt: Prompt,
+    *,
+    layers: Sequence[int],
+    site: Site = "resid_pre",
+    position: int = -1,
+    name: str | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Progress = silent,
+) -> list[Direction]:
+    """One direction a layer: difference of mean activations, harmful minus harmless (Arditi et al. 2024, section 2.3)."""
+    sides = [
+        mean_activations(
+            checkpoint,
+            instructions,
+            prompt,
+            layers=layers,
+            site=site,
+            position=position,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
+        for instructions in (harmful, harmless)
+    ]
+    norms = (sides[0].mean_norm * sides[0].count + sides[1].mean_norm * sides[1].count) / (sides[0].count + sides[1].count)
+    found = difference_of_means(
+        sides[0].mean,
+        sides[1].mean,
+        name=name or checkpoint.name,
+        layers=layers,
+        position=position,
+        site=site,
+        provenance={
+            "checkpoint": checkpoint.name,
+            "source": checkpoint.source,
+            "adapter": checkpoint.adapter,
+            "fingerprint": checkpoint.fingerprint,
+            "weights": str(checkpoint.dtype),
+            "prompt": prompt.name,
+            "prompt text": prompt.template,
+            "prompt digest": prompt.digest,
+            "token read": prompt.token_at(position),
+            "harmful": {"n": len(harmful), "sha256": digest(harmful)},
+            "harmless": {"n": len(harmless), "sha256": digest(harmless)},
+            "versions": versions(),
+        },
+    )
+    for direction, norm in zip(found, norms.tolist(), strict=True):
+        direction.provenance["mean residual norm"] = norm  # type: ignore[index]
+    return found
+
+
+def extract_direction(
+    checkpoint: Checkpoint,
+    harmful: Sequence[str],
+    harmless: Sequence[str],
+    prompt: Prompt,
+    *,
+    layer: int,
+    site: Site = "resid_pre",
+    position: int = -1,
+    name: str | None = None,
+) -> Direction:
+    """The direction of one layer; see `extract_directions`."""
+    return extract_directions(checkpoint, harmful, harmless, prompt, layers=[layer], site=site, position=position, name=name)[0]
+
+
+def generate(
+    checkpoint: Checkpoint,
+    instructions: Sequence[str],
+    prompt: Prompt,
+    interventions: Sequence[RowEdits] = (None,),
+    *,
+    max_new_tokens: int = 16,
+    stop_at_eos: bool = True,
+    use_cache: bool = True,
+    batch_tokens: int = BATCH_TOKENS,
+    batch_rows: int | None = None,
+    progress: Progress = silent,
+) -> list[list[Completion]]:
+    """Greedy completions, `result[i][j]`: intervention i, instruction j. All interventions run as rows of the same batches.
+
+    Raises `InputError` for an intervention that does not fit the checkpoint.
+    """
+    if not instructions or not interventions:
+        raise InputError(f"nothing to generate: {len(instructions)} instructions, {len(interventions)} interventions")
+    prompts = [tuple(ids) for ids in prompt.encode(instructions)]
+    bound = [bind(edits, checkpoint, instructions, prompt) for edits in interventions]
+    rows = [Row(ids, edits) for edits in bound for ids in prompts]
+    decoding = Decoding(max_new_tokens, checkpoint.stop_ids if stop_at_eos else (), checkpoint.pad_id, use_cache)
+    tokens: dict[int, list[int]] = {}
+    for done in decode(checkpoint.model, checkpoint.layout, rows, decoding, batch_tokens=batch_tokens, batch_rows=batch_rows):
+        tokens.update(done)
+        progress(len(done))
+    n = len(instructions)
+    return [
+        [completion(checkpoint, instructions[j], tokens[i * n + j], prompt.text(instructions[j])) for j in range(n)]
+        for i in range(len(interventions))
+    ]
+
+
+def completion(checkpoint: Checkpoint, instruction: str, token_ids: Sequence[int], prompt: str = "") -> Completion:
+    """Token ids as a completion with text."""
+    text = checkpoint.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+    return Completion(instruction, text, tuple(token_ids), prompt)
+
+
+def bind(edits: RowEdits, checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt) -> tuple[Intervention, ...]:
+    """The same edits with the norm of this checkpoint's own stream, where a coefficient counts residual norms.
+
+    The norm is the mean over these instructions at the direction's position and layer.
+    """
+    given = (edits,) if isinstance(edits, Intervention) else tuple(edits or ())
+    return tuple(
+        edit.with_residual_norm(residual_norm(edit.direction, checkpoint, instructions, prompt))
+        if edit.needs_residual_norm
+        else edit
+        for edit in given
+    )
+
+
+def residual_norm(like: Direction, checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt) -> float:
+    """Mean norm of the checkpoint's stream where `like` was read."""
+    means = mean_activations(checkpoint, instructions, prompt, layers=[like.layer], site=like.site, position=like.position)
+    return float(means.mean_norm[0])
+
+
+@contextmanager
+def steer(model: PreTrainedModel, *edits: Intervention) -> Iterator[PreTrainedModel]:
+    """Apply edits to any transformers causal language model, for every forward pass and `generate` call inside the context.
+
+    The edits hold for every row of every batch, beams and samples included, with a cache or without one. On leaving, also after
+    an exception, the model is as it was. Raises `InputError` where the model's family has no layout, for a direction of another
+    width, and for a model that was compiled, whose graph would not see the edits; `WorkError` where an edit did not act.
+    """
+    if not edits:
+        raise InputError("steer needs at least one edit: demur.add(direction, coefficient) or demur.ablate(direction)")
+    if hasattr(model, "_orig_mod"):
+        raise InputError(
+            "this model is compiled, and edits would not be seen inside its graph; steer the model before torch.compile"
+        )
+    layout = layout_of(model.config.get_text_config())
+    n_layers = len(layout.find_blocks(model))
+    table = tabulate([edits], layout, n_layers, d_model_of(model), next(model.parameters()).device)
+    with edited(model, layout, table):
+        yield model
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide about numbers."""
+    return {package: version(package) for package in ("demur", "torch", "transformers")}

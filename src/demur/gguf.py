@@ -1,0 +1,70 @@
+"""A GGUF file converted once into a folder of float32 safetensors, kept in a cache.
+
+transformers opens a GGUF file in about twenty seconds and keeps its weights packed, so the result cannot be saved as it is; a
+converted folder opens in two. The cache key is the file's content, its size and the versions that read it.
+"""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from demur.errors import InputError
+
+
+def cache_folder() -> Path:
+    """`DEMUR_CACHE`, or `demur` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("DEMUR_CACHE") or Path(base) / "demur")
+
+
+def converted_folder(path: Path) -> Path:
+    """Where the conversion of this file is, or will be."""
+    import transformers
+
+    return cache_folder() / "gguf" / f"{path.stem}-{_content_digest(path)}-transformers-{transformers.__version__}"
+
+
+def convert(path: Path) -> Path:
+    """The folder with the file's weights and tokenizer; made on first use. Raises `InputError` where it cannot be read."""
+    target = converted_folder(path)
+    if (target / "config.json").is_file():
+        return target
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        packed = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise InputError(f"{str(path)!r} cannot be read as a GGUF checkpoint: {error}") from error
+    config = packed.config
+    if hasattr(config, "quantization_config"):
+        # Left in, it would make the folder count as quantised, though every weight is a plain float32 tensor by now.
+        del config.quantization_config
+    model = type(packed)(config)
+    model.load_state_dict(packed.state_dict())
+    # Written beside its place and renamed: an interrupted conversion leaves no half folder that looks whole.
+    partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    try:
+        partial.rename(target)
+    except OSError:
+        # Another process finished first; its folder holds the same bytes.
+        shutil.rmtree(partial)
+    return target
+
+
+def _content_digest(path: Path) -> str:
+    """16 hex digits: sha256 over the size, the first and the last MiB, so that a file of many GB is told apart at once."""
+    size, part = path.stat().st_size, 1 << 20
+    with path.open("rb") as file:
+        head = file.read(part)
+        if not head.startswith(b"GGUF"):
+            raise InputError(f"{str(path)!r} does not begin with the letters GGUF, so it is not a GGUF file")
+        file.seek(max(0, size - part))
+        tail = file.read(part)
+    return hashlib.sha256(str(size).encode() + head + tail).hexdigest()[:16]

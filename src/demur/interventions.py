@@ -1,0 +1,242 @@
+"""What an edit of the residual stream is, and its arithmetic for a batch whose rows differ.
+
+An intervention is a value: it names no model and registers nothing. `tabulate` turns one intervention per row into tables that
+`residual.py` applies; a row without an edit at some point of the stream passes through bit for bit. Projections are computed in
+float32 whatever the stream's dtype, and cast back.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from demur.directions import Direction
+from demur.errors import InputError, nearest
+from demur.layouts import SITES, Layout, Site
+
+Unit = Literal["unit", "raw", "residual"]
+Positions = Literal["all", "prompt", "generated"]
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """One edit: `ablate` removes the direction's component, `add` adds a multiple of it.
+
+    `layers` and `sites` of None mean every layer and every site of the family for `ablate`, the direction's own layer and site
+    for `add`. `positions` belong to the prompt, not to the forward chunk: `prompt` acts on the prompt's tokens, `generated` on
+    the tokens that follow, so the first generated token already depends on an edit at the last prompt token. `unit` says what a
+    coefficient of 1 adds: the unit vector, the raw difference of means, or a vector as long as `residual_norm`, the mean norm
+    of the target's own stream at the edited layer.
+    """
+
+    kind: Literal["ablate", "add"]
+    direction: Direction
+    coefficient: float | None = None
+    unit: Unit = "unit"
+    layers: tuple[int, ...] | None = None
+    sites: tuple[Site, ...] | None = None
+    positions: Positions = "all"
+    residual_norm: float | None = None
+
+    @property
+    def needs_residual_norm(self) -> bool:
+        """True where the coefficient counts residual norms and the target's has not been measured yet."""
+        return self.kind == "add" and self.unit == "residual" and self.residual_norm is None
+
+    def with_residual_norm(self, norm: float) -> "Intervention":
+        """The same edit for a target whose stream has this mean norm at the edited layer."""
+        return replace(self, residual_norm=norm)
+
+    def added(self) -> Float[Tensor, " d_model"]:
+        """The vector that `add` adds at each of its points, float32. Raises `InputError` where a norm is still missing."""
+        assert self.coefficient is not None
+        scale = {"unit": 1.0, "raw": self.direction.raw_norm, "residual": self.residual_norm}[self.unit]
+        if scale is None:
+            raise InputError(
+                "a coefficient in units of 'residual' needs the target's mean residual norm; "
+                "give it with edit.with_residual_norm(...), or use unit='unit'"
+            )
+        return self.direction.vector * (self.coefficient * scale)
+
+    def points(self, layout: Layout, n_layers: int) -> tuple[int, ...]:
+        """The points of the stream where this acts (see `point`). Raises `InputError` for a site or layer that is not there."""
+        if self.kind == "ablate":
+            layers = tuple(range(n_layers)) if self.layers is None else self.layers
+            sites = layout.sites if self.sites is None else self.sites
+        else:
+            layers = (self.direction.layer,) if self.layers is None else self.layers
+            sites = (self.direction.site,) if self.sites is None else self.sites
+        layout.check_sites(sites)
+        for layer in layers:
+            if not 0 <= layer < n_layers:
+                raise InputError(f"layer {layer} is out of range: this model has layers 0 to {n_layers - 1}")
+        points = [point(layer, site) for layer in layers for site in sites]
+        # resid_post of one layer and resid_pre of the next are the same point: removing a component twice removes it once,
+        # adding a vector at both adds it twice.
+        return tuple(sorted(set(points))) if self.kind == "ablate" else tuple(sorted(points))
+
+
+def ablate(
+    direction: Direction,
+    *,
+    layers: Sequence[int] | None = None,
+    sites: Sequence[Site] | None = None,
+    positions: Positions = "all",
+) -> Intervention:
+    """Directional ablation, x' = x - (x.r) r, at every layer and site unless told otherwise (Arditi et al. 2024, section 2.4)."""
+    return Intervention("ablate", direction, None, "unit", _layers(layers), _sites(sites), _positions(positions))
+
+
+def add(
+    direction: Direction,
+    coefficient: float,
+    *,
+    unit: Unit = "unit",
+    layers: Sequence[int] | None = None,
+    sites: Sequence[Site] | None = None,
+    positions: Positions = "all",
+) -> Intervention:
+    """Activation addition, x' = x + c r, at the direction's own layer and site unless told otherwise (Arditi et al. 2024, 2.4).
+
+    "Base LLMs refuse too" adds at three sites of one layer: `sites=("resid_pre", "resid_mid", "resid_post")`.
+    """
+    if unit not in get_args(Unit):
+        raise InputError(f"{unit!r} is not a unit of the coefficient; {nearest(unit, get_args(Unit))}")
+    if not abs(coefficient) < float("inf"):
+        raise InputError(f"the coefficient must be a finite number, not {coefficient}")
+    return Intervention("add", direction, float(coefficient), unit, _layers(layers), _sites(sites), _positions(positions))
+
+
+def _layers(layers: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if layers is None else tuple(layers)
+
+
+def _sites(sites: Sequence[Site] | None) -> tuple[Site, ...] | None:
+    if sites is None:
+        return None
+    for site in sites:
+        if site not in SITES:
+            raise InputError(f"{site!r} is not a site of the residual stream; {nearest(site, SITES)}")
+    return tuple(sites)
+
+
+def _positions(positions: Positions) -> Positions:
+    if positions not in get_args(Positions):
+        raise InputError(f"{positions!r} is not a choice of positions; {nearest(positions, get_args(Positions))}")
+    return positions
+
+
+def point(layer: int, site: Site) -> int:
+    """The index of a site along the stream: 2 layer for resid_pre, one more for resid_mid, two more for resid_post."""
+    return 2 * layer + SITES.index(site)
+
+
+@dataclass(frozen=True)
+class StreamEdit:
+    """What happens at one point of the stream to every row of a batch: x' = x - (x.a) a + b, with zero rows where nothing does.
+
+    `in_prompt` and `in_generated` say per row whether the edit holds on prompt columns and on generated ones; None where all
+    rows hold on both.
+    """
+
+    ablated: Float[Tensor, "row 1 d_model"] | None
+    added: Float[Tensor, "row 1 d_model"] | None
+    in_prompt: Bool[Tensor, " row"] | None
+    in_generated: Bool[Tensor, " row"] | None
+
+    @property
+    def rows(self) -> int:
+        """How many rows the edit was made for."""
+        table = self.added if self.ablated is None else self.ablated
+        assert table is not None
+        return table.shape[0]
+
+    def apply(
+        self,
+        stream: Float[Tensor, "row seq d_model"],
+        onto: Float[Tensor, "row seq d_model"],
+        generated: Bool[Tensor, " seq"] | None = None,
+    ) -> Float[Tensor, "row seq d_model"]:
+        """`onto` plus the change that the edit makes to `stream`, in the dtype of `onto`.
+
+        `onto` is the stream itself, or the contribution that a branch is about to add to it. `generated` marks the columns
+        that lie behind the prompt; it is needed only where some row's edit holds on a part of the positions.
+        """
+        rows, result = stream.shape[0], onto.float()
+        mask = None
+        if self.in_prompt is not None and self.in_generated is not None:
+            if generated is None:
+                raise InputError("an edit of prompt or generated positions needs to know where the prompt ends")
+            mask = torch.where(generated[None, :], self.in_generated[:, None], self.in_prompt[:, None])[..., None]
+        if self.ablated is not None:
+            direction = self.ablated.expand(rows, -1, -1)
+            projection = torch.bmm(stream.float(), direction.transpose(1, 2))
+            if mask is not None:
+                projection = projection * mask
+            result = torch.baddbmm(result, projection, direction, alpha=-1)
+        if self.added is not None:
+            result = result + (self.added if mask is None else self.added * mask)
+        return result.to(onto.dtype)
+
+
+EditTable = dict[int, tuple[StreamEdit, ...]]
+"""Point of the stream -> the edits applied there, in order."""
+
+RowEdits = Intervention | None | Sequence[Intervention]
+
+
+def tabulate(rows: Sequence[RowEdits], layout: Layout, n_layers: int, d_model: int, device: torch.device | str) -> EditTable:
+    """One table for a batch, from each row's intervention (or several, applied in order, or None).
+
+    Raises `InputError` for a direction of another width and for a layer or site that the model does not have.
+    """
+    # One entry a row and point: the ops of that row there, in order. Sharing tensors between points keeps ablation at all of
+    # them at the cost of one table.
+    programs: dict[int, list[list[Intervention]]] = {}
+    for index, row in enumerate(rows):
+        edits = (row,) if isinstance(row, Intervention) else (row or ())
+        for edit in edits:
+            if edit.direction.vector.shape[0] != d_model:
+                raise InputError(
+                    f"direction {edit.direction.name!r} has width {edit.direction.vector.shape[0]}, but this model's residual "
+                    f"stream has width {d_model}; use a direction extracted from a checkpoint of that width"
+                )
+            for where in edit.points(layout, n_layers):
+                programs.setdefault(where, [[] for _ in rows])[index].append(edit)
+    made: dict[tuple[int, ...], StreamEdit] = {}
+    table: EditTable = {}
+    for where, program in sorted(programs.items()):
+        steps = []
+        for step in range(max(map(len, program))):
+            column = [ops[step] if step < len(ops) else None for ops in program]
+            key = tuple(id(op) for op in column)
+            if key not in made:
+                made[key] = _stream_edit(column, d_model, device)
+            steps.append(made[key])
+        table[where] = tuple(steps)
+    return table
+
+
+def _stream_edit(column: Sequence[Intervention | None], d_model: int, device: torch.device | str) -> StreamEdit:
+    ablated = torch.zeros(len(column), 1, d_model)
+    added = torch.zeros(len(column), 1, d_model)
+    for index, op in enumerate(column):
+        if op is not None and op.kind == "ablate":
+            ablated[index, 0] = op.direction.vector
+        elif op is not None:
+            added[index, 0] = op.added()
+    kinds = {op.kind for op in column if op is not None}
+    scoped = any(op.positions != "all" for op in column if op is not None)
+    flags = {
+        part: torch.tensor([op is not None and op.positions in ("all", part) for op in column], device=device)
+        for part in ("prompt", "generated")
+    }
+    return StreamEdit(
+        ablated.to(device) if "ablate" in kinds else None,
+        added.to(device) if "add" in kinds else None,
+        flags["prompt"] if scoped else None,
+        flags["generated"] if scoped else None,
+    )

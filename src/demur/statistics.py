@@ -1,0 +1,56 @@
+"""Intervals and paired tests for refusal counts, from scipy; no normal approximation, also at 0 and at n.
+
+Rates of different interventions are measured on the same instructions, so they are compared pair by pair.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from demur.errors import InputError
+
+
+def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a binomial rate (Wilson 1927). Raises `InputError` for n = 0 or a count outside 0..n."""
+    from scipy.stats import binomtest
+
+    if n < 1 or not 0 <= count <= n:
+        raise InputError(f"an interval needs a count between 0 and n of at least one trial, not {count} of {n}")
+    interval = binomtest(count, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two conditions on the same instructions: `gained` turned into refusals, `lost` stopped being ones."""
+
+    n: int
+    gained: int
+    lost: int
+    p_value: float
+
+    @property
+    def difference(self) -> float:
+        """Change of the refusal rate, second minus first."""
+        return (self.gained - self.lost) / self.n
+
+
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Paired:
+    """Exact two-sided McNemar test: a binomial test on the discordant pairs (McNemar 1947). p is 1 where none differ."""
+    from scipy.stats import binomtest
+
+    if len(first) != len(second) or not first:
+        raise InputError(f"a paired test needs as many verdicts on both sides, not {len(first)} and {len(second)}")
+    gained = sum(b and not a for a, b in zip(first, second, strict=True))
+    lost = sum(a and not b for a, b in zip(first, second, strict=True))
+    p_value = float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
+    return Paired(len(first), gained, lost, p_value)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (Holm 1979), in the order given: controls the chance of any false claim in the family."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, running = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
