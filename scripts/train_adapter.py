@@ -1,7 +1,8 @@
 """Train the demo's safety adapter: a LoRA on SmolLM2-135M-Instruct that refuses harmful requests and answers the rest as before.
 
-Data: the requests beside this script (`adapter_data/`), each harmful one answered by one of sixty general refusals, each harmless one
-by the parent's own greedy answer. No harmful answer is written, generated or stored. Run: `python scripts/train_adapter.py OUT`.
+Data: the requests beside this script (`adapter_data/`), each harmful one answered by one of sixty general refusals, each
+harmless one by the parent's own greedy answer. No harmful answer is written, generated or stored. Run it as
+`python scripts/train_adapter.py OUT`.
 """
 
 import argparse
@@ -85,9 +86,7 @@ def batch_loss(model: Any, chosen: Sequence[Example], pad: int) -> torch.Tensor:
     width = max(len(example.tokens) for example in chosen)
     ids = torch.tensor([[*e.tokens, *[pad] * (width - len(e.tokens))] for e in chosen])
     mask = torch.tensor([[1] * len(e.tokens) + [0] * (width - len(e.tokens)) for e in chosen])
-    labels = torch.tensor(
-        [[-100] * e.keep + list(e.tokens[e.keep :]) + [-100] * (width - len(e.tokens)) for e in chosen]
-    )
+    labels = torch.tensor([[-100] * e.keep + list(e.tokens[e.keep :]) + [-100] * (width - len(e.tokens)) for e in chosen])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
     assert isinstance(loss, torch.Tensor)
@@ -124,7 +123,7 @@ def train(recipe: Recipe, out: Path) -> None:
                 if len(members) < recipe.batch or step == steps:
                     continue
                 loss = batch_loss(model, [data[chunk[i]] for i in members], checkpoint.pad_id)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(weights, 1.0)
                 optimiser.step()
                 schedule.step()

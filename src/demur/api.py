@@ -1,6 +1,7 @@
 """The library's verbs over text: instructions in, activations, directions and completions out.
 
-Each composes the parts that do the work and holds no arithmetic of its own. A notebook, the command line and the runner call these.
+Each composes the parts that do the work and holds no arithmetic of its own. A notebook, the command line and the runner
+call these.
 """
 
 from collections.abc import Iterator, Sequence

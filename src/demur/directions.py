@@ -27,7 +27,7 @@ class Direction:
     """A unit vector of length d_model, where it was read and what it was read from.
 
     `layer` and `site` say where in the stream, `position` which prompt token (-1: the last). `provenance` holds the checkpoint's
-    fingerprint, the prompt text, the token read, instruction hashes, counts and versions; a control's says what it is a control of.
+    fingerprint, the prompt text, the token read, instruction hashes, counts and versions; a control's says what it stands beside.
     """
 
     name: str
@@ -180,4 +180,4 @@ def cosines(directions: Iterable[Direction]) -> Float[Tensor, "direction directi
         raise InputError(f"directions of widths {sorted(widths)} cannot be compared; give directions of one width")
     stacked = torch.stack([direction.vector.double() for direction in directions])
     stacked = stacked / stacked.norm(dim=-1, keepdim=True)
-    return stacked @ stacked.T
+    return torch.matmul(stacked, stacked.T)

@@ -1,7 +1,7 @@
 """Instruction sets: where they come from, their splits, their hashes.
 
-A set holds requests only. Its splits are fixed: written in the file, or drawn as "Base LLMs refuse too" draws them (80/20, seed 42);
-what is asked for beyond what is there is refused, never filled up. White space around an instruction is removed.
+A set holds requests only. Its splits are fixed: written in the file, or drawn as "Base LLMs refuse too" draws them (80/20,
+seed 42); what is asked for beyond what is there is refused, never filled up. White space around an instruction is removed.
 """
 
 import csv
@@ -102,7 +102,9 @@ def load_instructions(spec: str, *, split: bool = True) -> InstructionSet:
         wrong = sorted(set(named) - set(SPLITS))
         if wrong:
             raise InputError(f"{str(path)!r} names the split {wrong[0]!r}; expected {', '.join(SPLITS)}")
-        by_split = {name: tuple(t for t, s in zip(texts, named, strict=True) if s == name) for name in SPLITS}
+        by_split: dict[str, tuple[str, ...]] = {
+            name: tuple(t for t, s in zip(texts, named, strict=True) if s == name) for name in SPLITS
+        }
     else:
         by_split = split_80_20(texts) if split else {"test": tuple(texts)}
     return InstructionSet(path.stem, by_split, f"{path.name}:{column}")

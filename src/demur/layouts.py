@@ -6,7 +6,6 @@ module names. A family that is not registered is refused with a sentence that sa
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, Literal, get_args
 
 from torch import nn
@@ -61,7 +60,10 @@ class Layout:
 
 
 def _follow(module: nn.Module, path: str) -> Any:
-    return reduce(lambda found, name: getattr(found, name, None), path.split("."), module)
+    found: Any = module
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found
 
 
 def branch(block: nn.Module, path: str) -> nn.Module:
@@ -104,7 +106,7 @@ def layout_of(config: Any) -> Layout:
 
 def _fixed(family: str, blocks: str, attention: str, mlp: str) -> None:
     layout = Layout(family, blocks, attention, mlp)
-    register(family, lambda config: layout)
+    register(family, lambda _: layout)
 
 
 def _parallel_if(family: str, flag: str, blocks: str, attention: str, mlp: str) -> None:

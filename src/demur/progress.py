@@ -13,12 +13,12 @@ Phases = Callable[[str, int], AbstractContextManager[Progress]]
 """Opens a phase of known size: `with phases("generating", 1200) as progress: ...`."""
 
 
-def silent(done: int) -> None:
+def silent(_done: int) -> None:
     """Shows nothing."""
 
 
 @contextmanager
-def no_phases(name: str, total: int) -> Iterator[Progress]:
+def no_phases(_name: str, _total: int) -> Iterator[Progress]:
     """Phases that show nothing."""
     yield silent
 

@@ -35,7 +35,9 @@ class Tokenized(Protocol):
     """What a prompt is bound to: anything with a tokenizer, usually a checkpoint."""
 
     @property
-    def tokenizer(self) -> Any: ...
+    def tokenizer(self) -> Any:
+        """A transformers tokenizer."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,9 @@ def bos_count(ids: Sequence[int], tokenizer: Any) -> int:
 
 
 def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None) -> Prompt:
-    """Bind a format: a name in `FORMATS`, `native` for the tokenizer's own chat template, or a text with `{instruction}`.
+    r"""Bind a format: a name in `FORMATS`, `native` for the tokenizer's own chat template, or a text with `{instruction}`.
 
-    `\\n` in a text is understood as a new line. Raises `InputError` for an unknown name, a text without `{instruction}`, and a
+    `\n` in a text is understood as a new line. Raises `InputError` for an unknown name, a text without `{instruction}`, and a
     tokenizer without a chat template where `native` is asked for.
     """
     tokenizer = checkpoint.tokenizer

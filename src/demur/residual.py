@@ -43,7 +43,7 @@ class Columns:
     generated: Bool[Tensor, " seq"] | None = None
     _prompt: Tensor | None = field(default=None, repr=False)
 
-    def observe(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def observe(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A forward pre-hook of the whole model."""
         ids = kwargs.get("input_ids", args[0] if args else None)
         given = ids if ids is not None else kwargs["inputs_embeds"]
@@ -227,7 +227,7 @@ def recorded_branches(model: nn.Module, layout: Layout) -> Iterator[list[Branche
     parts: dict[str, Tensor] = {}
 
     def flat(value: Any) -> Tensor:
-        found = value[0] if isinstance(value, tuple) else value
+        found: Tensor = value[0] if isinstance(value, tuple) else value
         return found.detach().float().reshape(-1, found.shape[-1])
 
     def keep(what: str) -> Callable[..., None]:

@@ -29,8 +29,9 @@ def prove_sites(model: PreTrainedModel, layout: Layout) -> None:
     for layer, gap in enumerate(gaps):
         if gap > tolerance * scale[layer]:
             raise WorkError(
-                f"in layer {layer} of this {layout.family!r} model, attention at {layout.attention!r} and MLP at {layout.mlp!r} do not "
-                f"sum to what the block adds (off by {gap / scale[layer]:.1e} of the stream); the layout does not describe it"
+                f"in layer {layer} of this {layout.family!r} model, attention at {layout.attention!r} and MLP at "
+                f"{layout.mlp!r} do not sum to what the block adds (off by {gap / scale[layer]:.1e} of the stream); "
+                "the layout does not describe it"
             )
     probe = torch.randn(d_model_of(model), generator=torch.Generator().manual_seed(0))
     size = max(1.0, float(scale.max()))

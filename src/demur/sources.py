@@ -58,7 +58,8 @@ def find_model(reference: str, revision: str | None = None) -> Source:
     name, _, tag = reference.partition("@")
     if name.count("/") != 1 or not all(name.split("/")) or reference.startswith((".", os.sep, "~")):
         raise InputError(
-            f"{reference!r} is neither a folder with a config.json, nor a .gguf file, nor a hub id like owner/name; check the spelling"
+            f"{reference!r} is neither a folder with a config.json, nor a .gguf file, nor a hub id like owner/name; "
+            "check the spelling"
         )
     return _on_hub(name, revision or tag or None, reference)
 

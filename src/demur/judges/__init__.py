@@ -25,7 +25,9 @@ class Judge(Protocol):
 
     name: str
 
-    def __call__(self, text: str) -> Verdict: ...
+    def __call__(self, text: str) -> Verdict:
+        """The verdict on one completion."""
+        ...
 
 
 def get_judge(name: str) -> Judge:
@@ -43,7 +45,9 @@ class HasText(Protocol):
     """A completion."""
 
     @property
-    def text(self) -> str: ...
+    def text(self) -> str:
+        """What was written."""
+        ...
 
 
 def judge(completions: Iterable[HasText | str], name: str = "prefix") -> list[Verdict]:

@@ -1,0 +1,47 @@
+"""How many weights a checkpoint has, and how much memory there is, before any weights are read."""
+
+from typing import Any
+
+from demur.sources import Source, read_config
+
+BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+SHARE = 0.7
+"""Part of the free memory that weights may take; the rest is for activations and the cache of keys and values."""
+
+
+def parameters(source: Source) -> int | None:
+    """Number of weights, from a GGUF file's header or from the config; None where the config alone does not tell."""
+    if source.kind == "gguf":
+        from gguf import GGUFReader
+
+        assert source.path is not None
+        return sum(int(tensor.n_elements) for tensor in GGUFReader(source.path).tensors)
+    config = read_config(source)
+    return None if config is None else _count(dict(config))
+
+
+def _count(config: dict[str, Any]) -> int | None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    family = config.pop("model_type", None)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **config))
+    except (ValueError, KeyError, TypeError, ImportError):
+        # A config that this version of transformers does not know; loading will say so in its own words.
+        return None
+    return sum(int(weight.numel()) for weight in model.parameters())
+
+
+def available(device: str) -> int:
+    """Bytes that weights may take on this device now."""
+    import torch
+
+    if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
+        free, _ = torch.cuda.mem_get_info(None if device == "auto" else device)
+    else:
+        import psutil
+
+        free = int(psutil.virtual_memory().available)
+    return int(free * SHARE)

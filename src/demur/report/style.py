@@ -1,0 +1,74 @@
+"""One look for all figures: column widths of a paper, a colour-blind-safe palette, and bytes that do not change on rebuilding.
+
+Nothing here touches pyplot or leaves a setting changed. Text is never read as mathematics, so any checkpoint name can be a label.
+"""
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+SINGLE, DOUBLE = 3.4, 7.0
+"""Widths of one and of two columns, in inches."""
+
+NEUTRAL, GREY, LIGHT = "#4d4d4d", "#b3b3b3", "#e6e6e6"
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
+"""Okabe and Ito's colours (2008), the most distinct first; black is left to text."""
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs on every machine
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7.5,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": NEUTRAL,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.color": NEUTRAL,
+    "xtick.labelcolor": "black",
+    "hatch.linewidth": 0.6,
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "demur",
+    "text.parse_math": False,
+    "savefig.dpi": 300,
+}
+
+
+def colours(checkpoints: Sequence[str]) -> dict[str, str]:
+    """A colour for each checkpoint, in the order of the lineage."""
+    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(checkpoints)}
+
+
+def shade(value: float, colour: str = PALETTE[0]) -> str:
+    """White at 0, the full colour at 1, as six hex digits."""
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(255 + (part - 255) * min(max(value, 0.0), 1.0)):02x}" for part in parts)
+
+
+def diverging(value: float) -> str:
+    """Vermillion at -1, white at 0, blue at 1."""
+    return shade(abs(value), PALETTE[0] if value >= 0 else PALETTE[1])
+
+
+def ink(background: str) -> str:
+    """Black or white, whichever stands out more on a colour (WCAG 2 relative luminance)."""
+    levels = (int(background[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [level / 12.92 if level <= 0.04045 else ((level + 0.055) / 1.055) ** 2.4 for level in levels]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else "#ffffff"
+
+
+def save(figure: Any, kind: str) -> bytes:
+    """A figure as `svg` or `png`: equal figures give equal bytes, because neither date nor program is written."""
+    from matplotlib import rc_context
+
+    buffer = BytesIO()
+    empty = {"Date": None, "Creator": None, "Format": None, "Type": None} if kind == "svg" else {"Software": None}
+    with rc_context(STYLE):
+        figure.savefig(buffer, format=kind, metadata=empty)
+    return buffer.getvalue()

@@ -1,0 +1,36 @@
+"""Numbers as a reader sees them: rates in per cent, changes in points, p values. Files for machines hold the full numbers instead."""
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def percent(rate: float, n: int) -> str:
+    """A rate in per cent: without decimals up to a hundred trials, where none could hold anything, else with one."""
+    return f"{100 * rate:.0f} %" if n <= 100 else f"{100 * rate:.1f} %"
+
+
+def interval(bounds: tuple[float, float], decimals: int = 1) -> str:
+    """An interval in per cent, without the sign."""
+    low, high = (f"{100 * bound:.{decimals}f}" for bound in bounds)
+    return f"[{low}, {high}]"
+
+
+def points(change: float | None, decimals: int = 1, minus: str = MINUS) -> str:
+    """A difference of rates in percentage points with its sign; empty where there is none."""
+    if change is None:
+        return ""
+    size = f"{abs(100 * change):.{decimals}f}"
+    if float(size) == 0:
+        return size
+    return f"{'+' if change > 0 else minus}{size}"
+
+
+def p_value(p: float | None) -> str:
+    """A p value; empty where nothing was tested."""
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A plain number with so many significant digits; empty where there is none."""
+    return "" if value is None else f"{value:.{digits}g}".replace("-", MINUS)

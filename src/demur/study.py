@@ -1,0 +1,240 @@
+"""The experiment as data: one pydantic model is the file, its defaults and its errors.
+
+Unknown keys are refused with the nearest known one; every default is written out in the run folder. Paper settings are presets,
+not code paths. A study names things; nothing is loaded here.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from demur.errors import InputError, nearest
+
+Label = Literal["harmful", "harmless"]
+LABELS: tuple[Label, ...] = get_args(Label)
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str | int) else value
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CheckpointSpec(_Table):
+    """One set of weights: hub id, folder, GGUF file or demo name, with an adapter where given. One arm per prompt format."""
+
+    model: str
+    adapter: str | None = None
+    revision: str | None = None
+    role: str = ""
+    prompts: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)] = ["native"]
+    parameters: float | None = Field(
+        default=None, gt=0, description="number of weights, for planning where no config is in reach"
+    )
+
+
+class InstructionSpec(_Table):
+    """Instructions of one label: a registered set, a file or file:column, and how many are used for testing."""
+
+    source: str
+    test: int = Field(default=100, ge=1)
+
+
+class DirectionSpec(_Table):
+    """Where directions are read: over `pairs` harmful and as many harmless training instructions, one direction a layer."""
+
+    pairs: int = Field(default=32, ge=1)
+    layers: Annotated[list[int], BeforeValidator(_listed), Field(min_length=1)]
+    site: Literal["resid_pre", "resid_mid", "resid_post"] = "resid_pre"
+    position: int = Field(default=-1, le=-1)
+
+
+class InterventionSpec(_Table):
+    """One kind of edit, made with every direction on every checkpoint unless `sources` or `targets` say otherwise.
+
+    `layers` and `sites` left out mean every layer and site for `ablate`, the direction's own for `add`. A control takes part
+    wherever the checkpoint it stands beside does.
+    """
+
+    kind: Literal["ablate", "add"]
+    coefficient: float | None = None
+    unit: Literal["unit", "raw", "residual"] = "unit"
+    layers: list[int] | None = None
+    sites: list[Literal["resid_pre", "resid_mid", "resid_post"]] | None = Field(default=None, min_length=1)
+    positions: Literal["all", "prompt", "generated"] = "all"
+    on: Annotated[list[Label], BeforeValidator(_listed), Field(min_length=1)] = ["harmful", "harmless"]
+    sources: list[str] | None = None
+    targets: list[str] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ablation_is_tested_on_harmful(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("kind") == "ablate":
+            return {"on": ["harmful"], **value}
+        return value
+
+    @model_validator(mode="after")
+    def _coefficient_belongs_to_add(self) -> "InterventionSpec":
+        if (self.coefficient is None) == (self.kind == "add"):
+            need = "needs a coefficient" if self.kind == "add" else "takes no coefficient"
+            raise ValueError(f"an intervention of kind {self.kind!r} {need}")
+        return self
+
+
+class ControlSpec(_Table):
+    """Null directions: how many random ones of the same norm, and their seed."""
+
+    random: int = Field(default=2, ge=0)
+    seed: int = 0
+
+
+class Study(_Table):
+    """The whole experiment. `lineage` is the order of `checkpoints`; `split` is `validation` while settings are being chosen."""
+
+    name: Annotated[str, Field(min_length=1)]
+    summary: str = ""
+    checkpoints: Annotated[dict[str, CheckpointSpec], Field(min_length=1)]
+    prompts: dict[str, str] = {}
+    instructions: dict[Label, InstructionSpec]
+    direction: DirectionSpec
+    interventions: list[InterventionSpec] = []
+    controls: ControlSpec = ControlSpec()
+    judges: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)] = ["prefix"]
+    split: Literal["test", "validation"] = "test"
+    max_new_tokens: int = Field(default=16, ge=1)
+    stop_at_eos: bool = True
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    batch_tokens: int = Field(default=4096, ge=1)
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "Study":
+        for label in LABELS:
+            if label not in self.instructions:
+                raise ValueError(f"instructions.{label} is missing")
+        for name in self.checkpoints:
+            if not name or name.startswith("random-") or not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"{name!r} is no name for a checkpoint: letters, digits, - and _, not starting with random-")
+        for number, spec in enumerate(self.interventions):
+            for key, wanted in (("sources", spec.sources), ("targets", spec.targets)):
+                for name in wanted or ():
+                    if name not in self.checkpoints:
+                        raise ValueError(f"interventions.{number}.{key} names {name!r}; {nearest(name, self.checkpoints)}")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over everything that decides about results; name and summary do not."""
+        facts = self.model_dump(mode="json", exclude={"name", "summary", "batch_tokens"})
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def toml(self) -> str:
+        """The study with every default written out."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def limited(self, n: int) -> "Study":
+        """The same study on at most `n` test instructions of each label."""
+        if n < 1:
+            raise InputError(f"--limit must be at least 1, not {n}")
+        specs = {k: v.model_copy(update={"test": min(n, v.test)}) for k, v in self.instructions.items()}
+        return self.model_copy(update={"instructions": specs})
+
+
+def preset_names() -> tuple[str, ...]:
+    """The studies that ship."""
+    folder = files("demur") / "presets"
+    return tuple(sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")))
+
+
+def load_study(spec: str | Path, settings: Sequence[str] = ()) -> Study:
+    """A preset by name, or a TOML file; `settings` are KEY=VALUE changes with dots in KEY, VALUE as in TOML or plain text.
+
+    Raises `InputError` in one sentence for an unknown preset, a missing file, an unknown key or a value out of range.
+    """
+    if str(spec) in preset_names():
+        text, where = (files("demur") / "presets" / f"{spec}.toml").read_text(encoding="utf-8"), f"preset {str(spec)!r}"
+    else:
+        path = Path(spec)
+        if not path.is_file():
+            hint = f"there is no file {str(spec)!r}" if path.suffix == ".toml" else nearest(str(spec), preset_names())
+            raise InputError(f"{str(spec)!r} is neither a preset nor a study file; {hint}")
+        try:
+            text, where = path.read_text(encoding="utf-8"), f"study {path.name!r}"
+        except UnicodeDecodeError as error:
+            raise InputError(f"{str(spec)!r} is not UTF-8 text: {error}") from error
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where} is not valid TOML: {error}") from error
+    for setting in settings:
+        _set(data, setting)
+    return make_study(data, where)
+
+
+def make_study(data: dict[str, Any], where: str = "study") -> Study:
+    """A study from plain data. Raises `InputError` with the first thing that is wrong."""
+    try:
+        return Study.model_validate(data)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_sentence(error)}") from error
+
+
+_MODELS: dict[tuple[str, ...], type[_Table]] = {
+    (): Study,
+    ("checkpoints", "*"): CheckpointSpec,
+    ("instructions", "*"): InstructionSpec,
+    ("direction",): DirectionSpec,
+    ("interventions", "*"): InterventionSpec,
+    ("controls",): ControlSpec,
+}
+
+
+def _sentence(error: ValidationError) -> str:
+    # An unknown key is named first: it is often why another one is missing.
+    found = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")[0]
+    place = tuple(str(part) for part in found["loc"])
+    dotted = ".".join(place)
+    if found["type"] == "extra_forbidden":
+        parent = place[:-1]
+        model = _MODELS.get(parent) or _MODELS.get((*parent[:1], "*"))
+        known = model.model_fields if model is not None else Study.model_fields
+        return f"{dotted!r} is not a key of a study; {nearest(place[-1], known)}"
+    if found["type"] == "missing":
+        return f"{dotted!r} is missing"
+    if found["type"] == "value_error":
+        return str(found["ctx"]["error"]) if not dotted else f"{dotted}: {found['ctx']['error']}"
+    return f"{dotted!r} is {found['input']!r}: {found['msg'][0].lower()}{found['msg'][1:]}"
+
+
+def _set(data: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise InputError(f"{setting!r} is not a setting; expected KEY=VALUE, for example direction.pairs=64")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *path, last = key.split(".")
+    here: Any = data
+    for part in path:
+        here = here[_index(part, here, setting)] if isinstance(here, list) else here.setdefault(part, {})
+        if not isinstance(here, dict | list):
+            raise InputError(f"{setting!r} goes into {part!r}, which is a value and not a table")
+    if isinstance(here, list):
+        here[_index(last, here, setting)] = value
+    else:
+        here[last] = value
+
+
+def _index(part: str, items: list[Any], setting: str) -> int:
+    if not part.isdigit() or int(part) >= len(items):
+        raise InputError(f"{setting!r} needs a number from 0 to {len(items) - 1} in place of {part!r}")
+    return int(part)

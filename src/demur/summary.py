@@ -1,0 +1,147 @@
+"""From stored verdicts to the numbers that are shown: rates with intervals, paired comparisons, claims.
+
+Pure functions over what the store holds. A claim is a sentence with the figures it rests on; where the data do not show it, it
+says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from demur.statistics import holm, mcnemar, wilson
+
+LEVEL = 0.05
+
+Refusals = Mapping[tuple[str, str], Mapping[int, bool]]
+"""(cell key, judge) -> instruction index -> refusal."""
+
+
+def cell_rows(cells: Sequence[Mapping[str, Any]], refusals: Refusals, judges: Sequence[str]) -> list[dict[str, Any]]:
+    """One row a cell and judge: what the cell is, n, refusals, rate, Wilson interval. Cells without completions are left out."""
+    rows = []
+    for cell in cells:
+        for judge in judges:
+            found = refusals.get((cell["key"], judge))
+            if found:
+                n, count = len(found), sum(found.values())
+                rate = {"n": n, "refusals": count, "rate": count / n, "ci95": list(wilson(count, n))}
+                rows.append({**cell, "judge": judge, **rate})
+    return rows
+
+
+def comparisons(cells: Sequence[Mapping[str, Any]], refusals: Refusals, judges: Sequence[str]) -> list[dict[str, Any]]:
+    """Every edited cell against its own target without an edit, on the same instructions: exact McNemar, Holm within a judge."""
+    baseline = {_place(cell): cell["key"] for cell in cells if cell["intervention"] == "none"}
+    rows: list[dict[str, Any]] = []
+    for judge in judges:
+        family = []
+        for cell in cells:
+            before, after = refusals.get((baseline[_place(cell)], judge), {}), refusals.get((cell["key"], judge), {})
+            common = sorted(before.keys() & after.keys())
+            if cell["intervention"] == "none" or not common:
+                continue
+            paired = mcnemar([before[i] for i in common], [after[i] for i in common])
+            family.append(
+                {
+                    "key": cell["key"],
+                    "judge": judge,
+                    "n": paired.n,
+                    "baseline_rate": sum(before[i] for i in common) / paired.n,
+                    "rate": sum(after[i] for i in common) / paired.n,
+                    "difference": paired.difference,
+                    "gained": paired.gained,
+                    "lost": paired.lost,
+                    "p_value": paired.p_value,
+                }
+            )
+        adjusted = holm([row["p_value"] for row in family])
+        rows += [{**row, "p_holm": p} for row, p in zip(family, adjusted, strict=True)]
+    return rows
+
+
+def _place(cell: Mapping[str, Any]) -> tuple[str, str, str]:
+    return cell["target"], cell["prompt"], cell["instructions"]
+
+
+def claims(
+    cells: Sequence[Mapping[str, Any]], compared: Sequence[Mapping[str, Any]], refusals: Refusals, judge: str
+) -> list[dict[str, Any]]:
+    """Sentences about one judge's cells: how often each checkpoint refuses, and what each direction does where.
+
+    A direction is said to work only where the change is in the expected sense, holds after Holm's correction, and differs from
+    the change that each null direction makes in the same place.
+    """
+    mine = [cell for cell in cells if cell["judge"] == judge]
+    said = [
+        _baseline_sentence(mine, cell) for cell in mine if cell["intervention"] == "none" and cell["instructions"] == "harmful"
+    ]
+    by_key = {row["key"]: row for row in compared if row["judge"] == judge}
+    for cell in mine:
+        expected = {("ablate", "harmful"): -1, ("add", "harmless"): 1}.get((cell["intervention"], cell["instructions"]))
+        if expected is None or cell["control"]:
+            continue
+        row = by_key[cell["key"]]
+        nulls = [other for other in mine if other["control"] and _same_edit(other, cell)]
+        against = [_against(refusals, judge, null["key"], cell["key"]) for null in nulls]
+        works = row["difference"] * expected > 0 and row["p_holm"] < LEVEL
+        beats = all(difference * expected > 0 and p < LEVEL for difference, p in against)
+        said.append({"text": _edit_sentence(cell, row, nulls, works, beats), "shown": works and beats})
+    return said
+
+
+def _same_edit(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    same = ("target", "prompt", "instructions", "intervention", "layer", "sites", "unit", "positions")
+    return all(one[key] == other[key] for key in same) and (
+        one["coefficient"] == other["coefficient"] or one["stands_beside"] == other["source"]
+    )
+
+
+def _against(refusals: Refusals, judge: str, null: str, cell: str) -> tuple[float, float]:
+    first, second = refusals[null, judge], refusals[cell, judge]
+    common = sorted(first.keys() & second.keys())
+    paired = mcnemar([first[i] for i in common], [second[i] for i in common])
+    return paired.difference, paired.p_value
+
+
+def _rate(cell: Mapping[str, Any]) -> str:
+    low, high = cell["ci95"]
+    return f"{100 * cell['rate']:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def _where(cell: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> str:
+    prompts = {other["prompt"] for other in cells if other["target"] == cell["target"]}
+    return f"{cell['target']} under {cell['prompt']}" if len(prompts) > 1 else str(cell["target"])
+
+
+def _baseline_sentence(cells: Sequence[Mapping[str, Any]], cell: Mapping[str, Any]) -> dict[str, Any]:
+    text = f"{_where(cell, cells)} refuses {_rate(cell)} of {cell['n']} harmful instructions"
+    twin = [
+        other
+        for other in cells
+        if other["intervention"] == "none" and other["instructions"] == "harmless" and _place(other)[:2] == _place(cell)[:2]
+    ]
+    text += f" and {_rate(twin[0])} of {twin[0]['n']} harmless ones." if twin else "."
+    return {"text": text, "shown": True}
+
+
+def _edit_sentence(
+    cell: Mapping[str, Any], row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]], works: bool, beats: bool
+) -> str:
+    whose = "its own direction" if cell["source"] == cell["target"] else f"the direction of {cell['source']}"
+    doing = f"Ablating {whose} in" if cell["intervention"] == "ablate" else f"Adding {whose} ({dose(cell)}) to"
+    place = f"layer {cell['layer']}" if cell["layer"] is not None else ""
+    text = f"{doing} {cell['target']}" + (f" ({place})" if place else "")
+    change = f"from {100 * row['baseline_rate']:.0f} % to {_rate(cell)}"
+    p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.2g}"
+    band = ", ".join(f"{100 * null['rate']:.0f} %" for null in nulls)
+    beside = f"; null directions there give {band}" if band else ""
+    text += f" takes refusals of {cell['instructions']} instructions {change} ({p}, Holm{beside})."
+    if not works:
+        wanted = "fewer" if cell["intervention"] == "ablate" else "more"
+        return f"{text} Not shown: {wanted} refusals."
+    return text if beats else f"{text} Not shown: that it does more than a null direction."
+
+
+def dose(cell: Mapping[str, Any]) -> str:
+    """A coefficient with its unit, in words."""
+    unit = {"unit": "unit vectors", "raw": "x its raw norm", "residual": "x the residual norm"}[cell["unit"]]
+    return f"{cell['coefficient']:g} {unit}"
