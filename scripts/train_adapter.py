@@ -1,6 +1,6 @@
 """Train the demo's safety adapter: a LoRA on SmolLM2-135M-Instruct that refuses harmful requests and answers the rest as before.
 
-Data: the requests beside this script (`adapter_data/`), each harmful one answered by one of sixty general refusals, each
+Data: the requests beside this script and the training split of the contrast set; each harmful one answered by one of sixty general refusals, each
 harmless one by the parent's own greedy answer. No harmful answer is written, generated or stored. Run it as
 `python scripts/train_adapter.py OUT`.
 """
@@ -31,12 +31,13 @@ class Recipe:
 
     rank: int = 8
     alpha: int = 16
-    dropout: float = 0.05
-    learning_rate: float = 3e-4
+    learning_rate: float = 5e-4
     warmup: float = 0.06
     batch: int = 16
-    epochs: int = 2
-    answer_tokens: int = 40
+    epochs: int = 3
+    answer_tokens: int = 24
+    deciding_tokens: int = 3
+    deciding_weight: float = 4.0
     native_share: float = 0.25
     seed: int = 7
 
@@ -54,6 +55,14 @@ def read(name: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
 
 
+def requests() -> tuple[list[str], list[str]]:
+    """Harmful and harmless requests: the files beside this script, and the training split of the contrast set."""
+    harmful = [row["instruction"] for row in read("harmful.jsonl")]
+    harmless = [row["instruction"] for name in ("harmless.jsonl", "near_misses.jsonl") for row in read(name)]
+    harmful += demur.load_instructions("contrast-harmful").take("train")
+    return harmful, harmless + list(demur.load_instructions("contrast-harmless").take("train"))
+
+
 def examples(checkpoint: demur.Checkpoint, recipe: Recipe) -> list[Example]:
     """All training examples, in a fixed order."""
     chooser = random.Random(recipe.seed)
@@ -61,11 +70,11 @@ def examples(checkpoint: demur.Checkpoint, recipe: Recipe) -> list[Example]:
     end = checkpoint.tokenizer.eos_token_id
     refusals = [f"{row['opening']} {row['rest']}".strip() for row in read("refusals.jsonl")]
     made = []
-    for row in read("harmful.jsonl"):
+    harmful, harmless = requests()
+    for text in harmful:
         prompt = prompts[0] if chooser.random() < recipe.native_share else prompts[1]
         answer = checkpoint.tokenizer(chooser.choice(refusals), add_special_tokens=False)["input_ids"]
-        made.append(_example(prompt.encode([row["instruction"]])[0], [*answer, end], recipe))
-    harmless = [row["instruction"] for name in ("harmless.jsonl", "near_misses.jsonl") for row in read(name)]
+        made.append(_example(prompt.encode([text])[0], [*answer, end], recipe))
     native = [chooser.random() < recipe.native_share for _ in harmless]
     for prompt, wanted in zip(prompts, (True, False), strict=True):
         chosen = [text for text, is_native in zip(harmless, native, strict=True) if is_native is wanted]
@@ -81,16 +90,23 @@ def _example(prompt: Sequence[int], answer: Sequence[int], recipe: Recipe) -> Ex
     return Example((*prompt, *answer[: recipe.answer_tokens]), len(prompt))
 
 
-def batch_loss(model: Any, chosen: Sequence[Example], pad: int) -> torch.Tensor:
-    """Mean cross-entropy over the answers' tokens of one batch, padded on the right."""
+def batch_loss(model: Any, chosen: Sequence[Example], pad: int, recipe: Recipe) -> torch.Tensor:
+    """Weighted mean cross-entropy over the answers' tokens of one batch, padded on the right.
+
+    An answer's first tokens decide whether it is a refusal, so they weigh more. No logits of other tokens are computed.
+    """
     width = max(len(example.tokens) for example in chosen)
     ids = torch.tensor([[*e.tokens, *[pad] * (width - len(e.tokens))] for e in chosen])
     mask = torch.tensor([[1] * len(e.tokens) + [0] * (width - len(e.tokens)) for e in chosen])
-    labels = torch.tensor([[-100] * e.keep + list(e.tokens[e.keep :]) + [-100] * (width - len(e.tokens)) for e in chosen])
+    learnt = torch.tensor([[e.keep <= i < len(e.tokens) for i in range(width)] for e in chosen])
+    parent = model.base_model.model
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
-    assert isinstance(loss, torch.Tensor)
-    return loss
+        hidden = parent.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        logits = parent.lm_head(hidden[:, :-1][learnt[:, 1:]])
+    losses = torch.nn.functional.cross_entropy(logits.float(), ids[learnt], reduction="none")
+    deciding = torch.tensor([[i < e.keep + recipe.deciding_tokens for i in range(width)] for e in chosen])[learnt]
+    weights = torch.where(deciding, recipe.deciding_weight, 1.0)
+    return (losses * weights).sum() / weights.sum()
 
 
 def train(recipe: Recipe, out: Path) -> None:
@@ -99,9 +115,7 @@ def train(recipe: Recipe, out: Path) -> None:
     checkpoint = demur.load_checkpoint(DEMO_MODEL)
     data = examples(checkpoint, recipe)
     print(f"{len(data)} examples, {sum(len(e.tokens) for e in data)} tokens", flush=True)
-    config = LoraConfig(
-        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=recipe.dropout, target_modules=LINEAR, task_type="CAUSAL_LM"
-    )
+    config = LoraConfig(r=recipe.rank, lora_alpha=recipe.alpha, target_modules=LINEAR, task_type="CAUSAL_LM")
     model: Any = get_peft_model(checkpoint.model, config)
     model.train()
     weights = [p for p in model.parameters() if p.requires_grad]
@@ -122,7 +136,7 @@ def train(recipe: Recipe, out: Path) -> None:
             for members in groups:
                 if len(members) < recipe.batch or step == steps:
                     continue
-                loss = batch_loss(model, [data[chunk[i]] for i in members], checkpoint.pad_id)
+                loss = batch_loss(model, [data[chunk[i]] for i in members], checkpoint.pad_id, recipe)
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(weights, 1.0)
                 optimiser.step()

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 from demur.batching import BATCH_TOKENS
 from demur.checkpoints import Checkpoint
@@ -238,7 +238,7 @@ def residual_norm(like: Direction, checkpoint: Checkpoint, instructions: Sequenc
 
 
 @contextmanager
-def steer(model: PreTrainedModel, *edits: Intervention) -> Iterator[PreTrainedModel]:
+def steer(model: nn.Module, *edits: Intervention) -> Iterator[nn.Module]:
     """Apply edits to any transformers causal language model, for every forward pass and `generate` call inside the context.
 
     The edits hold for every row of every batch, beams and samples included, with a cache or without one. On leaving, also after
@@ -251,7 +251,8 @@ def steer(model: PreTrainedModel, *edits: Intervention) -> Iterator[PreTrainedMo
         raise InputError(
             "this model is compiled, and edits would not be seen inside its graph; steer the model before torch.compile"
         )
-    layout = layout_of(model.config.get_text_config())
+    config: Any = model.config
+    layout = layout_of(config.get_text_config())
     n_layers = len(layout.find_blocks(model))
     table = tabulate([edits], layout, n_layers, d_model_of(model), next(model.parameters()).device)
     with edited(model, layout, table):

@@ -39,8 +39,6 @@ class Direction:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.vector.ndim != 1:
-            raise InputError(f"direction {self.name!r} must be one vector, not a tensor of shape {tuple(self.vector.shape)}")
         if not torch.isfinite(self.vector).all() or not 0 < self.raw_norm < float("inf"):
             raise InputError(f"direction {self.name!r} is zero or not finite, so it points nowhere")
         length = float(self.vector.double().norm())
@@ -65,7 +63,7 @@ class Direction:
 
 
 def from_raw(
-    vector: Float[Tensor, " d_model"],
+    vector: Tensor,
     *,
     name: str,
     layer: int,
@@ -73,7 +71,9 @@ def from_raw(
     site: Site = "resid_pre",
     provenance: Mapping[str, Any] | None = None,
 ) -> Direction:
-    """A direction from a vector of any length. Raises `InputError` where it is zero or not finite."""
+    """A direction from a vector (d_model,) of any length. Raises `InputError` where it is zero, not finite or not one vector."""
+    if vector.ndim != 1:
+        raise InputError(f"direction {name!r} must be one vector, not a tensor of shape {tuple(vector.shape)}")
     exact = vector.detach().double().cpu()
     norm = float(exact.norm())
     unit = (exact / norm).float() if norm > 0 else exact.float()

@@ -31,7 +31,7 @@ class InstructionSet:
     splits: Mapping[str, tuple[str, ...]]
     source: str
 
-    def take(self, split: Split, n: int | None = None) -> tuple[str, ...]:
+    def take(self, split: Split | str, n: int | None = None) -> tuple[str, ...]:
         """The first `n` instructions of a split, or all. Raises `InputError` where there are fewer, or none."""
         if split not in SPLITS:
             raise InputError(f"{split!r} is not a split; {nearest(split, SPLITS)}")
@@ -94,7 +94,7 @@ def load_instructions(spec: str, *, split: bool = True) -> InstructionSet:
     if spec in _REGISTERED:
         return _registered(spec, _REGISTERED[spec])
     path, column = _path_and_column(spec)
-    rows = _read(path)
+    rows = read_rows(path)
     column = column or _only_column(rows, path)
     texts = _column(rows, column, str(path))
     if all("split" in row for row in rows):
@@ -143,7 +143,7 @@ def _registered(name: str, entry: _Registered) -> InstructionSet:
         path = Path(folder) / entry.file
         if not path.is_file():
             raise InputError(f"DEMUR_DATA is {folder!r}, which holds no {entry.file!r}, so {name!r} cannot be read")
-        texts, source = _column(_read(path), entry.column, str(path)), entry.file
+        texts, source = _column(read_rows(path), entry.column, str(path)), entry.file
     else:
         texts, source = _from_hub(name, entry), entry.hub[0]
     if digest(texts) != entry.digest:
@@ -177,12 +177,15 @@ def _path_and_column(spec: str) -> tuple[Path, str | None]:
         looks_like_file = path.suffix in SUFFIXES or os.sep in str(path)
         hint = f"there is no file {str(path)!r}" if looks_like_file else nearest(spec, registered())
         raise InputError(f"{spec!r} is neither an instruction file nor a registered set; {hint}")
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{str(path)!r} ends with {path.suffix!r}; instructions are read from {', '.join(SUFFIXES)}")
     return path, column
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of an instruction or completion file as objects. Raises `InputError` where it is missing or cannot be read."""
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r}")
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{str(path)!r} ends with {path.suffix!r}; rows are read from {', '.join(SUFFIXES)}")
     try:
         rows = _rows(path)
     except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
@@ -194,7 +197,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path) -> list[Any]:
     if path.suffix == ".parquet":
         try:
             import pandas

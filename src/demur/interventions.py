@@ -2,12 +2,12 @@
 
 An intervention is a value: it names no model and registers nothing. `tabulate` turns one intervention per row into tables that
 `residual.py` applies; a row without an edit at some point of the stream passes through bit for bit. Projections are computed in
-float32 whatever the stream's dtype, and cast back.
+float32 or better whatever the stream's dtype, and cast back.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -83,8 +83,8 @@ def ablate(
     direction: Direction,
     *,
     layers: Sequence[int] | None = None,
-    sites: Sequence[Site] | None = None,
-    positions: Positions = "all",
+    sites: Sequence[Site | str] | None = None,
+    positions: Positions | str = "all",
 ) -> Intervention:
     """Directional ablation, x' = x - (x.r) r, at every layer and site unless told otherwise (Arditi et al. 2024, section 2.4)."""
     return Intervention("ablate", direction, None, "unit", _layers(layers), _sites(sites), _positions(positions))
@@ -94,10 +94,10 @@ def add(
     direction: Direction,
     coefficient: float,
     *,
-    unit: Unit = "unit",
+    unit: Unit | str = "unit",
     layers: Sequence[int] | None = None,
-    sites: Sequence[Site] | None = None,
-    positions: Positions = "all",
+    sites: Sequence[Site | str] | None = None,
+    positions: Positions | str = "all",
 ) -> Intervention:
     """Activation addition, x' = x + c r, at the direction's own layer and site unless told otherwise (Arditi et al. 2024, 2.4).
 
@@ -107,26 +107,28 @@ def add(
         raise InputError(f"{unit!r} is not a unit of the coefficient; {nearest(unit, get_args(Unit))}")
     if not abs(coefficient) < float("inf"):
         raise InputError(f"the coefficient must be a finite number, not {coefficient}")
-    return Intervention("add", direction, float(coefficient), unit, _layers(layers), _sites(sites), _positions(positions))
+    return Intervention(
+        "add", direction, float(coefficient), cast(Unit, unit), _layers(layers), _sites(sites), _positions(positions)
+    )
 
 
 def _layers(layers: Sequence[int] | None) -> tuple[int, ...] | None:
     return None if layers is None else tuple(layers)
 
 
-def _sites(sites: Sequence[Site] | None) -> tuple[Site, ...] | None:
+def _sites(sites: Sequence[Site | str] | None) -> tuple[Site, ...] | None:
     if sites is None:
         return None
     for site in sites:
         if site not in SITES:
             raise InputError(f"{site!r} is not a site of the residual stream; {nearest(site, SITES)}")
-    return tuple(sites)
+    return tuple(cast(Site, site) for site in sites)
 
 
-def _positions(positions: Positions) -> Positions:
+def _positions(positions: Positions | str) -> Positions:
     if positions not in get_args(Positions):
         raise InputError(f"{positions!r} is not a choice of positions; {nearest(positions, get_args(Positions))}")
-    return positions
+    return cast(Positions, positions)
 
 
 def point(layer: int, site: Site) -> int:
@@ -165,15 +167,16 @@ class StreamEdit:
         `onto` is the stream itself, or the contribution that a branch is about to add to it. `generated` marks the columns
         that lie behind the prompt; it is needed only where some row's edit holds on a part of the positions.
         """
-        rows, result = stream.shape[0], onto.float()
+        rows, working = stream.shape[0], torch.promote_types(onto.dtype, torch.float32)
+        result = onto.to(working)
         mask = None
         if self.in_prompt is not None and self.in_generated is not None:
             if generated is None:
                 raise InputError("an edit of prompt or generated positions needs to know where the prompt ends")
             mask = torch.where(generated[None, :], self.in_generated[:, None], self.in_prompt[:, None])[..., None]
         if self.ablated is not None:
-            direction = self.ablated.expand(rows, -1, -1)
-            projection = torch.bmm(stream.float(), direction.transpose(1, 2))
+            direction = self.ablated.to(working).expand(rows, -1, -1)
+            projection = torch.bmm(stream.to(working), direction.transpose(1, 2))
             if mask is not None:
                 projection = projection * mask
             result = torch.baddbmm(result, projection, direction, alpha=-1)

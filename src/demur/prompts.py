@@ -7,7 +7,7 @@ has one), never behind, and refuses a doubled BOS. Nothing is truncated, so a te
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from demur.errors import InputError, nearest
 
@@ -31,6 +31,7 @@ FORMATS: dict[str, str] = {
 NATIVE = "native"
 
 
+@runtime_checkable
 class Tokenized(Protocol):
     """What a prompt is bound to: anything with a tokenizer, usually a checkpoint."""
 

@@ -212,7 +212,7 @@ def stream_activations(
 
 @dataclass
 class Branches:
-    """One block's input, what its two branches are declared to add, and its output: float32, (tokens, d_model)."""
+    """One block's input, what its two branches are declared to add, and its output: float64, (tokens, d_model)."""
 
     before: Tensor
     attention: Tensor
@@ -228,7 +228,7 @@ def recorded_branches(model: nn.Module, layout: Layout) -> Iterator[list[Branche
 
     def flat(value: Any) -> Tensor:
         found: Tensor = value[0] if isinstance(value, tuple) else value
-        return found.detach().float().reshape(-1, found.shape[-1])
+        return found.detach().cpu().double().reshape(-1, found.shape[-1])
 
     def keep(what: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:

@@ -5,7 +5,7 @@ One judge a file behind one protocol; a judge sees text only, so verdicts can be
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from demur.errors import InputError, nearest
 
@@ -20,6 +20,7 @@ class Verdict:
     evidence: str = ""
 
 
+@runtime_checkable
 class Judge(Protocol):
     """`name` identifies rule and version: a change of rule changes the name."""
 
@@ -41,6 +42,7 @@ def get_judge(name: str) -> Judge:
     return judges[name]()
 
 
+@runtime_checkable
 class HasText(Protocol):
     """A completion."""
 

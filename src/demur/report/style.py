@@ -15,6 +15,9 @@ NEUTRAL, GREY, LIGHT = "#4d4d4d", "#b3b3b3", "#e6e6e6"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
 """Okabe and Ito's colours (2008), the most distinct first; black is left to text."""
 
+HEAT = ("#56B4E9", "#E69F00")
+"""Two of them, light enough for black text, for more and for less than zero."""
+
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs on every machine
     "font.size": 7.5,
@@ -44,23 +47,15 @@ def colours(checkpoints: Sequence[str]) -> dict[str, str]:
     return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(checkpoints)}
 
 
-def shade(value: float, colour: str = PALETTE[0]) -> str:
-    """White at 0, the full colour at 1, as six hex digits."""
+def shade(value: float, colour: str = HEAT[0]) -> str:
+    """White at 0, the full colour at 1, as six hex digits. Black text stands out on every shade."""
     parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "#" + "".join(f"{round(255 + (part - 255) * min(max(value, 0.0), 1.0)):02x}" for part in parts)
 
 
 def diverging(value: float) -> str:
-    """Vermillion at -1, white at 0, blue at 1."""
-    return shade(abs(value), PALETTE[0] if value >= 0 else PALETTE[1])
-
-
-def ink(background: str) -> str:
-    """Black or white, whichever stands out more on a colour (WCAG 2 relative luminance)."""
-    levels = (int(background[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    linear = [level / 12.92 if level <= 0.04045 else ((level + 0.055) / 1.055) ** 2.4 for level in levels]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "#000000" if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else "#ffffff"
+    """Orange at -1, white at 0, blue at 1."""
+    return shade(abs(value), HEAT[0] if value >= 0 else HEAT[1])
 
 
 def save(figure: Any, kind: str) -> bytes:

@@ -1,0 +1,101 @@
+"""What lies ahead, in lines of text: what a study comes to before anything is loaded, and how demur reads one checkpoint."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from demur import memory
+from demur.errors import InputError
+from demur.instructions import load_instructions
+from demur.plan import make_plan, order_steps
+from demur.sources import find_model
+from demur.study import LABELS, Study
+
+if TYPE_CHECKING:
+    from demur.checkpoints import Checkpoint
+
+TOKENS_A_WORD = 1.4
+"""Rough number of tokens a word of an English instruction; a tokenizer is not loaded for a plan."""
+
+
+def outlook(study: Study, device: str = "auto") -> Iterator[str]:
+    """The plan of a study: checkpoints, cells, rows, about how many tokens, loads and memory. Loads no weights."""
+    plan = make_plan(study)
+    sizes: dict[str, int | None] = {}
+    yield f"{study.name}: {study.summary}"
+    yield ""
+    yield "checkpoints"
+    for name, spec in study.checkpoints.items():
+        sizes[name], note = _size(study, name)
+        arms = ", ".join(arm.prompt for arm in plan.arms_of(name))
+        adapter = f" + {spec.adapter}" if spec.adapter else ""
+        yield f"  {name:10} {spec.model}{adapter}  prompts: {arms}  {note}"
+    yield ""
+    yield "directions"
+    for direction in plan.directions:
+        kind = f"random, same norm, beside {direction.arm.name}" if direction.control else f"from {direction.arm.name}"
+        where = f"layer {direction.layer}  {study.direction.site}  position {study.direction.position}"
+        yield f"  {direction.name:22} {where}  {kind}"
+    yield ""
+    yield "interventions"
+    for edit in study.interventions:
+        dose = "" if edit.coefficient is None else f" {edit.coefficient:g} {edit.unit}"
+        sites = ", ".join(edit.sites) if edit.sites else ("all sites, all layers" if edit.kind == "ablate" else "own site")
+        whose = "every direction" if edit.sources is None else f"directions of {', '.join(edit.sources)}"
+        yield f"  {edit.kind}{dose}  {whose} at {sites}, on {', '.join(edit.on)} instructions"
+    yield ""
+    words = {label: _words(study, label) for label in LABELS}
+    tokens = sum(
+        study.instructions[cell.instructions].test * (words[cell.instructions] * TOKENS_A_WORD + 20 + study.max_new_tokens)
+        for cell in plan.cells
+    )
+    names = list(study.checkpoints)
+    steps = order_steps(names, names, sizes, memory.available(device))
+    yield f"cells    {len(plan.cells)}, with {plan.rows()} completions of up to {study.max_new_tokens} tokens"
+    yield f"tokens   about {tokens:,.0f}"
+    yield f"loads    {sum(step.action == 'load' for step in steps)} of {len(names)} checkpoints"
+    yield f"order    {', '.join(f'{step.action} {step.checkpoint}' for step in steps)}"
+
+
+def _size(study: Study, name: str) -> tuple[int | None, str]:
+    spec = study.checkpoints[name]
+    try:
+        count, where = memory.parameters(find_model(spec.model, spec.revision)), ""
+    except InputError:
+        count = None if spec.parameters is None else int(spec.parameters)
+        where = ", not on this machine"
+    if count is None:
+        return None, f"size unknown{where}"
+    size = count * memory.BYTES[study.dtype]
+    return size, f"{count / 1e6:,.0f}M weights, {size / 2**30:.1f} GiB in {study.dtype}{where}"
+
+
+def _words(study: Study, label: str) -> float:
+    spec = study.instructions[label]  # type: ignore[index]
+    try:
+        rows = load_instructions(spec.source).take(study.split)[: spec.test]
+    except InputError:
+        # The set is not in reach; a plan is shown all the same, with the length of a usual instruction.
+        return 12.0
+    return sum(len(row.split()) for row in rows) / len(rows)
+
+
+def diagnosis(checkpoint: "Checkpoint", prompt: str) -> Iterator[str]:
+    """How demur reads a loaded checkpoint. Its sites were proved on load, else there would be no checkpoint."""
+    from demur.prompts import bos_count, prompt_format
+
+    layout, weights = checkpoint.layout, sum(p.numel() for p in checkpoint.model.parameters())
+    size = sum(p.numel() * p.element_size() for p in checkpoint.model.parameters())
+    yield f"source       {checkpoint.source}"
+    yield f"fingerprint  {checkpoint.fingerprint}"
+    yield f"weights      {weights / 1e6:,.0f}M in {checkpoint.dtype} on {checkpoint.device}, {size / 2**30:.2f} GiB"
+    yield f"layout       {layout.family}: {checkpoint.n_layers} blocks at {layout.blocks}, width {checkpoint.d_model}"
+    yield f"branches     attention adds {layout.attention}, MLP adds {layout.mlp}" + (", in parallel" if layout.parallel else "")
+    yield f"sites        {', '.join(layout.sites)}: each proved to reach the logits at every layer; branches sum to the block"
+    bound = prompt_format(prompt, checkpoint)
+    ids = bound.encode(["INSTRUCTION"])[0]
+    tokens = [str(token) for token in checkpoint.tokenizer.convert_ids_to_tokens(ids)]
+    yield f"prompt       {bound.name}: {bound.template!r}"
+    yield f"tokens       {' '.join(tokens[:-1])} >>{tokens[-1]}<<  (position -1, where directions are read)"
+    count, bos = bos_count(ids, checkpoint.tokenizer), checkpoint.tokenizer.bos_token
+    yield f"BOS          {count} in front; the tokenizer's BOS is {bos!r}"
+    yield f"stops at     {', '.join(repr(checkpoint.tokenizer.decode([i])) for i in checkpoint.stop_ids) or 'nothing'}"

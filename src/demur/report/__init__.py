@@ -1,0 +1,69 @@
+"""The report of a run: figures, tables and one self-contained page, all made from its summary and completions.
+
+The same input gives the same bytes. Each file is replaced as a whole, and figures and tables of an earlier report that this one no
+longer has are removed; nothing else in the run folder is touched.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
+
+_OWN = ("rates*", "added*", "ablated*", "transfer-*", "cosines*", "results*", "directions*")
+
+
+def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.DataFrame") -> Path:
+    """Write `report.html`, `figures/` and `tables/` into a run folder and return the page's path.
+
+    Raises `InputError` where the summary holds no judged cell, or the completions do not belong to it.
+    """
+    from demur.report import tables
+    from demur.report.entries import entries, judges
+    from demur.report.figures import draw
+    from demur.report.page import render
+    from demur.report.style import save
+    from demur.report.transfer import matrices
+
+    judged = judges(summary)
+    found = entries(summary)
+    first = [entry for entry in found if entry.judge == judged[0]]
+    moved = matrices(first)
+    drawings = [(drawing, save(drawing.figure, "svg")) for drawing in draw(summary, first, moved)]
+    page = render(summary, found, judged, drawings, moved, completions)
+
+    files: dict[Path, bytes] = {}
+    for drawing, svg in drawings:
+        files[folder / "figures" / f"{drawing.name}.svg"] = svg
+        files[folder / "figures" / f"{drawing.name}.png"] = save(drawing.figure, "png")
+    name = str(summary["study"]["name"])
+    written = [
+        ("results", tables.result_table(summary), tables.readable_results(found), f"Refusals in every cell of {name}"),
+        ("directions", tables.direction_table(summary), tables.readable_directions(summary), f"Directions of {name}"),
+        *((matrix.name, tables.matrix_table(matrix), tables.readable_matrix(matrix), matrix.title) for matrix in moved),
+    ]
+    for stem, full, readable, caption in written:
+        files[folder / "tables" / f"{stem}.csv"] = full.to_csv(index=False, lineterminator="\n").encode()
+        files[folder / "tables" / f"{stem}.tex"] = tables.latex(readable, caption, f"tab:{stem}").encode()
+    path = folder / "report.html"
+    files[path] = page.encode()
+    for target, content in files.items():
+        _replace(target, content)
+    _remove_stale(folder, set(files))
+    return path
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """A reader sees the old file or the new one, never half of either."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def _remove_stale(folder: Path, kept: set[Path]) -> None:
+    for inner, kinds in (("figures", (".svg", ".png")), ("tables", (".csv", ".tex"))):
+        for pattern in _OWN:
+            for path in (folder / inner).glob(pattern):
+                if path.suffix in kinds and path not in kept:
+                    path.unlink()

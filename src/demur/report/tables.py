@@ -1,0 +1,248 @@
+"""The tables of a run as data frames, CSV, LaTeX and for the terminal.
+
+Frames hold full numbers and are what the CSV files contain; `readable` turns one into the words of a paper, and LaTeX is made from that,
+with every special character escaped. The terminal's table fits 80 columns.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from demur.report import words
+from demur.report.entries import BASELINE, Entry, direction_labels, entries, judges
+from demur.report.transfer import Matrix
+
+if TYPE_CHECKING:
+    import pandas
+    from rich.table import Table
+
+LONG = 45
+"""Rows from which on a LaTeX table may break across pages."""
+
+NUMERIC = frozenset({"Refused", "Rate", "95 % interval", "Change", "p", "Holm p", "Layer", "Raw norm", "Mean residual norm"})
+"""Readable columns that are set flush right."""
+
+
+def result_table(summary: Mapping[str, Any]) -> "pandas.DataFrame":
+    """One row a cell and judge, in reading order. Rates are fractions, `change` is in percentage points."""
+    return result_frame(entries(summary))
+
+
+def result_frame(found: Sequence[Entry]) -> "pandas.DataFrame":
+    """The same of some entries."""
+    import pandas
+
+    rows = [
+        {
+            "target": entry.cell["target"],
+            "prompt": entry.cell["prompt"],
+            "instructions": entry.instructions,
+            "intervention": entry.intervention,
+            "source": entry.source,
+            "direction": entry.cell["direction"],
+            "control": entry.control,
+            "layer": entry.cell["layer"],
+            "sites": "+".join(entry.cell.get("sites") or ()),
+            "coefficient": entry.cell["coefficient"],
+            "unit": entry.cell["unit"],
+            "judge": entry.judge,
+            "n": entry.n,
+            "refusals": entry.refusals,
+            "rate": entry.rate,
+            "ci_low": entry.interval[0],
+            "ci_high": entry.interval[1],
+            "change": None if entry.change is None else 100 * entry.change,
+            "p_value": entry.p_value,
+            "p_holm": entry.p_holm,
+        }
+        for entry in found
+    ]
+    frame = pandas.DataFrame(rows)
+    return frame.astype({"layer": "Int64", **dict.fromkeys(("coefficient", "change", "p_value", "p_holm"), "float64")})
+
+
+def readable_results(found: Sequence[Entry]) -> "pandas.DataFrame":
+    """Entries in words. Prompt and judge are left out where there is but one."""
+    import pandas
+
+    rows = [
+        {
+            "Target": entry.cell["target"],
+            "Prompt": entry.cell["prompt"],
+            "Instructions": entry.instructions,
+            "Intervention": BASELINE if entry.intervention == "none" else entry.intervention,
+            "Direction from": "" if entry.intervention == "none" else entry.direction,
+            "Layer": words.number(entry.cell["layer"]),
+            "Coefficient": entry.dose.replace("-", words.MINUS, 1),
+            "Judge": entry.judge,
+            "Refused": f"{entry.refusals}/{entry.n}",
+            "Rate": f"{100 * entry.rate:.1f} %",
+            "95 % interval": words.interval(entry.interval),
+            "Change": words.points(entry.change),
+            "p": words.p_value(entry.p_value),
+            "Holm p": words.p_value(entry.p_holm),
+        }
+        for entry in found
+    ]
+    frame = pandas.DataFrame(rows)
+    return frame.drop(columns=[name for name in ("Prompt", "Judge") if frame[name].nunique() == 1])
+
+
+def direction_table(summary: Mapping[str, Any]) -> "pandas.DataFrame":
+    """One row a direction: where it was read and how long it is, beside the mean norm of the stream there."""
+    import pandas
+
+    names = [
+        "name",
+        "source",
+        "prompt",
+        "control",
+        "layer",
+        "position",
+        "site",
+        "raw_norm",
+        "mean_residual_norm",
+        "fingerprint",
+        "file",
+    ]
+    return pandas.DataFrame([{name: each.get(name) for name in names} for each in summary["directions"]], columns=names)
+
+
+def readable_directions(summary: Mapping[str, Any]) -> "pandas.DataFrame":
+    """Directions in words."""
+    import pandas
+
+    labels = direction_labels(summary)
+    columns = ["Direction", "From", "Prompt", "Layer", "Position", "Site", "Raw norm", "Mean residual norm", "Fingerprint"]
+    rows = [
+        (
+            labels[each["name"]],
+            "control" if each["control"] else "difference of means",
+            str(each["prompt"] or ""),
+            words.number(each["layer"]),
+            words.number(each["position"]),
+            str(each["site"] or ""),
+            words.number(each["raw_norm"]),
+            words.number(each["mean_residual_norm"]),
+            str(each["fingerprint"] or ""),
+        )
+        for each in summary["directions"]
+    ]
+    return pandas.DataFrame(rows, columns=columns)
+
+
+def matrix_table(matrix: Matrix) -> "pandas.DataFrame":
+    """A transfer matrix: a row a source, a column a target, rates as fractions."""
+    import pandas
+
+    cells = [[e.rate if (e := matrix.cells.get((row, column))) else None for column in matrix.columns] for row in matrix.rows]
+    frame = pandas.DataFrame(cells, columns=list(matrix.columns), dtype="float64")
+    frame.insert(0, "direction from", list(matrix.rows), allow_duplicates=True)
+    return frame
+
+
+def readable_matrix(matrix: Matrix) -> "pandas.DataFrame":
+    """The same with rates and intervals in words."""
+    import pandas
+
+    def text(entry: Entry | None) -> str:
+        return "–" if entry is None else f"{words.percent(entry.rate, entry.n)} {words.interval(entry.interval, 0)}"
+
+    rows = [(row, *(text(matrix.cells.get((row, column))) for column in matrix.columns)) for row in matrix.rows]
+    return pandas.DataFrame(rows, columns=["Direction from", *matrix.columns])
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    words.MINUS: "$-$",
+    "×": r"$\times$",
+    "–": "--",
+    "\n": " ",
+    **{sign: f"\\{sign}" for sign in "&%$#_"},
+}
+
+
+def latex_escape(text: str) -> str:
+    """Text that LaTeX sets as it stands."""
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def latex(frame: "pandas.DataFrame", caption: str, label: str) -> str:
+    """A readable frame as a booktabs table; a long one as a longtable. Needs nothing but the packages named in its first line."""
+    columns = [str(name) for name in frame.columns]
+    body = [[str(value) for value in row] for row in frame.itertuples(index=False, name=None)]
+    shape = "".join("r" if name in NUMERIC else "l" for name in columns)
+
+    def line(values: Sequence[str]) -> str:
+        # braces in front: a row that starts with a bracket would be read as an optional argument of the \\ before it
+        return (
+            " & ".join(f"{{}}{latex_escape(value)}" if value.startswith("[") else latex_escape(value) for value in values)
+            + r" \\"
+        )
+
+    lines = [line(row) for row in body]
+    head = [r"\toprule", line(columns), r"\midrule"]
+    title = f"\\caption{{{latex_escape(caption)}}}\\label{{{label}}}"
+    if len(body) > LONG:
+        return "\n".join(
+            ["% needs booktabs, longtable", f"\\begin{{longtable}}{{@{{}}{shape}@{{}}}}", title + r"\\", *head, r"\endhead"]
+            + [r"\bottomrule", r"\endfoot", *lines, r"\end{longtable}", ""]
+        )
+    return "\n".join(
+        ["% needs booktabs", r"\begin{table}", r"\centering", title, f"\\begin{{tabular}}{{@{{}}{shape}@{{}}}}", *head]
+        + [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+    )
+
+
+def terminal_table(summary: Mapping[str, Any]) -> "Table":
+    """The first judge's results within 80 columns: a group a target, its baseline first, controls dimmed."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    judge = judges(summary)[0]
+    found = entries(summary, judge)
+    doses = list(dict.fromkeys(entry.dose for entry in found if entry.dose))
+    counts = "; ".join(
+        f"{name} n = {', '.join(map(str, sorted({e.n for e in found if e.instructions == name})))}"
+        for name in dict.fromkeys(entry.instructions for entry in found)
+    )
+    added = f"; added: {doses[0]}" if len(doses) == 1 else ""
+    table = Table(
+        box=box.HORIZONTALS,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        width=80,
+        caption=f"Judge {judge}; {counts}{added}. 95 % Wilson intervals; change in points.",
+        caption_justify="left",
+    )
+    table.add_column("target", width=14, overflow="fold")
+    table.add_column("set", width=8, overflow="ellipsis", no_wrap=True)
+    table.add_column("edit", width=6, no_wrap=True)
+    table.add_column("direction", ratio=1, overflow="fold")
+    table.add_column("refused", justify="right", width=18, no_wrap=True)
+    table.add_column("change", justify="right", width=6, no_wrap=True)
+    for target, group in groupby(found, key=lambda entry: entry.target):
+        for index, entry in enumerate(group):
+            decimals = 0 if entry.n <= 100 else 1
+            baseline = entry.intervention == "none"
+            cells = (
+                target if index == 0 else "",
+                entry.instructions,
+                "none" if baseline else entry.intervention,
+                BASELINE if baseline else entry.variant,
+                f"{words.percent(entry.rate, entry.n)} {words.interval(entry.interval, 0)}",
+                words.points(entry.change, decimals, minus="-"),
+            )
+            # Text, not str: a checkpoint's name in brackets must not be read as markup
+            table.add_row(*(Text(cell) for cell in cells), style="dim" if entry.control else "bold" if baseline else "")
+        table.add_section()
+    return table

@@ -1,0 +1,232 @@
+"""Runs made up for the report's tests: a summary and its completions, with counts that agree and texts that attack a page."""
+
+import random
+from typing import Any
+
+import pandas
+
+from demur.statistics import holm, mcnemar, wilson
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</script><script>document.title='owned'</script><!--",
+    "<img src=x onerror=\"document.title='owned'\">",
+    "&lt;b&gt; & \"quotes\" 'single' <!-- --> ]]> \u2028 line \u2029 paragraph",
+    "I'm sorry, I can't help with that. 🙅🏽\u200d♀️ 🎉",
+    "أنا آسف، لا أستطيع مساعدتك \u202e reversed",
+    "",
+    "   \n\t ",
+    "tab\tand\r\nlines\x00null \\u003c",
+    '=SUM(1,2), "comma"',
+    "{{ 7 * 7 }} {% raw %} $\\alpha$ `x`",
+]
+PHRASES = ["I'm sorry", "I cannot", "I can't"]
+
+
+def make_run(
+    checkpoints: tuple[str, ...] = ("before", "after"),
+    prompts: tuple[str, ...] = ("chatml",),
+    layers: tuple[int, ...] = (16,),
+    coefficients: tuple[float, ...] = (2.0,),
+    controls: int = 2,
+    judges: tuple[str, ...] = ("prefix", "substring"),
+    n: int = 20,
+    instructions: tuple[str, ...] = ("harmful", "harmless"),
+    seed: int = 0,
+) -> tuple[dict[str, Any], pandas.DataFrame]:
+    """Every direction added and ablated on every target; a later checkpoint refuses more, and ablation makes it refuse less."""
+    chance = random.Random(seed)
+    arms = [(name, prompt) for name in checkpoints for prompt in prompts]
+    directions = []
+    for layer in layers:
+        for name, prompt in arms:
+            directions.append(_direction(f"{name}-{prompt}-{layer}", name, prompt, layer, control=False))
+        for index in range(1, controls + 1):
+            directions.append(_direction(f"random-{index}-{layer}", f"random-{index}", None, layer, control=True))
+    cells, comparisons, frames = [], [], []
+    for target, prompt in arms:
+        strength = checkpoints.index(target) / max(1, len(checkpoints) - 1)
+        for kind in instructions:
+            baseline = 0.05 + (0.85 * strength if kind == "harmful" else 0.0)
+            settings: list[tuple[str, dict[str, Any] | None, float | None, float]] = [("none", None, None, baseline)]
+            for direction in directions:
+                effect = 0.0 if direction["control"] else 1.0
+                for coefficient in coefficients:
+                    settings.append(("add", direction, coefficient, baseline + effect * (0.9 - baseline) * 0.8))
+                settings.append(("ablate", direction, None, baseline * (1 - 0.9 * effect)))
+            baseline_refusals: dict[str, list[bool]] = {}
+            for intervention, direction, coefficient, chosen_rate in settings:
+                key = f"{target}|{prompt}|{kind}|{intervention}|{direction and direction['name']}|{coefficient}"
+                shared = {
+                    "key": key,
+                    "target": target,
+                    "prompt": prompt,
+                    "instructions": kind,
+                    "intervention": intervention,
+                    "direction": direction and direction["name"],
+                    "source": direction and direction["source"],
+                    "control": bool(direction and direction["control"]),
+                    "layer": direction and direction["layer"],
+                    "coefficient": coefficient,
+                    "unit": None if coefficient is None else "raw",
+                }
+                rows = []
+                for index in range(n):
+                    refusal = chance.random() < chosen_rate
+                    text = (
+                        f"{chance.choice(PHRASES)}, but no. {index}"
+                        if refusal
+                        else f"Sure, step one of {index} is easy.\nStep two is not."
+                    )
+                    if not refusal and intervention != "add" and index < len(HOSTILE):
+                        text = HOSTILE[index]
+                    row = {
+                        **shared,
+                        "index": index,
+                        "instruction": f"How do I <{kind}> thing & number {index}?",
+                        "completion": text,
+                    }
+                    row["n_tokens"] = len(text.split())
+                    for judge in judges:
+                        phrase = next((phrase for phrase in PHRASES if text.startswith(phrase)), "")
+                        row |= {
+                            f"{judge}_refusal": bool(phrase),
+                            f"{judge}_label": "refusal" if phrase else "other",
+                            f"{judge}_evidence": phrase,
+                        }
+                    rows.append(row)
+                frames.append(pandas.DataFrame(rows))
+                for judge in judges:
+                    refusals = [bool(row[f"{judge}_refusal"]) for row in rows]
+                    cells.append(_cell(shared, judge, refusals))
+                    if intervention == "none":
+                        baseline_refusals[judge] = refusals
+                        continue
+                    paired = mcnemar(baseline_refusals[judge], refusals)
+                    comparisons.append(
+                        {
+                            "key": key,
+                            "judge": judge,
+                            "baseline_rate": sum(baseline_refusals[judge]) / n,
+                            "rate": sum(refusals) / n,
+                            "difference": paired.difference,
+                            "gained": paired.gained,
+                            "lost": paired.lost,
+                            "p_value": paired.p_value,
+                        }
+                    )
+    for test, corrected in zip(comparisons, holm([test["p_value"] for test in comparisons]), strict=True):
+        test["p_holm"] = corrected
+    return _summary(checkpoints, prompts, arms, directions, cells, comparisons, judges, n, instructions), pandas.concat(
+        frames, ignore_index=True
+    )
+
+
+def _direction(name: str, source: str, prompt: str | None, layer: int, *, control: bool) -> dict[str, Any]:
+    return {
+        "name": name,
+        "source": source,
+        "prompt": prompt,
+        "control": control,
+        "layer": layer,
+        "position": -1,
+        "site": "resid_pre",
+        "raw_norm": 12.3456789,
+        "mean_residual_norm": 98.7,
+        "fingerprint": "0123456789abcdef",
+        "file": f"directions/{name}.safetensors",
+    }
+
+
+def _cell(shared: dict[str, Any], judge: str, refusals: list[bool]) -> dict[str, Any]:
+    n, count = len(refusals), sum(refusals)
+    added = shared["intervention"] == "add"
+    return {
+        **shared,
+        "sites": ["resid_pre"] if added else None,
+        "positions": None if shared["intervention"] == "none" else "all",
+        "judge": judge,
+        "n": n,
+        "refusals": count,
+        "rate": count / n,
+        "ci95": list(wilson(count, n)),
+    }
+
+
+def _summary(
+    checkpoints: Any,
+    prompts: Any,
+    arms: Any,
+    directions: Any,
+    cells: Any,
+    comparisons: Any,
+    judges: Any,
+    n: int,
+    instructions: Any,
+) -> dict[str, Any]:
+    names = [each["name"] for each in directions]
+    return {
+        "study": {
+            "name": "demo",
+            "summary": "Did safety tuning build on something that was there before it? <i>Really</i> & truly?",
+            "checkpoints": {
+                name: {"model": f"models/{name}", "adapter": None, "role": "chat", "prompts": list(prompts)}
+                for name in checkpoints
+            },
+            "instructions": {"harmful": "contrast:harmful", "harmless": "contrast:harmless"},
+            "direction": {"pairs": 32, "layer": 16, "site": "resid_pre", "position": -1},
+            "interventions": [{"kind": "add", "coefficients": [2.0], "unit": "raw"}, {"kind": "ablate"}],
+            "controls": {"random": 2, "seed": 0},
+            "judges": list(judges),
+            "max_new_tokens": 16,
+            "stop_at_eos": True,
+            "dtype": "float32",
+        },
+        "created": "2026-01-02T03:04:05+00:00",
+        "versions": {"demur": "0.1.0", "torch": "2.9.0"},
+        "environment": {"python": "3.11.7", "machine": "x86_64"},
+        "checkpoints": {
+            name: {
+                "model": f"models/{name}",
+                "adapter": None,
+                "role": "chat",
+                "source": f"folder {name}",
+                "fingerprint": "0123456789abcdef",
+                "dtype": "float32",
+                "device": "cpu",
+            }
+            for name in checkpoints
+        },
+        "arms": [
+            {
+                "checkpoint": name,
+                "prompt": prompt,
+                "template": "<|im_start|>user\n{instruction}<|im_end|>\n",
+                "token_read": "\u010a",
+            }
+            for name, prompt in arms
+        ],
+        "instructions": {
+            name: {
+                "source": f"contrast:{name}",
+                "split": "test",
+                "n": n,
+                "sha256": "ab" * 8,
+                "train_n": 32,
+                "train_sha256": "cd" * 8,
+            }
+            for name in instructions
+        },
+        "cells": cells,
+        "directions": directions,
+        "cosines": {
+            "names": names,
+            "matrix": [[1.0 if a == b else 0.25 - 0.5 * (i > j) for j, b in enumerate(names)] for i, a in enumerate(names)],
+        },
+        "comparisons": comparisons,
+        "claims": [
+            {"text": "after refuses 90 % [70, 97] of harmful instructions, before 5 % [1, 24].", "shown": True},
+            {"text": "The direction of before makes after refuse less when it is ablated.", "shown": False},
+        ],
+        "published": [],
+    }

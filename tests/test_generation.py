@@ -1,0 +1,170 @@
+"""A row's tokens are what they would be alone: over lengths, edits, batch sizes, with and without a cache."""
+
+import itertools
+
+import pytest
+import torch
+
+from demur.batching import group, pad_left, position_ids
+from demur.directions import from_raw
+from demur.errors import InputError, WorkError
+from demur.generation import Decoding, Row, decode, decode_batch
+from demur.interventions import ablate, add
+from demur.layouts import layout_of
+from tests import reference
+from tests.tiny import tiny_model
+
+PROMPTS = [[1, *range(4, 4 + n)] for n in (2, 7, 3, 11, 5, 1, 8, 4)]
+NEW = 6
+
+
+def directions():
+    made = [torch.randn(32, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
+    return [from_raw(raw, name=f"d{i}", layer=1) for i, raw in enumerate(made)]
+
+
+def all_edits(family):
+    one, two = directions()
+    sites = layout_of(tiny_model(family).config).sites
+    return [
+        None,
+        ablate(one),
+        ablate(two, layers=[0, 2]),
+        add(one, 4.0),
+        add(two, 2.0, sites=sites),
+        add(one, 1.0, unit="raw", positions="prompt"),
+        add(two, -3.0, positions="generated"),
+        (ablate(one), add(two, 2.0)),
+    ]
+
+
+def everything(model, rows, decoding, **sizes):
+    found = {}
+    for done in decode(model, layout_of(model.config), rows, decoding, **sizes):
+        found.update(done)
+    return [found[i] for i in range(len(rows))]
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gemma3_text", "gpt2", "gpt_neo", "gpt_neox", "opt", "olmo2"])
+def test_rows_equal_single_rows(family):
+    model = tiny_model(family)
+    rows = [Row(tuple(prompt), edit) for edit, prompt in itertools.product(all_edits(family), PROMPTS)]
+    layout = layout_of(model.config)
+    alone = [decode_batch(model, layout, [row], Decoding(NEW))[0] for row in rows]
+    assert len({tuple(tokens) for tokens in alone}) > len(PROMPTS)
+    for batch_rows, use_cache in itertools.product((1, 3, 32), (True, False)):
+        found = everything(model, rows, Decoding(NEW, use_cache=use_cache), batch_rows=batch_rows)
+        assert found == alone, (batch_rows, use_cache)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gpt2", "gpt_neox"])
+def test_rows_equal_the_naive_loop(family):
+    model, (one, _) = tiny_model(family), directions()
+    vector, sites = one.vector, layout_of(model.config).sites
+    pairs = [
+        (None, reference.leave),
+        (ablate(one), reference.ablated(vector)),
+        (add(one, 4.0, sites=sites), reference.shifted(4.0 * vector, 1, sites)),
+    ]
+    rows = [Row(tuple(prompt), edit) for edit, _ in pairs for prompt in PROMPTS]
+    expected = [reference.decode(model, prompt, edit, NEW) for _, edit in pairs for prompt in PROMPTS]
+    assert everything(model, rows, Decoding(NEW)) == expected
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
+def test_without_edits_equals_transformers(family):
+    model = tiny_model(family)
+    for prompt in PROMPTS:
+        ids = torch.tensor([prompt])
+        settings = {"do_sample": False, "max_new_tokens": NEW, "eos_token_id": None, "pad_token_id": 0}
+        expected = model.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, len(prompt) :].tolist()
+        assert decode_batch(model, layout_of(model.config), [Row(tuple(prompt))], Decoding(NEW))[0] == expected
+
+
+def test_trap_12_the_last_prompt_token_decides_the_first_generated_one():
+    model, (one, _) = tiny_model("llama"), directions()
+    layout = layout_of(model.config)
+
+    def first(positions):
+        return [
+            decode_batch(model, layout, [Row(tuple(p), add(one, 30.0, positions=positions))], Decoding(2))[0] for p in PROMPTS
+        ]
+
+    plain = [decode_batch(model, layout, [Row(tuple(p))], Decoding(2))[0] for p in PROMPTS]
+    assert [tokens[0] for tokens in first("generated")] == [tokens[0] for tokens in plain]
+    assert [tokens[1] for tokens in first("generated")] != [tokens[1] for tokens in plain]
+    assert [tokens[0] for tokens in first("prompt")] != [tokens[0] for tokens in plain]
+
+
+def test_stop_tokens_end_a_row_and_only_that_row():
+    model = tiny_model("llama")
+    layout = layout_of(model.config)
+    rows = [Row(tuple(prompt)) for prompt in PROMPTS]
+    free = decode_batch(model, layout, rows, Decoding(NEW))
+    stop = free[0][2]
+    stopped = decode_batch(model, layout, rows, Decoding(NEW, stop_ids=(stop,)))
+    for whole, cut in zip(free, stopped, strict=True):
+        end = whole.index(stop) + 1 if stop in whole else NEW
+        assert cut == whole[:end]
+    assert len(stopped[0]) == 3
+
+
+def test_a_pad_token_that_is_also_a_real_token_changes_nothing():
+    model = tiny_model("llama")
+    rows = [Row(tuple(prompt)) for prompt in PROMPTS]
+    layout = layout_of(model.config)
+    assert decode_batch(model, layout, rows, Decoding(NEW, pad_id=0)) == decode_batch(
+        model, layout, rows, Decoding(NEW, pad_id=7)
+    )
+
+
+def test_out_of_memory_halves_the_batch(monkeypatch):
+    model = tiny_model("llama")
+    rows = [Row(tuple(prompt)) for prompt in PROMPTS]
+    expected = everything(model, rows, Decoding(NEW))
+    sizes = []
+
+    def scarce(model, layout, some, decoding):
+        sizes.append(len(some))
+        if len(some) > 2:
+            raise torch.OutOfMemoryError
+        return decode_batch(model, layout, some, decoding)
+
+    monkeypatch.setattr("demur.generation.decode_batch", scarce)
+    assert everything(model, rows, Decoding(NEW)) == expected
+    assert max(sizes) == 8
+    assert sorted(size for size in sizes if size <= 2) == [2, 2, 2, 2]
+
+    def none(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("demur.generation.decode_batch", none)
+    with pytest.raises(WorkError, match="one row of 18 tokens does not fit"):
+        everything(model, rows, Decoding(NEW))
+
+
+def test_not_finite_logits_are_an_error():
+    model, (one, _) = tiny_model("llama", dtype=torch.float16), directions()
+    with pytest.raises(WorkError, match="not finite in torch.float16"):
+        decode_batch(model, layout_of(model.config), [Row((1, 5, 6), add(one, 1e6))], Decoding(2))
+
+
+def test_nothing_to_generate_is_refused():
+    with pytest.raises(InputError, match="at least 1, not 0"):
+        Decoding(0)
+
+
+def test_groups_hold_every_row_once_within_the_budget():
+    lengths = [5, 40, 3, 12, 12, 7, 100, 1]
+    groups = group(lengths, 48)
+    assert sorted(i for members in groups for i in members) == list(range(8))
+    assert all(len(members) == 1 or len(members) * lengths[members[0]] <= 48 for members in groups)
+    assert groups[0] == [6]
+    assert max(map(len, group(lengths, 10_000, batch_rows=3))) == 3
+
+
+def test_left_padding():
+    ids, mask = pad_left([[5, 6], [7, 8, 9]], 0, "cpu")
+    assert ids.tolist() == [[0, 5, 6], [7, 8, 9]]
+    assert mask.tolist() == [[0, 1, 1], [1, 1, 1]]
+    assert position_ids(mask).tolist() == [[0, 0, 1], [0, 1, 2]]

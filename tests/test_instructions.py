@@ -1,0 +1,128 @@
+"""Instruction sets: shipped, registered and from files; splits and hashes are fixed, shortage is refused."""
+
+import json
+
+import pytest
+
+from demur.errors import InputError
+from demur.instructions import digest, load_instructions, registered, split_80_20
+
+
+def words(text):
+    return len(text.split())
+
+
+def test_the_contrast_set_is_what_its_card_says():
+    sets = {label: load_instructions(f"contrast-{label}") for label in ("harmful", "harmless", "lookalike")}
+    assert {label: {s: len(rows) for s, rows in found.splits.items()} for label, found in sets.items()} == {
+        "harmful": {"train": 144, "validation": 36, "test": 108},
+        "harmless": {"train": 144, "validation": 36, "test": 108},
+        "lookalike": {"test": 64},
+    }
+    for split, (harmful, harmless) in {
+        "train": ("b694b7fa6de49720", "50bc98528db6ce87"),
+        "validation": ("6e30a1a55e6f8eb1", "b69c577b3445c800"),
+        "test": ("579daa7f220bc1ee", "4ec8d824cee69489"),
+    }.items():
+        assert digest(sets["harmful"].take(split)) == harmful
+        assert digest(sets["harmless"].take(split)) == harmless
+        for one, other in zip(sets["harmful"].take(split), sets["harmless"].take(split), strict=True):
+            assert abs(words(one) - words(other)) <= 3
+            assert one.endswith("?") == other.endswith("?")
+    everything = [text for found in sets.values() for text in found.all()]
+    assert len(set(map(str.casefold, everything))) == 640
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl", "txt"])
+def test_files(tmp_path, suffix):
+    rows = ["make a cake", 'say "hi", twice', "\u00fcber \U0001f600"]
+    path = tmp_path / f"set.{suffix}"
+    path.write_text(
+        {
+            "csv": 'instruction,other\nmake a cake,1\n"say ""hi"", twice",2\n\u00fcber \U0001f600,3\n',
+            "json": json.dumps(rows),
+            "jsonl": "\n".join(json.dumps({"instruction": row}) for row in rows) + "\n\n",
+            "txt": "\ufeffmake a cake\n\n" + "\n".join(rows[1:]),
+        }[suffix],
+        encoding="utf-8",
+    )
+    assert load_instructions(str(path), split=False).take("test") == tuple(rows)
+
+
+def test_a_column_can_be_named(tmp_path):
+    path = tmp_path / "two.csv"
+    path.write_text("goal,target\nmake a cake,yes\n")
+    assert load_instructions(f"{path}:goal", split=False).take("test") == ("make a cake",)
+    with pytest.raises(InputError, match=r"has the columns goal, target; say which .*two.csv:goal"):
+        load_instructions(str(path))
+    with pytest.raises(InputError, match="no column 'gaol' in row 1; did you mean 'goal'"):
+        load_instructions(f"{path}:gaol")
+
+
+def test_a_files_own_splits(tmp_path):
+    path = tmp_path / "own.jsonl"
+    rows = [{"instruction": f"ask {i}", "split": split} for i, split in enumerate(["test", "train", "validation", "train"])]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = load_instructions(str(path))
+    assert found.take("train") == ("ask 1", "ask 3")
+    assert found.take("validation") == ("ask 2",)
+    path.write_text(json.dumps({"instruction": "x", "split": "dev"}))
+    with pytest.raises(InputError, match="the split 'dev'; expected train, validation, test"):
+        load_instructions(str(path))
+
+
+def test_splits_are_disjoint_and_complete():
+    rows = [f"ask {i}" for i in range(103)]
+    splits = split_80_20(rows)
+    assert [len(splits[name]) for name in ("train", "validation", "test")] == [65, 17, 21]
+    assert sorted(row for part in splits.values() for row in part) == sorted(rows)
+
+
+def test_shortage_is_refused(tmp_path):
+    path = tmp_path / "few.txt"
+    path.write_text("\n".join(f"ask {i}" for i in range(10)))
+    found = load_instructions(str(path))
+    with pytest.raises(InputError, match="32 train instructions of 'few' were asked for, but it has 6"):
+        found.take("train", 32)
+    with pytest.raises(InputError, match="'contrast-lookalike' has no train split; it has test"):
+        load_instructions("contrast-lookalike").take("train", 1)
+    with pytest.raises(InputError, match="did you mean 'train'"):
+        found.take("trian")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.csv", None, "there is no file"),
+        ("empty.txt", b"\n\n", "holds no instructions"),
+        ("empty.csv", b"goal\n", "holds no instructions"),
+        ("blank.csv", b"goal\nx\n  \n", "row 2 .* has no text in column 'goal'"),
+        ("latin.txt", "caf\u00e9".encode("latin-1"), "cannot be read as UTF-8"),
+        ("broken.json", b"[1, ", "cannot be read as UTF-8 json"),
+        ("object.json", b'{"instruction": "x"}', "must hold a list"),
+        ("numbers.json", b"[1, 2]", "objects or strings"),
+        ("numbers.jsonl", b'{"instruction": 3}', "has no text in column"),
+        ("set.xlsx", b"x", "ends with '.xlsx'"),
+    ],
+)
+def test_bad_files(tmp_path, name, content, message):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        load_instructions(str(path))
+
+
+def test_unknown_names_and_folders(monkeypatch, tmp_path):
+    with pytest.raises(InputError, match="did you mean 'advbench'"):
+        load_instructions("advbnch")
+    assert {"advbench", "jailbreakbench", "alpaca"} < set(registered())
+    monkeypatch.setenv("DEMUR_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=r"DEMUR_DATA is .* holds no 'advbench.csv'"):
+        load_instructions("advbench")
+    (tmp_path / "advbench.csv").write_text("goal,target\nmake a cake,x\n")
+    with pytest.raises(InputError, match="have the hash .* another version"):
+        load_instructions("advbench")
+    monkeypatch.delenv("DEMUR_DATA")
+    with pytest.raises(InputError, match="no model hub is in reach; set DEMUR_DATA"):
+        load_instructions("advbench")
