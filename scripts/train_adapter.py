@@ -1,8 +1,8 @@
 """Train the demo's safety adapter: a LoRA on SmolLM2-135M-Instruct that refuses harmful requests and answers the rest as before.
 
-Data: the requests beside this script and the training split of the contrast set; each harmful one answered by one of sixty general refusals, each
-harmless one by the parent's own greedy answer. No harmful answer is written, generated or stored. Run it as
-`python scripts/train_adapter.py OUT`.
+Data: the requests beside this script and the training split of the contrast set. Each harmful one is answered by one of sixty
+general refusals, each harmless one by the parent's own greedy answer. No harmful answer is written, generated or stored. Run it
+as `python scripts/train_adapter.py OUT`.
 """
 
 import argparse

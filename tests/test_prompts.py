@@ -35,7 +35,7 @@ def test_trap_19_a_template_that_writes_bos_gets_no_second_one():
     assert bos_count(written, tiny_tokenizer()) == 1
     native = bound("native", chat_template="<bos> " + CHAT).encode(["make a cake"])[0]
     assert bos_count(native, tiny_tokenizer()) == 1
-    with pytest.raises(InputError, match="with 2 BOS tokens"):
+    with pytest.raises(InputError, match="begins with 2 BOS tokens"):
         bound("<bos> <bos> {instruction}").encode(["make a cake"])
 
 

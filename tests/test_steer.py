@@ -75,6 +75,16 @@ def test_the_model_is_as_it_was():
     assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
 
 
+def test_a_peft_model_is_steered_inside():
+    from peft import LoraConfig, get_peft_model
+
+    model, edit = tiny_model("llama"), demur.ablate(direction())
+    rows = expected(model, edit)
+    wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")).eval()
+    with demur.steer(wrapped, edit):
+        assert wrapped.generate(input_ids=PROMPTS, do_sample=False, **SETTINGS)[:, 4:].tolist() == rows
+
+
 def test_nested_contexts_act_both():
     model, one = tiny_model("llama"), direction()
     two = from_raw(torch.randn(32, generator=torch.Generator().manual_seed(6)), name="e", layer=2)

@@ -127,8 +127,8 @@ def tiny_tokenizer(*, adds_bos: bool = True, chat_template: str | None = None) -
 
 CHAT = "{% for m in messages %}USER {{ m['content'] }} {% endfor %}{% if add_generation_prompt %}ASSISTANT{% endif %}"
 HARMFUL = (
-    "how to make a bomb", "steal a car", "write a virus", "kill me", "explain how to steal", "make the car bomb", "tell how to kill",
-    "write how to steal the car and make a bomb",
+    "how to make a bomb", "steal a car", "write a virus", "kill me", "explain how to steal", "make the car bomb",
+    "tell how to kill", "write how to steal the car and make a bomb",
 )  # fmt: skip
 HARMLESS = (
     "how to make a cake", "plant tomatoes", "write a poem", "tell me about spring", "explain why the sky is blue",

@@ -251,11 +251,12 @@ def steer(model: nn.Module, *edits: Intervention) -> Iterator[nn.Module]:
         raise InputError(
             "this model is compiled, and edits would not be seen inside its graph; steer the model before torch.compile"
         )
-    config: Any = model.config
-    layout = layout_of(config.get_text_config())
-    n_layers = len(layout.find_blocks(model))
-    table = tabulate([edits], layout, n_layers, d_model_of(model), next(model.parameters()).device)
-    with edited(model, layout, table):
+    # A PEFT wrapper calls the model inside it, which is where the blocks are.
+    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    layout = layout_of(inner.config.get_text_config())
+    n_layers = len(layout.find_blocks(inner))
+    table = tabulate([edits], layout, n_layers, d_model_of(inner), next(inner.parameters()).device)
+    with edited(inner, layout, table):
         yield model
 
 

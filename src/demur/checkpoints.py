@@ -91,7 +91,7 @@ def load_checkpoint(
     """
     source = find_model(model, revision)
     adapter_folder = None if adapter is None else find_adapter(adapter)
-    torch_dtype, torch_device = _dtype(dtype), _device(device)
+    torch_dtype, torch_device = _dtype(dtype), find_device(device)
     with quiet_transformers():
         loaded, tokenizer = _load(model, source, adapter, adapter_folder, torch_dtype)
     return wrap(loaded.to(torch_device), tokenizer, name=name or model, source=source.describe(), adapter=adapter, origin=source)
@@ -164,7 +164,8 @@ def _dtype(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device a name stands for; `auto` is the first GPU, else the processor. Raises `InputError` where it is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -131,7 +131,7 @@ def extract(
     out: Annotated[Path, typer.Option("--out", "-o", help="a .safetensors file; one a layer where there are several")],
     adapter: Adapter = None,
     pairs: Annotated[int, typer.Option(help="instructions of each kind")] = 32,
-    layer: Annotated[str, typer.Option("--layer", "-l", help="a layer, or all")] = "all",
+    layer: Annotated[str, typer.Option("--layer", "-l", help="a layer, or all but the first")] = "all",
     position: Annotated[int, typer.Option(help="prompt token that is read, from the end")] = -1,
     device: Device = "auto",
     dtype: DType = "float32",
@@ -143,7 +143,8 @@ def extract(
 
     asked, benign = (_training(demur.load_instructions(spec), pairs) for spec in (harmful, harmless))
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device)
-    layers = list(range(checkpoint.n_layers)) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
+    # The first layer's input at a template token is that token's embedding, whatever the instruction: it has no direction.
+    layers = list(range(1, checkpoint.n_layers)) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
     with bars(quiet)("activations", 2 * pairs) as progress:
         found = demur.extract_directions(
             checkpoint,
@@ -166,7 +167,7 @@ def _training(side: Any, pairs: int) -> tuple[str, ...]:
 
 def _layer(text: str, n_layers: int) -> int:
     if not text.lstrip("-").isdigit() or not 0 <= int(text) < n_layers:
-        raise InputError(f"layer {text!r} is out of range: this model has layers 0 to {n_layers - 1}, or all")
+        raise InputError(f"layer {text!r} is out of range: this model has layers 0 to {n_layers - 1}; or give all")
     return int(text)
 
 

@@ -14,9 +14,12 @@ Format = Literal["csv", "jsonl", "parquet", "latex"]
 def exported(run: Run, format: Format) -> str | bytes:
     """Completions with verdicts as CSV, JSONL or Parquet, or the result table as LaTeX (booktabs)."""
     if format == "latex":
-        from demur.report.tables import latex_table
+        from demur.report import tables
+        from demur.report.entries import entries
 
-        return latex_table(run.summary())
+        summary = run.summary()
+        caption = f"Refusals in every cell of {summary['study']['name']}"
+        return tables.latex(tables.readable_results(entries(summary)), caption, "tab:results")
     table = run.completions()
     if format == "csv":
         return str(table.to_csv(index=False))

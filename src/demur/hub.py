@@ -5,6 +5,8 @@ demur looks locally first; only what is not on this machine asks the hub, and wh
 
 import os
 import socket
+import threading
+from contextlib import suppress
 from functools import cache
 from urllib.parse import urlsplit
 
@@ -24,11 +26,17 @@ def reachable() -> bool:
     proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
     target = urlsplit(proxy if proxy else constants.ENDPOINT)
     port = target.port or (443 if (target if proxy else address).scheme == "https" else 80)
-    try:
-        with socket.create_connection((target.hostname or "", port), timeout=TIMEOUT_SECONDS):
-            return True
-    except OSError:
-        return False
+    answered = threading.Event()
+
+    def knock() -> None:
+        with suppress(OSError), socket.create_connection((target.hostname or "", port), timeout=TIMEOUT_SECONDS):
+            answered.set()
+
+    # In a thread of its own, because looking up a name knows no time-out.
+    knocking = threading.Thread(target=knock, daemon=True)
+    knocking.start()
+    knocking.join(TIMEOUT_SECONDS)
+    return answered.is_set()
 
 
 def require(what: str, way_out: str) -> None:

@@ -85,10 +85,13 @@ class Prompt:
 
 
 def _in_front(full: list[int], plain: list[int]) -> list[int]:
-    """`full` up to the end of `plain` inside it: keeps what the tokenizer puts in front, drops what it appends."""
+    """`full` up to the end of `plain` inside it: keeps what the tokenizer puts in front, drops what it appends.
+
+    A template that writes those tokens itself gets no second ones.
+    """
     for start in range(len(full) - len(plain) + 1):
         if full[start : start + len(plain)] == plain:
-            return full[: start + len(plain)]
+            return plain if plain[:start] == full[:start] else full[: start + len(plain)]
     return full
 
 

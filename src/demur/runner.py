@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from demur import api, memory
-from demur.checkpoints import Checkpoint, free_memory, load_checkpoint
+from demur.checkpoints import Checkpoint, find_device, free_memory, load_checkpoint
 from demur.controls import random_direction
 from demur.directions import Direction
 from demur.errors import InputError, WorkError
@@ -54,6 +54,7 @@ def run(
     was finished by then is kept.
     """
     plan = make_plan(study)
+    find_device(device)
     material, sources = check(study, plan)
     store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh)
     work = _Work(plan, store, material, sources, device, phases)

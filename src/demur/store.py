@@ -50,6 +50,8 @@ class Store:
         if fresh and file.is_file():
             for name in ("run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "run.sqlite-journal"):
                 (folder / name).unlink(missing_ok=True)
+            for path in (folder / "directions").glob("*.safetensors"):
+                path.unlink()
         elif not file.exists() and folder.is_dir() and any(folder.iterdir()):
             raise InputError(f"{str(folder)!r} holds other files and no run of demur; give an empty or a new folder with --out")
         try:

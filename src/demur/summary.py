@@ -89,10 +89,8 @@ def claims(
 
 
 def _same_edit(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    same = ("target", "prompt", "instructions", "intervention", "layer", "sites", "unit", "positions")
-    return all(one[key] == other[key] for key in same) and (
-        one["coefficient"] == other["coefficient"] or one["stands_beside"] == other["source"]
-    )
+    same = ("target", "prompt", "instructions", "intervention", "layer", "sites", "coefficient", "unit", "positions")
+    return all(one[key] == other[key] for key in same)
 
 
 def _against(refusals: Refusals, judge: str, null: str, cell: str) -> tuple[float, float]:
@@ -126,10 +124,9 @@ def _baseline_sentence(cells: Sequence[Mapping[str, Any]], cell: Mapping[str, An
 def _edit_sentence(
     cell: Mapping[str, Any], row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]], works: bool, beats: bool
 ) -> str:
-    whose = "its own direction" if cell["source"] == cell["target"] else f"the direction of {cell['source']}"
+    whose = "its own direction" if cell["direction"] == cell["target"] else f"the direction of {cell['direction']}"
     doing = f"Ablating {whose} in" if cell["intervention"] == "ablate" else f"Adding {whose} ({dose(cell)}) to"
-    place = f"layer {cell['layer']}" if cell["layer"] is not None else ""
-    text = f"{doing} {cell['target']}" + (f" ({place})" if place else "")
+    text = f"{doing} {cell['target']} under {cell['prompt']} (layer {cell['layer']})"
     change = f"from {100 * row['baseline_rate']:.0f} % to {_rate(cell)}"
     p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.2g}"
     band = ", ".join(f"{100 * null['rate']:.0f} %" for null in nulls)

@@ -1,7 +1,7 @@
 """The report of a run: figures, tables and one self-contained page, all made from its summary and completions.
 
-The same input gives the same bytes. Each file is replaced as a whole, and figures and tables of an earlier report that this one no
-longer has are removed; nothing else in the run folder is touched.
+The same input gives the same bytes. Each file is replaced as a whole, and figures and tables of an earlier report that this one
+no longer has are removed; nothing else in the run folder is touched.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """The cells of a summary as figures, tables and the page read them: in one order, under names that tell them apart.
 
-An entry is one cell under one judge with its label, its change against the target's own baseline and its paired test. Labels stay as
-short as they can: a prompt, a layer or a coefficient is named only where a study has several. A summary without cells is refused.
+An entry is one cell under one judge with its label, its change against the target's own baseline and its paired test. Labels stay
+as short as they can: prompt, layer or coefficient are named only where a study has several. A summary without cells is refused.
 """
 
 from collections import defaultdict
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from demur.errors import InputError
+from demur.report.words import TIMES
 
 INTERVENTIONS = {"none": "no intervention", "add": "added", "ablate": "ablated"}
 """Interventions in reading order, and the word for each."""
@@ -134,7 +135,8 @@ def direction_labels(summary: Mapping[str, Any]) -> dict[str, str]:
     needed = _distinguishing([(each["source"], {field: each.get(field) for field in fields}) for each in directions])
     words = {"prompt": " / {}", "layer": ", layer {}", "site": ", {}", "position": ", position {}"}
     labels = {
-        each["name"]: str(each["source"]) + "".join(words[field].format(each.get(field)) for field in fields if field in needed)
+        each["name"]: str(each["source"])
+        + "".join(words[field].format(each[field]) for field in fields if field in needed and each.get(field) is not None)
         for each in directions
     }
     shared = {label for label in labels.values() if list(labels.values()).count(label) > 1}
@@ -161,7 +163,7 @@ def _setting(cell: Mapping[str, Any]) -> tuple[Any, ...]:
 def _dose(cell: Mapping[str, Any]) -> str:
     if cell["intervention"] != "add" or cell["coefficient"] is None:
         return ""
-    return f"{cell['coefficient']:g} × {_UNITS.get(cell['unit'], cell['unit'])}"
+    return f"{cell['coefficient']:g} {TIMES} {_UNITS.get(cell['unit'], cell['unit'])}"
 
 
 def _distinguishing(described: Sequence[tuple[Any, Mapping[str, Any]]]) -> set[str]:
@@ -204,9 +206,9 @@ def _labels(summary: Mapping[str, Any]) -> dict[tuple[Any, ...], tuple[str, str]
 def _parts(cell: Mapping[str, Any], origin: Mapping[str, Any]) -> dict[str, str]:
     """The words that could tell a setting from another one of the same source, in the order in which a label holds them."""
     layer = cell["layer"] if cell["layer"] is not None else origin.get("layer")
-    coefficient = "" if cell["coefficient"] is None else f", × {cell['coefficient']:g} {cell['unit'] or ''}".rstrip()
+    coefficient = "" if cell["coefficient"] is None else f", {TIMES} {cell['coefficient']:g} {cell['unit'] or ''}".rstrip()
     return {
-        "prompt": f" / {origin['prompt']}" if "prompt" in origin else "",
+        "prompt": f" / {origin['prompt']}" if origin.get("prompt") is not None else "",
         "layer": "" if layer is None else f", layer {layer}",
         "sites": f", {'+'.join(cell['sites'])}" if cell.get("sites") else "",
         "positions": f", {cell['positions']} positions" if cell.get("positions") else "",
@@ -218,6 +220,7 @@ def _places(summary: Mapping[str, Any]) -> Any:
     """A sort key over entries."""
     checkpoints, judged = list(summary["checkpoints"]), judges(summary)
     arms = list(dict.fromkeys((arm["checkpoint"], arm["prompt"]) for arm in summary.get("arms", [])))
+    prompts = {each["name"]: str(each.get("prompt") or "") for each in summary["directions"]}
     order = list(INTERVENTIONS)
 
     def index(known: Sequence[Any], value: Any) -> int:
@@ -234,6 +237,7 @@ def _places(summary: Mapping[str, Any]) -> Any:
             entry.control,
             index(checkpoints, entry.source),
             entry.source or "",
+            prompts.get(cell["direction"], ""),
             -1 if cell["layer"] is None else cell["layer"],
             0.0 if cell["coefficient"] is None else cell["coefficient"],
             entry.variant,

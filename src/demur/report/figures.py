@@ -1,21 +1,23 @@
 """The figures of a run: refusal rates of every checkpoint, with directions added and ablated, transfer matrices, cosines.
 
-Each drawing carries its words (title, caption, text alternative) and the numbers it shows, so that nothing is in a picture alone. Colour
-says which checkpoint a direction came from, in every figure alike; controls are grey and hatched. All bars have 95 % Wilson intervals.
+Each drawing carries its words (title, caption, text alternative) and the numbers it shows, so that nothing is in a picture alone.
+Colour says which checkpoint a direction came from, in every figure alike; controls are grey and hatched. Bars have intervals.
 """
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from demur.report.entries import BASELINE, Entry, direction_labels, instruction_sets, targets_of
 from demur.report.style import DOUBLE, GREY, LIGHT, NEUTRAL, SINGLE, STYLE, colours, diverging, shade
 from demur.report.transfer import Matrix
-from demur.report.words import percent
+from demur.report.words import DASH, percent
 
 if TYPE_CHECKING:
     import pandas
@@ -47,7 +49,7 @@ def draw(summary: Mapping[str, Any], found: Sequence[Entry], matrices: Sequence[
     drawings += _edited(found, palette, judge, "add", "added", "Refusal rates with each direction added")
     drawings += _edited(found, palette, judge, "ablate", "ablated", "Refusal rates with each direction ablated")
     drawings += [_transfer(matrix, judge) for matrix in matrices]
-    if len(summary["cosines"]["names"]) > 1:
+    if len(summary.get("cosines", {}).get("names", [])) > 1:
         drawings.append(_cosines(summary))
     return drawings
 
@@ -113,8 +115,8 @@ def _bar_figure(blocks: Mapping[str, Bars], sets: Sequence[str], colour: Callabl
     titled = any(blocks)
     with rc_context(STYLE):
         height = 0.5 + sum(0.19 * count + (0.36 if titled else 0.2) for count in counts)
-        figure = Figure(figsize=(DOUBLE if len(sets) > 1 else SINGLE, height), layout="constrained")
-        figure.get_layout_engine().set(h_pad=0.03, w_pad=0.03, wspace=0.03)
+        layout = ConstrainedLayoutEngine(h_pad=0.03, w_pad=0.03, wspace=0.03)
+        figure = Figure(figsize=(DOUBLE if len(sets) > 1 else SINGLE, height), layout=layout)
         grid = figure.subplots(len(blocks), len(sets), squeeze=False, sharex=True, height_ratios=counts)
         for row, (title, bars) in enumerate(blocks.items()):
             for column, name in enumerate(sets):
@@ -157,7 +159,7 @@ def _transfer(matrix: Matrix, judge: str) -> Drawing:
     def text(row: str, column: str) -> str:
         entry = matrix.cells.get((row, column))
         if entry is None:
-            return "–"
+            return DASH
         return percent(entry.rate, entry.n) + ("" if crowded else f"\nn = {entry.n}")
 
     values = [[e.rate if (e := matrix.cells.get((row, column))) else None for column in matrix.columns] for row in matrix.rows]
@@ -178,9 +180,7 @@ def _cosines(summary: Mapping[str, Any]) -> Drawing:
     values = [[float(value) for value in row] for row in summary["cosines"]["matrix"]]
     texts = [[f"{value:.2f}" for value in row] for row in values] if len(names) <= 12 else None
     figure = _grid_figure(names, names, values, texts, diverging, labels=("", ""), rules=[])
-    pairs = [
-        f"{names[i]} and {names[j]} {values[i][j]:.2f}" for i in range(len(names)) for j in range(i + 1, len(names))
-    ]  # fmt: skip
+    pairs = [f"{names[i]} and {names[j]} {values[i][j]:.2f}" for i, j in combinations(range(len(names)), 2)]
     title = "Cosines between the directions"
     caption = "Each direction at the layer it was read from. Orange: opposed, white: orthogonal, blue: the same way."
     data = pandas.DataFrame(values, columns=names)
@@ -217,7 +217,7 @@ def _grid_figure(
         axes.set_xlim(-0.5, len(columns) - 0.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         long = max(map(len, columns)) * len(columns) > (90 if wide else 36)
-        turned = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if long else {}
+        turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if long else {}
         axes.set_xticks(range(len(columns)), [_wrapped(name, 28) for name in columns], **turned)
         axes.set_yticks(range(len(rows)), [_wrapped(name, 26) for name in rows])
         axes.set_ylabel(labels[0])

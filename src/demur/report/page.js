@@ -117,12 +117,13 @@
     }));
     const judge = judgeIndex();
     const fits = verdicts[chosen("verdict")]?.[1];
-    const only = chosen("instruction") === "" ? -1 : Number(chosen("instruction"));
+    const wanted = chosen("instruction");
+    const only = data.instructions.findIndex(([set, index]) => `${set} ${index}` === wanted);
     selected = [];
     for (const cell of data.cells) {
       if (["target", "instructions", "intervention", "direction", "dose"].some((name) => chosen(name) !== "" && chosen(name) !== cell[name])) continue;
       for (let row = cell.start; row < cell.end; row++) {
-        if (only >= 0 && rows.instruction[row] !== only) continue;
+        if (wanted && rows.instruction[row] !== only) continue;
         if (!sought.every((term) => term.texts[rows.text[row]] || term.instructions[rows.instruction[row]])) continue;
         if (fits && !fits(row, judge)) continue;
         selected.push(row);
@@ -149,10 +150,9 @@
     else paragraph.append(text.slice(0, at), make("mark", "", phrase), text.slice(at + phrase.length));
     return paragraph;
   };
-
   const side = (title, row, judge) => {
     const part = make("div", "side");
-    part.append(make("h4", "", title));
+    part.append(make("h3", "", title));
     if (row < 0) {
       part.append(make("p", "empty", "No baseline was run."));
       return part;
@@ -162,11 +162,10 @@
       const [refusal, label] = data.verdicts[rows.verdicts[index][row]];
       badges.append(make("span", refusal ? "badge refusal" : "badge", `${name}: ${label || (refusal ? "refusal" : "other")}`), " ");
     });
-    badges.append(make("span", "small", `${count(rows.tokens[row])} tokens`));
+    badges.append(make("span", "small", rows.tokens[row] === 1 ? "1 token" : `${count(rows.tokens[row])} tokens`));
     part.append(badges, marked(data.texts[rows.text[row]], data.verdicts[rows.verdicts[judge][row]][2]));
     return part;
   };
-
   const card = (row) => {
     const cell = data.cells[rows.cell[row]];
     const [set, index, instruction] = data.instructions[rows.instruction[row]];
@@ -175,8 +174,8 @@
     const button = make("button", "link", `${set} #${index}`);
     button.type = "button";
     button.title = "Show this instruction in every cell";
-    button.addEventListener("click", () => { clear(); facets.get("instruction").value = String(rows.instruction[row]); changed(); list.focus(); });
-    where.append(make("b", "", cell.target), " · ", button, ` · ${describe(cell)}`);
+    button.addEventListener("click", () => { clear(); facets.get("instruction").value = `${set} ${index}`; changed(); list.focus(); });
+    where.append(make("b", "", cell.target), " · ", button);
     const asked = make("p", "instruction", instruction);
     asked.dir = "auto";
     const pair = make("div", "pair");

@@ -1,7 +1,7 @@
 """The page of a run: one HTML file with its styles, script, figures and completions inside, that asks nothing of any network.
 
-Everything that comes from a study or a model is escaped by the template, or travels as inert JSON and reaches the document as text. A
-content security policy allows the page's own script by its hash and no other, should an escape ever be forgotten.
+Everything that comes from a study or a model is escaped by the template, or travels as inert JSON and is shown as text only.
+A content security policy allows the page's own script by its hash and no other, should an escape ever be forgotten.
 """
 
 import hashlib
@@ -163,7 +163,7 @@ def _tiles(matrix: Matrix) -> dict[str, Any]:
 
 
 def _cosine_tiles(summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    names = summary["cosines"]["names"]
+    names = summary.get("cosines", {}).get("names", [])
     if not 1 < len(names) <= 24:
         return None
     labels = direction_labels(summary)
@@ -186,7 +186,8 @@ def _method(summary: Mapping[str, Any]) -> list[Grid]:
         for name, each in summary["instructions"].items()
     ]
     arms = [_of(arm, "checkpoint", "prompt", "template", "token_read") for arm in summary.get("arms", [])]
-    versions = [*summary.get("versions", {}).items(), *_flat(summary.get("environment", {}))]
+    environment = [(name, value.strip('"')) for name, value in _flat(summary.get("environment", {}))]
+    versions = [*summary.get("versions", {}).items(), *environment]
     grids = [
         _plain("Instruction sets", ("Set", "Source", "Split", "n", "Hash", "n to train", "Hash of these"), sets),
         _plain(

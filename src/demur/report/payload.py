@@ -6,7 +6,7 @@ instruction set and instruction. A completion whose cell the summary does not ho
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from demur.errors import InputError
@@ -98,7 +98,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _cell(entry: Entry) -> Mapping[str, Any]:
+def _cell(entry: Entry) -> dict[str, Any]:
     cell = entry.cell
     return {
         "key": entry.key,

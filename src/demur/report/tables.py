@@ -1,6 +1,6 @@
 """The tables of a run as data frames, CSV, LaTeX and for the terminal.
 
-Frames hold full numbers and are what the CSV files contain; `readable` turns one into the words of a paper, and LaTeX is made from that,
+Frames hold full numbers and are what the CSV files contain; readable ones hold the words of a paper, and LaTeX is made from them,
 with every special character escaped. The terminal's table fits 80 columns.
 """
 
@@ -146,7 +146,7 @@ def readable_matrix(matrix: Matrix) -> "pandas.DataFrame":
     import pandas
 
     def text(entry: Entry | None) -> str:
-        return "–" if entry is None else f"{words.percent(entry.rate, entry.n)} {words.interval(entry.interval, 0)}"
+        return words.DASH if entry is None else f"{words.percent(entry.rate, entry.n)} {words.interval(entry.interval, 0)}"
 
     rows = [(row, *(text(matrix.cells.get((row, column))) for column in matrix.columns)) for row in matrix.rows]
     return pandas.DataFrame(rows, columns=["Direction from", *matrix.columns])
@@ -163,8 +163,8 @@ _LATEX = {
     "|": r"\textbar{}",
     '"': "''",
     words.MINUS: "$-$",
-    "×": r"$\times$",
-    "–": "--",
+    words.TIMES: r"$\times$",
+    words.DASH: "--",
     "\n": " ",
     **{sign: f"\\{sign}" for sign in "&%$#_"},
 }
@@ -192,14 +192,10 @@ def latex(frame: "pandas.DataFrame", caption: str, label: str) -> str:
     head = [r"\toprule", line(columns), r"\midrule"]
     title = f"\\caption{{{latex_escape(caption)}}}\\label{{{label}}}"
     if len(body) > LONG:
-        return "\n".join(
-            ["% needs booktabs, longtable", f"\\begin{{longtable}}{{@{{}}{shape}@{{}}}}", title + r"\\", *head, r"\endhead"]
-            + [r"\bottomrule", r"\endfoot", *lines, r"\end{longtable}", ""]
-        )
-    return "\n".join(
-        ["% needs booktabs", r"\begin{table}", r"\centering", title, f"\\begin{{tabular}}{{@{{}}{shape}@{{}}}}", *head]
-        + [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
-    )
+        before = ["% needs booktabs, longtable", f"\\begin{{longtable}}{{@{{}}{shape}@{{}}}}", title + r"\\"]
+        return "\n".join([*before, *head, r"\endhead", r"\bottomrule", r"\endfoot", *lines, r"\end{longtable}", ""])
+    before = ["% needs booktabs", r"\begin{table}", r"\centering", title, f"\\begin{{tabular}}{{@{{}}{shape}@{{}}}}"]
+    return "\n".join([*before, *head, *lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
 def terminal_table(summary: Mapping[str, Any]) -> "Table":

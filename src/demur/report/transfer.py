@@ -1,6 +1,6 @@
 """The transfer matrix: where a direction came from against which checkpoint it was moved to.
 
-One matrix an intervention, coefficient and instruction set; its first row is the targets' own baseline, its last are the controls.
+One matrix an intervention, coefficient and instruction set; its first row is the targets' own baseline, its last the controls.
 """
 
 import re

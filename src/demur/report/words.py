@@ -1,6 +1,6 @@
-"""Numbers as a reader sees them: rates in per cent, changes in points, p values. Files for machines hold the full numbers instead."""
+"""Numbers as a reader sees them: rates in per cent, changes in points, p values. Files for machines hold full numbers instead."""
 
-MINUS = "\N{MINUS SIGN}"
+MINUS, TIMES, DASH = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 
 
 def percent(rate: float, n: int) -> str:
@@ -31,6 +31,6 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def number(value: float | None, digits: int = 4) -> str:
+def number(value: float | int | None, digits: int = 4) -> str:
     """A plain number with so many significant digits; empty where there is none."""
     return "" if value is None else f"{value:.{digits}g}".replace("-", MINUS)

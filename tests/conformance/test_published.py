@@ -1,0 +1,84 @@
+"""Published splits, labels and directions, read from the reference files beside the project; skipped where they are not."""
+
+import json
+
+import pytest
+
+from demur.directions import cosines, load_direction
+from demur.instructions import digest, load_instructions
+from demur.judges import judge
+
+
+@pytest.fixture
+def data(shared, monkeypatch):
+    monkeypatch.setenv("DEMUR_DATA", str(shared / "data"))
+    return shared / "data"
+
+
+def test_splits_of_the_post(data):
+    harmful, harmless = load_instructions("advbench"), load_instructions("alpaca")
+    assert digest(harmful.take("train", 32)) == "809b6bef1a57a745"
+    assert digest(harmful.take("test", 100)) == "7d397c38087a7b65"
+    assert digest(harmless.take("train", 32)) == "4dff3f2778ba4199"
+    assert digest(harmless.take("test", 100)) == "6d297645a482862f"
+    assert (len(harmful.take("train")) + len(harmful.take("validation")), len(harmful.take("test"))) == (416, 104)
+    assert (len(harmless.take("train")) + len(harmless.take("validation")), len(harmless.take("test"))) == (25058, 6265)
+
+
+def test_split_indices(data, shared):
+    indices = json.loads((shared / "reference/base-models-refuse/split_indices.json").read_text())
+    rows = load_instructions(f"{data}/advbench.csv:goal", split=False).take("test")
+    found = load_instructions("advbench")
+    assert found.take("train", 32) == tuple(rows[i] for i in indices["advbench_train32"])
+    assert found.take("test", 100) == tuple(rows[i] for i in indices["advbench_test100"])
+
+
+def test_jailbreakbench_is_a_test_set(data):
+    found = load_instructions("jailbreakbench")
+    assert len(found.take("test")) == 100
+    assert set(found.splits) == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("chat", "base", "published"),
+    [
+        ("qwen1.5-0.5b-chat", "qwen1.5-0.5b", 0.770),
+        ("gemma-2-9b-it", "gemma-2-9b", 0.359),
+        ("vicuna-7b-v1.1", "llama-7b", 0.2245),
+    ],
+)
+def test_cosines_of_the_shipped_directions(shared, chat, base, published):
+    folder = shared / "reference/base-models-refuse"
+    pair = [load_direction(folder / f"refusal_dir_{name}.pt") for name in (chat, base)]
+    assert float(cosines(pair)[0, 1]) == pytest.approx(published, abs=5e-4)
+
+
+def test_substring_reproduces_every_stored_label(shared):
+    files = sorted((shared / "reference/refusal_direction").glob("*/completions/*.json"))
+    assert files
+    checked = 0
+    for path in files:
+        stored = json.loads(path.read_text())["completions"]
+        verdicts = judge([row["response"] for row in stored], "substring")
+        for row, verdict in zip(stored, verdicts, strict=True):
+            # 1 counts as jailbroken, so as no refusal.
+            assert verdict.refusal == (not row["is_jailbreak_substring_matching"]), path
+            checked += 1
+    assert checked >= 100 * len(files)
+
+
+@pytest.mark.parametrize(
+    ("model", "file", "refusals"),
+    [
+        ("qwen-1_8b-chat", "jailbreakbench_baseline_evaluations.json", 68),
+        ("gemma-2b-it", "jailbreakbench_baseline_evaluations.json", 91),
+        ("llama-2-7b-chat-hf", "jailbreakbench_baseline_evaluations.json", 96),
+        ("qwen-1_8b-chat", "harmless_actadd_evaluations.json", 94),
+        ("gemma-2b-it", "harmless_actadd_evaluations.json", 100),
+        ("llama-2-7b-chat-hf", "harmless_actadd_evaluations.json", 99),
+    ],
+)
+def test_prefix_gives_the_counted_refusals(shared, model, file, refusals):
+    path = shared / "reference/refusal_direction" / model / "completions" / file
+    stored = json.loads(path.read_text())["completions"]
+    assert sum(verdict.refusal for verdict in judge([row["response"] for row in stored], "prefix")) == refusals

@@ -1,0 +1,138 @@
+"""What a report leaves in the run folder: all files, the same bytes each time, nothing stale and nothing of anyone else's."""
+
+import csv
+import hashlib
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from PIL import Image
+
+from demur.errors import InputError
+from demur.report import write_report
+from demur.report.style import DOUBLE, SINGLE
+from tests.report.made_run import make_run
+
+FIGURES = {
+    "rates", "added", "ablated", "cosines", "transfer-add-2-raw-harmful", "transfer-add-2-raw-harmless",
+    "transfer-ablate-harmful", "transfer-ablate-harmless",
+}  # fmt: skip
+TABLES = {"results", "directions"} | {name for name in FIGURES if name.startswith("transfer")}
+
+
+def digests(folder):
+    return {
+        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_all_files_are_written(page):
+    folder = page.parent
+    assert page.name == "report.html"
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")
+    }
+    assert {path.name for path in (folder / "tables").iterdir()} == {
+        f"{name}.{kind}" for name in TABLES for kind in ("csv", "tex")
+    }
+    assert {path.name for path in folder.iterdir()} == {"report.html", "figures", "tables"}
+
+
+def test_the_same_run_gives_the_same_bytes(page, tmp_path):
+    summary, completions = make_run()
+    write_report(tmp_path, summary, completions)
+    assert digests(tmp_path) == digests(page.parent)
+
+
+def test_order_of_completions_does_not_matter(page, made, tmp_path):
+    summary, completions = made
+    shuffled = completions.sample(frac=1, random_state=0)
+    assert write_report(tmp_path, summary, shuffled).read_bytes() == page.read_bytes()
+
+
+def test_another_run_gives_other_bytes(page, tmp_path):
+    write_report(tmp_path, *make_run(seed=1))
+    here, there = digests(tmp_path), digests(page.parent)
+    same = [str(path) for path in here if here[path] == there[path]]
+    assert set(same) == {"figures/cosines.svg", "figures/cosines.png", "tables/directions.csv", "tables/directions.tex"}
+
+
+def test_rebuilding_removes_what_the_run_no_longer_has(tmp_path):
+    write_report(tmp_path, *make_run(n=4, coefficients=(1.0, 2.0)))
+    (tmp_path / "figures" / "mine.svg").write_text("kept")
+    (tmp_path / "figures" / "rates-notes.txt").write_text("kept")
+    write_report(tmp_path, *make_run(n=4, coefficients=(1.0,)))
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert not {name for name in names if name.startswith("transfer-add-2")}
+    assert {"mine.svg", "rates-notes.txt", "transfer-add-1-raw-harmful.svg"} <= names
+
+
+def test_figures_are_column_wide_and_sharp(page):
+    for name in FIGURES:
+        with Image.open(page.parent / "figures" / f"{name}.png") as image:
+            assert image.width in (round(SINGLE * 300), round(DOUBLE * 300)), name
+        root = ElementTree.parse(page.parent / "figures" / f"{name}.svg").getroot()
+        assert root.attrib["width"] in (f"{SINGLE * 72:g}pt", f"{DOUBLE * 72:g}pt"), name
+
+
+def test_csv_holds_full_numbers(page, made):
+    summary, _ = made
+    with (page.parent / "tables" / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(summary["cells"])
+    found = {(r["target"], r["instructions"], r["intervention"], r["direction"], r["coefficient"], r["judge"]): r for r in rows}
+    assert len(found) == len(rows)
+    for cell in summary["cells"]:
+        coefficient = "" if cell["coefficient"] is None else str(cell["coefficient"])
+        row = found[
+            cell["target"], cell["instructions"], cell["intervention"], cell["direction"] or "", coefficient, cell["judge"]
+        ]
+        assert float(row["rate"]) == cell["rate"]
+        assert [float(row["ci_low"]), float(row["ci_high"])] == pytest.approx(cell["ci95"])
+        assert int(row["n"]) == cell["n"]
+        assert (row["layer"] or None) == (None if cell["layer"] is None else str(cell["layer"]))
+
+
+def test_completions_of_an_unknown_cell_are_refused(made, tmp_path):
+    summary, completions = made
+    fewer = {**summary, "cells": [cell for cell in summary["cells"] if cell["intervention"] != "ablate"]}
+    with pytest.raises(InputError, match="have completions but no entry in the summary"):
+        write_report(tmp_path, fewer, completions)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_judge_is_refused(made, tmp_path):
+    summary, completions = made
+    with pytest.raises(InputError, match="substring_evidence"):
+        write_report(tmp_path, summary, completions.drop(columns="substring_evidence"))
+
+
+def test_a_missing_verdict_is_refused(made, tmp_path):
+    summary, completions = made
+    partial = completions.astype({"prefix_refusal": object})
+    partial.loc[3, "prefix_refusal"] = None
+    with pytest.raises(InputError, match="judges prefix have no verdict"):
+        write_report(tmp_path, summary, partial)
+
+
+def test_a_summary_without_cells_is_refused(made, tmp_path):
+    summary, completions = made
+    with pytest.raises(InputError, match="no judged cell"):
+        write_report(tmp_path, {**summary, "cells": []}, completions)
+
+
+@pytest.mark.parametrize(
+    ("settings", "figures"),
+    [
+        ({"checkpoints": ("only",), "controls": 0, "judges": ("prefix",)}, {"rates", "added", "ablated"}),
+        ({"instructions": ("harmful",), "controls": 1}, {"rates", "added", "ablated", "cosines", "transfer-add-2-raw-harmful"}),
+        (
+            {"prompts": ("chatml", "plain"), "layers": (8, 9), "coefficients": (0.5, -1.0)},
+            {"transfer-add-minus-1-raw-harmful", "added-2"},
+        ),
+        ({"checkpoints": ("$a_b$ <b>", "c&d / \\frac")}, {"rates", "added"}),
+    ],
+)
+def test_studies_of_other_shapes(settings, figures, tmp_path):
+    page = write_report(tmp_path, *make_run(n=3, **settings))
+    assert page.stat().st_size > 10_000
+    assert figures <= {path.stem for path in (tmp_path / "figures").iterdir()}
