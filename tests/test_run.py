@@ -127,15 +127,15 @@ def test_the_same_command_repeats_nothing(finished, lineage, monkeypatch):
     def never(*_, **__):
         raise AssertionError("weights were loaded again")
 
-    monkeypatch.setattr("demur.runner.load_checkpoint", never)
+    monkeypatch.setattr("demur.work.load_checkpoint", never)
     assert invoke("run", lineage / "study.toml", "--out", finished, "--quiet").exit_code == 0
     assert demur.open_run(finished).completions().equals(before)
 
 
 def test_a_run_goes_on_where_it_stopped(finished, lineage, tmp_path, monkeypatch):
-    import demur.runner as runner
+    from demur import work
 
-    whole, calls = runner.decode, []
+    whole, calls = work.decode, []
 
     def interrupted(*args, **kwargs):
         for done in whole(*args, **{**kwargs, "batch_tokens": 60}):
@@ -144,12 +144,12 @@ def test_a_run_goes_on_where_it_stopped(finished, lineage, tmp_path, monkeypatch
                 raise KeyboardInterrupt
             yield done
 
-    monkeypatch.setattr(runner, "decode", interrupted)
+    monkeypatch.setattr(work, "decode", interrupted)
     out = tmp_path / "again"
     assert invoke("run", lineage / "study.toml", "--out", out, "--quiet").exit_code == 130
     kept = len(demur.open_run(out).completions())
     assert kept == sum(calls[:6])
-    monkeypatch.setattr(runner, "decode", whole)
+    monkeypatch.setattr(work, "decode", whole)
     assert invoke("run", lineage / "study.toml", "--out", out, "--quiet").exit_code == 0
     columns = ["key", "index", "instruction", "completion", "token_ids", "prefix_refusal"]
     assert demur.open_run(out).completions()[columns].equals(demur.open_run(finished).completions()[columns])

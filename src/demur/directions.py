@@ -124,8 +124,8 @@ def difference_of_means(
     same = [layer for layer, row in zip(layers, difference, strict=True) if not row.any()]
     if same:
         raise InputError(
-            f"at layer {same[0]} ({site}, position {position}) harmful and harmless instructions have the same activation, as every "
-            "template token has at the first layer's input; choose a later layer"
+            f"at layer {same[0]} ({site}, position {position}) harmful and harmless instructions have the same activation, "
+            "as every template token has at the first layer's input; choose a later layer"
         )
     return [
         from_raw(row, name=name, layer=layer, position=position, site=site, provenance=facts)

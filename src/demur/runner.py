@@ -1,43 +1,19 @@
-"""Carries out a plan: loads checkpoints in its order, extracts directions, generates every cell, judges, reports.
+"""Runs a study in a folder: checked first, then carried out, judged and reported.
 
-What is stored already is not done again. Everything that can be refused is refused before weights are read. A checkpoint whose
-weights changed since the run began, and checkpoints that cannot be compared, are refused.
+The same call again goes on where the last one stopped and repeats nothing. Importing this file imports nothing heavy, so that a
+study that cannot be run is refused at once.
 """
 
-import os
-import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
-from demur import api, memory
-from demur.checkpoints import Checkpoint, find_device, free_memory, load_checkpoint
-from demur.controls import random_direction
-from demur.directions import Direction
-from demur.errors import InputError, WorkError
-from demur.generation import Decoding, Row, decode
-from demur.instructions import digest, load_instructions
-from demur.interventions import Intervention, ablate, add
-from demur.judges import get_judge
-from demur.plan import Arm, Cell, Plan, PlannedDirection, Step, make_plan, order_steps
+from demur.plan import make_plan
+from demur.preflight import check
 from demur.progress import Phases, no_phases
-from demur.prompts import Prompt, prompt_format, template_text
 from demur.runs import Run, open_run
-from demur.sources import Source, find_adapter, find_model
 from demur.store import Store
-from demur.study import LABELS, Label, Study
+from demur.study import Study
 
 __all__ = ["Run", "open_run", "run"]
-
-
-@dataclass(frozen=True)
-class Material:
-    """The instructions of one label: those directions are read from, and those refusals are counted on."""
-
-    source: str
-    train: tuple[str, ...]
-    test: tuple[str, ...]
 
 
 def run(
@@ -48,279 +24,21 @@ def run(
     fresh: bool = False,
     phases: Phases = no_phases,
 ) -> Run:
-    """Run a study in a folder, or go on with it where it stopped; the same call again repeats nothing.
+    """Run a study in a folder, or go on with it where it stopped.
 
     Raises `InputError` for anything that can be seen to be wrong before weights are read, `WorkError` where the work fails; what
     was finished by then is kept.
     """
-    plan = make_plan(study)
+    ready = check(make_plan(study))
+    # Only now: torch and transformers take seconds to import.
+    from demur.checkpoints import find_device
+    from demur.work import Work
+
     find_device(device)
-    material, sources = check(study, plan)
     store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh)
-    work = _Work(plan, store, material, sources, device, phases)
+    work = Work(ready, store, device, phases)
     work.describe()
     work.carry_out()
     finished = Run(store)
     finished.report()
     return finished
-
-
-def check(study: Study, plan: Plan) -> tuple[dict[Label, Material], dict[str, Source]]:
-    """Everything that can be refused without weights: judges, prompt formats, instructions, sources."""
-    for name in study.judges:
-        get_judge(name)
-    for arm in plan.arms:
-        if arm.spec != "native":
-            template_text(arm.spec)
-    sources = {name: find_model(spec.model, spec.revision) for name, spec in study.checkpoints.items()}
-    for spec in study.checkpoints.values():
-        if spec.adapter is not None:
-            find_adapter(spec.adapter)
-    material = {label: _material(study, label) for label in LABELS}
-    used = {text.casefold() for label in LABELS for text in material[label].train}
-    for label in LABELS:
-        shared = [text for text in material[label].test if text.casefold() in used]
-        if shared:
-            raise InputError(
-                f"{len(shared)} instructions are in both the training and the {study.split} part, such as {shared[0]!r}"
-            )
-    return material, sources
-
-
-def _material(study: Study, label: Label) -> Material:
-    spec = study.instructions[label]
-    found = load_instructions(spec.source)
-    return Material(found.source, found.take("train", study.direction.pairs), found.take(study.split, spec.test))
-
-
-@dataclass
-class _Work:
-    plan: Plan
-    store: Store
-    material: Mapping[Label, Material]
-    sources: Mapping[str, Source]
-    device: str
-    phases: Phases
-    held: dict[str, Checkpoint] = field(default_factory=dict)
-
-    @property
-    def study(self) -> Study:
-        return self.plan.study
-
-    def describe(self) -> None:
-        """Write down what the run is, before anything is computed."""
-        if self.store.recall("created") is None:
-            self.store.remember("created", datetime.now(UTC).isoformat(timespec="seconds"))
-        self.store.remember("study_facts", self.study.model_dump(mode="json"))
-        self.store.remember("versions", {**api.versions(), "python": platform.python_version()})
-        self.store.remember("environment", {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()})
-        self.store.remember(
-            "instructions",
-            {
-                label: {
-                    "source": material.source,
-                    "split": self.study.split,
-                    "n": len(material.test),
-                    "sha256": digest(material.test),
-                    "train_n": len(material.train),
-                    "train_sha256": digest(material.train),
-                }
-                for label, material in self.material.items()
-            },
-        )
-        self.store.add_cells((cell.key, self._cell_facts(cell)) for cell in self.plan.cells)
-
-    def _cell_facts(self, cell: Cell) -> dict[str, object]:
-        spec, direction = cell.intervention, cell.direction
-        sites: list[str] | None = None
-        if spec is not None:
-            default = [str(self.study.direction.site)] if spec.kind == "add" else ["all"]
-            sites = default if spec.sites is None else [str(site) for site in spec.sites]
-        return {
-            "key": cell.key,
-            "target": cell.target.checkpoint,
-            "prompt": cell.target.prompt,
-            "instructions": cell.instructions,
-            "intervention": "none" if spec is None else spec.kind,
-            "direction": None if direction is None else direction.name,
-            "source": None if direction is None else direction.source,
-            "control": direction is not None and direction.control,
-            "stands_beside": direction.arm.checkpoint if direction is not None and direction.control else None,
-            "layer": None if direction is None else direction.layer,
-            "sites": sites,
-            "coefficient": None if spec is None else spec.coefficient,
-            "unit": None if spec is None or spec.kind == "ablate" else spec.unit,
-            "positions": None if spec is None else spec.positions,
-        }
-
-    def carry_out(self) -> None:
-        extract = [n for n in self.study.checkpoints if any(self.store.direction(d.name) is None for d in self._own(n))]
-        generate = [n for n in self.study.checkpoints if self._pending(n)]
-        if not extract and not generate:
-            return
-        sizes = {name: self._size(name) for name in self.study.checkpoints}
-        for step in order_steps(extract, generate, sizes, memory.available(self.device)):
-            self._take(step)
-
-    def _take(self, step: Step) -> None:
-        if step.action == "load":
-            with self.phases(f"loading {step.checkpoint}", 1) as progress:
-                self.held[step.checkpoint] = self._load(step.checkpoint)
-                progress(1)
-        elif step.action == "extract":
-            self._extract(step.checkpoint)
-        elif step.action == "generate":
-            self._controls()
-            self._generate(step.checkpoint)
-        else:
-            del self.held[step.checkpoint]
-            free_memory()
-
-    def _size(self, name: str) -> int | None:
-        count = memory.parameters(self.sources[name])
-        return None if count is None else count * memory.BYTES[self.study.dtype]
-
-    def _load(self, name: str) -> Checkpoint:
-        spec = self.study.checkpoints[name]
-        checkpoint = load_checkpoint(
-            spec.model, adapter=spec.adapter, revision=spec.revision, dtype=self.study.dtype, device=self.device, name=name
-        )
-        known = self.store.recall("checkpoints", {})
-        if name in known and known[name]["fingerprint"] != checkpoint.fingerprint:
-            raise InputError(f"the weights of {name!r} are not those this run began with; give another --out, or --fresh")
-        for other, facts in known.items():
-            if (facts["d_model"], facts["n_layers"]) != (checkpoint.d_model, checkpoint.n_layers):
-                raise InputError(
-                    f"{name!r} has {checkpoint.n_layers} layers of width {checkpoint.d_model} and {other!r} has "
-                    f"{facts['n_layers']} of {facts['d_model']}, so their directions cannot be exchanged"
-                )
-        known[name] = {
-            "model": spec.model,
-            "adapter": spec.adapter,
-            "role": spec.role,
-            "source": checkpoint.source,
-            "fingerprint": checkpoint.fingerprint,
-            "d_model": checkpoint.d_model,
-            "n_layers": checkpoint.n_layers,
-            **checkpoint.facts,
-        }
-        self.store.remember("checkpoints", known)
-        prompts = [(arm, self._prompt(checkpoint, arm)) for arm in self.plan.arms_of(name)]
-        arms = {(entry["checkpoint"], entry["prompt"]): entry for entry in self.store.recall("arms", [])}
-        for arm, prompt in prompts:
-            facts = {"checkpoint": arm.checkpoint, "prompt": arm.prompt, "template": prompt.template}
-            arms[arm.checkpoint, arm.prompt] = {**facts, "token_read": prompt.token_at(self.study.direction.position)}
-        self.store.remember("arms", list(arms.values()))
-        return checkpoint
-
-    def _prompt(self, checkpoint: Checkpoint, arm: Arm) -> Prompt:
-        return prompt_format(arm.spec, checkpoint, name=arm.prompt)
-
-    def _own(self, name: str) -> list[PlannedDirection]:
-        return [d for d in self.plan.directions if d.arm.checkpoint == name and not d.control]
-
-    def _extract(self, name: str) -> None:
-        checkpoint, settings = self.held[name], self.study.direction
-        harmful, harmless = self.material["harmful"].train, self.material["harmless"].train
-        for arm in self.plan.arms_of(name):
-            planned = [d for d in self._own(name) if d.arm == arm]
-            with self.phases(f"directions of {arm.name}", len(harmful) + len(harmless)) as progress:
-                found = api.extract_directions(
-                    checkpoint,
-                    harmful,
-                    harmless,
-                    self._prompt(checkpoint, arm),
-                    layers=settings.layers,
-                    site=settings.site,
-                    position=settings.position,
-                    batch_tokens=self.study.batch_tokens,
-                    progress=progress,
-                )
-            for plan, direction in zip(planned, found, strict=True):
-                self._keep(plan, _renamed(direction, plan.name))
-
-    def _controls(self) -> None:
-        for plan in self.plan.directions:
-            if plan.control and self.store.direction(plan.name) is None:
-                beside = next(d for d in self.plan.directions if not d.control and (d.arm, d.layer) == (plan.arm, plan.layer))
-                self._keep(plan, random_direction(self._direction(beside.name), name=plan.name, seed=self.study.controls.seed))
-
-    def _keep(self, plan: PlannedDirection, direction: Direction) -> None:
-        self.store.add_direction(
-            direction,
-            {
-                "name": plan.name,
-                "source": plan.source,
-                "prompt": plan.arm.prompt,
-                "control": plan.control,
-                "layer": direction.layer,
-                "position": direction.position,
-                "site": direction.site,
-                "raw_norm": direction.raw_norm,
-                "mean_residual_norm": direction.provenance.get("mean residual norm"),
-                "fingerprint": direction.provenance.get("fingerprint"),
-                "file": f"directions/{plan.name}.safetensors",
-            },
-        )
-
-    def _direction(self, name: str) -> Direction:
-        found = self.store.direction(name)
-        if found is None:
-            raise WorkError(f"direction {name!r} is missing from {str(self.store.folder)!r}; run the study again with --fresh")
-        return found
-
-    def _pending(self, name: str) -> list[tuple[Cell, int]]:
-        missing = []
-        for cell in self.plan.of(name):
-            done = self.store.done(cell.key)
-            missing += [(cell, i) for i in range(len(self.material[cell.instructions].test)) if i not in done]
-        return missing
-
-    def _generate(self, name: str) -> None:
-        checkpoint, pending = self.held[name], self._pending(name)
-        prompts = {arm: self._prompt(checkpoint, arm) for arm in self.plan.arms_of(name)}
-        ids = {(arm, label): prompt.encode(self.material[label].test) for arm, prompt in prompts.items() for label in LABELS}
-        edits = {cell.key: self._edit(cell) for cell in self.plan.of(name)}
-        rows = [Row(tuple(ids[cell.target, cell.instructions][i]), edits[cell.key]) for cell, i in pending]
-        stop = checkpoint.stop_ids if self.study.stop_at_eos else ()
-        decoding = Decoding(self.study.max_new_tokens, stop, checkpoint.pad_id)
-        with self.phases(f"completions of {name}", len(rows)) as progress:
-            for done in decode(checkpoint.model, checkpoint.layout, rows, decoding, batch_tokens=self.study.batch_tokens):
-                self.store.add_completions(self._stored(checkpoint, pending, done))
-                progress(len(done))
-
-    def _stored(
-        self, checkpoint: Checkpoint, pending: Sequence[tuple[Cell, int]], done: Mapping[int, list[int]]
-    ) -> list[tuple[str, int, str, str, Sequence[int]]]:
-        stored: list[tuple[str, int, str, str, Sequence[int]]] = []
-        for row, tokens in done.items():
-            cell, index = pending[row]
-            made = api.completion(checkpoint, self.material[cell.instructions].test[index], tokens)
-            stored.append((cell.key, index, made.instruction, made.text, made.token_ids))
-        return stored
-
-    def _edit(self, cell: Cell) -> Intervention | None:
-        spec, planned = cell.intervention, cell.direction
-        if spec is None or planned is None:
-            return None
-        direction = self._direction(planned.name)
-        if spec.kind == "ablate":
-            return ablate(direction, layers=spec.layers, sites=spec.sites, positions=spec.positions)
-        assert spec.coefficient is not None
-        edit = add(direction, spec.coefficient, unit=spec.unit, layers=spec.layers, sites=spec.sites, positions=spec.positions)
-        if not edit.needs_residual_norm:
-            return edit
-        own = next(d for d in self._own(cell.target.checkpoint) if (d.arm, d.layer) == (cell.target, planned.layer))
-        return edit.with_residual_norm(float(self._direction(own.name).provenance["mean residual norm"]))
-
-
-def _renamed(direction: Direction, name: str) -> Direction:
-    return Direction(
-        name,
-        direction.vector,
-        direction.raw_norm,
-        direction.layer,
-        direction.position,
-        direction.site,
-        direction.provenance,
-    )

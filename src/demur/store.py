@@ -9,11 +9,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from demur.directions import Direction, load_direction
 from demur.errors import InputError
 from demur.judges import Verdict
+
+if TYPE_CHECKING:
+    from demur.directions import Direction
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -110,16 +112,18 @@ class Store:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return default if row is None else json.loads(row[0])
 
-    def add_direction(self, direction: Direction, facts: Mapping[str, Any]) -> None:
+    def add_direction(self, direction: "Direction", facts: Mapping[str, Any]) -> None:
         """Write a direction's file, then its entry: an entry without its file cannot be."""
         direction.save(self.folder / "directions" / f"{direction.name}.safetensors")
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO directions VALUES (?, ?)", (direction.name, json.dumps(dict(facts))))
 
-    def direction(self, name: str) -> Direction | None:
+    def direction(self, name: str) -> "Direction | None":
         """A stored direction, or None."""
         if self._db.execute("SELECT 1 FROM directions WHERE name = ?", (name,)).fetchone() is None:
             return None
+        from demur.directions import load_direction
+
         path = self.folder / "directions" / f"{name}.safetensors"
         return load_direction(path) if path.is_file() else None
 

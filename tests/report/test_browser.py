@@ -12,10 +12,10 @@ from tests.report.made_run import HOSTILE
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: apt-get install chromium")
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --virtual-time-budget=4000 --enable-logging=stderr --dump-dom"
-).split()
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--virtual-time-budget=4000", "--enable-logging=stderr", "--dump-dom",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +54,20 @@ def test_the_address_filters(opened, made):
     chosen = completions[
         (completions["target"] == "after") & (completions["intervention"] == "ablate") & (completions["source"] == "before")
     ]
-    chosen = chosen[~chosen["prefix_refusal"] & chosen["completion"].str.lower().str.contains("step two")]
-    assert 0 < len(chosen) < 60
-    document = opened('target=after&intervention=ablate&direction=before&verdict=other&q="step+two"&page=2')
-    assert status(document).startswith(f"{len(chosen)} of {len(completions)} completions; 26 to ")
+    chosen = chosen[~chosen["prefix_refusal"]]
+    assert 25 < len(chosen) < 50
+    document = opened("target=after&intervention=ablate&direction=before&verdict=other&page=2")
+    assert status(document) == f"{len(chosen)} of {len(completions)} completions; 26 to {len(chosen)} shown."
+    assert len(cards(document)) == len(chosen) - 25
     assert all("before ablated (layer 16)" in card and "No intervention" in card for card in cards(document))
+
+
+def test_search_wants_every_word_in_instruction_or_completion(opened, made):
+    _, completions = made
+    found = completions["completion"].str.contains("two is not") & completions["instruction"].str.contains("<harmless> thing")
+    assert 0 < found.sum() < len(completions)
+    assert status(opened('q="TWO+is"+harmless>')).startswith(f"{found.sum()} of ")
+    assert status(opened("q=harmless>+sorry+nowhere")) == f"None of {len(completions)} completions fits."
 
 
 def test_changed_verdicts_are_found_beside_their_baseline(opened, made):

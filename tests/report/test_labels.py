@@ -91,7 +91,7 @@ def test_the_first_judge_of_the_study_is_the_first():
 
 
 def test_matrices_hold_every_measured_pair_once():
-    summary, found = shown(coefficients=(1.0, 2.0))
+    _, found = shown(coefficients=(1.0, 2.0))
     made = matrices(found)
     assert [matrix.name for matrix in made] == [
         f"transfer-{what}-{kind}" for what in ("add-1-raw", "add-2-raw", "ablate") for kind in ("harmful", "harmless")

@@ -40,7 +40,8 @@ def test_terminal_table_fits_eighty_columns(settings):
 def test_terminal_table_groups_targets_with_baseline_first():
     summary, _ = make_run()
     lines = [line for line in printed(summary).splitlines() if "%" in line and "[" in line]
-    assert lines[0].startswith("before") and "baseline" in lines[0]
+    assert lines[0].startswith("before")
+    assert "baseline" in lines[0]
     assert [line.split()[0] for line in lines if line[0] != " "] == ["before", "after"]
     assert printed(summary).count("\u2500" * 80) == 3
 

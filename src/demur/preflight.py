@@ -1,0 +1,63 @@
+"""Everything that can be refused before weights are read, and before anything heavy is imported.
+
+What passes here is in reach and fits together as far as names, files and counts tell; what only weights can tell is left to the
+run.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from demur.errors import InputError
+from demur.instructions import load_instructions
+from demur.judges import get_judge
+from demur.plan import Plan
+from demur.prompts import NATIVE, template_text
+from demur.sources import Source, find_adapter, find_model
+from demur.study import LABELS, Label, Study
+
+
+@dataclass(frozen=True)
+class Material:
+    """The instructions of one label: those directions are read from, and those refusals are counted on."""
+
+    source: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A plan whose instructions were read and whose checkpoints were found."""
+
+    plan: Plan
+    material: Mapping[Label, Material]
+    sources: Mapping[str, Source]
+
+
+def check(plan: Plan) -> Ready:
+    """Judges, prompt formats, sources, adapters and instructions of a plan. Raises `InputError` for the first that fails."""
+    study = plan.study
+    for name in study.judges:
+        get_judge(name)
+    for arm in plan.arms:
+        if arm.spec != NATIVE:
+            template_text(arm.spec)
+    sources = {name: find_model(spec.model, spec.revision) for name, spec in study.checkpoints.items()}
+    for spec in study.checkpoints.values():
+        if spec.adapter is not None:
+            find_adapter(spec.adapter)
+    material = {label: _material(study, label) for label in LABELS}
+    used = {text.casefold() for label in LABELS for text in material[label].train}
+    for label in LABELS:
+        shared = [text for text in material[label].test if text.casefold() in used]
+        if shared:
+            raise InputError(
+                f"{len(shared)} instructions are in both the training and the {study.split} part, such as {shared[0]!r}"
+            )
+    return Ready(plan, material, sources)
+
+
+def _material(study: Study, label: Label) -> Material:
+    spec = study.instructions[label]
+    found = load_instructions(spec.source)
+    return Material(found.source, found.take("train", study.direction.pairs), found.take(study.split, spec.test))
