@@ -84,7 +84,10 @@ def claims(
         against = [_against(refusals, judge, null["key"], cell["key"]) for null in nulls]
         works = row["difference"] * expected > 0 and row["p_holm"] < LEVEL
         beats = all(difference * expected > 0 and p < LEVEL for difference, p in against)
-        said.append({"text": _edit_sentence(cell, row, nulls, works, beats), "shown": works and beats})
+        text = _edit_sentence(cell, row, nulls)
+        said.append(
+            {"text": text if beats or not works else f"{text} No more than a null direction does.", "shown": works and beats}
+        )
     return said
 
 
@@ -121,9 +124,7 @@ def _baseline_sentence(cells: Sequence[Mapping[str, Any]], cell: Mapping[str, An
     return {"text": text, "shown": True}
 
 
-def _edit_sentence(
-    cell: Mapping[str, Any], row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]], works: bool, beats: bool
-) -> str:
+def _edit_sentence(cell: Mapping[str, Any], row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]]) -> str:
     whose = "its own direction" if cell["direction"] == cell["target"] else f"the direction of {cell['direction']}"
     doing = f"Ablating {whose} in" if cell["intervention"] == "ablate" else f"Adding {whose} ({dose(cell)}) to"
     text = f"{doing} {cell['target']} under {cell['prompt']} (layer {cell['layer']})"
@@ -131,11 +132,7 @@ def _edit_sentence(
     p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.2g}"
     band = ", ".join(f"{100 * null['rate']:.0f} %" for null in nulls)
     beside = f"; null directions there give {band}" if band else ""
-    text += f" takes refusals of {cell['instructions']} instructions {change} ({p}, Holm{beside})."
-    if not works:
-        wanted = "fewer" if cell["intervention"] == "ablate" else "more"
-        return f"{text} Not shown: {wanted} refusals."
-    return text if beats else f"{text} Not shown: that it does more than a null direction."
+    return f"{text} takes refusals of {cell['instructions']} instructions {change} ({p}, Holm{beside})."
 
 
 def dose(cell: Mapping[str, Any]) -> str:

@@ -126,7 +126,7 @@ def test_a_summary_without_cells_is_refused(made, tmp_path):
         ({"checkpoints": ("only",), "controls": 0, "judges": ("prefix",)}, {"rates", "added", "ablated"}),
         ({"instructions": ("harmful",), "controls": 1}, {"rates", "added", "ablated", "cosines", "transfer-add-2-raw-harmful"}),
         (
-            {"prompts": ("chatml", "plain"), "layers": (8, 9), "coefficients": (0.5, -1.0)},
+            {"prompts": ("chatml", "plain"), "coefficients": (0.5, -1.0)},
             {"transfer-add-minus-1-raw-harmful", "added-2"},
         ),
         ({"checkpoints": ("$a_b$ <b>", "c&d / \\frac")}, {"rates", "added"}),

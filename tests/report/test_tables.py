@@ -43,7 +43,7 @@ def test_terminal_table_groups_targets_with_baseline_first():
     assert lines[0].startswith("before")
     assert "baseline" in lines[0]
     assert [line.split()[0] for line in lines if line[0] != " "] == ["before", "after"]
-    assert printed(summary).count("\u2500" * 80) == 3
+    assert printed(summary).count("\u2500" * 80) == 2
 
 
 def test_terminal_table_dims_controls_and_reads_no_markup():

@@ -220,7 +220,8 @@ def _places(summary: Mapping[str, Any]) -> Any:
     """A sort key over entries."""
     checkpoints, judged = list(summary["checkpoints"]), judges(summary)
     arms = list(dict.fromkeys((arm["checkpoint"], arm["prompt"]) for arm in summary.get("arms", [])))
-    prompts = {each["name"]: str(each.get("prompt") or "") for each in summary["directions"]}
+    prompts = list(dict.fromkeys(prompt for _, prompt in arms))
+    origins = {each["name"]: each.get("prompt") for each in summary["directions"]}
     order = list(INTERVENTIONS)
 
     def index(known: Sequence[Any], value: Any) -> int:
@@ -237,7 +238,7 @@ def _places(summary: Mapping[str, Any]) -> Any:
             entry.control,
             index(checkpoints, entry.source),
             entry.source or "",
-            prompts.get(cell["direction"], ""),
+            index(prompts, origins.get(cell["direction"])),
             -1 if cell["layer"] is None else cell["layer"],
             0.0 if cell["coefficient"] is None else cell["coefficient"],
             entry.variant,

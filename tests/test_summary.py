@@ -1,0 +1,75 @@
+"""Numbers and claims from stored verdicts: what is shown holds after correction and against null directions; nothing else is."""
+
+import pytest
+
+from demur.summary import cell_rows, claims, comparisons
+
+
+def cell(key, intervention="none", instructions="harmful", **facts):
+    base = {"key": key, "target": "after", "prompt": "chatml", "instructions": instructions, "intervention": intervention,
+            "direction": None, "source": None, "control": False, "layer": None, "sites": None, "coefficient": None, "unit": None,
+            "positions": None}  # fmt: skip
+    return {**base, **facts}
+
+
+def edited(key, source, control=False, **facts):
+    edit = {"intervention": "ablate", "direction": source, "source": source, "control": control, "layer": 16, "sites": ["all"],
+            "positions": "all", **facts}  # fmt: skip
+    return cell(key, **edit)
+
+
+def verdicts(**counts):
+    return {(key, "prefix"): {i: i < refusals for i in range(50)} for key, refusals in counts.items()}
+
+
+def said(cells, refusals):
+    rows, compared = cell_rows(cells, refusals, ["prefix"]), comparisons(cells, refusals, ["prefix"])
+    return rows, compared, claims(rows, compared, refusals, "prefix")
+
+
+CELLS = [cell("none"), edited("own", "after"), edited("null", "random-1", control=True)]
+
+
+def test_rates_intervals_and_paired_tests():
+    rows, compared, _ = said(CELLS, verdicts(none=40, own=2, null=39))
+    assert [(row["n"], row["refusals"], row["rate"]) for row in rows] == [(50, 40, 0.8), (50, 2, 0.04), (50, 39, 0.78)]
+    own = next(row for row in compared if row["key"] == "own")
+    assert (own["gained"], own["lost"], own["difference"]) == (0, 38, -0.76)
+    assert own["p_holm"] == pytest.approx(2 * own["p_value"]) == pytest.approx(2 * 2 / 2**38)
+
+
+def test_a_direction_that_works_is_shown():
+    *_, found = said(CELLS, verdicts(none=40, own=2, null=39))
+    assert [claim["shown"] for claim in found] == [True, True]
+    assert "after refuses 80 % [67, 89] of 50 harmful instructions" in found[0]["text"]
+    assert "Ablating its own direction in after" in found[1]["text"]
+    assert "from 80 % to 4 % [1, 13]" in found[1]["text"]
+    assert "null directions there give 78 %" in found[1]["text"]
+
+
+@pytest.mark.parametrize(
+    ("own", "null", "reason"),
+    [
+        (38, 40, "p = "),  # no significant change
+        (2, 3, "No more than a null direction does."),  # any direction would do
+        (50, 40, "to 100 %"),  # the other way round
+    ],
+)
+def test_what_the_data_do_not_show_is_not_claimed(own, null, reason):
+    *_, found = said(CELLS, verdicts(none=40, own=own, null=null))
+    assert found[1]["shown"] is False
+    assert reason in found[1]["text"]
+
+
+def test_nulls_are_those_of_the_same_dose():
+    one = edited("add4", "after", intervention="add", instructions="harmless", coefficient=4.0, unit="unit")
+    other = edited("null12", "random-1", control=True, intervention="add", instructions="harmless", coefficient=12.0, unit="unit")
+    *_, found = said([cell("none", instructions="harmless"), one, other], verdicts(none=0, add4=30, null12=30))
+    assert "null directions" not in found[0]["text"]
+
+
+def test_cells_without_completions_are_left_out():
+    rows, compared, found = said([*CELLS, edited("pending", "before")], verdicts(none=40, own=2, null=39))
+    assert len(rows) == 3
+    assert {row["key"] for row in compared} == {"own", "null"}
+    assert len(found) == 2
