@@ -1,5 +1,6 @@
 """transformers without its own progress bars and advice, while demur reads or converts weights: demur shows its own."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,10 @@ def quiet_transformers() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # peft asks transformers for a name that transformers is about to rename: nothing that a user of demur can act on.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:

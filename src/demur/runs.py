@@ -104,7 +104,7 @@ class Run:
 
         self.judge_stored()
         summary = self.summary()
-        text = json.dumps(summary, indent=1, ensure_ascii=False, sort_keys=True)
+        text = json.dumps(summary, indent=1, ensure_ascii=False)
         partial = self.path / f"summary.json.{os.getpid()}"
         partial.write_text(text + "\n", encoding="utf-8")
         partial.replace(self.path / "summary.json")

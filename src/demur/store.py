@@ -105,7 +105,7 @@ class Store:
     def remember(self, key: str, value: Any) -> None:
         """Keep a fact about the run."""
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value, sort_keys=True)))
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
 
     def recall(self, key: str, default: Any = None) -> Any:
         """A fact about the run."""
