@@ -42,7 +42,7 @@ def test_a_direction_that_works_is_shown():
     *_, found = said(CELLS, verdicts(none=40, own=2, null=39))
     assert [claim["shown"] for claim in found] == [True, True]
     assert "after refuses 80 % [67, 89] of 50 harmful instructions" in found[0]["text"]
-    assert "Ablating its own direction in after" in found[1]["text"]
+    assert "Ablating its own direction (layer 16) in after" in found[1]["text"]
     assert "from 80 % to 4 % [1, 13]" in found[1]["text"]
     assert "null directions there give 78 %" in found[1]["text"]
 

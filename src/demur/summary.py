@@ -84,11 +84,12 @@ def claims(
         against = [_against(refusals, judge, null["key"], cell["key"]) for null in nulls]
         works = row["difference"] * expected > 0 and row["p_holm"] < LEVEL
         beats = all(difference * expected > 0 and p < LEVEL for difference, p in against)
-        text = _edit_sentence(cell, row, nulls)
+        text = _edit_sentence(cell, row, nulls, _where(cell, mine))
         said.append(
             {"text": text if beats or not works else f"{text} No more than a null direction does.", "shown": works and beats}
         )
-    return said
+    # What is shown comes first; otherwise in the study's order.
+    return sorted(said, key=lambda claim: not claim["shown"])
 
 
 def _same_edit(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -124,10 +125,12 @@ def _baseline_sentence(cells: Sequence[Mapping[str, Any]], cell: Mapping[str, An
     return {"text": text, "shown": True}
 
 
-def _edit_sentence(cell: Mapping[str, Any], row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]]) -> str:
-    whose = "its own direction" if cell["direction"] == cell["target"] else f"the direction of {cell['direction']}"
-    doing = f"Ablating {whose} in" if cell["intervention"] == "ablate" else f"Adding {whose} ({dose(cell)}) to"
-    text = f"{doing} {cell['target']} under {cell['prompt']} (layer {cell['layer']})"
+def _edit_sentence(cell: Mapping[str, Any], row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]], where: str) -> str:
+    whose = "its own direction" if cell["direction"] == cell["target"] else f"{cell['direction']}'s direction"
+    if cell["intervention"] == "ablate":
+        text = f"Ablating {whose} (layer {cell['layer']}) in {where}"
+    else:
+        text = f"Adding {whose} (layer {cell['layer']}, {dose(cell)}) to {where}"
     change = f"from {100 * row['baseline_rate']:.0f} % to {_rate(cell)}"
     p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.2g}"
     band = ", ".join(f"{100 * null['rate']:.0f} %" for null in nulls)
