@@ -293,6 +293,40 @@ def test_published_presets_can_be_planned_without_a_hub_and_fail_at_once(preset,
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["run", "plan", "presets", "extract", "generate", "judge", "directions", "doctor", "report", "compare", "export"],
+)
+def test_every_command_has_help_and_quiet(command):
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert "--quiet" in result.output
+
+
+def test_extract_takes_a_plain_file_in_its_order(lineage, tmp_path):
+    for label, rows in (("a", HARMFUL), ("b", HARMLESS)):
+        (tmp_path / f"{label}.txt").write_text("\n".join(rows))
+    asked = [
+        "extract",
+        "--model",
+        f"{lineage}/chat",
+        "--prompt",
+        "native",
+        "-q",
+        "--layer",
+        "1",
+        "--out",
+        tmp_path / "d.safetensors",
+    ]
+    files = [f"--harmful={tmp_path}/a.txt", f"--harmless={tmp_path}/b.txt"]
+    assert invoke(*asked, *files, "--pairs", "8").exit_code == 0
+    from demur.instructions import digest
+
+    assert demur.load_direction(tmp_path / "d.safetensors").provenance["harmful"] == {"n": 8, "sha256": digest(HARMFUL)}
+    result = invoke(*asked, *files, "--pairs", "9")
+    assert (result.exit_code, "9 test instructions of 'a' were asked for, but it has 8" in result.output) == (2, True)
+
+
 def test_help_needs_no_heavy_import():
     code = "import sys; sys.argv=['demur','--help']\ntry:\n import demur.cli; demur.cli.main()\nexcept SystemExit: pass\n"
     code += (

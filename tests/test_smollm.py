@@ -66,7 +66,6 @@ def test_rows_equal_single_rows_and_the_hand_written_walk(smollm, prompt, direct
     assert len({tuple(row.token_ids for row in rows) for rows in together}) == 3
 
 
-@pytest.mark.slow
 def test_batch_sizes_and_cache_on_real_weights(smollm, prompt, direction):
     edits = [None, demur.ablate(direction), demur.add(direction, 1.0, unit="raw")]
     settings = {"max_new_tokens": 8}

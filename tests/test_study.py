@@ -80,6 +80,8 @@ def test_defaults():
         (changed(direction={"position": 0}), r"'direction.position' is 0"),
         (changed(max_new_tokens=0), "'max_new_tokens' is 0"),
         (changed(checkpoints={"random-1": {"model": "a/b"}}), "no name for a checkpoint"),
+        (changed(prompts={"../up": "x {instruction}"}), "no name for a checkpoint or prompt"),
+        (changed(interventions=[{"kind": "add", "coefficient": 1, "unit": "residual", "layers": [2]}]), "own layer"),
         (changed(instructions={"harmles": {"source": "z"}}), "harmles"),
         ({key: value for key, value in MINIMAL.items() if key != "direction"}, "'direction' is missing"),
         (changed(dtype="float8"), "'dtype' is 'float8'"),

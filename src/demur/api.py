@@ -220,20 +220,21 @@ def completion(checkpoint: Checkpoint, instruction: str, token_ids: Sequence[int
 def bind(edits: RowEdits, checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt) -> tuple[Intervention, ...]:
     """The same edits with the norm of this checkpoint's own stream, where a coefficient counts residual norms.
 
-    The norm is the mean over these instructions at the direction's position and layer.
+    The norm is the mean over these instructions at the direction's position and the edited layer.
     """
     given = (edits,) if isinstance(edits, Intervention) else tuple(edits or ())
     return tuple(
-        edit.with_residual_norm(residual_norm(edit.direction, checkpoint, instructions, prompt))
-        if edit.needs_residual_norm
-        else edit
+        edit.with_residual_norm(residual_norm(edit, checkpoint, instructions, prompt)) if edit.needs_residual_norm else edit
         for edit in given
     )
 
 
-def residual_norm(like: Direction, checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt) -> float:
-    """Mean norm of the checkpoint's stream where `like` was read."""
-    means = mean_activations(checkpoint, instructions, prompt, layers=[like.layer], site=like.site, position=like.position)
+def residual_norm(edit: Intervention, checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt) -> float:
+    """Mean norm of the checkpoint's stream at the edited layer. Raises `InputError` where several layers are edited."""
+    like, layers = edit.direction, edit.layers or (edit.direction.layer,)
+    if len(layers) != 1:
+        raise InputError(f"unit 'residual' counts norms at one layer, but {len(layers)} are edited; use unit 'raw' or 'unit'")
+    means = mean_activations(checkpoint, instructions, prompt, layers=layers, site=like.site, position=like.position)
     return float(means.mean_norm[0])
 
 

@@ -1,7 +1,8 @@
 """The command line: one function a command, each a few lines over the public API. The only file that prints.
 
 Results go to standard output, progress and messages to standard error. Nothing heavy is imported before a command does its work,
-so help answers at once. Exit status: 0 done, 1 the work failed, 2 bad input, 130 interrupted.
+so help answers at once. Exit status: 0 done, 1 the work failed, 2 bad input, 130 interrupted. Every command takes --quiet, also
+those that have no progress to show, so that a script can always pass it.
 """
 
 import json
@@ -104,7 +105,11 @@ def _show(finished: Any) -> None:
 
 @command
 def plan(
-    study: StudyName, set_: Settings = None, limit: Annotated[int | None, typer.Option()] = None, device: Device = "auto"
+    study: StudyName,
+    set_: Settings = None,
+    limit: Annotated[int | None, typer.Option(help="at most this many test instructions of each kind")] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
 ) -> None:
     """Show what a study comes to, without loading weights. Example: demur plan gemma-2-9b"""
     from demur.outlook import outlook
@@ -114,7 +119,7 @@ def plan(
 
 
 @command
-def presets() -> None:
+def presets(quiet: Quiet = False) -> None:
     """List the studies that ship."""
     from demur.study import load_study, preset_names
 
@@ -141,7 +146,7 @@ def extract(
     import demur
     from demur.progress import bars
 
-    asked, benign = (_training(demur.load_instructions(spec), pairs) for spec in (harmful, harmless))
+    asked, benign = (_training(demur.load_instructions(spec, split=False), pairs) for spec in (harmful, harmless))
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device)
     # The first layer's input at a template token is that token's embedding, whatever the instruction: it has no direction.
     layers = list(range(1, checkpoint.n_layers)) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
@@ -245,6 +250,7 @@ def judge(
     completions: Annotated[Path, typer.Argument(help="a .jsonl file with instruction and completion")],
     judge: Annotated[str, typer.Option("--judge", "-j", help="prefix or substring")] = "prefix",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="verdicts.jsonl")] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Judge stored completions: prints n, refusals, rate and interval, and writes one verdict a line with --out."""
     from demur.instructions import read_rows
@@ -270,6 +276,7 @@ def judge(
 @command
 def directions(
     files: Annotated[list[Path], typer.Argument(help="direction files: .safetensors, or .pt with one tensor")],
+    quiet: Quiet = False,
 ) -> None:
     """Norms and pairwise cosines of directions. Example: demur directions base.safetensors chat.safetensors"""
     from demur.directions import cosines, load_direction
@@ -285,7 +292,12 @@ def directions(
 
 @command
 def doctor(
-    model: Model, adapter: Adapter = None, prompt: Format = "native", device: Device = "auto", dtype: DType = "float32"
+    model: Model,
+    adapter: Adapter = None,
+    prompt: Format = "native",
+    device: Device = "auto",
+    dtype: DType = "float32",
+    quiet: Quiet = False,
 ) -> None:
     """Show how demur reads a checkpoint: layout, proof of the sites, the prompt as tokens, BOS count, dtype, device, memory."""
     import demur
@@ -296,7 +308,7 @@ def doctor(
 
 
 @command
-def report(run_dir: RunFolder) -> None:
+def report(run_dir: RunFolder, quiet: Quiet = False) -> None:
     """Rebuild report.html, summary.json, figures and tables from what is stored."""
     from demur.runs import open_run
 
@@ -306,7 +318,7 @@ def report(run_dir: RunFolder) -> None:
 
 
 @command
-def compare(run_a: RunFolder, run_b: RunFolder) -> None:
+def compare(run_a: RunFolder, run_b: RunFolder, quiet: Quiet = False) -> None:
     """The cells that both runs have, side by side, with a paired test over the instructions that both have."""
     from demur.exports import shared_cells
     from demur.runs import open_run
@@ -320,6 +332,7 @@ def export(
     run_dir: RunFolder,
     format: Annotated[Literal["csv", "jsonl", "parquet", "latex"], typer.Option("--format", "-f")] = "csv",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="a file; standard output unless given")] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Completions and verdicts as CSV, JSONL or Parquet; the result table as LaTeX."""
     from demur.exports import exported

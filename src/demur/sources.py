@@ -86,12 +86,15 @@ def fetch(source: Source, want: str = "config.json") -> Path:
     """The local folder of a hub source, downloaded where it is not yet here."""
     if source.path is not None:
         return source.path
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     assert source.hub_id is not None
     try:
-        patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+        names = HfApi().list_repo_files(source.hub_id, revision=source.revision)
+        # Older repositories have .bin files only; transformers reads them as plain tensors, never as pickled code.
+        weights = "*.safetensors" if any(name.endswith(".safetensors") for name in names) else "*.bin"
+        patterns = ["*.json", weights, "*.model", "*.txt", "*.jinja"]
         folder = Path(snapshot_download(source.hub_id, revision=source.revision, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
@@ -118,13 +121,17 @@ def _demo_model() -> Source:
         ) from error
 
 
+def _has_weights(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+
+
 def _on_hub(hub_id: str, revision: str | None, reference: str) -> Source:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         local = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
-        if (local / "config.json").is_file() and any(local.glob("*.safetensors")):
+        if any((local / name).is_file() for name in ("config.json", "adapter_config.json")) and _has_weights(local):
             return Source(reference, "folder", local, hub_id, revision or local.name)
     except LocalEntryNotFoundError:
         hub.require(f"{hub_id!r}", "fetch it where there is one, or give a local folder or a .gguf file")

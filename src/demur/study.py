@@ -87,6 +87,8 @@ class InterventionSpec(_Table):
         if (self.coefficient is None) == (self.kind == "add"):
             need = "needs a coefficient" if self.kind == "add" else "takes no coefficient"
             raise ValueError(f"an intervention of kind {self.kind!r} {need}")
+        if self.unit == "residual" and self.layers is not None:
+            raise ValueError("unit 'residual' counts norms at the direction's own layer; leave layers out, or use unit 'raw'")
         return self
 
 
@@ -120,9 +122,9 @@ class Study(_Table):
         for label in LABELS:
             if label not in self.instructions:
                 raise ValueError(f"instructions.{label} is missing")
-        for name in self.checkpoints:
-            if not name or name.startswith("random-") or not name.replace("-", "").replace("_", "").isalnum():
-                raise ValueError(f"{name!r} is no name for a checkpoint: letters, digits, - and _, not starting with random-")
+        for name in (*self.checkpoints, *self.prompts):
+            if name.startswith("random-") or not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"{name!r} is no name for a checkpoint or prompt: letters, digits, - and _, no random- in front")
         for number, spec in enumerate(self.interventions):
             for key, wanted in (("sources", spec.sources), ("targets", spec.targets)):
                 for name in wanted or ():
