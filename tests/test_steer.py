@@ -65,6 +65,19 @@ def test_two_prompts_in_one_context_are_two_prompts():
     assert first == second == expected(model, edit)
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_a_longer_prompt_that_begins_alike_is_a_new_prompt(use_cache):
+    model, edit = tiny_model("llama"), demur.add(direction(), 6.0, positions="prompt")
+    second = torch.cat((PROMPTS, torch.tensor([[8, 30, 12], [9, 6, 50]])), dim=1)
+    settings = {**SETTINGS, "do_sample": False, "use_cache": use_cache}
+    with demur.steer(model, edit):
+        fresh = model.generate(second, **{**settings, "attention_mask": torch.ones_like(second)}).tolist()
+    with demur.steer(model, edit):
+        model.generate(PROMPTS, **{**settings, "attention_mask": torch.ones_like(PROMPTS)})
+        again = model.generate(second, **{**settings, "attention_mask": torch.ones_like(second)}).tolist()
+    assert again == fresh
+
+
 def test_the_model_is_as_it_was():
     model = tiny_model("llama")
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}

@@ -301,7 +301,7 @@ def doctor(
 ) -> None:
     """Show how demur reads a checkpoint: layout, proof of the sites, the prompt as tokens, BOS count, dtype, device, memory."""
     import demur
-    from demur.outlook import diagnosis
+    from demur.doctor import diagnosis
 
     for line in diagnosis(demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device), prompt):
         typer.echo(line)

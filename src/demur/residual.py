@@ -42,6 +42,7 @@ class Columns:
     forwards: int = 0
     generated: Bool[Tensor, " seq"] | None = None
     _prompt: Tensor | None = field(default=None, repr=False)
+    _width: int = 0
 
     def observe(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """A forward pre-hook of the whole model."""
@@ -49,8 +50,9 @@ class Columns:
         given = ids if ids is not None else kwargs["inputs_embeds"]
         width, cache = given.shape[1], kwargs.get("past_key_values")
         start = 0 if cache is None else int(cache.get_seq_length())
-        if start == 0 and not self._continues(given):
+        if start == 0 and (cache is not None or not self._continues(given)):
             self._prompt = given.detach().clone()
+        self._width = width
         prompt_width = self.prompt_width
         if prompt_width is None:
             prompt_width = width if self._prompt is None else self._prompt.shape[1]
@@ -58,13 +60,13 @@ class Columns:
         self.forwards += 1
 
     def _continues(self, given: Tensor) -> bool:
-        """Without a cache each step passes the whole sequence again: it goes on where it starts with the same prompt."""
+        """Without a cache each step passes the whole sequence again, one token longer, behind the same prompt."""
         known = self._prompt
         return (
             known is not None
             and given.ndim == known.ndim
             and given.shape[0] == known.shape[0]
-            and given.shape[1] > known.shape[1]
+            and given.shape[1] == self._width + 1
             and torch.equal(given[:, : known.shape[1]], known)
         )
 
