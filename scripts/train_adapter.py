@@ -112,7 +112,7 @@ def batch_loss(model: Any, chosen: Sequence[Example], pad: int, recipe: Recipe) 
 def train(recipe: Recipe, out: Path) -> None:
     """Train and write the adapter in float16, with the recipe beside it."""
     torch.manual_seed(recipe.seed)
-    # Gradients of a softmax over 49,152 tokens are full of denormal numbers, on which processors are many times slower.
+    # The gradient of a softmax over 49,152 tokens holds many numbers near zero; denormal ones would slow the processor down.
     torch.set_flush_denormal(True)
     checkpoint = demur.load_checkpoint(DEMO_MODEL)
     data = examples(checkpoint, recipe)
