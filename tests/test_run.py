@@ -223,6 +223,15 @@ def test_bad_input_is_one_sentence_and_status_2(case, lineage, tmp_path):
     assert len(result.output.strip().splitlines()) == 1
 
 
+def test_a_download_that_was_cut_short_is_refused_at_once_without_a_hub(tmp_path, monkeypatch):
+    from demur.sources import find_model
+
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    with pytest.raises(InputError, match="no model hub is in reach"):
+        find_model("owner/name")
+
+
 def test_unknown_study_and_option():
     result = invoke("run", "dmo")
     assert (result.exit_code, "did you mean 'demo'" in result.output) == (2, True)

@@ -94,7 +94,8 @@ def _show(finished: Any) -> None:
 
     from demur.report.tables import terminal_table
 
-    summary = finished.summary()
+    # The report has just been written, so its numbers are not computed again.
+    summary = json.loads((finished.path / "summary.json").read_text(encoding="utf-8"))
     console = Console(width=None if sys.stdout.isatty() else 80)
     console.print(terminal_table(summary))
     for claim in summary["claims"]:

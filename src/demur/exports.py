@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from demur.errors import InputError
 from demur.runs import Run
-from demur.statistics import mcnemar
+from demur.statistics import mcnemar, shared
 
 Format = Literal["csv", "jsonl", "parquet", "latex"]
 
@@ -44,19 +44,17 @@ def shared_cells(first: Run, second: Run) -> Iterator[str]:
         raise InputError(f"{str(first.path)!r} and {str(second.path)!r} have no cell in common, so there is nothing to compare")
     yield f"{'first':>6} {'second':>6} {'n':>4}  {'p':>8}  cell"
     for key in keys:
-        one, two = sides[0][key], sides[1][key]
-        common = sorted(one.keys() & two.keys())
-        if common:
-            a, b = [one[i] for i in common], [two[i] for i in common]
+        a, b = shared(sides[0][key], sides[1][key])
+        if a:
             p = mcnemar(a, b).p_value
             name = f"{key[0]} ({key[1]})"
-            yield f"{100 * sum(a) / len(a):5.1f}% {100 * sum(b) / len(b):5.1f}% {len(common):4}  {p:8.2g}  {name}"
+            yield f"{100 * sum(a) / len(a):5.1f}% {100 * sum(b) / len(b):5.1f}% {len(a):4}  {p:8.2g}  {name}"
 
 
 def _verdicts(run: Run) -> Mapping[tuple[str, str], dict[str, bool]]:
     found: dict[tuple[str, str], dict[str, bool]] = {}
+    rows: list[dict[str, Any]] = run.completions().to_dict("records")  # type: ignore[assignment]
     for judge in run.judges():
-        rows: list[dict[str, Any]] = run.completions().to_dict("records")  # type: ignore[assignment]
         for row in rows:
             found.setdefault((row["key"], judge), {})[row["instruction"]] = bool(row[f"{judge}_refusal"])
     return found

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from demur import memory
 from demur.errors import InputError
 from demur.instructions import load_instructions
-from demur.plan import make_plan, order_steps
+from demur.plan import loads, make_plan, order_steps
 from demur.sources import find_model
 from demur.study import LABELS, Study
 
@@ -48,7 +48,7 @@ def outlook(study: Study, device: str = "auto") -> Iterator[str]:
     steps = order_steps(names, names, sizes, memory.available(device))
     yield f"cells    {len(plan.cells)}, with {plan.rows()} completions of up to {study.max_new_tokens} tokens"
     yield f"tokens   about {tokens:,.0f}"
-    yield f"loads    {sum(step.action == 'load' for step in steps)} of {len(names)} checkpoints"
+    yield f"loads    {loads(steps)} of {len(names)} checkpoints"
     yield f"order    {', '.join(f'{step.action} {step.checkpoint}' for step in steps)}"
 
 

@@ -55,13 +55,8 @@ def find_model(reference: str, revision: str | None = None) -> Source:
         if not (path / "config.json").is_file():
             raise InputError(f"the folder {reference!r} holds no config.json, so it is not a checkpoint")
         return Source(reference, "folder", path.resolve())
-    name, _, tag = reference.partition("@")
-    if name.count("/") != 1 or not all(name.split("/")) or reference.startswith((".", os.sep, "~")):
-        raise InputError(
-            f"{reference!r} is neither a folder with a config.json, nor a .gguf file, nor a hub id like owner/name; "
-            "check the spelling"
-        )
-    return _on_hub(name, revision or tag or None, reference)
+    name, tag = _hub_id(reference, "a folder with a config.json, nor a .gguf file,")
+    return _on_hub(name, revision or tag, reference)
 
 
 def find_adapter(reference: str) -> Path:
@@ -76,10 +71,16 @@ def find_adapter(reference: str) -> Path:
         if not (path / "adapter_config.json").is_file():
             raise InputError(f"the folder {reference!r} holds no adapter_config.json, so it is not a PEFT adapter")
         return path.resolve()
+    name, tag = _hub_id(reference, "a folder with an adapter_config.json")
+    return fetch(_on_hub(name, tag, reference), want="adapter_config.json")
+
+
+def _hub_id(reference: str, nor_is_it: str) -> tuple[str, str | None]:
+    """Name and revision of a hub id. Raises `InputError` where the reference does not read like one."""
     name, _, tag = reference.partition("@")
     if name.count("/") != 1 or not all(name.split("/")) or reference.startswith((".", os.sep, "~")):
-        raise InputError(f"{reference!r} is neither a folder with an adapter_config.json nor a hub id like owner/name")
-    return fetch(_on_hub(name, tag or None, reference), want="adapter_config.json")
+        raise InputError(f"{reference!r} is neither {nor_is_it} nor a hub id like owner/name; check the spelling")
+    return name, tag or None
 
 
 def fetch(source: Source, want: str = "config.json") -> Path:
@@ -134,9 +135,11 @@ def _on_hub(hub_id: str, revision: str | None, reference: str) -> Source:
         if any((local / name).is_file() for name in ("config.json", "adapter_config.json")) and _has_weights(local):
             return Source(reference, "folder", local, hub_id, revision or local.name)
     except LocalEntryNotFoundError:
-        hub.require(f"{hub_id!r}", "fetch it where there is one, or give a local folder or a .gguf file")
+        pass
     except HFValidationError as error:
         raise InputError(f"{reference!r} is not a hub id: {error}") from error
+    # Not here, or here without its weights, as after an interrupted download.
+    hub.require(f"{hub_id!r}", "fetch it where there is one, or give a local folder or a .gguf file")
     return Source(reference, "hub", None, hub_id, revision)
 
 

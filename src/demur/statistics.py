@@ -3,8 +3,9 @@
 Rates of different interventions are measured on the same instructions, so they are compared pair by pair.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from demur.errors import InputError
 
@@ -32,6 +33,15 @@ class Paired:
     def difference(self) -> float:
         """Change of the refusal rate, second minus first."""
         return (self.gained - self.lost) / self.n
+
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def shared(first: Mapping[Key, bool], second: Mapping[Key, bool]) -> tuple[list[bool], list[bool]]:
+    """The verdicts of both conditions on the instructions that both have, in one order."""
+    common = [key for key in first if key in second]
+    return [first[key] for key in common], [second[key] for key in common]
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Paired:

@@ -7,7 +7,7 @@ says so.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from demur.statistics import holm, mcnemar, wilson
+from demur.statistics import holm, mcnemar, shared, wilson
 
 LEVEL = 0.05
 
@@ -36,17 +36,17 @@ def comparisons(cells: Sequence[Mapping[str, Any]], refusals: Refusals, judges: 
         family = []
         for cell in cells:
             before, after = refusals.get((baseline[_place(cell)], judge), {}), refusals.get((cell["key"], judge), {})
-            common = sorted(before.keys() & after.keys())
-            if cell["intervention"] == "none" or not common:
+            first, second = shared(before, after)
+            if cell["intervention"] == "none" or not first:
                 continue
-            paired = mcnemar([before[i] for i in common], [after[i] for i in common])
+            paired = mcnemar(first, second)
             family.append(
                 {
                     "key": cell["key"],
                     "judge": judge,
                     "n": paired.n,
-                    "baseline_rate": sum(before[i] for i in common) / paired.n,
-                    "rate": sum(after[i] for i in common) / paired.n,
+                    "baseline_rate": sum(first) / paired.n,
+                    "rate": sum(second) / paired.n,
                     "difference": paired.difference,
                     "gained": paired.gained,
                     "lost": paired.lost,
@@ -98,9 +98,7 @@ def _same_edit(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _against(refusals: Refusals, judge: str, null: str, cell: str) -> tuple[float, float]:
-    first, second = refusals[null, judge], refusals[cell, judge]
-    common = sorted(first.keys() & second.keys())
-    paired = mcnemar([first[i] for i in common], [second[i] for i in common])
+    paired = mcnemar(*shared(refusals[null, judge], refusals[cell, judge]))
     return paired.difference, paired.p_value
 
 
