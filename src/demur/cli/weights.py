@@ -1,0 +1,145 @@
+"""Commands on one checkpoint: extract, generate, doctor."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from demur.cli.base import Adapter, Device, DType, Format, Model, Quiet, command
+from demur.errors import InputError
+
+
+@command
+def extract(
+    model: Model,
+    prompt: Format,
+    harmful: Annotated[str, typer.Option(help="instruction file, file:column, or a registered set")],
+    harmless: Annotated[str, typer.Option(help="instruction file, file:column, or a registered set")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="a .safetensors file; one a layer where there are several")],
+    adapter: Adapter = None,
+    pairs: Annotated[int, typer.Option(help="instructions of each kind")] = 32,
+    layer: Annotated[str, typer.Option("--layer", "-l", help="a layer, or all but the first")] = "all",
+    position: Annotated[int, typer.Option(help="prompt token that is read, from the end")] = -1,
+    device: Device = "auto",
+    dtype: DType = "float32",
+    quiet: Quiet = False,
+) -> None:
+    """Extract a refusal direction: difference of mean activations, harmful minus harmless, over training instructions."""
+    import demur
+    from demur.progress import bars
+
+    asked, benign = (_training(demur.load_instructions(spec, split=False), pairs) for spec in (harmful, harmless))
+    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device)
+    # The first layer's input at a template token is that token's embedding, whatever the instruction: it has no direction.
+    layers = list(range(1, checkpoint.n_layers)) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
+    with bars(quiet)("activations", 2 * pairs) as progress:
+        found = demur.extract_directions(
+            checkpoint,
+            asked,
+            benign,
+            demur.prompt_format(prompt, checkpoint),
+            layers=layers,
+            position=position,
+            name=out.stem,
+            progress=progress,
+        )
+    for direction in found:
+        path = out if len(found) == 1 else out.with_name(f"{out.stem}.layer{direction.layer}{out.suffix}")
+        typer.echo(f"{direction.save(path)}  layer {direction.layer}  norm {direction.raw_norm:.4g}")
+
+
+def _training(side: Any, pairs: int) -> tuple[str, ...]:
+    return tuple(side.take("train" if side.splits.get("train") else "test", pairs))
+
+
+def _layer(text: str, n_layers: int) -> int:
+    if not text.lstrip("-").isdigit() or not 0 <= int(text) < n_layers:
+        raise InputError(f"layer {text!r} is out of range: this model has layers 0 to {n_layers - 1}; or give all")
+    return int(text)
+
+
+@command
+def generate(
+    model: Model,
+    prompt: Format,
+    instructions: Annotated[str, typer.Option("--instructions", "-i", help="file, file:column, or a registered set")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="completions.jsonl")],
+    adapter: Adapter = None,
+    direction: Annotated[Path | None, typer.Option("--direction", "-d", help="a direction file")] = None,
+    ablate: Annotated[bool, typer.Option("--ablate", help="remove the direction at every layer and site")] = False,
+    add: Annotated[float | None, typer.Option("--add", help="add this multiple of the direction at its layer")] = None,
+    unit: Annotated[str, typer.Option(help="what 1 adds: unit, raw or residual")] = "unit",
+    layer: Annotated[int | None, typer.Option("--layer", "-l", help="layer of the edit, in place of the direction's")] = None,
+    sites: Annotated[str | None, typer.Option(help="sites with commas: resid_pre,resid_mid,resid_post")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="length of a completion")] = 16,
+    limit: Annotated[int | None, typer.Option(help="at most this many instructions")] = None,
+    device: Device = "auto",
+    dtype: DType = "float32",
+    quiet: Quiet = False,
+) -> None:
+    """Greedy completions, with or without an edit of the residual stream."""
+    import demur
+    from demur.progress import bars
+
+    edit = _edit(direction, ablate, add, unit, layer, sites)
+    found = demur.load_instructions(instructions, split=False)
+    texts = found.take("test")[:limit]
+    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device)
+    with bars(quiet)("completions", len(texts)) as progress:
+        rows = demur.generate(
+            checkpoint,
+            texts,
+            demur.prompt_format(prompt, checkpoint),
+            [edit],
+            max_new_tokens=max_new_tokens,
+            progress=progress,
+        )[0]
+    lines = [
+        {
+            "instruction": row.instruction,
+            "completion": row.text,
+            "prompt": row.prompt,
+            "token_ids": row.token_ids,
+            "target": model if adapter is None else f"{model} + {adapter}",
+            "intervention": "none" if edit is None else edit.kind,
+        }
+        for row in rows
+    ]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    typer.echo(str(out))
+
+
+def _edit(path: Path | None, ablate: bool, add: float | None, unit: str, layer: int | None, sites: str | None) -> Any:
+    if path is None:
+        if ablate or add is not None:
+            raise InputError("--ablate and --add need a direction; give one with --direction FILE")
+        return None
+    if ablate == (add is not None):
+        raise InputError("a direction needs either --ablate or --add NUMBER")
+    import demur
+
+    direction = demur.load_direction(path)
+    layers = None if layer is None else [layer]
+    names: Any = None if sites is None else sites.split(",")
+    if add is None:
+        return demur.ablate(direction, layers=layers, sites=names)
+    return demur.add(direction, add, unit=unit, layers=layers, sites=names)
+
+
+@command
+def doctor(
+    model: Model,
+    adapter: Adapter = None,
+    prompt: Format = "native",
+    device: Device = "auto",
+    dtype: DType = "float32",
+    quiet: Quiet = False,
+) -> None:
+    """Show how demur reads a checkpoint: layout, proof of the sites, the prompt as tokens, BOS count, dtype, device, memory."""
+    import demur
+    from demur.doctor import diagnosis
+
+    for line in diagnosis(demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device), prompt):
+        typer.echo(line)
