@@ -95,16 +95,17 @@ def _activations(
     position: int,
     batch_tokens: int,
 ) -> Iterator[tuple[list[int], Tensor]]:
-    return stream_activations(
+    found = stream_activations(
         checkpoint.model,
         checkpoint.layout,
         prompt.encode(instructions),
         layers=layers,
         site=site,
-        position=position,
+        positions=(position,),
         pad_id=checkpoint.pad_id,
         batch_tokens=batch_tokens,
     )
+    return ((indices, activations[:, :, 0]) for indices, activations in found)
 
 
 def extract_directions(
