@@ -143,24 +143,31 @@ def extract_directions(
         layers=layers,
         position=position,
         site=site,
-        provenance={
-            "checkpoint": checkpoint.name,
-            "source": checkpoint.source,
-            "adapter": checkpoint.adapter,
-            "fingerprint": checkpoint.fingerprint,
-            "weights": str(checkpoint.dtype),
-            "prompt": prompt.name,
-            "prompt text": prompt.template,
-            "prompt digest": prompt.digest,
-            "token read": prompt.token_at(position),
-            "harmful": {"n": len(harmful), "sha256": digest(harmful)},
-            "harmless": {"n": len(harmless), "sha256": digest(harmless)},
-            "versions": versions(),
-        },
+        provenance=provenance(checkpoint, prompt, position, harmful, harmless),
     )
     for direction, norm in zip(found, norms.tolist(), strict=True):
         direction.provenance["mean residual norm"] = norm  # type: ignore[index]
     return found
+
+
+def provenance(
+    checkpoint: Checkpoint, prompt: Prompt, position: int, harmful: Sequence[str], harmless: Sequence[str]
+) -> dict[str, Any]:
+    """What a direction was read from: weights, prompt, token read, instructions, versions."""
+    return {
+        "checkpoint": checkpoint.name,
+        "source": checkpoint.source,
+        "adapter": checkpoint.adapter,
+        "fingerprint": checkpoint.fingerprint,
+        "weights": str(checkpoint.dtype),
+        "prompt": prompt.name,
+        "prompt text": prompt.template,
+        "prompt digest": prompt.digest,
+        "token read": prompt.token_at(position),
+        "harmful": {"n": len(harmful), "sha256": digest(harmful)},
+        "harmless": {"n": len(harmless), "sha256": digest(harmless)},
+        "versions": versions(),
+    }
 
 
 def extract_direction(
