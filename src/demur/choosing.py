@@ -70,7 +70,10 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
     held_out = {label: load_instructions(study.instructions[label].source).take("validation")[:VALIDATION] for label in LABELS}
     for label in LABELS:
         if len(held_out[label]) < 2:
-            raise InputError(f"the {label} set {study.instructions[label].source!r} has no validation part to select on")
+            raise InputError(
+                f"the {label} set {study.instructions[label].source!r} has {len(held_out[label])} validation instruction; "
+                "a selection needs at least 2 of each kind"
+            )
     for name, spec in study.checkpoints.items():
         with phases(f"loading {name}", 1) as progress:
             checkpoint = load_checkpoint(
