@@ -13,6 +13,16 @@ from demur.checkpoints import DTYPES, wrap
 from demur.sources import DEMO_MODEL
 
 SHAPES: dict[str, dict[str, Any]] = {
+    # For trying out a benchmark, not for figures.
+    "tiny": {
+        "family": "llama",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "intermediate_size": 128,
+        "vocab_size": 512,
+    },
     # From the models' configuration files.
     "qwen-0.5b": {
         "family": "qwen2",
