@@ -92,7 +92,7 @@ def ablate(
 
 def add(
     direction: Direction,
-    coefficient: float,
+    coefficient: float | int,
     *,
     unit: Unit | str = "unit",
     layers: Sequence[int] | None = None,

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from demur.directions import cosines, load_direction
+from demur.directions import cosines
+from demur.formats import load_direction
 from demur.instructions import digest, load_instructions
 from demur.judges import judge
 

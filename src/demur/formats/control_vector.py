@@ -63,7 +63,7 @@ def read(path: Path) -> list[Direction]:
     try:
         reader = _Bounded(path)
         kind, hint = (_text(reader, key) for key in ("general.architecture", f"{ARCHITECTURE}.model_hint"))
-    except Exception as error:  # the reader raises whatever numpy does on bytes that are not what they should be
+    except (ValueError, LookupError, ArithmeticError, RecursionError, OSError) as error:
         raise InputError(f"{str(path)!r} cannot be read as a GGUF file: {type(error).__name__}: {error}") from error
     if kind != ARCHITECTURE:
         raise InputError(f"{str(path)!r} is a GGUF file of architecture {kind!r}, not of control vectors ({ARCHITECTURE!r})")
@@ -90,7 +90,7 @@ def read(path: Path) -> list[Direction]:
 class _Bounded(GGUFReader):  # type: ignore[misc]
     """The package's reader, which else would loop over as many entries of an array as a file claims, whatever its size."""
 
-    def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+    def _get(self, offset: Any, dtype: Any, count: Any = 1, override_order: Any = None) -> Any:
         found = super()._get(offset, dtype, count, override_order)
         if len(found) != int(count):
             raise ValueError("it claims more than it holds")

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from demur.directions import Direction
+from demur.directions import UNSAID, Direction
 from demur.errors import InputError
 from demur.formats import Architecture
 from demur.formats.plain import checked, whole_number
@@ -80,9 +80,19 @@ def _facts(header: str, path: Path) -> dict[str, Any]:
         "raw_norm": isinstance(facts.get("raw_norm"), int | float),
         "layer": whole_number(facts.get("layer")),
         "position": whole_number(facts.get("position")),
-        "provenance": isinstance(facts.get("provenance"), dict),
+        "provenance": isinstance(facts.get("provenance"), dict) and _sound(facts["provenance"]),
     }
     for key, good in valid.items():
         if not good:
             raise InputError(f"{str(path)!r} has a header whose {key!r} is missing or of a wrong kind; make the file again")
     return dict(facts)
+
+
+def _sound(provenance: dict[str, Any]) -> bool:
+    architecture = provenance.get("architecture", {"family": "", "layers": 1})
+    return (
+        isinstance(provenance.get(UNSAID, []), list)
+        and isinstance(architecture, dict)
+        and isinstance(architecture.get("family"), str)
+        and whole_number(architecture.get("layers"))
+    )
