@@ -182,8 +182,8 @@ def _arditi(name: str) -> InstructionSet:
     for stem in _ARDITI[name].values():
         if digest(drawn[stem]) != DRAWS[stem].digest:
             raise InputError(
-                f"what is drawn from splits/{stem} in {folder!r} has the hash {digest(drawn[stem])}, not {DRAWS[stem].digest}: it "
-                "is another version than the published one; load it as a file instead"
+                f"what is drawn from splits/{stem} in {folder!r} has the hash {digest(drawn[stem])}, not {DRAWS[stem].digest}: "
+                "it is another version than the published one; load it as a file instead"
             )
     return InstructionSet(name, {split: drawn[stem] for split, stem in _ARDITI[name].items()}, "splits")
 
