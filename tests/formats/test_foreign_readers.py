@@ -85,9 +85,9 @@ def test_llama_cpp_adds_behind_block_n(tmp_path):
 def test_files_of_repeng_and_of_the_generator(tmp_path):
     """repeng writes a uint32 count and the layers in the order of its dict; llama.cpp's generator an int32 count."""
     vectors = {n: np.random.default_rng(n).normal(size=32).astype(np.float32) for n in (2, 1)}
-    for kind in ("add_uint32", "add_int32"):
-        path = tmp_path / f"{kind}.gguf"
-        writer = gguf.GGUFWriter(path, "controlvector")
+    for kind, order in (("add_uint32", "LITTLE"), ("add_int32", "LITTLE"), ("add_uint32", "BIG")):
+        path = tmp_path / f"{kind}{order}.gguf"
+        writer = gguf.GGUFWriter(path, "controlvector", endianess=gguf.GGUFEndian[order])
         writer.add_string("controlvector.model_hint", "mistral")
         getattr(writer, kind)("controlvector.layer_count", len(vectors))
         for n, vector in vectors.items():

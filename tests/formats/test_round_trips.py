@@ -185,8 +185,8 @@ def test_stored_dtypes(tmp_path, dtype):
         ([made(site="resid_mid")], "v.gguf", None, "inside block 2; this format knows the stream between blocks only"),
         ([made(1)], "v.gguf", None, "behind block 1 and later ones only"),
         ([made(2), made(1, site="resid_post")], "v.gguf", None, "both stand behind block 1"),
-        ([made(0)], "v.pt", "lm-eval", "at the first block's input, which is no block's output"),
-        ([made(2), made(1, site="resid_post")], "v.pt", "lm-eval", "two directions stand behind block 1"),
+        ([made(0)], "v.pt", "lm-eval", "adds behind blocks only, not at the first block's input"),
+        ([made(2), made(1, site="resid_post")], "v.pt", "lm-eval", "both stand behind block 1"),
         ([made(provenance={})], "v.pt", "lm-eval", "do not say which family they are of; give its model_type"),
         ([made(provenance={})], "v.pt", "lm-eval-ablation", "do not say which family"),
         ([made(3, site="resid_post")], "direction.pt", None, "behind the last block"),
@@ -220,6 +220,12 @@ def test_unwritable_places(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(demur.WorkError, match="could not be written"):
         made().save(tmp_path / "file" / "d.safetensors")
+    for file in ("d.safetensors", "d.gguf", "direction.pt"):
+        (tmp_path / file).symlink_to(tmp_path / "nowhere" / file)
+        with pytest.raises(demur.WorkError, match="could not be written: No such file"):
+            made().save(tmp_path / file)
+    with pytest.raises(InputError, match="at least one layer, not -3"):
+        demur.save_directions([made()], tmp_path / "a.pt", format="lm-eval-ablation", n_layers=-3)
 
 
 def test_guessed_formats():

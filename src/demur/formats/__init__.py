@@ -19,21 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """A way to write directions: the module that does it, the endings it takes, and in a few words who reads it."""
+    """A way to write directions: the module that does it, and the endings that its files have."""
 
     module: str
     endings: tuple[str, ...]
-    about: str
 
 
 FORMATS = {
-    "demur": Format("native", (".safetensors",), "one direction with all that is known of it"),
-    "post": Format("bare", (".pt", ".pth"), "one unit vector, as Base LLMs refuse too ships them"),
-    "arditi": Format("arditi", (".pt",), "direction.pt and direction_metadata.json of refusal_direction"),
-    "mean-diffs": Format("mean_diffs", (".pt",), "mean_diffs.pt of refusal_direction: every position and layer"),
-    "gguf": Format("control_vector", (".gguf",), "control vector of llama.cpp and repeng: one vector a layer"),
-    "lm-eval": Format("steered", (".pt", ".pth"), "lm_eval --model steered, adding a vector behind blocks"),
-    "lm-eval-ablation": Format("steered_ablation", (".pt", ".pth"), "lm_eval --model steered, ablating one direction everywhere"),
+    "demur": Format("native", (".safetensors",)),
+    "post": Format("bare", (".pt", ".pth")),
+    "arditi": Format("arditi", (".pt",)),
+    "mean-diffs": Format("mean_diffs", (".pt",)),
+    "gguf": Format("control_vector", (".gguf",)),
+    "lm-eval": Format("steered", (".pt", ".pth")),
+    "lm-eval-ablation": Format("steered_ablation", (".pt", ".pth")),
 }
 _BY_NAME = {"direction.pt": "arditi", "mean_diffs.pt": "mean-diffs"}
 
@@ -78,6 +77,9 @@ def load_directions(path: str | Path, *, layer: int | None = None, position: int
     from demur.directions import UNSAID
 
     found = _read(Path(path))
+    widths = sorted({direction.vector.shape[0] for direction in found})
+    if len(widths) > 1:
+        raise InputError(f"{str(path)!r} holds directions of widths {widths}, so they are not of one model")
     for fact, value in {"layer": layer, "position": position}.items():
         if value is None:
             continue
@@ -134,6 +136,8 @@ def save_directions(
         raise InputError(f"directions of widths {widths} cannot share the file {str(path)!r}; write one width a file")
     if path.is_dir():
         raise InputError(f"{str(path)!r} is a folder; name a file to write directions to")
+    if n_layers is not None and n_layers < 1:
+        raise InputError(f"a model has at least one layer, not {n_layers}")
     known: list[Any] = [direction.provenance.get("architecture", {}) for direction in directions]
     architecture = Architecture(family or _agreed(known, "family"), n_layers or _agreed(known, "layers"))
     try:

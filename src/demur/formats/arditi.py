@@ -8,13 +8,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from demur.directions import Direction, from_raw
 from demur.errors import InputError
 from demur.formats import Architecture, bare
-from demur.formats.plain import whole_number
+from demur.formats.plain import whole_number, write_pt
 from demur.formats.single import block_before, require, the_one
 
 DIRECTION = "direction.pt"
@@ -31,7 +30,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
     direction = the_one(directions, path)
     choice = {"pos": position_of(direction), "layer": layer_of(direction, architecture)}
     require(direction, "raw norm")
-    torch.save(direction.raw_vector(), path)
+    write_pt(direction.raw_vector(), path)
     path.with_name(METADATA).write_text(json.dumps(choice, indent=4), encoding="utf-8")
 
 

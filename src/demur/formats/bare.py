@@ -6,11 +6,11 @@ The vector is kept; its layer, site, position, raw norm and provenance are not i
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from demur.directions import UNSAID, Direction, from_raw
 from demur.formats import Architecture
+from demur.formats.plain import write_pt
 from demur.formats.single import the_one
 
 # Half precision leaves a stored unit vector this far from length one at most.
@@ -19,7 +19,7 @@ _UNIT = 1e-2
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
     """Write one unit vector (d_model,), float32."""
-    torch.save(the_one(directions, path).vector.clone(), path)
+    write_pt(the_one(directions, path).vector.clone(), path)
 
 
 def read(vector: Tensor, path: Path) -> Direction:

@@ -17,7 +17,7 @@ from demur.directions import UNSAID, Direction, from_raw
 from demur.errors import InputError
 from demur.formats import Architecture
 from demur.formats.plain import checked
-from demur.formats.single import block_before, require
+from demur.formats.single import one_a_block
 
 ARCHITECTURE = "controlvector"
 _NAME = re.compile(r"direction\.(0|[1-9]\d{0,5})")
@@ -25,22 +25,8 @@ _NAME = re.compile(r"direction\.(0|[1-9]\d{0,5})")
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
     """Write raw vectors, float32, one a block. llama.cpp has none behind block 0 (nor before it), so such a one is refused."""
-    by_block: dict[int, Direction] = {}
-    for direction in directions:
-        block = block_before(direction)
-        require(direction, "raw norm")
-        if block < 1:
-            raise InputError(
-                f"direction {direction.name!r} is of layer {direction.layer}, {direction.site}; llama.cpp adds control "
-                "vectors behind block 1 and later ones only (from resid_pre of layer 2, resid_post of layer 1)"
-            )
-        if block in by_block:
-            raise InputError(
-                f"directions {by_block[block].name!r} and {direction.name!r} both stand behind block {block}; a control "
-                "vector has one a block: choose by layer and position"
-            )
-        by_block[block] = direction
-    vectors = {block: by_block[block].raw_vector().float() for block in sorted(by_block)}
+    by_block = one_a_block(directions, 1, "llama.cpp adds behind block 1 and later ones only (from resid_pre of layer 2)")
+    vectors = {block: by_block[block].raw_vector().float() for block in by_block}
     for block, vector in vectors.items():
         if not torch.isfinite(vector).all():
             raise InputError(f"direction {by_block[block].name!r} is too long for float32")
@@ -75,15 +61,14 @@ def read(path: Path) -> list[Direction]:
             raise InputError(
                 f"{str(path)!r} holds the tensor {name!r}; a control vector has direction.N with a block's number only"
             )
-        vector = checked(torch.from_numpy(entry.data.copy()), path, name)
+        native = entry.data.astype(entry.data.dtype.newbyteorder("="))
+        vector = checked(torch.from_numpy(native), path, name)
         if vector.ndim != 1:
             raise InputError(f"{str(path)!r}: {name} has the shape {tuple(vector.shape)}, not (d_model,)")
         facts = {"file": path.name, "format": "gguf", "stored dtype": str(vector.dtype), "model hint": hint, UNSAID: ["position"]}
         found.append(from_raw(vector, name=f"{path.stem}.{match[1]}", layer=int(match[1]), site="resid_post", provenance=facts))
     if not found:
         raise InputError(f"{str(path)!r} holds no direction")
-    if len({direction.vector.shape[0] for direction in found}) > 1:
-        raise InputError(f"{str(path)!r} holds directions of several widths")
     return sorted(found, key=lambda direction: direction.layer)
 
 

@@ -14,6 +14,7 @@ from demur.directions import Direction, from_raw
 from demur.errors import InputError
 from demur.formats import Architecture
 from demur.formats.arditi import layer_of, position_of
+from demur.formats.plain import write_pt
 from demur.formats.single import require
 
 
@@ -31,17 +32,17 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
         cells[place] = direction
     n_positions = -min(position for position, _ in cells)
     n_layers = architecture.n_layers or 1 + max(layer for _, layer in cells)
-    grid = torch.zeros(n_positions, n_layers, directions[0].vector.shape[0], dtype=torch.float64)
     for position in range(-n_positions, 0):
-        for layer in range(n_layers):
-            if (position, layer) in cells:
-                grid[position, layer] = cells[position, layer].raw_vector()
-            elif layer > 0:
+        for layer in range(1, n_layers):
+            if (position, layer) not in cells:
                 raise InputError(
                     f"mean_diffs.pt holds every position from {-n_positions} to -1 at every layer from 1 to {n_layers - 1}, but "
                     f"no direction of position {position} and layer {layer} was given"
                 )
-    torch.save(grid, path)
+    grid = torch.zeros(n_positions, n_layers, directions[0].vector.shape[0], dtype=torch.float64)
+    for (position, layer), direction in cells.items():
+        grid[position, layer] = direction.raw_vector()
+    write_pt(grid, path)
 
 
 def read(grid: Tensor, path: Path) -> list[Direction]:

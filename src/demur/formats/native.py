@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from demur.directions import UNSAID, Direction
 from demur.errors import InputError
@@ -20,6 +20,7 @@ from demur.formats.single import the_one
 from demur.layouts import SITES
 
 FORMAT = "demur-direction-1"
+_MOST_LAYERS = 10_000
 
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
@@ -28,13 +29,14 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
     facts = {
         "format": FORMAT,
         "name": direction.name,
-        "raw_norm": direction.raw_norm,
+        "raw_norm": float(direction.raw_norm),
         "layer": direction.layer,
         "position": direction.position,
         "site": direction.site,
         "provenance": dict(direction.provenance),
     }
-    save_file({"direction": direction.vector.contiguous()}, path, metadata={"demur": json.dumps(facts, sort_keys=True)})
+    metadata = {"demur": json.dumps(facts, sort_keys=True)}
+    path.write_bytes(save({"direction": direction.vector.contiguous()}, metadata=metadata))
 
 
 def read(path: Path) -> Direction:
@@ -77,7 +79,7 @@ def _facts(header: str, path: Path) -> dict[str, Any]:
         raise InputError(f"{str(path)!r} is of format {version!r} and site {site!r}; this version reads {FORMAT!r}")
     valid = {
         "name": isinstance(facts.get("name"), str),
-        "raw_norm": isinstance(facts.get("raw_norm"), int | float),
+        "raw_norm": isinstance(facts.get("raw_norm"), float),
         "layer": whole_number(facts.get("layer")),
         "position": whole_number(facts.get("position")),
         "provenance": isinstance(facts.get("provenance"), dict) and _sound(facts["provenance"]),
@@ -95,4 +97,5 @@ def _sound(provenance: dict[str, Any]) -> bool:
         and isinstance(architecture, dict)
         and isinstance(architecture.get("family"), str)
         and whole_number(architecture.get("layers"))
+        and 0 < architecture["layers"] < _MOST_LAYERS
     )

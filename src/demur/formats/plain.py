@@ -38,6 +38,12 @@ def read_pt(path: Path) -> Any:
         raise InputError(f"{str(path)!r} cannot be read as plain tensors: {type(error).__name__}") from error
 
 
+def write_pt(value: Any, path: Path) -> None:
+    """Write tensors, or a dict of them, as `read_pt` reads them."""
+    with path.open("wb") as file:
+        torch.save(value, file)
+
+
 def checked(value: Any, path: Path, what: str = "its tensor") -> Tensor:
     """The value, if it is a finite tensor of a floating type. Raises `InputError` otherwise."""
     if not isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""What a direction must say of itself before a format can hold it: refusals that the writers share.
+"""What directions must say of themselves before a format can hold them: refusals that the writers share.
 
 A fact that was only filled in for a file that did not say it is never written down as if it were known.
 """
@@ -40,3 +40,23 @@ def block_before(direction: Direction) -> int:
             "blocks only: extract it at resid_pre or resid_post"
         )
     return direction.layer if direction.site == "resid_post" else direction.layer - 1
+
+
+def one_a_block(directions: Sequence[Direction], first: int, why: str) -> dict[int, Direction]:
+    """The directions by the block they stand behind, in order, each of known raw norm.
+
+    Raises `InputError` for two behind one block, and for one behind an earlier block than `first`, saying why.
+    """
+    by_block: dict[int, Direction] = {}
+    for direction in directions:
+        block = block_before(direction)
+        require(direction, "raw norm")
+        if block < first:
+            raise InputError(f"direction {direction.name!r} is of layer {direction.layer}, {direction.site}, but {why}")
+        if block in by_block:
+            raise InputError(
+                f"directions {by_block[block].name!r} and {direction.name!r} both stand behind block {block}, and this format "
+                "holds one a block; choose by layer and position"
+            )
+        by_block[block] = direction
+    return dict(sorted(by_block.items()))

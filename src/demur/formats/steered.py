@@ -8,7 +8,6 @@ and are refused, but for the files that demur itself writes for ablation.
 
 import re
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from torch import Tensor
 from demur.directions import UNSAID, Direction, from_raw
 from demur.errors import InputError
 from demur.formats import Architecture
-from demur.formats.plain import checked
-from demur.formats.single import block_before, require
+from demur.formats.plain import checked, write_pt
+from demur.formats.single import one_a_block
 from demur.layouts import Layout, families, layout_of
 
 # The blocks of every registered family, as its base model calls them.
@@ -31,23 +30,9 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
 
     The harness then does what `demur.add(direction, 1, unit="raw")` does; another coefficient in the file scales it.
     """
-    layout = layout_for(architecture)
-    entries: dict[str, dict[str, Any]] = {}
-    for direction in directions:
-        block = block_before(direction)
-        require(direction, "raw norm")
-        if block < 0:
-            raise InputError(
-                f"direction {direction.name!r} stands at the first block's input, which is no block's output; the harness can "
-                "add behind blocks only (resid_pre of layer 1 and later, resid_post of any)"
-            )
-        name = f"{in_base_model(layout)}.{block}"
-        if name in entries:
-            raise InputError(
-                f"two directions stand behind block {block}; the harness takes one a block: choose by layer and position"
-            )
-        entries[name] = entry(direction.vector, "add", direction.raw_norm)
-    torch.save(entries, path)
+    blocks = in_base_model(layout_for(architecture))
+    by_block = one_a_block(directions, 0, "the harness adds behind blocks only, not at the first block's input")
+    write_pt({f"{blocks}.{n}": entry(d.vector, "add", d.raw_norm) for n, d in by_block.items()}, path)
 
 
 def entry(vector: Tensor, action: str, coefficient: float) -> dict[str, Any]:
@@ -132,7 +117,7 @@ def _part(name: Any, value: Any, path: Path) -> tuple[str, Tensor, str, float]:
     action, coefficient = value["action"], value.get("steering_coefficient", 1.0)
     if action not in ("add", "clamp"):
         raise InputError(f"{str(path)!r}: the action of {name!r} is {action!r}; the harness knows add and clamp")
-    if isinstance(coefficient, bool) or not isinstance(coefficient, int | float) or not isfinite(coefficient):
+    if isinstance(coefficient, bool) or not isinstance(coefficient, int | float) or not abs(coefficient) < 1e38:
         raise InputError(f"{str(path)!r}: the coefficient of {name!r} is {coefficient!r}, not a finite number")
     for key in ("bias", "head_index"):
         if value.get(key) is not None:

@@ -8,11 +8,10 @@ sites of all layers. The raw norm, layer and provenance of the direction are los
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from demur.directions import Direction
 from demur.errors import InputError
 from demur.formats import Architecture
+from demur.formats.plain import write_pt
 from demur.formats.single import the_one
 from demur.formats.steered import entry, in_base_model, layout_for
 
@@ -39,4 +38,4 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
     blocks = in_base_model(layout)
     branches = [f"{blocks}.{n}.{part}" for n in range(architecture.n_layers) for part in (layout.attention, layout.mlp)]
     names = [*_EMBEDDINGS.get(layout.family, ("embed_tokens",)), *branches]
-    torch.save({name: entry(vector, "clamp", 0.0) for name in names}, path)
+    write_pt({name: entry(vector, "clamp", 0.0) for name in names}, path)
