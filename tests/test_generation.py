@@ -10,7 +10,7 @@ from demur.directions import from_raw
 from demur.errors import InputError, WorkError
 from demur.generation import Decoding, Row, decode, decode_batch
 from demur.interventions import ablate, add
-from demur.layouts import layout_of
+from demur.families import layout_of
 from tests import reference
 from tests.tiny import tiny_model
 

@@ -6,7 +6,8 @@ import torch
 from demur.directions import from_raw
 from demur.errors import InputError, WorkError
 from demur.interventions import ablate, add, tabulate
-from demur.layouts import Layout, layout_of
+from demur.families import layout_of
+from demur.layouts import Layout
 from demur.residual import edited, stream_activations
 from tests.reference import ablated, run_stream, shifted
 from tests.tiny import FAMILIES, SEQUENTIAL, tiny_model

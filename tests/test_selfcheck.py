@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from demur.errors import InputError, WorkError
-from demur.layouts import layout_of
+from demur.families import layout_of
 from demur.selfcheck import prove_sites
 from tests.tiny import FAMILIES, tiny_model
 

@@ -7,7 +7,7 @@ import demur
 from demur.directions import from_raw
 from demur.errors import InputError
 from demur.generation import Decoding, Row, decode_batch
-from demur.layouts import layout_of
+from demur.families import layout_of
 from tests.tiny import tiny_model
 
 PROMPTS = torch.tensor([[1, 5, 9, 30], [1, 40, 41, 7]])

@@ -21,7 +21,8 @@ from demur.errors import InputError
 from demur.generation import Decoding, Row, decode
 from demur.instructions import digest
 from demur.interventions import Intervention, RowEdits, tabulate
-from demur.layouts import Site, d_model_of, layout_of
+from demur.families import layout_of
+from demur.layouts import Site, d_model_of
 from demur.progress import Progress, silent
 from demur.prompts import Prompt
 from demur.residual import edited, stream_activations

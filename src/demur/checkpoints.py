@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from demur import gguf
 from demur.errors import InputError, nearest
-from demur.layouts import Layout, d_model_of, layout_of
+from demur.families import layout_of
+from demur.layouts import Layout, d_model_of
 from demur.quiet import quiet_transformers
 from demur.selfcheck import prove_sites
 from demur.sources import Source, fetch, find_adapter, find_model
