@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from demur.api import extract_directions as extract_directions
     from demur.api import generate as generate
     from demur.api import mean_activations as mean_activations
-    from demur.api import steer as steer
     from demur.checkpoints import Checkpoint as Checkpoint
     from demur.checkpoints import load_checkpoint as load_checkpoint
     from demur.checkpoints import wrap as wrap
@@ -33,15 +32,14 @@ if TYPE_CHECKING:
     from demur.runner import Run as Run
     from demur.runner import open_run as open_run
     from demur.runner import run as run
+    from demur.steering import steer as steer
     from demur.study import Study as Study
     from demur.study import load_study as load_study
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "api": (
-        "Completion", "capture", "extract_direction", "extract_directions", "generate", "mean_activations", "steer",
-    ),
+    "api": ("Completion", "capture", "extract_direction", "extract_directions", "generate", "mean_activations"),
     "checkpoints": ("Checkpoint", "load_checkpoint", "wrap"),
     "controls": ("random_direction",),
     "directions": ("Direction", "load_direction"),
@@ -51,6 +49,7 @@ _HOMES = {
     "judges": ("Verdict", "judge"),
     "prompts": ("Prompt", "prompt_format"),
     "runner": ("Run", "open_run", "run"),
+    "steering": ("steer",),
     "study": ("Study", "load_study"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

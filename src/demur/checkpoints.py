@@ -128,7 +128,7 @@ def wrap(
 ) -> Checkpoint:
     """A checkpoint around a transformers model that is already in memory; its sites are proved."""
     model.eval()
-    layout = layout_of(model.config.get_text_config())
+    layout = layout_of(model.config)
     prove_sites(model, layout)
     facts = {"dtype": str(next(model.parameters()).dtype), "device": str(next(model.parameters()).device)}
     if origin is not None and origin.revision is not None:

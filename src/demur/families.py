@@ -62,8 +62,8 @@ _TOWERS = {
 def _bloom(config: Any) -> Layout:
     if config.apply_residual_connection_post_layernorm:
         raise InputError(
-            "this BLOOM checkpoint adds its branches to the normalised stream (apply_residual_connection_post_layernorm=True), so "
-            "it has no residual stream to edit; use a checkpoint without that setting, as the published ones are"
+            "this BLOOM checkpoint adds its branches to the normalised stream (apply_residual_connection_post_layernorm=True), "
+            "so it has no residual stream to edit; use a checkpoint without that setting, as the published ones are"
         )
     if config.pretraining_tp > 1 and config.slow_but_exact:
         raise InputError(

@@ -94,7 +94,9 @@ def refuse_compiled(model: nn.Module) -> None:
         in_place = getattr(module, "_compiled_call_impl", None) is not None
         if in_place or hasattr(module, "_orig_mod") or hasattr(module.forward, "_torchdynamo_orig_callable"):
             where = f"{name!r} of this model" if name else "this model"
-            raise InputError(f"{where} is compiled, and edits would not be seen inside its graph; use the model before torch.compile")
+            raise InputError(
+                f"{where} is compiled, and edits would not be seen inside its graph; use the model before torch.compile"
+            )
 
 
 def first(output: Any) -> Tensor:

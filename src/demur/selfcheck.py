@@ -1,9 +1,9 @@
 """Sites prove themselves: is every declared site of a layout causally what it claims to be, in this very model?
 
-Two forward passes over a few tokens. In the first, what attention and MLP are declared to add must sum to what each block adds, up
-to the rounding of the sum. In the second every row is edited at one site of one layer: each must end in other logits than the
-unedited row, and the MLP must read an edit of what attention adds where blocks are sequential, and must not where they are parallel.
-A layout that fails any of these raises `WorkError`.
+Two forward passes over a few tokens. In the first, what attention and MLP are declared to add must sum to what each block adds,
+up to the rounding of the sum. In the second every row is edited at one site of one layer: each must end in other logits than the
+unedited row, and the MLP must read an edit of what attention adds where blocks are sequential, and must not where they are
+parallel. A layout that fails any of these raises `WorkError`.
 """
 
 from dataclasses import replace
@@ -27,7 +27,7 @@ READS = 0.05
 
 @torch.inference_mode()
 def prove_sites(model: PreTrainedModel, layout: Layout) -> None:
-    """Raises `WorkError` naming layer and site where the layout does not describe the model, `InputError` where a path is missing."""
+    """Raises `WorkError` naming the layer where the layout does not describe the model, `InputError` where a path is missing."""
     config, blocks = model.config.get_text_config(), layout.find_blocks(model)
     expected = int(config.num_hidden_layers) - len(layout.left_out)
     if len(blocks) != expected:
@@ -54,13 +54,13 @@ def _check_sum(layer: int, layout: Layout, one: Branches) -> None:
     allowed = ROUNDINGS * one.rounding * sum(part.abs() for part in parts)
     if not all(bool(torch.isfinite(part).all()) for part in parts):
         raise WorkError(
-            f"the stream of layer {layer} of this {layout.family!r} model is not finite; load the weights with dtype float32, and if "
-            "it is not finite then either, the weights are damaged"
+            f"the stream of layer {layer} of this {layout.family!r} model is not finite; load the weights with dtype float32, "
+            "and if it is not finite then either, the weights are damaged"
         )
     if bool((gap > allowed).any()):
         raise WorkError(
-            f"in layer {layer} of this {layout.family!r} model, attention at {layout.attention!r} and MLP at {layout.mlp!r} do not "
-            f"sum to what the block adds (off by {float(gap.max()):.1e}, the stream is {float(one.after.abs().max()):.1e}); "
+            f"in layer {layer} of this {layout.family!r} model, attention at {layout.attention!r} and MLP at {layout.mlp!r} do "
+            f"not sum to what the block adds (off by {float(gap.max()):.1e}, the stream is {float(one.after.abs().max()):.1e}); "
             "the layout does not describe it"
         )
 
