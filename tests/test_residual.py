@@ -35,7 +35,7 @@ def test_capture_equals_walk(family):
     for site in layout.sites:
         ((_, found),) = stream_activations(model, layout, [PROMPT], layers=[0, 1, 2], site=site)
         expected = torch.stack([seen[layer, site][0, -1] for layer in range(3)])[None].float()
-        assert torch.allclose(found, expected, rtol=1e-6, atol=1e-6), site
+        assert torch.allclose(found[:, :, 0], expected, rtol=1e-6, atol=1e-6), site
 
 
 @pytest.mark.parametrize("family", WALKED)
@@ -89,8 +89,8 @@ def test_trap_2_last_layer_is_before_the_final_norm():
     ((_, found),) = stream_activations(model, layout_of(model.config), [PROMPT], layers=[2], site="resid_post")
     with torch.inference_mode():
         hidden = model(input_ids=torch.tensor([PROMPT]), output_hidden_states=True).hidden_states
-        assert not torch.allclose(hidden[-1][0, -1], found[0, 0], atol=1e-3)
-        assert torch.allclose(hidden[-1][0, -1], model.model.norm(found[0, 0]), atol=1e-5)
+        assert not torch.allclose(hidden[-1][0, -1], found[0, 0, 0], atol=1e-3)
+        assert torch.allclose(hidden[-1][0, -1], model.model.norm(found[0, 0, 0]), atol=1e-5)
 
 
 def test_trap_6_block_outputs_alone_are_not_all_sites():
@@ -113,12 +113,12 @@ def test_trap_9_left_padding_changes_nothing(family):
 def test_positions_count_from_the_prompt_end():
     model = tiny_model("llama")
     layout = layout_of(model.config)
-    ((_, second_last),) = stream_activations(model, layout, [PROMPT], layers=[1], position=-2)
-    ((_, shorter),) = stream_activations(model, layout, [PROMPT[:-1]], layers=[1], position=-1)
+    ((_, second_last),) = stream_activations(model, layout, [PROMPT], layers=[1], positions=(-2,))
+    ((_, shorter),) = stream_activations(model, layout, [PROMPT[:-1]], layers=[1], positions=(-1,))
     assert torch.allclose(second_last, shorter, atol=1e-5)
     for position in (0, 3, -7):
         with pytest.raises(InputError, match="position"):
-            next(stream_activations(model, layout, [PROMPT], layers=[1], position=position))
+            next(stream_activations(model, layout, [PROMPT], layers=[1], positions=(position,)))
 
 
 def test_not_finite_names_the_layer():

@@ -7,6 +7,7 @@ call these.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -93,16 +94,17 @@ def _activations(
     position: int,
     batch_tokens: int,
 ) -> Iterator[tuple[list[int], Tensor]]:
-    return stream_activations(
+    found = stream_activations(
         checkpoint.model,
         checkpoint.layout,
         prompt.encode(instructions),
         layers=layers,
         site=site,
-        position=position,
+        positions=(position,),
         pad_id=checkpoint.pad_id,
         batch_tokens=batch_tokens,
     )
+    return ((indices, activations[:, :, 0]) for indices, activations in found)
 
 
 def extract_directions(
@@ -140,24 +142,31 @@ def extract_directions(
         layers=layers,
         position=position,
         site=site,
-        provenance={
-            "checkpoint": checkpoint.name,
-            "source": checkpoint.source,
-            "adapter": checkpoint.adapter,
-            "fingerprint": checkpoint.fingerprint,
-            "weights": str(checkpoint.dtype),
-            "prompt": prompt.name,
-            "prompt text": prompt.template,
-            "prompt digest": prompt.digest,
-            "token read": prompt.token_at(position),
-            "harmful": {"n": len(harmful), "sha256": digest(harmful)},
-            "harmless": {"n": len(harmless), "sha256": digest(harmless)},
-            "versions": versions(),
-        },
+        provenance=provenance(checkpoint, prompt, position, harmful, harmless),
     )
     for direction, norm in zip(found, norms.tolist(), strict=True):
         direction.provenance["mean residual norm"] = norm  # type: ignore[index]
     return found
+
+
+def provenance(
+    checkpoint: Checkpoint, prompt: Prompt, position: int, harmful: Sequence[str], harmless: Sequence[str]
+) -> dict[str, Any]:
+    """What a direction was read from: weights, prompt, token read, instructions, versions."""
+    return {
+        "checkpoint": checkpoint.name,
+        "source": checkpoint.source,
+        "adapter": checkpoint.adapter,
+        "fingerprint": checkpoint.fingerprint,
+        "weights": str(checkpoint.dtype),
+        "prompt": prompt.name,
+        "prompt text": prompt.template,
+        "prompt digest": prompt.digest,
+        "token read": prompt.token_at(position),
+        "harmful": {"n": len(harmful), "sha256": digest(harmful)},
+        "harmless": {"n": len(harmless), "sha256": digest(harmless)},
+        "versions": versions(),
+    }
 
 
 def extract_direction(

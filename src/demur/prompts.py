@@ -57,11 +57,14 @@ class Prompt:
     def encode(self, instructions: Sequence[str]) -> list[list[int]]:
         """Token ids of each prompt. Raises `InputError` for a doubled BOS and for an empty prompt."""
         texts = [self.text(instruction) for instruction in instructions]
+        return [self._checked(ids, text) for ids, text in zip(self._ids(texts), texts, strict=True)]
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []
         plain = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         full = self.tokenizer(texts)["input_ids"] if self.adds_special_tokens else plain
-        return [self._checked(_in_front(f, p), t) for f, p, t in zip(full, plain, texts, strict=True)]
+        return [_in_front(f, p) for f, p in zip(full, plain, strict=True)]
 
     def _checked(self, ids: list[int], text: str) -> list[int]:
         if not ids:
@@ -72,6 +75,23 @@ class Prompt:
                 f"({self.tokenizer.bos_token!r}); leave it out of the template, the tokenizer adds one"
             )
         return ids
+
+    def continued(self, instruction: str, text: str) -> tuple[list[int], list[int]]:
+        """Token ids of a prompt, and of a text behind it, tokenised as one.
+
+        Where a token reaches over the prompt's end, it counts to the text, as the first one that the prompt does not decide.
+        """
+        alone = self.encode([instruction])[0]
+        whole = self._checked(self._ids([self.text(instruction) + text])[0], text)
+        same = next((i for i, (a, b) in enumerate(zip(alone, whole, strict=False)) if a != b), min(len(alone), len(whole)))
+        return whole[:same], whole[same:]
+
+    def positions(self) -> tuple[int, ...]:
+        """The positions behind the instruction, from the first to -1: those whose token no instruction changes."""
+        probes = self.encode(["a", "b?", "cd 1.", "e\n"])
+        shortest = min(map(len, probes))
+        same = next((i for i in range(1, shortest + 1) if len({ids[-i] for ids in probes}) > 1), shortest + 1)
+        return tuple(range(-(same - 1), 0))
 
     def token_at(self, position: int = -1) -> str:
         """The token string at a position that belongs to the template, as read from an example prompt."""

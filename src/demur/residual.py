@@ -157,6 +157,30 @@ def edited(model: nn.Module, layout: Layout, table: EditTable, prompt_width: int
         )
 
 
+@contextmanager
+def observed(
+    model: nn.Module, layout: Layout, points: Sequence[int], positions: Sequence[int], *, stop: bool = False
+) -> Iterator[dict[int, Float[Tensor, "row position d_model"]]]:
+    """Fills the dict, in each forward pass inside, with the stream at some points and columns, in float32 on the processor.
+
+    Inside `edited` it sees the edited stream. With `stop`, a pass ends behind the last of the points, without logits.
+    """
+    taken: dict[int, Tensor] = {}
+    columns = list(positions)
+
+    def take(where: int) -> Change:
+        def look(stream: Rows, onto: Rows) -> None:
+            # Indexing with a list copies: a view would show what is done to the stream in place later.
+            taken[where] = stream[:, columns].detach().float().cpu()
+            if stop and len(taken) == len(set(points)):
+                raise _Stop
+
+        return look
+
+    with _hooked(model, layout, {where: take(where) for where in points}), suppress(_Stop):
+        yield taken
+
+
 def stream_activations(
     model: nn.Module,
     layout: Layout,
@@ -164,13 +188,13 @@ def stream_activations(
     *,
     layers: Sequence[int],
     site: Site = "resid_pre",
-    position: int = -1,
+    positions: Sequence[int] = (-1,),
     pad_id: int = 0,
     batch_tokens: int = BATCH_TOKENS,
-) -> Iterator[tuple[list[int], Float[Tensor, "row layer d_model"]]]:
-    """Batches of (prompt indices, activations at one position) in float32 on the processor; longest prompts first.
+) -> Iterator[tuple[list[int], Float[Tensor, "row layer position d_model"]]]:
+    """Batches of (prompt indices, activations at some positions) in float32 on the processor; longest prompts first.
 
-    `position` counts from the end of the prompt: -1 is its last token. The pass stops behind the last layer asked for and no
+    `positions` count from the end of the prompt: -1 is its last token. The pass stops behind the last layer asked for and no
     logits are computed, so memory does not grow with the number of prompts. Raises `InputError` for a position that a prompt
     does not have, and `WorkError` naming layer and prompt where an activation is not finite.
     """
@@ -180,29 +204,19 @@ def stream_activations(
         if not 0 <= layer < n_layers:
             raise InputError(f"layer {layer} is out of range: this model has layers 0 to {n_layers - 1}")
     shortest = min(map(len, prompts), default=0)
-    if not -shortest <= position < 0:
-        raise InputError(
-            f"position {position} is not in every prompt: positions count back from the prompt's end, -1 to -{shortest}"
-        )
+    for position in positions:
+        if not -shortest <= position < 0:
+            raise InputError(
+                f"position {position} is not in every prompt: positions count back from the prompt's end, -1 to -{shortest}"
+            )
     points = [point(layer, site) for layer in layers]
     device = next(model.parameters()).device
     for batch in batches(prompts, batch_tokens=batch_tokens, pad_id=pad_id, device=device):
-        taken: dict[int, Tensor] = {}
-
-        def take(where: int, taken: dict[int, Tensor] = taken) -> Change:
-            def look(stream: Rows, onto: Rows) -> None:
-                # A copy: a view would keep the whole stream in memory, and show what is done to it in place later.
-                taken[where] = stream[:, position].detach().to("cpu", torch.float32, copy=True)
-                if len(taken) == len(set(points)):
-                    raise _Stop
-
-            return look
-
-        with torch.inference_mode(), _hooked(model, layout, {where: take(where) for where in points}), suppress(_Stop):
+        with torch.inference_mode(), observed(model, layout, points, positions, stop=True) as taken:
             model(**batch.inputs(), use_cache=False)
         activations = torch.stack([taken[where] for where in points], dim=1)
         if not torch.isfinite(activations).all():
-            row, layer = (int(i) for i in torch.nonzero(~torch.isfinite(activations).all(-1))[0])
+            row, layer = (int(i) for i in torch.nonzero(~torch.isfinite(activations).all(-1))[0][:2])
             raise WorkError(
                 f"the activation of prompt {batch.indices[row]} at layer {layers[layer]} is not finite in "
                 f"{next(model.parameters()).dtype}; load the weights with dtype float32"
@@ -225,10 +239,13 @@ class Branches:
 
 
 @contextmanager
-def recorded_branches(model: nn.Module, layout: Layout, rows: Mapping[int, Sequence[int]]) -> Iterator[dict[int, Branches]]:
-    """Fills layer -> branches of the rows asked for, in the forward pass inside the context; edits made outside it show.
+def recorded_branches(
+    model: nn.Module, layout: Layout, rows: Mapping[int, Sequence[int]] | None = None
+) -> Iterator[dict[int, Branches]]:
+    """Fills layer -> branches in the forward pass inside the context; inside `edited` they are those of the edited stream.
 
-    Raises `WorkError` where a branch did not run or its output is not as wide as the stream.
+    `rows` says which rows of each layer are kept, all unless given. Raises `WorkError` where a branch did not run, or its output
+    does not have the stream's shape.
     """
     seen: dict[int, Branches] = {}
     parts: dict[str, Tensor] = {}
@@ -243,7 +260,8 @@ def recorded_branches(model: nn.Module, layout: Layout, rows: Mapping[int, Seque
 
     def close(layer: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            stream, kept = args[0] if args else kwargs["hidden_states"], list(rows[layer])
+            stream = args[0] if args else kwargs["hidden_states"]
+            kept = slice(None) if rows is None else list(rows[layer])
 
             def added(part: str, path: str) -> Tensor:
                 found = parts.pop(part, None)

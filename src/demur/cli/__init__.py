@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
+# isort: off -- commands are registered, and listed by help, in the order of these imports
+from demur.cli import files, studies, weights
 from demur.cli.base import app
 
-# isort: off -- commands are registered, and listed by help, in the order of these imports
-from demur.cli import studies, weights, files
 # isort: on
 
 __all__ = ["app", "files", "main", "studies", "weights"]

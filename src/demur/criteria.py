@@ -1,0 +1,226 @@
+"""Scores of candidate directions in a checkpoint, by published criteria: what `selection.py` chooses from.
+
+All candidates and instructions run as rows of the same batches, and logits are computed behind the last token only. Scores are
+measured on validation instructions, which the candidates were not made of.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from demur.candidates import Candidates, grid_activations
+from demur.checkpoints import Checkpoint
+from demur.directions import Direction
+from demur.errors import InputError
+from demur.generation import Row
+from demur.geometry import projections, separation
+from demur.interventions import Intervention, RowEdits, ablate, add
+from demur.progress import Progress, silent
+from demur.prompts import Prompt
+from demur.scoring import divergence, next_tokens, refusal_log_odds
+from demur.selection import INDUCE_LEAST, KL_MOST, LAST_LAYERS, Selection, by_cosine, by_refusal, by_separation
+
+
+def refusal_scores(
+    checkpoint: Checkpoint,
+    instructions: Sequence[str],
+    prompt: Prompt,
+    token_ids: Sequence[int],
+    interventions: Sequence[RowEdits] = (None,),
+) -> Float[Tensor, "intervention instruction"]:
+    """Log-odds of a refusal token behind each prompt, under each intervention, float64: Arditi et al. 2024, section 2.3."""
+    return _swept(
+        checkpoint, instructions, prompt, interventions, lambda _, logits, __: refusal_log_odds(logits, token_ids), (), silent
+    )
+
+
+def keep_refused(
+    checkpoint: Checkpoint, harmful: Sequence[str], harmless: Sequence[str], prompt: Prompt, token_ids: Sequence[int]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Arditi et al.'s filter: harmful instructions with a refusal score above 0, harmless ones with one below 0.
+
+    Raises `InputError` where nothing is left of either kind.
+    """
+    scored = [refusal_scores(checkpoint, side, prompt, token_ids)[0].tolist() for side in (harmful, harmless)]
+    kept = (
+        tuple(text for text, score in zip(harmful, scored[0], strict=True) if score > 0),
+        tuple(text for text, score in zip(harmless, scored[1], strict=True) if score < 0),
+    )
+    if not all(kept):
+        raise InputError(
+            f"the refusal score keeps {len(kept[0])} of {len(harmful)} harmful and {len(kept[1])} of {len(harmless)} harmless "
+            f"instructions for {checkpoint.name!r}; leave the filter out, or select by 'cosmic' or 'separation'"
+        )
+    return kept
+
+
+def select_by_refusal(
+    checkpoint: Checkpoint,
+    candidates: Candidates,
+    harmful: Sequence[str],
+    harmless: Sequence[str],
+    prompt: Prompt,
+    token_ids: Sequence[int],
+    *,
+    kl_most: float | int | None = KL_MOST,
+    induce_least: float | int | None = INDUCE_LEAST,
+    last_layers: float | int | None = LAST_LAYERS,
+    progress: Progress = silent,
+) -> Selection:
+    """KL, induce and bypass scores of every candidate (Arditi et al. 2024, section 2.3), and their choice.
+
+    `kl`: mean change of what follows harmless instructions when the candidate is ablated; `induce`: mean refusal score of
+    harmless instructions with its raw vector added once at its layer's input; `bypass`: of harmful ones when it is ablated.
+    A bound of None filters nothing.
+    """
+
+    def odds(_: Tensor, logits: Tensor, __: Tensor) -> Tensor:
+        return refusal_log_odds(logits, token_ids)
+
+    def induce(directions: Sequence[Direction]) -> list[float]:
+        return _swept(checkpoint, harmless, prompt, _added(directions), odds, (), progress).mean(1).tolist()
+
+    def bypass(directions: Sequence[Direction]) -> list[float]:
+        return _swept(checkpoint, harmful, prompt, _removed(directions), odds, (), progress).mean(1).tolist()
+
+    stages = {"kl": _kl(checkpoint, harmless, prompt, progress), "induce": induce, "bypass": bypass}
+
+    def choose(scores: Sequence[Mapping[str, float | int]]) -> Selection:
+        return by_refusal(scores, checkpoint.n_layers, kl_most=kl_most, induce_least=induce_least, last_layers=last_layers)
+
+    return _staged(candidates, stages, choose)
+
+
+def select_by_cosine(
+    checkpoint: Checkpoint,
+    candidates: Candidates,
+    harmful: Sequence[str],
+    harmless: Sequence[str],
+    prompt: Prompt,
+    *,
+    kl_most: float | int | None = KL_MOST,
+    last_layers: float | int | None = LAST_LAYERS,
+    progress: Progress = silent,
+) -> Selection:
+    """COSMIC (Siu et al. 2025): do edited states point where the other kind's unedited ones do? Presupposes no refusals.
+
+    Read at the last token, at the tenth of the layers (at least one) where the training means of the two kinds are least alike.
+    `comply` and `refuse` are cosines to the references; their code drops further layers at position -1, which this does not.
+    """
+    if candidates.positions[-1] != -1:
+        raise InputError("COSMIC reads the last token: the candidates' positions must end with -1")
+    alike = torch.nn.functional.cosine_similarity(candidates.harmful[-1], candidates.harmless[-1], dim=-1)
+    layers = sorted(alike.argsort()[: max(1, int(0.1 * checkpoint.n_layers))].tolist())
+    refused, complied = (
+        grid_activations(checkpoint, side, prompt, (-1,))[:, 0, layers].double().mean((0, 1)) for side in (harmful, harmless)
+    )
+
+    def likeness(side: Sequence[str], edits: Sequence[Intervention], reference: Tensor) -> list[float]:
+        states = _swept(checkpoint, side, prompt, edits, lambda _, __, states: states.double().mean(1), layers, progress)
+        return torch.nn.functional.cosine_similarity(states.mean(1), reference[None], dim=-1).tolist()
+
+    stages: dict[str, Stage] = {
+        "kl": _kl(checkpoint, harmless, prompt, progress),
+        "comply": lambda directions: likeness(harmful, _removed(directions), complied),
+        "refuse": lambda directions: likeness(harmless, _added(directions), refused),
+    }
+
+    def choose(scores: Sequence[Mapping[str, float | int]]) -> Selection:
+        return by_cosine(scores, checkpoint.n_layers, kl_most=kl_most, last_layers=last_layers)
+
+    return _staged(candidates, stages, choose)
+
+
+def select_by_separation(
+    checkpoint: Checkpoint,
+    candidates: Candidates,
+    harmful: Sequence[str],
+    harmless: Sequence[str],
+    prompt: Prompt,
+    *,
+    last_layers: float | int | None = LAST_LAYERS,
+    progress: Progress = silent,
+) -> Selection:
+    """How well each candidate tells validation instructions apart that it was not made of; needs at least two of each kind."""
+    if min(len(harmful), len(harmless)) < 2:
+        raise InputError(f"separation needs two instructions of each kind, not {len(harmful)} and {len(harmless)}")
+    sides = [grid_activations(checkpoint, side, prompt, candidates.positions, progress=progress) for side in (harmful, harmless)]
+    scores = []
+    for (position, layer), direction in candidates.directions.items():
+        row = candidates.positions.index(position)
+        found = separation(*(projections(side[:, row, layer], direction.vector) for side in sides))
+        scores.append({"position": float(position), "layer": float(layer), "auroc": found.auroc, "gap": found.gap})
+    return by_separation(scores, checkpoint.n_layers, last_layers=last_layers)
+
+
+def _removed(directions: Sequence[Direction]) -> list[Intervention]:
+    return [ablate(direction) for direction in directions]
+
+
+def _added(directions: Sequence[Direction]) -> list[Intervention]:
+    return [add(direction, 1.0, unit="raw") for direction in directions]
+
+
+Stage = Callable[[Sequence[Direction]], list[float]]
+"""One measure of some candidates."""
+
+
+def _staged(
+    candidates: Candidates, stages: Mapping[str, Stage], choose: Callable[[Sequence[Mapping[str, float | int]]], Selection]
+) -> Selection:
+    """Measures in order; a candidate that a filter has dropped is not measured further, which does not change the choice."""
+    scores = [{"position": float(position), "layer": float(layer)} for position, layer in candidates.directions]
+    places = list(candidates.directions.values())
+    # What a filter has not seen yet must not decide: a stage that is still to come holds for everyone.
+    held = {"kl": -math.inf, "induce": math.inf, "bypass": 0.0, "comply": 0.0, "refuse": 0.0}
+    for name, stage in stages.items():
+        known = [{**held, **entry} for entry in scores]
+        left = [index for index, place in enumerate(choose(known).places) if not place.dropped]
+        if left:
+            for index, value in zip(left, stage([places[i] for i in left]), strict=True):
+                scores[index][name] = value
+    return choose(scores)
+
+
+Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(instruction indices (row,), logits (row, vocab), states (row, layer, d_model)) -> one value or vector a row."""
+
+
+def _kl(checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt, progress: Progress) -> Stage:
+    def stage(directions: Sequence[Direction]) -> list[float]:
+        before = _swept(checkpoint, instructions, prompt, [None], lambda _, logits, __: logits, (), silent)[0]
+        edits = _removed(directions)
+        found = _swept(
+            checkpoint, instructions, prompt, edits, lambda which, logits, _: divergence(before[which], logits), (), progress
+        )
+        means: list[float] = found.mean(1).tolist()
+        return means
+
+    return stage
+
+
+def _swept(
+    checkpoint: Checkpoint,
+    instructions: Sequence[str],
+    prompt: Prompt,
+    interventions: Iterable[RowEdits],
+    measure: Measure,
+    layers: Sequence[int],
+    progress: Progress,
+) -> Tensor:
+    """`measure` of every instruction under every intervention: (intervention, instruction, ...)."""
+    ids, edits = [tuple(one) for one in prompt.encode(instructions)], list(interventions)
+    rows = [Row(one, edit) for edit in edits for one in ids]
+    result: Tensor | None = None
+    for found in next_tokens(checkpoint.model, checkpoint.layout, rows, layers=layers, pad_id=checkpoint.pad_id):
+        values = measure(torch.tensor(found.indices) % len(ids), found.logits, found.states)
+        if result is None:
+            result = torch.empty(len(rows), *values.shape[1:], dtype=values.dtype)
+        result[found.indices] = values
+        progress(len(found.indices))
+    if result is None:
+        raise InputError(f"nothing to score: {len(ids)} instructions, {len(edits)} interventions")
+    return result.reshape(len(edits), len(ids), *result.shape[1:])

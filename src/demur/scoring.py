@@ -1,0 +1,135 @@
+"""What a model would write next, and how well it predicts a given continuation, for many rows that differ in prompt and edit.
+
+Knows token ids only. Logits are computed at the positions that are read and nowhere else. A row's numbers are what they would be
+alone, up to rounding.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from demur.batching import BATCH_TOKENS, group, pad_left, position_ids
+from demur.errors import WorkError
+from demur.generation import Row
+from demur.interventions import RowEdits, point, tabulate
+from demur.layouts import Layout, d_model_of
+from demur.residual import edited, observed
+
+
+@dataclass(frozen=True, eq=False)
+class Next:
+    """Some rows' logits (row, vocab) behind the prompt's last token, or its stream (row, layer, d_model) at the layers asked for.
+
+    In float32 on the processor; what was not asked for is empty. `indices` says which rows.
+    """
+
+    indices: list[int]
+    logits: Float[Tensor, "row vocab"]
+    states: Float[Tensor, "row layer d_model"]
+
+
+def next_tokens(
+    model: PreTrainedModel,
+    layout: Layout,
+    rows: Sequence[Row],
+    *,
+    layers: Sequence[int] = (),
+    pad_id: int = 0,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Iterator[Next]:
+    """Batches of rows, longest first, each with its own edits: their logits, or with `layers` their edited `resid_pre` there.
+
+    With `layers` the pass ends behind the last of them. Raises `WorkError` where a number is not finite.
+    """
+    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
+    n_layers, points = len(layout.find_blocks(model)), [point(layer, "resid_pre") for layer in layers]
+    last = max(points, default=point(n_layers, "resid_pre"))
+    for indices in group([len(row.prompt) for row in rows], batch_tokens):
+        ids, mask = pad_left([rows[i].prompt for i in indices], pad_id, device)
+        table = tabulate([rows[i].edits for i in indices], layout, n_layers, d_model_of(model), device)
+        reached = {where: edits for where, edits in table.items() if where <= last}
+        logits, states = torch.empty(len(indices), 0), torch.empty(len(indices), 0, d_model_of(model))
+        with (
+            torch.inference_mode(),
+            edited(model, layout, reached, prompt_width=ids.shape[1]),
+            observed(model, layout, points, (-1,), stop=True) as taken,
+        ):
+            output = model(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False, logits_to_keep=1)
+            logits = output.logits[:, -1].float().cpu()
+        if points:
+            states = torch.stack([taken[where][:, 0] for where in points], dim=1)
+        finite = torch.isfinite(logits).all(-1) & torch.isfinite(states).flatten(1).all(-1)
+        if not finite.all():
+            raise WorkError(
+                f"what row {indices[int(torch.nonzero(~finite)[0])]} computes is not finite in {dtype}; use a smaller "
+                "coefficient, or load the weights with dtype float32"
+            )
+        yield Next(indices, logits, states)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A prompt, the tokens that are taken to follow it, and what is done to the stream meanwhile."""
+
+    prompt: tuple[int, ...]
+    continuation: tuple[int, ...]
+    edits: RowEdits = None
+
+
+def continuation_losses(
+    model: PreTrainedModel,
+    layout: Layout,
+    rows: Sequence[Given],
+    *,
+    pad_id: int = 0,
+    batch_tokens: int = BATCH_TOKENS // 4,
+) -> Iterator[tuple[list[int], list[Float[Tensor, " token"]]]]:
+    """Batches of (row indices, each row's loss of every continuation token in nats, float64 on the processor).
+
+    Edits scoped to `prompt` or `generated` act as they do while decoding: the continuation's tokens count as generated.
+    """
+    device = next(model.parameters()).device
+    n_layers = len(layout.find_blocks(model))
+    for indices in group([len(row.prompt) + len(row.continuation) for row in rows], batch_tokens):
+        batch = [rows[i] for i in indices]
+        # Prompts padded on the left, continuations on the right: the prompt ends in the same column of every row.
+        prompts, before = pad_left([row.prompt for row in batch], pad_id, device)
+        flipped, behind = pad_left([row.continuation[::-1] for row in batch], pad_id, device)
+        ids, mask = torch.cat((prompts, flipped.flip(1)), dim=1), torch.cat((before, behind.flip(1)), dim=1)
+        width = flipped.shape[1]
+        table = tabulate([row.edits for row in batch], layout, n_layers, d_model_of(model), device)
+        with torch.inference_mode(), edited(model, layout, table, prompt_width=prompts.shape[1]):
+            output = model(
+                input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False, logits_to_keep=width + 1
+            )
+        found = []
+        for row, logits, targets in zip(batch, output.logits[:, -width - 1 : -1], ids[:, -width:], strict=True):
+            n = len(row.continuation)
+            found.append(torch.nn.functional.cross_entropy(logits[:n].double(), targets[:n], reduction="none").cpu())
+        yield indices, found
+
+
+def refusal_log_odds(
+    logits: Float[Tensor, "row vocab"], token_ids: Sequence[int], *, epsilon: float = 1e-8
+) -> Float[Tensor, " row"]:
+    """Log-odds that the next token is one of `token_ids`, float64: log(p + epsilon) - log(1 - p + epsilon).
+
+    Arditi et al. 2024, section 2.3 and appendix B; the epsilon is that of their code (pipeline/submodules/select_direction.py).
+    """
+    p = logits.double().softmax(-1)[:, list(token_ids)].sum(-1)
+    return torch.log(p + epsilon) - torch.log(1 - p + epsilon)
+
+
+def divergence(
+    before: Float[Tensor, "row vocab"], after: Float[Tensor, "row vocab"], *, epsilon: float = 1e-6
+) -> Float[Tensor, " row"]:
+    """KL(before || after) of next-token distributions in nats, float64, as Arditi et al.'s code computes it.
+
+    The epsilon inside each logarithm keeps tokens of vanishing probability from deciding; with epsilon 0 it is exact.
+    """
+    p, q = before.double().softmax(-1), after.double().softmax(-1)
+    return (p * (torch.log(p + epsilon) - torch.log(q + epsilon))).sum(-1)

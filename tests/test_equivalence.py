@@ -1,0 +1,53 @@
+"""Where a weight edit equals ablation by hooks, and where it does not."""
+
+import pytest
+import torch
+
+from demur.checkpoints import wrap
+from demur.directions import from_raw
+from demur.equivalence import equivalence
+from demur.errors import InputError, WorkError
+from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
+
+POST_NORM = ("gemma2", "gemma3_text", "olmo2")
+
+
+def _direction(width=32):
+    return from_raw(torch.randn(width, generator=torch.Generator().manual_seed(1)), name="d", layer=1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_trap_7_equal_in_pre_norm_families_only(family):
+    checkpoint = wrap(tiny_model(family), tiny_tokenizer())
+    before = {name: weight.clone() for name, weight in checkpoint.model.named_parameters()}
+    found = equivalence(checkpoint, _direction())
+    assert found.effect > 0.1
+    if family in POST_NORM:
+        assert found.left > 0.05
+        assert found.untied > 0.1
+        assert "norm with a gain" in found.explanation
+    else:
+        assert found.left < 1e-6
+        assert found.untied < 1e-4
+        if found.tied is not None:
+            assert found.tied > 0.01
+            assert "unembedding" in found.explanation
+    assert found.holds == (family not in POST_NORM and found.tied is None)
+    assert all(torch.equal(weight, before[name]) for name, weight in checkpoint.model.named_parameters())
+
+
+def test_unknown_writers_are_refused(checkpoint):
+    import copy
+
+    model = copy.deepcopy(checkpoint.model)
+    for block in model.model.layers:
+        block.mlp.renamed = block.mlp.down_proj
+        block.mlp.forward = lambda x, mlp=block.mlp: mlp.renamed(mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x))
+        del block.mlp.down_proj
+    with pytest.raises(WorkError, match="block 0"):
+        equivalence(wrap(model, checkpoint.tokenizer), _direction())
+
+
+def test_another_width_is_refused(checkpoint):
+    with pytest.raises(InputError, match="width 16"):
+        equivalence(checkpoint, _direction(16))

@@ -1,0 +1,149 @@
+"""Scores and losses equal what one row alone gives, computed another way."""
+
+import pytest
+import torch
+
+from demur.api import generate
+from demur.checkpoints import wrap
+from demur.directions import from_raw
+from demur.errors import InputError, WorkError
+from demur.generation import Row
+from demur.geometry import projections, separation
+from demur.interventions import ablate, add
+from demur.losses import completion_losses, text_losses
+from demur.prompts import prompt_format
+from demur.scoring import Given, continuation_losses, divergence, next_tokens, refusal_log_odds
+from tests.reference import ablated, run_stream, shifted
+from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
+
+PROMPTS = [(1, 7, 20, 33, 5, 60), (1, 9, 8), (1, 44, 12, 3, 70)]
+
+
+def _direction(layer=1, seed=3):
+    return from_raw(torch.randn(32, generator=torch.Generator().manual_seed(seed)), name="d", layer=layer)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
+def test_next_logits_and_states_equal_a_walk(family):
+    model, direction = tiny_model(family), _direction()
+    layout = wrap(model, tiny_tokenizer()).layout
+    edits = [None, ablate(direction), add(direction, 2.0)]
+    walks = [lambda layer, site, stream: stream, ablated(direction.vector), shifted(2 * direction.vector, 1, ("resid_pre",))]
+    rows = [Row(prompt, edit) for edit in edits for prompt in PROMPTS]
+    seen = 0
+    for layers in ((), (1, 2)):
+        for found in next_tokens(model, layout, rows, layers=layers, batch_tokens=24):
+            for index, logits, states in zip(found.indices, found.logits, found.states, strict=True):
+                edit, prompt = divmod(index, len(PROMPTS))
+                stream, expected = run_stream(model, torch.tensor([PROMPTS[prompt]]), walks[edit])
+                if layers:
+                    for layer, state in zip(layers, states, strict=True):
+                        assert torch.allclose(state, stream[layer, "resid_pre"][0, -1], atol=1e-4)
+                else:
+                    assert torch.allclose(logits, expected[0, -1], atol=1e-4)
+                seen += 1
+    assert seen == 2 * len(rows)
+
+
+def test_a_row_that_is_not_finite_is_named():
+    model = tiny_model("llama")
+    with torch.no_grad():
+        model.get_input_embeddings().weight[44] = float("nan")
+    layout = wrap(tiny_model("llama"), tiny_tokenizer()).layout
+    for layers in ((), (1,)):
+        with pytest.raises(WorkError, match="row 2"):
+            list(next_tokens(model, layout, [Row(prompt) for prompt in PROMPTS], layers=layers))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_losses_equal_single_rows(family):
+    model, direction = tiny_model(family), _direction()
+    layout = wrap(model, tiny_tokenizer()).layout
+    rows = [Given(p, c, e) for e in (None, ablate(direction)) for p, c in zip(PROMPTS, ((5, 6, 7), (8,), (9, 10)), strict=True)]
+    found = {}
+    for indices, losses in continuation_losses(model, layout, rows, batch_tokens=40):
+        found.update(zip(indices, losses, strict=True))
+    for index, row in enumerate(rows):
+        walk = ablated(direction.vector) if row.edits else (lambda layer, site, stream: stream)
+        _, logits = run_stream(model, torch.tensor([[*row.prompt, *row.continuation]]), walk)
+        expected = (
+            -logits[0].double().log_softmax(-1)[len(row.prompt) - 1 : -1].gather(1, torch.tensor(row.continuation)[:, None])
+        )
+        assert torch.allclose(found[index], expected[:, 0], atol=1e-4)
+
+
+def test_edits_of_generated_positions_act_on_the_continuation_only():
+    model, direction = tiny_model("llama"), _direction()
+    layout = wrap(model, tiny_tokenizer()).layout
+    kinds = [None, *(add(direction, 4.0, positions=where) for where in ("prompt", "generated", "all"))]
+    rows = [Given(PROMPTS[0], (5, 6, 7, 8), edit) for edit in kinds]
+    ((_, (plain, prompt, generated, everywhere)),) = continuation_losses(model, layout, rows)
+    # The first continuation token depends on the prompt alone.
+    assert torch.allclose(generated[0], plain[0], atol=1e-5)
+    assert torch.allclose(prompt[0], everywhere[0], atol=1e-5)
+    assert not torch.allclose(generated[1:], plain[1:], atol=1e-2)
+    assert not torch.allclose(prompt[1:], everywhere[1:], atol=1e-2)
+
+
+def test_text_loss_equals_the_model_s_own(checkpoint):
+    texts = ["make a cake and plant tomatoes", "write a poem about spring"]
+    (found,) = text_losses(checkpoint, texts)
+    total, tokens = 0.0, 0
+    for text in texts:
+        ids = torch.tensor([checkpoint.tokenizer(text)["input_ids"]])
+        with torch.inference_mode():
+            total += float(checkpoint.model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+        tokens += ids.shape[1] - 1
+    assert found.tokens == tokens
+    assert found.mean == pytest.approx(total / tokens, rel=1e-5)
+    assert text_losses(checkpoint, texts, max_tokens=3)[0].tokens == 4
+    with pytest.raises(InputError, match="nothing to score"):
+        text_losses(checkpoint, texts, max_tokens=1)
+
+
+def test_own_completions_are_scored_by_their_tokens(checkpoint):
+    prompt = prompt_format("USER {instruction} ASSISTANT", checkpoint)
+    (made,) = generate(checkpoint, HARMFUL[:3], prompt, max_new_tokens=5, stop_at_eos=False)
+    plain, removed = completion_losses(checkpoint, made, prompt, [None, ablate(_direction())])
+    assert plain.tokens == removed.tokens == 15
+    # Greedy tokens are the likeliest ones, so any edit makes them less so.
+    assert plain.mean < removed.mean
+    (texts,) = completion_losses(checkpoint, [("make a cake", " the sky is blue")], prompt)
+    assert texts.tokens == 4
+
+
+def test_log_odds_and_divergence():
+    logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.8, 0.1, 0.1]]))
+    assert refusal_log_odds(logits, [0]).tolist() == pytest.approx([0.0, 1.386294], abs=1e-5)
+    assert refusal_log_odds(logits, [1, 2]).tolist() == pytest.approx([0.0, -1.386294], abs=1e-5)
+    assert torch.isfinite(refusal_log_odds(torch.tensor([[200.0, 0.0]]), [1])).all()
+    assert divergence(logits, logits).tolist() == pytest.approx([0, 0])
+    expected = torch.nn.functional.kl_div(
+        logits[1:].log_softmax(-1), logits[:1].log_softmax(-1), log_target=True, reduction="sum"
+    )
+    assert float(divergence(logits[:1], logits[1:])) == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_separation_counts_pairs():
+    found = separation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, 1.0]))
+    assert found.auroc == pytest.approx(5.5 / 6)
+    assert found.gap == pytest.approx(1.5 / (2.5 / 3) ** 0.5)
+    assert separation(torch.ones(2), torch.ones(2)).auroc == 0.5
+    assert separation(torch.ones(2), torch.zeros(2)).gap == float("inf")
+    assert projections(torch.eye(3)[:2], torch.tensor([0.0, 1.0, 0.0])).tolist() == [0.0, 1.0]
+
+
+def test_positions_are_those_no_instruction_changes(checkpoint):
+    assert prompt_format("USER {instruction} ASSISTANT :", checkpoint).positions() == (-2, -1)
+    assert prompt_format("USER {instruction}", checkpoint).positions() == ()
+    assert len(HARMLESS) == len(HARMFUL)
+
+
+def test_a_continuation_is_tokenised_with_its_prompt(smollm):
+    prompt = prompt_format("USER: {instruction}\nASSISTANT:", smollm)
+    before, behind = prompt.continued("Say hi", " Hello there")
+    assert before == prompt.encode(["Say hi"])[0]
+    assert smollm.tokenizer.decode(behind) == " Hello there"
+    before, behind = prompt.continued("Say hi", "::")
+    assert before + behind == smollm.tokenizer("USER: Say hi\nASSISTANT:::")["input_ids"]
+    assert behind
