@@ -87,7 +87,8 @@ def _llama_like(model: Any, ids: Tensor, at: Edit) -> Tensor:
             mlp = block.mlp(block.post_attention_layernorm(stream))
         stream = at(layer, "resid_post", stream + mlp)
     logits = model.lm_head((base.final_layernorm if family == "phi" else base.norm)(stream))
-    logits = logits / getattr(config, "logits_scaling", 1) * getattr(config, "logit_scale", 1)
+    # The scale belongs to the causal language model; a model that also sees leaves it out.
+    logits = logits / getattr(config, "logits_scaling", 1) * getattr(model.config, "logit_scale", 1)
     cap = getattr(config, "final_logit_softcapping", None)
     return torch.tanh(logits / cap) * cap if cap else logits
 
