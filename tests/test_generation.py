@@ -81,21 +81,6 @@ def test_without_edits_equals_transformers(family):
         assert decode_batch(model, layout_of(model.config), [Row(tuple(prompt))], Decoding(NEW))[0] == expected
 
 
-def test_trap_12_the_last_prompt_token_decides_the_first_generated_one():
-    model, (one, _) = tiny_model("llama"), directions()
-    layout = layout_of(model.config)
-
-    def first(positions):
-        return [
-            decode_batch(model, layout, [Row(tuple(p), add(one, 30.0, positions=positions))], Decoding(2))[0] for p in PROMPTS
-        ]
-
-    plain = [decode_batch(model, layout, [Row(tuple(p))], Decoding(2))[0] for p in PROMPTS]
-    assert [tokens[0] for tokens in first("generated")] == [tokens[0] for tokens in plain]
-    assert [tokens[1] for tokens in first("generated")] != [tokens[1] for tokens in plain]
-    assert [tokens[0] for tokens in first("prompt")] != [tokens[0] for tokens in plain]
-
-
 def test_stop_tokens_end_a_row_and_only_that_row():
     model = tiny_model("llama")
     layout = layout_of(model.config)

@@ -42,21 +42,6 @@ def test_static_cache():
     assert found == expected(model, edit)
 
 
-def test_trap_13_beams_and_several_samples():
-    model, edit = tiny_model("llama"), demur.ablate(direction())
-    with demur.steer(model, edit):
-        beams = model.generate(PROMPTS, do_sample=False, num_beams=3, num_return_sequences=2, **SETTINGS)
-        torch.manual_seed(0)
-        samples = model.generate(PROMPTS, do_sample=True, num_return_sequences=4, **SETTINGS)
-        alone = [model.generate(row[None], do_sample=False, num_beams=3, num_return_sequences=2,
-                                **{**SETTINGS, "attention_mask": torch.ones(1, 4)}) for row in PROMPTS]  # fmt: skip
-    assert beams.tolist() == torch.cat(alone).tolist()
-    assert samples.shape == (8, 9)
-    with torch.no_grad():
-        plain = model.generate(PROMPTS, do_sample=False, num_beams=3, num_return_sequences=2, **SETTINGS)
-    assert plain.tolist() != beams.tolist()
-
-
 def test_two_prompts_in_one_context_are_two_prompts():
     model, edit = tiny_model("llama"), demur.add(direction(), 6.0, positions="prompt")
     with demur.steer(model, edit):
