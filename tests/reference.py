@@ -14,6 +14,7 @@ from torch import Tensor
 Edit = Callable[[int, str, Tensor], Tensor]
 """(layer, site, stream) -> stream."""
 
+
 def leave(layer: int, site: str, stream: Tensor) -> Tensor:
     return stream
 

@@ -8,9 +8,9 @@ import torch
 from demur.batching import group, pad_left, position_ids
 from demur.directions import from_raw
 from demur.errors import InputError, WorkError
+from demur.families import layout_of
 from demur.generation import Decoding, Row, decode, decode_batch
 from demur.interventions import ablate, add
-from demur.families import layout_of
 from tests import reference
 from tests.tiny import tiny_model
 

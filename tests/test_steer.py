@@ -6,8 +6,8 @@ import torch
 import demur
 from demur.directions import from_raw
 from demur.errors import InputError
-from demur.generation import Decoding, Row, decode_batch
 from demur.families import layout_of
+from demur.generation import Decoding, Row, decode_batch
 from tests.tiny import tiny_model
 
 PROMPTS = torch.tensor([[1, 5, 9, 30], [1, 40, 41, 7]])

@@ -135,7 +135,8 @@ SEQUENTIAL = tuple(family for family in FAMILIES if family not in PARALLEL)
 EXPERTS = ("gpt_oss", "mixtral", "qwen2_moe", "qwen2_moe-mixed", "qwen3_moe")
 
 _SIGHT = {
-    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 8, "patch_size": 4,
+    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 8,
+    "patch_size": 4,
 }  # fmt: skip
 _QWEN_SIGHT = {
     "depth": 2, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "patch_size": 4, "intermediate_size": 16, "mlp_ratio": 2,

@@ -50,12 +50,14 @@ def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Ite
 
     def within(layer: int, change: Change) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            found = first(output)
+            found, stream = first(output), inputs.pop(layer)
+            if found.shape != stream.shape:
+                raise _misfit(layout, layer, layout.attention, found, stream)
             if layout.multiplier == 1:
-                return _like(output, change(inputs.pop(layer) + found, found))
+                return _like(output, change(stream + found, found))
             # Only the difference is divided, so that rows without an edit keep every bit.
             added = found.to(torch.promote_types(found.dtype, torch.float32)) * layout.multiplier
-            changed = change(inputs.pop(layer) + found * layout.multiplier, added)
+            changed = change(stream + found * layout.multiplier, added)
             return _like(output, None if changed is None else (found + (changed - added) / layout.multiplier).to(found.dtype))
 
         return hook
@@ -86,6 +88,13 @@ def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Ite
         if last is not None:
             stack.callback(blocks[-1].register_forward_hook(after(last)).remove)
         yield
+
+
+def _misfit(layout: Layout, layer: int, path: str, found: Tensor | None, stream: Tensor) -> WorkError:
+    what = "did not run" if found is None else f"gives {tuple(found.shape)}, the stream is {tuple(stream.shape)}"
+    return WorkError(
+        f"in layer {layer} of this {layout.family!r} model the module at {path!r} {what}; the layout does not describe it"
+    )
 
 
 def refuse_compiled(model: nn.Module) -> None:
@@ -266,11 +275,7 @@ def recorded_branches(
             def added(part: str, path: str) -> Tensor:
                 found = parts.pop(part, None)
                 if found is None or found.shape[-1] != stream.shape[-1] or found.numel() != stream.numel():
-                    what = "did not run" if found is None else f"gives {tuple(found.shape)}, the stream is {tuple(stream.shape)}"
-                    raise WorkError(
-                        f"in layer {layer} of this {layout.family!r} model the module at {path!r} {what}; "
-                        "the layout does not describe it"
-                    )
+                    raise _misfit(layout, layer, path, found, stream)
                 return found.reshape(stream.shape)[kept].cpu().double() * layout.multiplier
 
             attention, mlp = (added(part, path) for part, path in paths.items())
