@@ -35,8 +35,9 @@ class Equivalence:
     """Largest absolute differences of next-token logits between hooks and edited weights, beside the size of the logits.
 
     `untied` is the difference where the copy's unembedding was left as it was; `tied` that where it shares the edited embedding,
-    None for a family that does not tie them. `left` is the largest share of the embedded prompt or any block's contribution that
-    still lies along the direction after the weight edit. `effect` is what ablation by hooks itself changes. `explanation` says in words what holds.
+    None for a family that does not tie them. `left` is the largest share of the embedded prompt, or of any block's contribution,
+    that still lies along the direction after the weight edit. `effect` is what ablation by hooks itself changes. `explanation`
+    says in words what holds.
     """
 
     untied: float
@@ -186,8 +187,9 @@ def _left(model: PreTrainedModel, checkpoint: Checkpoint, ids: Tensor, vector: F
 def _explained(untied: float, tied: float | None, left: float, largest: float) -> str:
     if untied > TOLERANCE * largest:
         return (
-            f"A weight edit is not ablation here: up to {left:.2g} of what is written to the stream still lies along the direction, "
-            "because a norm with a gain stands between the edited weights and the stream. Only hooks on the stream remove it."
+            f"A weight edit is not ablation here: up to {left:.2g} of what is written to the stream still lies along the "
+            "direction, because a norm with a gain stands between the edited weights and the stream. Only hooks on the stream "
+            "remove it."
         )
     if tied is not None and tied > TOLERANCE * largest:
         return (
