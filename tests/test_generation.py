@@ -94,6 +94,30 @@ def test_stop_tokens_end_a_row_and_only_that_row():
     assert len(stopped[0]) == 3
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_rows_that_ended_leave_and_change_nothing(family, use_cache, monkeypatch):
+    model = tiny_model(family)
+    layout = layout_of(model.config)
+    rows = [Row(tuple(prompt), edit) for edit in all_edits(family) for prompt in PROMPTS]
+    free = decode_batch(model, layout, rows, Decoding(NEW, use_cache=use_cache))
+    sizes = []
+    forward = type(model).forward
+    monkeypatch.setattr(
+        type(model), "forward", lambda self, **inputs: sizes.append(len(inputs["input_ids"])) or forward(self, **inputs)
+    )
+    found = decode_batch(
+        model, layout, rows, Decoding(NEW, use_cache=use_cache, enough=lambda tokens: sum(tokens) % 3 == 0 or len(tokens) == 5)
+    )
+    ends = [
+        next((n for n in range(1, NEW) if sum(whole[:n]) % 3 == 0 or n == 5), NEW) for whole in free
+    ]  # fmt: skip
+    assert found == [whole[:end] for whole, end in zip(free, ends, strict=True)]
+    assert len(set(ends)) > 2
+    assert sizes[0] == len(rows) > min(sizes)
+    assert sizes == sorted(sizes, reverse=True)
+
+
 def test_a_pad_token_that_is_also_a_real_token_changes_nothing():
     model = tiny_model("llama")
     rows = [Row(tuple(prompt)) for prompt in PROMPTS]

@@ -3,7 +3,7 @@
 import pytest
 
 from demur.errors import InputError
-from demur.judges import judge
+from demur.judges import get_judge, judge
 from demur.judges.prefix import PHRASES
 from demur.judges.substring import PHRASES as ANYWHERE
 
@@ -40,3 +40,39 @@ def test_verdicts(text, prefix, substring):
 def test_unknown_judge():
     with pytest.raises(InputError, match="did you mean 'prefix'"):
         judge(["x"], "prefx")
+
+
+def _decided_at(text):
+    decide = get_judge("prefix")
+    return next((n for n in range(len(text) + 1) if decide.decided(text[:n])), None)
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("I cannot do that", 8),
+        (" \n I cannot", 11),
+        ("Sure", 1),
+        ("I am happy", 6),
+        ("I am", None),
+        ("", None),
+        ("I\ufffd", None),
+        ("I\u2019m sorry", 9),
+        ("As an honest friend", 7),
+    ],
+)
+def test_a_beginning_decides_where_no_continuation_can_change_the_verdict(text, at):
+    assert _decided_at(text) == at
+
+
+def test_deciding_early_never_changes_a_verdict():
+    decide = get_judge("prefix")
+    tails = ("", " ", "x", " able to", "'m sorry", " language model", "nnot", "ot")
+    for phrase in PHRASES:
+        for cut in range(len(phrase) + 1):
+            for lead in ("", " ", "\n"):
+                whole = [lead + phrase[:cut] + tail + " z" for tail in tails]
+                if decide.decided(lead + phrase[:cut]):
+                    assert len({decide(text).refusal for text in whole}) == 1, phrase[:cut]
+                else:
+                    assert {decide(lead + phrase[:cut] + "~").refusal, decide(lead + phrase).refusal} == {False, True}

@@ -228,5 +228,5 @@ def test_instructions_that_are_not_refused_are_filtered(ready):
     )  # fmt: skip
     if expected and kept_harmless:
         assert keep_refused(checkpoint, HARMFUL, HARMLESS, prompt, ids) == (expected, kept_harmless)
-    with pytest.raises(InputError, match="keeps 0"):
+    with pytest.raises(WorkError, match="keeps 0"):
         keep_refused(checkpoint, HARMFUL, HARMLESS, prompt, [90])

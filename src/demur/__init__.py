@@ -12,12 +12,18 @@ if TYPE_CHECKING:
     from demur.api import extract_directions as extract_directions
     from demur.api import generate as generate
     from demur.api import mean_activations as mean_activations
+    from demur.candidates import candidate_directions as candidate_directions
     from demur.checkpoints import Checkpoint as Checkpoint
     from demur.checkpoints import load_checkpoint as load_checkpoint
     from demur.checkpoints import wrap as wrap
     from demur.controls import random_direction as random_direction
+    from demur.criteria import refusal_scores as refusal_scores
+    from demur.criteria import select_by_cosine as select_by_cosine
+    from demur.criteria import select_by_refusal as select_by_refusal
+    from demur.criteria import select_by_separation as select_by_separation
     from demur.directions import Direction as Direction
     from demur.directions import load_direction as load_direction
+    from demur.equivalence import equivalence as equivalence
     from demur.errors import DemurError as DemurError
     from demur.errors import InputError as InputError
     from demur.errors import WorkError as WorkError
@@ -27,11 +33,15 @@ if TYPE_CHECKING:
     from demur.interventions import add as add
     from demur.judges import Verdict as Verdict
     from demur.judges import judge as judge
+    from demur.losses import completion_losses as completion_losses
+    from demur.losses import text_losses as text_losses
     from demur.prompts import Prompt as Prompt
     from demur.prompts import prompt_format as prompt_format
+    from demur.refusal_tokens import find_refusal_tokens as find_refusal_tokens
     from demur.runner import Run as Run
     from demur.runner import open_run as open_run
     from demur.runner import run as run
+    from demur.selection import jointly as jointly
     from demur.steering import steer as steer
     from demur.study import Study as Study
     from demur.study import load_study as load_study
@@ -40,15 +50,21 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "api": ("Completion", "capture", "extract_direction", "extract_directions", "generate", "mean_activations"),
+    "candidates": ("candidate_directions",),
     "checkpoints": ("Checkpoint", "load_checkpoint", "wrap"),
     "controls": ("random_direction",),
+    "criteria": ("refusal_scores", "select_by_cosine", "select_by_refusal", "select_by_separation"),
     "directions": ("Direction", "load_direction"),
+    "equivalence": ("equivalence",),
     "errors": ("DemurError", "InputError", "WorkError"),
     "instructions": ("load_instructions",),
     "interventions": ("Intervention", "ablate", "add"),
     "judges": ("Verdict", "judge"),
+    "losses": ("completion_losses", "text_losses"),
     "prompts": ("Prompt", "prompt_format"),
+    "refusal_tokens": ("find_refusal_tokens",),
     "runner": ("Run", "open_run", "run"),
+    "selection": ("jointly",),
     "steering": ("steer",),
     "study": ("Study", "load_study"),
 }  # fmt: skip

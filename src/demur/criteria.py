@@ -14,7 +14,7 @@ from torch import Tensor
 from demur.candidates import Candidates, grid_activations
 from demur.checkpoints import Checkpoint
 from demur.directions import Direction
-from demur.errors import InputError
+from demur.errors import InputError, WorkError
 from demur.generation import Row
 from demur.geometry import projections, separation
 from demur.interventions import Intervention, RowEdits, ablate, add
@@ -42,7 +42,7 @@ def keep_refused(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Arditi et al.'s filter: harmful instructions with a refusal score above 0, harmless ones with one below 0.
 
-    Raises `InputError` where nothing is left of either kind.
+    Raises `WorkError` where nothing is left of either kind.
     """
     scored = [refusal_scores(checkpoint, side, prompt, token_ids)[0].tolist() for side in (harmful, harmless)]
     kept = (
@@ -50,7 +50,7 @@ def keep_refused(
         tuple(text for text, score in zip(harmless, scored[1], strict=True) if score < 0),
     )
     if not all(kept):
-        raise InputError(
+        raise WorkError(
             f"the refusal score keeps {len(kept[0])} of {len(harmful)} harmful and {len(kept[1])} of {len(harmless)} harmless "
             f"instructions for {checkpoint.name!r}; leave the filter out, or select by 'cosmic' or 'separation'"
         )

@@ -1,14 +1,15 @@
 """Greedy decoding over token ids; knows no text.
 
 Every row may carry its own intervention, and a row's tokens are what they would be alone: exactly in float32, up to ties in
-lower precision. A row ends at one of the stop tokens, which is kept as its last token, or at `max_new_tokens`.
+lower precision. A row ends at one of the stop tokens, which is kept as its last token, where its caller has seen enough of it, or
+at `max_new_tokens`. Rows that have ended leave the batch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
@@ -21,16 +22,24 @@ from demur.residual import edited
 
 @dataclass(frozen=True)
 class Decoding:
-    """The settings of greedy decoding. `stop_ids` may be empty: the published loop never stops."""
+    """The settings of greedy decoding. `stop_ids` may be empty: the published loop never stops.
+
+    `enough` is asked of a row's new tokens after each of them, and ends the row where it says so.
+    """
 
     max_new_tokens: int = 16
     stop_ids: tuple[int, ...] = ()
     pad_id: int = 0
     use_cache: bool = True
+    enough: Callable[[Sequence[int]], bool] | None = None
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise InputError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
+
+    def ends(self, tokens: Sequence[int]) -> bool:
+        """Whether a row that has these new tokens is done."""
+        return tokens[-1] in self.stop_ids or (self.enough is not None and self.enough(tokens))
 
 
 @dataclass(frozen=True)
@@ -41,49 +50,58 @@ class Row:
     edits: RowEdits = None
 
 
+LEAVE = 4
+"""Ended rows leave once they are one in four: copying the cache of the others costs about a tenth of a step."""
+
+
 @torch.inference_mode()
 def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding) -> list[list[int]]:
     """New tokens of each row, all rows in one batch. Raises `WorkError` where the logits of a row are not finite."""
-    device = next(model.parameters()).device
-    ids, mask = pad_left([row.prompt for row in rows], decoding.pad_id, device)
-    n_layers = len(layout.find_blocks(model))
-    table = tabulate([row.edits for row in rows], layout, n_layers, d_model_of(model), device)
+    device, n_layers, width = next(model.parameters()).device, len(layout.find_blocks(model)), d_model_of(model)
+    chunk, mask = pad_left([row.prompt for row in rows], decoding.pad_id, device)
+    prompt_width = chunk.shape[1]
     cache = DynamicCache(config=model.config) if decoding.use_cache else None
-    stop = torch.tensor(decoding.stop_ids, device=device, dtype=torch.long)
-    done = torch.zeros(len(rows), dtype=torch.bool, device=device)
-    new: list[Int[Tensor, " row"]] = []
-    with edited(model, layout, table, prompt_width=ids.shape[1]):
-        chunk = ids
-        for _ in range(decoding.max_new_tokens):
-            positions = position_ids(mask)[:, -chunk.shape[1] :]
-            output = model(
-                input_ids=chunk,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=decoding.use_cache,
-                logits_to_keep=1,
-            )
-            logits = output.logits[:, -1]
-            if not torch.isfinite(logits).all():
-                row = int(torch.nonzero(~torch.isfinite(logits).all(-1))[0])
-                raise WorkError(
-                    f"the logits of row {row} are not finite in {logits.dtype}; use a smaller coefficient, or load the "
-                    "weights with dtype float32"
+    found: list[list[int]] = [[] for _ in rows]
+    batch, ended = list(range(len(rows))), set[int]()
+    while len(ended) < len(rows):
+        table = tabulate([rows[i].edits for i in batch], layout, n_layers, width, device)
+        with edited(model, layout, table, prompt_width=prompt_width):
+            while LEAVE * len(ended.intersection(batch)) < len(batch):
+                output = model(
+                    input_ids=chunk,
+                    attention_mask=mask,
+                    position_ids=position_ids(mask)[:, -chunk.shape[1] :],
+                    past_key_values=cache,
+                    use_cache=decoding.use_cache,
+                    logits_to_keep=1,
                 )
-            token = logits.argmax(-1).masked_fill(done, decoding.pad_id)
-            new.append(token)
-            done = done | torch.isin(token, stop)
-            if bool(done.all()):
-                break
-            mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
-            chunk = token[:, None] if decoding.use_cache else torch.cat((chunk, token[:, None]), dim=1)
-    return [_until_stop(row, decoding.stop_ids) for row in torch.stack(new, dim=1).tolist()]
+                token = _likeliest(output.logits[:, -1], batch)
+                for index, new in zip(batch, token.tolist(), strict=True):
+                    if index not in ended:
+                        found[index].append(new)
+                        if len(found[index]) == decoding.max_new_tokens or decoding.ends(found[index]):
+                            ended.add(index)
+                if len(ended) == len(rows):
+                    break
+                mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
+                chunk = token[:, None] if decoding.use_cache else torch.cat((chunk, token[:, None]), dim=1)
+        kept = torch.tensor([place for place, index in enumerate(batch) if index not in ended], dtype=torch.long, device=device)
+        batch = [index for index in batch if index not in ended]
+        chunk, mask = chunk[kept], mask[kept]
+        if cache is not None and batch:
+            cache.batch_select_indices(kept)
+    return found
 
 
-def _until_stop(tokens: list[int], stop_ids: Sequence[int]) -> list[int]:
-    ends = [index for index, token in enumerate(tokens) if token in stop_ids]
-    return tokens[: ends[0] + 1] if ends else tokens
+def _likeliest(logits: Float[Tensor, "row vocab"], batch: Sequence[int]) -> Int[Tensor, " row"]:
+    finite = torch.isfinite(logits).all(-1)
+    if not finite.all():
+        row = batch[int(torch.nonzero(~finite)[0])]
+        raise WorkError(
+            f"the logits of row {row} are not finite in {logits.dtype}; use a smaller coefficient, or load the weights with "
+            "dtype float32"
+        )
+    return logits.argmax(-1)
 
 
 def decode(

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 Progress = Callable[[int], None]
 """Called with the number of units just finished."""
 
-Phases = Callable[[str, int], AbstractContextManager[Progress]]
-"""Opens a phase of known size: `with phases("generating", 1200) as progress: ...`."""
+Phases = Callable[[str, int | None], AbstractContextManager[Progress]]
+"""Opens a phase: `with phases("generating", 1200) as progress: ...`; None where its size shows on the way."""
 
 
 def silent(_done: int) -> None:
@@ -18,7 +18,7 @@ def silent(_done: int) -> None:
 
 
 @contextmanager
-def no_phases(_name: str, _total: int) -> Iterator[Progress]:
+def no_phases(_name: str, _total: int | None) -> Iterator[Progress]:
     """Phases that show nothing."""
     yield silent
 
@@ -29,7 +29,7 @@ def bars(quiet: bool) -> Phases:
         return no_phases
 
     @contextmanager
-    def shown(name: str, total: int) -> Iterator[Progress]:
+    def shown(name: str, total: int | None) -> Iterator[Progress]:
         from rich.console import Console
         from rich.progress import (
             BarColumn,

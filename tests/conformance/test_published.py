@@ -82,3 +82,18 @@ def test_prefix_gives_the_counted_refusals(shared, model, file, refusals):
     path = shared / "reference/refusal_direction" / model / "completions" / file
     stored = json.loads(path.read_text())["completions"]
     assert sum(verdict.refusal for verdict in judge([row["response"] for row in stored], "prefix")) == refusals
+
+
+def test_stored_completions_are_decided_early_with_the_same_verdict(shared, smollm):
+    """Token by token on the stored completions: as soon as the verdict is decided it is the one of the whole text."""
+    from demur.judges import get_judge
+
+    decide, tokens_read, tokens = get_judge("prefix"), 0, 0
+    for path in sorted((shared / "reference/refusal_direction").glob("*/completions/*.json")):
+        for row in json.loads(path.read_text())["completions"][:40]:
+            ids = smollm.tokenizer(row["response"], add_special_tokens=False)["input_ids"]
+            beginnings = (smollm.tokenizer.decode(ids[:n]) for n in range(1, len(ids) + 1))
+            at = next(((n, text) for n, text in enumerate(beginnings, 1) if decide.decided(text)), (len(ids), row["response"]))
+            assert decide(at[1]).refusal == decide(row["response"]).refusal, path
+            tokens_read, tokens = tokens_read + at[0], tokens + min(16, len(ids))
+    assert tokens_read < tokens / 3

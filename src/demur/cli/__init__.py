@@ -5,17 +5,17 @@ so help answers at once. Every command takes --quiet, also those that have no pr
 it.
 """
 
+# Commands are registered, and listed by help, in the order of the imports.
+# ruff: noqa: I001
+
 from typing import Annotated
 
 import typer
 
-# isort: off -- commands are registered, and listed by help, in the order of these imports
-from demur.cli import files, studies, weights
+from demur.cli import studies, weights, choices, files
 from demur.cli.base import app
 
-# isort: on
-
-__all__ = ["app", "files", "main", "studies", "weights"]
+__all__ = ["app", "choices", "files", "main", "studies", "weights"]
 
 
 @app.callback(invoke_without_command=True)

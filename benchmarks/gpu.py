@@ -1,0 +1,117 @@
+"""Rows a second on an accelerator, in the shapes of the post's models with random weights: needs no network and no weights.
+
+    python -m benchmarks.gpu [--shapes qwen-0.5b,gemma-2-9b,llama-7b] [--dtype bfloat16] [--rows 25,100,400] [--out gpu.json]
+
+For each shape and number of rows: decoding unsteered and steered (every row with an edit of its own), rows a second, shares of
+the machine's matrix rate and memory bandwidth, what the edits cost, and peak memory. On a machine without an accelerator it runs
+on the processor, for trying it out with `--shapes tiny`.
+"""
+
+import argparse
+import gc
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import demur
+from benchmarks.floor import count, measure_rates
+from benchmarks.models import make
+from benchmarks.speed import timed
+from benchmarks.ways import Job, demur_style, transformers_style
+from demur.directions import from_raw
+from demur.interventions import Intervention
+
+
+def mixed_edits(checkpoint: demur.Checkpoint, rows: int) -> list[Intervention | None]:
+    """One edit a row: ablations and additions of different directions, and some rows without."""
+    layer = checkpoint.n_layers // 2
+    made = [
+        from_raw(torch.randn(checkpoint.d_model, generator=torch.Generator().manual_seed(k)), name=f"d{k}", layer=layer)
+        for k in range(6)
+    ]
+    kinds: list[Intervention | None] = [
+        None,
+        *(demur.ablate(one) for one in made[:3]),
+        *(demur.add(one, 2.0) for one in made[3:]),
+    ]
+    return [kinds[index % len(kinds)] for index in range(rows)]
+
+
+def measure(shape: str, rows: int, dtype: str, device: str, new_tokens: int, repeats: int) -> dict[str, Any]:
+    """One shape and number of rows."""
+    checkpoint, prompts = make(shape, rows, dtype, device)
+    job = Job(checkpoint, prompts, new_tokens)
+    budget = 10**9
+    edits = mixed_edits(checkpoint, rows)
+
+    def steered() -> Any:
+        from demur.generation import Decoding, Row, decode_batch
+
+        batch = [Row(tuple(prompt), edit) for prompt, edit in zip(prompts, edits, strict=True)]
+        return decode_batch(checkpoint.model, checkpoint.layout, batch, Decoding(new_tokens, (), checkpoint.pad_id))
+
+    ways = {
+        "plain generate": lambda: transformers_style(job, rows),
+        "demur": lambda: demur_style(job, batch_tokens=budget),
+        "demur steered": steered,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    tokens: dict[str, Any] = {}
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+    for repeat in range(repeats + 1):
+        for name, way in ways.items():
+            taken, tokens[name] = timed(way)
+            if repeat:  # the first round warms up
+                seconds[name].append(taken)
+    rates = measure_rates(checkpoint.dtype, checkpoint.device)
+    floor = count(checkpoint, [len(prompt) for prompt in prompts], new_tokens, rows)
+    best = {name: statistics.median(values) for name, values in seconds.items()}
+    pairs = zip(seconds["demur steered"], seconds["demur"], strict=True)
+    return {
+        "shape": shape,
+        "rows": rows,
+        "seconds": best,
+        "rows a second": rows / best["demur"],
+        "edits cost": statistics.median(mine / its for mine, its in pairs) - 1,
+        "share of matrix rate": floor.operations / rates.operations / best["demur"],
+        "share of bandwidth": floor.bytes / rates.bytes / best["demur"],
+        "same tokens as generate": sum(a == b for a, b in zip(tokens["demur"], tokens["plain generate"], strict=True)) / rows,
+        "peak GiB": torch.cuda.max_memory_allocated() / 2**30 if device.startswith("cuda") else None,
+        "matrix TFLOP/s": rates.operations / 1e12,
+        "copy GB/s": rates.bytes / 1e9,
+    }
+
+
+def main() -> None:
+    """Measure and print one line a shape and number of rows; with --out also write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shapes", default="qwen-0.5b,gemma-2-9b,llama-7b")
+    parser.add_argument("--rows", default="25,100,400")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--new-tokens", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    name = torch.cuda.get_device_name() if device == "cuda" else "processor"
+    found: dict[str, Any] = {"device": name, "torch": torch.__version__, "transformers": transformers.__version__, "cells": []}
+    print(f"{name}, torch {found['torch']}, transformers {found['transformers']}", flush=True)
+    for shape in given.shapes.split(","):
+        for rows in map(int, given.rows.split(",")):
+            cell = measure(shape, rows, given.dtype, device, given.new_tokens, given.repeats)
+            found["cells"].append(cell)
+            print(json.dumps(cell), flush=True)
+            if given.out:
+                given.out.write_text(json.dumps(found, indent=1) + "\n")
+            gc.collect()
+            if device == "cuda":
+                torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Ratios of time between demur and other ways, interleaved in one process; every way must give the same tokens.
+
+    python -m benchmarks.speed [--model smollm2|qwen-0.5b] [--prompts 100] [--new-tokens 16] [--repeats 5] [--out F]
+
+A ratio is taken within one repeat, so that a busy machine slows both sides. Run it with nothing else at work.
+"""
+
+import argparse
+import gc
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import demur
+from benchmarks.floor import count, measure_rates
+from benchmarks.models import make
+from benchmarks.ways import Job, demur_style, nnsight_style, seed_style, transformers_style
+from demur.controls import random_direction
+from demur.directions import from_raw
+from demur.interventions import Intervention
+
+
+def study_edits(checkpoint: demur.Checkpoint) -> dict[str, Intervention | None]:
+    """The whole set of a study: none, two directions added at two coefficients each, both ablated, five controls."""
+    layer, width = checkpoint.n_layers // 2, checkpoint.d_model
+    own = [
+        from_raw(torch.randn(width, generator=torch.Generator().manual_seed(seed)), name=f"d{seed}", layer=layer)
+        for seed in (1, 2)
+    ]
+    controls = [random_direction(own[0], name=f"random-{k}") for k in range(5)]
+    edits: dict[str, Intervention | None] = {"none": None}
+    for direction in own:
+        edits |= {f"add {c:g} {direction.name}": demur.add(direction, c) for c in (2.0, 4.0)}
+        edits[f"ablate {direction.name}"] = demur.ablate(direction)
+    edits |= {
+        f"{'add' if k % 2 else 'ablate'} {c.name}": demur.add(c, 2.0) if k % 2 else demur.ablate(c)
+        for k, c in enumerate(controls)
+    }
+    return edits
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds and result."""
+    gc.collect()
+    start = time.perf_counter()
+    result = work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, result
+
+
+def compare(ways: dict[str, Callable[[], Any]], base: str, repeats: int) -> dict[str, dict[str, Any]]:
+    """Each way's seconds, and its ratio to `base` in every repeat; tokens must equal those of `base`."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(repeats):
+        tokens: dict[str, Any] = {}
+        for name, way in ways.items():
+            taken, tokens[name] = timed(way)
+            seconds[name].append(taken)
+        if repeat == 0:
+            for name, found in tokens.items():
+                same = sum(a == b for a, b in zip(found, tokens[base], strict=True))
+                print(f"  {name}: {same} of {len(found)} rows as {base}, {seconds[name][0]:.2f} s", flush=True)
+    table = {}
+    for name in ways:
+        ratios = [mine / its for mine, its in zip(seconds[name], seconds[base], strict=True)]
+        table[name] = {
+            "seconds": statistics.median(seconds[name]),
+            "ratio": statistics.median(ratios),
+            "least": min(ratios),
+            "most": max(ratios),
+        }
+    return table
+
+
+def main() -> None:
+    """Measure and print; with --out also write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--prompts", type=int, default=100)
+    parser.add_argument("--new-tokens", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--parts", default="one,study,capture", help="of one, study, capture")
+    parser.add_argument("--skip", default="", help="names of ways to leave out, with commas")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    checkpoint, prompts = make(given.model, given.prompts, given.dtype)
+    rates = measure_rates(checkpoint.dtype, checkpoint.device)
+    lengths = [len(prompt) for prompt in prompts]
+    print(f"{given.model}: {len(prompts)} prompts of {min(lengths)} to {max(lengths)} tokens, {torch.get_num_threads()} threads")
+    print(f"matrix rate {rates.operations / 1e9:.0f} GFLOP/s, copy rate {rates.bytes / 1e9:.1f} GB/s")
+    found: dict[str, Any] = {
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "settings": {**vars(given), "out": None},
+    }
+    edits, parts = study_edits(checkpoint), given.parts.split(",")
+    if "one" in parts:
+        for kind in ("none", "ablate d1", "add 4 d1"):
+            job = Job(checkpoint, prompts, given.new_tokens, edits[kind])
+            ways = _ways(job, kind, given.skip.split(","))
+            print(kind)
+            found[kind] = compare(ways, "demur", given.repeats)
+            floor = count(checkpoint, lengths, given.new_tokens, len(prompts)).seconds(rates)
+            found[kind]["floor"] = {"seconds": floor, "ratio": floor / found[kind]["demur"]["seconds"]}
+            _show(found[kind])
+    if "study" in parts:
+        job = Job(checkpoint, prompts, given.new_tokens)
+        print(f"study of {len(edits)} interventions")
+        ways = {
+            "together": lambda: demur_style(job, list(edits.values())),
+            "singly": lambda: [row for edit in edits.values() for row in demur_style(job, [edit])],
+        }
+        found["study"] = compare(ways, "together", given.repeats)
+        floor = count(checkpoint, lengths * len(edits), given.new_tokens, len(lengths) * len(edits)).seconds(rates)
+        found["study"]["floor"] = {"seconds": floor, "ratio": floor / found["study"]["together"]["seconds"]}
+        _show(found["study"])
+    if "capture" in parts:
+        print("capture of all layers")
+        found["capture"] = compare_capture(checkpoint, prompts, given.repeats)
+        _show(found["capture"])
+    if given.out:
+        given.out.write_text(json.dumps(found, indent=1, default=str) + "\n")
+
+
+def _ways(job: Job, kind: str, skip: list[str]) -> dict[str, Callable[[], Any]]:
+    ways: dict[str, Callable[[], Any]] = {
+        "seed": lambda: seed_style(job),
+        "pipeline": lambda: transformers_style(job, 8),
+        "demur": lambda: demur_style(job),
+    }
+    if kind == "none":
+        ways |= {"plain 25": lambda: transformers_style(job, 25), "plain 100": lambda: transformers_style(job, 100)}
+    if kind.startswith("add"):
+        try:
+            import nnsight  # noqa: F401
+
+            ways["nnsight"] = lambda: nnsight_style(job)
+        except ImportError:
+            pass
+    return {name: way for name, way in ways.items() if name not in skip}
+
+
+def compare_capture(checkpoint: demur.Checkpoint, prompts: list[list[int]], repeats: int) -> dict[str, dict[str, Any]]:
+    """All layers at the last token: demur against `output_hidden_states` with logits at every position, 25 rows."""
+    from demur.batching import pad_left, position_ids
+    from demur.residual import stream_activations
+
+    def streamed() -> list[float]:
+        sums = torch.zeros(checkpoint.n_layers, checkpoint.d_model, dtype=torch.float64)
+        for _, rows in stream_activations(
+            checkpoint.model, checkpoint.layout, prompts, layers=range(checkpoint.n_layers), pad_id=checkpoint.pad_id
+        ):
+            sums += rows[:, :, 0].double().sum(0)
+        return [round(float(value), 1) for value in sums[1:].norm(dim=-1)]
+
+    @torch.inference_mode()
+    def hidden() -> list[float]:
+        kept = []
+        for start in range(0, len(prompts), 25):
+            ids, mask = pad_left(prompts[start : start + 25], checkpoint.pad_id, checkpoint.device)
+            output = checkpoint.model(
+                input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), output_hidden_states=True, use_cache=False
+            )
+            kept.append(torch.stack([state[:, -1] for state in output.hidden_states[:-1]], dim=1))
+        sums = torch.cat(kept).double().sum(0)
+        return [round(float(value), 1) for value in sums[1:].norm(dim=-1)]
+
+    return compare({"demur": streamed, "output_hidden_states": hidden}, "demur", repeats)
+
+
+def _show(table: dict[str, dict[str, Any]]) -> None:
+    for name, row in table.items():
+        spread = f" [{row['least']:.2f}, {row['most']:.2f}]" if "least" in row else ""
+        print(f"  {name:22} {row['seconds']:8.2f} s   x {row['ratio']:.2f}{spread}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

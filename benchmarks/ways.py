@@ -1,0 +1,138 @@
+"""Five ways to get greedy completions under one edit of the stream: each takes a job and returns every prompt's new tokens.
+
+The ways of others are written here from what they do, not from their code. All decode greedily and do not stop early, so the work
+is the same and the tokens can be compared.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import demur
+from demur.batching import BATCH_TOKENS, pad_left
+from demur.generation import Decoding, Row, decode
+from demur.interventions import Intervention
+
+Tokens = list[list[int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Prompts as token ids, how many tokens follow, and the edit: none, ablation everywhere, or addition at one layer."""
+
+    checkpoint: demur.Checkpoint
+    prompts: Sequence[Sequence[int]]
+    new_tokens: int
+    edit: Intervention | None = None
+
+
+def _projected(stream: Tensor, unit: Tensor) -> Tensor:
+    return stream - (stream @ unit)[..., None] * unit
+
+
+@contextmanager
+def _module_hooks(job: Job) -> Iterator[None]:
+    """Edits as hooks on modules, in the way of both published code bases: block inputs, attention and MLP outputs."""
+    edit, layout = job.edit, job.checkpoint.layout
+    with ExitStack() as stack:
+        if edit is not None:
+            unit = edit.direction.vector.to(job.checkpoint.device, job.checkpoint.dtype)
+            blocks = layout.find_blocks(job.checkpoint.model)
+            if edit.kind == "ablate":
+
+                def before(_: Any, args: tuple[Any, ...]) -> Any:
+                    return (_projected(args[0], unit), *args[1:])
+
+                def behind(_: Any, __: Any, output: Any) -> Any:
+                    if isinstance(output, tuple):
+                        return (_projected(output[0], unit), *output[1:])
+                    return _projected(output, unit)
+
+                for block in blocks:
+                    stack.callback(block.register_forward_pre_hook(before).remove)
+                    for path in (layout.attention, layout.mlp):
+                        stack.callback(block.get_submodule(path).register_forward_hook(behind).remove)
+            else:
+                added = edit.added().to(job.checkpoint.device, job.checkpoint.dtype)
+
+                def shift(_: Any, args: tuple[Any, ...]) -> Any:
+                    return (args[0] + added, *args[1:])
+
+                stack.callback(blocks[edit.direction.layer].register_forward_pre_hook(shift).remove)
+        yield
+
+
+@torch.inference_mode()
+def seed_style(job: Job, rows: int = 4) -> Tokens:
+    """As "Base LLMs refuse too" generates: no cache, logits at every position, four rows at a time, in the order given."""
+    result: Tokens = []
+    model, pad = job.checkpoint.model, job.checkpoint.pad_id
+    with _module_hooks(job):
+        for start in range(0, len(job.prompts), rows):
+            ids, mask = pad_left(job.prompts[start : start + rows], pad, job.checkpoint.device)
+            width = ids.shape[1]
+            for _ in range(job.new_tokens):
+                logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+                ids = torch.cat((ids, logits[:, -1:].argmax(-1)), dim=1)
+                mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
+            result += ids[:, width:].tolist()
+    return result
+
+
+@torch.inference_mode()
+def transformers_style(job: Job, rows: int) -> Tokens:
+    """Transformers' `generate` with its cache: with hooks and 8 rows as Arditi et al. do, or without an edit."""
+    result: Tokens = []
+    model, pad = job.checkpoint.model, job.checkpoint.pad_id
+    with _module_hooks(job):
+        for start in range(0, len(job.prompts), rows):
+            ids, mask = pad_left(job.prompts[start : start + rows], pad, job.checkpoint.device)
+            found = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=job.new_tokens,
+                min_new_tokens=job.new_tokens,
+                do_sample=False,
+                pad_token_id=pad,
+                eos_token_id=None,
+            )
+            result += found[:, ids.shape[1] :].tolist()
+    return result
+
+
+def demur_style(job: Job, edits: Sequence[Intervention | None] | None = None, *, batch_tokens: int = BATCH_TOKENS) -> Tokens:
+    """demur: one edit, or many as rows of the same batches; interventions outermost in the result."""
+    chosen = [job.edit] if edits is None else edits
+    rows = [Row(tuple(prompt), edit) for edit in chosen for prompt in job.prompts]
+    decoding = Decoding(job.new_tokens, (), job.checkpoint.pad_id)
+    found: dict[int, list[int]] = {}
+    for done in decode(job.checkpoint.model, job.checkpoint.layout, rows, decoding, batch_tokens=batch_tokens):
+        found.update(done)
+    return [found[index] for index in range(len(rows))]
+
+
+def nnsight_style(job: Job, rows: int = 25) -> Tokens:
+    """Nnsight's tracing `generate`, where it is installed."""
+    import nnsight
+
+    model = nnsight.LanguageModel(job.checkpoint.model, tokenizer=job.checkpoint.tokenizer)
+    result: Tokens = []
+    edit = job.edit
+    for start in range(0, len(job.prompts), rows):
+        ids, mask = pad_left(job.prompts[start : start + rows], job.checkpoint.pad_id, job.checkpoint.device)
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        settings = {"max_new_tokens": job.new_tokens, "min_new_tokens": job.new_tokens, "do_sample": False}
+        with model.generate(inputs, **settings) as tracer:
+            if edit is not None and edit.kind == "add":
+                with tracer.all():
+                    model.model.layers[edit.direction.layer].input[:] += edit.added()
+            output = model.generator.output.save()
+        result += output[:, ids.shape[1] :].tolist()
+    return result
+
+
+Way = Callable[[], Tokens]

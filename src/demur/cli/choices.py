@@ -1,0 +1,127 @@
+"""Commands that help to choose and to doubt a direction: select, loss, equivalence."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from demur.cli.base import Adapter, Device, DType, Model, Quiet, Settings, StudyName, command
+
+BEST = 5
+"""Places listed for each arm."""
+
+
+@command
+def select(
+    study: StudyName,
+    by: Annotated[str, typer.Option("--by", help="arditi, cosmic or separation")] = "cosmic",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="folder for all scores and the chosen directions")] = None,
+    set_: Settings = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Choose position and layer for a study's directions, on validation instructions. Example: demur select demo --by cosmic
+
+    arditi needs a checkpoint that refuses; cosmic and separation do not. No valid place is an answer, not an error.
+    """
+    from demur.progress import bars
+    from demur.study import load_study
+
+    loaded = load_study(study, list(set_ or ()))
+    from demur.choosing import choose, joint
+
+    chosen = []
+    for one in choose(loaded, by, device=device, phases=bars(quiet)):
+        chosen.append(one)
+        typer.echo(one.arm)
+        if one.selection is None:
+            typer.echo(f"  {one.problem}")
+            continue
+        if one.tokens is not None:
+            texts = ", ".join(repr(text) for text in one.tokens.texts)
+            typer.echo(
+                f"  refusals begin with {texts}: {100 * one.tokens.coverage:.0f} % of them do, and "
+                f"{100 * one.tokens.precision:.0f} % of what begins so is one"
+            )
+        _list(one.selection)
+        best = one.direction()
+        if out is not None and best is not None:
+            typer.echo(f"  {best.save(out / (one.arm.replace('/', '.') + '.safetensors'))}")
+    if len(chosen) > 1:
+        together = joint(chosen)
+        typer.echo("all arms together: the place whose worst arm does best")
+        if together is None:
+            typer.echo("  none, because an arm has no selection")
+        else:
+            _list(together)
+            if together.best is not None:
+                place = f"--set direction.position={together.best.position} --set direction.layers={together.best.layer}"
+                typer.echo(f"  demur run {study} {place}")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        file = out / f"selection-{by}.json"
+        file.write_text(json.dumps([one.facts() for one in chosen], indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        typer.echo(str(file))
+
+
+def _list(selection: Any) -> None:
+    for rank, place in enumerate(selection.kept[:BEST]):
+        measures = "  ".join(f"{name} {value:.3f}" for name, value in place.measures.items())
+        typer.echo(f"  {'chosen' if rank == 0 else '      '}  position {place.position:3}  layer {place.layer:3}  {measures}")
+    if selection.best is None:
+        typer.echo("  no place is valid")
+    for reason, count in selection.reasons().items():
+        typer.echo(f"  {count:4} dropped: {reason}")
+
+
+@command
+def loss(
+    model: Model,
+    texts: Annotated[str, typer.Option("--texts", "-t", help="a .txt, .csv, .jsonl file of texts, or file:column")],
+    direction: Annotated[list[Path], typer.Option("--direction", "-d", help="a direction file; may be repeated")],
+    adapter: Adapter = None,
+    add: Annotated[float, typer.Option("--add", help="multiple of the raw vector that is added")] = -1.0,
+    max_tokens: Annotated[int, typer.Option(help="tokens of a text that are read")] = 256,
+    device: Device = "auto",
+    dtype: DType = "float32",
+    quiet: Quiet = False,
+) -> None:
+    """Cross-entropy of texts in nats a token, unedited and with each direction ablated and added: what an edit damages."""
+    import demur
+    from demur.progress import bars
+
+    found = demur.load_instructions(texts, split=False).take("test")
+    edits: list[Any] = [None]
+    names = ["none"]
+    for path in direction:
+        loaded = demur.load_direction(path)
+        edits += [demur.ablate(loaded), demur.add(loaded, add, unit="raw")]
+        names += [f"ablate {loaded.name}", f"add {add:g} raw {loaded.name}"]
+    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device)
+    with bars(quiet)("texts", len(found) * len(edits)) as progress:
+        losses = demur.text_losses(checkpoint, found, edits, max_tokens=max_tokens, progress=progress)
+    for name, value in zip(names, losses, strict=True):
+        typer.echo(f"{value.mean:8.4f}  {value.mean - losses[0].mean:+8.4f}  {value.tokens} tokens  {name}")
+
+
+@command
+def equivalence(
+    model: Model,
+    direction: Annotated[Path, typer.Option("--direction", "-d", help="a direction file")],
+    adapter: Adapter = None,
+    device: Device = "auto",
+    dtype: DType = "float32",
+    quiet: Quiet = False,
+) -> None:
+    """Is ablation by hooks the same as orthogonalising the weights, in this checkpoint? Edits a copy in memory only."""
+    import demur
+
+    loaded = demur.load_direction(direction)
+    found = demur.equivalence(demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device), loaded)
+    typer.echo(f"ablation changes logits by up to {found.effect:.3g}; the largest logit is {found.largest_logit:.3g}")
+    typer.echo(f"hooks and edited weights differ by up to {found.untied:.3g}")
+    if found.tied is not None:
+        typer.echo(f"with the unembedding edited too, because it is the embedding: {found.tied:.3g}")
+    typer.echo(f"left of the direction in what a block adds: {found.left:.3g}")
+    typer.echo(found.explanation)
