@@ -8,9 +8,9 @@ import torch
 from demur.batching import group, pad_left, position_ids
 from demur.directions import from_raw
 from demur.errors import InputError, WorkError
+from demur.families import layout_of
 from demur.generation import Decoding, Row, decode, decode_batch
 from demur.interventions import ablate, add
-from demur.layouts import layout_of
 from tests import reference
 from tests.tiny import tiny_model
 
@@ -79,21 +79,6 @@ def test_without_edits_equals_transformers(family):
         settings = {"do_sample": False, "max_new_tokens": NEW, "eos_token_id": None, "pad_token_id": 0}
         expected = model.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, len(prompt) :].tolist()
         assert decode_batch(model, layout_of(model.config), [Row(tuple(prompt))], Decoding(NEW))[0] == expected
-
-
-def test_trap_12_the_last_prompt_token_decides_the_first_generated_one():
-    model, (one, _) = tiny_model("llama"), directions()
-    layout = layout_of(model.config)
-
-    def first(positions):
-        return [
-            decode_batch(model, layout, [Row(tuple(p), add(one, 30.0, positions=positions))], Decoding(2))[0] for p in PROMPTS
-        ]
-
-    plain = [decode_batch(model, layout, [Row(tuple(p))], Decoding(2))[0] for p in PROMPTS]
-    assert [tokens[0] for tokens in first("generated")] == [tokens[0] for tokens in plain]
-    assert [tokens[1] for tokens in first("generated")] != [tokens[1] for tokens in plain]
-    assert [tokens[0] for tokens in first("prompt")] != [tokens[0] for tokens in plain]
 
 
 def test_stop_tokens_end_a_row_and_only_that_row():

@@ -30,15 +30,6 @@ def test_one_bos_where_the_tokenizer_adds_one():
     assert bos_count(without.encode(["make a cake"])[0], without.tokenizer) == 0
 
 
-def test_trap_19_a_template_that_writes_bos_gets_no_second_one():
-    written = bound("<bos> {instruction}").encode(["make a cake"])[0]
-    assert bos_count(written, tiny_tokenizer()) == 1
-    native = bound("native", chat_template="<bos> " + CHAT).encode(["make a cake"])[0]
-    assert bos_count(native, tiny_tokenizer()) == 1
-    with pytest.raises(InputError, match="begins with 2 BOS tokens"):
-        bound("<bos> <bos> {instruction}").encode(["make a cake"])
-
-
 def test_native_is_the_tokenizers_own_template():
     prompt = bound("native", chat_template=CHAT)
     assert prompt.template == "USER {instruction} ASSISTANT"

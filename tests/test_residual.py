@@ -5,13 +5,14 @@ import torch
 
 from demur.directions import from_raw
 from demur.errors import InputError, WorkError
+from demur.families import layout_of
 from demur.interventions import ablate, add, tabulate
-from demur.layouts import Layout, layout_of
+from demur.layouts import Layout
 from demur.residual import edited, stream_activations
 from tests.reference import ablated, run_stream, shifted
-from tests.tiny import FAMILIES, SEQUENTIAL, tiny_model
+from tests.tiny import FAMILIES, TOWERS, tiny_model
 
-WALKED = tuple(family for family in FAMILIES if family not in ("opt", "mixtral", "phi3", "stablelm", "smollm3", "gpt_neo"))
+WALKED = FAMILIES + TOWERS
 PROMPT = [1, 7, 20, 33, 5, 60]
 
 
@@ -44,8 +45,8 @@ def test_ablation_equals_walk(family):
     plain = _logits(model, ())
     found = _logits(model, ablate(direction))
     assert (expected - plain).abs().max() > 1e-2
-    # Projections are computed in float32 by design; 1e-4 of the logits' scale is far below any edit's effect.
-    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+    # The direction itself is stored in float32.
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 @pytest.mark.parametrize("family", WALKED)
@@ -55,58 +56,23 @@ def test_addition_equals_walk_at_each_site(family):
         edit = add(direction, 3.0, sites=(site,))
         _, expected = run_stream(model, torch.tensor([PROMPT]), shifted(3 * direction.vector.double(), 1, (site,)))
         found = _logits(model, edit)
-        assert (found - expected).abs().max() < 1e-4 * expected.abs().max(), site
+        assert (found - expected).abs().max() < 1e-5 * expected.abs().max(), site
 
 
-def test_trap_30_three_sites_add_three_times():
-    model, direction = tiny_model("llama", dtype=torch.float64), _direction()
-    sites = ("resid_pre", "resid_mid", "resid_post")
-    _, expected = run_stream(model, torch.tensor([PROMPT]), shifted(2 * direction.vector.double(), 1, sites))
-    assert (_logits(model, add(direction, 2.0, sites=sites)) - expected).abs().max() < 1e-4 * expected.abs().max()
-    once = _logits(model, add(direction, 6.0))
-    assert (once - expected).abs().max() > 1e-3 * expected.abs().max()
-
-
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WALKED)
 def test_no_edit_leaves_every_bit(family):
     model = tiny_model(family)
-    with torch.inference_mode():
-        plain = model(input_ids=torch.tensor([PROMPT]), use_cache=False).logits
     layout, direction = layout_of(model.config), _direction()
-    table = tabulate([None, ablate(direction), add(direction, 2.0)], layout, 3, 32, "cpu")
-    with torch.inference_mode(), edited(model, layout, table):
-        rows = model(input_ids=torch.tensor([PROMPT] * 3), use_cache=False).logits
-    assert torch.allclose(rows[0], plain[0], rtol=1e-5, atol=1e-5)
-    assert (rows[1] - plain[0]).abs().max() > 1e-3
-    assert (rows[2] - plain[0]).abs().max() > 1e-3
+    edits = [None, ablate(direction), add(direction, 2.0, sites=layout.sites)]
+    table, ids = tabulate(edits, layout, 3, 32, "cpu"), torch.tensor([PROMPT] * 3)
     with torch.inference_mode():
-        assert torch.equal(model(input_ids=torch.tensor([PROMPT]), use_cache=False).logits, plain)
-
-
-def test_trap_2_last_layer_is_before_the_final_norm():
-    model = tiny_model("llama")
-    ((_, found),) = stream_activations(model, layout_of(model.config), [PROMPT], layers=[2], site="resid_post")
-    with torch.inference_mode():
-        hidden = model(input_ids=torch.tensor([PROMPT]), output_hidden_states=True).hidden_states
-        assert not torch.allclose(hidden[-1][0, -1], found[0, 0, 0], atol=1e-3)
-        assert torch.allclose(hidden[-1][0, -1], model.model.norm(found[0, 0, 0]), atol=1e-5)
-
-
-def test_trap_6_block_outputs_alone_are_not_all_sites():
-    model, direction = tiny_model("llama"), _direction()
-    whole, outputs = _logits(model, ablate(direction)), _logits(model, ablate(direction, sites=("resid_post",)))
-    assert (whole - outputs).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "opt"])
-def test_trap_9_left_padding_changes_nothing(family):
-    model = tiny_model(family)
-    layout = layout_of(model.config)
-    prompts = [PROMPT, PROMPT[:3], [*PROMPT, 9, 11, 12, 4]]
-    alone = torch.cat([next(stream_activations(model, layout, [p], layers=[0, 2]))[1] for p in prompts])
-    ((indices, together),) = stream_activations(model, layout, prompts, layers=[0, 2])
-    assert indices == [2, 0, 1]
-    assert torch.allclose(together, alone[indices], rtol=1e-5, atol=1e-5)
+        plain = model(input_ids=ids, use_cache=False).logits
+        with edited(model, layout, table):
+            rows = model(input_ids=ids, use_cache=False).logits
+        assert torch.equal(rows[0], plain[0])
+        assert (rows[1] - plain[1]).abs().max() > 1e-3
+        assert (rows[2] - plain[2]).abs().max() > 1e-3
+        assert torch.equal(model(input_ids=ids, use_cache=False).logits, plain)
 
 
 def test_positions_count_from_the_prompt_end():
@@ -150,32 +116,6 @@ def test_an_edit_that_did_not_act_raises():
     with pytest.raises(WorkError, match="acted in 0 of 1 forward passes"), edited(model, layout, table):
         model.model.layers = torch.nn.ModuleList([skipped[0], skipped[2], skipped[2]])
         model(input_ids=torch.tensor([PROMPT]), use_cache=False)
-
-
-@pytest.mark.parametrize("family", SEQUENTIAL)
-def test_float32_arithmetic_in_low_precision(family):
-    model, direction = tiny_model(family, dtype=torch.bfloat16), _direction()
-    layout = layout_of(model.config)
-    seen = {}
-
-    def watch(module, args, kwargs):
-        seen["stream"] = (args[0] if args else kwargs["hidden_states"]).detach().clone()
-
-    handle = layout.find_blocks(model)[2].register_forward_pre_hook(watch, with_kwargs=True)
-    with torch.inference_mode():
-        model(input_ids=torch.tensor([PROMPT]), use_cache=False)
-        plain = seen["stream"].float() @ direction.vector
-        # Hooks run in order of registration: the watcher sees the stream behind the edit at its own block.
-        handle.remove()
-        with edited(model, layout, tabulate([ablate(direction)], layout, 3, 32, "cpu")):
-            handle = layout.find_blocks(model)[2].register_forward_pre_hook(watch, with_kwargs=True)
-            logits = model(input_ids=torch.tensor([PROMPT]), use_cache=False).logits
-        handle.remove()
-    assert logits.dtype == torch.bfloat16
-    left = (seen["stream"].float() @ direction.vector).abs().max()
-    # What is left is the rounding of the stored bfloat16 stream, 2^-8 of its norm at the most.
-    assert left < seen["stream"].float().norm(dim=-1).max() / 256
-    assert left < plain.abs().max() / 10
 
 
 def test_sites_of_parallel_blocks():

@@ -1,13 +1,16 @@
 """`demur.steer` on a plain transformers model: what `generate` offers, with the edits and nothing left behind."""
 
+import copy
+
 import pytest
 import torch
+from transformers import CompileConfig, GenerationConfig
 
 import demur
 from demur.directions import from_raw
-from demur.errors import InputError
+from demur.errors import InputError, WorkError
+from demur.families import layout_of
 from demur.generation import Decoding, Row, decode_batch
-from demur.layouts import layout_of
 from tests.tiny import tiny_model
 
 PROMPTS = torch.tensor([[1, 5, 9, 30], [1, 40, 41, 7]])
@@ -23,38 +26,80 @@ def expected(model, edit):
     return decode_batch(model, layout_of(model.config), rows, Decoding(5))
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
-@pytest.mark.parametrize("use_cache", [True, False])
+SHAPES = ("bloom", "cohere2", "falcon", "gemma2", "gpt2", "gpt_oss", "granite", "llama", "mpt", "opt", "qwen2_vl", "gemma3")
+
+
+@pytest.mark.parametrize("family", SHAPES)
 @pytest.mark.parametrize("positions", ["all", "prompt", "generated"])
-def test_generate_equals_demurs_own(family, use_cache, positions):
+def test_generate_equals_demurs_own(family, positions):
     model = tiny_model(family)
-    edit = demur.add(direction(), 6.0, positions=positions)
-    with demur.steer(model, edit):
-        found = model.generate(PROMPTS, do_sample=False, use_cache=use_cache, **SETTINGS)[:, 4:].tolist()
-    assert found == expected(model, edit)
-    assert found != expected(model, None)
+    edit = demur.add(direction(), 40.0, positions=positions)
+    rows = expected(model, edit)
+    for use_cache in (True, False):
+        with demur.steer(model, edit):
+            assert model.generate(PROMPTS, do_sample=False, use_cache=use_cache, **SETTINGS)[:, 4:].tolist() == rows
+    assert rows != expected(model, None)
 
 
-def test_static_cache():
-    model, edit = tiny_model("llama"), demur.ablate(direction())
+STATIC = tuple(family for family in SHAPES if family not in ("falcon", "mpt"))
+"""transformers gives Falcon and MPT no static cache."""
+
+
+@pytest.mark.parametrize("family", STATIC)
+@pytest.mark.parametrize("positions", ["all", "generated"])
+def test_static_cache(family, positions):
+    model, edit = tiny_model(family), demur.add(direction(), 12.0, positions=positions)
     with demur.steer(model, edit):
         found = model.generate(PROMPTS, do_sample=False, cache_implementation="static", **SETTINGS)[:, 4:].tolist()
     assert found == expected(model, edit)
 
 
-def test_trap_13_beams_and_several_samples():
-    model, edit = tiny_model("llama"), demur.ablate(direction())
-    with demur.steer(model, edit):
-        beams = model.generate(PROMPTS, do_sample=False, num_beams=3, num_return_sequences=2, **SETTINGS)
+@pytest.mark.parametrize("positions", ["all", "prompt", "generated"])
+def test_sampling_draws_what_an_edited_model_would(positions):
+    model, edit = tiny_model("llama"), demur.add(direction(), 6.0, positions=positions)
+    found = []
+    for use_cache in (True, False):
         torch.manual_seed(0)
-        samples = model.generate(PROMPTS, do_sample=True, num_return_sequences=4, **SETTINGS)
-        alone = [model.generate(row[None], do_sample=False, num_beams=3, num_return_sequences=2,
-                                **{**SETTINGS, "attention_mask": torch.ones(1, 4)}) for row in PROMPTS]  # fmt: skip
-    assert beams.tolist() == torch.cat(alone).tolist()
-    assert samples.shape == (8, 9)
+        with demur.steer(model, edit):
+            settings = {**SETTINGS, "num_return_sequences": 3, "use_cache": use_cache}
+            found.append(model.generate(PROMPTS, do_sample=True, top_p=0.9, temperature=1.5, **settings).tolist())
+    torch.manual_seed(0)
     with torch.no_grad():
-        plain = model.generate(PROMPTS, do_sample=False, num_beams=3, num_return_sequences=2, **SETTINGS)
-    assert plain.tolist() != beams.tolist()
+        plain = model.generate(PROMPTS, do_sample=True, top_p=0.9, temperature=1.5, num_return_sequences=3, **SETTINGS).tolist()
+    assert len(found[0]) == 6
+    assert found[0] == found[1] != plain
+
+
+def test_one_token_at_a_time_by_hand():
+    model, edit = tiny_model("llama"), demur.add(direction(), 6.0, positions="generated")
+    rows = [list(row) for row in PROMPTS.tolist()]
+    with demur.steer(model, edit), torch.no_grad():
+        output = model(PROMPTS)
+        for _ in range(5):
+            token = output.logits[:, -1].argmax(-1)
+            rows = [[*row, int(new)] for row, new in zip(rows, token, strict=True)]
+            output = model(token[:, None], past_key_values=output.past_key_values)
+    assert [row[4:] for row in rows] == expected(model, edit)
+
+
+def test_where_the_prompt_ends_is_not_guessed():
+    model, everywhere = tiny_model("llama"), demur.add(direction(), 6.0)
+    scoped = demur.add(direction(), 6.0, positions="generated")
+    with torch.no_grad():
+        foreign = model(PROMPTS[:, :2]).past_key_values
+    for edit, width in ((scoped, 1), (scoped, 2), (everywhere, 2)):
+        cache = copy.deepcopy(foreign)
+        if edit is scoped:
+            with pytest.raises(InputError, match="where the prompt ends"), demur.steer(model, edit), torch.no_grad():
+                model(PROMPTS[:, 2 : 2 + width], past_key_values=cache)
+        else:
+            with demur.steer(model, edit), torch.no_grad():
+                model(PROMPTS[:, 2 : 2 + width], past_key_values=cache)
+    with pytest.raises(InputError, match="where the prompt ends"), demur.steer(model, scoped):
+        model.generate(PROMPTS, do_sample=False, prefill_chunk_size=2, **SETTINGS)
+    with demur.steer(model, everywhere):
+        chunked = model.generate(PROMPTS, do_sample=False, prefill_chunk_size=2, **SETTINGS)[:, 4:].tolist()
+    assert chunked == expected(model, everywhere)
 
 
 def test_two_prompts_in_one_context_are_two_prompts():
@@ -109,14 +154,112 @@ def test_nested_contexts_act_both():
     assert torch.allclose(nested, together, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"assistant_model": tiny_model("llama", seed=1)}, "assistant_model drafts tokens"),
+        ({"prompt_lookup_num_tokens": 2}, "prompt_lookup_num_tokens drafts tokens"),
+        ({"generation_config": GenerationConfig(prompt_lookup_num_tokens=2)}, "prompt_lookup_num_tokens drafts tokens"),
+        ({"assistant_early_exit": 1}, "assistant_early_exit drafts tokens"),
+        ({"penalty_alpha": 0.6, "top_k": 4}, "penalty_alpha replaces the decoding loop"),
+        ({"dola_layers": "low"}, "dola_layers replaces the decoding loop"),
+        ({"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0}, "num_beam_groups replaces the decoding loop"),
+        ({"custom_generate": "owner/loop"}, "custom_generate replaces the decoding loop"),
+        ({"custom_generate": lambda *_, **__: None}, "custom_generate replaces the decoding loop"),
+        ({"cache_implementation": "paged"}, "continuous batching packs several sequences"),
+    ],
+)
+def test_ways_of_decoding_that_are_refused(settings, message):
+    model = tiny_model("llama")
+    with pytest.raises(InputError, match=message), demur.steer(model, demur.ablate(direction())):
+        model.generate(PROMPTS, **{**SETTINGS, **settings})
+    # The model's own settings count as much as the call's.
+    own = {name: value for name, value in settings.items() if hasattr(model.generation_config, name)}
+    if own and "generation_config" not in settings:
+        model.generation_config.update(**own)
+        with pytest.raises(InputError, match=message), demur.steer(model, demur.ablate(direction())):
+            model.generate(PROMPTS, **SETTINGS)
+
+
+def test_the_assistant_cannot_be_steered_either():
+    model, assistant = tiny_model("llama"), tiny_model("llama", seed=1)
+    with pytest.raises(InputError, match="assistant_model"), demur.steer(assistant, demur.ablate(direction())):
+        assistant.generate(PROMPTS, assistant_model=model, **SETTINGS)
+
+
+def test_continuous_batching_is_refused():
+    model = tiny_model("llama")
+    with pytest.raises(InputError, match="continuous batching"), demur.steer(model, demur.ablate(direction())):
+        model.generate_batch(PROMPTS.tolist())
+    assert "generate_batch" not in vars(model)
+
+
+def test_guidance_is_for_edits_at_all_positions():
+    model, settings = tiny_model("llama"), {**SETTINGS, "guidance_scale": 1.5, "negative_prompt_ids": PROMPTS[:, :3]}
+    with demur.steer(model, demur.add(direction(), 6.0)):
+        model.generate(PROMPTS, do_sample=False, **settings)
+    edit = demur.add(direction(), 6.0, positions="generated")
+    with pytest.raises(InputError, match="guidance_scale runs a second prompt"), demur.steer(model, edit):
+        model.generate(PROMPTS, do_sample=False, **settings)
+
+
+def test_compiled_models_are_refused():
+    edit = demur.ablate(direction())
+    compiled_in_place, compiled_forward, compiled_block = tiny_model("llama"), tiny_model("llama"), tiny_model("llama")
+    compiled_in_place.compile()
+    compiled_forward.forward = torch.compile(compiled_forward.forward)
+    compiled_block.model.layers[1] = torch.compile(compiled_block.model.layers[1])
+    for model in (torch.compile(tiny_model("llama")), compiled_in_place, compiled_forward, compiled_block):
+        with pytest.raises(InputError, match="is compiled"), demur.steer(model, edit):
+            pass
+    for model in (compiled_in_place, compiled_block):
+        with pytest.raises(InputError, match="is compiled"):
+            expected(model, edit)
+
+
+def test_generate_does_not_compile_inside(monkeypatch):
+    model, edit = tiny_model("llama"), demur.ablate(direction())
+    config = CompileConfig(backend="eager")
+    config._compile_all_devices = True
+    settings = {**SETTINGS, "do_sample": False, "cache_implementation": "static", "compile_config": config}
+    compiled = []
+    monkeypatch.setattr(model, "get_compiled_call", lambda config: compiled.append(config) or model.__call__)
+    plain = model.generate(PROMPTS, **settings)[:, 4:].tolist()
+    assert len(compiled) == 1
+    with demur.steer(model, edit):
+        found = model.generate(PROMPTS, **settings)[:, 4:].tolist()
+    assert len(compiled) == 1
+    assert found == expected(model, edit) != plain
+
+
+def test_edits_that_met_no_forward_pass_are_an_error():
+    model = tiny_model("llama")
+    with pytest.raises(WorkError, match="no forward pass"), demur.steer(model, demur.ablate(direction())):
+        tiny_model("llama")(PROMPTS)
+
+
+def test_generate_is_the_models_own_again():
+    model = tiny_model("llama")
+    own = model.generate
+    with pytest.raises(KeyboardInterrupt), demur.steer(model, demur.ablate(direction())):
+        assert model.generate is not own
+        with demur.steer(model, demur.ablate(direction())):
+            model.generate(PROMPTS, **SETTINGS)
+        model.generate(PROMPTS, **SETTINGS)
+        raise KeyboardInterrupt
+    assert "generate" not in vars(model)
+    model.generate = own
+    with demur.steer(model, demur.ablate(direction())):
+        model.generate(PROMPTS, **SETTINGS)
+    assert vars(model)["generate"] is own
+
+
 def test_refusals():
     model = tiny_model("llama")
     narrow = from_raw(torch.randn(16), name="narrow", layer=0)
     with pytest.raises(InputError, match="width 16, but"), demur.steer(model, demur.ablate(narrow)):
         pass
     with pytest.raises(InputError, match="at least one edit"), demur.steer(model):
-        pass
-    with pytest.raises(InputError, match="compiled"), demur.steer(torch.compile(model), demur.ablate(direction())):
         pass
     with pytest.raises(InputError, match="mean residual norm"), demur.steer(model, demur.add(direction(), 1.0, unit="residual")):
         pass

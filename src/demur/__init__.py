@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from demur.api import extract_directions as extract_directions
     from demur.api import generate as generate
     from demur.api import mean_activations as mean_activations
-    from demur.api import steer as steer
     from demur.candidates import candidate_directions as candidate_directions
     from demur.checkpoints import Checkpoint as Checkpoint
     from demur.checkpoints import load_checkpoint as load_checkpoint
@@ -45,15 +44,14 @@ if TYPE_CHECKING:
     from demur.runner import open_run as open_run
     from demur.runner import run as run
     from demur.selection import jointly as jointly
+    from demur.steering import steer as steer
     from demur.study import Study as Study
     from demur.study import load_study as load_study
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "api": (
-        "Completion", "capture", "extract_direction", "extract_directions", "generate", "mean_activations", "steer",
-    ),
+    "api": ("Completion", "capture", "extract_direction", "extract_directions", "generate", "mean_activations"),
     "candidates": ("candidate_directions",),
     "checkpoints": ("Checkpoint", "load_checkpoint", "wrap"),
     "controls": ("random_direction",),
@@ -70,6 +68,7 @@ _HOMES = {
     "refusal_tokens": ("find_refusal_tokens",),
     "runner": ("Run", "open_run", "run"),
     "selection": ("jointly",),
+    "steering": ("steer",),
     "study": ("Study", "load_study"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

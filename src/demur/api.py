@@ -5,14 +5,13 @@ call these.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from demur.batching import BATCH_TOKENS
 from demur.checkpoints import Checkpoint
@@ -20,11 +19,11 @@ from demur.directions import Direction, RunningMean, difference_of_means
 from demur.errors import InputError
 from demur.generation import Decoding, Row, decode
 from demur.instructions import digest
-from demur.interventions import Intervention, RowEdits, tabulate
-from demur.layouts import Site, d_model_of, layout_of
+from demur.interventions import Intervention, RowEdits
+from demur.layouts import Site
 from demur.progress import Progress, silent
 from demur.prompts import Prompt
-from demur.residual import edited, stream_activations
+from demur.residual import stream_activations
 
 
 @dataclass(frozen=True)
@@ -245,29 +244,6 @@ def residual_norm(edit: Intervention, checkpoint: Checkpoint, instructions: Sequ
         raise InputError(f"unit 'residual' counts norms at one layer, but {len(layers)} are edited; use unit 'raw' or 'unit'")
     means = mean_activations(checkpoint, instructions, prompt, layers=layers, site=like.site, position=like.position)
     return float(means.mean_norm[0])
-
-
-@contextmanager
-def steer(model: nn.Module, *edits: Intervention) -> Iterator[nn.Module]:
-    """Apply edits to any transformers causal language model, for every forward pass and `generate` call inside the context.
-
-    The edits hold for every row of every batch, beams and samples included, with a cache or without one. On leaving, also after
-    an exception, the model is as it was. Raises `InputError` where the model's family has no layout, for a direction of another
-    width, and for a model that was compiled, whose graph would not see the edits; `WorkError` where an edit did not act.
-    """
-    if not edits:
-        raise InputError("steer needs at least one edit: demur.add(direction, coefficient) or demur.ablate(direction)")
-    if hasattr(model, "_orig_mod"):
-        raise InputError(
-            "this model is compiled, and edits would not be seen inside its graph; steer the model before torch.compile"
-        )
-    # A PEFT wrapper calls the model inside it, which is where the blocks are.
-    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    layout = layout_of(inner.config.get_text_config())
-    n_layers = len(layout.find_blocks(inner))
-    table = tabulate([edits], layout, n_layers, d_model_of(inner), next(inner.parameters()).device)
-    with edited(inner, layout, table):
-        yield model
 
 
 def versions() -> dict[str, str]:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from demur import gguf
 from demur.errors import InputError, nearest
-from demur.layouts import Layout, d_model_of, layout_of
+from demur.families import layout_of
+from demur.layouts import Layout, d_model_of
 from demur.quiet import quiet_transformers
 from demur.selfcheck import prove_sites
 from demur.sources import Source, fetch, find_adapter, find_model
@@ -103,7 +105,8 @@ def _load(
     folder = gguf.convert(fetch(source)) if source.kind == "gguf" else fetch(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        auto = auto_class(AutoConfig.from_pretrained(folder, local_files_only=True))
+        loaded = auto.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise InputError(f"{model!r} cannot be loaded by transformers: {str(error).splitlines()[0]}") from error
     if adapter_folder is not None:
@@ -114,6 +117,12 @@ def _load(
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise InputError(f"adapter {adapter!r} does not fit {model!r}: {str(error).splitlines()[0]}") from error
     return loaded, tokenizer
+
+
+def auto_class(config: Any) -> Any:
+    """The class that loads a config's weights: a model that also sees is not among the causal language models."""
+    sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
 
 
 def wrap(
@@ -127,7 +136,7 @@ def wrap(
 ) -> Checkpoint:
     """A checkpoint around a transformers model that is already in memory; its sites are proved."""
     model.eval()
-    layout = layout_of(model.config.get_text_config())
+    layout = layout_of(model.config)
     prove_sites(model, layout)
     facts = {"dtype": str(next(model.parameters()).dtype), "device": str(next(model.parameters()).device)}
     if origin is not None and origin.revision is not None:

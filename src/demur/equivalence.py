@@ -35,8 +35,9 @@ class Equivalence:
     """Largest absolute differences of next-token logits between hooks and edited weights, beside the size of the logits.
 
     `untied` is the difference where the copy's unembedding was left as it was; `tied` that where it shares the edited embedding,
-    None for a family that does not tie them. `left` is the largest share of any block's contribution that still lies along the
-    direction after the weight edit. `effect` is what ablation by hooks itself changes. `explanation` says in words what holds.
+    None for a family that does not tie them. `left` is the largest share of the embedded prompt, or of any block's contribution,
+    that still lies along the direction after the weight edit. `effect` is what ablation by hooks itself changes. `explanation`
+    says in words what holds.
     """
 
     untied: float
@@ -106,8 +107,13 @@ Writer = tuple[Tensor, int]
 
 
 def _writers(model: PreTrainedModel, checkpoint: Checkpoint) -> list[Writer]:
-    d_model = checkpoint.d_model
-    found: list[Writer] = [(model.get_input_embeddings().weight, 1)]
+    d_model, embedding = checkpoint.d_model, model.get_input_embeddings().weight
+    if embedding.shape[1] != d_model:
+        raise WorkError(
+            f"this model's embedding of width {embedding.shape[1]} is mapped to a stream of width {d_model}, so it is not the "
+            "embedding that writes there; such a model's weights are not compared"
+        )
+    found: list[Writer] = [(embedding, 1)]
     # Learned positions are added to the stream as the tokens' embeddings are.
     found += [
         (module.weight, 1)
@@ -153,7 +159,7 @@ def _prove(checkpoint: Checkpoint) -> None:
             weight.zero_()
     with recorded_branches(twin, checkpoint.layout) as seen, torch.inference_mode():
         twin(input_ids=ids, use_cache=False)
-    for layer, one in enumerate(seen):
+    for layer, one in seen.items():
         if (one.after - one.before).abs().max() > 0:
             raise WorkError(
                 f"block {layer} of this {checkpoint.layout.family!r} model still adds to the stream when the weights known to "
@@ -173,15 +179,17 @@ def _left(model: PreTrainedModel, checkpoint: Checkpoint, ids: Tensor, vector: F
     with recorded_branches(model, checkpoint.layout) as seen:
         model(input_ids=ids, use_cache=False)
     unit = vector.cpu().double() / vector.cpu().double().norm()
-    shares = [((part @ unit).abs() / part.norm(dim=-1)).max() for one in seen for part in (one.attention, one.mlp)]
+    parts = [seen[0].before, *(part for one in seen.values() for part in (one.attention, one.mlp))]
+    shares = [((part @ unit).abs() / part.norm(dim=-1)).max() for part in parts]
     return float(torch.stack(shares).max())
 
 
 def _explained(untied: float, tied: float | None, left: float, largest: float) -> str:
     if untied > TOLERANCE * largest:
         return (
-            f"A weight edit is not ablation here: up to {left:.2g} of what a block adds still lies along the direction, because "
-            "a norm with a gain stands between the edited weights and the stream. Only hooks on the stream remove it."
+            f"A weight edit is not ablation here: up to {left:.2g} of what is written to the stream still lies along the "
+            "direction, because a norm with a gain stands between the edited weights and the stream. Only hooks on the stream "
+            "remove it."
         )
     if tied is not None and tied > TOLERANCE * largest:
         return (

@@ -1,10 +1,9 @@
-"""Where one architecture family reads and writes its residual stream: a registry keyed by the config's `model_type`.
+"""Where one architecture family reads and writes its residual stream: what a layout says.
 
-A layout is a fact about a family, written down and then proved on load (`residual.prove_sites`); nothing is guessed from
-module names. A family that is not registered is refused with a sentence that says how to add it.
+A layout is a fact about a family, written down in `families.py` and then proved on load (`selfcheck.prove_sites`); nothing is
+guessed from module names. A path that leads nowhere in a model is refused.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -20,9 +19,10 @@ SITES: tuple[Site, ...] = get_args(Site)
 class Layout:
     """Module paths of one family; `attention` and `mlp` are relative to a block.
 
-    `attention` names the module whose output is what the attention branch adds to the stream, so the norm after attention
-    in the families that have one; `mlp` likewise. `parallel` blocks feed both branches from the same stream and have no
-    `resid_mid`.
+    `attention` names the module whose output is what the attention branch adds to the stream: the norm after attention in the
+    families that have one, the last linear map where the attention module adds the stream itself. `mlp` likewise. `parallel`
+    blocks feed both branches from the same stream and have no `resid_mid`. `multiplier` is what a branch's output is multiplied
+    with before it is added. `left_out` are indices of modules in the list that are no blocks for text and do not run on it.
     """
 
     family: str
@@ -30,21 +30,34 @@ class Layout:
     attention: str
     mlp: str
     parallel: bool = False
+    multiplier: float = 1.0
+    left_out: tuple[int, ...] = ()
 
     @property
     def sites(self) -> tuple[Site, ...]:
         """The sites this family has."""
         return ("resid_pre", "resid_post") if self.parallel else SITES
 
-    def find_blocks(self, model: nn.Module) -> nn.ModuleList:
+    def find_blocks(self, model: nn.Module) -> list[nn.Module]:
         """The blocks of `model`, in order. Raises `InputError` where the path does not lead to a list of modules."""
-        blocks = _follow(model, self.blocks)
-        if not isinstance(blocks, nn.ModuleList) or len(blocks) == 0:
+        blocks = [block for index, block in enumerate(self._listed(model)) if index not in self.left_out]
+        if not blocks:
+            raise InputError(f"the list at {self.blocks!r} of this {self.family!r} model holds no blocks")
+        return blocks
+
+    def find_left_out(self, model: nn.Module) -> list[nn.Module]:
+        """The modules of the list that are no blocks for text."""
+        listed = self._listed(model)
+        return [listed[index] for index in self.left_out]
+
+    def _listed(self, model: nn.Module) -> nn.ModuleList:
+        listed = _follow(model, self.blocks)
+        if not isinstance(listed, nn.ModuleList):
             raise InputError(
                 f"the layout of {self.family!r} expects a list of blocks at {self.blocks!r}, but this model has "
-                f"{type(blocks).__name__}; correct the layout with demur.layouts.register"
+                f"{type(listed).__name__}; correct the layout with demur.families.register"
             )
-        return blocks
+        return listed
 
     def check_sites(self, sites: tuple[Site, ...]) -> None:
         """Raises `InputError` for a site that does not exist or that this family does not have."""
@@ -77,59 +90,3 @@ def branch(block: nn.Module, path: str) -> nn.Module:
 def d_model_of(model: Any) -> int:
     """Width of the residual stream of a transformers model."""
     return int(model.config.get_text_config().hidden_size)
-
-
-Rule = Callable[[Any], Layout]
-_RULES: dict[str, Rule] = {}
-
-
-def register(family: str, rule: Rule) -> None:
-    """Add or replace a family: `rule` gets the model's config and returns its `Layout`."""
-    _RULES[family] = rule
-
-
-def families() -> tuple[str, ...]:
-    """All registered `model_type`s."""
-    return tuple(sorted(_RULES))
-
-
-def layout_of(config: Any) -> Layout:
-    """The layout of a transformers config. Raises `InputError` for a family that is not registered."""
-    family = str(getattr(config, "model_type", "unknown"))
-    if family not in _RULES:
-        raise InputError(
-            f"no layout is known for the architecture {family!r} ({nearest(family, families())}); "
-            "describe it with demur.layouts.register, three paths, as docs/families.md shows"
-        )
-    return _RULES[family](config)
-
-
-def _fixed(family: str, blocks: str, attention: str, mlp: str) -> None:
-    layout = Layout(family, blocks, attention, mlp)
-    register(family, lambda _: layout)
-
-
-def _parallel_if(family: str, flag: str, blocks: str, attention: str, mlp: str) -> None:
-    register(family, lambda config: Layout(family, blocks, attention, mlp, parallel=bool(getattr(config, flag))))
-
-
-def _opt(config: Any) -> Layout:
-    if not config.do_layer_norm_before:
-        raise InputError(
-            "this OPT checkpoint normalises the stream after each branch (do_layer_norm_before=False), so its blocks do "
-            "not add to a residual stream; use an OPT checkpoint with do_layer_norm_before=True"
-        )
-    return Layout("opt", "model.decoder.layers", "self_attn", "fc2")
-
-
-for _family in ("llama", "mistral", "qwen2", "qwen3", "gemma", "phi3", "smollm3"):
-    _fixed(_family, "model.layers", "self_attn", "mlp")
-_fixed("mixtral", "model.layers", "self_attn", "mlp")
-for _family in ("gemma2", "gemma3_text"):
-    _fixed(_family, "model.layers", "post_attention_layernorm", "post_feedforward_layernorm")
-_fixed("olmo2", "model.layers", "post_attention_layernorm", "post_feedforward_layernorm")
-_fixed("gpt2", "transformer.h", "attn", "mlp")
-_fixed("gpt_neo", "transformer.h", "attn", "mlp")
-_parallel_if("gpt_neox", "use_parallel_residual", "gpt_neox.layers", "attention", "mlp")
-_parallel_if("stablelm", "use_parallel_residual", "model.layers", "self_attn", "mlp")
-register("opt", _opt)

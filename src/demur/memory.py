@@ -22,12 +22,15 @@ def parameters(source: Source) -> int | None:
 
 def _count(config: dict[str, Any]) -> int | None:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
+
+    from demur.checkpoints import auto_class
 
     family = config.pop("model_type", None)
     try:
+        made = AutoConfig.for_model(family, **config)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **config))
+            model = auto_class(made).from_config(made)
     except (ValueError, KeyError, TypeError, ImportError):
         # A config that this version of transformers does not know; loading will say so in its own words.
         return None

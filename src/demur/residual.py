@@ -5,16 +5,17 @@ managers and are gone after an exception. Every edit that was asked for is count
 `output_hidden_states` is never used: its last entry lies behind the final norm and edits are not visible in it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from demur.batching import BATCH_TOKENS, batches
+from demur.columns import Columns
 from demur.errors import InputError, WorkError
 from demur.interventions import EditTable, point
 from demur.layouts import Layout, Site, branch
@@ -29,51 +30,10 @@ class _Stop(Exception):
     """Ends a forward pass behind the last point that is needed."""
 
 
-@dataclass
-class Columns:
-    """Which columns of the current chunk lie behind the prompt, whatever the cache: kept here, not taken from the layers.
-
-    transformers tells layers neither the column (`cache_position` is gone) nor where the prompt ends, and gives pads the same
-    position id as the first real token, so demur counts for itself. `prompt_width` of None means: the first chunk of a
-    sequence is its prompt.
-    """
-
-    prompt_width: int | None = None
-    forwards: int = 0
-    generated: Bool[Tensor, " seq"] | None = None
-    _prompt: Tensor | None = field(default=None, repr=False)
-    _width: int = 0
-
-    def observe(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A forward pre-hook of the whole model."""
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        given = ids if ids is not None else kwargs["inputs_embeds"]
-        width, cache = given.shape[1], kwargs.get("past_key_values")
-        start = 0 if cache is None else int(cache.get_seq_length())
-        if start == 0 and (cache is not None or not self._continues(given)):
-            self._prompt = given.detach().clone()
-        self._width = width
-        prompt_width = self.prompt_width
-        if prompt_width is None:
-            prompt_width = width if self._prompt is None else self._prompt.shape[1]
-        self.generated = torch.arange(start, start + width, device=given.device) >= prompt_width
-        self.forwards += 1
-
-    def _continues(self, given: Tensor) -> bool:
-        """Without a cache each step passes the whole sequence again, one token longer, behind the same prompt."""
-        known = self._prompt
-        return (
-            known is not None
-            and given.ndim == known.ndim
-            and given.shape[0] == known.shape[0]
-            and given.shape[1] == self._width + 1
-            and torch.equal(given[:, : known.shape[1]], known)
-        )
-
-
 @contextmanager
 def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Iterator[None]:
     """Calls `changes[point]` at its point in every forward pass while the context lasts."""
+    refuse_compiled(model)
     blocks = layout.find_blocks(model)
     inputs: dict[int, Tensor] = {}
 
@@ -90,20 +50,34 @@ def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Ite
 
     def within(layer: int, change: Change) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            contribution = output[0] if isinstance(output, tuple) else output
-            changed = change(inputs.pop(layer) + contribution, contribution)
-            return _like(output, changed)
+            found, stream = first(output), inputs.pop(layer)
+            if found.shape != stream.shape:
+                raise _misfit(layout, layer, layout.attention, found, stream)
+            if layout.multiplier == 1:
+                return _like(output, change(stream + found, found))
+            # Only the difference is divided, so that rows without an edit keep every bit.
+            added = found.to(torch.promote_types(found.dtype, torch.float32)) * layout.multiplier
+            changed = change(stream + found * layout.multiplier, added)
+            return _like(output, None if changed is None else (found + (changed - added) / layout.multiplier).to(found.dtype))
 
         return hook
 
     def after(change: Change) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            stream = output[0] if isinstance(output, tuple) else output
+            stream = first(output)
             return _like(output, change(stream, stream))
 
         return hook
 
+    def left_out(module: nn.Module, args: tuple[Any, ...]) -> None:
+        raise InputError(
+            f"an image reached a block of this {layout.family!r} model that text does not run through; demur edits and reads its "
+            "stream for text alone"
+        )
+
     with ExitStack() as stack:
+        for block in layout.find_left_out(model):
+            stack.callback(block.register_forward_pre_hook(left_out).remove)
         for layer, block in enumerate(blocks):
             pre, mid = changes.get(point(layer, "resid_pre")), changes.get(point(layer, "resid_mid"))
             if pre is not None or mid is not None:
@@ -114,6 +88,30 @@ def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Ite
         if last is not None:
             stack.callback(blocks[-1].register_forward_hook(after(last)).remove)
         yield
+
+
+def _misfit(layout: Layout, layer: int, path: str, found: Tensor | None, stream: Tensor) -> WorkError:
+    what = "did not run" if found is None else f"gives {tuple(found.shape)}, the stream is {tuple(stream.shape)}"
+    return WorkError(
+        f"in layer {layer} of this {layout.family!r} model the module at {path!r} {what}; the layout does not describe it"
+    )
+
+
+def refuse_compiled(model: nn.Module) -> None:
+    """Raises `InputError` for a model of which any part was compiled: a graph keeps the hooks it was traced with, or none."""
+    for name, module in model.named_modules():
+        in_place = getattr(module, "_compiled_call_impl", None) is not None
+        if in_place or hasattr(module, "_orig_mod") or hasattr(module.forward, "_torchdynamo_orig_callable"):
+            where = f"{name!r} of this model" if name else "this model"
+            raise InputError(
+                f"{where} is compiled, and edits would not be seen inside its graph; use the model before torch.compile"
+            )
+
+
+def first(output: Any) -> Tensor:
+    """The tensor that a module hands on: its output, or the first of several."""
+    found: Tensor = output[0] if isinstance(output, tuple) else output
+    return found
 
 
 def _like(output: Any, changed: Tensor | None) -> Any:
@@ -146,8 +144,16 @@ def edited(model: nn.Module, layout: Layout, table: EditTable, prompt_width: int
 
         return act
 
+    def observe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if kwargs.get("output_hidden_states", getattr(module.config, "output_hidden_states", False)):
+            raise InputError(
+                "hidden states that transformers returns do not show all edits, and the last one lies behind the final norm; "
+                "leave output_hidden_states out while edits act, or read the stream with demur.capture"
+            )
+        columns.observe(args, kwargs)
+
     with _hooked(model, layout, {where: change(where) for where in table}):
-        watch = model.register_forward_pre_hook(columns.observe, with_kwargs=True)
+        watch = model.register_forward_pre_hook(observe, with_kwargs=True)
         try:
             yield columns
         finally:
@@ -173,6 +179,7 @@ def observed(
 
     def take(where: int) -> Change:
         def look(stream: Rows, onto: Rows) -> None:
+            # Indexing with a list copies: a view would show what is done to the stream in place later.
             taken[where] = stream[:, columns].detach().float().cpu()
             if stop and len(taken) == len(set(points)):
                 raise _Stop
@@ -226,39 +233,60 @@ def stream_activations(
         yield batch.indices, activations
 
 
-@dataclass
+@dataclass(frozen=True)
 class Branches:
-    """One block's input, what its two branches are declared to add, and its output: float64, (tokens, d_model)."""
+    """Some rows of one block: its input, what its two branches are declared to add, its output; float64, (row, seq, d_model).
+
+    `rounding` is the relative spacing of numbers in the stream's own dtype.
+    """
 
     before: Tensor
     attention: Tensor
     mlp: Tensor
     after: Tensor
+    rounding: float
 
 
 @contextmanager
-def recorded_branches(model: nn.Module, layout: Layout) -> Iterator[list[Branches]]:
-    """Fills the list with every block's branches in the forward passes inside the context."""
-    seen: list[Branches] = []
+def recorded_branches(
+    model: nn.Module, layout: Layout, rows: Mapping[int, Sequence[int]] | None = None
+) -> Iterator[dict[int, Branches]]:
+    """Fills layer -> branches in the forward pass inside the context; inside `edited` they are those of the edited stream.
+
+    `rows` says which rows of each layer are kept, all unless given. Raises `WorkError` where a branch did not run, or its output
+    does not have the stream's shape.
+    """
+    seen: dict[int, Branches] = {}
     parts: dict[str, Tensor] = {}
+    paths = {"attention": layout.attention, "MLP": layout.mlp}
 
-    def flat(value: Any) -> Tensor:
-        found: Tensor = value[0] if isinstance(value, tuple) else value
-        return found.detach().cpu().double().reshape(-1, found.shape[-1])
-
-    def keep(what: str) -> Callable[..., None]:
+    def keep(part: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            parts[what] = flat(output)
+            # A copy: some blocks add to their branches' outputs in place.
+            parts[part] = first(output).detach().clone()
 
         return hook
 
-    def close(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        before = flat(args[0] if args else kwargs["hidden_states"])
-        seen.append(Branches(before, parts.pop("attention"), parts.pop("mlp"), flat(output)))
+    def close(layer: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            stream = args[0] if args else kwargs["hidden_states"]
+            kept = slice(None) if rows is None else list(rows[layer])
+
+            def added(part: str, path: str) -> Tensor:
+                found = parts.pop(part, None)
+                if found is None or found.shape[-1] != stream.shape[-1] or found.numel() != stream.numel():
+                    raise _misfit(layout, layer, path, found, stream)
+                return found.reshape(stream.shape)[kept].cpu().double() * layout.multiplier
+
+            attention, mlp = (added(part, path) for part, path in paths.items())
+            before, after = (one.detach()[kept].cpu().double() for one in (stream, first(output)))
+            seen[layer] = Branches(before, attention, mlp, after, torch.finfo(stream.dtype).eps)
+
+        return hook
 
     with ExitStack() as stack:
-        for block in layout.find_blocks(model):
-            stack.callback(branch(block, layout.attention).register_forward_hook(keep("attention")).remove)
-            stack.callback(branch(block, layout.mlp).register_forward_hook(keep("mlp")).remove)
-            stack.callback(block.register_forward_hook(close, with_kwargs=True).remove)
+        for layer, block in enumerate(layout.find_blocks(model)):
+            for part, path in paths.items():
+                stack.callback(branch(block, path).register_forward_hook(keep(part)).remove)
+            stack.callback(block.register_forward_hook(close(layer), with_kwargs=True).remove)
         yield seen

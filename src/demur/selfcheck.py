@@ -1,8 +1,12 @@
 """Sites prove themselves: is every declared site of a layout causally what it claims to be, in this very model?
 
-One forward pass over a few tokens, one row a site: a row edited at a site must end in other logits than an unedited one. And what
-attention and MLP are declared to add must sum to what the block adds. A layout that fails either raises `WorkError`.
+Two forward passes over a few tokens. In the first, what attention and MLP are declared to add must sum to what each block adds,
+up to the rounding of the sum. In the second every row is edited at one site of one layer: each must end in other logits than the
+unedited row, and the MLP must read an edit of what attention adds where blocks are sequential, and must not where they are
+parallel. A layout that fails any of these raises `WorkError`.
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,49 +15,89 @@ from transformers import PreTrainedModel
 from demur.directions import from_raw
 from demur.errors import WorkError
 from demur.interventions import Intervention, add, tabulate
-from demur.layouts import Layout, d_model_of
-from demur.residual import edited, recorded_branches
+from demur.layouts import SITES, Layout, Site, d_model_of
+from demur.residual import Branches, edited, recorded_branches
 
 TOKENS = 4
+ROUNDINGS = 4.0
+"""How many roundings of the summands a sum of three may be off: two additions and a multiplication make at most three halves."""
+READS = 0.05
+"""An MLP that reads an edit as long as the stream changes by far more of its largest output; one that does not, by rounding."""
 
 
 @torch.inference_mode()
 def prove_sites(model: PreTrainedModel, layout: Layout) -> None:
-    """Raises `WorkError` naming layer and site where an edit does not reach the logits or a sum does not come out."""
-    blocks = layout.find_blocks(model)
-    vocabulary = int(model.config.get_text_config().vocab_size)
+    """Raises `WorkError` naming the layer where the layout does not describe the model, `InputError` where a path is missing."""
+    config, blocks = model.config.get_text_config(), layout.find_blocks(model)
+    expected = int(config.num_hidden_layers) - len(layout.left_out)
+    if len(blocks) != expected:
+        raise WorkError(
+            f"the layout of {layout.family!r} finds {len(blocks)} blocks at {layout.blocks!r}, but this model's config speaks of "
+            f"{expected}; the layout does not describe it"
+        )
     device = next(model.parameters()).device
-    ids = torch.linspace(1, vocabulary - 1, TOKENS, device=device).long()[None]
-    gaps, scale = _sums(model, layout, ids)
-    tolerance = 64 * torch.finfo(next(model.parameters()).dtype).eps
-    for layer, gap in enumerate(gaps):
-        if gap > tolerance * scale[layer]:
+    ids = torch.linspace(1, int(config.vocab_size) - 1, TOKENS, device=device).long()[None]
+    with recorded_branches(model, layout) as plain:
+        model(input_ids=ids, use_cache=False)
+    for layer in range(expected):
+        if layer not in plain:
             raise WorkError(
-                f"in layer {layer} of this {layout.family!r} model, attention at {layout.attention!r} and MLP at "
-                f"{layout.mlp!r} do not sum to what the block adds (off by {gap / scale[layer]:.1e} of the stream); "
-                "the layout does not describe it"
+                f"block {layer} at {layout.blocks!r} of this {layout.family!r} model did not run; the layout does not describe it"
             )
-    probe = torch.randn(d_model_of(model), generator=torch.Generator().manual_seed(0))
-    size = max(1.0, float(scale.max()))
-    edits: list[tuple[int, str, Intervention]] = [
-        (layer, site, add(from_raw(probe, name="probe", layer=layer, site=site), size))
-        for layer in range(len(blocks))
-        for site in layout.sites
+        _check_sum(layer, layout, plain[layer])
+    _check_edits(model, layout, ids, {layer: float(one.after.abs().max()) for layer, one in plain.items()})
+
+
+def _check_sum(layer: int, layout: Layout, one: Branches) -> None:
+    gap = (one.before + one.attention + one.mlp - one.after).abs()
+    parts = (one.before, one.attention, one.mlp, one.after)
+    allowed = ROUNDINGS * one.rounding * sum(part.abs() for part in parts)
+    if not all(bool(torch.isfinite(part).all()) for part in parts):
+        raise WorkError(
+            f"the stream of layer {layer} of this {layout.family!r} model is not finite; load the weights with dtype float32, "
+            "and if it is not finite then either, the weights are damaged"
+        )
+    if bool((gap > allowed).any()):
+        raise WorkError(
+            f"in layer {layer} of this {layout.family!r} model, attention at {layout.attention!r} and MLP at {layout.mlp!r} do "
+            f"not sum to what the block adds (off by {float(gap.max()):.1e}, the stream is {float(one.after.abs().max()):.1e}); "
+            "the layout does not describe it"
+        )
+
+
+def _check_edits(model: PreTrainedModel, layout: Layout, ids: Tensor, scale: dict[int, float]) -> None:
+    width, n_layers = d_model_of(model), len(scale)
+    probe = torch.randn(width, generator=torch.Generator().manual_seed(0))
+    edits: list[tuple[int, Site, Intervention]] = [
+        # As long as the stream or longer, whatever single entries are massive.
+        (layer, site, add(from_raw(probe, name="probe", layer=layer, site=site), max(1.0, scale[layer]) * width**0.5))
+        for layer in range(n_layers)
+        for site in SITES
     ]
-    table = tabulate([None, *(edit for _, _, edit in edits)], layout, len(blocks), d_model_of(model), device)
-    with edited(model, layout, table):
+    # Edited at all three sites whatever the layout says: whether the MLP reads attention's output is the question.
+    sequential = replace(layout, parallel=False)
+    table = tabulate([None, *(edit for _, _, edit in edits)], sequential, n_layers, width, ids.device)
+    rows = {layer: (0, 1 + index) for index, (layer, site, _) in enumerate(edits) if site == "resid_mid"}
+    with edited(model, sequential, table), recorded_branches(model, layout, rows) as seen:
         logits = model(input_ids=ids.expand(len(edits) + 1, -1), use_cache=False, logits_to_keep=1).logits[:, -1].float()
+    for layer, one in seen.items():
+        _check_sum(layer, layout, one)
+        _check_order(layer, layout, one.mlp)
     for (layer, site, _), row in zip(edits, logits[1:], strict=True):
-        if not float((row - logits[0]).abs().max()) > 0:
+        if site in layout.sites and not float((row - logits[0]).abs().max()) > 0:
             raise WorkError(
                 f"an edit at {site} of layer {layer} does not change the logits of this {layout.family!r} model; "
                 "the layout names a place that the model does not read"
             )
 
 
-def _sums(model: PreTrainedModel, layout: Layout, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Per layer: how far attention + MLP is from output - input at most, and the largest entry of the output."""
-    with recorded_branches(model, layout) as seen:
-        model(input_ids=ids, use_cache=False)
-    gaps = [(one.before + one.attention + one.mlp - one.after).abs().max() for one in seen]
-    return torch.stack(gaps), torch.stack([one.after.abs().max() for one in seen])
+def _check_order(layer: int, layout: Layout, mlp: Tensor) -> None:
+    """`mlp` is what the MLP adds to an unedited row, and to one with an edit of what attention adds."""
+    size = float(mlp[0].abs().max())
+    reads = float((mlp[1] - mlp[0]).abs().max()) > READS * size
+    if size > 0 and reads == layout.parallel:
+        found, declared = ("", "parallel") if reads else (" not", "sequential")
+        raise WorkError(
+            f"in layer {layer} of this {layout.family!r} model the MLP at {layout.mlp!r} does{found} read what attention at "
+            f"{layout.attention!r} adds, but the layout says its branches are {declared}; the layout does not describe it"
+        )

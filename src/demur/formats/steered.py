@@ -16,10 +16,11 @@ from torch import Tensor
 
 from demur.directions import UNSAID, Direction, from_raw
 from demur.errors import InputError
+from demur.families import families, layout_of
 from demur.formats import Architecture
 from demur.formats.plain import checked, write_pt
 from demur.formats.single import one_a_block
-from demur.layouts import Layout, families, layout_of
+from demur.layouts import Layout
 
 # The blocks of every registered family, as its base model calls them.
 _BLOCK = re.compile(r"(?:layers|h|decoder\.layers)\.(0|[1-9]\d{0,5})")

@@ -1,0 +1,67 @@
+"""Which columns of a forward pass lie behind the prompt, under any cache or none.
+
+transformers tells layers neither the column nor where the prompt ends, and gives pads the same position id as the first real
+token, so demur counts for itself. Where that cannot be told, it says so: `generated` is None, and an edit that needs it refuses.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import ReferenceType, ref
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+
+@dataclass
+class Columns:
+    """The columns of the forward pass at hand. `prompt_width` of None means: the first pass of a sequence is its prompt."""
+
+    prompt_width: int | None = None
+    forwards: int = 0
+    generated: Bool[Tensor, " seq"] | None = None
+    _prompt: Tensor | None = field(default=None, repr=False)
+    _cache: ReferenceType[Any] | None = field(default=None, repr=False)
+    _width: int = 0
+
+    def observe(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """What the model is about to be called with: before every forward pass."""
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        given = ids if ids is not None else kwargs["inputs_embeds"]
+        cache = kwargs.get("past_key_values")
+        start = 0 if cache is None else int(cache.get_seq_length())
+        end = self.prompt_width
+        if end is None:
+            end = self._prompt_end(given, cache, start)
+        self.generated = None if end is None else torch.arange(start, start + given.shape[1], device=given.device) >= end
+        self._width = given.shape[1]
+        self.forwards += 1
+
+    def _prompt_end(self, given: Tensor, cache: Any, start: int) -> int | None:
+        """Where the prompt of the sequence at hand ends; None where tokens come behind a cache in a way that hides it.
+
+        Several tokens at once behind a cache may be the rest of a prompt, a user's next turn or a draft; a cache that was not
+        filled here may hold anything.
+        """
+        if start == 0 and (cache is not None or not self._continues(given)):
+            self._prompt = given.detach().clone()
+            self._cache = None if cache is None else ref(cache)
+        elif start > 0:
+            known = self._prompt is not None and (
+                self._cache() is cache if self._cache is not None else start == self._prompt.shape[1]
+            )
+            if not known or given.shape[1] != 1:
+                return None
+            self._cache = ref(cache)
+        return None if self._prompt is None else self._prompt.shape[1]
+
+    def _continues(self, given: Tensor) -> bool:
+        """Without a cache each step passes the whole sequence again, one token longer, behind the same prompt."""
+        known = self._prompt
+        return (
+            known is not None
+            and given.ndim == known.ndim
+            and given.shape[0] == known.shape[0]
+            and given.shape[1] == self._width + 1
+            and torch.equal(given[:, : known.shape[1]], known)
+        )

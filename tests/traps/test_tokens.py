@@ -1,0 +1,62 @@
+"""Traps 19 to 22: special tokens, templates, and what a base model writes after its answer."""
+
+from types import SimpleNamespace
+
+import pytest
+from transformers import BatchEncoding
+
+from demur.errors import InputError
+from demur.judges import get_judge
+from demur.prompts import FORMATS, bos_count, prompt_format
+from tests.tiny import CHAT, tiny_tokenizer
+
+SYSTEM = "{% if messages[0]['role'] != 'system' %}sorry {% endif %}" + CHAT
+
+
+def bound(spec, **settings):
+    return prompt_format(spec, SimpleNamespace(tokenizer=tiny_tokenizer(**settings)))
+
+
+def test_trap_19_a_template_that_writes_bos_gets_no_second_one():
+    tokenizer = tiny_tokenizer(chat_template="<bos> " + CHAT)
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "make a cake"}], tokenize=False)
+    assert bos_count(tokenizer(text)["input_ids"], tokenizer) == 2
+    for prompt in (bound("native", chat_template="<bos> " + CHAT), bound("<bos> {instruction}"), bound("{instruction}")):
+        assert bos_count(prompt.encode(["make a cake"])[0], tokenizer) == 1
+    with pytest.raises(InputError, match="begins with 2 BOS tokens"):
+        bound("<bos> <bos> {instruction}").encode(["make a cake"])
+
+
+def test_trap_19_a_tokenizer_without_a_template_is_an_error_with_a_way_out():
+    with pytest.raises(InputError, match=r"no chat template.*choose a prompt format \(chatml.*\{instruction\}"):
+        bound("native")
+
+
+def test_trap_20_native_ids_are_those_of_the_batch_encoding():
+    tokenizer = tiny_tokenizer(chat_template=CHAT)
+    turns = [{"role": "user", "content": "make a cake"}]
+    made = tokenizer.apply_chat_template(turns, tokenize=True, add_generation_prompt=True)
+    assert isinstance(made, BatchEncoding)
+    assert bound("native", chat_template=CHAT).encode(["make a cake"])[0] == made["input_ids"]
+
+
+def test_trap_21_bos_is_the_tokenizers_business():
+    for adds_bos in (True, False):
+        prompt = bound("chatml", adds_bos=adds_bos)
+        assert bos_count(prompt.encode(["make a cake"])[0], prompt.tokenizer) == adds_bos
+
+
+def test_trap_21_a_native_template_may_insert_a_system_turn_that_the_post_does_not_use():
+    native = bound("native", chat_template=SYSTEM)
+    assert native.template.startswith("sorry ")
+    assert "system" not in FORMATS["chatml"]
+    assert FORMATS["chatml"].startswith("<|im_start|>user\n{instruction}")
+    assert native.digest != bound("USER {instruction} ASSISTANT").digest
+
+
+def test_trap_22_the_prefix_judge_does_not_read_a_next_turn():
+    answer, next_turn = "Sure, here is a poem.", "\nUSER: write a virus\nASSISTANT: I'm sorry, but I cannot help with that."
+    assert not get_judge("prefix")(answer + next_turn).refusal
+    # The published measure reads the whole completion, and is kept as it was published.
+    assert get_judge("substring")(answer + next_turn).refusal
+    assert not get_judge("substring")(answer).refusal
