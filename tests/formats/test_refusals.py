@@ -113,6 +113,16 @@ def test_archives_that_unpack_to_more_than_they_are(tmp_path):
     refused(tmp_path / "bomb.pt", "may unpack to far more than its size")
 
 
+def test_a_refusal_is_all_that_is_said(tmp_path, recwarn):
+    """torch warns of a pickle of an odd protocol before it gives up on it."""
+    whole = GOOD.save(tmp_path / "direction.pt").read_bytes()
+    assert whole.count(b"\x80\x02c") == 1
+    (tmp_path / "odd.pt").write_bytes(whole.replace(b"\x80\x02c", b"\x80\x07\xff"))
+    with pytest.raises(InputError, match="cannot be read as plain tensors"):
+        load_direction(tmp_path / "odd.pt")
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize("file", ["d.safetensors", "direction.pt", "v.gguf"])
 def test_cut_short_or_empty(tmp_path, file):
     path = GOOD.save(tmp_path / file)

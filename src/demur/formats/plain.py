@@ -5,6 +5,7 @@ its size; `torch.load` then unpickles plain tensors only. Everything that is not
 refused.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile
@@ -33,7 +34,9 @@ def read_pt(path: Path) -> Any:
             "torch.save"
         )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # torch warns of odd pickles on standard error before it refuses them; the refusal is enough.
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load too
         raise InputError(f"{str(path)!r} cannot be read as plain tensors: {type(error).__name__}") from error
 
