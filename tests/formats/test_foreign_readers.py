@@ -14,7 +14,7 @@ import torch
 
 import demur
 from demur.directions import from_raw
-from tests.tiny import FAMILIES, tiny_model
+from tests.tiny import EXPERTS, FAMILIES, tiny_model
 
 IDS = torch.tensor([[1, 5, 9, 30, 22, 7]])
 
@@ -124,11 +124,12 @@ def harness(model, path):
         return logits(model)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_harness_does_what_demur_does(family, tmp_path):
-    model = tiny_model(family)
-    # The experts of mixtral are computed in float32 at most.
-    model = model if family == "mixtral" else model.double()
+# Where embeddings are projected on their way into the stream, the harness has no module to clamp.
+@pytest.mark.parametrize("variant", [family for family in FAMILIES if family != "opt-projected"])
+def test_the_harness_does_what_demur_does(variant, tmp_path):
+    model, family = tiny_model(variant), variant.partition("-")[0]
+    # Experts are computed in float32 at most.
+    model = model if variant in EXPERTS else model.double()
     d = direction()
     added = demur.save_directions([d], tmp_path / "add.pt", format="lm-eval", family=family)
     expected, plain = harness(model, added), logits(model)

@@ -23,7 +23,7 @@ from demur.formats.single import one_a_block
 from demur.layouts import Layout
 
 # The blocks of every registered family, as its base model calls them.
-_BLOCK = re.compile(r"(?:layers|h|decoder\.layers)\.(0|[1-9]\d{0,5})")
+_BLOCK = re.compile(r"(?:[a-z_]{1,40}\.){0,3}(?:layers|h|blocks)\.(0|[1-9]\d{0,5})")
 
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:

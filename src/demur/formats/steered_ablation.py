@@ -17,9 +17,13 @@ from demur.formats.steered import entry, in_base_model, layout_for
 
 # The modules of the base model whose outputs sum to the first block's input.
 _EMBEDDINGS = {
+    "bloom": ("word_embeddings_layernorm",),
+    "falcon": ("word_embeddings",),
     "gpt2": ("wte", "wpe"),
     "gpt_neo": ("wte", "wpe"),
     "gpt_neox": ("embed_in",),
+    "gptj": ("wte",),
+    "mpt": ("wte",),
     "opt": ("decoder.embed_tokens", "decoder.embed_positions"),
 }
 
