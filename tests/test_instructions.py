@@ -1,9 +1,11 @@
 """Instruction sets: shipped, registered and from files; splits and hashes are fixed, shortage is refused."""
 
 import json
+import random
 
 import pytest
 
+from demur.arditi_splits import DRAWS, arditi_sample
 from demur.errors import InputError
 from demur.instructions import digest, load_instructions, registered, split_80_20
 
@@ -126,3 +128,39 @@ def test_unknown_names_and_folders(monkeypatch, tmp_path):
     monkeypatch.delenv("DEMUR_DATA")
     with pytest.raises(InputError, match="no model hub is in reach; set DEMUR_DATA"):
         load_instructions("advbench")
+
+
+def lists(n=200):
+    return {name: [f"{name} {i}" for i in range(n + 10 * k)] for k, name in enumerate(DRAWS)}
+
+
+def test_arditi_draws_are_those_of_one_seeded_generator():
+    given = lists()
+    drawn = arditi_sample(given)
+    state = random.getstate()
+    random.seed(42)
+    for name in ("harmful_train", "harmless_train", "harmful_val", "harmless_val", "harmless_test"):
+        assert drawn[name] == tuple(random.sample(given[name], {"train": 128, "val": 32, "test": 100}[name.split("_")[1]]))
+    random.setstate(state)
+    assert list(drawn) == list(DRAWS)
+    assert arditi_sample(given, seed=43)["harmful_train"] != drawn["harmful_train"]
+    with pytest.raises(InputError, match="100 instructions are drawn from 'harmless_test', which has 99"):
+        arditi_sample({**given, "harmless_test": given["harmless_test"][:99]})
+    with pytest.raises(InputError, match="128 instructions are drawn from 'harmful_train', which has 0"):
+        arditi_sample({})
+
+
+def test_arditi_sets_need_the_published_files(monkeypatch, tmp_path):
+    monkeypatch.delenv("DEMUR_DATA", raising=False)
+    with pytest.raises(InputError, match="set DEMUR_DATA to a folder that holds them as splits"):
+        load_instructions("arditi-harmful")
+    monkeypatch.setenv("DEMUR_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=r"holds no splits/harmful_train.json or .jsonl, so 'arditi-harmless' cannot be drawn"):
+        load_instructions("arditi-harmless")
+    (tmp_path / "splits").mkdir()
+    for name, rows in lists().items():
+        (tmp_path / "splits" / f"{name}.json").write_text(json.dumps([{"instruction": row, "category": None} for row in rows]))
+    with pytest.raises(InputError, match="what is drawn from splits/harmful_train .* another version than the published one"):
+        load_instructions("arditi-harmful")
+    with pytest.raises(InputError, match="did you mean 'arditi-harmless'"):
+        load_instructions("arditi-harmles")

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from demur.criteria import select_by_refusal as select_by_refusal
     from demur.criteria import select_by_separation as select_by_separation
     from demur.directions import Direction as Direction
-    from demur.directions import load_direction as load_direction
     from demur.equivalence import equivalence as equivalence
     from demur.errors import DemurError as DemurError
     from demur.errors import InputError as InputError
     from demur.errors import WorkError as WorkError
+    from demur.formats import load_direction as load_direction
+    from demur.formats import load_directions as load_directions
+    from demur.formats import save_directions as save_directions
     from demur.instructions import load_instructions as load_instructions
     from demur.interventions import Intervention as Intervention
     from demur.interventions import ablate as ablate
@@ -54,9 +56,10 @@ _HOMES = {
     "checkpoints": ("Checkpoint", "load_checkpoint", "wrap"),
     "controls": ("random_direction",),
     "criteria": ("refusal_scores", "select_by_cosine", "select_by_refusal", "select_by_separation"),
-    "directions": ("Direction", "load_direction"),
+    "directions": ("Direction",),
     "equivalence": ("equivalence",),
     "errors": ("DemurError", "InputError", "WorkError"),
+    "formats": ("load_direction", "load_directions", "save_directions"),
     "instructions": ("load_instructions",),
     "interventions": ("Intervention", "ablate", "add"),
     "judges": ("Verdict", "judge"),

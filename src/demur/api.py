@@ -158,6 +158,7 @@ def provenance(
         "source": checkpoint.source,
         "adapter": checkpoint.adapter,
         "fingerprint": checkpoint.fingerprint,
+        "architecture": {"family": checkpoint.layout.family, "layers": checkpoint.n_layers},
         "weights": str(checkpoint.dtype),
         "prompt": prompt.name,
         "prompt text": prompt.template,

@@ -1,25 +1,23 @@
-"""A direction of the residual stream with its provenance; how it is made from activations, written and read.
+"""A direction of the residual stream with its provenance, and how it is made from activations.
 
-`vector` has unit norm, in float32; `raw_norm` keeps the length of the difference of means. A file holds one tensor `direction`
-and the provenance as JSON in its header. Foreign files are data: nothing is ever unpickled beyond plain tensors.
+`vector` has unit norm, in float32; `raw_norm` keeps the length of the difference of means. A vector that is zero or not finite
+is refused. Files of directions are the business of `demur.formats`.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from demur.errors import InputError
-from demur.layouts import SITES, Site
+from demur.layouts import Site
 
-FORMAT = "demur-direction-1"
+UNSAID = "not in the file"
+"""Provenance key: which of layer, site, position and raw norm the file that a direction was read from does not say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,21 +43,23 @@ class Direction:
         if abs(length - 1) > 1e-4 or self.vector.dtype != torch.float32:
             raise InputError(f"direction {self.name!r} must be a float32 unit vector; make it with demur.directions.from_raw")
 
+    def says(self, fact: str) -> bool:
+        """Whether `layer`, `site`, `position` or `raw norm` is known, not merely filled in for a file that does not say it."""
+        return fact not in self.provenance.get(UNSAID, ())
+
+    def raw_vector(self) -> Float[Tensor, " d_model"]:
+        """The difference of means itself, float64: the unit vector times `raw_norm`."""
+        return self.vector.double() * self.raw_norm
+
     def save(self, path: str | Path) -> Path:
-        """Write a safetensors file: tensor `direction` (d_model,), metadata as JSON under `demur`. Returns the path."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        facts = {
-            "format": FORMAT,
-            "name": self.name,
-            "raw_norm": self.raw_norm,
-            "layer": self.layer,
-            "position": self.position,
-            "site": self.site,
-            "provenance": dict(self.provenance),
-        }
-        save_file({"direction": self.vector.contiguous()}, path, metadata={"demur": json.dumps(facts, sort_keys=True)})
-        return path
+        """Write this direction in the format that the path's ending names; `.safetensors` keeps all that is known of it.
+
+        Returns the path. Raises `InputError` for an ending that names none, `WorkError` where it cannot be written; see
+        `demur.save_directions`.
+        """
+        from demur.formats import save_directions  # formats build on this module
+
+        return save_directions([self], path)
 
 
 def from_raw(
@@ -131,51 +131,6 @@ def difference_of_means(
         from_raw(row, name=name, layer=layer, position=position, site=site, provenance=facts)
         for layer, row in zip(layers, difference, strict=True)
     ]
-
-
-def load_direction(path: str | Path, *, layer: int | None = None) -> Direction:
-    """Read a direction: demur's safetensors, or a bare tensor in a `.pt` file as "Base LLMs refuse too" ships them.
-
-    A bare tensor does not say its layer: give it, or it counts as 0 and an edit of `add` must name its own. Raises `InputError`
-    for a file that is missing or holds anything else.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"there is no direction file {str(path)!r}")
-    found = _read_pt(path) if path.suffix in (".pt", ".pth") else _read_safetensors(path)
-    return found if layer is None else replace(found, layer=layer)
-
-
-def _read_safetensors(path: Path) -> Direction:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            keys = list(file.keys())
-            vector = file.get_tensor("direction") if "direction" in keys else None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{str(path)!r} is not a safetensors file: {error}") from error
-    if vector is None or "demur" not in metadata:
-        raise InputError(
-            f"{str(path)!r} holds {', '.join(keys) or 'nothing'}, not a tensor 'direction' with demur's metadata; "
-            "make direction files with demur extract"
-        )
-    facts = json.loads(metadata["demur"])
-    site = facts["site"]
-    if facts.get("format") != FORMAT or site not in SITES:
-        raise InputError(f"{str(path)!r} is of format {facts.get('format')!r} and site {site!r}; this version reads {FORMAT!r}")
-    return Direction(
-        facts["name"], vector.float(), facts["raw_norm"], facts["layer"], facts["position"], site, facts["provenance"]
-    )
-
-
-def _read_pt(path: Path) -> Direction:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds for a file that is not its own
-        raise InputError(f"{str(path)!r} cannot be read as plain tensors: {type(error).__name__}") from error
-    if not isinstance(loaded, Tensor):
-        raise InputError(f"{str(path)!r} holds a {type(loaded).__name__}, not one tensor of shape (d_model,)")
-    return from_raw(loaded, name=path.stem, layer=0, provenance={"file": path.name, "stored dtype": str(loaded.dtype)})
 
 
 def cosines(directions: Iterable[Direction]) -> Float[Tensor, "direction direction"]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from demur import hub
+from demur.arditi_splits import DRAWS, arditi_sample
 from demur.errors import InputError, nearest
 
 Split = Literal["train", "validation", "test"]
@@ -76,11 +77,15 @@ _REGISTERED = {
     ),
 }
 _SHIPPED = ("contrast-harmful", "contrast-harmless", "contrast-lookalike")
+_ARDITI = {
+    "arditi-harmful": {"train": "harmful_train", "validation": "harmful_val"},
+    "arditi-harmless": {"train": "harmless_train", "validation": "harmless_val", "test": "harmless_test"},
+}
 
 
 def registered() -> tuple[str, ...]:
     """Names of the sets that need no file from the user."""
-    return (*_SHIPPED, *_REGISTERED)
+    return (*_SHIPPED, *_REGISTERED, *_ARDITI)
 
 
 def load_instructions(spec: str, *, split: bool = True) -> InstructionSet:
@@ -93,6 +98,8 @@ def load_instructions(spec: str, *, split: bool = True) -> InstructionSet:
         return _shipped(spec)
     if spec in _REGISTERED:
         return _registered(spec, _REGISTERED[spec])
+    if spec in _ARDITI:
+        return _arditi(spec)
     path, column = _path_and_column(spec)
     rows = read_rows(path)
     column = column or _only_column(rows, path)
@@ -153,6 +160,32 @@ def _registered(name: str, entry: _Registered) -> InstructionSet:
         )
     by_split = {"test": tuple(texts)} if entry.all_test else split_80_20(texts)
     return InstructionSet(name, by_split, source)
+
+
+def _arditi(name: str) -> InstructionSet:
+    folder = os.environ.get("DEMUR_DATA")
+    if folder is None:
+        raise InputError(
+            f"instruction set {name!r} is drawn from the files in dataset/splits of andyrdt/refusal_direction; set "
+            "DEMUR_DATA to a folder that holds them as splits"
+        )
+    lists = {}
+    for stem in DRAWS:
+        paths = [Path(folder) / "splits" / f"{stem}{suffix}" for suffix in (".json", ".jsonl")]
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
+            raise InputError(
+                f"DEMUR_DATA is {folder!r}, which holds no splits/{stem}.json or .jsonl, so {name!r} cannot be drawn"
+            )
+        lists[stem] = _column(read_rows(path), "instruction", str(path))
+    drawn = arditi_sample(lists)
+    for stem in _ARDITI[name].values():
+        if digest(drawn[stem]) != DRAWS[stem].digest:
+            raise InputError(
+                f"what is drawn from splits/{stem} in {folder!r} has the hash {digest(drawn[stem])}, not {DRAWS[stem].digest}: "
+                "it is another version than the published one; load it as a file instead"
+            )
+    return InstructionSet(name, {split: drawn[stem] for split, stem in _ARDITI[name].items()}, "splits")
 
 
 def _from_hub(name: str, entry: _Registered) -> list[str]:

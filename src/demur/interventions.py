@@ -92,7 +92,7 @@ def ablate(
 
 def add(
     direction: Direction,
-    coefficient: float,
+    coefficient: float | int,
     *,
     unit: Unit | str = "unit",
     layers: Sequence[int] | None = None,
@@ -107,6 +107,11 @@ def add(
         raise InputError(f"{unit!r} is not a unit of the coefficient; {nearest(unit, get_args(Unit))}")
     if not abs(coefficient) < float("inf"):
         raise InputError(f"the coefficient must be a finite number, not {coefficient}")
+    if layers is None and not direction.says("layer"):
+        raise InputError(
+            f"direction {direction.name!r} comes from a file that does not say its layer; say where to add it, with "
+            "layers=[...] in Python or --layer on the command line"
+        )
     return Intervention(
         "add", direction, float(coefficient), cast(Unit, unit), _layers(layers), _sites(sites), _positions(positions)
     )

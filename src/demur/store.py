@@ -122,7 +122,7 @@ class Store:
         """A stored direction, or None."""
         if self._db.execute("SELECT 1 FROM directions WHERE name = ?", (name,)).fetchone() is None:
             return None
-        from demur.directions import load_direction
+        from demur.formats import load_direction
 
         path = self.folder / "directions" / f"{name}.safetensors"
         return load_direction(path) if path.is_file() else None

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from demur.directions import cosines, load_direction
+from demur.directions import cosines
+from demur.errors import InputError
+from demur.formats import load_direction
 from demur.instructions import digest, load_instructions
 from demur.judges import judge
 
@@ -37,6 +39,29 @@ def test_jailbreakbench_is_a_test_set(data):
     found = load_instructions("jailbreakbench")
     assert len(found.take("test")) == 100
     assert set(found.splits) == {"test"}
+
+
+def test_arditi_draws_are_the_prompts_of_every_stored_run(shared, monkeypatch):
+    folder = shared / "reference/refusal_direction"
+    monkeypatch.setenv("DEMUR_DATA", str(folder))
+    harmful, harmless = load_instructions("arditi-harmful"), load_instructions("arditi-harmless")
+    assert {split: len(rows) for split, rows in harmful.splits.items()} == {"train": 128, "validation": 32}
+    assert {split: len(rows) for split, rows in harmless.splits.items()} == {"train": 128, "validation": 32, "test": 100}
+    paths = sorted(folder.glob("*/completions/harmless_*_evaluations.json"))
+    assert len(paths) == 6
+    for path in paths:
+        stored = json.loads(path.read_text())["completions"]
+        assert harmless.take("test") == tuple(row["prompt"] for row in stored), path
+    assert len(set(harmful.take("train"))) == 128
+    with pytest.raises(InputError, match="'arditi-harmful' has no test split"):
+        harmful.take("test")
+
+
+def test_arditi_training_instructions_come_from_where_they_are_said_to(shared, data, monkeypatch):
+    """59 of the 128 are of AdvBench (literature.md, section 1.3)."""
+    advbench = set(load_instructions("advbench").all())
+    monkeypatch.setenv("DEMUR_DATA", str(shared / "reference/refusal_direction"))
+    assert sum(row in advbench for row in load_instructions("arditi-harmful").take("train")) == 59
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
-from demur.cli import studies, weights, choices, files
+from demur.cli import studies, weights, choices, files, convert
 from demur.cli.base import app
 
-__all__ = ["app", "choices", "files", "main", "studies", "weights"]
+__all__ = ["app", "choices", "convert", "files", "main", "studies", "weights"]
 
 
 @app.callback(invoke_without_command=True)

@@ -1,4 +1,4 @@
-"""Commands on files: judge, directions."""
+"""Commands on completions: judge."""
 
 import json
 from pathlib import Path
@@ -36,20 +36,3 @@ def judge(
     typer.echo(
         f"{judge}: {count} of {len(verdicts)} refuse, {100 * count / len(verdicts):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
     )
-
-
-@command
-def directions(
-    files: Annotated[list[Path], typer.Argument(help="direction files: .safetensors, or .pt with one tensor")],
-    quiet: Quiet = False,
-) -> None:
-    """Norms and pairwise cosines of directions. Example: demur directions base.safetensors chat.safetensors"""
-    from demur.directions import cosines, load_direction
-
-    loaded = [load_direction(path) for path in files]
-    for number, direction in enumerate(loaded, 1):
-        place = f"layer {direction.layer} {direction.site}" if direction.provenance.get("file") is None else "layer unknown"
-        typer.echo(f"{number}  {direction.name}  width {direction.vector.shape[0]}  norm {direction.raw_norm:.4g}  {place}")
-    matrix = cosines(loaded)
-    for number, row in enumerate(matrix.tolist(), 1):
-        typer.echo(f"{number}  " + "  ".join(f"{value:7.4f}" for value in row))

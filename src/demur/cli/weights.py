@@ -27,8 +27,11 @@ def extract(
 ) -> None:
     """Extract a refusal direction: difference of mean activations, harmful minus harmless, over training instructions."""
     import demur
+    from demur.formats import format_for
     from demur.progress import bars
 
+    if format_for(out) != "demur":
+        raise InputError(f"demur extract writes .safetensors files, not {out.name!r}; demur convert makes the others of them")
     asked, benign = (_training(demur.load_instructions(spec, split=False), pairs) for spec in (harmful, harmless))
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device)
     # The first layer's input at a template token is that token's embedding, whatever the instruction: it has no direction.
