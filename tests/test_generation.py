@@ -45,7 +45,7 @@ def everything(model, rows, decoding, **sizes):
     return [found[i] for i in range(len(rows))]
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gemma3_text", "gpt2", "gpt_neo", "gpt_neox", "opt", "olmo2"])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
 def test_rows_equal_single_rows(family):
     model = tiny_model(family)
     rows = [Row(tuple(prompt), edit) for edit, prompt in itertools.product(all_edits(family), PROMPTS)]

@@ -1,26 +1,60 @@
-"""How demur reads one checkpoint, in lines of text: layout, proof of its sites, the prompt as tokens, dtype, device, memory."""
+"""How demur reads one checkpoint, in lines of text: layout, self-check, the prompt as tokens, dtype, device, memory.
+
+The checkpoint is loaded, so its layout holds; the check runs once more for its figures. Where `native` is asked for and there is
+no chat template, the line of the prompt says so and the others still stand.
+"""
 
 from collections.abc import Iterator
 
 from demur.checkpoints import Checkpoint
-from demur.prompts import bos_count, prompt_format
+from demur.errors import InputError
+from demur.memory import free
+from demur.prompts import NATIVE, Prompt, bos_count, prompt_format
+from demur.selfcheck import prove_sites
+
+EXAMPLE = "INSTRUCTION"
+"""Stands where an instruction would."""
 
 
-def diagnosis(checkpoint: Checkpoint, prompt: str) -> Iterator[str]:
-    """How demur reads a loaded checkpoint. Its sites were proved on load, else there would be no checkpoint."""
-    layout, weights = checkpoint.layout, sum(p.numel() for p in checkpoint.model.parameters())
-    size = sum(p.numel() * p.element_size() for p in checkpoint.model.parameters())
-    yield f"source       {checkpoint.source}"
+def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -1) -> Iterator[str]:
+    """Lines of `name  value`. Raises `InputError` for an unknown prompt format, not for a tokenizer without a chat template."""
+    layout, weights = checkpoint.layout, list(checkpoint.model.parameters())
+    size, count = sum(p.numel() * p.element_size() for p in weights), sum(p.numel() for p in weights)
+    yield f"source       {checkpoint.source}" + ("" if checkpoint.adapter is None else f" with adapter {checkpoint.adapter}")
     yield f"fingerprint  {checkpoint.fingerprint}"
-    yield f"weights      {weights / 1e6:,.0f}M in {checkpoint.dtype} on {checkpoint.device}, {size / 2**30:.2f} GiB"
+    yield f"weights      {count / 1e6:,.2f}M in {checkpoint.dtype}"
+    yield f"device       {checkpoint.device}"
+    yield f"memory       {size / 2**30:.2f} GiB of weights, {free(str(checkpoint.device)) / 2**30:.1f} GiB free beside them"
     yield f"layout       {layout.family}: {checkpoint.n_layers} blocks at {layout.blocks}, width {checkpoint.d_model}"
-    yield f"branches     attention adds {layout.attention}, MLP adds {layout.mlp}" + (", in parallel" if layout.parallel else "")
-    yield f"sites        {', '.join(layout.sites)}: each proved to reach the logits at every layer; branches sum to the block"
-    bound = prompt_format(prompt, checkpoint)
-    ids = bound.encode(["INSTRUCTION"])[0]
+    yield f"branches     attention adds {layout.attention}, MLP adds {layout.mlp}" + _manner(checkpoint)
+    proof = prove_sites(checkpoint.model, layout)
+    yield f"sites        {', '.join(layout.sites)}"
+    yield (
+        f"self-check   {proof.edits} edits, one a layer and site, change the logits by at least {proof.least_change:.2g} of the "
+        f"largest; branches sum to their blocks within {proof.worst_sum:.2g} roundings of {checkpoint.dtype}"
+    )
+    if prompt == NATIVE and not getattr(checkpoint.tokenizer, "chat_template", None):
+        yield "prompt       this tokenizer has no chat template; choose a prompt format with --prompt"
+    else:
+        yield from _prompt(checkpoint, prompt_format(prompt, checkpoint), position)
+    yield f"stops at     {', '.join(repr(checkpoint.tokenizer.decode([i])) for i in checkpoint.stop_ids) or 'nothing'}"
+
+
+def _manner(checkpoint: Checkpoint) -> str:
+    layout = checkpoint.layout
+    manner = ", in parallel" if layout.parallel else ", one after the other"
+    return manner if layout.multiplier == 1 else f"{manner}, times {layout.multiplier:g}"
+
+
+def _prompt(checkpoint: Checkpoint, prompt: Prompt, position: int) -> Iterator[str]:
+    ids = prompt.encode([EXAMPLE])[0]
     tokens = [str(token) for token in checkpoint.tokenizer.convert_ids_to_tokens(ids)]
-    yield f"prompt       {bound.name}: {bound.template!r}"
-    yield f"tokens       {' '.join(tokens[:-1])} >>{tokens[-1]}<<  (position -1, where directions are read)"
+    if not -len(tokens) <= position < 0:
+        raise InputError(f"position {position} is not in the prompt of {len(tokens)} tokens; positions count back from -1")
+    read = len(tokens) + position
+    shown = [f">>{token}<<" if place == read else token for place, token in enumerate(tokens)]
+    yield f"prompt       {prompt.name}: {prompt.template!r}"
+    yield f"tokens       {' '.join(shown)}"
+    yield f"read at      position {position}, {tokens[read]!r}, where directions are read"
     count, bos = bos_count(ids, checkpoint.tokenizer), checkpoint.tokenizer.bos_token
     yield f"BOS          {count} in front; the tokenizer's BOS is {bos!r}"
-    yield f"stops at     {', '.join(repr(checkpoint.tokenizer.decode([i])) for i in checkpoint.stop_ids) or 'nothing'}"

@@ -39,12 +39,15 @@ def _count(config: dict[str, Any]) -> int | None:
 
 def available(device: str) -> int:
     """Bytes that weights may take on this device now."""
+    return int(free(device) * SHARE)
+
+
+def free(device: str) -> int:
+    """Bytes that nothing holds on this device now."""
     import torch
 
     if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
-        free, _ = torch.cuda.mem_get_info(None if device == "auto" else device)
-    else:
-        import psutil
+        return int(torch.cuda.mem_get_info(None if device == "auto" else device)[0])
+    import psutil
 
-        free = int(psutil.virtual_memory().available)
-    return int(free * SHARE)
+    return int(psutil.virtual_memory().available)

@@ -45,7 +45,7 @@ def test_trap_16_the_projection_is_as_good_as_can_be_stored(dtype):
     exact = (low.double() - (low.double() @ d.vector.double())[..., None] * d.vector.double()).to(dtype)
     assert left.mean() <= (exact.double() @ d.vector.double()).abs().mean() * 1.01
     native = low - (low @ unit)[..., None] * unit
-    assert left.mean() < (native.double() @ d.vector.double()).abs().mean() / 2
+    assert left.mean() < 0.75 * (native.double() @ d.vector.double()).abs().mean()
 
 
 def test_trap_17_a_massive_first_token_does_not_reach_a_mean():

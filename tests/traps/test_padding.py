@@ -147,6 +147,17 @@ def test_trap_15_rows_are_what_they_would_be_alone_in_float32(family):
     assert [found[index] for index in range(len(rows))] == alone
 
 
+@pytest.mark.parametrize("family", FAMILIES + TOWERS)
+def test_trap_15_rows_that_leave_change_nothing_for_those_that_stay(family):
+    model = tiny_model(family, seed=1)
+    free = decoded(model, PROMPTS)
+    stop = (free[0][0],)
+    stopped = decoded(model, PROMPTS, stop_ids=stop)
+    ends = [next((place + 1 for place, token in enumerate(row) if token in stop), NEW) for row in free]
+    assert stopped == [row[:end] for row, end in zip(free, ends, strict=True)]
+    assert len(stopped[0]) == 1
+
+
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family not in EXPERTS])
 def test_trap_15_rows_agree_up_to_ties_in_bfloat16(family):
     model, edit = tiny_model(family, dtype=torch.bfloat16), ablate(direction())

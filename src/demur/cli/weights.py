@@ -136,13 +136,14 @@ def doctor(
     model: Model,
     adapter: Adapter = None,
     prompt: Format = "native",
+    position: Annotated[int, typer.Option(help="prompt token that is read, from the end")] = -1,
     device: Device = "auto",
     dtype: DType = "float32",
     quiet: Quiet = False,
 ) -> None:
-    """Show how demur reads a checkpoint: layout, proof of the sites, the prompt as tokens, BOS count, dtype, device, memory."""
+    """Show how demur reads a checkpoint: layout, self-check, the prompt as tokens, BOS count, dtype, device, memory."""
     import demur
     from demur.doctor import diagnosis
 
-    for line in diagnosis(demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device), prompt):
+    for line in diagnosis(demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device), prompt, position=position):
         typer.echo(line)
