@@ -36,7 +36,9 @@ def get_judge(name: str) -> Judge:
     from demur.judges.prefix import PrefixJudge
     from demur.judges.substring import SubstringJudge
 
-    judges: dict[str, type[PrefixJudge] | type[SubstringJudge]] = {judge.name: judge for judge in (PrefixJudge, SubstringJudge)}
+    from demur.judges.taxonomy import TaxonomyJudge
+
+    judges = {judge.name: judge for judge in (PrefixJudge, SubstringJudge, TaxonomyJudge)}
     if name not in judges:
         raise InputError(f"there is no judge {name!r}; {nearest(name, judges)}")
     return judges[name]()
