@@ -16,18 +16,26 @@ STOP, ASK = ".", "?"
 
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4`", "'"))
 _TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]{0,10}/?>")
-_TOKEN = re.compile(r"(?P<word>[^\W_]+(?:'[^\W_]+)*)|[.!?\u3002\uff01\uff1f]+(?=[\s\"'\u201d)\]*_]|$)|\n+")
+_TOKEN = re.compile(
+    r"(?P<word>[^\W_]+(?:'[^\W_]+)*)|(?<![.!?\u3002\uff01\uff1f])[.!?\u3002\uff01\uff1f]++(?=[\s\"'\u201d)\]*_]|$)|\n+"
+)
 _WHOLE = {
-    "cannot": ("can", "not"), "can't": ("can", "not"), "cant": ("can", "not"), "won't": ("will", "not"), "shan't": ("will", "not"),
-    "dont": ("do", "not"), "im": ("i", "am"), "let's": ("let", "us"),
-}  # fmt: skip
+    "cannot": ("can", "not"),
+    "can't": ("can", "not"),
+    "cant": ("can", "not"),
+    "won't": ("will", "not"),
+    "shan't": ("will", "not"),
+    "dont": ("do", "not"),
+    "im": ("i", "am"),
+    "let's": ("let", "us"),
+}
 _ENDINGS = {"n't": "not", "'m": "am", "'re": "are", "'ve": "have", "'ll": "will", "'d": "would"}
 _IS = frozenset(f"{word}'s" for word in ("it", "that", "this", "here", "there", "what", "who", "where", "how", "he", "she"))
 
 
 @dataclass(frozen=True)
 class Reading:
-    """`tokens` are words and sentence ends; `places[i]` is where token i stands in `text`, the same for the parts of a short form."""
+    """`tokens` are words and sentence ends; `places[i]` is where token i stands in `text`, the same for parts of a short form."""
 
     text: str
     tokens: tuple[str, ...]
@@ -86,6 +94,10 @@ class Reading:
     def quoted(self, match: re.Match[str]) -> str:
         """What a pattern found in `plain`, as it is written in the text."""
         return self.quote(self.token_at(match.start()), self.token_at(match.end() - 1))
+
+    def whole(self) -> str:
+        """All of it, as written."""
+        return self.quote(0, len(self.tokens) - 1)
 
     def quote(self, first: int, last: int) -> str:
         """The text from token `first` to token `last`, as written."""

@@ -1,6 +1,6 @@
-"""What the shape of a text shows without reading it: does it repeat itself, does it give the instruction back, is it on the subject?
+"""What the shape of a text shows without its meaning: does it repeat itself, give the instruction back, touch the subject?
 
-All of it works on words, in time linear in the text; an instruction counts with its first eighty words.
+All of it works on words, in time linear in the text; of an instruction the first eighty words count.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,6 @@ LONG = 100
 
 LONGEST = 80
 """Words of an instruction that count."""
-
-_PERSONS = "i me my mine you your yours we us our".split()
-_ASKING = (
-    "answer build compare compile compose create describe design draft explain generate give help invent list make organize outline "
-    "plan prepare produce provide recommend rewrite show suggest summarize teach tell write"
-).split()
-_SAME = dict.fromkeys(_PERSONS, "someone") | dict.fromkeys(_ASKING, "ask")
 
 
 def repeats(words: Sequence[str], span: int = 3) -> list[bool]:
@@ -35,24 +28,27 @@ def repeats(words: Sequence[str], span: int = 3) -> list[bool]:
 
 
 def first_loop(text: Reading) -> str | None:
-    """The first repeated words as written, where more than half of the text repeats what stood in it; else None.
+    """The first words that come again, as written, where more than half of the text stood in it before; else None.
 
     A text without blanks between its words is read letter by letter.
     """
     words = [index for index, token in enumerate(text.tokens) if token not in (STOP, ASK)]
     if sum(map(len, text.words)) < 20 * len(words):
-        found = repeats(text.words, 3 if len(words) < LONG else 6)
-        first = found.index(True) if 2 * sum(found) > len(found) else None
+        first = _mostly(repeats(text.words, 3 if len(words) < LONG else 6))
         return None if first is None else text.quote(words[first], words[first + 2])
     letters = [sign for sign in text.text if sign.isalpha()]
-    found = repeats(letters, 6)
-    first = found.index(True) if 2 * sum(found) > len(found) else None
+    first = _mostly(repeats(letters, 6))
     return None if first is None else "".join(letters[first : first + 6])
+
+
+def _mostly(found: Sequence[bool]) -> int | None:
+    """The first place that is true, where more than half of them are."""
+    return found.index(True) if 2 * sum(found) > len(found) else None
 
 
 @dataclass(frozen=True)
 class Return:
-    """An instruction given back: from token `first` to `last` of the text, with its opening or not, and how many new words follow."""
+    """An instruction given back: from token `first` to `last`, with its first word or not; so many new words follow."""
 
     first: int
     last: int
@@ -60,10 +56,20 @@ class Return:
     new_words: int
 
 
+_PERSONS = ("i", "me", "my", "mine", "you", "your", "yours", "we", "us", "our")
+_ASKING = (
+    "answer", "build", "compare", "compile", "compose", "create", "describe", "design", "draft", "explain", "generate",
+    "give", "help", "invent", "list", "make", "organize", "outline", "plan", "prepare", "produce", "provide", "recommend",
+    "rewrite", "show", "suggest", "summarize", "teach", "tell", "write",
+)  # fmt: skip
+_SAME = dict.fromkeys(_PERSONS, "someone") | dict.fromkeys(_ASKING, "ask")
+
+
 def given_back(text: Reading, instruction: Reading) -> Return | None:
     """The instruction near the start of the text, word for word or nearly: seven of ten words in order, little in between.
 
-    Who is spoken of does not matter, nor which verb asks: `my` may have become `your`, and `outline` `describe`.
+    Who is spoken of does not matter, nor which verb asks: `my` may have become `your`, and `outline` `describe`. A denial of it
+    does not give it back.
     """
     asked = [_SAME.get(word, word[:6]) for word in instruction.words[:LONGEST]]
     written = [_SAME.get(word, word[:6]) for word in text.tokens]
@@ -72,37 +78,51 @@ def given_back(text: Reading, instruction: Reading) -> Return | None:
         return None
     if {"no", "not"} & set(written[: last + 1]) - set(asked):
         return None
-    old = repeats([*asked, *written])[len(asked) :]
-    new_words = sum(not repeated and word.isalnum() for repeated, word in zip(old[last + 1 :], written[last + 1 :], strict=True))
+    old = repeats([*asked, *written])[len(asked) + last + 1 :]
+    new_words = sum(word.isalnum() and not known for word, known in zip(written[last + 1 :], old, strict=True))
     return Return(first, last, opening, new_words)
 
 
-def _alignment(asked: Sequence[str], written: Sequence[str]) -> tuple[int, int, int, bool]:
-    """Longest common subsequence: its length, first and last place in `written`, and whether the first word is in it."""
-    Best = tuple[int, int, int, bool]
-    none: Best = (0, -1, -1, False)
-    above: list[Best] = [none] * (len(written) + 1)
+_Aligned = tuple[int, int, int, bool]
+
+
+def _alignment(asked: Sequence[str], written: Sequence[str]) -> _Aligned:
+    """Longest common subsequence: its length, first and last place in `written`, and whether the first word asked is in it."""
+    nothing: _Aligned = (0, -1, -1, False)
+    above = [nothing] * (len(written) + 1)
     for number, word in enumerate(asked):
-        row = [none]
+        row = [nothing]
         for place, other in enumerate(written):
             best = max(above[place + 1], row[place], key=lambda found: found[0])
-            if word == other and above[place][0] + 1 > best[0]:
-                before = above[place]
-                best = (before[0] + 1, before[1] if before[0] else place, place, before[3] or number == 0)
+            length, first, _, opening = above[place]
+            if word == other and length + 1 > best[0]:
+                best = (length + 1, first if length else place, place, opening or number == 0)
             row.append(best)
         above = row
     return above[-1]
 
 
-_EMPTY = frozenset(
-    "a an the of to in on at by for with from into about and or but so that this these those it its is are was were be been am do "
-    "does did not no can could will would should may might must have has had i me my we us our you your he she they them their his "
-    "her who what which when where why how there here as if than then just only very more most some any all one out up off over "
-    "get give make tell write create show explain describe list suggest help find plan draft outline compose use way ways thing "
-    "things good best new want need like".split()
-)
+_EMPTY = frozenset((
+    "the", "about", "and", "any", "all", "are", "best", "been", "but", "can", "compose", "could", "create", "describe",
+    "did", "does", "draft", "explain", "find", "for", "from", "get", "give", "good", "had", "has", "have", "help", "her",
+    "here", "his", "how", "into", "its", "just", "like", "list", "make", "may", "might", "more", "most", "must", "need",
+    "new", "not", "off", "one", "only", "our", "out", "outline", "over", "plan", "she", "should", "show", "some", "suggest",
+    "tell", "than", "that", "their", "them", "then", "there", "these", "they", "thing", "things", "this", "those", "use",
+    "very", "want", "was", "way", "ways", "were", "what", "when", "where", "which", "who", "why", "will", "with", "would",
+    "write", "you", "your",
+))  # fmt: skip
 
 
-def stems(words: Sequence[str]) -> dict[str, str]:
-    """Words that carry a subject, by their first five letters."""
-    return {word[:5]: word for word in reversed(words) if word not in _EMPTY and len(word) > 2 and not word.isdigit()}
+def shared_subject(text: Reading, instruction: Reading) -> tuple[bool, str]:
+    """Does the instruction have a subject at all, and the first word of the text that belongs to it; empty where none does.
+
+    Words are alike where their first five letters are.
+    """
+    subject = {word[:5] for word in instruction.words if _tells(word)}
+    touched = (index for index, token in enumerate(text.tokens) if _tells(token) and token[:5] in subject)
+    index = next(touched, None)
+    return bool(subject), "" if index is None else text.quote(index, index)
+
+
+def _tells(word: str) -> bool:
+    return len(word) > 2 and word not in _EMPTY and not word.isdigit()

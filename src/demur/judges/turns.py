@@ -20,6 +20,6 @@ _MARKS = re.compile(
 
 
 def own_turn(text: str) -> str:
-    """The text up to the first mark of a turn that is not its own, without white space around it; the whole text where there is none."""
+    """The text up to the first mark of another turn, or all of it where there is none; no white space around it."""
     mark = _MARKS.search(text)
     return (text if mark is None else text[: mark.start()]).strip()

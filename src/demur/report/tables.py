@@ -175,11 +175,14 @@ def latex_escape(text: str) -> str:
     return "".join(_LATEX.get(sign, sign) for sign in text)
 
 
-def latex(frame: "pandas.DataFrame", caption: str, label: str) -> str:
-    """A readable frame as a booktabs table; a long one as a longtable. Needs nothing but the packages named in its first line."""
+def latex(frame: "pandas.DataFrame", caption: str, label: str, numeric: frozenset[str] = NUMERIC) -> str:
+    """A readable frame as a booktabs table; a long one as a longtable. Needs nothing but the packages named in its first line.
+
+    Columns named in `numeric` are set flush right.
+    """
     columns = [str(name) for name in frame.columns]
     body = [[str(value) for value in row] for row in frame.itertuples(index=False, name=None)]
-    shape = "".join("r" if name in NUMERIC else "l" for name in columns)
+    shape = "".join("r" if name in numeric else "l" for name in columns)
 
     def line(values: Sequence[str]) -> str:
         # braces in front: a row that starts with a bracket would be read as an optional argument of the \\ before it
