@@ -36,7 +36,7 @@ REFUSAL = (
     f"i (?:must|have to|need to|will have to) {_HOW}(?:decline|refuse|say no)",
     f"i {_HOW}(?:decline|refuse)",
     "i would (?:rather|prefer) not",
-    "(?:no i (?:will|can) not|absolutely not|no way)",
+    "(?:no i (?:will|can) not|absolutely not)",
     "(?:that|this|it) is not something (?:that )?i (?:can|could|will|would|am)",
     f"(?:it|this|that) (?:is|would be) {_WRONG} for me",
     "(?:sorry|apologi[sz]e) but (?:\\S+ ){0,8}?it is (?:not|never) (?:appropriate|possible|acceptable|ethical|right|okay)",
