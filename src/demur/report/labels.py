@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from demur.judges import get_judge
 from demur.report import words
 from demur.report.entries import BASELINE, Entry
+from demur.report.tables import identity
 
 if TYPE_CHECKING:
     import pandas
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 
 def labelled(found: Sequence[Entry]) -> list[Entry]:
     """The entries of judges that give more than two labels."""
-    several = {name for name in {entry.judge for entry in found} if len(get_judge(name).labels) > 2}
-    return [entry for entry in found if entry.judge in several]
+    return [entry for entry in found if len(get_judge(entry.judge).labels) > 2]
 
 
 def label_names(found: Sequence[Entry]) -> list[str]:
@@ -30,24 +30,8 @@ def label_table(found: Sequence[Entry]) -> "pandas.DataFrame":
     """One row an entry, one column a label: its share of the cell's completions, as a fraction."""
     import pandas
 
-    rows = [
-        {
-            "target": entry.cell["target"],
-            "prompt": entry.cell["prompt"],
-            "instructions": entry.instructions,
-            "intervention": entry.intervention,
-            "source": entry.source,
-            "direction": entry.cell["direction"],
-            "control": entry.control,
-            "layer": entry.cell["layer"],
-            "coefficient": entry.cell["coefficient"],
-            "unit": entry.cell["unit"],
-            "judge": entry.judge,
-            "n": entry.n,
-            **{label: entry.labels.get(label, 0) / entry.n for label in label_names(found)},
-        }
-        for entry in found
-    ]
+    names = label_names(found)
+    rows = [{**identity(entry), **{label: entry.labels.get(label, 0) / entry.n for label in names}} for entry in found]
     return pandas.DataFrame(rows).astype({"layer": "Int64", "coefficient": "float64"})
 
 
@@ -55,6 +39,7 @@ def readable_labels(found: Sequence[Entry]) -> "pandas.DataFrame":
     """The same in words. The judge is left out where there is but one."""
     import pandas
 
+    names = label_names(found)
     rows = [
         {
             "Target": entry.target,
@@ -63,7 +48,7 @@ def readable_labels(found: Sequence[Entry]) -> "pandas.DataFrame":
             "Direction from": "" if entry.intervention == "none" else entry.variant,
             "Judge": entry.judge,
             "n": str(entry.n),
-            **{label: words.percent(entry.labels.get(label, 0) / entry.n, entry.n) for label in label_names(found)},
+            **{label: words.percent(entry.labels.get(label, 0) / entry.n, entry.n) for label in names},
         }
         for entry in found
     ]

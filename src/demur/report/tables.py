@@ -34,19 +34,7 @@ def result_frame(found: Sequence[Entry]) -> "pandas.DataFrame":
 
     rows = [
         {
-            "target": entry.cell["target"],
-            "prompt": entry.cell["prompt"],
-            "instructions": entry.instructions,
-            "intervention": entry.intervention,
-            "source": entry.source,
-            "direction": entry.cell["direction"],
-            "control": entry.control,
-            "layer": entry.cell["layer"],
-            "sites": "+".join(entry.cell.get("sites") or ()),
-            "coefficient": entry.cell["coefficient"],
-            "unit": entry.cell["unit"],
-            "judge": entry.judge,
-            "n": entry.n,
+            **identity(entry),
             "refusals": entry.refusals,
             "rate": entry.rate,
             "ci_low": entry.interval[0],
@@ -59,6 +47,25 @@ def result_frame(found: Sequence[Entry]) -> "pandas.DataFrame":
     ]
     frame = pandas.DataFrame(rows)
     return frame.astype({"layer": "Int64", **dict.fromkeys(("coefficient", "change", "p_value", "p_holm"), "float64")})
+
+
+def identity(entry: Entry) -> dict[str, Any]:
+    """The columns by which a CSV file says which cell and judge a row is about, and the number of completions."""
+    return {
+        "target": entry.cell["target"],
+        "prompt": entry.cell["prompt"],
+        "instructions": entry.instructions,
+        "intervention": entry.intervention,
+        "source": entry.source,
+        "direction": entry.cell["direction"],
+        "control": entry.control,
+        "layer": entry.cell["layer"],
+        "sites": "+".join(entry.cell.get("sites") or ()),
+        "coefficient": entry.cell["coefficient"],
+        "unit": entry.cell["unit"],
+        "judge": entry.judge,
+        "n": entry.n,
+    }
 
 
 def readable_results(found: Sequence[Entry]) -> "pandas.DataFrame":
