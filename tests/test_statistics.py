@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demur.errors import InputError
-from demur.statistics import holm, mcnemar, wilson
+from demur.statistics import cohen_kappa, holm, kappa_interval, mcnemar, wilson
 
 
 @pytest.mark.parametrize(("count", "low", "high"), [(47, 0.375, 0.567), (1, 0.002, 0.054), (8, 0.041, 0.150), (86, 0.779, 0.915)])
@@ -47,3 +47,48 @@ def test_refusals():
             wilson(count, n)
     with pytest.raises(InputError, match="3 and 2"):
         mcnemar([True] * 3, [True] * 2)
+
+
+def test_kappa_of_a_known_table():
+    # 20 and 15 agreements of 50, chance agreement 0.5: (0.7 - 0.5) / (1 - 0.5).
+    first = ["yes"] * 25 + ["no"] * 25
+    second = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
+    assert cohen_kappa(first, second) == pytest.approx(0.4)
+    assert cohen_kappa(second, first) == pytest.approx(0.4)
+    assert cohen_kappa([1, 2, 3], [1, 2, 3]) == 1.0
+    assert cohen_kappa([True, False], [False, True]) == -1.0
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcd")), min_size=2, max_size=40))
+def test_kappa_by_its_formula(pairs):
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
+    n = len(pairs)
+    observed = sum(a == b for a, b in pairs) / n
+    chance = sum(first.count(label) * second.count(label) for label in "abcd") / n**2
+    if chance == 1:
+        with pytest.raises(InputError, match="beyond chance is not defined"):
+            cohen_kappa(first, second)
+    else:
+        assert cohen_kappa(first, second) == pytest.approx((observed - chance) / (1 - chance))
+
+
+def test_kappa_interval_holds_kappa_and_narrows_with_n():
+    first = ["yes"] * 25 + ["no"] * 25
+    second = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
+    low, high = kappa_interval(first, second)
+    assert low < 0.4 < high
+    # The large-sample standard error of this table is 0.127 (Fleiss, Cohen and Everitt 1969).
+    assert (high - low) / (2 * 1.96) == pytest.approx(0.127, abs=0.01)
+    closer = kappa_interval(first * 9, second * 9)
+    assert closer[1] - closer[0] == pytest.approx((high - low) / 3, rel=0.1)
+    assert kappa_interval(first, second) == (low, high)
+    assert kappa_interval(first, first) == (1.0, 1.0)
+
+
+def test_kappa_refuses():
+    with pytest.raises(InputError, match="2 and 1"):
+        cohen_kappa(["a", "b"], ["a"])
+    with pytest.raises(InputError, match="0 and 0"):
+        kappa_interval([], [])
+    with pytest.raises(InputError, match="all 2 items 'a'"):
+        kappa_interval(["a", "a"], ["a", "a"])

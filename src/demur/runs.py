@@ -1,10 +1,12 @@
 """A run that was made, for reading: its cells, completions and summary as pandas objects, rebuilt from the store.
 
-Adding a judge needs no generation: `judge_stored` gives every stored completion a verdict it does not have yet.
+Adding a judge needs no generation: `judge_stored` gives every stored completion a verdict it does not have yet. Verdicts of
+another version of a judge's rules are replaced, so what a summary counts is one rule's work.
 """
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +35,24 @@ class Run:
             found.setdefault((cell, judge), {})[position] = refusal
         return found
 
+    def _labels(self) -> dict[tuple[str, str], Counter[str]]:
+        found: dict[tuple[str, str], Counter[str]] = {}
+        for cell, _, judge, _, label, _ in self._store.verdicts():
+            found.setdefault((cell, judge), Counter())[label] += 1
+        return found
+
     def summary(self) -> dict[str, Any]:
         """Everything that `summary.json` holds, computed from the store."""
         refusals, judges, stored = self._refusals(), self.judges(), self._store.cells()
-        rows, compared = cell_rows(stored, refusals, judges), comparisons(stored, refusals, judges)
+        labels = self._labels()
+        rows = [{**row, "labels": dict(labels[row["key"], row["judge"]])} for row in cell_rows(stored, refusals, judges)]
+        compared = comparisons(stored, refusals, judges)
         directions = self._store.directions()
         return {
             "study": self._store.recall("study_facts"),
             "created": self._store.recall("created"),
             "versions": self._store.recall("versions"),
+            "judges": self._store.recall("judge_versions", {}),
             "environment": self._store.recall("environment"),
             "checkpoints": self._store.recall("checkpoints", {}),
             "arms": self._store.recall("arms", []),
@@ -92,11 +103,14 @@ class Run:
         )
 
     def judge_stored(self) -> None:
-        """Verdicts of the study's judges on every completion that has none yet."""
+        """Verdicts of the study's judges on every completion that has none yet, or one of another version of the judge."""
         for name in self.judges():
-            decide = get_judge(name)
+            decide, versions = get_judge(name), self._store.recall("judge_versions", {})
+            if versions.get(name, 1) != decide.version:
+                self._store.forget_verdicts(name)
             pending = self._store.unjudged(name)
-            self._store.add_verdicts((cell, position, decide(text)) for cell, position, text in pending)
+            self._store.add_verdicts((cell, position, decide(text, asked)) for cell, position, asked, text in pending)
+            self._store.remember("judge_versions", {**versions, name: decide.version})
 
     def report(self) -> Path:
         """Write `summary.json`, `report.html`, figures and tables anew from what is stored; returns the page's path."""

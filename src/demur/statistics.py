@@ -1,13 +1,18 @@
 """Intervals and paired tests for refusal counts, from scipy; no normal approximation, also at 0 and at n.
 
-Rates of different interventions are measured on the same instructions, so they are compared pair by pair.
+Rates of different interventions are measured on the same instructions, so they are compared pair by pair. Agreement of two
+labellers is Cohen's kappa, with a bootstrap interval.
 """
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from demur.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -64,3 +69,54 @@ def holm(p_values: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = running
     return adjusted
+
+
+def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+    """Agreement of two labellers beyond chance (Cohen 1960): 1 is full agreement, 0 what their label counts alone would give.
+
+    Raises `InputError` where the lists differ in length or are empty, and where both give one and the same label throughout:
+    chance agreement is then full too.
+    """
+    kappa = _kappas(*_numbered(first, second))[0]
+    if math.isnan(kappa):
+        raise InputError(f"both labellers call all {len(first)} items {first[0]!r}, so agreement beyond chance is not defined")
+    return float(kappa)
+
+
+def kappa_interval(
+    first: Sequence[Hashable], second: Sequence[Hashable], confidence: float = 0.95, *, draws: int = 5000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of Cohen's kappa over items drawn with replacement (Efron 1979).
+
+    Draws in which kappa is not defined are left out. Items should be independent: answers to different instructions. Raises
+    `InputError` as `cohen_kappa` does.
+    """
+    import numpy as np
+
+    cohen_kappa(first, second)
+    one, other = _numbered(first, second)
+    chosen = np.random.default_rng(seed).integers(0, len(first), (draws, len(first)))
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(_kappas(one[0][chosen], other[0][chosen]), (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def _numbered(first: Sequence[Hashable], second: Sequence[Hashable]) -> "tuple[NDArray[Any], NDArray[Any]]":
+    """Both lists as one row each of small numbers, the same for the same label."""
+    import numpy as np
+
+    if len(first) != len(second) or not first:
+        raise InputError(f"agreement needs as many labels on both sides, not {len(first)} and {len(second)}")
+    numbers = {label: number for number, label in enumerate(dict.fromkeys((*first, *second)))}
+    return np.array([[numbers[label] for label in first]]), np.array([[numbers[label] for label in second]])
+
+
+def _kappas(first: "NDArray[Any]", second: "NDArray[Any]") -> "NDArray[Any]":
+    """Kappa of each row; not a number where chance agreement is full."""
+    import numpy as np
+
+    observed = (first == second).mean(axis=1)
+    labels = range(int(max(first.max(), second.max())) + 1)
+    chance = sum(((first == label).mean(axis=1) * (second == label).mean(axis=1) for label in labels), np.zeros(len(first)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(chance < 1, (observed - chance) / (1 - chance), np.nan)

@@ -152,10 +152,10 @@ class Store:
                 [(cell, position, ask, text, json.dumps(list(ids))) for cell, position, ask, text, ids in rows],
             )
 
-    def unjudged(self, judge: str) -> list[tuple[str, int, str]]:
-        """(cell, position, text) of completions that this judge has not seen."""
+    def unjudged(self, judge: str) -> list[tuple[str, int, str, str]]:
+        """(cell, position, instruction, text) of completions that this judge has not seen."""
         return self._db.execute(
-            "SELECT c.cell, c.position, c.completion FROM completions c LEFT JOIN verdicts v "
+            "SELECT c.cell, c.position, c.instruction, c.completion FROM completions c LEFT JOIN verdicts v "
             "ON v.cell = c.cell AND v.position = c.position AND v.judge = ? WHERE v.cell IS NULL",
             (judge,),
         ).fetchall()
@@ -167,6 +167,11 @@ class Store:
                 "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?)",
                 [(cell, position, v.judge, int(v.refusal), v.label, v.evidence) for cell, position, v in rows],
             )
+
+    def forget_verdicts(self, judge: str) -> None:
+        """Remove all verdicts of one judge, so that it sees every completion anew."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM verdicts WHERE judge = ?", (judge,))
 
     def completions(self) -> list[tuple[str, int, str, str, list[int]]]:
         """All completions: (cell, position, instruction, text, token ids), by cell and position."""

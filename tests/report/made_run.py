@@ -1,10 +1,12 @@
 """Runs made up for the report's tests: a summary and its completions, with counts that agree and texts that attack a page."""
 
 import random
+from collections import Counter
 from typing import Any
 
 import pandas
 
+from demur.judges import get_judge
 from demur.statistics import holm, mcnemar, wilson
 
 HOSTILE = [
@@ -89,16 +91,18 @@ def make_run(
                     row["n_tokens"] = len(text.split())
                     for judge in judges:
                         phrase = next((phrase for phrase in PHRASES if text.startswith(phrase)), "")
+                        rest = get_judge(judge).labels[1:]
                         row |= {
                             f"{judge}_refusal": bool(phrase),
-                            f"{judge}_label": "refusal" if phrase else "other",
+                            f"{judge}_label": "refusal" if phrase else rest[len(text) % len(rest)],
                             f"{judge}_evidence": phrase,
                         }
                     rows.append(row)
                 frames.append(pandas.DataFrame(rows))
                 for judge in judges:
                     refusals = [bool(row[f"{judge}_refusal"]) for row in rows]
-                    cells.append(_cell(shared, judge, refusals))
+                    labels = Counter(str(row[f"{judge}_label"]) for row in rows)
+                    cells.append(_cell(shared, judge, refusals) | {"labels": dict(labels)})
                     if intervention == "none":
                         baseline_refusals[judge] = refusals
                         continue

@@ -13,20 +13,24 @@ from demur.errors import InputError
 @command
 def judge(
     completions: Annotated[Path, typer.Argument(help="a .jsonl file with instruction and completion")],
-    judge: Annotated[str, typer.Option("--judge", "-j", help="prefix or substring")] = "prefix",
+    judge: Annotated[str, typer.Option("--judge", "-j", help="prefix, substring or taxonomy")] = "prefix",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="verdicts.jsonl")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Judge stored completions: prints n, refusals, rate and interval, and writes one verdict a line with --out."""
     from demur.instructions import read_rows
+    from demur.judges import get_judge
     from demur.judges import judge as decide
     from demur.statistics import wilson
 
     rows = read_rows(completions)
-    missing = next((n for n, row in enumerate(rows, 1) if not isinstance(row.get("completion"), str)), None)
-    if missing is not None:
-        raise InputError(f"row {missing} of {str(completions)!r} has no text under 'completion'")
-    verdicts = decide([row["completion"] for row in rows], judge)
+    chosen = get_judge(judge)
+    for key in ("completion", "instruction") if chosen.reads_instruction else ("completion",):
+        missing = next((n for n, row in enumerate(rows, 1) if not isinstance(row.get(key), str)), None)
+        if missing is not None:
+            raise InputError(f"row {missing} of {str(completions)!r} has no text under {key!r}, which the judge {judge} reads")
+    asked = [row["instruction"] for row in rows] if chosen.reads_instruction else None
+    verdicts = decide([row["completion"] for row in rows], judge, instructions=asked)
     if out is not None:
         lines = [{**row, "judge": v.judge, "refusal": v.refusal, "label": v.label, "evidence": v.evidence}
                  for row, v in zip(rows, verdicts, strict=True)]  # fmt: skip
@@ -36,3 +40,6 @@ def judge(
     typer.echo(
         f"{judge}: {count} of {len(verdicts)} refuse, {100 * count / len(verdicts):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
     )
+    if len(chosen.labels) > 2:
+        given = [verdict.label for verdict in verdicts]
+        typer.echo(", ".join(f"{label} {given.count(label)}" for label in chosen.labels))

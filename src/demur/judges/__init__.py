@@ -1,9 +1,9 @@
 """Judges: each says of one completion whether it is a refusal, and shows the words that decided.
 
-One judge a file behind one protocol; a judge sees text only, so verdicts can be recomputed from stored completions at any time.
+One judge a file behind one protocol; a judge sees texts only, so verdicts can be recomputed from stored completions at any time.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -22,12 +22,18 @@ class Verdict:
 
 @runtime_checkable
 class Judge(Protocol):
-    """`name` identifies rule and version: a change of rule changes the name."""
+    """`name` identifies the rule and `version` its state: where a rule changes, verdicts of another version are given anew.
+
+    `labels` are all that it gives, and `reads_instruction` says whether a verdict depends on what was asked.
+    """
 
     name: str
+    version: int
+    labels: tuple[str, ...]
+    reads_instruction: bool
 
-    def __call__(self, text: str) -> Verdict:
-        """The verdict on one completion."""
+    def __call__(self, text: str, instruction: str = "", /) -> Verdict:
+        """The verdict on one completion of one instruction; a judge of the text alone ignores the instruction."""
         ...
 
 
@@ -35,11 +41,12 @@ def get_judge(name: str) -> Judge:
     """The judge registered under a name. Raises `InputError` with the nearest known one."""
     from demur.judges.prefix import PrefixJudge
     from demur.judges.substring import SubstringJudge
+    from demur.judges.taxonomy import TaxonomyJudge
 
-    judges: dict[str, type[PrefixJudge] | type[SubstringJudge]] = {judge.name: judge for judge in (PrefixJudge, SubstringJudge)}
+    judges: dict[str, Judge] = {judge.name: judge for judge in (PrefixJudge(), SubstringJudge(), TaxonomyJudge())}
     if name not in judges:
         raise InputError(f"there is no judge {name!r}; {nearest(name, judges)}")
-    return judges[name]()
+    return judges[name]
 
 
 @runtime_checkable
@@ -52,7 +59,18 @@ class HasText(Protocol):
         ...
 
 
-def judge(completions: Iterable[HasText | str], name: str = "prefix") -> list[Verdict]:
-    """Verdicts of one judge on completions, or on plain texts. Raises `InputError` for an unknown judge."""
-    decide = get_judge(name)
-    return [decide(item if isinstance(item, str) else item.text) for item in completions]
+def judge(
+    completions: Iterable[HasText | str], name: str = "prefix", *, instructions: Sequence[str] | None = None
+) -> list[Verdict]:
+    """Verdicts of one judge on completions, or on plain texts.
+
+    A completion brings its own instruction; for plain texts they may be given, one each. Raises `InputError` for an unknown
+    judge, and for another number of instructions than of texts.
+    """
+    decide, items = get_judge(name), list(completions)
+    if instructions is None:
+        instructions = [str(getattr(item, "instruction", "")) for item in items]
+    if len(instructions) != len(items):
+        raise InputError(f"there are {len(items)} texts and {len(instructions)} instructions; give one instruction a text")
+    texts = (item if isinstance(item, str) else item.text for item in items)
+    return [decide(text, instruction) for text, instruction in zip(texts, instructions, strict=True)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas
 
-_OWN = ("rates*", "added*", "ablated*", "transfer-*", "cosines*", "results*", "directions*")
+_OWN = ("rates*", "added*", "ablated*", "transfer-*", "cosines*", "results*", "directions*", "labels*")
 
 
 def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.DataFrame") -> Path:
@@ -18,7 +18,7 @@ def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.Dat
 
     Raises `InputError` where the summary holds no judged cell, or the completions do not belong to it.
     """
-    from demur.report import tables
+    from demur.report import labels, tables
     from demur.report.entries import entries, judges
     from demur.report.figures import draw
     from demur.report.page import render
@@ -42,9 +42,13 @@ def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.Dat
         ("directions", tables.direction_table(summary), tables.readable_directions(summary), f"Directions of {name}"),
         *((matrix.name, tables.matrix_table(matrix), tables.readable_matrix(matrix), matrix.title) for matrix in moved),
     ]
+    kinds = labels.labelled(found)
+    if kinds:
+        written.append(("labels", labels.label_table(kinds), labels.readable_labels(kinds), f"Labels in every cell of {name}"))
+    numeric = tables.NUMERIC | {"n", *labels.label_names(kinds)}
     for stem, full, readable, caption in written:
         files[folder / "tables" / f"{stem}.csv"] = full.to_csv(index=False, lineterminator="\n").encode()
-        files[folder / "tables" / f"{stem}.tex"] = tables.latex(readable, caption, f"tab:{stem}").encode()
+        files[folder / "tables" / f"{stem}.tex"] = tables.latex(readable, caption, f"tab:{stem}", numeric).encode()
     path = folder / "report.html"
     files[path] = page.encode()
     for target, content in files.items():

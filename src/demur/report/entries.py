@@ -85,6 +85,11 @@ class Entry:
         return float(self.cell["rate"])
 
     @property
+    def labels(self) -> Mapping[str, int]:
+        """How many completions got each of the judge's labels; a label that none got may be missing."""
+        return dict(self.cell.get("labels") or {})
+
+    @property
     def interval(self) -> tuple[float, float]:
         """95 % Wilson interval of the rate."""
         low, high = self.cell["ci95"]

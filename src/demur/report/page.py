@@ -9,7 +9,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from markupsafe import Markup
 from demur.report import tables, words
 from demur.report.entries import BASELINE, Entry, direction_labels
 from demur.report.figures import Drawing
+from demur.report.labels import label_names, labelled, readable_labels
 from demur.report.payload import payload, script_json
 from demur.report.style import diverging, shade
 from demur.report.transfer import Matrix
@@ -87,6 +88,7 @@ def render(
         matrices=[_tiles(matrix) for matrix in matrices],
         cosines=_cosine_tiles(summary),
         results=_grid("Every cell under every judge", tables.readable_results(found)),
+        labels=_labels(found),
         data=Markup(script_json(payload(str(study["name"]), first, judges, completions))),
         n_completions=len(completions),
         method=_method(summary),
@@ -97,6 +99,15 @@ def render(
 def _grid(caption: str, frame: "pandas.DataFrame") -> Grid:
     rows = tuple(tuple(str(value) for value in row) for row in frame.itertuples(index=False, name=None))
     return Grid(caption, tuple(str(name) for name in frame.columns), rows, tables.NUMERIC | _NUMERIC)
+
+
+def _labels(found: Sequence[Entry]) -> Grid | None:
+    chosen = labelled(found)
+    if not chosen:
+        return None
+    caption = f"Share of each label of the judge {', '.join(dict.fromkeys(entry.judge for entry in chosen))}"
+    grid = _grid(caption, readable_labels(chosen))
+    return replace(grid, numeric=frozenset({"n", *label_names(chosen)}))
 
 
 def _plain(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Grid:
@@ -187,7 +198,8 @@ def _method(summary: Mapping[str, Any]) -> list[Grid]:
     ]
     arms = [_of(arm, "checkpoint", "prompt", "template", "token_read") for arm in summary.get("arms", [])]
     environment = [(name, value.strip('"')) for name, value in _flat(summary.get("environment", {}))]
-    versions = [*summary.get("versions", {}).items(), *environment]
+    rules = [(f"rules of the judge {name}", f"version {version}") for name, version in summary.get("judges", {}).items()]
+    versions = [*summary.get("versions", {}).items(), *rules, *environment]
     grids = [
         _plain("Instruction sets", ("Set", "Source", "Split", "n", "Hash", "n to train", "Hash of these"), sets),
         _plain(

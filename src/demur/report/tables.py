@@ -34,19 +34,7 @@ def result_frame(found: Sequence[Entry]) -> "pandas.DataFrame":
 
     rows = [
         {
-            "target": entry.cell["target"],
-            "prompt": entry.cell["prompt"],
-            "instructions": entry.instructions,
-            "intervention": entry.intervention,
-            "source": entry.source,
-            "direction": entry.cell["direction"],
-            "control": entry.control,
-            "layer": entry.cell["layer"],
-            "sites": "+".join(entry.cell.get("sites") or ()),
-            "coefficient": entry.cell["coefficient"],
-            "unit": entry.cell["unit"],
-            "judge": entry.judge,
-            "n": entry.n,
+            **identity(entry),
             "refusals": entry.refusals,
             "rate": entry.rate,
             "ci_low": entry.interval[0],
@@ -59,6 +47,25 @@ def result_frame(found: Sequence[Entry]) -> "pandas.DataFrame":
     ]
     frame = pandas.DataFrame(rows)
     return frame.astype({"layer": "Int64", **dict.fromkeys(("coefficient", "change", "p_value", "p_holm"), "float64")})
+
+
+def identity(entry: Entry) -> dict[str, Any]:
+    """The columns by which a CSV file says which cell and judge a row is about, and the number of completions."""
+    return {
+        "target": entry.cell["target"],
+        "prompt": entry.cell["prompt"],
+        "instructions": entry.instructions,
+        "intervention": entry.intervention,
+        "source": entry.source,
+        "direction": entry.cell["direction"],
+        "control": entry.control,
+        "layer": entry.cell["layer"],
+        "sites": "+".join(entry.cell.get("sites") or ()),
+        "coefficient": entry.cell["coefficient"],
+        "unit": entry.cell["unit"],
+        "judge": entry.judge,
+        "n": entry.n,
+    }
 
 
 def readable_results(found: Sequence[Entry]) -> "pandas.DataFrame":
@@ -175,11 +182,14 @@ def latex_escape(text: str) -> str:
     return "".join(_LATEX.get(sign, sign) for sign in text)
 
 
-def latex(frame: "pandas.DataFrame", caption: str, label: str) -> str:
-    """A readable frame as a booktabs table; a long one as a longtable. Needs nothing but the packages named in its first line."""
+def latex(frame: "pandas.DataFrame", caption: str, label: str, numeric: frozenset[str] = NUMERIC) -> str:
+    """A readable frame as a booktabs table; a long one as a longtable. Needs nothing but the packages named in its first line.
+
+    Columns named in `numeric` are set flush right.
+    """
     columns = [str(name) for name in frame.columns]
     body = [[str(value) for value in row] for row in frame.itertuples(index=False, name=None)]
-    shape = "".join("r" if name in NUMERIC else "l" for name in columns)
+    shape = "".join("r" if name in numeric else "l" for name in columns)
 
     def line(values: Sequence[str]) -> str:
         # braces in front: a row that starts with a bracket would be read as an optional argument of the \\ before it

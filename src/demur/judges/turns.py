@@ -1,0 +1,25 @@
+"""Where a completion begins to write the user's next turn: base checkpoints often go on with the conversation by themselves.
+
+Knows the turn marks of the prompt formats in use, of `demur.prompts` and of others. What stands behind the first such mark is no
+answer to the request, so a judge that reads for meaning cuts it off; the published phrase judges do not.
+"""
+
+import re
+
+_MARKS = re.compile(
+    r"""
+    <\|?(?:im_start|im_end|start_of_turn|end_of_turn|endoftext|end_of_text|eot_id|start_header_id)\|?>
+    | <\|(?:user|human)\|>
+    | \[/?INST\]
+    | ^[ \t]*\#{1,6}[ \t]*(?:Instruction|Input|User|Human|Question)[ \t]*(?::|$)
+    | ^[ \t]*(?:\*\*)?(?:USER|User|user|HUMAN|Human|human|Q|QUESTION|Question)(?:\*\*)?[ \t]?:
+    | user:(?=\n)
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+
+
+def own_turn(text: str) -> str:
+    """The text up to the first mark of another turn, or all of it where there is none; no white space around it."""
+    mark = _MARKS.search(text)
+    return (text if mark is None else text[: mark.start()]).strip()
