@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demur.judges import get_judge
+from demur.published import published_rows, text_and_code
 from demur.store import Store
 from demur.summary import Refusals, cell_rows, claims, comparisons
 
@@ -37,9 +38,9 @@ class Run:
         """Everything that `summary.json` holds, computed from the store."""
         refusals, judges, stored = self._refusals(), self.judges(), self._store.cells()
         rows, compared = cell_rows(stored, refusals, judges), comparisons(stored, refusals, judges)
-        directions = self._store.directions()
+        study, directions = self._store.recall("study_facts"), self._store.directions()
         return {
-            "study": self._store.recall("study_facts"),
+            "study": study,
             "created": self._store.recall("created"),
             "versions": self._store.recall("versions"),
             "environment": self._store.recall("environment"),
@@ -51,7 +52,8 @@ class Run:
             "cosines": self._cosines([entry["name"] for entry in directions if not entry["control"]]),
             "comparisons": compared,
             "claims": claims(rows, compared, refusals, judges[0]),
-            "published": [],
+            "published": published_rows(study, rows, directions),
+            "text_and_code": text_and_code(study),
         }
 
     def _cosines(self, names: list[str]) -> dict[str, Any]:

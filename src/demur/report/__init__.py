@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas
 
-_OWN = ("rates*", "added*", "ablated*", "transfer-*", "cosines*", "results*", "directions*")
+_OWN = ("rates*", "added*", "ablated*", "transfer-*", "cosines*", "results*", "directions*", "published*")
 
 
 def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.DataFrame") -> Path:
@@ -18,7 +18,7 @@ def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.Dat
 
     Raises `InputError` where the summary holds no judged cell, or the completions do not belong to it.
     """
-    from demur.report import tables
+    from demur.report import beside, tables
     from demur.report.entries import entries, judges
     from demur.report.figures import draw
     from demur.report.page import render
@@ -42,6 +42,9 @@ def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.Dat
         ("directions", tables.direction_table(summary), tables.readable_directions(summary), f"Directions of {name}"),
         *((matrix.name, tables.matrix_table(matrix), tables.readable_matrix(matrix), matrix.title) for matrix in moved),
     ]
+    if summary.get("published"):
+        full, readable = beside.published_table(summary), beside.readable_published(summary)
+        written.append(("published", full, readable, f"Published and measured refusals of {name}"))
     for stem, full, readable, caption in written:
         files[folder / "tables" / f"{stem}.csv"] = full.to_csv(index=False, lineterminator="\n").encode()
         files[folder / "tables" / f"{stem}.tex"] = tables.latex(readable, caption, f"tab:{stem}").encode()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from demur.report import tables, words
+from demur.report import beside, tables, words
 from demur.report.entries import BASELINE, Entry, direction_labels
 from demur.report.figures import Drawing
 from demur.report.payload import payload, script_json
@@ -86,6 +86,9 @@ def render(
         figures=[_figure(drawing, svg) for drawing, svg in drawings],
         matrices=[_tiles(matrix) for matrix in matrices],
         cosines=_cosine_tiles(summary),
+        published=_published(summary),
+        works=list(dict.fromkeys(row["work"] for row in summary.get("published", []))),
+        verdicts=beside.verdicts(summary),
         results=_grid("Every cell under every judge", tables.readable_results(found)),
         data=Markup(script_json(payload(str(study["name"]), first, judges, completions))),
         n_completions=len(completions),
@@ -97,6 +100,18 @@ def render(
 def _grid(caption: str, frame: "pandas.DataFrame") -> Grid:
     rows = tuple(tuple(str(value) for value in row) for row in frame.itertuples(index=False, name=None))
     return Grid(caption, tuple(str(name) for name in frame.columns), rows, tables.NUMERIC | _NUMERIC)
+
+
+def _published(summary: Mapping[str, Any]) -> list[Grid]:
+    """Published rates beside measured ones, where the run departs, and where the published text and code part."""
+    if not summary.get("published"):
+        return []
+    grids = [
+        _grid("Published beside measured", beside.readable_published(summary)),
+        _grid("Settings in which this run departs from the published ones", beside.readable_departures(summary)),
+        _grid("Settings in which the published text and code part", beside.readable_text_and_code(summary)),
+    ]
+    return [grid for grid in grids if grid.rows]
 
 
 def _plain(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Grid:
@@ -147,6 +162,8 @@ def _readable_data(drawing: Drawing) -> "pandas.DataFrame":
     shown["coefficient"] = [f"{value:g}" if value != "" else "" for value in shown["coefficient"]]
     shown["rate"] = [f"{100 * rate:.1f} %" for rate in frame["rate"]]
     shown["95 % interval"] = [words.interval(bounds) for bounds in zip(frame["ci_low"], frame["ci_high"], strict=True)]
+    if "published" in frame.columns:
+        shown["published"] = frame["published"]
     return shown
 
 
