@@ -69,9 +69,7 @@ def readable_published(summary: Mapping[str, Any]) -> "pandas.DataFrame":
             "Target": row["target"],
             "Prompt": row["prompt"] or "",
             "Instructions": row["instructions"],
-            "Intervention": BASELINE if row["intervention"] == "none" else row["intervention"],
-            "Direction from": row["source"] or "",
-            "Coefficient": words.number(row["coefficient"]),
+            "Edit": _edit(row),
             "Published": rate_in_words(row["published"]),
             "Measured": rate_in_words(row["measured"]),
             "Difference": words.points(row["difference"]),
@@ -90,7 +88,7 @@ def readable_departures(summary: Mapping[str, Any]) -> "pandas.DataFrame":
     import pandas
 
     rows = [(each.setting, each.published, each.here, each.rates) for each in departures(summary)]
-    return pandas.DataFrame(rows, columns=["Setting", "Published", "This run", "Rates"])
+    return pandas.DataFrame(rows, columns=["Setting", "As published", "This run", "Rates"])
 
 
 def readable_text_and_code(summary: Mapping[str, Any]) -> "pandas.DataFrame":
@@ -213,10 +211,14 @@ def _departure(each: Mapping[str, Any]) -> str:
     return f"{each['setting']}: published {in_words(each['published'])}, here {in_words(each['here'])}"
 
 
+def _edit(row: Mapping[str, Any]) -> str:
+    dose = "" if row["coefficient"] is None else f", {words.TIMES} {words.number(row['coefficient'])}"
+    return BASELINE if row["intervention"] == "none" else f"{row['intervention']} {row['source']}{dose}"
+
+
 def _what(row: Mapping[str, Any]) -> str:
-    edit = BASELINE if row["intervention"] == "none" else f"{row['intervention']} {row['source']}"
     prompt = f" under {row['prompt']}" if row["prompt"] else ""
-    return f"{row['target']}{prompt}, {row['instructions']}, {edit}"
+    return f"{row['target']}{prompt}, {row['instructions']}, {_edit(row)}"
 
 
 def _listed(names: Any) -> str:

@@ -144,11 +144,12 @@ def _bar_panel(axes: Any, bars: Sequence[tuple[str, Entry | None]], colour: Call
         axes.errorbar(
             rate, y, xerr=[[max(rate - low, 0)], [max(high - rate, 0)]], fmt="none", ecolor="black", elinewidth=0.8, capsize=1.6
         )
-        marks = [(100 * row["published"]["rate"], row["settings"] == SAME) for row in entry.published]
-        for mark, same in marks:
-            face = "black" if same else "white"
-            axes.plot(mark, y, marker="D", markersize=3.6, markerfacecolor=face, markeredgecolor="black", markeredgewidth=0.8)
-        axes.text(max(high, rate, *(mark for mark, _ in marks)) + 1.8, y, percent(entry.rate, entry.n), va="center", fontsize=6.5)
+        for row in entry.published:
+            face = "black" if row["settings"] == SAME else "white"
+            # On the bar's upper edge, clear of the number that stands behind the bar.
+            at = 100 * row["published"]["rate"], y - 0.36
+            axes.plot(*at, "D", markersize=3.4, markerfacecolor=face, markeredgecolor="black", markeredgewidth=0.7)
+        axes.text(max(high, rate) + 1.8, y, percent(entry.rate, entry.n), va="center", fontsize=6.5)
     axes.set_ylim(len(bars) - 0.45, -0.55)
     axes.set_xlim(0, 116)
     axes.set_xticks(range(0, 101, 25))

@@ -87,6 +87,7 @@ def render(
         matrices=[_tiles(matrix) for matrix in matrices],
         cosines=_cosine_tiles(summary),
         published=_published(summary),
+        departing=list(dict.fromkeys(each.setting for each in beside.departures(summary))),
         works=list(dict.fromkeys(row["work"] for row in summary.get("published", []))),
         verdicts=beside.verdicts(summary),
         results=_grid("Every cell under every judge", tables.readable_results(found)),
@@ -205,6 +206,8 @@ def _method(summary: Mapping[str, Any]) -> list[Grid]:
     arms = [_of(arm, "checkpoint", "prompt", "template", "token_read") for arm in summary.get("arms", [])]
     environment = [(name, value.strip('"')) for name, value in _flat(summary.get("environment", {}))]
     versions = [*summary.get("versions", {}).items(), *environment]
+    # Published figures decide about nothing, and have a section of their own.
+    settings = {name: value for name, value in summary["study"].items() if name != "published"}
     grids = [
         _plain("Instruction sets", ("Set", "Source", "Split", "n", "Hash", "n to train", "Hash of these"), sets),
         _plain(
@@ -213,7 +216,7 @@ def _method(summary: Mapping[str, Any]) -> list[Grid]:
             arms,
         ),
         _grid("Directions", tables.readable_directions(summary)),
-        _plain("Settings of the study, defaults included", ("Setting", "Value"), _flat(summary["study"])),
+        _plain("Settings of the study, defaults included", ("Setting", "Value"), _flat(settings)),
         _plain("Versions and environment", ("Name", "Value"), versions),
     ]
     return [grid for grid in grids if grid.rows]
