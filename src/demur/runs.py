@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demur.judges import get_judge
+from demur.published import published_rows, text_and_code
 from demur.store import Store
 from demur.summary import Refusals, cell_rows, claims, comparisons
 
@@ -44,12 +45,11 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """Everything that `summary.json` holds, computed from the store."""
         refusals, judges, stored = self._refusals(), self.judges(), self._store.cells()
-        labels = self._labels()
+        study, labels = self._store.recall("study_facts"), self._labels()
         rows = [{**row, "labels": dict(labels[row["key"], row["judge"]])} for row in cell_rows(stored, refusals, judges)]
-        compared = comparisons(stored, refusals, judges)
-        directions = self._store.directions()
+        compared, directions = comparisons(stored, refusals, judges), self._store.directions()
         return {
-            "study": self._store.recall("study_facts"),
+            "study": study,
             "created": self._store.recall("created"),
             "versions": self._store.recall("versions"),
             "judges": self._store.recall("judge_versions", {}),
@@ -62,7 +62,8 @@ class Run:
             "cosines": self._cosines([entry["name"] for entry in directions if not entry["control"]]),
             "comparisons": compared,
             "claims": claims(rows, compared, refusals, judges[0]),
-            "published": [],
+            "published": published_rows(study, rows, directions),
+            "text_and_code": text_and_code(study),
         }
 
     def _cosines(self, names: list[str]) -> dict[str, Any]:

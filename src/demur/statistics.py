@@ -1,7 +1,8 @@
 """Intervals and paired tests for refusal counts, from scipy; no normal approximation, also at 0 and at n.
 
-Rates of different interventions are measured on the same instructions, so they are compared pair by pair. Agreement of two
-labellers is Cohen's kappa, with a bootstrap interval.
+Rates of different interventions are measured on the same instructions, so they are compared pair by pair; where only a count was
+published nothing can be paired, and two proportions are compared. Agreement of two labellers is Cohen's kappa, with a bootstrap
+interval.
 """
 
 import math
@@ -59,6 +60,19 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Paired:
     lost = sum(a and not b for a, b in zip(first, second, strict=True))
     p_value = float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
     return Paired(len(first), gained, lost, p_value)
+
+
+def fisher(first: int, n_first: int, second: int, n_second: int) -> float:
+    """Two-sided p of Fisher's exact test for two independent proportions, `first` of `n_first` and `second` of `n_second`.
+
+    Fisher 1934. Raises `InputError` for a side without trials or a count outside 0..n.
+    """
+    from scipy.stats import fisher_exact
+
+    for count, n in ((first, n_first), (second, n_second)):
+        if n < 1 or not 0 <= count <= n:
+            raise InputError(f"an exact test needs counts between 0 and n of at least one trial, not {count} of {n}")
+    return min(1.0, float(fisher_exact([[first, n_first - first], [second, n_second - second]]).pvalue))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -16,6 +16,8 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from demur.errors import InputError, nearest
+from demur.publication import Publication, PublishedRate
+from demur.publication import check as check_publication
 
 Label = Literal["harmful", "harmless"]
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -116,6 +118,7 @@ class Study(_Table):
     stop_at_eos: bool = True
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     batch_tokens: int = Field(default=4096, ge=1)
+    published: list[Publication] = []
 
     @model_validator(mode="after")
     def _names_fit(self) -> "Study":
@@ -130,12 +133,14 @@ class Study(_Table):
                 for name in wanted or ():
                     if name not in self.checkpoints:
                         raise ValueError(f"interventions.{number}.{key} names {name!r}; {nearest(name, self.checkpoints)}")
+        for number, publication in enumerate(self.published):
+            check_publication(publication, f"published.{number}", self.checkpoints, self.prompts)
         return self
 
     @property
     def digest(self) -> str:
-        """16 hex digits over everything that decides about results; name and summary do not."""
-        facts = self.model_dump(mode="json", exclude={"name", "summary", "batch_tokens"})
+        """16 hex digits over everything that decides about results; names, summaries and published figures do not."""
+        facts = self.model_dump(mode="json", exclude={"name", "summary", "batch_tokens", "published"})
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def toml(self) -> str:
@@ -189,13 +194,15 @@ def make_study(data: dict[str, Any], where: str = "study") -> Study:
         raise InputError(f"{where}: {_sentence(error)}") from error
 
 
-_MODELS: dict[tuple[str, ...], type[_Table]] = {
+_MODELS: dict[tuple[str, ...], type[BaseModel]] = {
     (): Study,
     ("checkpoints", "*"): CheckpointSpec,
     ("instructions", "*"): InstructionSpec,
     ("direction",): DirectionSpec,
     ("interventions", "*"): InterventionSpec,
     ("controls",): ControlSpec,
+    ("published", "*"): Publication,
+    ("published", "*", "rates", "*"): PublishedRate,
 }
 
 
@@ -205,8 +212,8 @@ def _sentence(error: ValidationError) -> str:
     place = tuple(str(part) for part in found["loc"])
     dotted = ".".join(place)
     if found["type"] == "extra_forbidden":
-        parent = place[:-1]
-        model = _MODELS.get(parent) or _MODELS.get((*parent[:1], "*"))
+        # Every second step into a study is a checkpoint's name, a label or a number.
+        model = _MODELS.get(tuple("*" if step % 2 else part for step, part in enumerate(place[:-1])))
         known = model.model_fields if model is not None else Study.model_fields
         return f"{dotted!r} is not a key of a study; {nearest(place[-1], known)}"
     if found["type"] == "missing":

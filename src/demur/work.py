@@ -92,6 +92,7 @@ class Work:
             "stands_beside": direction.arm.checkpoint if direction is not None and direction.control else None,
             "layer": None if direction is None else direction.layer,
             "sites": sites,
+            "layers": None if spec is None else spec.layers,
             "coefficient": None if spec is None else spec.coefficient,
             "unit": None if spec is None or spec.kind == "ablate" else spec.unit,
             "positions": None if spec is None else spec.positions,

@@ -41,14 +41,17 @@ def run(
 
 
 def _show(finished: Any) -> None:
-    from rich.console import Console
+    from rich.console import Console, Group
 
+    from demur.report.beside import terminal_published
     from demur.report.tables import terminal_table
 
     # The report has just been written, so its numbers are not computed again.
     summary = json.loads((finished.path / "summary.json").read_text(encoding="utf-8"))
     console = Console(width=None if sys.stdout.isatty() else 80)
     console.print(terminal_table(summary))
+    for part in terminal_published(summary):
+        console.print(part if isinstance(part, str) else Group("", part), markup=False, highlight=False)
     for claim in summary["claims"]:
         console.print(("" if claim["shown"] else "(not shown) ") + claim["text"], markup=False, highlight=False)
     # Not through the console: a path must not be wrapped.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas
 
-_OWN = ("rates*", "added*", "ablated*", "transfer-*", "cosines*", "results*", "directions*", "labels*")
+_OWN = ("rates*", "added*", "ablated*", "transfer-*", "cosines*", "results*", "directions*", "labels*", "published*")
 
 
 def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.DataFrame") -> Path:
@@ -18,7 +18,7 @@ def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.Dat
 
     Raises `InputError` where the summary holds no judged cell, or the completions do not belong to it.
     """
-    from demur.report import labels, tables
+    from demur.report import beside, labels, tables
     from demur.report.entries import entries, judges
     from demur.report.figures import draw
     from demur.report.page import render
@@ -46,6 +46,9 @@ def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.Dat
     if kinds:
         written.append(("labels", labels.label_table(kinds), labels.readable_labels(kinds), f"Labels in every cell of {name}"))
     numeric = tables.NUMERIC | {"n", *labels.label_names(kinds)}
+    if summary.get("published"):
+        full, readable = beside.published_table(summary), beside.readable_published(summary)
+        written.append(("published", full, readable, f"Published and measured refusals of {name}"))
     for stem, full, readable, caption in written:
         files[folder / "tables" / f"{stem}.csv"] = full.to_csv(index=False, lineterminator="\n").encode()
         files[folder / "tables" / f"{stem}.tex"] = tables.latex(readable, caption, f"tab:{stem}", numeric).encode()

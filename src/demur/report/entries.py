@@ -28,6 +28,7 @@ class Entry:
     `target` names checkpoint and, where needed, prompt. `direction` names the direction, `variant` adds the coefficient where an
     intervention has several; both are `baseline` where there is no intervention. `dose` is the coefficient in words, empty for an
     ablation. Rates, `change` and interval are fractions; `change`, `p_value` and `p_holm` are None where nothing was compared.
+    `published` are the rows of the summary that set a published rate beside this cell.
     """
 
     cell: Mapping[str, Any]
@@ -38,6 +39,7 @@ class Entry:
     change: float | None
     p_value: float | None
     p_holm: float | None
+    published: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def key(self) -> str:
@@ -109,6 +111,9 @@ def entries(summary: Mapping[str, Any], judge: str | None = None) -> list[Entry]
     """All entries, or those of one judge, in reading order: target, instruction set, baseline first, controls last."""
     cells = summary["cells"]
     targets, labels = _targets(summary), _labels(summary)
+    beside: dict[tuple[Any, Any], tuple[Mapping[str, Any], ...]] = {}
+    for row in summary.get("published", []):
+        beside[row["key"], row["judge"]] = (*beside.get((row["key"], row["judge"]), ()), row)
     baselines = {_arm(cell): float(cell["rate"]) for cell in cells if cell["intervention"] == "none"}
     tests = {(test["key"], test["judge"]): test for test in summary.get("comparisons", [])}
     found = []
@@ -118,7 +123,9 @@ def entries(summary: Mapping[str, Any], judge: str | None = None) -> list[Entry]
         compared = cell["intervention"] != "none" and baseline is not None
         change = test.get("difference", float(cell["rate"]) - baseline) if compared and baseline is not None else None
         target = targets[cell["target"], cell["prompt"]]
-        found.append(Entry(cell, target, *labels[_setting(cell)], _dose(cell), change, test.get("p_value"), test.get("p_holm")))
+        published = beside.get((cell["key"], cell["judge"]), ())
+        paired = test.get("p_value"), test.get("p_holm")
+        found.append(Entry(cell, target, *labels[_setting(cell)], _dose(cell), change, *paired, published))
     place = _places(summary)
     return sorted((entry for entry in found if judge in (None, entry.judge)), key=place)
 

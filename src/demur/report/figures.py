@@ -14,6 +14,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from demur.published import SAME
 from demur.report.entries import BASELINE, Entry, direction_labels, instruction_sets, targets_of
 from demur.report.style import DOUBLE, GREY, LIGHT, NEUTRAL, SINGLE, STYLE, colours, diverging, shade
 from demur.report.transfer import Matrix
@@ -61,6 +62,7 @@ def _rates(found: Sequence[Entry], palette: Mapping[str, str], judge: str) -> li
     bars = _bars(baselines, lambda entry: entry.target)
     title = "Refusal rates without intervention"
     caption = f"How often each checkpoint refuses; {_trials(baselines)}, 95 % Wilson intervals, judge {judge}."
+    caption += _diamonds(baselines)
     figure = _bar_figure({"": bars}, instruction_sets(baselines), lambda entry: palette.get(str(entry.cell["target"]), NEUTRAL))
     return [Drawing("rates", title, caption, _spoken(title, baselines), _numbers(baselines), figure)]
 
@@ -85,7 +87,7 @@ def _edited(
         part = f" ({index + 1} of {len(pages)})" if len(pages) > 1 else ""
         caption = (
             f"One block a target, one bar a direction, named by where it came from{strength}; {_trials(shown)}, "
-            f"95 % Wilson intervals, judge {judge}. Grey and hatched: controls."
+            f"95 % Wilson intervals, judge {judge}. Grey and hatched: controls.{_diamonds(shown)}"
         )
         figure = _bar_figure(page, sets, lambda entry: palette.get(entry.source or "", NEUTRAL))
         suffix = f"-{index + 1}" if index else ""
@@ -142,6 +144,11 @@ def _bar_panel(axes: Any, bars: Sequence[tuple[str, Entry | None]], colour: Call
         axes.errorbar(
             rate, y, xerr=[[max(rate - low, 0)], [max(high - rate, 0)]], fmt="none", ecolor="black", elinewidth=0.8, capsize=1.6
         )
+        for row in entry.published:
+            face = "black" if row["settings"] == SAME else "white"
+            # On the bar's upper edge, clear of the number that stands behind the bar.
+            at = 100 * row["published"]["rate"], y - 0.36
+            axes.plot(*at, "D", markersize=3.4, markerfacecolor=face, markeredgecolor="black", markeredgewidth=0.7)
         axes.text(max(high, rate) + 1.8, y, percent(entry.rate, entry.n), va="center", fontsize=6.5)
     axes.set_ylim(len(bars) - 0.45, -0.55)
     axes.set_xlim(0, 116)
@@ -237,6 +244,15 @@ def _trials(shown: Sequence[Entry]) -> str:
     return f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "") + " instructions a bar"
 
 
+def _diamonds(shown: Sequence[Entry]) -> str:
+    """What the marks beside the bars are, where there are any."""
+    settings = {row["settings"] for entry in shown for row in entry.published}
+    if not settings:
+        return ""
+    hollow = "" if settings == {SAME} else ", hollow where the settings are not known to be the same"
+    return f" Diamonds: published rates{hollow}."
+
+
 def _shortened(parts: Sequence[str], limit: int = 24) -> str:
     more = len(parts) - limit
     return "; ".join(parts[:limit]) + (f"; and {more} more, all in the table of its data" if more > 0 else "")
@@ -247,6 +263,7 @@ def _spoken(title: str, shown: Sequence[Entry]) -> str:
     parts = [
         (f"{entry.target}, " if entry.intervention == "none" else f"{entry.variant} on {entry.target}, ")
         + f"{entry.instructions}: {percent(entry.rate, entry.n)}"
+        + "".join(f" (published {100 * row['published']['rate']:.0f} %)" for row in entry.published)
         for entry in shown
     ]
     return f"{title}. {_shortened(parts)}."
@@ -255,4 +272,7 @@ def _spoken(title: str, shown: Sequence[Entry]) -> str:
 def _numbers(shown: Sequence[Entry]) -> "pandas.DataFrame":
     from demur.report.tables import result_frame
 
-    return result_frame(shown)
+    frame = result_frame(shown)
+    if any(entry.published for entry in shown):
+        frame["published"] = [", ".join(f"{100 * row['published']['rate']:.1f} %" for row in e.published) for e in shown]
+    return frame

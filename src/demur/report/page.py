@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from demur.report import tables, words
+from demur.report import beside, tables, words
 from demur.report.entries import BASELINE, Entry, direction_labels
 from demur.report.figures import Drawing
 from demur.report.labels import label_names, labelled, readable_labels
@@ -87,6 +87,10 @@ def render(
         figures=[_figure(drawing, svg) for drawing, svg in drawings],
         matrices=[_tiles(matrix) for matrix in matrices],
         cosines=_cosine_tiles(summary),
+        published=_published(summary),
+        departing=list(dict.fromkeys(each.setting for each in beside.departures(summary))),
+        works=list(dict.fromkeys(row["work"] for row in summary.get("published", []))),
+        verdicts=beside.verdicts(summary),
         results=_grid("Every cell under every judge", tables.readable_results(found)),
         labels=_labels(found),
         data=Markup(script_json(payload(str(study["name"]), first, judges, completions))),
@@ -108,6 +112,18 @@ def _labels(found: Sequence[Entry]) -> Grid | None:
     caption = f"Share of each label of the judge {', '.join(dict.fromkeys(entry.judge for entry in chosen))}"
     grid = _grid(caption, readable_labels(chosen))
     return replace(grid, numeric=frozenset({"n", *label_names(chosen)}))
+
+
+def _published(summary: Mapping[str, Any]) -> list[Grid]:
+    """Published rates beside measured ones, where the run departs, and where the published text and code part."""
+    if not summary.get("published"):
+        return []
+    grids = [
+        _grid("Published beside measured", beside.readable_published(summary)),
+        _grid("Settings in which this run departs from the published ones", beside.readable_departures(summary)),
+        _grid("Settings in which the published text and code part", beside.readable_text_and_code(summary)),
+    ]
+    return [grid for grid in grids if grid.rows]
 
 
 def _plain(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Grid:
@@ -158,6 +174,8 @@ def _readable_data(drawing: Drawing) -> "pandas.DataFrame":
     shown["coefficient"] = [f"{value:g}" if value != "" else "" for value in shown["coefficient"]]
     shown["rate"] = [f"{100 * rate:.1f} %" for rate in frame["rate"]]
     shown["95 % interval"] = [words.interval(bounds) for bounds in zip(frame["ci_low"], frame["ci_high"], strict=True)]
+    if "published" in frame.columns:
+        shown["published"] = frame["published"]
     return shown
 
 
@@ -200,6 +218,8 @@ def _method(summary: Mapping[str, Any]) -> list[Grid]:
     environment = [(name, value.strip('"')) for name, value in _flat(summary.get("environment", {}))]
     rules = [(f"rules of the judge {name}", f"version {version}") for name, version in summary.get("judges", {}).items()]
     versions = [*summary.get("versions", {}).items(), *rules, *environment]
+    # Published figures decide about nothing, and have a section of their own.
+    settings = {name: value for name, value in summary["study"].items() if name != "published"}
     grids = [
         _plain("Instruction sets", ("Set", "Source", "Split", "n", "Hash", "n to train", "Hash of these"), sets),
         _plain(
@@ -208,7 +228,7 @@ def _method(summary: Mapping[str, Any]) -> list[Grid]:
             arms,
         ),
         _grid("Directions", tables.readable_directions(summary)),
-        _plain("Settings of the study, defaults included", ("Setting", "Value"), _flat(summary["study"])),
+        _plain("Settings of the study, defaults included", ("Setting", "Value"), _flat(settings)),
         _plain("Versions and environment", ("Name", "Value"), versions),
     ]
     return [grid for grid in grids if grid.rows]

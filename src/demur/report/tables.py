@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 LONG = 45
 """Rows from which on a LaTeX table may break across pages."""
 
-NUMERIC = frozenset({"Refused", "Rate", "95 % interval", "Change", "p", "Holm p", "Layer", "Raw norm", "Mean residual norm"})
+_RATES = {"Refused", "Rate", "95 % interval", "Published", "Measured", "Change", "Difference", "p", "Holm p"}
+NUMERIC = frozenset({*_RATES, "Layer", "Raw norm", "Mean residual norm"})
 """Readable columns that are set flush right."""
 
 

@@ -1,0 +1,133 @@
+"""The loop of "Base LLMs refuse too" a second time, naively: what its code does, in plain torch and transformers.
+
+No cache, four rows at a time, left padding with a token that no text makes, logits at every position and the last one's argmax,
+sixteen tokens whatever they are. Edits are made in place, by ordinary hooks on three places of a block. It shares no code with
+the package, so it can disagree with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Change = Callable[[Tensor], None]
+"""Changes the stream, of shape (row, position, width), in place."""
+
+BLOCKS = {"gpt_neox": "gpt_neox.layers", "gpt2": "transformer.h"}
+# The norm that reads the stream behind attention: what it is given is also what the skip connection keeps.
+SECOND_NORM = {"gemma2": "pre_feedforward_layernorm", "gpt2": "ln_2", "gpt_neox": None}
+
+
+def leave(stream: Tensor) -> None:
+    pass
+
+
+def add_in_place(vector: Tensor) -> Change:
+    def change(stream: Tensor) -> None:
+        stream += vector
+
+    return change
+
+
+def ablate_in_place(unit: Tensor) -> Change:
+    def change(stream: Tensor) -> None:
+        stream -= (stream @ unit)[..., None] * unit
+
+    return change
+
+
+def blocks_of(model: Any) -> Any:
+    found = model
+    for name in BLOCKS.get(model.config.model_type, "model.layers").split("."):
+        found = getattr(found, name)
+    return found
+
+
+@contextmanager
+def hooked(model: Any, layers: Sequence[int], change: Change) -> Iterator[None]:
+    """`change` before, in the middle of and behind each of these blocks; blocks with parallel branches have no middle."""
+
+    # Hooks return None: whatever else they returned would take the place of all arguments, masks among them.
+    def before(_: Any, args: tuple[Any, ...]) -> None:
+        change(args[0])
+
+    def behind(_: Any, args: tuple[Any, ...], output: Any) -> None:
+        change(output[0] if isinstance(output, tuple) else output)
+
+    handles = []
+    for layer in layers:
+        block = blocks_of(model)[layer]
+        handles += [block.register_forward_pre_hook(before), block.register_forward_hook(behind)]
+        middle = SECOND_NORM.get(model.config.model_type, "post_attention_layernorm")
+        if middle is not None:
+            handles.append(getattr(block, middle).register_forward_pre_hook(before))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def left_padded(tokenizer: Any, template: str, instructions: Sequence[str], pad: int) -> Tensor:
+    rows = [tokenizer(template.format(instruction=instruction))["input_ids"] for instruction in instructions]
+    assert all(pad not in row for row in rows)
+    width = max(map(len, rows))
+    return torch.tensor([[pad] * (width - len(row)) + row for row in rows])
+
+
+def logits_of(model: Any, ids: Tensor, pad: int) -> Tensor:
+    # Leading pads only: a pad that the model writes itself is a token like any other.
+    mask = ((ids != pad).cumsum(-1) > 0).long()
+    extra = {}
+    if model.config.model_type == "gpt2":
+        # Learned positions count pads unless told otherwise; rotary ones are relative.
+        extra = {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0)}
+    return model(input_ids=ids, attention_mask=mask, use_cache=False, **extra).logits
+
+
+@torch.no_grad()
+def direction(
+    model: Any, tokenizer: Any, template: str, harmful: Sequence[str], harmless: Sequence[str], layer: int, pad: int
+) -> Tensor:
+    """Difference of the means of the stream before `layer` at the last prompt token, each set in one batch; unit norm."""
+    means = []
+    for instructions in (harmful, harmless):
+        kept: list[Tensor] = []
+
+        def keep(_: Any, args: tuple[Any, ...], kept: list[Tensor] = kept) -> None:
+            kept.append(args[0][:, -1].clone())
+
+        handle = blocks_of(model)[layer].register_forward_pre_hook(keep)
+        logits_of(model, left_padded(tokenizer, template, instructions, pad), pad)
+        handle.remove()
+        means.append(kept[0].mean(dim=0))
+    difference = means[0] - means[1]
+    return difference / difference.norm()
+
+
+@torch.no_grad()
+def completions(
+    model: Any,
+    tokenizer: Any,
+    template: str,
+    instructions: Sequence[str],
+    pad: int,
+    layers: Sequence[int] = (),
+    change: Change = leave,
+    new_tokens: int = 16,
+) -> list[list[int]]:
+    """Greedy tokens of each instruction: every token by a pass over everything so far, four instructions a batch."""
+    found = []
+    for start in range(0, len(instructions), 4):
+        ids = left_padded(tokenizer, template, instructions[start : start + 4], pad)
+        prompt_width = ids.shape[1]
+        for _ in range(new_tokens):
+            with hooked(model, layers, change):
+                following = logits_of(model, ids, pad)[:, -1, :].argmax(dim=-1)
+            ids = torch.cat((ids, following[:, None]), dim=1)
+        found += ids[:, prompt_width:].tolist()
+    return found
