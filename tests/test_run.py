@@ -163,7 +163,7 @@ def test_a_folder_with_something_else_is_refused(finished, lineage, tmp_path):
     result = invoke("run", lineage / "study.toml", "--out", tmp_path, "--fresh", "--quiet")
     assert (result.exit_code, (tmp_path / "notes.txt").read_text()) == (2, "mine")
     (tmp_path / "run.sqlite").write_text("not a database" * 100)
-    assert "cannot be opened as a run of demur" in invoke("report", tmp_path).output
+    assert "is damaged or not a run of demur" in invoke("report", tmp_path).output
 
 
 def test_changed_weights_are_noticed(finished, lineage, tmp_path):

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from demur.errors import InputError
+from demur.files import replace_file
 from demur.layouts import SITES, Site
 
 FORMAT = "demur-direction-1"
@@ -47,8 +48,10 @@ class Direction:
 
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file: tensor `direction` (d_model,), metadata as JSON under `demur`. Returns the path."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        return replace_file(Path(path), self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes: the same direction gives the same bytes."""
         facts = {
             "format": FORMAT,
             "name": self.name,
@@ -58,8 +61,7 @@ class Direction:
             "site": self.site,
             "provenance": dict(self.provenance),
         }
-        save_file({"direction": self.vector.contiguous()}, path, metadata={"demur": json.dumps(facts, sort_keys=True)})
-        return path
+        return bytes(save({"direction": self.vector.contiguous()}, metadata={"demur": json.dumps(facts, sort_keys=True)}))
 
 
 def from_raw(

@@ -32,6 +32,7 @@ class Ready:
     plan: Plan
     material: Mapping[Label, Material]
     sources: Mapping[str, Source]
+    warnings: tuple[str, ...] = ()
 
 
 def check(plan: Plan) -> Ready:

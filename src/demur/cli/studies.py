@@ -51,6 +51,8 @@ def _show(finished: Any) -> None:
     console.print(terminal_table(summary))
     for claim in summary["claims"]:
         console.print(("" if claim["shown"] else "(not shown) ") + claim["text"], markup=False, highlight=False)
+    for warning in summary["warnings"]:
+        console.print(f"Note: {warning}", markup=False, highlight=False)
     # Not through the console: a path must not be wrapped.
     typer.echo(str(finished.path / "report.html"))
 
