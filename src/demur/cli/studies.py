@@ -9,6 +9,7 @@ import typer
 
 from demur.cli.base import Device, Quiet, RunFolder, Settings, StudyName, command
 from demur.errors import InputError
+from demur.files import replace_file
 
 
 def _study(spec: str, settings: list[str] | None, limit: int | None, dtype: str | None) -> Any:
@@ -118,5 +119,4 @@ def export(
     if out is None:
         typer.echo(content, nl=False)
     else:
-        out.write_bytes(content if isinstance(content, bytes) else content.encode())
-        typer.echo(str(out))
+        typer.echo(str(replace_file(out, content)))

@@ -8,6 +8,7 @@ import typer
 
 from demur.cli.base import Adapter, Device, DType, Format, Model, Quiet, command
 from demur.errors import InputError
+from demur.files import replace_file
 
 
 @command
@@ -106,9 +107,7 @@ def generate(
         }
         for row in rows
     ]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-    typer.echo(str(out))
+    typer.echo(str(replace_file(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))))
 
 
 def _edit(path: Path | None, ablate: bool, add: float | None, unit: str, layer: int | None, sites: str | None) -> Any:
