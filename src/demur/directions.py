@@ -161,13 +161,35 @@ def _read_safetensors(path: Path) -> Direction:
             f"{str(path)!r} holds {', '.join(keys) or 'nothing'}, not a tensor 'direction' with demur's metadata; "
             "make direction files with demur extract"
         )
-    facts = json.loads(metadata["demur"])
+    facts = _facts(path, metadata["demur"])
     site = facts["site"]
-    if facts.get("format") != FORMAT or site not in SITES:
-        raise InputError(f"{str(path)!r} is of format {facts.get('format')!r} and site {site!r}; this version reads {FORMAT!r}")
+    if facts["format"] != FORMAT or site not in SITES:
+        raise InputError(f"{str(path)!r} is of format {facts['format']!r} and site {site!r}; this version reads {FORMAT!r}")
+    if vector.ndim != 1:
+        raise InputError(f"{str(path)!r} must hold one vector, not a tensor of shape {tuple(vector.shape)}")
     return Direction(
-        facts["name"], vector.float(), facts["raw_norm"], facts["layer"], facts["position"], site, facts["provenance"]
+        facts["name"], vector.float(), float(facts["raw_norm"]), facts["layer"], facts["position"], site, facts["provenance"]
     )
+
+
+def _facts(path: Path, text: str) -> dict[str, Any]:
+    """The metadata of a direction file: foreign data until it was checked."""
+    kinds: dict[str, Any] = {
+        "format": str, "name": str, "raw_norm": (int, float), "layer": int, "position": int, "site": str, "provenance": dict
+    }  # fmt: skip
+    try:
+        facts = json.loads(text)
+    except ValueError:
+        facts = None
+    facts = facts if isinstance(facts, dict) else {}
+    wrong = next((key for key, kind in kinds.items() if not isinstance(facts.get(key), kind)), None)
+    if wrong is None and facts["layer"] < 0:
+        wrong = "layer"
+    if wrong is not None:
+        raise InputError(
+            f"{str(path)!r} has metadata whose {wrong!r} is {facts.get(wrong)!r}; make direction files with demur extract"
+        )
+    return facts
 
 
 def _read_pt(path: Path) -> Direction:

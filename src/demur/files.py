@@ -35,6 +35,22 @@ def replace_file(path: Path, content: bytes | str) -> Path:
     return path
 
 
+def is_file(path: Path) -> bool:
+    """Is there such a file? A name that no file can have, too long or with a NUL byte, is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Is there such a folder? As `is_file`."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def cannot_write(path: Path, error: OSError) -> DemurError:
     """The refusal for a file or folder that could not be written."""
     reason = error.strerror or type(error).__name__

@@ -12,8 +12,8 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from demur.batching import BATCH_TOKENS, group, pad_left, position_ids
-from demur.errors import InputError, WorkError
+from demur.batching import BATCH_TOKENS, in_batches, pad_left, position_ids
+from demur.errors import InputError, NotFinite
 from demur.interventions import RowEdits, tabulate
 from demur.layouts import Layout, d_model_of
 from demur.residual import edited
@@ -67,10 +67,7 @@ def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], de
             logits = output.logits[:, -1]
             if not torch.isfinite(logits).all():
                 row = int(torch.nonzero(~torch.isfinite(logits).all(-1))[0])
-                raise WorkError(
-                    f"the logits of row {row} are not finite in {logits.dtype}; use a smaller coefficient, or load the "
-                    "weights with dtype float32"
-                )
+                raise NotFinite("the logits", row, logits.dtype)
             token = logits.argmax(-1).masked_fill(done, decoding.pad_id)
             new.append(token)
             done = done | torch.isin(token, stop)
@@ -100,18 +97,12 @@ def decode(
     Running out of memory halves the batch and goes on; raises `WorkError` if one row alone does not fit.
     """
     lengths = [len(row.prompt) + decoding.max_new_tokens for row in rows]
-    pending = group(lengths, batch_tokens, batch_rows)
-    while pending:
-        indices = pending.pop(0)
+
+    def work(indices: list[int]) -> list[list[int]]:
         try:
-            tokens = decode_batch(model, layout, [rows[i] for i in indices], decoding)
-        except torch.OutOfMemoryError as error:
-            if len(indices) == 1:
-                raise WorkError(
-                    f"one row of {lengths[indices[0]]} tokens does not fit into memory beside the weights; use a lower-precision "
-                    "dtype, shorter prompts or fewer new tokens"
-                ) from error
-            half = len(indices) // 2
-            pending[:0] = [indices[:half], indices[half:]]
-            continue
+            return decode_batch(model, layout, [rows[i] for i in indices], decoding)
+        except NotFinite as error:
+            raise error.of_row(indices[error.row]) from error
+
+    for indices, tokens in in_batches(lengths, work, model=model, batch_tokens=batch_tokens, batch_rows=batch_rows):
         yield dict(zip(indices, tokens, strict=True))

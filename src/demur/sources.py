@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from demur import hub
 from demur.errors import InputError, nearest
+from demur.files import is_file, is_folder
 
 DEMO_MODEL = "demo:smollm2-135m-instruct"
 DEMO_ADAPTER = "demo:safety-adapter"
@@ -46,12 +47,12 @@ def find_model(reference: str, revision: str | None = None) -> Source:
         if reference != DEMO_MODEL:
             raise InputError(f"there is no demo model {reference!r}; {nearest(reference, [DEMO_MODEL])}")
         return _demo_model()
-    path = Path(reference).expanduser()
+    path = Path(reference or "\0").expanduser()
     if path.suffix == ".gguf":
-        if not path.is_file():
+        if not is_file(path):
             raise InputError(f"there is no GGUF file {reference!r}")
         return Source(reference, "gguf", path.resolve())
-    if path.is_dir():
+    if is_folder(path):
         if not (path / "config.json").is_file():
             raise InputError(f"the folder {reference!r} holds no config.json, so it is not a checkpoint")
         return Source(reference, "folder", path.resolve())
@@ -67,7 +68,7 @@ def find_adapter(reference: str) -> Path:
         with as_file(files("demur.data").joinpath("safety-adapter")) as folder:
             return Path(folder)
     path = Path(reference).expanduser()
-    if path.is_dir():
+    if is_folder(path):
         if not (path / "adapter_config.json").is_file():
             raise InputError(f"the folder {reference!r} holds no adapter_config.json, so it is not a PEFT adapter")
         return path.resolve()
@@ -78,6 +79,8 @@ def find_adapter(reference: str) -> Path:
 def _hub_id(reference: str, nor_is_it: str) -> tuple[str, str | None]:
     """Name and revision of a hub id. Raises `InputError` where the reference does not read like one."""
     name, _, tag = reference.partition("@")
+    if not reference:
+        raise InputError(f"an empty name is neither {nor_is_it} nor a hub id like owner/name; check the spelling")
     if name.count("/") != 1 or not all(name.split("/")) or reference.startswith((".", os.sep, "~")):
         raise InputError(f"{reference!r} is neither {nor_is_it} nor a hub id like owner/name; check the spelling")
     return name, tag or None
@@ -154,5 +157,10 @@ def read_config(source: Source) -> Mapping[str, Any] | None:
         path = Path(hf_hub_download(source.hub_id, "config.json", revision=source.revision))
     else:
         path = source.path / "config.json"
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return found if isinstance(found, dict) else {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"the config.json of {source.reference!r} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"the config.json of {source.reference!r} holds a {type(found).__name__}, not an object")
+    return found

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from demur.errors import InputError, nearest
+from demur.files import is_file
 
 Label = Literal["harmful", "harmless"]
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -202,7 +203,7 @@ def load_study(spec: str | Path, settings: Sequence[str] = ()) -> Study:
         text, where = (files("demur") / "presets" / f"{spec}.toml").read_text(encoding="utf-8"), f"preset {str(spec)!r}"
     else:
         path = Path(spec)
-        if not path.is_file():
+        if not is_file(path):
             hint = f"there is no file {str(spec)!r}" if path.suffix == ".toml" else nearest(str(spec), preset_names())
             raise InputError(f"{str(spec)!r} is neither a preset nor a study file; {hint}")
         try:
@@ -262,6 +263,8 @@ def _set(data: dict[str, Any], setting: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     *path, last = key.split(".")
+    if not all(key.split(".")):
+        raise InputError(f"{setting!r} names '' between dots; expected KEY=VALUE, for example direction.pairs=64")
     here: Any = data
     for part in path:
         here = here[_index(part, here, setting)] if isinstance(here, list) else here.setdefault(part, {})

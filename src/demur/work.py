@@ -16,7 +16,7 @@ from demur import api, memory
 from demur.checkpoints import Checkpoint, find_device, free_memory, load_checkpoint
 from demur.controls import random_direction
 from demur.directions import Direction
-from demur.errors import InputError, WorkError
+from demur.errors import InputError, NotFinite, WorkError
 from demur.generation import Decoding, Row, decode
 from demur.instructions import digest
 from demur.interventions import Intervention, ablate, add
@@ -268,9 +268,13 @@ class Work:
         stop = checkpoint.stop_ids if self.study.stop_at_eos else ()
         decoding = Decoding(self.study.max_new_tokens, stop, checkpoint.pad_id)
         with self.phases(f"completions of {name}", len(rows)) as progress:
-            for done in decode(checkpoint.model, checkpoint.layout, rows, decoding, batch_tokens=self.study.batch_tokens):
-                self.store.add_completions(self._stored(checkpoint, pending, done))
-                progress(len(done))
+            try:
+                for done in decode(checkpoint.model, checkpoint.layout, rows, decoding, batch_tokens=self.study.batch_tokens):
+                    self.store.add_completions(self._stored(checkpoint, pending, done))
+                    progress(len(done))
+            except NotFinite as error:
+                cell, index = pending[error.row]
+                raise error.named(name, self.material[cell.instructions].test[index]) from error
 
     def _stored(
         self, checkpoint: Checkpoint, pending: Sequence[tuple[Cell, int]], done: Mapping[int, list[int]]

@@ -18,9 +18,18 @@ from demur.errors import DemurError, WorkError
 class _OneSentence(TyperGroup):
     """What the parser refuses, an unknown option or a missing argument, is one sentence too."""
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Ends the process with the exit status, as a command line does."""
         try:
-            status = super().main(args, prog_name, **{**extra, "standalone_mode": False})
+            status = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         except typer.Abort:
             typer.echo("demur: interrupted", err=True)
             sys.exit(130)

@@ -48,9 +48,9 @@ def directions(
     from demur.directions import cosines, load_direction
 
     loaded = [load_direction(path) for path in files]
+    matrix = cosines(loaded)
     for number, direction in enumerate(loaded, 1):
         place = f"layer {direction.layer} {direction.site}" if direction.provenance.get("file") is None else "layer unknown"
         typer.echo(f"{number}  {direction.name}  width {direction.vector.shape[0]}  norm {direction.raw_norm:.4g}  {place}")
-    matrix = cosines(loaded)
     for number, row in enumerate(matrix.tolist(), 1):
         typer.echo(f"{number}  " + "  ".join(f"{value:7.4f}" for value in row))

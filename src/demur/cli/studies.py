@@ -69,7 +69,8 @@ def plan(
     """Show what a study comes to, without loading weights. Example: demur plan gemma-2-9b"""
     from demur.outlook import outlook
 
-    for line in outlook(_study(study, set_, limit, None), device):
+    # All of it or nothing: a refusal on the way leaves no half of a plan.
+    for line in list(outlook(_study(study, set_, limit, None), device)):
         typer.echo(line)
 
 
@@ -113,9 +114,9 @@ def export(
     from demur.exports import exported
     from demur.runs import open_run
 
-    content = exported(open_run(run_dir), format)
-    if out is None and isinstance(content, bytes):
+    if out is None and format == "parquet":
         raise InputError("a Parquet file is not text; say where to write it with --out FILE")
+    content = exported(open_run(run_dir), format)
     if out is None:
         typer.echo(content, nl=False)
     else:

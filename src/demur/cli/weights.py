@@ -30,6 +30,8 @@ def extract(
     import demur
     from demur.progress import bars
 
+    if pairs < 1:
+        raise InputError(f"--pairs must be at least 1, not {pairs}")
     asked, benign = (_training(demur.load_instructions(spec, split=False), pairs) for spec in (harmful, harmless))
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device)
     # The first layer's input at a template token is that token's embedding, whatever the instruction: it has no direction.
@@ -55,7 +57,7 @@ def _training(side: Any, pairs: int) -> tuple[str, ...]:
 
 
 def _layer(text: str, n_layers: int) -> int:
-    if not text.lstrip("-").isdigit() or not 0 <= int(text) < n_layers:
+    if not text.isascii() or not text.isdigit() or not 0 <= int(text) < n_layers:
         raise InputError(f"layer {text!r} is out of range: this model has layers 0 to {n_layers - 1}; or give all")
     return int(text)
 
@@ -83,6 +85,10 @@ def generate(
     import demur
     from demur.progress import bars
 
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit must be at least 1, not {limit}")
+    if max_new_tokens < 1:
+        raise InputError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
     edit = _edit(direction, ablate, add, unit, layer, sites)
     found = demur.load_instructions(instructions, split=False)
     texts = found.take("test")[:limit]
@@ -140,5 +146,5 @@ def doctor(
     import demur
     from demur.doctor import diagnosis
 
-    for line in diagnosis(demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device), prompt):
+    for line in list(diagnosis(demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device), prompt)):
         typer.echo(line)
