@@ -465,6 +465,7 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         (["doctor"], "--model"),
         (["doctor", "-m", ""], "neither a folder"),
         (["doctor", "-m", "none"], "neither a folder"),
+        (["doctor", "-m", "~no-such-user/x"], "neither a folder"),
         (["doctor", "-m", "{0}/no-template"], "no chat template"),
         (["doctor", "-m", "{0}/chat", "-p", "x y"], "needs {{instruction}}"),
         (["doctor", "-m", "{0}/unknown-family"], "transmogrifier"),

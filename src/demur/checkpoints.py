@@ -122,16 +122,7 @@ def _load(
 
         try:
             loaded = PeftModel.from_pretrained(loaded, str(adapter_folder)).merge_and_unload()
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            RuntimeError,
-            SafetensorError,
-            UnpicklingError,
-        ) as error:
+        except _BROKEN_ADAPTER as error:
             raise InputError(f"adapter {adapter!r} does not fit {model!r}: {_first_line(error)}") from error
     return loaded, tokenizer
 

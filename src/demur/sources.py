@@ -47,7 +47,9 @@ def find_model(reference: str, revision: str | None = None) -> Source:
         if reference != DEMO_MODEL:
             raise InputError(f"there is no demo model {reference!r}; {nearest(reference, [DEMO_MODEL])}")
         return _demo_model()
-    path = Path(reference or "\0").expanduser()
+    if not reference:
+        raise InputError("an empty name is neither a folder with a config.json, nor a .gguf file, nor a hub id like owner/name")
+    path = _local(reference)
     if path.suffix == ".gguf":
         if not is_file(path):
             raise InputError(f"there is no GGUF file {reference!r}")
@@ -67,7 +69,7 @@ def find_adapter(reference: str) -> Path:
             raise InputError(f"there is no demo adapter {reference!r}; {nearest(reference, [DEMO_ADAPTER])}")
         with as_file(files("demur.data").joinpath("safety-adapter")) as folder:
             return Path(folder)
-    path = Path(reference).expanduser()
+    path = _local(reference)
     if is_folder(path):
         if not (path / "adapter_config.json").is_file():
             raise InputError(f"the folder {reference!r} holds no adapter_config.json, so it is not a PEFT adapter")
@@ -76,11 +78,16 @@ def find_adapter(reference: str) -> Path:
     return fetch(_on_hub(name, tag, reference), want="adapter_config.json")
 
 
+def _local(reference: str) -> Path:
+    try:
+        return Path(reference).expanduser()
+    except RuntimeError:  # ~name where there is no such user
+        return Path(reference)
+
+
 def _hub_id(reference: str, nor_is_it: str) -> tuple[str, str | None]:
     """Name and revision of a hub id. Raises `InputError` where the reference does not read like one."""
     name, _, tag = reference.partition("@")
-    if not reference:
-        raise InputError(f"an empty name is neither {nor_is_it} nor a hub id like owner/name; check the spelling")
     if name.count("/") != 1 or not all(name.split("/")) or reference.startswith((".", os.sep, "~")):
         raise InputError(f"{reference!r} is neither {nor_is_it} nor a hub id like owner/name; check the spelling")
     return name, tag or None
