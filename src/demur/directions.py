@@ -163,8 +163,8 @@ def _read_safetensors(path: Path) -> Direction:
         )
     facts = _facts(path, metadata["demur"])
     site = facts["site"]
-    if facts["format"] != FORMAT or site not in SITES:
-        raise InputError(f"{str(path)!r} is of format {facts['format']!r} and site {site!r}; this version reads {FORMAT!r}")
+    if site not in SITES:
+        raise InputError(f"{str(path)!r} was read at the site {site!r}; this version knows {', '.join(SITES)}")
     if vector.ndim != 1:
         raise InputError(f"{str(path)!r} must hold one vector, not a tensor of shape {tuple(vector.shape)}")
     return Direction(
@@ -182,6 +182,8 @@ def _facts(path: Path, text: str) -> dict[str, Any]:
     except ValueError:
         facts = None
     facts = facts if isinstance(facts, dict) else {}
+    if isinstance(facts.get("format"), str) and facts["format"] != FORMAT:
+        raise InputError(f"{str(path)!r} is of format {facts['format']!r}; this version reads {FORMAT!r}")
     wrong = next((key for key, kind in kinds.items() if not isinstance(facts.get(key), kind)), None)
     if wrong is None and facts["layer"] < 0:
         wrong = "layer"

@@ -37,10 +37,9 @@ class NotFinite(WorkError):
         whose = f"row {row}" if text is None else f"the instruction {_short(text)!r}"
         where = "" if layer is None else f" at layer {layer}"
         owner = "" if checkpoint is None else f" in checkpoint {checkpoint!r}"
-        super().__init__(
-            f"{what} of {whose}{where}{owner} are not finite in {dtype}; load the weights with dtype float32, or use a smaller "
-            "coefficient"
-        )
+        wide = str(dtype) in ("torch.float32", "torch.float64")
+        advice = "check the weights for NaN" if wide else "load the weights with dtype float32"
+        super().__init__(f"{what} of {whose}{where}{owner} are not finite in {dtype}; {advice}, or use a smaller coefficient")
 
     def of_row(self, row: int) -> "NotFinite":
         """The same, counted among all rows."""
