@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from demur import locks
-from demur.directions import from_raw, load_direction
+from demur.directions import from_raw
 from demur.errors import InputError, WorkError
 from demur.files import replace_file
+from demur.formats import load_direction
 from demur.judges import Verdict
 from demur.store import NO_LOCKS, Store
 
