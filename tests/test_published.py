@@ -1,5 +1,9 @@
 """Published rates beside measured ones: the right cell, the right test, and no changed run that passes for a reproduction."""
 
+import re
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from demur.errors import InputError
@@ -175,6 +179,23 @@ def test_text_and_code():
     assert found["stop_at_eos"] == ("not stated", "false")
     qwen = text_and_code(load_study("qwen1.5-0.5b").model_dump(mode="json"))
     assert next(each["code"] for each in qwen if each["setting"] == "interventions.coefficient") == "2"
+
+
+def test_the_list_of_differences_has_every_place_and_names_every_such_setting():
+    document = (Path(__file__).parents[1] / "docs" / "differences.md").read_text(encoding="utf-8")
+    assert re.findall(r"^### (\d+)\.", document, flags=re.M) == [str(number) for number in range(1, 23)]
+    for preset in PUBLISHED:
+        for each in text_and_code(load_study(preset).model_dump(mode="json")):
+            assert each["setting"].rpartition(".")[2] in document, each["setting"]
+
+
+def test_the_documents_own_study_is_a_study():
+    document = (Path(__file__).parents[1] / "docs" / "published.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", document, flags=re.S)
+    study = make_study({**changed(checkpoints={"chat": {"model": "a/c"}}), **tomllib.loads(example)})
+    rows = published_rows(*measured(study))
+    assert [row["reason"] for row in rows][2].startswith("published without n")
+    assert rows[0]["settings"] == "depart"
 
 
 def test_runs_without_publications_have_no_rows():
