@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test clean
+.PHONY: demo test soak clean
 
 demo: .venv/installed
 	$(BIN)/demur run demo --out runs/demo
@@ -15,6 +15,9 @@ test: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q
+
+soak: .venv/installed-dev
+	$(BIN)/python -m pytest -q -s -m soak tests/soak
 
 # The demo checkpoint is a file inside a plugin of another program: only the file is wanted, so nothing that it depends on.
 .venv/installed: pyproject.toml constraints.txt

@@ -72,6 +72,27 @@ def hooked(model: Any, layers: Sequence[int], change: Change) -> Iterator[None]:
             handle.remove()
 
 
+@contextmanager
+def hooked_as_by_arditi(model: Any, change: Change) -> Iterator[None]:
+    """`change` before every block and on what its attention and MLP modules put out, as andyrdt/refusal_direction ablates."""
+
+    def before(_: Any, args: tuple[Any, ...]) -> None:
+        change(args[0])
+
+    def behind(_: Any, args: tuple[Any, ...], output: Any) -> None:
+        change(output[0] if isinstance(output, tuple) else output)
+
+    handles = []
+    for block in blocks_of(model):
+        handles.append(block.register_forward_pre_hook(before))
+        handles += [module.register_forward_hook(behind) for module in (block.self_attn, block.mlp)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def left_padded(tokenizer: Any, template: str, instructions: Sequence[str], pad: int) -> Tensor:
     rows = [tokenizer(template.format(instruction=instruction))["input_ids"] for instruction in instructions]
     assert all(pad not in row for row in rows)

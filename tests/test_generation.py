@@ -148,7 +148,7 @@ def test_out_of_memory_halves_the_batch(monkeypatch):
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr("demur.generation.decode_batch", none)
-    with pytest.raises(WorkError, match="one row of 18 tokens does not fit"):
+    with pytest.raises(WorkError, match="row 3 of 18 tokens does not fit"):
         everything(model, rows, Decoding(NEW))
 
 

@@ -90,7 +90,7 @@ def test_not_finite_names_the_layer():
     model = tiny_model("llama")
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
-    with pytest.raises(WorkError, match="prompt 0 at layer 2 is not finite"):
+    with pytest.raises(WorkError, match="row 0 at layer 2 are not finite"):
         next(stream_activations(model, layout_of(model.config), [PROMPT], layers=[0, 2]))
 
 

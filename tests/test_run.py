@@ -163,7 +163,7 @@ def test_a_folder_with_something_else_is_refused(finished, lineage, tmp_path):
     result = invoke("run", lineage / "study.toml", "--out", tmp_path, "--fresh", "--quiet")
     assert (result.exit_code, (tmp_path / "notes.txt").read_text()) == (2, "mine")
     (tmp_path / "run.sqlite").write_text("not a database" * 100)
-    assert "cannot be opened as a run of demur" in invoke("report", tmp_path).output
+    assert "is damaged or not a run of demur" in invoke("report", tmp_path).output
 
 
 def test_changed_weights_are_noticed(finished, lineage, tmp_path):
@@ -199,7 +199,7 @@ BAD_RUNS = {
     "too many test instructions": (["--set", "instructions.harmless.test=9"], "9 test instructions .* but it has 3"),
     "a template without its slot": (["--set", "checkpoints.chat.prompts=[\"USER: x\"]"], r"needs \{instruction\}"),
     "an unknown key": (["--set", "direction.layerz=[1]"], "did you mean 'layers'"),
-    "a layer out of range": (["--set", "direction.layers=[3]"], "layer 3 is out of range: this model has layers 0 to 2"),
+    "a layer out of range": (["--set", "direction.layers=[3]"], "layer 3 is out of range: 'base' has layers 0 to 2"),
     "an unknown judge": (["--set", "judges=[\"prefixx\"]"], "did you mean 'prefix'"),
     "an unknown model": (["--set", "checkpoints.chat.model=no-such-folder"], "neither a folder"),
     "a hub id without a hub": (["--set", "checkpoints.chat.model=owner/name"], "no model hub is in reach"),

@@ -16,7 +16,7 @@ from torch import Tensor
 from demur.batching import BATCH_TOKENS
 from demur.checkpoints import Checkpoint
 from demur.directions import Direction, RunningMean, difference_of_means
-from demur.errors import InputError
+from demur.errors import InputError, NotFinite
 from demur.generation import Decoding, Row, decode
 from demur.instructions import digest
 from demur.interventions import Intervention, RowEdits
@@ -104,7 +104,11 @@ def _activations(
         pad_id=checkpoint.pad_id,
         batch_tokens=batch_tokens,
     )
-    return ((indices, activations[:, :, 0]) for indices, activations in found)
+    try:
+        for indices, activations in found:
+            yield indices, activations[:, :, 0]
+    except NotFinite as error:
+        raise error.named(checkpoint.name, instructions[error.row]) from error
 
 
 def extract_directions(
@@ -209,10 +213,13 @@ def generate(
     rows = [Row(ids, edits) for edits in bound for ids in prompts]
     decoding = Decoding(max_new_tokens, checkpoint.stop_ids if stop_at_eos else (), checkpoint.pad_id, use_cache)
     tokens: dict[int, list[int]] = {}
-    for done in decode(checkpoint.model, checkpoint.layout, rows, decoding, batch_tokens=batch_tokens, batch_rows=batch_rows):
-        tokens.update(done)
-        progress(len(done))
     n = len(instructions)
+    try:
+        for done in decode(checkpoint.model, checkpoint.layout, rows, decoding, batch_tokens=batch_tokens, batch_rows=batch_rows):
+            tokens.update(done)
+            progress(len(done))
+    except NotFinite as error:
+        raise error.named(checkpoint.name, instructions[error.row % n]) from error
     return [
         [completion(checkpoint, instructions[j], tokens[i * n + j], prompt.text(instructions[j])) for j in range(n)]
         for i in range(len(interventions))

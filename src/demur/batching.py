@@ -4,12 +4,17 @@ Left padding puts every prompt's last token in the last column. Positions are co
 computes what it would compute alone, in families with rotary and with learned positions alike.
 """
 
-from collections.abc import Iterator, Sequence
+import gc
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
+
+from demur.errors import InputError, WorkError
 
 BATCH_TOKENS = 4096
 """Default size of a batch, padding included. On two cores larger batches gain nothing; on a large GPU give more."""
@@ -62,7 +67,74 @@ def group(lengths: Sequence[int], batch_tokens: int, batch_rows: int | None = No
     return groups
 
 
-def batches(rows: Sequence[Sequence[int]], *, batch_tokens: int, pad_id: int, device: torch.device | str) -> Iterator[Batch]:
-    """All rows as batches."""
-    for indices in group([len(row) for row in rows], batch_tokens):
-        yield Batch(indices, *pad_left([rows[i] for i in indices], pad_id, device))
+def batch_of(rows: Sequence[Sequence[int]], indices: list[int], *, pad_id: int, device: torch.device | str) -> Batch:
+    """Some of the rows as one batch."""
+    return Batch(indices, *pad_left([rows[i] for i in indices], pad_id, device))
+
+
+Result = TypeVar("Result")
+
+
+def in_batches(
+    lengths: Sequence[int],
+    work: Callable[[list[int]], Result],
+    *,
+    model: nn.Module,
+    batch_tokens: int = BATCH_TOKENS,
+    batch_rows: int | None = None,
+) -> Iterator[tuple[list[int], Result]]:
+    """`work` on the indices of each batch of rows of these lengths, longest first.
+
+    Running out of memory halves a batch and goes on. Raises `InputError` for a row longer than the model has positions, and
+    `WorkError` where one row alone does not fit into memory, saying what would.
+    """
+    _check_lengths(lengths, model)
+    pending = group(lengths, batch_tokens, batch_rows)
+    while pending:
+        indices = pending.pop(0)
+        result, problem = _attempt(work, indices)
+        if problem is None:
+            yield indices, result  # type: ignore[misc]
+            continue
+        # Only now, outside of the handler: the exception held the frames, and they the tensors of the failed attempt.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(indices) == 1:
+            raise WorkError(_does_not_fit(lengths, indices[0], model, problem))
+        half = len(indices) // 2
+        pending[:0] = [indices[:half], indices[half:]]
+
+
+def _attempt(work: Callable[[list[int]], Result], indices: list[int]) -> tuple[Result | None, str | None]:
+    try:
+        return work(indices), None
+    except RuntimeError as error:
+        # On the processor torch raises a plain RuntimeError.
+        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+            return None, str(error)
+        raise
+
+
+def _check_lengths(lengths: Sequence[int], model: nn.Module) -> None:
+    config: Any = getattr(model, "config", None)
+    positions = None if config is None else getattr(config.get_text_config(), "max_position_embeddings", None)
+    longest = max(range(len(lengths)), key=lengths.__getitem__, default=None)
+    if positions is not None and longest is not None and lengths[longest] > positions:
+        raise InputError(
+            f"row {longest} takes {lengths[longest]} tokens, new ones included, but the model has {positions} positions; use "
+            "shorter instructions or fewer new tokens"
+        )
+
+
+def _does_not_fit(lengths: Sequence[int], row: int, model: nn.Module, problem: str) -> str:
+    weight = next(model.parameters())
+    wanted = re.search(r"(?:tried to allocate|you tried to allocate) ([\d.]+ ?\w+)", problem, flags=re.IGNORECASE)
+    asked = f", where {wanted[1]} more were asked for," if wanted else ""
+    lower = "" if weight.element_size() <= 2 else "weights in bfloat16 (half the memory), "
+    shorter = [length for length in lengths if length < lengths[row]]
+    rest = f"; the other rows take at most {max(shorter)}" if shorter else ""
+    return (
+        f"row {row} of {lengths[row]} tokens does not fit into memory on {weight.device} beside the weights{asked} even alone; "
+        f"what would: {lower}a device with more memory, or a row of fewer than {lengths[row]} tokens{rest}"
+    )

@@ -9,20 +9,23 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from demur import gguf
-from demur.errors import InputError, nearest
+from demur.errors import InputError, WorkError, nearest
 from demur.families import layout_of
 from demur.layouts import Layout, d_model_of
 from demur.quiet import quiet_transformers
 from demur.selfcheck import prove_sites
 from demur.sources import Source, fetch, find_adapter, find_model
 
+_BROKEN_ADAPTER = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError, UnpicklingError)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
 
@@ -104,18 +107,24 @@ def _load(
 ) -> tuple[PreTrainedModel, Any]:
     folder = gguf.convert(fetch(source)) if source.kind == "gguf" else fetch(source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        auto = auto_class(AutoConfig.from_pretrained(folder, local_files_only=True))
-        loaded = auto.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise InputError(f"{model!r} cannot be loaded by transformers: {str(error).splitlines()[0]}") from error
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises plain Exceptions for a file that is not its own
+        raise InputError(f"the tokenizer of {model!r} cannot be loaded by transformers: {_first_line(error)}") from error
+    try:
+        # Never code from a checkpoint, and of a .bin file never more than tensors.
+        auto = auto_class(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
+        loaded = auto.from_pretrained(folder, dtype=dtype, local_files_only=True, trust_remote_code=False, weights_only=True)
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError, UnpicklingError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise WorkError(f"the weights of {model!r} do not fit into memory; use dtype bfloat16 or a larger machine") from error
+        raise InputError(f"the weights of {model!r} cannot be loaded by transformers: {_first_line(error)}") from error
     if adapter_folder is not None:
         from peft import PeftModel
 
         try:
             loaded = PeftModel.from_pretrained(loaded, str(adapter_folder)).merge_and_unload()
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise InputError(f"adapter {adapter!r} does not fit {model!r}: {str(error).splitlines()[0]}") from error
+        except _BROKEN_ADAPTER as error:
+            raise InputError(f"adapter {adapter!r} does not fit {model!r}: {_first_line(error)}") from error
     return loaded, tokenizer
 
 
@@ -123,6 +132,10 @@ def auto_class(config: Any) -> Any:
     """The class that loads a config's weights: a model that also sees is not among the causal language models."""
     sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     return AutoModelForImageTextToText if sees else AutoModelForCausalLM
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def wrap(
@@ -181,6 +194,8 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"{name!r} is not a device; try auto, cpu, cuda or cuda:0") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"{name!r} is not a device that demur computes on; try auto, cpu, cuda or cuda:0")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {name!r} was asked for, but this machine has no usable GPU; use cpu or auto")
     return device

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from demur.candidates import Candidates, candidate_directions
-from demur.checkpoints import Checkpoint, free_memory, load_checkpoint
+from demur.checkpoints import Checkpoint, find_device, free_memory, load_checkpoint
 from demur.criteria import keep_refused, select_by_cosine, select_by_refusal, select_by_separation
 from demur.directions import Direction
 from demur.errors import InputError, WorkError, nearest
@@ -64,6 +64,7 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
     """One `Chosen` an arm, as each is done. Raises `InputError` for anything wrong with the study before weights are read."""
     if by not in get_args(Criterion):
         raise InputError(f"{by!r} is not a criterion; {nearest(by, get_args(Criterion))}")
+    find_device(device)
     plan = make_plan(study)
     check(plan)
     train = {label: load_instructions(study.instructions[label].source).take("train", study.direction.pairs) for label in LABELS}

@@ -61,6 +61,12 @@ class Direction:
 
         return save_directions([self], path)
 
+    def to_bytes(self) -> bytes:
+        """What `save` writes to a `.safetensors` file: the same direction gives the same bytes."""
+        from demur.formats.native import to_bytes  # formats build on this module
+
+        return to_bytes(self)
+
 
 def from_raw(
     vector: Tensor,

@@ -21,6 +21,8 @@ def exported(run: Run, format: Format) -> str | bytes:
         caption = f"Refusals in every cell of {summary['study']['name']}"
         return tables.latex(tables.readable_results(entries(summary)), caption, "tab:results")
     table = run.completions()
+    if table.empty:
+        raise InputError(f"{str(run.path)!r} holds no completions yet; run its study to have some")
     if format == "csv":
         return str(table.to_csv(index=False))
     if format == "jsonl":
@@ -56,5 +58,9 @@ def _verdicts(run: Run) -> Mapping[tuple[str, str], dict[str, bool]]:
     rows: list[dict[str, Any]] = run.completions().to_dict("records")  # type: ignore[assignment]
     for judge in run.judges():
         for row in rows:
-            found.setdefault((row["key"], judge), {})[row["instruction"]] = bool(row[f"{judge}_refusal"])
+            # A run at work, or one that was stopped, may hold completions without a verdict.
+            if isinstance(refusal := row.get(f"{judge}_refusal"), bool):
+                found.setdefault((row["key"], judge), {})[row["instruction"]] = refusal
+    if not found:
+        raise InputError(f"{str(run.path)!r} holds no verdicts yet; run its study, or judge what it has with demur report")
     return found

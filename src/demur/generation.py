@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from demur.batching import BATCH_TOKENS, group, pad_left, position_ids
-from demur.errors import InputError, WorkError
+from demur.batching import BATCH_TOKENS, in_batches, pad_left, position_ids
+from demur.errors import InputError, NotFinite
 from demur.interventions import RowEdits, tabulate
 from demur.layouts import Layout, d_model_of
 from demur.residual import edited
@@ -97,10 +97,7 @@ def _likeliest(logits: Float[Tensor, "row vocab"], batch: Sequence[int]) -> Int[
     finite = torch.isfinite(logits).all(-1)
     if not finite.all():
         row = batch[int(torch.nonzero(~finite)[0])]
-        raise WorkError(
-            f"the logits of row {row} are not finite in {logits.dtype}; use a smaller coefficient, or load the weights with "
-            "dtype float32"
-        )
+        raise NotFinite("the logits", row, logits.dtype)
     return logits.argmax(-1)
 
 
@@ -118,18 +115,12 @@ def decode(
     Running out of memory halves the batch and goes on; raises `WorkError` if one row alone does not fit.
     """
     lengths = [len(row.prompt) + decoding.max_new_tokens for row in rows]
-    pending = group(lengths, batch_tokens, batch_rows)
-    while pending:
-        indices = pending.pop(0)
+
+    def work(indices: list[int]) -> list[list[int]]:
         try:
-            tokens = decode_batch(model, layout, [rows[i] for i in indices], decoding)
-        except torch.OutOfMemoryError as error:
-            if len(indices) == 1:
-                raise WorkError(
-                    f"one row of {lengths[indices[0]]} tokens does not fit into memory beside the weights; use a lower-precision "
-                    "dtype, shorter prompts or fewer new tokens"
-                ) from error
-            half = len(indices) // 2
-            pending[:0] = [indices[:half], indices[half:]]
-            continue
+            return decode_batch(model, layout, [rows[i] for i in indices], decoding)
+        except NotFinite as error:
+            raise error.of_row(indices[error.row]) from error
+
+    for indices, tokens in in_batches(lengths, work, model=model, batch_tokens=batch_tokens, batch_rows=batch_rows):
         yield dict(zip(indices, tokens, strict=True))

@@ -8,7 +8,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from math import ceil
@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 from demur import hub
 from demur.arditi_splits import DRAWS, arditi_sample
 from demur.errors import InputError, nearest
+from demur.files import is_file
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -203,10 +204,10 @@ def _from_hub(name: str, entry: _Registered) -> list[str]:
 
 def _path_and_column(spec: str) -> tuple[Path, str | None]:
     path, column = Path(spec), None
-    if not path.is_file() and ":" in spec:
+    if not is_file(path) and ":" in spec:
         head, _, tail = spec.rpartition(":")
         path, column = Path(head), tail
-    if not path.is_file():
+    if not is_file(path):
         looks_like_file = path.suffix in SUFFIXES or os.sep in str(path)
         hint = f"there is no file {str(path)!r}" if looks_like_file else nearest(spec, registered())
         raise InputError(f"{spec!r} is neither an instruction file nor a registered set; {hint}")
@@ -221,10 +222,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"{str(path)!r} ends with {path.suffix!r}; rows are read from {', '.join(SUFFIXES)}")
     try:
         rows = _rows(path)
-    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error, RecursionError, OSError) as error:
         raise InputError(f"{str(path)!r} cannot be read as UTF-8 {path.suffix[1:]}: {error}") from error
     if not rows:
-        raise InputError(f"{str(path)!r} holds no instructions")
+        raise InputError(f"{str(path)!r} holds no instructions and no other rows")
     if any(not isinstance(row, dict) for row in rows):
         raise InputError(f"{str(path)!r} must hold objects or strings, one an instruction")
     return rows
@@ -238,9 +239,11 @@ def _rows(path: Path) -> list[Any]:
             return list(pandas.read_parquet(path).to_dict("records"))  # type: ignore[arg-type, unused-ignore]
         except ImportError as error:
             raise InputError(f"reading {str(path)!r} needs pyarrow; pip install 'demur[parquet]'") from error
+        except (ValueError, OSError) as error:  # pyarrow's own errors are these
+            raise InputError(f"{str(path)!r} cannot be read as parquet: {error}") from error
     with path.open(encoding="utf-8-sig", newline="") as file:
         if path.suffix == ".csv":
-            return list(csv.DictReader(file))
+            return _csv_rows(file, path)
         if path.suffix == ".txt":
             return [{"instruction": line} for line in file.read().splitlines() if line.strip()]
         if path.suffix == ".jsonl":
@@ -252,8 +255,23 @@ def _rows(path: Path) -> list[Any]:
     return [{"instruction": row} if isinstance(row, str) else row for row in loaded]
 
 
+def _csv_rows(file: Iterable[str], path: Path) -> list[Any]:
+    reader = csv.DictReader(file, strict=True)
+    names = list(reader.fieldnames or ())
+    if len(set(names)) < len(names):
+        raise InputError(f"{str(path)!r} has two columns of one name in {', '.join(map(repr, names))}; give each its own")
+    rows = []
+    for number, row in enumerate(reader, start=1):
+        if None in row:
+            raise InputError(f"row {number} of {str(path)!r} has more columns than the header; quote texts that hold commas")
+        rows.append(row)
+    return rows
+
+
 def _only_column(rows: Sequence[Mapping[str, Any]], path: Path) -> str:
     columns = [key for key in rows[0] if key and key != "split"]
+    if not columns:
+        raise InputError(f"row 1 of {str(path)!r} has no column with a name; expected one called 'instruction'")
     if "instruction" in columns:
         return "instruction"
     if len(columns) == 1:
@@ -271,5 +289,13 @@ def _column(rows: Sequence[Mapping[str, Any]], column: str, where: str) -> list[
         text = row[column]
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"row {number} of {where!r} has no text in column {column!r}")
+        if "\x00" in text:
+            raise InputError(
+                f"row {number} of {where!r} holds a NUL byte in column {column!r}; a file in UTF-16 must become UTF-8"
+            )
+        if any("\ud800" <= mark <= "\udfff" for mark in text):
+            raise InputError(
+                f"row {number} of {where!r} holds half of a surrogate pair in column {column!r}, which is no character"
+            )
         texts.append(text.strip())
     return texts

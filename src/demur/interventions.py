@@ -124,6 +124,8 @@ def _layers(layers: Sequence[int] | None) -> tuple[int, ...] | None:
 def _sites(sites: Sequence[Site | str] | None) -> tuple[Site, ...] | None:
     if sites is None:
         return None
+    if len(set(sites)) < len(sites):
+        raise InputError(f"the sites {', '.join(sites)} name one twice; name each once")
     for site in sites:
         if site not in SITES:
             raise InputError(f"{site!r} is not a site of the residual stream; {nearest(site, SITES)}")

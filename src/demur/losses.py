@@ -41,6 +41,8 @@ def text_losses(
     """Loss of plain text, one entry an intervention: every token but the first of at most `max_tokens`, BOS in front where the
     family has one. Raises `InputError` where no text has a second token.
     """
+    if max_tokens < 1:
+        raise InputError(f"max_tokens must be at least 1, not {max_tokens}")
     ids = [one[:max_tokens] for one in prompt_format(SLOT, checkpoint).encode(texts)]
     return _losses(checkpoint, [(one[:1], one[1:]) for one in ids if len(one) > 1], interventions, progress)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from demur.errors import InputError
 from demur.sources import Source, read_config
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
@@ -15,7 +16,10 @@ def parameters(source: Source) -> int | None:
         from gguf import GGUFReader
 
         assert source.path is not None
-        return sum(int(tensor.n_elements) for tensor in GGUFReader(source.path).tensors)
+        try:
+            return sum(int(tensor.n_elements) for tensor in GGUFReader(source.path).tensors)
+        except (ValueError, IndexError, KeyError, OSError) as error:
+            raise InputError(f"{source.reference!r} cannot be read as a GGUF file ({error}); fetch it again") from error
     config = read_config(source)
     return None if config is None else _count(dict(config))
 

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 
 from demur import memory
+from demur.checkpoints import find_device
 from demur.errors import InputError
 from demur.instructions import load_instructions
 from demur.plan import loads, make_plan, order_steps
+from demur.prompts import NATIVE, template_text
 from demur.sources import find_model
 from demur.study import LABELS, Study
 
@@ -16,6 +18,10 @@ TOKENS_A_WORD = 1.4
 def outlook(study: Study, device: str = "auto") -> Iterator[str]:
     """The plan of a study: checkpoints, cells, rows, about how many tokens, loads and memory. Loads no weights."""
     plan = make_plan(study)
+    find_device(device)
+    for arm in plan.arms:
+        if arm.spec != NATIVE:
+            template_text(arm.spec)
     sizes: dict[str, int | None] = {}
     yield f"{study.name}: {study.summary}"
     yield ""
@@ -55,8 +61,12 @@ def outlook(study: Study, device: str = "auto") -> Iterator[str]:
 def _size(study: Study, name: str) -> tuple[int | None, str]:
     spec = study.checkpoints[name]
     try:
-        count, where = memory.parameters(find_model(spec.model, spec.revision)), ""
+        source, where = find_model(spec.model, spec.revision), ""
     except InputError:
+        source = None
+    if source is not None:
+        count = memory.parameters(source)
+    else:
         count = None if spec.parameters is None else int(spec.parameters)
         where = ", not on this machine"
     if count is None:

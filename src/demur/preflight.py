@@ -7,6 +7,7 @@ run.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from demur.comparable import compare, shape
 from demur.errors import InputError
 from demur.instructions import load_instructions
 from demur.judges import get_judge
@@ -32,6 +33,7 @@ class Ready:
     plan: Plan
     material: Mapping[Label, Material]
     sources: Mapping[str, Source]
+    warnings: tuple[str, ...] = ()
 
 
 def check(plan: Plan) -> Ready:
@@ -39,10 +41,14 @@ def check(plan: Plan) -> Ready:
     study = plan.study
     for name in study.judges:
         get_judge(name)
+    for text in study.prompts.values():
+        template_text(text)
     for arm in plan.arms:
         if arm.spec != NATIVE:
             template_text(arm.spec)
     sources = {name: find_model(spec.model, spec.revision) for name, spec in study.checkpoints.items()}
+    warnings = compare(sources)
+    _check_layers(study, sources)
     for spec in study.checkpoints.values():
         if spec.adapter is not None:
             find_adapter(spec.adapter)
@@ -52,9 +58,18 @@ def check(plan: Plan) -> Ready:
         shared = [text for text in material[label].test if text.casefold() in used]
         if shared:
             raise InputError(
-                f"{len(shared)} instructions are in both the training and the {study.split} part, such as {shared[0]!r}"
+                f"{len(shared)} instructions are in both the training and the {study.split} part, such as {shared[0][:60]!r}"
             )
-    return Ready(plan, material, sources)
+    return Ready(plan, material, sources, warnings)
+
+
+def _check_layers(study: Study, sources: Mapping[str, Source]) -> None:
+    asked = [*study.direction.layers, *(layer for edit in study.interventions for layer in edit.layers or ())]
+    for name, source in sources.items():
+        known = shape(source)
+        for layer in asked if known is not None else ():
+            if layer >= known[0]:  # type: ignore[index]
+                raise InputError(f"layer {layer} is out of range: {name!r} has layers 0 to {known[0] - 1}")  # type: ignore[index]
 
 
 def _material(study: Study, label: Label) -> Material:

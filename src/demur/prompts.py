@@ -96,6 +96,10 @@ class Prompt:
     def token_at(self, position: int = -1) -> str:
         """The token string at a position that belongs to the template, as read from an example prompt."""
         ids = self.encode(["x"])[0]
+        if not -len(ids) <= position < 0:
+            raise InputError(
+                f"position {position} is not in every prompt of format {self.name!r}: one of {len(ids)} tokens has none"
+            )
         return str(self.tokenizer.convert_ids_to_tokens([ids[position]])[0])
 
     @property

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from demur.batching import BATCH_TOKENS, batches
+from demur.batching import BATCH_TOKENS, batch_of, in_batches
 from demur.columns import Columns
-from demur.errors import InputError, WorkError
+from demur.errors import InputError, NotFinite, WorkError
 from demur.interventions import EditTable, point
 from demur.layouts import Layout, Site, branch
 
@@ -220,17 +220,18 @@ def stream_activations(
             )
     points = [point(layer, site) for layer in layers]
     device = next(model.parameters()).device
-    for batch in batches(prompts, batch_tokens=batch_tokens, pad_id=pad_id, device=device):
+
+    def work(indices: list[int]) -> Tensor:
+        batch = batch_of(prompts, indices, pad_id=pad_id, device=device)
         with torch.inference_mode(), observed(model, layout, points, positions, stop=True) as taken:
             model(**batch.inputs(), use_cache=False)
         activations = torch.stack([taken[where] for where in points], dim=1)
         if not torch.isfinite(activations).all():
             row, layer = (int(i) for i in torch.nonzero(~torch.isfinite(activations).all(-1))[0][:2])
-            raise WorkError(
-                f"the activation of prompt {batch.indices[row]} at layer {layers[layer]} is not finite in "
-                f"{next(model.parameters()).dtype}; load the weights with dtype float32"
-            )
-        yield batch.indices, activations
+            raise NotFinite("the activations", indices[row], next(model.parameters()).dtype, layers[layer])
+        return activations
+
+    yield from in_batches([len(prompt) for prompt in prompts], work, model=model, batch_tokens=batch_tokens)
 
 
 @dataclass(frozen=True)

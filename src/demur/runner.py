@@ -36,9 +36,12 @@ def run(
 
     find_device(device)
     store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh)
-    work = Work(ready, store, device, phases)
-    work.describe()
-    work.carry_out()
-    finished = Run(store)
-    finished.report()
+    try:
+        work = Work(ready, store, device, phases)
+        work.describe()
+        work.carry_out()
+        finished = Run(store)
+        finished.report()
+    finally:
+        store.release()
     return finished

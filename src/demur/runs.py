@@ -5,7 +5,6 @@ another version of a judge's rules are replaced, so what a summary counts is one
 """
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +52,8 @@ class Run:
             "created": self._store.recall("created"),
             "versions": self._store.recall("versions"),
             "judges": self._store.recall("judge_versions", {}),
+            "sessions": self._store.recall("sessions", []),
+            "warnings": self._warnings(),
             "environment": self._store.recall("environment"),
             "checkpoints": self._store.recall("checkpoints", {}),
             "arms": self._store.recall("arms", []),
@@ -65,6 +66,19 @@ class Run:
             "published": published_rows(study, rows, directions),
             "text_and_code": text_and_code(study),
         }
+
+    def _warnings(self) -> list[str]:
+        """What a reader of the numbers should know, in sentences."""
+        found = list(self._store.recall("warnings", []))
+        names = ("demur", "torch", "transformers")
+        parts = [
+            ", ".join(f"{name} {session['versions'][name]}" for name in names) + f" on {session['device']}"
+            for session in self._store.recall("sessions", [])
+        ]
+        took_part = list(dict.fromkeys(parts))
+        if len(took_part) > 1:
+            found.append(f"More than one version or device took part in this run: {'; '.join(took_part)}.")
+        return found
 
     def _cosines(self, names: list[str]) -> dict[str, Any]:
         from demur.directions import cosines
@@ -117,13 +131,16 @@ class Run:
         """Write `summary.json`, `report.html`, figures and tables anew from what is stored; returns the page's path."""
         from demur.report import write_report
 
-        self.judge_stored()
-        summary = self.summary()
-        text = json.dumps(summary, indent=1, ensure_ascii=False)
-        partial = self.path / f"summary.json.{os.getpid()}"
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(self.path / "summary.json")
-        return write_report(self.path, summary, self.completions())
+        with self._store.report_held():
+            self.judge_stored()
+            self._store.restore_directions()
+            with self._store.snapshot():
+                summary, completions = self.summary(), self.completions()
+            # What a run at work has stored since then has no verdict yet.
+            verdicts = [f"{judge}_refusal" for judge in self.judges()]
+            completions = completions.dropna(subset=[name for name in verdicts if name in completions.columns])
+            self._store.write_text("summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+            return write_report(self.path, summary, completions)
 
 
 def open_run(folder: str | Path) -> Run:

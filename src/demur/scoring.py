@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from demur.batching import BATCH_TOKENS, group, pad_left, position_ids
-from demur.errors import WorkError
+from demur.batching import BATCH_TOKENS, in_batches, pad_left, position_ids
+from demur.errors import NotFinite
 from demur.generation import Row
 from demur.interventions import RowEdits, point, tabulate
 from demur.layouts import Layout, d_model_of
@@ -48,7 +48,8 @@ def next_tokens(
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
     n_layers, points = len(layout.find_blocks(model)), [point(layer, "resid_pre") for layer in layers]
     last = max(points, default=point(n_layers, "resid_pre"))
-    for indices in group([len(row.prompt) for row in rows], batch_tokens):
+
+    def work(indices: list[int]) -> Next:
         ids, mask = pad_left([rows[i].prompt for i in indices], pad_id, device)
         table = tabulate([rows[i].edits for i in indices], layout, n_layers, d_model_of(model), device)
         reached = {where: edits for where, edits in table.items() if where <= last}
@@ -64,11 +65,11 @@ def next_tokens(
             states = torch.stack([taken[where][:, 0] for where in points], dim=1)
         finite = torch.isfinite(logits).all(-1) & torch.isfinite(states).flatten(1).all(-1)
         if not finite.all():
-            raise WorkError(
-                f"what row {indices[int(torch.nonzero(~finite)[0])]} computes is not finite in {dtype}; use a smaller "
-                "coefficient, or load the weights with dtype float32"
-            )
-        yield Next(indices, logits, states)
+            raise NotFinite("what is computed", indices[int(torch.nonzero(~finite)[0])], dtype)
+        return Next(indices, logits, states)
+
+    for _, found in in_batches([len(row.prompt) for row in rows], work, model=model, batch_tokens=batch_tokens):
+        yield found
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def continuation_losses(
     """
     device = next(model.parameters()).device
     n_layers = len(layout.find_blocks(model))
-    for indices in group([len(row.prompt) + len(row.continuation) for row in rows], batch_tokens):
+
+    def work(indices: list[int]) -> list[Tensor]:
         batch = [rows[i] for i in indices]
         # Prompts padded on the left, continuations on the right: the prompt ends in the same column of every row.
         prompts, before = pad_left([row.prompt for row in batch], pad_id, device)
@@ -110,7 +112,10 @@ def continuation_losses(
         for row, logits, targets in zip(batch, output.logits[:, -width - 1 : -1], ids[:, -width:], strict=True):
             n = len(row.continuation)
             found.append(torch.nn.functional.cross_entropy(logits[:n].double(), targets[:n], reduction="none").cpu())
-        yield indices, found
+        return found
+
+    lengths = [len(row.prompt) + len(row.continuation) for row in rows]
+    yield from in_batches(lengths, work, model=model, batch_tokens=batch_tokens)
 
 
 def refusal_log_odds(

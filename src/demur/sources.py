@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from demur import hub
 from demur.errors import InputError, nearest
+from demur.files import is_file, is_folder
 
 DEMO_MODEL = "demo:smollm2-135m-instruct"
 DEMO_ADAPTER = "demo:safety-adapter"
@@ -46,12 +47,14 @@ def find_model(reference: str, revision: str | None = None) -> Source:
         if reference != DEMO_MODEL:
             raise InputError(f"there is no demo model {reference!r}; {nearest(reference, [DEMO_MODEL])}")
         return _demo_model()
-    path = Path(reference).expanduser()
+    if not reference:
+        raise InputError("an empty name is neither a folder with a config.json, nor a .gguf file, nor a hub id like owner/name")
+    path = _local(reference)
     if path.suffix == ".gguf":
-        if not path.is_file():
+        if not is_file(path):
             raise InputError(f"there is no GGUF file {reference!r}")
         return Source(reference, "gguf", path.resolve())
-    if path.is_dir():
+    if is_folder(path):
         if not (path / "config.json").is_file():
             raise InputError(f"the folder {reference!r} holds no config.json, so it is not a checkpoint")
         return Source(reference, "folder", path.resolve())
@@ -66,13 +69,20 @@ def find_adapter(reference: str) -> Path:
             raise InputError(f"there is no demo adapter {reference!r}; {nearest(reference, [DEMO_ADAPTER])}")
         with as_file(files("demur.data").joinpath("safety-adapter")) as folder:
             return Path(folder)
-    path = Path(reference).expanduser()
-    if path.is_dir():
+    path = _local(reference)
+    if is_folder(path):
         if not (path / "adapter_config.json").is_file():
             raise InputError(f"the folder {reference!r} holds no adapter_config.json, so it is not a PEFT adapter")
         return path.resolve()
     name, tag = _hub_id(reference, "a folder with an adapter_config.json")
     return fetch(_on_hub(name, tag, reference), want="adapter_config.json")
+
+
+def _local(reference: str) -> Path:
+    try:
+        return Path(reference).expanduser()
+    except RuntimeError:  # ~name where there is no such user
+        return Path(reference)
 
 
 def _hub_id(reference: str, nor_is_it: str) -> tuple[str, str | None]:
@@ -154,5 +164,10 @@ def read_config(source: Source) -> Mapping[str, Any] | None:
         path = Path(hf_hub_download(source.hub_id, "config.json", revision=source.revision))
     else:
         path = source.path / "config.json"
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return found if isinstance(found, dict) else {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"the config.json of {source.reference!r} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"the config.json of {source.reference!r} holds a {type(found).__name__}, not an object")
+    return found

@@ -1,106 +1,115 @@
 """The run folder: one SQLite file is the truth, everything else is rebuilt from it. The only file that writes there.
 
-Every finished batch is committed before the next begins, so a killed run goes on where it stopped and repeats nothing. A folder
-that holds another study is refused, never mixed.
+Every finished batch is committed before the next begins, so a killed run goes on where it stopped and repeats nothing. One
+process writes a folder at a time; others may read meanwhile. A folder that holds another study is refused, never mixed.
 """
 
 import json
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demur import database, locks
 from demur.errors import InputError
+from demur.files import cannot_write, replace_file
 from demur.judges import Verdict
 
 if TYPE_CHECKING:
     from demur.directions import Direction
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE directions (name TEXT PRIMARY KEY, facts TEXT NOT NULL);
-CREATE TABLE cells (key TEXT PRIMARY KEY, facts TEXT NOT NULL);
-CREATE TABLE completions (
-    cell TEXT NOT NULL REFERENCES cells (key), position INTEGER NOT NULL,
-    instruction TEXT NOT NULL, completion TEXT NOT NULL, token_ids TEXT NOT NULL,
-    PRIMARY KEY (cell, position)
-) WITHOUT ROWID;
-CREATE TABLE verdicts (
-    cell TEXT NOT NULL, position INTEGER NOT NULL, judge TEXT NOT NULL,
-    refusal INTEGER NOT NULL, label TEXT NOT NULL, evidence TEXT NOT NULL,
-    PRIMARY KEY (cell, position, judge)
-) WITHOUT ROWID;
-"""
+FILE, LOCK, REPORT_LOCK = "run.sqlite", "run.lock", "report.lock"
+_LEFT_BY_A_KILL = {LOCK, REPORT_LOCK, *(f"{FILE}.partial{end}" for end in ("", *database.BESIDE))}
+NO_LOCKS = "this file system has no locks: nothing kept a second process from writing the run at the same time"
 
 
 class Store:
     """An open run folder. Readers may look while a run writes."""
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, folder: Path, connection: sqlite3.Connection, lock: locks.Lock | None = None) -> None:
         self.folder = folder
         self._db = connection
+        self._lock = lock
 
     @classmethod
     def create(cls, folder: Path, study_digest: str, study_toml: str, *, fresh: bool = False) -> "Store":
-        """Open the folder for this study, new or to go on. Raises `InputError` where it holds another study or other files.
+        """Open the folder for this study, new or to go on, and keep every other process from writing it.
 
-        `fresh` removes an earlier run of demur from the folder first, and nothing else.
+        Raises `InputError` where it holds another study or other files, or another process writes it. `fresh` replaces an earlier
+        run of demur in the folder, and removes nothing but what demur made.
         """
-        file = folder / "run.sqlite"
-        if fresh and file.is_file():
-            for name in ("run.sqlite", "run.sqlite-wal", "run.sqlite-shm", "run.sqlite-journal"):
-                (folder / name).unlink(missing_ok=True)
-            for path in (folder / "directions").glob("*.safetensors"):
-                path.unlink()
-        elif not file.exists() and folder.is_dir() and any(folder.iterdir()):
-            raise InputError(f"{str(folder)!r} holds other files and no run of demur; give an empty or a new folder with --out")
+        file = folder / FILE
         try:
+            known = file.is_file()
+            if not known and folder.is_dir() and {path.name for path in folder.iterdir()} - _LEFT_BY_A_KILL:
+                raise InputError(
+                    f"{str(folder)!r} holds other files and no run of demur; give an empty or a new folder with --out"
+                )
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"the run folder {str(folder)!r} cannot be made: {error.strerror}") from error
-        store = cls(folder, _connect(file))
-        if not store._has_schema():
-            with store._transaction() as db:
-                db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-            store.remember("study", study_digest)
-        elif store.recall("study") != study_digest:
-            raise InputError(
-                f"{str(folder)!r} holds another study ({store.recall('study')}, this one is {study_digest}); "
-                "give another --out, or --fresh to start over"
-            )
-        (folder / "study.toml").write_text(study_toml, encoding="utf-8")
+            raise cannot_write(folder, error) from error
+        lock = locks.hold(folder / LOCK)
+        try:
+            if fresh and known:
+                for path in (*(folder / "directions").glob("*.safetensors"), folder / "summary.json", folder / "report.html"):
+                    path.unlink(missing_ok=True)
+            if fresh or not known:
+                database.make(file, {"study": study_digest})
+            store = cls(folder, database.connect(file), lock)
+            if store.recall("study") != study_digest:
+                raise InputError(
+                    f"{str(folder)!r} holds another study ({store.recall('study')}, this one is {study_digest}); "
+                    "give another --out, or --fresh to start over"
+                )
+            replace_file(folder / "study.toml", study_toml)
+            if not lock.real:
+                store.warn([NO_LOCKS])
+        except BaseException:
+            lock.release()
+            raise
         return store
 
     @classmethod
     def open(cls, folder: str | Path) -> "Store":
-        """Open a folder that holds a run. Raises `InputError` where it does not."""
-        file = Path(folder) / "run.sqlite"
+        """Open a folder that holds a run, to read it. Raises `InputError` where it does not."""
+        file = Path(folder) / FILE
         if not file.is_file():
-            raise InputError(f"{str(folder)!r} holds no run of demur (no run.sqlite); make one with demur run STUDY --out DIR")
-        store = cls(Path(folder), _connect(file))
-        if not store._has_schema():
+            raise InputError(f"{str(folder)!r} holds no run of demur (no {FILE}); make one with demur run STUDY --out DIR")
+        store = cls(Path(folder), database.connect(file))
+        if store.recall("study_facts") is None:
             raise InputError(f"the run in {str(folder)!r} was not begun; run its study again")
         return store
 
-    def _has_schema(self) -> bool:
-        try:
-            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
-        except sqlite3.DatabaseError as error:
-            raise InputError(f"{str(self.folder / 'run.sqlite')!r} is not a run of demur: {error}") from error
-        if version not in (0, SCHEMA_VERSION):
-            raise InputError(f"the run in {str(self.folder)!r} has format {version}; this version reads {SCHEMA_VERSION}")
-        return version == SCHEMA_VERSION
-
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._db:
+        with database.told(self.folder / FILE), self._db:
             yield self._db
 
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        with database.told(self.folder / FILE):
+            return self._db.execute(query, values).fetchall()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """What is read inside is of one moment, while another process goes on writing."""
+        with database.told(self.folder / FILE):
+            self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.rollback()
+
+    def release(self) -> None:
+        """Let other processes write the folder. What is open stays readable."""
+        if self._lock is not None:
+            self._lock.release()
+
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and give the lock back."""
         self._db.close()
+        self.release()
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a fact about the run."""
@@ -109,27 +118,56 @@ class Store:
 
     def recall(self, key: str, default: Any = None) -> Any:
         """A fact about the run."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return default if row is None else json.loads(row[0])
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
+        return json.loads(rows[0][0]) if rows else default
+
+    def warn(self, sentences: Iterable[str]) -> None:
+        """Keep what the reader of the numbers should know, each sentence once."""
+        known = self.recall("warnings", [])
+        new = [sentence for sentence in sentences if sentence not in known]
+        if new:
+            self.remember("warnings", [*known, *new])
 
     def add_direction(self, direction: "Direction", facts: Mapping[str, Any]) -> None:
-        """Write a direction's file, then its entry: an entry without its file cannot be."""
-        direction.save(self.folder / "directions" / f"{direction.name}.safetensors")
+        """Keep a direction with its file. One that is stored already stays: what was generated with it refers to it."""
+        content = direction.to_bytes()
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO directions VALUES (?, ?)", (direction.name, json.dumps(dict(facts))))
+            db.execute(
+                "INSERT INTO directions VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET facts = excluded.facts, "
+                "file = excluded.file WHERE file IS NULL",
+                (direction.name, json.dumps(dict(facts)), content),
+            )
+        self._write_direction(direction.name, content)
+
+    def has_direction(self, name: str) -> bool:
+        """Is this direction stored?"""
+        return bool(self._rows("SELECT 1 FROM directions WHERE name = ? AND file IS NOT NULL", (name,)))
 
     def direction(self, name: str) -> "Direction | None":
-        """A stored direction, or None."""
-        if self._db.execute("SELECT 1 FROM directions WHERE name = ?", (name,)).fetchone() is None:
+        """A stored direction, or None. Read from the SQLite file, whatever became of the file in `directions/`."""
+        rows = self._rows("SELECT file FROM directions WHERE name = ? AND file IS NOT NULL", (name,))
+        if not rows:
             return None
         from demur.formats import load_direction
 
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "direction.safetensors"
+            path.write_bytes(rows[0][0])
+            return load_direction(path)
+
+    def restore_directions(self) -> None:
+        """Write those files in `directions/` that are missing or are not what was stored."""
+        for name, content in self._rows("SELECT name, file FROM directions WHERE file IS NOT NULL"):
+            self._write_direction(name, content)
+
+    def _write_direction(self, name: str, content: bytes) -> None:
         path = self.folder / "directions" / f"{name}.safetensors"
-        return load_direction(path) if path.is_file() else None
+        if not path.is_file() or path.read_bytes() != content:
+            replace_file(path, content)
 
     def directions(self) -> list[dict[str, Any]]:
         """Facts of all directions, in order of entry."""
-        return [json.loads(row[0]) for row in self._db.execute("SELECT facts FROM directions ORDER BY rowid")]
+        return [json.loads(row[0]) for row in self._rows("SELECT facts FROM directions ORDER BY rowid")]
 
     def add_cells(self, cells: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Enter cells that are not there yet."""
@@ -138,11 +176,11 @@ class Store:
 
     def cells(self) -> list[dict[str, Any]]:
         """Facts of all cells, in order of entry."""
-        return [json.loads(row[0]) for row in self._db.execute("SELECT facts FROM cells ORDER BY rowid")]
+        return [json.loads(row[0]) for row in self._rows("SELECT facts FROM cells ORDER BY rowid")]
 
     def done(self, cell: str) -> set[int]:
         """Positions of a cell whose completions are stored."""
-        return {row[0] for row in self._db.execute("SELECT position FROM completions WHERE cell = ?", (cell,))}
+        return {row[0] for row in self._rows("SELECT position FROM completions WHERE cell = ?", (cell,))}
 
     def add_completions(self, rows: Iterable[tuple[str, int, str, str, Sequence[int]]]) -> None:
         """One finished batch, in one transaction: (cell, position, instruction, text, token ids)."""
@@ -154,11 +192,11 @@ class Store:
 
     def unjudged(self, judge: str) -> list[tuple[str, int, str, str]]:
         """(cell, position, instruction, text) of completions that this judge has not seen."""
-        return self._db.execute(
+        return self._rows(
             "SELECT c.cell, c.position, c.instruction, c.completion FROM completions c LEFT JOIN verdicts v "
             "ON v.cell = c.cell AND v.position = c.position AND v.judge = ? WHERE v.cell IS NULL",
             (judge,),
-        ).fetchall()
+        )
 
     def add_verdicts(self, rows: Iterable[tuple[str, int, Verdict]]) -> None:
         """Verdicts on stored completions."""
@@ -175,24 +213,23 @@ class Store:
 
     def completions(self) -> list[tuple[str, int, str, str, list[int]]]:
         """All completions: (cell, position, instruction, text, token ids), by cell and position."""
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT c.cell, position, instruction, completion, token_ids FROM completions c JOIN cells ON cells.key = c.cell "
             "ORDER BY cells.rowid, position"
         )
         return [(cell, position, ask, text, json.loads(ids)) for cell, position, ask, text, ids in rows]
 
     def verdicts(self) -> list[tuple[str, int, str, bool, str, str]]:
-        """All verdicts: (cell, position, judge, refusal, label, evidence)."""
-        rows = self._db.execute("SELECT cell, position, judge, refusal, label, evidence FROM verdicts")
+        """All verdicts: (cell, position, judge, refusal, label, evidence), by cell, position and judge."""
+        rows = self._rows("SELECT cell, position, judge, refusal, label, evidence FROM verdicts ORDER BY cell, position, judge")
         return [(cell, position, judge, bool(refusal), label, why) for cell, position, judge, refusal, label, why in rows]
 
+    @contextmanager
+    def report_held(self) -> Iterator[None]:
+        """Wait until no other process writes this folder's report, and keep others waiting: the last to write has read last."""
+        with locks.held(self.folder / REPORT_LOCK):
+            yield
 
-def _connect(file: Path) -> sqlite3.Connection:
-    try:
-        connection = sqlite3.connect(file, timeout=10)
-        # Write-ahead log: readers do not wait for the run, and a commit survives a killed process.
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-    except sqlite3.DatabaseError as error:
-        raise InputError(f"{str(file)!r} cannot be opened as a run of demur: {error}") from error
-    return connection
+    def write_text(self, name: str, text: str) -> Path:
+        """Put a derived file into the folder, as a whole."""
+        return replace_file(self.folder / name, text)

@@ -13,32 +13,62 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
 
 from demur.errors import InputError, nearest
+from demur.files import is_file
 from demur.publication import Publication, PublishedRate
 from demur.publication import check as check_publication
 
 Label = Literal["harmful", "harmless"]
 LABELS: tuple[Label, ...] = get_args(Label)
+NAME_BYTES = 64
+"""Names of checkpoints and prompts become parts of file names, of which file systems take 255 bytes."""
 
 
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str | int) else value
 
 
+def _once(values: list[Any]) -> list[Any]:
+    twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} stands there twice")
+    return values
+
+
+def _plain(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError(f"{text[:40]!r} is empty or holds characters that do not print")
+    return text
+
+
+Plain = Annotated[str, AfterValidator(_plain)]
+"""A name of a file, a model or a set: something that can be printed."""
+
+
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Strict: "8" is no number of pairs and true is no layer.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class CheckpointSpec(_Table):
     """One set of weights: hub id, folder, GGUF file or demo name, with an adapter where given. One arm per prompt format."""
 
-    model: str
-    adapter: str | None = None
-    revision: str | None = None
+    model: Plain
+    adapter: Plain | None = None
+    revision: Plain | None = None
     role: str = ""
-    prompts: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)] = ["native"]
+    prompts: Annotated[list[str], BeforeValidator(_listed), AfterValidator(_once), Field(min_length=1)] = ["native"]
     parameters: float | None = Field(
         default=None, gt=0, description="number of weights, for planning where no config is in reach"
     )
@@ -47,7 +77,7 @@ class CheckpointSpec(_Table):
 class InstructionSpec(_Table):
     """Instructions of one label: a registered set, a file or file:column, and how many are used for testing."""
 
-    source: str
+    source: Plain
     test: int = Field(default=100, ge=1)
 
 
@@ -55,7 +85,7 @@ class DirectionSpec(_Table):
     """Where directions are read: over `pairs` harmful and as many harmless training instructions, one direction a layer."""
 
     pairs: int = Field(default=32, ge=1)
-    layers: Annotated[list[int], BeforeValidator(_listed), Field(min_length=1)]
+    layers: Annotated[list[NonNegativeInt], BeforeValidator(_listed), AfterValidator(_once), Field(min_length=1)]
     site: Literal["resid_pre", "resid_mid", "resid_post"] = "resid_pre"
     position: int = Field(default=-1, le=-1)
 
@@ -70,7 +100,7 @@ class InterventionSpec(_Table):
     kind: Literal["ablate", "add"]
     coefficient: float | None = None
     unit: Literal["unit", "raw", "residual"] = "unit"
-    layers: list[int] | None = None
+    layers: Annotated[list[NonNegativeInt], AfterValidator(_once)] | None = Field(default=None, min_length=1)
     sites: list[Literal["resid_pre", "resid_mid", "resid_post"]] | None = Field(default=None, min_length=1)
     positions: Literal["all", "prompt", "generated"] = "all"
     on: Annotated[list[Label], BeforeValidator(_listed), Field(min_length=1)] = ["harmful", "harmless"]
@@ -104,7 +134,7 @@ class ControlSpec(_Table):
 class Study(_Table):
     """The whole experiment. `lineage` is the order of `checkpoints`; `split` is `validation` while settings are being chosen."""
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Plain
     summary: str = ""
     checkpoints: Annotated[dict[str, CheckpointSpec], Field(min_length=1)]
     prompts: dict[str, str] = {}
@@ -112,7 +142,7 @@ class Study(_Table):
     direction: DirectionSpec
     interventions: list[InterventionSpec] = []
     controls: ControlSpec = ControlSpec()
-    judges: Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)] = ["prefix"]
+    judges: Annotated[list[str], BeforeValidator(_listed), AfterValidator(_once), Field(min_length=1)] = ["prefix"]
     split: Literal["test", "validation"] = "test"
     max_new_tokens: int = Field(default=16, ge=1)
     stop_at_eos: bool = True
@@ -125,7 +155,15 @@ class Study(_Table):
         for label in LABELS:
             if label not in self.instructions:
                 raise ValueError(f"instructions.{label} is missing")
+        # The study's name is that of the folder its run goes to, unless --out says otherwise.
+        if self.name.startswith(".") or any(mark in self.name for mark in "/\\:") or len(self.name.encode()) > NAME_BYTES:
+            raise ValueError(f"{self.name!r} is no name for a study: no / \\ or :, no dot in front, at most {NAME_BYTES} bytes")
+        for names in (self.checkpoints, self.prompts):
+            if len({name.casefold() for name in names}) < len(names):
+                raise ValueError(f"{', '.join(names)}: two of these names differ in nothing but capitals")
         for name in (*self.checkpoints, *self.prompts):
+            if len(name.encode()) > NAME_BYTES:
+                raise ValueError(f"{name[:20]!r}... is longer than the {NAME_BYTES} bytes that a name may have")
             if name.startswith("random-") or not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"{name!r} is no name for a checkpoint or prompt: letters, digits, - and _, no random- in front")
         for number, spec in enumerate(self.interventions):
@@ -170,7 +208,7 @@ def load_study(spec: str | Path, settings: Sequence[str] = ()) -> Study:
         text, where = (files("demur") / "presets" / f"{spec}.toml").read_text(encoding="utf-8"), f"preset {str(spec)!r}"
     else:
         path = Path(spec)
-        if not path.is_file():
+        if not is_file(path):
             hint = f"there is no file {str(spec)!r}" if path.suffix == ".toml" else nearest(str(spec), preset_names())
             raise InputError(f"{str(spec)!r} is neither a preset nor a study file; {hint}")
         try:
@@ -232,6 +270,8 @@ def _set(data: dict[str, Any], setting: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     *path, last = key.split(".")
+    if not all(key.split(".")):
+        raise InputError(f"{setting!r} names '' between dots; expected KEY=VALUE, for example direction.pairs=64")
     here: Any = data
     for part in path:
         here = here[_index(part, here, setting)] if isinstance(here, list) else here.setdefault(part, {})

@@ -4,6 +4,8 @@ What is stored already is not done again. A checkpoint whose weights changed sin
 cannot be exchanged, are refused.
 """
 
+import hashlib
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -11,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from demur import api, memory
-from demur.checkpoints import Checkpoint, free_memory, load_checkpoint
+from demur.checkpoints import Checkpoint, find_device, free_memory, load_checkpoint
 from demur.controls import random_direction
 from demur.directions import Direction
-from demur.errors import InputError, WorkError
+from demur.errors import InputError, NotFinite, WorkError
 from demur.generation import Decoding, Row, decode
 from demur.instructions import digest
 from demur.interventions import Intervention, ablate, add
@@ -55,24 +57,44 @@ class Work:
         """Write down what the run is, before anything is computed."""
         if self.store.recall("created") is None:
             self.store.remember("created", datetime.now(UTC).isoformat(timespec="seconds"))
+        self._describe_instructions()
+        self._describe_session()
+        self.store.warn(self.ready.warnings)
         self.store.remember("study_facts", self.study.model_dump(mode="json"))
-        self.store.remember("versions", {**api.versions(), "python": platform.python_version()})
-        self.store.remember("environment", {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()})
-        self.store.remember(
-            "instructions",
-            {
-                label: {
-                    "source": material.source,
-                    "split": self.study.split,
-                    "n": len(material.test),
-                    "sha256": digest(material.test),
-                    "train_n": len(material.train),
-                    "train_sha256": digest(material.train),
-                }
-                for label, material in self.material.items()
-            },
-        )
         self.store.add_cells((cell.key, self._cell_facts(cell)) for cell in self.plan.cells)
+
+    def _describe_instructions(self) -> None:
+        found = {
+            label: {
+                "source": material.source,
+                "split": self.study.split,
+                "n": len(material.test),
+                "sha256": digest(material.test),
+                "train_n": len(material.train),
+                "train_sha256": digest(material.train),
+            }
+            for label, material in self.material.items()
+        }
+        known = self.store.recall("instructions", found)
+        for label, facts in found.items():
+            if facts != known[label]:
+                raise InputError(
+                    f"the {label} instructions of {facts['source']!r} are not those this run began with; restore them, or give "
+                    "another --out, or --fresh"
+                )
+        self.store.remember("instructions", found)
+
+    def _describe_session(self) -> None:
+        """Which versions and which kind of machine took part: one entry for each change."""
+        versions = {**api.versions(), "python": platform.python_version()}
+        environment = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()}
+        now = {"versions": versions, "environment": environment, "device": str(find_device(self.device))}
+        sessions = self.store.recall("sessions", [])
+        if now not in sessions:
+            sessions.append(now)
+            self.store.remember("sessions", sessions)
+        self.store.remember("versions", versions)
+        self.store.remember("environment", environment)
 
     def _cell_facts(self, cell: Cell) -> dict[str, object]:
         spec, direction = cell.intervention, cell.direction
@@ -100,7 +122,7 @@ class Work:
 
     def carry_out(self) -> None:
         """Load, extract and generate what is not stored yet, in the plan's order."""
-        extract = [n for n in self.study.checkpoints if any(self.store.direction(d.name) is None for d in self._own(n))]
+        extract = [n for n in self.study.checkpoints if not all(self.store.has_direction(d.name) for d in self._own(n))]
         generate = [n for n in self.study.checkpoints if self._pending(n)]
         if not extract and not generate:
             return
@@ -151,13 +173,29 @@ class Work:
             **checkpoint.facts,
         }
         self.store.remember("checkpoints", known)
-        prompts = [(arm, self._prompt(checkpoint, arm)) for arm in self.plan.arms_of(name)]
-        arms = {(entry["checkpoint"], entry["prompt"]): entry for entry in self.store.recall("arms", [])}
-        for arm, prompt in prompts:
-            facts = {"checkpoint": arm.checkpoint, "prompt": arm.prompt, "template": prompt.template}
-            arms[arm.checkpoint, arm.prompt] = {**facts, "token_read": prompt.token_at(self.study.direction.position)}
-        self.store.remember("arms", list(arms.values()))
+        self._describe_arms(checkpoint, name)
         return checkpoint
+
+    def _describe_arms(self, checkpoint: Checkpoint, name: str) -> None:
+        arms = {(entry["checkpoint"], entry["prompt"]): entry for entry in self.store.recall("arms", [])}
+        texts = [text for label in LABELS for text in (*self.material[label].train, *self.material[label].test)]
+        for arm in self.plan.arms_of(name):
+            prompt = self._prompt(checkpoint, arm)
+            entry = {
+                "checkpoint": arm.checkpoint,
+                "prompt": arm.prompt,
+                "template": prompt.template,
+                "token_read": prompt.token_at(self.study.direction.position),
+                "token_ids_sha256": hashlib.sha256(json.dumps(prompt.encode(texts)).encode()).hexdigest()[:16],
+            }
+            known = arms.get((arm.checkpoint, arm.prompt), entry)
+            if any(known.get(key, value) != value for key, value in entry.items()):
+                raise InputError(
+                    f"the tokenizer of {name!r} makes other prompts under {arm.prompt!r} than this run began with; give another "
+                    "--out, or --fresh"
+                )
+            arms[arm.checkpoint, arm.prompt] = entry
+        self.store.remember("arms", list(arms.values()))
 
     def _prompt(self, checkpoint: Checkpoint, arm: Arm) -> Prompt:
         return prompt_format(arm.spec, checkpoint, name=arm.prompt)
@@ -187,7 +225,7 @@ class Work:
 
     def _controls(self) -> None:
         for plan in self.plan.directions:
-            if plan.control and self.store.direction(plan.name) is None:
+            if plan.control and not self.store.has_direction(plan.name):
                 beside = next(d for d in self.plan.directions if not d.control and (d.arm, d.layer) == (plan.arm, plan.layer))
                 self._keep(plan, random_direction(self._direction(beside.name), name=plan.name, seed=self.study.controls.seed))
 
@@ -231,9 +269,13 @@ class Work:
         stop = checkpoint.stop_ids if self.study.stop_at_eos else ()
         decoding = Decoding(self.study.max_new_tokens, stop, checkpoint.pad_id)
         with self.phases(f"completions of {name}", len(rows)) as progress:
-            for done in decode(checkpoint.model, checkpoint.layout, rows, decoding, batch_tokens=self.study.batch_tokens):
-                self.store.add_completions(self._stored(checkpoint, pending, done))
-                progress(len(done))
+            try:
+                for done in decode(checkpoint.model, checkpoint.layout, rows, decoding, batch_tokens=self.study.batch_tokens):
+                    self.store.add_completions(self._stored(checkpoint, pending, done))
+                    progress(len(done))
+            except NotFinite as error:
+                cell, index = pending[error.row]
+                raise error.named(name, self.material[cell.instructions].test[index]) from error
 
     def _stored(
         self, checkpoint: Checkpoint, pending: Sequence[tuple[Cell, int]], done: Mapping[int, list[int]]

@@ -78,6 +78,23 @@ def test_smollm2(smollm):
     agree(smollm, "chatml", sides, tests, pad, layer=14, preset="llama-7b", coefficient=12.0)
 
 
+@pytest.mark.parametrize(("family", "same"), [("llama", True), ("qwen2", True), ("gemma2", False)])
+def test_ablating_what_modules_put_out_equals_ablating_the_stream_only_without_norms_behind_them(family, same):
+    model = tiny_model(family)
+    unit = torch.nn.functional.normalize(torch.randn(32, generator=torch.Generator().manual_seed(5)), dim=0)
+    ids = torch.tensor([[1, 7, 20, 33, 5, 60]])
+    logits = []
+    with torch.no_grad():
+        logits.append(naive.logits_of(model, ids, UNUSED))
+        with naive.hooked(model, range(3), naive.ablate_in_place(unit)):
+            logits.append(naive.logits_of(model, ids, UNUSED))
+        with naive.hooked_as_by_arditi(model, naive.ablate_in_place(unit)):
+            logits.append(naive.logits_of(model, ids, UNUSED))
+    plain, stream, modules = logits
+    assert (stream - plain).abs().max() > 0.1
+    assert ((stream - modules).abs().max() < 1e-4) == same
+
+
 @pytest.mark.parametrize("spec", FORMATS)
 def test_prompts_are_what_the_tokenizer_makes_of_the_template(spec):
     for adds_bos in (True, False):

@@ -3,16 +3,47 @@
 Exit status: 0 done, 1 the work failed, 2 bad input, 130 interrupted.
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, NoReturn, ParamSpec
+from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
+from typer.core import TyperGroup
 
 from demur.errors import DemurError, WorkError
 
+
+class _OneSentence(TyperGroup):
+    """What the parser refuses, an unknown option or a missing argument, is one sentence too."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Ends the process with the exit status, as a command line does."""
+        try:
+            status = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except typer.Abort:
+            typer.echo("demur: interrupted", err=True)
+            sys.exit(130)
+        except Exception as error:
+            # typer carries its own copy of click, whose refusals share no public class.
+            if not hasattr(error, "format_message"):
+                raise
+            typer.echo(f"demur: {_flat(error.format_message())}; see demur --help", err=True)
+            sys.exit(2)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
 app = typer.Typer(
+    cls=_OneSentence,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -32,8 +63,13 @@ RunFolder = Annotated[Path, typer.Argument(help="a run folder", metavar="RUN_DIR
 
 
 def _fail(status: int, message: str) -> NoReturn:
-    typer.echo(f"demur: {message}", err=True)
+    typer.echo(f"demur: {_flat(message)}", err=True)
     raise typer.Exit(status)
+
+
+def _flat(message: str) -> str:
+    """On one line, whatever names and libraries put into it."""
+    return " ".join(message.split()).rstrip(".")
 
 
 P = ParamSpec("P")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from demur.cli.base import Adapter, Device, DType, Model, Quiet, Settings, StudyName, command
+from demur.files import replace_file
 
 BEST = 5
 """Places listed for each arm."""
@@ -59,10 +60,8 @@ def select(
                 place = f"--set direction.position={together.best.position} --set direction.layers={together.best.layer}"
                 typer.echo(f"  demur run {study} {place}")
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        file = out / f"selection-{by}.json"
-        file.write_text(json.dumps([one.facts() for one in chosen], indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        typer.echo(str(file))
+        text = json.dumps([one.facts() for one in chosen], indent=1, ensure_ascii=False)
+        typer.echo(str(replace_file(out / f"selection-{by}.json", text + "\n")))
 
 
 def _list(selection: Any) -> None:

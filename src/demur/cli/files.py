@@ -8,6 +8,7 @@ import typer
 
 from demur.cli.base import Quiet, command
 from demur.errors import InputError
+from demur.files import replace_file
 
 
 @command
@@ -34,7 +35,7 @@ def judge(
     if out is not None:
         lines = [{**row, "judge": v.judge, "refusal": v.refusal, "label": v.label, "evidence": v.evidence}
                  for row, v in zip(rows, verdicts, strict=True)]  # fmt: skip
-        out.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+        replace_file(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     count = sum(verdict.refusal for verdict in verdicts)
     low, high = wilson(count, len(verdicts))
     typer.echo(

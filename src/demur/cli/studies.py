@@ -9,6 +9,7 @@ import typer
 
 from demur.cli.base import Device, Quiet, RunFolder, Settings, StudyName, command
 from demur.errors import InputError
+from demur.files import replace_file
 
 
 def _study(spec: str, settings: list[str] | None, limit: int | None, dtype: str | None) -> Any:
@@ -54,6 +55,8 @@ def _show(finished: Any) -> None:
         console.print(part if isinstance(part, str) else Group("", part), markup=False, highlight=False)
     for claim in summary["claims"]:
         console.print(("" if claim["shown"] else "(not shown) ") + claim["text"], markup=False, highlight=False)
+    for warning in summary["warnings"]:
+        console.print(f"Note: {warning}", markup=False, highlight=False)
     # Not through the console: a path must not be wrapped.
     typer.echo(str(finished.path / "report.html"))
 
@@ -69,7 +72,8 @@ def plan(
     """Show what a study comes to, without loading weights. Example: demur plan gemma-2-9b"""
     from demur.outlook import outlook
 
-    for line in outlook(_study(study, set_, limit, None), device):
+    # All of it or nothing: a refusal on the way leaves no half of a plan.
+    for line in list(outlook(_study(study, set_, limit, None), device)):
         typer.echo(line)
 
 
@@ -113,11 +117,10 @@ def export(
     from demur.exports import exported
     from demur.runs import open_run
 
-    content = exported(open_run(run_dir), format)
-    if out is None and isinstance(content, bytes):
+    if out is None and format == "parquet":
         raise InputError("a Parquet file is not text; say where to write it with --out FILE")
+    content = exported(open_run(run_dir), format)
     if out is None:
         typer.echo(content, nl=False)
     else:
-        out.write_bytes(content if isinstance(content, bytes) else content.encode())
-        typer.echo(str(out))
+        typer.echo(str(replace_file(out, content)))

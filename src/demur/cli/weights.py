@@ -8,6 +8,7 @@ import typer
 
 from demur.cli.base import Adapter, Device, DType, Format, Model, Quiet, command
 from demur.errors import InputError
+from demur.files import replace_file
 
 
 @command
@@ -32,6 +33,8 @@ def extract(
 
     if format_for(out) != "demur":
         raise InputError(f"demur extract writes .safetensors files, not {out.name!r}; demur convert makes the others of them")
+    if pairs < 1:
+        raise InputError(f"--pairs must be at least 1, not {pairs}")
     asked, benign = (_training(demur.load_instructions(spec, split=False), pairs) for spec in (harmful, harmless))
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device)
     # The first layer's input at a template token is that token's embedding, whatever the instruction: it has no direction.
@@ -57,7 +60,7 @@ def _training(side: Any, pairs: int) -> tuple[str, ...]:
 
 
 def _layer(text: str, n_layers: int) -> int:
-    if not text.lstrip("-").isdigit() or not 0 <= int(text) < n_layers:
+    if not text.isascii() or not text.isdigit() or not 0 <= int(text) < n_layers:
         raise InputError(f"layer {text!r} is out of range: this model has layers 0 to {n_layers - 1}; or give all")
     return int(text)
 
@@ -85,6 +88,10 @@ def generate(
     import demur
     from demur.progress import bars
 
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit must be at least 1, not {limit}")
+    if max_new_tokens < 1:
+        raise InputError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
     edit = _edit(direction, ablate, add, unit, layer, sites)
     found = demur.load_instructions(instructions, split=False)
     texts = found.take("test")[:limit]
@@ -109,9 +116,7 @@ def generate(
         }
         for row in rows
     ]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-    typer.echo(str(out))
+    typer.echo(str(replace_file(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))))
 
 
 def _edit(path: Path | None, ablate: bool, add: float | None, unit: str, layer: int | None, sites: str | None) -> Any:
@@ -145,5 +150,7 @@ def doctor(
     import demur
     from demur.doctor import diagnosis
 
-    for line in diagnosis(demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device), prompt, position=position):
+    for line in list(
+        diagnosis(demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device), prompt, position=position)
+    ):
         typer.echo(line)

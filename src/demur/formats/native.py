@@ -14,6 +14,7 @@ from safetensors.torch import save
 
 from demur.directions import UNSAID, Direction
 from demur.errors import InputError
+from demur.files import replace_file
 from demur.formats import Architecture
 from demur.formats.plain import checked, whole_number
 from demur.formats.single import the_one
@@ -25,7 +26,11 @@ _MOST_LAYERS = 10_000
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
     """Write one direction: tensor `direction` (d_model,), float32, metadata as JSON under `demur`."""
-    direction = the_one(directions, path)
+    replace_file(path, to_bytes(the_one(directions, path)))
+
+
+def to_bytes(direction: Direction) -> bytes:
+    """What `write` writes: the same direction gives the same bytes."""
     facts = {
         "format": FORMAT,
         "name": direction.name,
@@ -35,8 +40,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
         "site": direction.site,
         "provenance": dict(direction.provenance),
     }
-    metadata = {"demur": json.dumps(facts, sort_keys=True)}
-    path.write_bytes(save({"direction": direction.vector.contiguous()}, metadata=metadata))
+    return bytes(save({"direction": direction.vector.contiguous()}, metadata={"demur": json.dumps(facts, sort_keys=True)}))
 
 
 def read(path: Path) -> Direction:

@@ -7,6 +7,8 @@ no longer has are removed; nothing else in the run folder is touched.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demur.files import replace_file
+
 if TYPE_CHECKING:
     import pandas
 
@@ -55,17 +57,9 @@ def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.Dat
     path = folder / "report.html"
     files[path] = page.encode()
     for target, content in files.items():
-        _replace(target, content)
+        replace_file(target, content)
     _remove_stale(folder, set(files))
     return path
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """A reader sees the old file or the new one, never half of either."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 def _remove_stale(folder: Path, kept: set[Path]) -> None:

@@ -79,6 +79,7 @@ def render(
         study=study,
         created=summary["created"],
         claims=summary.get("claims", []),
+        warnings=summary.get("warnings", []),
         judges=judges,
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=script,

@@ -1,0 +1,127 @@
+"""`kill -9` at random moments of a real run: the same command goes on, and ends with what an uninterrupted run ends with.
+
+Each attempt is a process of its own, forked after the imports so that moments fall into all phases and not into `import torch`.
+Run with `make soak`; not part of `make test`.
+"""
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from demur.cli import app
+from tests.tiny_study import contents, make_study
+
+KILLS = 50
+pytestmark = pytest.mark.soak
+
+
+def start(study: Path, out: Path) -> int:
+    """`demur run` in a child process; returns its id."""
+    child = os.fork()
+    if child:
+        return child
+    status = 70
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(os.open(out.with_suffix(".err"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+        app(["run", str(study), "--out", str(out), "--quiet"])
+    except SystemExit as end:
+        status = int(end.code or 0)
+    finally:
+        os._exit(status)
+
+
+def wait(child: int, seconds: float) -> int | None:
+    """The exit status, or None where the child is still at work after that time."""
+    end = time.monotonic() + seconds
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > end:
+            return None
+        time.sleep(0.001)
+
+
+def phase(out: Path, whole: int) -> str:
+    """How far a run had come when it was killed, read without demur."""
+    if not (out / "run.sqlite").is_file():
+        return "before there is a run"
+    db = sqlite3.connect(out / "run.sqlite")
+    count = {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("directions", "completions", "verdicts")}
+    db.close()
+    if count["directions"] < 3:
+        return "loading and directions"
+    if count["completions"] < whole:
+        return "completions"
+    if count["verdicts"] < 2 * whole:
+        return "verdicts"
+    return "report written before" if (out / "report.html").is_file() else "report"
+
+
+def test_fifty_random_kills_end_as_an_uninterrupted_run(tmp_path):
+    # Imported here, so that no child spends its life on it.
+    for module in ("demur.work", "demur.report.figures", "demur.report.page", "matplotlib.pyplot", "pandas", "rich.console"):
+        import_module(module)
+    study = make_study(tmp_path / "files", batch_tokens=40)
+    whole = tmp_path / "whole"
+    begun = time.monotonic()
+    assert wait(start(study, whole), 300) == 0, (tmp_path / "whole.err").read_text()
+    duration = time.monotonic() - begun
+    expected = contents(whole)
+    n = len(expected["completions"])
+    chance, kills, phases, runs = random.Random(2024), 0, Counter(), 0
+    while kills < KILLS:
+        out, attempts = tmp_path / f"run-{runs}", 0
+        while True:
+            # Half of the kills come early, because the report takes longer than the work on so small a model.
+            child = start(study, out)
+            patience = duration * chance.random() * chance.choice((0.3, 0.3, 0.8))
+            # A run that is killed again and again still has to end some time.
+            status = wait(child, patience if attempts < 12 and kills < KILLS else 300)
+            if status is None:
+                os.kill(child, signal.SIGKILL)
+                assert os.waitpid(child, 0)[1] == signal.SIGKILL
+                kills, attempts = kills + 1, attempts + 1
+                phases[phase(out, n)] += 1
+                continue
+            assert status == 0, out.with_suffix(".err").read_text()
+            break
+        runs += 1
+        found = contents(out)
+        for part, value in expected.items():
+            assert found[part] == value, f"{part} of {out.name} after {attempts} kills"
+        written = json.loads((out / "summary.json").read_text())
+        assert {key: value for key, value in written.items() if key != "created"} == expected["summary"]
+        assert not list(out.rglob("*.partial")) or attempts
+    print(f"\n{kills} kills in {runs} runs of {n} completions, each {duration:.1f} s uninterrupted: {dict(phases)}")
+    assert len(phases) >= 4, phases
+
+
+def test_ctrl_c_at_random_moments_is_130_and_goes_on(tmp_path):
+    study = make_study(tmp_path / "files", batch_tokens=40)
+    whole, out = tmp_path / "whole", tmp_path / "again"
+    begun = time.monotonic()
+    assert wait(start(study, whole), 300) == 0
+    duration, chance, interrupted = time.monotonic() - begun, random.Random(7), 0
+    for _ in range(8):
+        child = start(study, out)
+        status = wait(child, 0.2 + duration * chance.random())
+        if status is None:
+            os.kill(child, signal.SIGINT)
+            status = wait(child, 60)
+            assert status in (130, 0), out.with_suffix(".err").read_text()
+            interrupted += status == 130
+    assert interrupted >= 3
+    assert wait(start(study, out), 300) == 0
+    assert contents(out) == contents(whole)
+    assert "Traceback" not in out.with_suffix(".err").read_text()
