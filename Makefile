@@ -14,7 +14,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2
 
 soak: .venv/installed-dev
 	$(BIN)/python -m pytest -q -s -m soak tests/soak

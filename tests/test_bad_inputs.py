@@ -455,7 +455,7 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
                 "text-norm.safetensors": "raw_norm", "text-layer.safetensors": "layer", "negative-layer.safetensors": "layer",
                 "matrix.safetensors": "one vector", "nan.safetensors": "not finite", "zero.safetensors": "unit vector",
                 "no-facts.safetensors": "metadata", "no-json.safetensors": "metadata", "list.safetensors": "metadata",
-                "dict.pt": "not one tensor", "matrix.pt": "one vector", "zero.pt": "points nowhere", "garbage.pt": "plain tensors",
+                "dict.pt": "steering vectors", "matrix.pt": "one vector", "zero.pt": "points nowhere", "garbage.pt": "plain tensors",
                 "trap.pt": "plain tensors", "a.txt": "not a safetensors file",
             }.items()
         ),
@@ -466,7 +466,6 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         (["doctor", "-m", ""], "neither a folder"),
         (["doctor", "-m", "none"], "neither a folder"),
         (["doctor", "-m", "~no-such-user/x"], "neither a folder"),
-        (["doctor", "-m", "{0}/no-template"], "no chat template"),
         (["doctor", "-m", "{0}/chat", "-p", "x y"], "needs {{instruction}}"),
         (["doctor", "-m", "{0}/unknown-family"], "transmogrifier"),
         (["doctor", "-m", "{0}/remote-code"], "code"),

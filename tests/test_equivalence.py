@@ -5,8 +5,8 @@ import torch
 
 from demur.checkpoints import wrap
 from demur.directions import from_raw
-from demur.equivalence import equivalence
 from demur.errors import InputError, WorkError
+from demur.weight_edit import equivalence
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 NORMED = ("bloom", "gemma2", "gemma3_text", "glm4", "olmo2")

@@ -200,7 +200,7 @@ def test_activations_that_are_not_finite_name_everything():
     model = tiny_model("llama", dtype=torch.float16)
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight.fill_(float("inf"))
-    broken = demur.Checkpoint(model, tiny_tokenizer(chat_template=CHAT), demur.layouts.layout_of(model.config), "x", name="mine")
+    broken = demur.Checkpoint(model, tiny_tokenizer(chat_template=CHAT), demur.families.layout_of(model.config), "x", name="mine")
     prompt = demur.prompt_format("native", broken)
     message = "the activations of the instruction 'tell me' at layer 2 in checkpoint 'mine' are not finite in torch.float16"
     with pytest.raises(WorkError, match=message):

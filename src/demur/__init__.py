@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from demur.criteria import select_by_refusal as select_by_refusal
     from demur.criteria import select_by_separation as select_by_separation
     from demur.directions import Direction as Direction
-    from demur.equivalence import equivalence as equivalence
     from demur.errors import DemurError as DemurError
     from demur.errors import InputError as InputError
     from demur.errors import WorkError as WorkError
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from demur.steering import steer as steer
     from demur.study import Study as Study
     from demur.study import load_study as load_study
+    from demur.weight_edit import equivalence as equivalence
 
 __version__ = "0.1.0"
 
@@ -57,7 +57,7 @@ _HOMES = {
     "controls": ("random_direction",),
     "criteria": ("refusal_scores", "select_by_cosine", "select_by_refusal", "select_by_separation"),
     "directions": ("Direction",),
-    "equivalence": ("equivalence",),
+    "weight_edit": ("equivalence",),
     "errors": ("DemurError", "InputError", "WorkError"),
     "formats": ("load_direction", "load_directions", "save_directions"),
     "instructions": ("load_instructions",),

@@ -5,6 +5,8 @@ What is written goes to a temporary name in the same folder, is forced to the di
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from demur.errors import DemurError, InputError, WorkError
@@ -17,13 +19,20 @@ def replace_file(path: Path, content: bytes | str) -> Path:
 
     Raises `WorkError` where the disk is full and `InputError` where the place cannot be written to, with the old file as it was.
     """
+    with replacing(path) as partial:
+        partial.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, which takes the place of `path` at the end, for writers that want one. As `replace_file`."""
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with partial.open("wb") as file:
-                file.write(content if isinstance(content, bytes) else content.encode())
-                file.flush()
+            yield partial
+            with partial.open("rb") as file:
                 os.fsync(file.fileno())
             partial.replace(path)
         except BaseException:
@@ -32,7 +41,6 @@ def replace_file(path: Path, content: bytes | str) -> Path:
         sync_folder(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
-    return path
 
 
 def is_file(path: Path) -> bool:

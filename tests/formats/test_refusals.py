@@ -143,8 +143,8 @@ def header(**changes):
     [
         ({"other": torch.ones(4)}, header(), "holds other, not a tensor 'direction'"),
         ({"direction": torch.ones(4)}, None, "not a tensor 'direction' with demur's metadata"),
-        ({"direction": torch.ones(4)}, {"demur": "{"}, "a header of demur's that cannot be read"),
-        ({"direction": torch.ones(4)}, {"demur": "[]"}, "a header of demur's that cannot be read"),
+        ({"direction": torch.ones(4)}, {"demur": "{"}, "metadata of demur's that cannot be read"),
+        ({"direction": torch.ones(4)}, {"demur": "[]"}, "metadata of demur's that cannot be read"),
         ({"direction": torch.ones(4)}, header(format="demur-direction-9"), "demur-direction-9"),
         ({"direction": torch.ones(4)}, header(site="resid"), "site 'resid'"),
         ({"direction": torch.ones(4)}, header(layer="1"), "'layer' is missing or of a wrong kind"),

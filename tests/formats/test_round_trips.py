@@ -1,5 +1,6 @@
 """Every format written and read back: what it keeps comes back as it was, what it loses is said to be lost."""
 
+import errno
 import json
 
 import numpy as np
@@ -218,14 +219,28 @@ def test_a_family_that_no_one_knows(tmp_path):
 
 def test_unwritable_places(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(demur.WorkError, match="could not be written"):
-        made().save(tmp_path / "file" / "d.safetensors")
     for file in ("d.safetensors", "d.gguf", "direction.pt"):
-        (tmp_path / file).symlink_to(tmp_path / "nowhere" / file)
-        with pytest.raises(demur.WorkError, match="could not be written: No such file"):
-            made().save(tmp_path / file)
+        with pytest.raises(InputError, match="cannot be written"):
+            made().save(tmp_path / "file" / file)
+        (tmp_path / "folder" / file).mkdir(parents=True)
+        with pytest.raises(InputError, match="cannot be written: it is a folder"):
+            made().save(tmp_path / "folder" / file)
     with pytest.raises(InputError, match="at least one layer, not -3"):
         demur.save_directions([made()], tmp_path / "a.pt", format="lm-eval-ablation", n_layers=-3)
+
+
+@pytest.mark.parametrize("file", ["d.safetensors", "d.gguf", "direction.pt"])
+def test_a_full_disk_keeps_the_old_file(file, tmp_path, monkeypatch):
+    path = made().save(tmp_path / file)
+    before = path.read_bytes()
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(demur.WorkError, match="could not be written: No space left"):
+        made(seed=1).save(path)
+    assert (path.read_bytes(), list(tmp_path.glob("*.partial"))) == (before, [])
 
 
 def test_guessed_formats():

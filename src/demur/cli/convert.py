@@ -23,11 +23,11 @@ def directions(
     from demur.formats import load_directions
 
     loaded = [direction for path in files for direction in load_directions(path, layer=layer, position=position)]
+    matrix = cosines(loaded)
     for number, direction in enumerate(loaded, 1):
         place = f"layer {direction.layer} {direction.site}" if direction.says("layer") else "layer unknown"
         place += f" position {direction.position}" if direction.says("position") else ""
         typer.echo(f"{number}  {direction.name}  width {direction.vector.shape[0]}  norm {direction.raw_norm:.4g}  {place}")
-    matrix = cosines(loaded)
     for number, row in enumerate(matrix.tolist(), 1):
         typer.echo(f"{number}  " + "  ".join(f"{value:7.4f}" for value in row))
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demur.errors import InputError, WorkError, nearest
+from demur.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from demur.directions import Direction
@@ -125,7 +125,8 @@ def save_directions(
     """Write directions in one of `FORMATS`, guessed from the file's name where it is not given; returns the path.
 
     `family` (a transformers `model_type`) and `n_layers` say which model the file is for; directions extracted by demur know it.
-    Raises `InputError` where the format cannot say what the directions are, `WorkError` where the file cannot be written.
+    Raises `InputError` where the format cannot say what the directions are or the file cannot be written, `WorkError` where the
+    disk is full.
     """
     path = Path(path)
     writer = import_module(f"demur.formats.{FORMATS[format_for(path, format)].module}")
@@ -135,16 +136,12 @@ def save_directions(
     if len(widths) > 1:
         raise InputError(f"directions of widths {widths} cannot share the file {str(path)!r}; write one width a file")
     if path.is_dir():
-        raise InputError(f"{str(path)!r} is a folder; name a file to write directions to")
+        raise InputError(f"{str(path)!r} cannot be written: it is a folder; name a file to write directions to")
     if n_layers is not None and n_layers < 1:
         raise InputError(f"a model has at least one layer, not {n_layers}")
     known: list[Any] = [direction.provenance.get("architecture", {}) for direction in directions]
     architecture = Architecture(family or _agreed(known, "family"), n_layers or _agreed(known, "layers"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writer.write(directions, path, architecture)
-    except OSError as error:
-        raise WorkError(f"{str(path)!r} could not be written: {error.strerror or error}") from error
+    writer.write(directions, path, architecture)
     return path
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from demur.directions import Direction, from_raw
 from demur.errors import InputError
+from demur.files import replace_file
 from demur.formats import Architecture, bare
 from demur.formats.plain import whole_number, write_pt
 from demur.formats.single import block_before, require, the_one
@@ -31,7 +32,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
     choice = {"pos": position_of(direction), "layer": layer_of(direction, architecture)}
     require(direction, "raw norm")
     write_pt(direction.raw_vector(), path)
-    path.with_name(METADATA).write_text(json.dumps(choice, indent=4), encoding="utf-8")
+    replace_file(path.with_name(METADATA), json.dumps(choice, indent=4))
 
 
 def read(vector: Tensor, path: Path) -> Direction:

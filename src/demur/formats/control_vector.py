@@ -7,6 +7,7 @@ norm, in float32; position, name and provenance are lost.
 
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gguf import GGUFReader, GGUFWriter
 
 from demur.directions import UNSAID, Direction, from_raw
 from demur.errors import InputError
+from demur.files import replacing
 from demur.formats import Architecture
 from demur.formats.plain import checked
 from demur.formats.single import one_a_block
@@ -30,8 +32,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
     for block, vector in vectors.items():
         if not torch.isfinite(vector).all():
             raise InputError(f"direction {by_block[block].name!r} is too long for float32")
-    writer = GGUFWriter(path, ARCHITECTURE)
-    try:
+    with replacing(path) as partial, closing(GGUFWriter(partial, ARCHITECTURE)) as writer:
         # A hint for people: llama.cpp does not look at it, repeng only compares it when vectors are combined.
         writer.add_string(f"{ARCHITECTURE}.model_hint", architecture.family or "unknown")
         writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(vectors))
@@ -40,8 +41,6 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
-    finally:
-        writer.close()
 
 
 def read(path: Path) -> list[Direction]:

@@ -61,7 +61,7 @@ def read(path: Path) -> Direction:
     facts = _facts(metadata["demur"], path)
     vector = checked(tensor, path)
     if vector.ndim != 1:
-        raise InputError(f"{str(path)!r}: its tensor has the shape {tuple(vector.shape)}, not (d_model,)")
+        raise InputError(f"{str(path)!r}: its tensor has the shape {tuple(vector.shape)}, not that of one vector, (d_model,)")
     return Direction(
         facts["name"],
         vector.float(),
@@ -78,13 +78,13 @@ def _facts(header: str, path: Path) -> dict[str, Any]:
         facts = json.loads(header)
         version, site = facts["format"], facts["site"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{str(path)!r} has a header of demur's that cannot be read; make the file again") from error
+        raise InputError(f"{str(path)!r} has metadata of demur's that cannot be read; make the file again") from error
     if version != FORMAT or site not in SITES:
         raise InputError(f"{str(path)!r} is of format {version!r} and site {site!r}; this version reads {FORMAT!r}")
     valid = {
         "name": isinstance(facts.get("name"), str),
         "raw_norm": isinstance(facts.get("raw_norm"), float),
-        "layer": whole_number(facts.get("layer")),
+        "layer": whole_number(facts.get("layer")) and facts["layer"] >= 0,
         "position": whole_number(facts.get("position")),
         "provenance": isinstance(facts.get("provenance"), dict) and _sound(facts["provenance"]),
     }

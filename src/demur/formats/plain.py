@@ -6,6 +6,7 @@ refused.
 """
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from demur.errors import InputError
+from demur.files import replace_file
 
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -43,8 +45,9 @@ def read_pt(path: Path) -> Any:
 
 def write_pt(value: Any, path: Path) -> None:
     """Write tensors, or a dict of them, as `read_pt` reads them."""
-    with path.open("wb") as file:
-        torch.save(value, file)
+    content = BytesIO()
+    torch.save(value, content)
+    replace_file(path, content.getvalue())
 
 
 def checked(value: Any, path: Path, what: str = "its tensor") -> Tensor:
