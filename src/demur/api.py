@@ -164,6 +164,7 @@ def provenance(
         "fingerprint": checkpoint.fingerprint,
         "architecture": {"family": checkpoint.layout.family, "layers": checkpoint.n_layers},
         "weights": str(checkpoint.dtype),
+        "quantised": checkpoint.quantised,
         "prompt": prompt.name,
         "prompt text": prompt.template,
         "prompt digest": prompt.digest,

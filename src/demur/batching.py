@@ -15,6 +15,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from demur.errors import InputError, WorkError
+from demur.placement import input_device, weights_dtype
 
 BATCH_TOKENS = 4096
 """Default size of a batch, padding included. On two cores larger batches gain nothing; on a large GPU give more."""
@@ -128,13 +129,12 @@ def _check_lengths(lengths: Sequence[int], model: nn.Module) -> None:
 
 
 def _does_not_fit(lengths: Sequence[int], row: int, model: nn.Module, problem: str) -> str:
-    weight = next(model.parameters())
     wanted = re.search(r"(?:tried to allocate|you tried to allocate) ([\d.]+ ?\w+)", problem, flags=re.IGNORECASE)
     asked = f", where {wanted[1]} more were asked for," if wanted else ""
-    lower = "" if weight.element_size() <= 2 else "weights in bfloat16 (half the memory), "
+    lower = "" if weights_dtype(model).itemsize <= 2 else "weights in bfloat16 (half the memory), "
     shorter = [length for length in lengths if length < lengths[row]]
     rest = f"; the other rows take at most {max(shorter)}" if shorter else ""
     return (
-        f"row {row} of {lengths[row]} tokens does not fit into memory on {weight.device} beside the weights{asked} even alone; "
-        f"what would: {lower}a device with more memory, or a row of fewer than {lengths[row]} tokens{rest}"
+        f"row {row} of {lengths[row]} tokens does not fit into memory on {input_device(model)} beside the weights{asked} even "
+        f"alone; what would: {lower}a device with more memory, or a row of fewer than {lengths[row]} tokens{rest}"
     )

@@ -1,12 +1,14 @@
 """Checkpoints in memory: load, prove, fingerprint, free.
 
-A loaded checkpoint is in evaluation mode, on one device, with any adapter merged in memory; its layout has been proved by a tiny
-forward pass. Nothing is downloaded that is already here, and no remote code runs.
+A loaded checkpoint is in evaluation mode, with any adapter merged in memory, or beside weights that are quantised; its layout has
+been proved by a tiny forward pass. Nothing is downloaded that is already here, and no remote code runs.
 """
 
 import gc
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,10 +19,20 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from demur import gguf
+from demur import gguf, quantisation
 from demur.errors import InputError, WorkError, nearest
 from demur.families import layout_of
 from demur.layouts import Layout, d_model_of
+from demur.placement import (
+    MaxMemory,
+    bytes_by_device,
+    fetched,
+    find_device,
+    input_device,
+    spread_loaded,
+    spread_options,
+    weights_dtype,
+)
 from demur.quiet import quiet_transformers
 from demur.selfcheck import prove_sites
 from demur.sources import Source, fetch, find_adapter, find_model
@@ -33,7 +45,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class Checkpoint:
     """One set of weights, ready to use. `model` and `tokenizer` are the transformers objects.
 
-    `fingerprint` is equal for equal weights at equal dtype in any process. `source` says where the weights came from.
+    `fingerprint` is equal for equal weights at equal dtype in any process. `source` says where the weights came from,
+    `quantised` how they were quantised, None where they were not.
     """
 
     model: PreTrainedModel
@@ -43,6 +56,7 @@ class Checkpoint:
     name: str = "checkpoint"
     source: str = ""
     adapter: str | None = None
+    quantised: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -57,15 +71,13 @@ class Checkpoint:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        device: torch.device = next(self.model.parameters()).device
-        return device
+        """Where token ids go; the weights are there too, unless they are spread."""
+        return input_device(self.model)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the weights."""
-        dtype: torch.dtype = next(self.model.parameters()).dtype
-        return dtype
+        """Precision of the stream, and of the weights that are not quantised."""
+        return weights_dtype(self.model)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -86,46 +98,95 @@ def load_checkpoint(
     adapter: str | None = None,
     revision: str | None = None,
     dtype: str = "float32",
+    quantise: str | None = None,
     device: str = "auto",
+    max_memory: MaxMemory | None = None,
     name: str | None = None,
 ) -> Checkpoint:
-    """Load weights and tokenizer from a hub id, a folder or a GGUF file, with a PEFT adapter merged in memory where given.
+    """Load weights and tokenizer from a hub id, a folder or a GGUF file, with a PEFT adapter where given.
 
-    `device` of `auto` is the first GPU, else the processor. Raises `InputError` for anything that is missing or unknown, before
-    weights are read, and `WorkError` where the layout's sites are not what they claim to be.
+    `quantise` of `8bit` or `4bit` quantises the linear maps by bitsandbytes. `device` of `auto` is the first GPU, else the
+    processor; `spread` is all GPUs, then main memory, then the disk, each up to `max_memory` where it is named there. An adapter
+    is merged in memory, and stays beside weights that are quantised, which cannot take it without rounding again. Raises
+    `InputError` for anything that is missing or unknown, before weights are read, and `WorkError` where the layout's sites are
+    not what they claim to be.
     """
     source = find_model(model, revision)
     adapter_folder = None if adapter is None else find_adapter(adapter)
-    torch_dtype, torch_device = _dtype(dtype), find_device(device)
+    wanted = _Wanted(_dtype(dtype), quantise, find_device(device), max_memory)
+    quantisation.check(quantise)
     with quiet_transformers():
-        loaded, tokenizer = _load(model, source, adapter, adapter_folder, torch_dtype)
-    return wrap(loaded.to(torch_device), tokenizer, name=name or model, source=source.describe(), adapter=adapter, origin=source)
+        loaded, tokenizer = _load(model, source, adapter, adapter_folder, wanted)
+    return wrap(loaded, tokenizer, name=name or model, source=source.describe(), adapter=adapter, origin=source)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """How weights are to be held; a device of None spreads them."""
+
+    dtype: torch.dtype
+    quantise: str | None
+    device: torch.device | None
+    max_memory: MaxMemory | None
 
 
 def _load(
-    model: str, source: Source, adapter: str | None, adapter_folder: Path | None, dtype: torch.dtype
+    model: str, source: Source, adapter: str | None, adapter_folder: Path | None, wanted: _Wanted
 ) -> tuple[PreTrainedModel, Any]:
     folder = gguf.convert(fetch(source)) if source.kind == "gguf" else fetch(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises plain Exceptions for a file that is not its own
         raise InputError(f"the tokenizer of {model!r} cannot be loaded by transformers: {_first_line(error)}") from error
-    try:
+    with _told(model):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        auto = auto_class(config)
+    if wanted.quantise is not None and getattr(config, "quantization_config", None) is not None:
+        raise InputError(f"the weights of {model!r} are quantised already; leave quantise={wanted.quantise!r} out")
+    options: dict[str, Any] = {}
+    offload = None
+    if wanted.quantise is not None:
+        options = {"quantization_config": quantisation.settings(wanted.quantise, wanted.dtype), "device_map": {"": wanted.device}}
+    if wanted.device is None and (adapter_folder is None or wanted.quantise is not None):
+        placed, offload = spread_options(wanted.max_memory)
+        options |= placed
+    with _told(model):
         # Never code from a checkpoint, and of a .bin file never more than tensors.
-        auto = auto_class(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
-        loaded = auto.from_pretrained(folder, dtype=dtype, local_files_only=True, trust_remote_code=False, weights_only=True)
+        loaded = auto.from_pretrained(
+            folder, dtype=wanted.dtype, local_files_only=True, trust_remote_code=False, weights_only=True, **options
+        )
+    if adapter_folder is not None:
+        try:
+            loaded = _adapted(loaded, adapter_folder)
+        except _BROKEN_ADAPTER as error:
+            raise InputError(f"adapter {adapter!r} does not fit {model!r}: {_first_line(error)}") from error
+        if wanted.device is None and offload is None:
+            offload = spread_loaded(loaded, wanted.max_memory)
+    if offload is not None:
+        # What is on the disk is there as long as the model is.
+        loaded.offload_folder = offload
+    elif quantisation.described(loaded) is None:
+        loaded = loaded.to(wanted.device)
+    return loaded, tokenizer
+
+
+@contextmanager
+def _told(model: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError, ImportError, SafetensorError, UnpicklingError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise WorkError(f"the weights of {model!r} do not fit into memory; use dtype bfloat16 or a larger machine") from error
         raise InputError(f"the weights of {model!r} cannot be loaded by transformers: {_first_line(error)}") from error
-    if adapter_folder is not None:
-        from peft import PeftModel
 
-        try:
-            loaded = PeftModel.from_pretrained(loaded, str(adapter_folder)).merge_and_unload()
-        except _BROKEN_ADAPTER as error:
-            raise InputError(f"adapter {adapter!r} does not fit {model!r}: {_first_line(error)}") from error
-    return loaded, tokenizer
+
+def _adapted(loaded: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    from peft import PeftModel
+
+    adapted = PeftModel.from_pretrained(loaded, str(folder))
+    merge = adapted.merge_and_unload
+    # Merged into quantised weights, the sum would be rounded to their few values.
+    return merge() if quantisation.described(loaded) is None else adapted.get_base_model()
 
 
 def auto_class(config: Any) -> Any:
@@ -135,6 +196,8 @@ def auto_class(config: Any) -> Any:
 
 
 def _first_line(error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return "it needs code that comes with it, and demur runs no code of a checkpoint; there is no flag for it"
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
@@ -151,20 +214,24 @@ def wrap(
     model.eval()
     layout = layout_of(model.config)
     prove_sites(model, layout)
-    facts = {"dtype": str(next(model.parameters()).dtype), "device": str(next(model.parameters()).device)}
+    facts = {"dtype": str(weights_dtype(model)), "device": ", ".join(sorted(bytes_by_device(model)))}
+    quantised = quantisation.described(model)
+    if quantised is not None:
+        facts["quantised"] = quantised
     if origin is not None and origin.revision is not None:
         facts["revision"] = origin.revision
-    return Checkpoint(model, tokenizer, layout, fingerprint(model), name, source, adapter, facts)
+    return Checkpoint(model, tokenizer, layout, fingerprint(model), name, source, adapter, quantised, facts)
 
 
 def fingerprint(model: PreTrainedModel) -> str:
     """16 hex digits over names, shapes, dtype and 64 evenly spaced entries of every weight, and the architecture.
 
-    Equal weights at equal dtype give equal digits in any process; a fine-tune or an adapter changes them.
+    Equal weights at equal dtype give equal digits in any process and on any device; a fine-tune, an adapter or quantising changes
+    them.
     """
     parts = hashlib.sha256(json.dumps([model.config.model_type, d_model_of(model)]).encode())
     for name, weight in sorted(model.state_dict().items()):
-        flat = weight.detach().reshape(-1)
+        flat = fetched(model, name, weight).detach().reshape(-1)
         steps = min(64, flat.numel())
         # Integer arithmetic: a float32 linspace overshoots the end of large weights.
         spaced = flat[torch.arange(steps, device=flat.device) * (flat.numel() - 1) // max(1, steps - 1)]
@@ -181,21 +248,8 @@ def free_memory() -> None:
 
 
 def _dtype(name: str) -> torch.dtype:
+    if name in quantisation.METHODS:
+        raise InputError(f"{name!r} is not a dtype of weights but a quantisation of them; ask for it with quantise={name!r}")
     if name not in DTYPES:
         raise InputError(f"{name!r} is not a dtype of weights; {nearest(name, DTYPES)}")
     return DTYPES[name]
-
-
-def find_device(name: str) -> torch.device:
-    """The device a name stands for; `auto` is the first GPU, else the processor. Raises `InputError` where it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"{name!r} is not a device; try auto, cpu, cuda or cuda:0") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"{name!r} is not a device that demur computes on; try auto, cpu, cuda or cuda:0")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name!r} was asked for, but this machine has no usable GPU; use cpu or auto")
-    return device

@@ -17,6 +17,7 @@ from demur.batching import BATCH_TOKENS, in_batches, pad_left, position_ids
 from demur.errors import InputError, NotFinite
 from demur.interventions import RowEdits, tabulate
 from demur.layouts import Layout, d_model_of
+from demur.placement import input_device
 from demur.residual import edited
 
 
@@ -57,7 +58,7 @@ LEAVE = 4
 @torch.inference_mode()
 def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding) -> list[list[int]]:
     """New tokens of each row, all rows in one batch. Raises `WorkError` where the logits of a row are not finite."""
-    device, n_layers, width = next(model.parameters()).device, len(layout.find_blocks(model)), d_model_of(model)
+    device, n_layers, width = input_device(model), len(layout.find_blocks(model)), d_model_of(model)
     chunk, mask = pad_left([row.prompt for row in rows], decoding.pad_id, device)
     prompt_width = chunk.shape[1]
     cache = DynamicCache(config=model.config) if decoding.use_cache else None
@@ -85,7 +86,8 @@ def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], de
                     break
                 mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
                 chunk = token[:, None] if decoding.use_cache else torch.cat((chunk, token[:, None]), dim=1)
-        kept = torch.tensor([place for place, index in enumerate(batch) if index not in ended], dtype=torch.long, device=device)
+        # On the processor: an index may be used on any device from there, and a spread model's cache is on several.
+        kept = torch.tensor([place for place, index in enumerate(batch) if index not in ended], dtype=torch.long)
         batch = [index for index in batch if index not in ended]
         chunk, mask = chunk[kept], mask[kept]
         if cache is not None and batch:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from demur import memory
-from demur.checkpoints import find_device
 from demur.errors import InputError
 from demur.instructions import load_instructions
+from demur.placement import find_device
 from demur.plan import loads, make_plan, order_steps
 from demur.prompts import NATIVE, template_text
 from demur.sources import find_model
@@ -65,14 +65,16 @@ def _size(study: Study, name: str) -> tuple[int | None, str]:
     except InputError:
         source = None
     if source is not None:
-        count = memory.parameters(source)
+        found = memory.weights(source)
     else:
-        count = None if spec.parameters is None else int(spec.parameters)
+        # Which of them are linear maps is not known; nearly all are.
+        found = None if spec.parameters is None else memory.Weights(int(spec.parameters), int(spec.parameters))
         where = ", not on this machine"
-    if count is None:
+    if found is None:
         return None, f"size unknown{where}"
-    size = count * memory.BYTES[study.dtype]
-    return size, f"{count / 1e6:,.0f}M weights, {size / 2**30:.1f} GiB in {study.dtype}{where}"
+    size = found.size(study.dtype, spec.quantise)
+    precision = study.dtype if spec.quantise is None else f"{spec.quantise} and {study.dtype}"
+    return size, f"{found.total / 1e6:,.0f}M weights, {size / 2**30:.1f} GiB in {precision}{where}"
 
 
 def _words(study: Study, label: str) -> float:

@@ -19,6 +19,7 @@ from demur.columns import Columns
 from demur.errors import InputError, NotFinite, WorkError
 from demur.interventions import EditTable, point
 from demur.layouts import Layout, Site, branch
+from demur.placement import input_device, weights_dtype
 
 Rows = Float[Tensor, "row seq d_model"]
 Change = Callable[[Rows, Rows], Rows | None]
@@ -50,7 +51,9 @@ def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Ite
 
     def within(layer: int, change: Change) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            found, stream = first(output), inputs.pop(layer)
+            # Spread over several devices, a block's input may still be on the one before.
+            found = first(output)
+            stream = inputs.pop(layer).to(found.device)
             if found.shape != stream.shape:
                 raise _misfit(layout, layer, layout.attention, found, stream)
             if layout.multiplier == 1:
@@ -128,15 +131,18 @@ def edited(model: nn.Module, layout: Layout, table: EditTable, prompt_width: int
     A table for one row holds for every row of any batch. Raises `WorkError` on leaving if some edit acted in fewer forward
     passes than the model made.
     """
-    columns, acted = Columns(prompt_width), dict.fromkeys(table, 0)
+    columns, acted, placed = Columns(prompt_width), dict.fromkeys(table, 0), dict(table)
 
     def change(where: int) -> Change:
         def act(stream: Rows, onto: Rows) -> Rows:
-            for edit in table[where]:
+            # A spread model's blocks are on several devices; each point's edits move there once.
+            placed[where] = tuple(edit.on(stream.device) for edit in placed[where])
+            generated = None if columns.generated is None else columns.generated.to(stream.device)
+            for edit in placed[where]:
                 rows = edit.rows
                 if rows not in (1, stream.shape[0]):
                     raise WorkError(f"a table of edits for {rows} rows met a batch of {stream.shape[0]} rows")
-                changed = edit.apply(stream, onto, columns.generated)
+                changed = edit.apply(stream, onto, generated)
                 stream = changed if onto is stream else stream + (changed - onto)
                 onto = changed
             acted[where] += 1
@@ -219,7 +225,7 @@ def stream_activations(
                 f"position {position} is not in every prompt: positions count back from the prompt's end, -1 to -{shortest}"
             )
     points = [point(layer, site) for layer in layers]
-    device = next(model.parameters()).device
+    device = input_device(model)
 
     def work(indices: list[int]) -> Tensor:
         batch = batch_of(prompts, indices, pad_id=pad_id, device=device)
@@ -228,7 +234,7 @@ def stream_activations(
         activations = torch.stack([taken[where] for where in points], dim=1)
         if not torch.isfinite(activations).all():
             row, layer = (int(i) for i in torch.nonzero(~torch.isfinite(activations).all(-1))[0][:2])
-            raise NotFinite("the activations", indices[row], next(model.parameters()).dtype, layers[layer])
+            raise NotFinite("the activations", indices[row], weights_dtype(model), layers[layer])
         return activations
 
     yield from in_batches([len(prompt) for prompt in prompts], work, model=model, batch_tokens=batch_tokens)

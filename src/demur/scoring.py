@@ -17,6 +17,7 @@ from demur.errors import NotFinite
 from demur.generation import Row
 from demur.interventions import RowEdits, point, tabulate
 from demur.layouts import Layout, d_model_of
+from demur.placement import input_device, weights_dtype
 from demur.residual import edited, observed
 
 
@@ -45,7 +46,7 @@ def next_tokens(
 
     With `layers` the pass ends behind the last of them. Raises `WorkError` where a number is not finite.
     """
-    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
+    device, dtype = input_device(model), weights_dtype(model)
     n_layers, points = len(layout.find_blocks(model)), [point(layer, "resid_pre") for layer in layers]
     last = max(points, default=point(n_layers, "resid_pre"))
 
@@ -93,7 +94,7 @@ def continuation_losses(
 
     Edits scoped to `prompt` or `generated` act as they do while decoding: the continuation's tokens count as generated.
     """
-    device = next(model.parameters()).device
+    device = input_device(model)
     n_layers = len(layout.find_blocks(model))
 
     def work(indices: list[int]) -> list[Tensor]:

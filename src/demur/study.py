@@ -67,6 +67,7 @@ class CheckpointSpec(_Table):
     model: Plain
     adapter: Plain | None = None
     revision: Plain | None = None
+    quantise: Literal["8bit", "4bit"] | None = None
     role: str = ""
     prompts: Annotated[list[str], BeforeValidator(_listed), AfterValidator(_once), Field(min_length=1)] = ["native"]
     parameters: float | None = Field(
@@ -179,11 +180,20 @@ class Study(_Table):
     def digest(self) -> str:
         """16 hex digits over everything that decides about results; names, summaries and published figures do not."""
         facts = self.model_dump(mode="json", exclude={"name", "summary", "batch_tokens", "published"})
+        for spec in facts["checkpoints"].values():
+            # As it was before there was a choice, so that runs go on.
+            if spec["quantise"] is None:
+                del spec["quantise"]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def toml(self) -> str:
         """The study with every default written out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def quantised(self, quantise: str) -> "Study":
+        """The same study with the weights of every checkpoint quantised, `8bit` or `4bit`."""
+        checkpoints = {name: {**spec, "quantise": quantise} for name, spec in self.model_dump()["checkpoints"].items()}
+        return make_study({**self.model_dump(), "checkpoints": checkpoints}, f"study {self.name!r}")
 
     def limited(self, n: int) -> "Study":
         """The same study on at most `n` test instructions of each label."""
