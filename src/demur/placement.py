@@ -70,7 +70,9 @@ def bytes_by_device(model: nn.Module) -> dict[str, int]:
         if weight.device.type == "meta":
             inside = [part for part in placed if not part or name == part or name.startswith(f"{part}.")]
             where = str(placed[max(inside, key=len)]) if inside else "elsewhere"
-        found[where] += weight.numel() * weight.element_size()
+        # Beside codes of 4 bits are their scales.
+        scales = getattr(getattr(weight, "quant_state", None), "absmax", None)
+        found[where] += weight.numel() * weight.element_size() + (0 if scales is None else scales.nbytes)
     return dict(found)
 
 

@@ -9,7 +9,7 @@ import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from demur.errors import InputError, WorkError, nearest
+from demur.errors import InputError, nearest
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +68,7 @@ def counted(model: "nn.Module") -> tuple[int, int]:
 def described(model: "PreTrainedModel") -> str | None:
     """How a model's weights are quantised, for provenance; None where they are not. Weights may come quantised from their folder.
 
-    Raises `WorkError` where bitsandbytes found nothing to quantise.
+    Raises `InputError` where bitsandbytes found nothing to quantise.
     """
     found: Any = getattr(model.config, "quantization_config", None)
     if found is None or not getattr(model, "is_quantized", True):
@@ -77,9 +77,9 @@ def described(model: "PreTrainedModel") -> str | None:
     if getattr(method, "value", method) != "bitsandbytes":
         return str(getattr(method, "value", method))
     if counted(model)[1] == 0:
-        raise WorkError(
-            f"bitsandbytes quantises linear maps, and this {model.config.model_type!r} model has none outside its head; load it "
-            "without quantise"
+        raise InputError(
+            f"bitsandbytes quantises plain linear maps outside the head, and finds none in this {model.config.model_type!r} "
+            "model; load it without quantise"
         )
     if getattr(found, "load_in_8bit", False):
         return "8bit (LLM.int8)"
