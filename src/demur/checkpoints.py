@@ -7,37 +7,29 @@ been proved by a tiny forward pass. Nothing is downloaded that is already here, 
 import gc
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+from transformers import PreTrainedModel
 
-from demur import gguf, quantisation
-from demur.errors import InputError, WorkError, nearest
+from demur import quantisation
+from demur.errors import InputError, nearest
 from demur.families import layout_of
 from demur.layouts import Layout, d_model_of
+from demur.loading import Wanted, load
 from demur.placement import (
     MaxMemory,
     bytes_by_device,
     fetched,
     find_device,
     input_device,
-    spread_loaded,
-    spread_options,
     weights_dtype,
 )
 from demur.quiet import quiet_transformers
 from demur.selfcheck import prove_sites
-from demur.sources import Source, fetch, find_adapter, find_model
+from demur.sources import Source, find_adapter, find_model
 
-_BROKEN_ADAPTER = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError, UnpicklingError)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
 
@@ -113,92 +105,11 @@ def load_checkpoint(
     """
     source = find_model(model, revision)
     adapter_folder = None if adapter is None else find_adapter(adapter)
-    wanted = _Wanted(_dtype(dtype), quantise, find_device(device), max_memory)
+    wanted = Wanted(_dtype(dtype), quantise, find_device(device), max_memory)
     quantisation.check(quantise)
     with quiet_transformers():
-        loaded, tokenizer = _load(model, source, adapter, adapter_folder, wanted)
+        loaded, tokenizer = load(model, source, adapter, adapter_folder, wanted)
     return wrap(loaded, tokenizer, name=name or model, source=source.describe(), adapter=adapter, origin=source)
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """How weights are to be held; a device of None spreads them."""
-
-    dtype: torch.dtype
-    quantise: str | None
-    device: torch.device | None
-    max_memory: MaxMemory | None
-
-
-def _load(
-    model: str, source: Source, adapter: str | None, adapter_folder: Path | None, wanted: _Wanted
-) -> tuple[PreTrainedModel, Any]:
-    folder = gguf.convert(fetch(source)) if source.kind == "gguf" else fetch(source)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises plain Exceptions for a file that is not its own
-        raise InputError(f"the tokenizer of {model!r} cannot be loaded by transformers: {_first_line(error)}") from error
-    with _told(model):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        auto = auto_class(config)
-    if wanted.quantise is not None and getattr(config, "quantization_config", None) is not None:
-        raise InputError(f"the weights of {model!r} are quantised already; leave quantise={wanted.quantise!r} out")
-    options: dict[str, Any] = {}
-    offload = None
-    if wanted.quantise is not None:
-        options = {"quantization_config": quantisation.settings(wanted.quantise, wanted.dtype), "device_map": {"": wanted.device}}
-    if wanted.device is None and (adapter_folder is None or wanted.quantise is not None):
-        placed, offload = spread_options(wanted.max_memory)
-        options |= placed
-    with _told(model):
-        # Never code from a checkpoint, and of a .bin file never more than tensors.
-        loaded = auto.from_pretrained(
-            folder, dtype=wanted.dtype, local_files_only=True, trust_remote_code=False, weights_only=True, **options
-        )
-    if adapter_folder is not None:
-        try:
-            loaded = _adapted(loaded, adapter_folder)
-        except _BROKEN_ADAPTER as error:
-            raise InputError(f"adapter {adapter!r} does not fit {model!r}: {_first_line(error)}") from error
-        if wanted.device is None and offload is None:
-            offload = spread_loaded(loaded, wanted.max_memory)
-    if offload is not None:
-        # What is on the disk is there as long as the model is.
-        loaded.offload_folder = offload
-    elif quantisation.described(loaded) is None:
-        loaded = loaded.to(wanted.device)
-    return loaded, tokenizer
-
-
-@contextmanager
-def _told(model: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError, UnpicklingError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise WorkError(f"the weights of {model!r} do not fit into memory; use dtype bfloat16 or a larger machine") from error
-        raise InputError(f"the weights of {model!r} cannot be loaded by transformers: {_first_line(error)}") from error
-
-
-def _adapted(loaded: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    from peft import PeftModel
-
-    adapted = PeftModel.from_pretrained(loaded, str(folder))
-    merge = adapted.merge_and_unload
-    # Merged into quantised weights, the sum would be rounded to their few values.
-    return merge() if quantisation.described(loaded) is None else adapted.get_base_model()
-
-
-def auto_class(config: Any) -> Any:
-    """The class that loads a config's weights: a model that also sees is not among the causal language models."""
-    sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
-
-
-def _first_line(error: Exception) -> str:
-    if "trust_remote_code" in str(error):
-        return "it needs code that comes with it, and demur runs no code of a checkpoint; there is no flag for it"
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def wrap(

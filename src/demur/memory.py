@@ -50,15 +50,15 @@ def _count(config: dict[str, Any]) -> Weights | None:
     from transformers import AutoConfig
     from transformers.pytorch_utils import Conv1D
 
-    from demur.checkpoints import auto_class
+    from demur.loading import auto_class
 
     family, stored = config.pop("model_type", None), config.pop("quantization_config", None) or {}
     try:
         made = AutoConfig.for_model(family, **config)
         with torch.device("meta"):
             model = auto_class(made).from_config(made)
-    except (ValueError, KeyError, TypeError, ImportError):
-        # A config that this version of transformers does not know; loading will say so in its own words.
+    except Exception:
+        # A config that this version of transformers does not know or take; loading will say so in its own words.
         return None
     head = model.get_output_embeddings()
     maps = [one for one in model.modules() if (type(one) is nn.Linear or isinstance(one, Conv1D)) and one is not head]

@@ -1,14 +1,16 @@
 """What a study comes to, in lines of text, before anything is loaded: cells, tokens, loads and memory. Reads no weights."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from demur import memory
+from demur.comparable import compare, precisions
 from demur.errors import InputError
 from demur.instructions import load_instructions
 from demur.placement import find_device
 from demur.plan import loads, make_plan, order_steps
 from demur.prompts import NATIVE, template_text
-from demur.sources import find_model
+from demur.sources import Source, find_model
 from demur.study import LABELS, Study
 
 TOKENS_A_WORD = 1.4
@@ -22,12 +24,14 @@ def outlook(study: Study, device: str = "auto") -> Iterator[str]:
     for arm in plan.arms:
         if arm.spec != NATIVE:
             template_text(arm.spec)
+    sources = _found(study)
+    notes = compare(sources)
     sizes: dict[str, int | None] = {}
     yield f"{study.name}: {study.summary}"
     yield ""
     yield "checkpoints"
     for name, spec in study.checkpoints.items():
-        sizes[name], note = _size(study, name)
+        sizes[name], note = _size(study, name, sources.get(name))
         arms = ", ".join(arm.prompt for arm in plan.arms_of(name))
         adapter = f" + {spec.adapter}" if spec.adapter else ""
         yield f"  {name:10} {spec.model}{adapter}  prompts: {arms}  {note}"
@@ -56,14 +60,21 @@ def outlook(study: Study, device: str = "auto") -> Iterator[str]:
     yield f"tokens   about {tokens:,.0f}"
     yield f"loads    {loads(steps)} of {len(names)} checkpoints"
     yield f"order    {', '.join(f'{step.action} {step.checkpoint}' for step in steps)}"
+    for note in (*notes, *precisions(study)):
+        yield f"note     {note}"
 
 
-def _size(study: Study, name: str) -> tuple[int | None, str]:
-    spec = study.checkpoints[name]
-    try:
-        source, where = find_model(spec.model, spec.revision), ""
-    except InputError:
-        source = None
+def _found(study: Study) -> dict[str, Source]:
+    """The checkpoints that are in reach; a plan is shown without the others."""
+    found = {}
+    for name, spec in study.checkpoints.items():
+        with suppress(InputError):
+            found[name] = find_model(spec.model, spec.revision)
+    return found
+
+
+def _size(study: Study, name: str, source: Source | None) -> tuple[int | None, str]:
+    spec, where = study.checkpoints[name], ""
     if source is not None:
         found = memory.weights(source)
     else:

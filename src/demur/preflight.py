@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from demur import quantisation
-from demur.comparable import compare, shape
+from demur.comparable import compare, precisions, shape
 from demur.errors import InputError
 from demur.instructions import load_instructions
 from demur.judges import get_judge
@@ -50,7 +50,7 @@ def check(plan: Plan) -> Ready:
     sources = {name: find_model(spec.model, spec.revision) for name, spec in study.checkpoints.items()}
     for spec in study.checkpoints.values():
         quantisation.check(spec.quantise)
-    warnings = (*compare(sources), *_precisions(study))
+    warnings = (*compare(sources), *precisions(study))
     _check_layers(study, sources)
     for spec in study.checkpoints.values():
         if spec.adapter is not None:
@@ -64,16 +64,6 @@ def check(plan: Plan) -> Ready:
                 f"{len(shared)} instructions are in both the training and the {study.split} part, such as {shared[0][:60]!r}"
             )
     return Ready(plan, material, sources, warnings)
-
-
-def _precisions(study: Study) -> list[str]:
-    """What quantising some of the checkpoints does to a comparison, and 8 bits to a batch."""
-    quantised = {name: spec.quantise for name, spec in study.checkpoints.items()}
-    found = [quantisation.ROWS_MEET.format(name=name) for name, how in quantised.items() if how == "8bit"]
-    if len(set(quantised.values())) > 1:
-        shown = ", ".join(f"{name} {how or study.dtype}" for name, how in quantised.items())
-        found.append(f"Weights differ in precision ({shown}), so a difference between checkpoints may be one of precision.")
-    return found
 
 
 def _check_layers(study: Study, sources: Mapping[str, Source]) -> None:

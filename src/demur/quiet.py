@@ -21,6 +21,8 @@ def quiet_transformers() -> Iterator[None]:
         with warnings.catch_warnings():
             # peft asks transformers for a name that transformers is about to rename: nothing that a user of demur can act on.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            # What an adapter lacks is refused by name.
+            warnings.filterwarnings("ignore", message=".*missing adapter keys.*")
             yield
     finally:
         logging.set_verbosity(verbosity)

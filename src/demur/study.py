@@ -225,10 +225,7 @@ def load_study(spec: str | Path, settings: Sequence[str] = ()) -> Study:
             text, where = path.read_text(encoding="utf-8"), f"study {path.name!r}"
         except UnicodeDecodeError as error:
             raise InputError(f"{str(spec)!r} is not UTF-8 text: {error}") from error
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{where} is not valid TOML: {error}") from error
+    data = _parsed(text, where)
     for setting in settings:
         _set(data, setting)
     return make_study(data, where)
@@ -240,6 +237,15 @@ def make_study(data: dict[str, Any], where: str = "study") -> Study:
         return Study.model_validate(data)
     except ValidationError as error:
         raise InputError(f"{where}: {_sentence(error)}") from error
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # a number of too many digits is no TOMLDecodeError
+        raise InputError(f"{where} is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{where} is not valid TOML: it is nested too deep") from error
 
 
 _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
@@ -277,8 +283,10 @@ def _set(data: dict[str, Any], setting: str) -> None:
         raise InputError(f"{setting!r} is not a setting; expected KEY=VALUE, for example direction.pairs=64")
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         value = text
+    except RecursionError as error:
+        raise InputError(f"the value of {key!r} is nested too deep") from error
     *path, last = key.split(".")
     if not all(key.split(".")):
         raise InputError(f"{setting!r} names '' between dots; expected KEY=VALUE, for example direction.pairs=64")

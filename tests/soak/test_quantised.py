@@ -1,4 +1,4 @@
-"""Real weights in 8 and 4 bits: SmolLM2-135M-Instruct against itself in float32. Too slow for `make test`; `make soak` runs it."""
+"""Real weights in 8 and 4 bits: SmolLM2-135M-Instruct against itself in float32. Too slow for `make test`; in `make soak`."""
 
 import pytest
 
