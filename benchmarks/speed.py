@@ -150,8 +150,8 @@ def _ways(job: Job, kind: str, skip: list[str]) -> dict[str, Callable[[], Any]]:
 
 def compare_capture(checkpoint: demur.Checkpoint, prompts: list[list[int]], repeats: int) -> dict[str, dict[str, Any]]:
     """All layers at the last token: demur against `output_hidden_states` with logits at every position, 25 rows."""
+    from demur.activations import stream_activations
     from demur.batching import pad_left, position_ids
-    from demur.residual import stream_activations
 
     def streamed() -> list[float]:
         sums = torch.zeros(checkpoint.n_layers, checkpoint.d_model, dtype=torch.float64)

@@ -13,17 +13,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from demur.activations import stream_activations
 from demur.batching import BATCH_TOKENS
 from demur.checkpoints import Checkpoint
 from demur.directions import Direction, RunningMean, difference_of_means
 from demur.errors import InputError, NotFinite
-from demur.generation import Decoding, Row, decode
+from demur.generation import Decoding, decode
 from demur.instructions import digest
 from demur.interventions import Intervention, RowEdits
 from demur.layouts import Site
+from demur.prefill import Row
 from demur.progress import Progress, silent
 from demur.prompts import Prompt
-from demur.residual import stream_activations
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ def provenance(
         "fingerprint": checkpoint.fingerprint,
         "architecture": {"family": checkpoint.layout.family, "layers": checkpoint.n_layers},
         "weights": str(checkpoint.dtype),
+        "quantised": checkpoint.quantised,
         "prompt": prompt.name,
         "prompt text": prompt.template,
         "prompt digest": prompt.digest,

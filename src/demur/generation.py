@@ -18,6 +18,7 @@ from demur.buffers import Buffers
 from demur.errors import InputError, NotFinite
 from demur.interventions import tabulate
 from demur.layouts import Layout, d_model_of
+from demur.placement import input_device
 from demur.prefill import Row, prefill
 from demur.residual import edited
 
@@ -51,7 +52,7 @@ LEAVE = 4
 @torch.inference_mode()
 def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding) -> list[list[int]]:
     """New tokens of each row, all rows in one batch. Raises `WorkError` where the logits of a row are not finite."""
-    device, n_layers, width = next(model.parameters()).device, len(layout.find_blocks(model)), d_model_of(model)
+    device, n_layers, width = input_device(model), len(layout.find_blocks(model)), d_model_of(model)
     found: list[list[int]] = [[] for _ in rows]
     batch, ended = list(range(len(rows))), set[int]()
 
@@ -77,7 +78,8 @@ def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], de
         chunk, mask = pad_left([row.prompt for row in rows], decoding.pad_id, device)
     while len(ended) < len(rows):
         if LEAVE * len(ended.intersection(batch)) >= len(batch):
-            kept = torch.tensor([place for place, index in enumerate(batch) if index not in ended], device=device)
+            # On the processor: an index may be used on any device from there, and a spread model's cache is on several.
+            kept = torch.tensor([place for place, index in enumerate(batch) if index not in ended])
             batch = [index for index in batch if index not in ended]
             chunk, mask = chunk[kept], mask[kept]
             if cache is not None:

@@ -35,9 +35,16 @@ def convert(path: Path) -> Path:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        packed = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+        packed, report = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True
+        )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise InputError(f"{str(path)!r} cannot be read as a GGUF checkpoint: {error}") from error
+    if report["missing_keys"]:
+        # Left in, they would be drawn at random.
+        raise InputError(
+            f"{str(path)!r} lacks {len(report['missing_keys'])} weights, such as {min(report['missing_keys'])!r}; fetch it again"
+        )
     config = packed.config
     if hasattr(config, "quantization_config"):
         # Left in, it would make the folder count as quantised, though every weight is a plain float32 tensor by now.

@@ -1,14 +1,16 @@
 """What a study comes to, in lines of text, before anything is loaded: cells, tokens, loads and memory. Reads no weights."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from demur import memory
-from demur.checkpoints import find_device
+from demur.comparable import compare, precisions
 from demur.errors import InputError
 from demur.instructions import load_instructions
+from demur.placement import find_device
 from demur.plan import loads, make_plan, order_steps
 from demur.prompts import NATIVE, template_text
-from demur.sources import find_model
+from demur.sources import Source, find_model
 from demur.study import LABELS, Study
 
 TOKENS_A_WORD = 1.4
@@ -22,12 +24,14 @@ def outlook(study: Study, device: str = "auto") -> Iterator[str]:
     for arm in plan.arms:
         if arm.spec != NATIVE:
             template_text(arm.spec)
+    sources = _found(study)
+    notes = compare(sources)
     sizes: dict[str, int | None] = {}
     yield f"{study.name}: {study.summary}"
     yield ""
     yield "checkpoints"
     for name, spec in study.checkpoints.items():
-        sizes[name], note = _size(study, name)
+        sizes[name], note = _size(study, name, sources.get(name))
         arms = ", ".join(arm.prompt for arm in plan.arms_of(name))
         adapter = f" + {spec.adapter}" if spec.adapter else ""
         yield f"  {name:10} {spec.model}{adapter}  prompts: {arms}  {note}"
@@ -56,23 +60,32 @@ def outlook(study: Study, device: str = "auto") -> Iterator[str]:
     yield f"tokens   about {tokens:,.0f}"
     yield f"loads    {loads(steps)} of {len(names)} checkpoints"
     yield f"order    {', '.join(f'{step.action} {step.checkpoint}' for step in steps)}"
+    for note in (*notes, *precisions(study)):
+        yield f"note     {note}"
 
 
-def _size(study: Study, name: str) -> tuple[int | None, str]:
-    spec = study.checkpoints[name]
-    try:
-        source, where = find_model(spec.model, spec.revision), ""
-    except InputError:
-        source = None
+def _found(study: Study) -> dict[str, Source]:
+    """The checkpoints that are in reach; a plan is shown without the others."""
+    found = {}
+    for name, spec in study.checkpoints.items():
+        with suppress(InputError):
+            found[name] = find_model(spec.model, spec.revision)
+    return found
+
+
+def _size(study: Study, name: str, source: Source | None) -> tuple[int | None, str]:
+    spec, where = study.checkpoints[name], ""
     if source is not None:
-        count = memory.parameters(source)
+        found = memory.weights(source)
     else:
-        count = None if spec.parameters is None else int(spec.parameters)
+        # Which of them are linear maps is not known; nearly all are.
+        found = None if spec.parameters is None else memory.Weights(int(spec.parameters), int(spec.parameters))
         where = ", not on this machine"
-    if count is None:
+    if found is None:
         return None, f"size unknown{where}"
-    size = count * memory.BYTES[study.dtype]
-    return size, f"{count / 1e6:,.0f}M weights, {size / 2**30:.1f} GiB in {study.dtype}{where}"
+    size = found.size(study.dtype, spec.quantise)
+    precision = study.dtype if spec.quantise is None else f"{spec.quantise} and {study.dtype}"
+    return size, f"{found.total / 1e6:,.0f}M weights, {size / 2**30:.1f} GiB in {precision}{where}"
 
 
 def _words(study: Study, label: str) -> float:

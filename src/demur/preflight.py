@@ -7,7 +7,8 @@ run.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from demur.comparable import compare, shape
+from demur import quantisation
+from demur.comparable import compare, precisions, shape
 from demur.errors import InputError
 from demur.instructions import load_instructions
 from demur.judges import get_judge
@@ -47,7 +48,9 @@ def check(plan: Plan) -> Ready:
         if arm.spec != NATIVE:
             template_text(arm.spec)
     sources = {name: find_model(spec.model, spec.revision) for name, spec in study.checkpoints.items()}
-    warnings = compare(sources)
+    for spec in study.checkpoints.values():
+        quantisation.check(spec.quantise)
+    warnings = (*compare(sources), *precisions(study))
     _check_layers(study, sources)
     for spec in study.checkpoints.values():
         if spec.adapter is not None:

@@ -13,14 +13,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from demur import api, memory
-from demur.checkpoints import Checkpoint, find_device, free_memory, load_checkpoint
+from demur.checkpoints import Checkpoint, free_memory, load_checkpoint
 from demur.controls import random_direction
 from demur.directions import Direction
 from demur.errors import InputError, NotFinite, WorkError
-from demur.generation import Decoding, Row, decode
+from demur.generation import Decoding, decode
 from demur.instructions import digest
 from demur.interventions import Intervention, ablate, add
+from demur.placement import SPREAD, find_device
 from demur.plan import Arm, Cell, Plan, PlannedDirection, Step, order_steps
+from demur.prefill import Row
 from demur.preflight import Material, Ready
 from demur.progress import Phases
 from demur.prompts import Prompt, prompt_format
@@ -88,7 +90,7 @@ class Work:
         """Which versions and which kind of machine took part: one entry for each change."""
         versions = {**api.versions(), "python": platform.python_version()}
         environment = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()}
-        now = {"versions": versions, "environment": environment, "device": str(find_device(self.device))}
+        now = {"versions": versions, "environment": environment, "device": str(find_device(self.device) or SPREAD)}
         sessions = self.store.recall("sessions", [])
         if now not in sessions:
             sessions.append(now)
@@ -145,13 +147,19 @@ class Work:
             free_memory()
 
     def _size(self, name: str) -> int | None:
-        count = memory.parameters(self.ready.sources[name])
-        return None if count is None else count * memory.BYTES[self.study.dtype]
+        weights = memory.weights(self.ready.sources[name])
+        return None if weights is None else weights.size(self.study.dtype, self.study.checkpoints[name].quantise)
 
     def _load(self, name: str) -> Checkpoint:
         spec = self.study.checkpoints[name]
         checkpoint = load_checkpoint(
-            spec.model, adapter=spec.adapter, revision=spec.revision, dtype=self.study.dtype, device=self.device, name=name
+            spec.model,
+            adapter=spec.adapter,
+            revision=spec.revision,
+            dtype=self.study.dtype,
+            quantise=spec.quantise,
+            device=self.device,
+            name=name,
         )
         known = self.store.recall("checkpoints", {})
         if name in known and known[name]["fingerprint"] != checkpoint.fingerprint:

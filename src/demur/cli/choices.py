@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from demur.cli.base import Adapter, Device, DType, Model, Quiet, Settings, StudyName, command
+from demur.cli.base import Adapter, Device, DType, Model, Quantise, Quiet, Settings, StudyName, command
 from demur.files import replace_file
 
 BEST = 5
@@ -84,6 +84,7 @@ def loss(
     max_tokens: Annotated[int, typer.Option(help="tokens of a text that are read")] = 256,
     device: Device = "auto",
     dtype: DType = "float32",
+    quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
     """Cross-entropy of texts in nats a token, unedited and with each direction ablated and added: what an edit damages."""
@@ -97,7 +98,7 @@ def loss(
         loaded = demur.load_direction(path)
         edits += [demur.ablate(loaded), demur.add(loaded, add, unit="raw")]
         names += [f"ablate {loaded.name}", f"add {add:g} raw {loaded.name}"]
-    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device)
+    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     with bars(quiet)("texts", len(found) * len(edits)) as progress:
         losses = demur.text_losses(checkpoint, found, edits, max_tokens=max_tokens, progress=progress)
     for name, value in zip(names, losses, strict=True):
@@ -111,13 +112,15 @@ def equivalence(
     adapter: Adapter = None,
     device: Device = "auto",
     dtype: DType = "float32",
+    quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
     """Is ablation by hooks the same as orthogonalising the weights, in this checkpoint? Edits a copy in memory only."""
     import demur
 
     loaded = demur.load_direction(direction)
-    found = demur.equivalence(demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device), loaded)
+    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
+    found = demur.equivalence(checkpoint, loaded)
     typer.echo(f"ablation changes logits by up to {found.effect:.3g}; the largest logit is {found.largest_logit:.3g}")
     typer.echo(f"hooks and edited weights differ by up to {found.untied:.3g}")
     if found.tied is not None:

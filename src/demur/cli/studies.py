@@ -7,16 +7,17 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from demur.cli.base import Device, Quiet, RunFolder, Settings, StudyName, command
+from demur.cli.base import Device, Quantise, Quiet, RunFolder, Settings, StudyName, command
 from demur.errors import InputError
 from demur.files import replace_file
 
 
-def _study(spec: str, settings: list[str] | None, limit: int | None, dtype: str | None) -> Any:
+def _study(spec: str, settings: list[str] | None, limit: int | None, dtype: str | None, quantise: str | None) -> Any:
     from demur.study import load_study
 
     changes = [*(settings or ()), *([f'dtype="{dtype}"'] if dtype else ())]
     study = load_study(spec, changes)
+    study = study if quantise is None else study.quantised(quantise)
     return study if limit is None else study.limited(limit)
 
 
@@ -28,13 +29,14 @@ def run(
     limit: Annotated[int | None, typer.Option(help="at most this many test instructions of each kind")] = None,
     device: Device = "auto",
     dtype: Annotated[str | None, typer.Option(help="precision of the weights, in place of the study's")] = None,
+    quantise: Quantise = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over in a folder that holds a run")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Carry out a study; the same command again goes on where it stopped. Example: demur run demo --out runs/demo"""
     from demur.progress import bars
 
-    chosen = _study(study, set_, limit, dtype)
+    chosen = _study(study, set_, limit, dtype, quantise)
     from demur.runner import run as carry_out
 
     finished = carry_out(chosen, out or Path("runs") / chosen.name, device=device, fresh=fresh, phases=bars(quiet))
@@ -67,13 +69,15 @@ def plan(
     set_: Settings = None,
     limit: Annotated[int | None, typer.Option(help="at most this many test instructions of each kind")] = None,
     device: Device = "auto",
+    dtype: Annotated[str | None, typer.Option(help="precision of the weights, in place of the study's")] = None,
+    quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
     """Show what a study comes to, without loading weights. Example: demur plan gemma-2-9b"""
     from demur.outlook import outlook
 
     # All of it or nothing: a refusal on the way leaves no half of a plan.
-    for line in list(outlook(_study(study, set_, limit, None), device)):
+    for line in list(outlook(_study(study, set_, limit, dtype, quantise), device)):
         typer.echo(line)
 
 
