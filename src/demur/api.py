@@ -200,13 +200,14 @@ def generate(
     max_new_tokens: int = 16,
     stop_at_eos: bool = True,
     use_cache: bool = True,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     batch_rows: int | None = None,
     progress: Progress = silent,
 ) -> list[list[Completion]]:
     """Greedy completions, `result[i][j]`: intervention i, instruction j. All interventions run as rows of the same batches.
 
-    Raises `InputError` for an intervention that does not fit the checkpoint.
+    `batch_tokens`, padding and new tokens included, is found from the free memory unless given. Raises `InputError` for an
+    intervention that does not fit the checkpoint.
     """
     if not instructions or not interventions:
         raise InputError(f"nothing to generate: {len(instructions)} instructions, {len(interventions)} interventions")

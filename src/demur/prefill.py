@@ -92,7 +92,7 @@ def opening_of(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], pad_
     return Opening(common, passed, places)
 
 
-def _common(prompts: Sequence[Sequence[int]]) -> int:
+def _common(prompts: Sequence[tuple[int, ...]]) -> int:
     """How many tokens all prompts begin with: as many as the first and the last in order do."""
     first, last = min(prompts), max(prompts)
     return next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))

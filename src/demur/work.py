@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from demur import api, memory
+from demur.batching import BATCH_TOKENS
 from demur.checkpoints import Checkpoint, free_memory, load_checkpoint
 from demur.controls import random_direction
 from demur.directions import Direction
@@ -225,7 +226,7 @@ class Work:
                     layers=settings.layers,
                     site=settings.site,
                     position=settings.position,
-                    batch_tokens=self.study.batch_tokens,
+                    batch_tokens=self.study.batch_tokens or BATCH_TOKENS,
                     progress=progress,
                 )
             for plan, direction in zip(planned, found, strict=True):
