@@ -21,6 +21,7 @@ from demur.errors import InputError, NotFinite
 from demur.generation import Decoding, decode
 from demur.instructions import digest
 from demur.interventions import Intervention, RowEdits
+from demur.judges.early import enough_for
 from demur.layouts import Site
 from demur.prefill import Row
 from demur.progress import Progress, silent
@@ -202,19 +203,22 @@ def generate(
     use_cache: bool = True,
     batch_tokens: int | None = None,
     batch_rows: int | None = None,
+    until_verdict: str | None = None,
     progress: Progress = silent,
 ) -> list[list[Completion]]:
     """Greedy completions, `result[i][j]`: intervention i, instruction j. All interventions run as rows of the same batches.
 
-    `batch_tokens`, padding and new tokens included, is found from the free memory unless given. Raises `InputError` for an
-    intervention that does not fit the checkpoint.
+    `batch_tokens`, padding and new tokens included, is found from the free memory unless given. `until_verdict` names
+    a judge; a completion then ends where this judge's verdict can no longer change. Raises `InputError` for an intervention that
+    does not fit the checkpoint, and for a judge that needs whole completions.
     """
     if not instructions or not interventions:
         raise InputError(f"nothing to generate: {len(instructions)} instructions, {len(interventions)} interventions")
     prompts = [tuple(ids) for ids in prompt.encode(instructions)]
     bound = [bind(edits, checkpoint, instructions, prompt) for edits in interventions]
     rows = [Row(ids, edits) for edits in bound for ids in prompts]
-    decoding = Decoding(max_new_tokens, checkpoint.stop_ids if stop_at_eos else (), checkpoint.pad_id, use_cache)
+    enough = None if until_verdict is None else enough_for([until_verdict], checkpoint.tokenizer)
+    decoding = Decoding(max_new_tokens, checkpoint.stop_ids if stop_at_eos else (), checkpoint.pad_id, use_cache, enough)
     tokens: dict[int, list[int]] = {}
     n = len(instructions)
     try:

@@ -21,6 +21,7 @@ from demur.errors import InputError, NotFinite, WorkError
 from demur.generation import Decoding, decode
 from demur.instructions import digest
 from demur.interventions import Intervention, ablate, add
+from demur.judges.early import enough_for
 from demur.placement import SPREAD, find_device
 from demur.plan import Arm, Cell, Plan, PlannedDirection, Step, order_steps
 from demur.prefill import Row
@@ -276,7 +277,8 @@ class Work:
         edits = {cell.key: self._edit(cell) for cell in self.plan.of(name)}
         rows = [Row(tuple(ids[cell.target, cell.instructions][i]), edits[cell.key]) for cell, i in pending]
         stop = checkpoint.stop_ids if self.study.stop_at_eos else ()
-        decoding = Decoding(self.study.max_new_tokens, stop, checkpoint.pad_id)
+        enough = enough_for(self.study.judges, checkpoint.tokenizer) if self.study.until_verdict else None
+        decoding = Decoding(self.study.max_new_tokens, stop, checkpoint.pad_id, enough=enough)
         with self.phases(f"completions of {name}", len(rows)) as progress:
             try:
                 for done in decode(checkpoint.model, checkpoint.layout, rows, decoding, batch_tokens=self.study.batch_tokens):
