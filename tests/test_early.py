@@ -57,7 +57,7 @@ def test_stored_completions_have_the_verdicts_of_their_decided_beginnings(shared
     if not files:
         pytest.skip("needs the published completions")
     texts = [entry["response"] for file in files for entry in json.loads(file.read_text())["completions"]]
-    assert len(texts) > 1000
+    assert len(texts) > 500
     for text in texts:
         end = next((cut for cut in range(len(text) + 1) if JUDGE.decided(text[:cut])), len(text))
         assert JUDGE(text[:end]).refusal == JUDGE(text).refusal, text[:80]
