@@ -17,12 +17,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from demur.activations import stream_activations
 from demur.directions import from_raw
 from demur.families import layout_of
-from demur.generation import Decoding, Row, decode
+from demur.generation import Decoding, decode
 from demur.interventions import ablate, add
 from demur.placement import bytes_by_device, input_device
-from demur.residual import stream_activations
+from demur.prefill import Row
 from demur.scoring import Given, continuation_losses, next_tokens
 from demur.selfcheck import prove_sites
 from demur.steering import steer
@@ -137,7 +138,7 @@ def found(model):
     rows = [Row(prompt, edit) for edit in edits for prompt in PROMPTS]
     # Rows that stop leave, so that the cache is cut on both devices.
     tokens = {}
-    for done in decode(model, layout, rows, Decoding(6, stop_ids=tuple(range(3, 40)))):
+    for done in decode(model, layout, rows, Decoding(6, stop_ids=tuple(range(3, 40))), batch_tokens=4096):
         tokens |= done
     losses = {}
     for indices, values in continuation_losses(model, layout, [Given(p, (4, 5), e) for e in edits for p in PROMPTS]):

@@ -13,17 +13,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from demur.activations import stream_activations
 from demur.batching import BATCH_TOKENS
 from demur.checkpoints import Checkpoint
 from demur.directions import Direction, RunningMean, difference_of_means
 from demur.errors import InputError, NotFinite
-from demur.generation import Decoding, Row, decode
+from demur.generation import Decoding, decode
 from demur.instructions import digest
 from demur.interventions import Intervention, RowEdits
 from demur.layouts import Site
+from demur.prefill import Row
 from demur.progress import Progress, silent
 from demur.prompts import Prompt
-from demur.residual import stream_activations
 
 
 @dataclass(frozen=True)
@@ -199,13 +200,14 @@ def generate(
     max_new_tokens: int = 16,
     stop_at_eos: bool = True,
     use_cache: bool = True,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     batch_rows: int | None = None,
     progress: Progress = silent,
 ) -> list[list[Completion]]:
     """Greedy completions, `result[i][j]`: intervention i, instruction j. All interventions run as rows of the same batches.
 
-    Raises `InputError` for an intervention that does not fit the checkpoint.
+    `batch_tokens`, padding and new tokens included, is found from the free memory unless given. Raises `InputError` for an
+    intervention that does not fit the checkpoint.
     """
     if not instructions or not interventions:
         raise InputError(f"nothing to generate: {len(instructions)} instructions, {len(interventions)} interventions")

@@ -18,7 +18,8 @@ from demur.buffers import Buffers
 from demur.errors import InputError, NotFinite
 from demur.interventions import tabulate
 from demur.layouts import Layout, d_model_of
-from demur.placement import input_device
+from demur.memory import free
+from demur.placement import input_device, weights_dtype
 from demur.prefill import Row, prefill
 from demur.residual import edited
 
@@ -45,6 +46,8 @@ class Decoding:
         return tokens[-1] in self.stop_ids or (self.enough is not None and self.enough(tokens))
 
 
+MOST_TOKENS = {"cpu": 16384, "cuda": 131072}
+"""Largest batch to decode, new tokens included: behind it a step gains nothing, and a run that is killed loses more."""
 LEAVE = 4
 """Ended rows leave once they are one in four: copying the cache of the others costs about a tenth of a step."""
 
@@ -122,12 +125,13 @@ def decode(
     rows: Sequence[Row],
     decoding: Decoding,
     *,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     batch_rows: int | None = None,
 ) -> Iterator[dict[int, list[int]]]:
     """All rows, batch after batch: row index -> new tokens. Rows of like length share a batch, longest first.
 
-    Running out of memory halves the batch and goes on; raises `WorkError` if one row alone does not fit.
+    Without `batch_tokens` a batch is as large as memory allows, up to a size behind which nothing is gained. Running out of
+    memory halves the batch and goes on; raises `WorkError` if one row alone does not fit.
     """
     lengths = [len(row.prompt) + decoding.max_new_tokens for row in rows]
 
@@ -137,5 +141,16 @@ def decode(
         except NotFinite as error:
             raise error.of_row(indices[error.row]) from error
 
-    for indices, tokens in in_batches(lengths, work, model=model, batch_tokens=batch_tokens, batch_rows=batch_rows):
-        yield dict(zip(indices, tokens, strict=True))
+    budget = fitting_tokens(model, layout) if batch_tokens is None else batch_tokens
+    prompts = [row.prompt for row in rows]
+    found = in_batches(lengths, work, model=model, batch_tokens=budget, batch_rows=batch_rows, like=prompts)
+    yield from (dict(zip(indices, tokens, strict=True)) for indices, tokens in found)
+
+
+def fitting_tokens(model: PreTrainedModel, layout: Layout) -> int:
+    """Tokens of a batch, new ones included, whose keys and values take a third of the free memory, up to `MOST_TOKENS`."""
+    config, device = model.config.get_text_config(), input_device(model)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    each: int = 2 * len(layout.find_blocks(model)) * heads * width * weights_dtype(model).itemsize
+    return max(BATCH_TOKENS // 4, min(MOST_TOKENS[device.type], free(str(device)) // 3 // each))

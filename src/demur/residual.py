@@ -15,12 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from demur.batching import BATCH_TOKENS, batch_of, in_batches
 from demur.columns import Columns
-from demur.errors import InputError, NotFinite, WorkError
+from demur.errors import InputError, WorkError
 from demur.interventions import EditTable, point
-from demur.layouts import Layout, Site, branch
-from demur.placement import input_device, weights_dtype
+from demur.layouts import Layout, branch
 from demur.sharing import Sharing
 
 Rows = Float[Tensor, "row seq d_model"]
@@ -237,50 +235,6 @@ def observed(
 
     with _hooked(model, layout, {where: take(where) for where in points}), suppress(_Stop):
         yield taken
-
-
-def stream_activations(
-    model: nn.Module,
-    layout: Layout,
-    prompts: Sequence[Sequence[int]],
-    *,
-    layers: Sequence[int],
-    site: Site = "resid_pre",
-    positions: Sequence[int] = (-1,),
-    pad_id: int = 0,
-    batch_tokens: int = BATCH_TOKENS,
-) -> Iterator[tuple[list[int], Float[Tensor, "row layer position d_model"]]]:
-    """Batches of (prompt indices, activations at some positions) in float32 on the processor; longest prompts first.
-
-    `positions` count from the end of the prompt: -1 is its last token. The pass stops behind the last layer asked for and no
-    logits are computed, so memory does not grow with the number of prompts. Raises `InputError` for a position that a prompt
-    does not have, and `WorkError` naming layer and prompt where an activation is not finite.
-    """
-    layout.check_sites((site,))
-    n_layers = len(layout.find_blocks(model))
-    for layer in layers:
-        if not 0 <= layer < n_layers:
-            raise InputError(f"layer {layer} is out of range: this model has layers 0 to {n_layers - 1}")
-    shortest = min(map(len, prompts), default=0)
-    for position in positions:
-        if not -shortest <= position < 0:
-            raise InputError(
-                f"position {position} is not in every prompt: positions count back from the prompt's end, -1 to -{shortest}"
-            )
-    points = [point(layer, site) for layer in layers]
-    device = input_device(model)
-
-    def work(indices: list[int]) -> Tensor:
-        batch = batch_of(prompts, indices, pad_id=pad_id, device=device)
-        with torch.inference_mode(), observed(model, layout, points, positions, stop=True) as taken:
-            model(**batch.inputs(), use_cache=False)
-        activations = torch.stack([taken[where] for where in points], dim=1)
-        if not torch.isfinite(activations).all():
-            row, layer = (int(i) for i in torch.nonzero(~torch.isfinite(activations).all(-1))[0][:2])
-            raise NotFinite("the activations", indices[row], weights_dtype(model), layers[layer])
-        return activations
-
-    yield from in_batches([len(prompt) for prompt in prompts], work, model=model, batch_tokens=batch_tokens)
 
 
 @dataclass(frozen=True)

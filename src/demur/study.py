@@ -148,7 +148,7 @@ class Study(_Table):
     max_new_tokens: int = Field(default=16, ge=1)
     stop_at_eos: bool = True
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    batch_tokens: int = Field(default=4096, ge=1)
+    batch_tokens: int | None = Field(default=None, ge=1)
     published: list[Publication] = []
 
     @model_validator(mode="after")

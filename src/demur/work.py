@@ -13,15 +13,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from demur import api, memory
+from demur.batching import BATCH_TOKENS
 from demur.checkpoints import Checkpoint, free_memory, load_checkpoint
 from demur.controls import random_direction
 from demur.directions import Direction
 from demur.errors import InputError, NotFinite, WorkError
-from demur.generation import Decoding, Row, decode
+from demur.generation import Decoding, decode
 from demur.instructions import digest
 from demur.interventions import Intervention, ablate, add
 from demur.placement import SPREAD, find_device
 from demur.plan import Arm, Cell, Plan, PlannedDirection, Step, order_steps
+from demur.prefill import Row
 from demur.preflight import Material, Ready
 from demur.progress import Phases
 from demur.prompts import Prompt, prompt_format
@@ -227,7 +229,7 @@ class Work:
                     layers=settings.layers,
                     site=settings.site,
                     position=settings.position,
-                    batch_tokens=self.study.batch_tokens,
+                    batch_tokens=self.study.batch_tokens or BATCH_TOKENS,
                     progress=progress,
                 )
             for plan, direction in zip(planned, found, strict=True):
