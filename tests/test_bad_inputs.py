@@ -10,6 +10,8 @@ import shutil
 import tomllib
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -133,6 +135,21 @@ def _broken_checkpoints(folder):
     (folder / "garbage.gguf").write_bytes(b"garbage")
     (folder / "cut.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
     (folder / "empty.gguf").write_bytes(b"")
+    _cut_gguf(folder)
+
+
+def _cut_gguf(folder):
+    """A small GGUF file, cut off in its header and in its weights."""
+    whole = folder / "whole.gguf"
+    writer = gguf.GGUFWriter(whole, "llama")
+    writer.add_block_count(3)
+    writer.add_embedding_length(32)
+    writer.add_token_list([f"token {number}" for number in range(200)])
+    writer.add_tensor("blk.0.ffn_down.weight", np.ones((32, 48), dtype=np.float32))
+    for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        step()
+    for name, size in {"cut-header.gguf": 500, "cut-tokens.gguf": 2000, "cut-tensors.gguf": whole.stat().st_size - 700}.items():
+        (folder / name).write_bytes(whole.read_bytes()[:size])
 
 
 ADAPTER = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
@@ -424,6 +441,7 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         (["plan", "demo", "--quantise", "3bit"], "quantise"),
         (["plan", "{0}/study.toml", "--set", "checkpoints.base.model={0}/wide"], "3 of 64"),
         (["plan", "{0}/study.toml", "--set", "checkpoints.base.model={0}/cut.gguf"], "GGUF"),
+        (["plan", "{0}/study.toml", "--set", "checkpoints.base.model={0}/whole.gguf", "--set", "checkpoints.chat.model={0}/wide"], "3 of 32"),
         (["plan", "{0}/study.toml", "--set", 'checkpoints.base.prompts=["USER"]'], "prompt"),
         (["plan", "{0}/study.toml", "--set", "checkpoints.base.model={0}/garbage-config"], "config.json"),
     ],
@@ -549,6 +567,9 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         (["doctor", "-m", "{0}/chat", "--quantise", "int8"], "not a quantisation"),
         (["doctor", "-m", "{0}/chat", "--device", "sprad"], "spread"),
         (["doctor", "-m", "{0}/remote-tokenizer"], "no flag"),
+        (["doctor", "-m", "{0}/cut-header.gguf"], "cannot be read as a GGUF"),
+        (["doctor", "-m", "{0}/cut-tokens.gguf"], "cannot be read as a GGUF"),
+        (["doctor", "-m", "{0}/cut-tensors.gguf"], "cannot be read as a GGUF"),
         (["doctor", "-m", "{0}/negative-width"], "hidden size (-5)"),
         (["doctor", "-m", "{0}/chat", "-a", "{0}/pickled-adapter"], "adapter"),
     ],

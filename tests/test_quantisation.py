@@ -9,7 +9,7 @@ import json
 import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from typer.testing import CliRunner
 
 import demur
@@ -140,11 +140,11 @@ def test_directions_say_what_they_were_read_from(quantised, folder, tmp_path):
     assert 0.5 < float(other.vector @ direction.vector) < 1
 
 
-def test_rows_in_4_bits_are_what_they_would_be_alone(folder):
-    checkpoint = load_checkpoint(folder, quantise="4bit")
-    prompt, edit = demur.prompt_format("native", checkpoint), demur.add(probe(), 4.0)
-    together = demur.generate(checkpoint, HARMFUL, prompt, [None, edit], max_new_tokens=8)
-    alone = [[demur.generate(checkpoint, [one], prompt, [e], max_new_tokens=8)[0][0] for one in HARMFUL] for e in (None, edit)]
+def test_rows_are_what_they_would_be_alone(quantised):
+    # The edit is far above 6, from where LLM.int8 would choose columns for the whole batch.
+    prompt, edit = demur.prompt_format("native", quantised), demur.add(probe(), 400.0)
+    together = demur.generate(quantised, HARMFUL, prompt, [None, edit], max_new_tokens=8)
+    alone = [[demur.generate(quantised, [one], prompt, [e], max_new_tokens=8)[0][0] for one in HARMFUL] for e in (None, edit)]
     assert together == alone
     assert together[0] != together[1]
 
@@ -184,6 +184,20 @@ def test_an_adapter_that_changes_no_weights_is_refused(how, folder, tmp_path):
     get_peft_model(AutoModelForCausalLM.from_pretrained(folder), settings).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="does not fit"):
         load_checkpoint(folder, adapter=str(tmp_path), quantise=how)
+
+
+def test_weights_whose_rows_meet_say_so(folder, tmp_path):
+    settings = BitsAndBytesConfig(load_in_8bit=True)
+    AutoModelForCausalLM.from_pretrained(folder, quantization_config=settings).save_pretrained(tmp_path / "int8")
+    load_checkpoint(folder).tokenizer.save_pretrained(tmp_path / "int8")
+    study = make_study(tmp_path / "files")
+    changes = [f"checkpoints.{name}.model={tmp_path}/int8" for name in ("base", "chat")]
+    given = [part for change in changes for part in ("--set", change)]
+    result = CliRunner().invoke(app, ["run", str(study), *given, "--out", str(tmp_path / "run"), "-q"])
+    assert result.exit_code == 0, result.output
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["checkpoints"]["chat"]["quantised"] == f"8bit (int8, {quantisation.ROWS_MEET})"
+    assert any("chat has columns in higher precision" in warning for warning in summary["warnings"])
 
 
 def test_weights_that_come_quantised(folder, tmp_path):
@@ -257,10 +271,9 @@ def test_a_study_says_what_was_quantised(tmp_path):
     result = CliRunner().invoke(app, ["run", str(path), "--set", "checkpoints.chat.quantise=8bit", "--out", str(out), "-q"])
     assert result.exit_code == 0, result.output
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["checkpoints"]["chat"]["quantised"] == "8bit (LLM.int8)"
+    assert summary["checkpoints"]["chat"]["quantised"] == "8bit (int8)"
     assert "quantised" not in summary["checkpoints"]["base"]
     warnings = " ".join(summary["warnings"])
-    assert "chat computes in 8 bits" in warnings
     assert "Weights differ in precision (base float32, chat 8bit)" in warnings
     refused = CliRunner().invoke(app, ["run", str(path), "--out", str(out), "-q"])
     assert refused.exit_code == 2

@@ -138,7 +138,7 @@ def found(model):
     rows = [Row(prompt, edit) for edit in edits for prompt in PROMPTS]
     # Rows that stop leave, so that the cache is cut on both devices.
     tokens = {}
-    for done in decode(model, layout, rows, Decoding(6, stop_ids=tuple(range(3, 40)))):
+    for done in decode(model, layout, rows, Decoding(6, stop_ids=tuple(range(3, 40))), batch_tokens=4096):
         tokens |= done
     losses = {}
     for indices, values in continuation_losses(model, layout, [Given(p, (4, 5), e) for e in edits for p in PROMPTS]):

@@ -159,7 +159,7 @@ def free_memory() -> None:
 
 
 def _dtype(name: str) -> torch.dtype:
-    if name in quantisation.METHODS:
+    if name in quantisation.BYTES:
         raise InputError(f"{name!r} is not a dtype of weights but a quantisation of them; ask for it with quantise={name!r}")
     if name not in DTYPES:
         raise InputError(f"{name!r} is not a dtype of weights; {nearest(name, DTYPES)}")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from demur import quantisation
+from demur import gguf
 from demur.errors import InputError
 from demur.sources import Source, read_config
 from demur.study import Study
@@ -49,24 +49,19 @@ def compare(sources: Mapping[str, Source]) -> tuple[str, ...]:
 
 
 def precisions(study: Study) -> list[str]:
-    """What quantising some of the checkpoints does to a comparison, and 8 bits to a batch."""
+    """What quantising some of the checkpoints and not others does to a comparison."""
     quantised = {name: spec.quantise for name, spec in study.checkpoints.items()}
-    found = [quantisation.ROWS_MEET.format(name=name) for name, how in quantised.items() if how == "8bit"]
-    if len(set(quantised.values())) > 1:
-        shown = ", ".join(f"{name} {how or study.dtype}" for name, how in quantised.items())
-        found.append(f"Weights differ in precision ({shown}), so a difference between checkpoints may be one of precision.")
-    return found
+    if len(set(quantised.values())) == 1:
+        return []
+    shown = ", ".join(f"{name} {how or study.dtype}" for name, how in quantised.items())
+    return [f"Weights differ in precision ({shown}), so a difference between checkpoints may be one of precision."]
 
 
 def _gguf_shape(source: Source) -> tuple[int, int] | None:
-    from gguf import GGUFReader
-
     assert source.path is not None
     try:
-        fields = GGUFReader(source.path).fields
-        family = fields["general.architecture"].contents()
-        return int(fields[f"{family}.block_count"].contents()), int(fields[f"{family}.embedding_length"].contents())
-    except (ValueError, IndexError, KeyError, TypeError, OSError):
+        return gguf.header(source.path).shape
+    except InputError:
         # What is wrong with it, loading says.
         return None
 

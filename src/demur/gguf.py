@@ -7,9 +7,41 @@ converted folder opens in two. The cache key is the file's content, its size and
 import hashlib
 import os
 import shutil
+import struct
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from demur.errors import InputError
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a GGUF file says of its weights: (layers, width) where it does, how many there are, how many in linear maps."""
+
+    shape: tuple[int, int] | None
+    weights: int
+    linear: int
+
+
+@cache
+def header(path: Path) -> Header:
+    """Read once a process. Raises `InputError` where it cannot be read."""
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(path)
+    except (ValueError, IndexError, KeyError, OSError, struct.error) as error:
+        raise InputError(f"{str(path)!r} cannot be read as a GGUF file ({error}); fetch it again") from error
+    family = reader.fields["general.architecture"].contents() if "general.architecture" in reader.fields else ""
+    said = [reader.fields.get(f"{family}.{name}") for name in ("block_count", "embedding_length")]
+    layers, width = (None if field is None else int(field.contents()) for field in said)
+    counts = [(int(one.n_elements), one.name.startswith("blk.") and len(one.shape) == 2) for one in reader.tensors]
+    return Header(
+        None if layers is None or width is None else (layers, width),
+        sum(count for count, _ in counts),
+        sum(count for count, linear in counts if linear),
+    )
 
 
 def cache_folder() -> Path:
@@ -33,12 +65,13 @@ def convert(path: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    header(path)  # refuses at once a file that was cut off, which transformers would find out in half a minute or not at all
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         packed, report = AutoModelForCausalLM.from_pretrained(
             path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, struct.error) as error:
         raise InputError(f"{str(path)!r} cannot be read as a GGUF checkpoint: {error}") from error
     if report["missing_keys"]:
         # Left in, they would be drawn at random.

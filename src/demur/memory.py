@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from demur.errors import InputError
+from demur import gguf
 from demur.placement import SPREAD
 from demur.sources import Source, read_config
 
@@ -31,15 +31,9 @@ class Weights:
 def weights(source: Source) -> Weights | None:
     """From a GGUF file's header or from the config; None where the config alone does not tell."""
     if source.kind == "gguf":
-        from gguf import GGUFReader
-
         assert source.path is not None
-        try:
-            tensors = GGUFReader(source.path).tensors
-        except (ValueError, IndexError, KeyError, OSError) as error:
-            raise InputError(f"{source.reference!r} cannot be read as a GGUF file ({error}); fetch it again") from error
-        counts = [(int(one.n_elements), one.name.startswith("blk.") and len(one.shape) == 2) for one in tensors]
-        return Weights(sum(count for count, _ in counts), sum(count for count, linear in counts if linear))
+        found = gguf.header(source.path)
+        return Weights(found.weights, found.linear)
     config = read_config(source)
     return None if config is None else _count(dict(config))
 

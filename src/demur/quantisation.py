@@ -17,14 +17,11 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
 
 Quantise = Literal["8bit", "4bit"]
-METHODS = {"8bit": "LLM.int8", "4bit": "nf4"}
 BYTES = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
 """Of one quantised weight: nf4 keeps a float32 scale for every 64 weights."""
 
-ROWS_MEET = (
-    "{name} computes in 8 bits (LLM.int8), where all tokens of a batch decide together which columns are multiplied in higher "
-    "precision, so a completion may differ with the rows beside it."
-)
+ROWS_MEET = "columns in higher precision chosen by a whole batch"
+"""What is said of weights that come so quantised: a row's tokens then depend on the rows beside it."""
 
 
 def check(name: str | None) -> None:
@@ -38,17 +35,21 @@ def check(name: str | None) -> None:
 
 
 def settings(name: str, dtype: "torch.dtype") -> "BitsAndBytesConfig":
-    """How transformers is told: LLM.int8 of Dettmers et al. 2022, or nf4 of Dettmers et al. 2023 without double quantisation."""
+    """How transformers is told: int8 of Dettmers et al. 2022 row by row, or nf4 of Dettmers et al. 2023, quantised once.
+
+    LLM.int8 multiplies some columns in higher precision, and all rows of a batch decide together which: a baseline would depend
+    on the edited rows beside it. So its threshold is 0, and each token's activations are rounded by themselves.
+    """
     from transformers import BitsAndBytesConfig
 
     logging.getLogger("bitsandbytes.autograd._functions").addFilter(_says_something_new)
     if name == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
 def _says_something_new(record: logging.LogRecord) -> bool:
-    # Said at every product in 8 bits; it is how LLM.int8 works.
+    # Said at every product in 8 bits; it is how int8 works.
     return "inputs will be cast" not in record.getMessage()
 
 
@@ -82,7 +83,7 @@ def described(model: "PreTrainedModel") -> str | None:
             "model; load it without quantise"
         )
     if getattr(found, "load_in_8bit", False):
-        return "8bit (LLM.int8)"
+        return "8bit (int8)" if found.llm_int8_threshold == 0 else f"8bit (int8, {ROWS_MEET})"
     kind, dtype = found.bnb_4bit_quant_type, str(found.bnb_4bit_compute_dtype)
     return f"4bit ({kind}, computed in {_computed(model, dtype)})"
 

@@ -28,6 +28,7 @@ from demur.prefill import Row
 from demur.preflight import Material, Ready
 from demur.progress import Phases
 from demur.prompts import Prompt, prompt_format
+from demur.quantisation import ROWS_MEET
 from demur.store import Store
 from demur.study import LABELS, Label, Study
 
@@ -183,6 +184,8 @@ class Work:
             **checkpoint.facts,
         }
         self.store.remember("checkpoints", known)
+        if ROWS_MEET in (checkpoint.quantised or ""):
+            self.store.warn([f"{name} has {ROWS_MEET}, so a completion of it may differ with the rows beside it."])
         self._describe_arms(checkpoint, name)
         return checkpoint
 

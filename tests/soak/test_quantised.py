@@ -26,12 +26,14 @@ def read(checkpoint):
     direction = demur.extract_direction(
         checkpoint, harmful.take("train", PAIRS), harmless.take("train", PAIRS), prompt, layer=LAYER
     )
-    rows = demur.generate(checkpoint, harmful.take("test", 8), prompt, [None, demur.ablate(direction)], max_new_tokens=12)
+    edits = [None, demur.add(direction, 2.0, unit="raw")]
+    rows = demur.generate(checkpoint, harmless.take("test", 8), prompt, edits, max_new_tokens=12)
     return direction, [sum(verdict.refusal for verdict in demur.judge(edited)) for edited in rows], rows
 
 
-def test_a_quantised_checkpoint_refuses_and_is_edited_as_in_float32():
+def test_a_quantised_checkpoint_is_read_and_edited_as_in_float32():
     direction, refusals, rows = read(load())
+    assert refusals[1] - refusals[0] >= 5
     for how in ("8bit", "4bit"):
         checkpoint = load(quantise=how)
         found, counted, others = read(checkpoint)
@@ -41,17 +43,16 @@ def test_a_quantised_checkpoint_refuses_and_is_edited_as_in_float32():
         )
         print(f"\n{how}: cosine {cosine:.3f}, refusals {counted} beside {refusals} in float32, {same} of 16 completions the same")
         print("\n".join(list(diagnosis(checkpoint, "chatml"))[:6]))
-        assert cosine > {"8bit": 0.98, "4bit": 0.85}[how]
-        assert counted[0] >= refusals[0] - 2
-        assert counted[1] <= counted[0] - 3, "ablation acts"
+        assert cosine > {"8bit": 0.95, "4bit": 0.8}[how]
+        assert counted[1] - counted[0] >= 4, "addition acts"
 
 
 def test_rows_beside_others_in_8_bits():
-    """What the warning of an 8-bit run says: how often a row's tokens are those it has alone."""
+    """With the threshold of LLM.int8, 5 of these 12 were the same."""
     checkpoint = load(quantise="8bit")
     prompt, asked = demur.prompt_format("chatml", checkpoint), demur.load_instructions("contrast-harmless").take("test", 12)
     together = demur.generate(checkpoint, asked, prompt, max_new_tokens=12)[0]
     alone = [demur.generate(checkpoint, [one], prompt, max_new_tokens=12)[0][0] for one in asked]
     same = sum(a.token_ids == b.token_ids for a, b in zip(together, alone, strict=True))
     print(f"\n{same} of {len(asked)} completions in 8 bits are the same alone")
-    assert same >= len(asked) // 2
+    assert same == len(asked)
