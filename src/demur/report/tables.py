@@ -1,20 +1,18 @@
-"""The tables of a run as data frames, CSV, LaTeX and for the terminal.
+"""The tables of a run as data frames, CSV and LaTeX.
 
 Frames hold full numbers and are what the CSV files contain; readable ones hold the words of a paper, and LaTeX is made from them,
-with every special character escaped. The terminal's table fits 80 columns.
+with every special character escaped.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from demur.report import words
-from demur.report.entries import BASELINE, Entry, direction_labels, entries, judges
+from demur.report.entries import BASELINE, Entry, direction_labels, entries
 from demur.report.transfer import Matrix
 
 if TYPE_CHECKING:
     import pandas
-    from rich.table import Table
 
 LONG = 45
 """Rows from which on a LaTeX table may break across pages."""
@@ -207,49 +205,3 @@ def latex(frame: "pandas.DataFrame", caption: str, label: str, numeric: frozense
         return "\n".join([*before, *head, r"\endhead", r"\bottomrule", r"\endfoot", *lines, r"\end{longtable}", ""])
     before = ["% needs booktabs", r"\begin{table}", r"\centering", title, f"\\begin{{tabular}}{{@{{}}{shape}@{{}}}}"]
     return "\n".join([*before, *head, *lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
-
-
-def terminal_table(summary: Mapping[str, Any]) -> "Table":
-    """The first judge's results within 80 columns: a group a target, its baseline first, controls dimmed."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    judge = judges(summary)[0]
-    found = entries(summary, judge)
-    doses = list(dict.fromkeys(entry.dose for entry in found if entry.dose))
-    counts = "; ".join(
-        f"{name} n = {', '.join(map(str, sorted({e.n for e in found if e.instructions == name})))}"
-        for name in dict.fromkeys(entry.instructions for entry in found)
-    )
-    added = f"; added: {doses[0]}" if len(doses) == 1 else ""
-    table = Table(
-        box=box.HORIZONTALS,
-        padding=(0, 1, 0, 0),
-        show_edge=False,
-        width=80,
-        caption=f"Judge {judge}; {counts}{added}. 95 % Wilson intervals; change in points.",
-        caption_justify="left",
-    )
-    table.add_column("target", width=14, overflow="fold")
-    table.add_column("set", width=8, overflow="ellipsis", no_wrap=True)
-    table.add_column("edit", width=6, no_wrap=True)
-    table.add_column("direction", ratio=1, overflow="fold")
-    table.add_column("refused", justify="right", width=18, no_wrap=True)
-    table.add_column("change", justify="right", width=6, no_wrap=True)
-    for target, group in groupby(found, key=lambda entry: entry.target):
-        for index, entry in enumerate(group):
-            decimals = 0 if entry.n <= 100 else 1
-            baseline = entry.intervention == "none"
-            cells = (
-                target if index == 0 else "",
-                entry.instructions,
-                "none" if baseline else entry.intervention,
-                BASELINE if baseline else entry.variant,
-                f"{words.percent(entry.rate, entry.n)} {words.interval(entry.interval, 0)}",
-                words.points(entry.change, decimals, minus="-"),
-            )
-            # Text, not str: a checkpoint's name in brackets must not be read as markup
-            table.add_row(*(Text(cell) for cell in cells), style="dim" if entry.control else "bold" if baseline else "")
-        table.add_section()
-    return table
