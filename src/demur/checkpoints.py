@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from demur import gguf
+from demur.devices import find_device
 from demur.errors import InputError, WorkError, nearest
 from demur.families import layout_of
 from demur.layouts import Layout, d_model_of
@@ -184,18 +185,3 @@ def _dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise InputError(f"{name!r} is not a dtype of weights; {nearest(name, DTYPES)}")
     return DTYPES[name]
-
-
-def find_device(name: str) -> torch.device:
-    """The device a name stands for; `auto` is the first GPU, else the processor. Raises `InputError` where it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"{name!r} is not a device; try auto, cpu, cuda or cuda:0") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"{name!r} is not a device that demur computes on; try auto, cpu, cuda or cuda:0")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name!r} was asked for, but this machine has no usable GPU; use cpu or auto")
-    return device

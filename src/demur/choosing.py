@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from demur.candidates import Candidates, candidate_directions
-from demur.checkpoints import Checkpoint, find_device, free_memory, load_checkpoint
+from demur.checkpoints import Checkpoint, free_memory, load_checkpoint
 from demur.criteria import keep_refused, select_by_cosine, select_by_refusal, select_by_separation
+from demur.devices import find_device
 from demur.directions import Direction
 from demur.errors import InputError, WorkError, nearest
 from demur.instructions import load_instructions

@@ -31,7 +31,7 @@ def run(
     """
     ready = check(make_plan(study))
     # Only now: torch and transformers take seconds to import.
-    from demur.checkpoints import find_device
+    from demur.devices import find_device
     from demur.work import Work
 
     find_device(device)
@@ -41,7 +41,9 @@ def run(
         work.describe()
         work.carry_out()
         finished = Run(store)
-        finished.report()
+        with phases("verdicts and report", 1) as progress:
+            finished.report()
+            progress(1)
     finally:
         store.release()
     return finished

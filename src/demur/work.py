@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from demur import api, memory
-from demur.checkpoints import Checkpoint, find_device, free_memory, load_checkpoint
+from demur.checkpoints import Checkpoint, free_memory, load_checkpoint
 from demur.controls import random_direction
+from demur.devices import find_device
 from demur.directions import Direction
 from demur.errors import InputError, NotFinite, WorkError
 from demur.generation import Decoding, Row, decode
@@ -24,6 +25,7 @@ from demur.plan import Arm, Cell, Plan, PlannedDirection, Step, order_steps
 from demur.preflight import Material, Ready
 from demur.progress import Phases
 from demur.prompts import Prompt, prompt_format
+from demur.sizes import size_of
 from demur.store import Store
 from demur.study import LABELS, Label, Study
 
@@ -145,8 +147,8 @@ class Work:
             free_memory()
 
     def _size(self, name: str) -> int | None:
-        count = memory.parameters(self.ready.sources[name])
-        return None if count is None else count * memory.BYTES[self.study.dtype]
+        size = size_of(self.ready.sources[name])
+        return None if size is None else size.total * memory.BYTES[self.study.dtype]
 
     def _load(self, name: str) -> Checkpoint:
         spec = self.study.checkpoints[name]
