@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
-SINGLE, DOUBLE = 3.4, 7.0
-"""Widths of one and of two columns, in inches."""
+SINGLE, DOUBLE = 3.25, 6.75
+"""Widths of one and of two columns of a usual paper, in inches."""
+
+KINDS = ("svg", "png", "pdf")
+"""The files that every figure is written as."""
 
 NEUTRAL, GREY, LIGHT = "#4d4d4d", "#b3b3b3", "#e6e6e6"
 
@@ -36,9 +39,17 @@ STYLE: dict[str, Any] = {
     "hatch.linewidth": 0.6,
     "figure.facecolor": "white",
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # TrueType, which journals ask for, and whose text can be searched and copied
     "svg.hashsalt": "demur",
     "text.parse_math": False,
     "savefig.dpi": 300,
+}
+
+
+_WRITTEN_BY_ITSELF = {
+    "svg": ("Date", "Creator", "Format", "Type"),
+    "png": ("Software",),
+    "pdf": ("CreationDate", "Creator", "Producer"),
 }
 
 
@@ -59,11 +70,10 @@ def diverging(value: float) -> str:
 
 
 def save(figure: Any, kind: str) -> bytes:
-    """A figure as `svg` or `png`: equal figures give equal bytes, because neither date nor program is written."""
+    """A figure as one of `KINDS`: equal figures give equal bytes, because neither date nor program is written."""
     from matplotlib import rc_context
 
     buffer = BytesIO()
-    empty = {"Date": None, "Creator": None, "Format": None, "Type": None} if kind == "svg" else {"Software": None}
     with rc_context(STYLE):
-        figure.savefig(buffer, format=kind, metadata=empty)
+        figure.savefig(buffer, format=kind, metadata=dict.fromkeys(_WRITTEN_BY_ITSELF[kind]))
     return buffer.getvalue()
