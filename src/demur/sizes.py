@@ -31,7 +31,6 @@ class Size:
     vocabulary: int | None = None
 
 
-@cache  # reading the header of a GGUF file takes seconds
 def size_of(source: Source) -> Size | None:
     """The size of a checkpoint; None where its config alone does not tell. Raises `InputError` for a file that cannot be read."""
     if source.kind == "gguf":
@@ -44,6 +43,7 @@ def size_of(source: Source) -> Size | None:
     return None if config is None else _of_config(dict(config))
 
 
+@cache  # reading the header of a GGUF file takes seconds
 def _of_gguf(path: Path) -> Size:
     from gguf import GGUFReader
 
@@ -82,7 +82,7 @@ def _of_config(config: dict[str, Any]) -> Size | None:
     from transformers import AutoConfig
 
     from demur.checkpoints import auto_class
-    from demur.layouts import layout_of
+    from demur.families import layout_of
 
     family = config.pop("model_type", None)
     try:
