@@ -29,13 +29,18 @@ _KINDS = {
 """Columns whose type their values do not always tell: pandas makes a number of a layer that is missing somewhere."""
 
 
+def check_format(format: str) -> None:
+    """Raises `InputError` with the nearest known one where there is no such format."""
+    if format not in FORMATS:
+        raise InputError(f"{format!r} is not a format of demur export; {nearest(format, FORMATS)}")
+
+
 def exported(run: "Run", format: str) -> str | bytes:
     """The content of a file in one of `FORMATS`.
 
     Raises `InputError` for another format, a run without completions, and for Parquet where pyarrow is not installed.
     """
-    if format not in FORMATS:
-        raise InputError(f"{format!r} is not a format of demur export; {nearest(format, FORMATS)}")
+    check_format(format)
     if format == "latex":
         return _latex(run)
     table = run.completions()

@@ -37,9 +37,12 @@ def judge(
     rows = read_rows(completions)
     chosen = get_judge(judge)
     for key in ("completion", "instruction") if chosen.reads_instruction else ("completion",):
-        missing = next((n for n, row in enumerate(rows, 1) if not isinstance(row.get(key), str)), None)
-        if missing is not None:
-            raise InputError(f"row {missing} of {str(completions)!r} has no text under {key!r}, which the judge {judge} reads")
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row.get(key), str):
+                has = f"it has {', '.join(map(repr, row))}" if row else "it is empty"
+                raise InputError(
+                    f"row {number} of {str(completions)!r} has no text under {key!r}, which the judge {judge} reads; {has}"
+                )
     asked = [row["instruction"] for row in rows] if chosen.reads_instruction else None
     verdicts = decide([row["completion"] for row in rows], judge, instructions=asked)
     if out is not None:

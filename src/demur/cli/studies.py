@@ -164,8 +164,10 @@ def export(
 
     One row a completion with the verdicts of every judge; latex writes the result table instead.
     """
-    from demur.exports import exported
+    from demur.exports import check_format, exported
     from demur.runs import open_run
+
+    check_format(format)
 
     if out is None and format == "parquet":
         raise InputError("a Parquet file is not text; say where to write it with --out FILE")
