@@ -35,8 +35,8 @@ class Job:
 
     size: Size
     rows: int
-    prompt: float
-    longest: float
+    prompt: float | int
+    longest: float | int
     read: int
     loads: int
 
@@ -94,7 +94,7 @@ def memory_of(job: Job, study: Study) -> Memory:
     return Memory(weights, cache, int(stream + rows * size.vocabulary * (width + 4) + edits))
 
 
-def in_words(low: float, high: float) -> str:
+def in_words(low: float | int, high: float | int) -> str:
     """A range of seconds as one would say it: `about 3 to 5 minutes`."""
     unit, length = (
         next(
@@ -111,7 +111,7 @@ def in_words(low: float, high: float) -> str:
     return f"about {first} to {second} {unit}s"
 
 
-def _rounded(value: float) -> str:
+def _rounded(value: float | int) -> str:
     if value >= 20:
         return f"{round(value, -1):.0f}" if value >= 50 else f"{5 * round(value / 5):.0f}"
     return f"{value:.0f}" if value >= 2.75 else f"{max(0.5, round(2 * value) / 2):g}"

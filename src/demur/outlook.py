@@ -110,7 +110,7 @@ def _size(study: Study, name: str) -> tuple[Size | None, str]:
     return size, f"{size.total / 1e6:,.0f}M weights, {_gib(size.total * memory.BYTES[study.dtype])} in {study.dtype}{where}"
 
 
-def _words(study: Study, label: str) -> tuple[float, float]:
+def _words(study: Study, label: str) -> tuple[float | int, float | int]:
     """Words of a test instruction: mean and longest."""
     spec = study.instructions[label]  # type: ignore[index]
     try:
@@ -131,7 +131,7 @@ def _job(
     plan: Plan,
     name: str,
     size: Size,
-    words: Mapping[str, tuple[float, float]],
+    words: Mapping[str, tuple[float | int, float | int]],
     template: Mapping[str, int],
     steps: list[Step],
 ) -> Job:
@@ -192,5 +192,5 @@ def _wrapped(line: str) -> list[str]:
     return textwrap.wrap(line, 80, subsequent_indent=" " * 9, break_on_hyphens=False)
 
 
-def _gib(count: float) -> str:
+def _gib(count: float | int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 0.05 * 2**30 else f"{count / 2**20:.0f} MiB"

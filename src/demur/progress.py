@@ -87,7 +87,7 @@ def _lines(
     show(f"{name}: {pace(count, count, clock() - begun, done=True)}")
 
 
-def pace(count: int, total: float | None, seconds: float, *, done: bool) -> str:
+def pace(count: int, total: float | int | None, seconds: float | int, *, done: bool) -> str:
     """How far, how fast, how long: `400 of 1400, 19 rows/s, 0:52 left`, or `1400, 19 rows/s, 1:13` where it is done.
 
     The time left assumes the mean speed so far. A phase of one step has no speed.
@@ -104,7 +104,7 @@ def pace(count: int, total: float | None, seconds: float, *, done: bool) -> str:
     return ", ".join(parts)
 
 
-def clock_time(seconds: float) -> str:
+def clock_time(seconds: float | int) -> str:
     """Minutes and seconds as 1:05, with hours as 2:01:05."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
