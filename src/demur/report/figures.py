@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from demur.published import SAME
 from demur.report.entries import BASELINE, Entry, direction_labels, instruction_sets, targets_of
-from demur.report.style import DOUBLE, GREY, LIGHT, NEUTRAL, SINGLE, STYLE, colours, diverging, shade
+from demur.report.style import DOUBLE, GREY, LIGHT, NEUTRAL, SINGLE, STYLE, colours, diverging, settled, shade
 from demur.report.transfer import Matrix
 from demur.report.words import DASH, MINUS, percent
 
@@ -128,7 +128,7 @@ def _bar_figure(blocks: Mapping[str, Bars], sets: Sequence[str], colour: Callabl
                     axes.set_title(f"on {title}", loc="left", fontweight="bold", pad=3)
                 if row == len(blocks) - 1:
                     axes.set_xlabel(f"refused of {name} instructions (%)")
-    return figure
+        return settled(figure)
 
 
 def _bar_panel(axes: Any, bars: Sequence[tuple[str, Entry | None]], colour: Callable[[Entry], str], *, named: bool) -> None:
@@ -232,7 +232,7 @@ def _grid_figure(
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    return figure
+        return settled(figure)
 
 
 def _wrapped(label: str, width: int) -> str:

@@ -69,6 +69,13 @@ def diverging(value: float) -> str:
     return shade(abs(value), HEAT[0] if value >= 0 else HEAT[1])
 
 
+def settled(figure: Any) -> Any:
+    """The figure with its layout as it is now: every file of it is laid out alike, and the same however often it is saved."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
 def save(figure: Any, kind: str) -> bytes:
     """A figure as one of `KINDS`: equal figures give equal bytes, because neither date nor program is written."""
     from matplotlib import rc_context
