@@ -47,7 +47,7 @@ def outlook(study: Study, device: str = "auto") -> Iterator[str]:
     names = list(study.checkpoints)
     weights = {name: None if size is None else size.total * memory.BYTES[study.dtype] for name, size in sizes.items()}
     steps = order_steps(names, names, weights, memory.available(device))
-    words = {label: _words(study, label) for label in LABELS}
+    words: dict[str, tuple[float | int, float | int]] = {label: _words(study, label) for label in LABELS}
     jobs = {name: _job(study, plan, name, size, words, template, steps) for name, size in sizes.items() if size is not None}
     tokens = sum(
         study.instructions[cell.instructions].test

@@ -53,6 +53,10 @@ def test_every_figure_is_one_or_two_columns_wide_and_fits_a_page(shape):
         width, height = drawing.figure.get_size_inches()
         assert width in (3.25, 6.75)
         assert height <= 9.5
+        box = drawing.figure.get_tightbbox()
+        assert min(box.x0, box.y0) >= 0, "something is cut off"
+        assert box.x1 <= width
+        assert box.y1 <= height
 
 
 def test_pdf_files_have_the_size_and_embed_truetype_fonts():

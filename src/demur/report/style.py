@@ -5,7 +5,10 @@ Nothing here touches pyplot or leaves a setting changed. Text is never read as m
 
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SINGLE, DOUBLE = 3.25, 6.75
 """Widths of one and of two columns of a usual paper, in inches."""
@@ -42,6 +45,7 @@ STYLE: dict[str, Any] = {
     "pdf.fonttype": 42,  # TrueType, which journals ask for, and whose text can be searched and copied
     "svg.hashsalt": "demur",
     "text.parse_math": False,
+    "figure.dpi": 300,  # laid out at the resolution at which it is saved: letters are rounded to whole dots
     "savefig.dpi": 300,
 }
 
@@ -69,9 +73,10 @@ def diverging(value: float) -> str:
     return shade(abs(value), HEAT[0] if value >= 0 else HEAT[1])
 
 
-def settled(figure: Any) -> Any:
+def settled(figure: "Figure") -> "Figure":
     """The figure with its layout as it is now: every file of it is laid out alike, and the same however often it is saved."""
-    figure.draw_without_rendering()
+    for _ in range(3):  # the constrained layout comes to rest in a few passes
+        figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 
