@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -65,3 +67,23 @@ def test_examples_are_commands_that_the_parser_takes(name, line):
     with contextlib.redirect_stderr(io.StringIO()):
         context = GROUP.commands[name].make_context(name, words[2:])
     assert context.params
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def _documented():
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^    (demur [^\n]*)", text, flags=re.M):
+            yield pytest.param(line, id=f"{page.name}: {line}")
+
+
+@pytest.mark.parametrize("line", list(_documented()))
+def test_commands_in_the_documentation_are_taken_by_the_parser(line):
+    first = re.split(r" > | && ", line)[0].replace("$M", "--model M")
+    _, name, *words = shlex.split(first, comments=True)
+    if name.startswith("--"):
+        assert name in ("--install-completion", "--show-completion", "--help")
+    elif "--help" not in words:
+        assert GROUP.commands[name].make_context(name, words).params
