@@ -101,6 +101,8 @@ def pace(count: int, total: float | int | None, seconds: float | int, *, done: b
         parts.append(clock_time(seconds))
     elif total is not None and count:
         parts.append(f"{clock_time((total - count) * seconds / count)} left")
+    else:
+        parts.append(f"{clock_time(seconds)} so far")
     return ", ".join(parts)
 
 

@@ -15,8 +15,8 @@ from demur.progress import bars, clock_time, pace
     [
         ((400, 1400, 20.0, False), "400 of 1400, 20 rows/s, 0:50 left"),
         ((1400, 1400, 73.4, True), "1400, 19.1 rows/s, 1:13"),
-        ((0, 1400, 3.0, False), "0 of 1400"),
-        ((12, None, 4.0, False), "12, 3 rows/s"),
+        ((0, 1400, 3.0, False), "0 of 1400, 0:03 so far"),
+        ((12, None, 4.0, False), "12, 3 rows/s, 0:04 so far"),
         ((1, 1, 12.2, True), "0:12"),
         ((5000, 5000, 2.0, True), "5000, 2500 rows/s, 0:02"),
     ],
