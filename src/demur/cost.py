@@ -1,7 +1,8 @@
 """What a study costs: tokens, arithmetic, memory and time, from sizes alone.
 
 Counted: two operations for every weight of every matrix that a token passes, and the weights that every decoding step reads. Not
-counted: attention's own products, norms, the softmax, and that rows which end early leave their batch. A time is the larger of
+counted: attention's own products, norms, the softmax, that equal beginnings of prompts are passed once, and that rows which end
+early leave their batch. A time is the larger of
 both counts over what this machine does a second, times a factor that was measured, and is given as a range.
 """
 
@@ -16,7 +17,7 @@ from demur.study import Study
 if TYPE_CHECKING:
     from demur.machine import Rates
 
-SLOWER = (1.5, 3.0)
+SLOWER = (1.0, 3.0)
 """How many times longer than the count generation takes on a processor: 2.3 where it was measured (docs/command-line.md)."""
 
 SLOWER_ON_GPU = (1.5, 12.0)
