@@ -2,8 +2,8 @@
 
 Counted: two operations for every weight of every matrix that a token passes, and the weights that every decoding step reads. Not
 counted: attention's own products, norms, the softmax, that equal beginnings of prompts are passed once, and that rows which end
-early leave their batch. A time is the larger of
-both counts over what this machine does a second, times a factor that was measured, and is given as a range.
+early leave their batch. A time is the larger of both counts over what this machine does a second, times a factor that was
+measured, and is given as a range.
 """
 
 from collections.abc import Sequence
