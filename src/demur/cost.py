@@ -97,17 +97,10 @@ def memory_of(job: Job, study: Study) -> Memory:
 
 def in_words(low: float | int, high: float | int) -> str:
     """A range of seconds as one would say it: `about 3 to 5 minutes`."""
-    unit, length = (
-        next(
-            (name, length)
-            for name, length in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
-            if high >= 1.5 * length
-        )
-        if high >= 1.5
-        else ("second", 1)
-    )
-    first, second = (_rounded(value / length) for value in (low, high))
-    if first == second or second == "1":
+    units = {"day": 86400, "hour": 3600, "minute": 60}
+    unit = next((name for name, length in units.items() if high >= 1.5 * length), "second")
+    first, second = (_rounded(value / units[unit]) if unit in units else f"{max(1, round(value))}" for value in (low, high))
+    if first == second:
         return f"about {second} {unit}{'' if second == '1' else 's'}"
     return f"about {first} to {second} {unit}s"
 

@@ -42,7 +42,7 @@ def outlook(study: Study, device: str = "auto") -> Iterator[str]:
     sizes, notes = {}, {}
     for name in study.checkpoints:
         sizes[name], notes[name] = _size(study, name)
-    yield from textwrap.wrap(f"{study.name}: {study.summary}", 80)
+    yield from textwrap.wrap(f"{study.name}: {study.summary}" if study.summary else study.name, 80)
     yield from _what(study, plan, notes)
     names = list(study.checkpoints)
     weights = {name: None if size is None else size.total * memory.BYTES[study.dtype] for name, size in sizes.items()}
@@ -75,7 +75,8 @@ def _what(study: Study, plan: Plan, notes: Mapping[str, str]) -> Iterator[str]:
         if spec.adapter:
             yield f"{indent}+ {spec.adapter}"
         prompts = ", ".join(arm.prompt for arm in plan.arms_of(name))
-        yield f"{indent}{notes[name]}; prompt{'s' if ',' in prompts else ''} {prompts}"
+        line = f"{notes[name]}; prompt{'s' if ',' in prompts else ''} {prompts}"
+        yield from textwrap.wrap(line, 80, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
     yield ""
     yield f"directions, read at {study.direction.site}, position {study.direction.position}, of {study.direction.pairs} pairs"
     width = max(len(direction.name) for direction in plan.directions)
