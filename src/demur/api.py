@@ -23,6 +23,7 @@ from demur.instructions import digest
 from demur.interventions import Intervention, RowEdits
 from demur.judges.early import enough_for
 from demur.layouts import Site
+from demur.notebook import facts_table, shortened
 from demur.prefill import Row
 from demur.progress import Progress, silent
 from demur.prompts import Prompt
@@ -36,6 +37,13 @@ class Completion:
     text: str
     token_ids: tuple[int, ...]
     prompt: str = ""
+
+    def __repr__(self) -> str:
+        return f"Completion({shortened(self.instruction)!r} -> {shortened(self.text)!r}, {len(self.token_ids)} tokens)"
+
+    def _repr_html_(self) -> str:
+        rows = [("instruction", self.instruction), ("prompt", self.prompt), ("completion", self.text)]
+        return facts_table(f"Completion of {len(self.token_ids)} tokens", rows)
 
 
 def capture(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demur.judges import get_judge
+from demur.notebook import facts_table
 from demur.published import published_rows, text_and_code
 from demur.store import Store
 from demur.summary import Refusals, cell_rows, claims, comparisons
@@ -24,6 +25,28 @@ class Run:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.path = store.folder
+
+    def __repr__(self) -> str:
+        cells, done = self._progress()
+        return f"Run({self._store.recall('study_facts')['name']!r}, {cells} cells, {done} completions, in {str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        study, (cells, done) = self._store.recall("study_facts"), self._progress()
+        rows = [
+            ("question", study["summary"]),
+            ("checkpoints", ", ".join(study["checkpoints"])),
+            ("cells", cells),
+            ("completions", f"{done:,}"),
+            ("judges", ", ".join(study["judges"])),
+            ("begun", self._store.recall("created")),
+            ("folder", self.path),
+        ]
+        return facts_table(f"Run of {study['name']}", rows)
+
+    def _progress(self) -> tuple[int, int]:
+        """Cells, and completions that are stored."""
+        keys = [cell["key"] for cell in self._store.cells()]
+        return len(keys), sum(len(self._store.done(key)) for key in keys)
 
     def judges(self) -> list[str]:
         """The judges of the study, first the one that figures use."""

@@ -177,6 +177,10 @@ class Study(_Table):
             check_publication(publication, f"published.{number}", self.checkpoints, self.prompts)
         return self
 
+    def __repr__(self) -> str:
+        lineage, edits = ", ".join(self.checkpoints), ", ".join(edit.kind for edit in self.interventions)
+        return f"Study({self.name!r}, checkpoints: {lineage}; layers: {self.direction.layers}; interventions: {edits})"
+
     @property
     def digest(self) -> str:
         """16 hex digits over everything that decides about results; names, summaries and published figures do not."""

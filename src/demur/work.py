@@ -29,6 +29,7 @@ from demur.preflight import Material, Ready
 from demur.progress import Phases
 from demur.prompts import Prompt, prompt_format
 from demur.quantisation import ROWS_MEET
+from demur.sizes import size_of
 from demur.store import Store
 from demur.study import LABELS, Label, Study
 
@@ -150,8 +151,8 @@ class Work:
             free_memory()
 
     def _size(self, name: str) -> int | None:
-        weights = memory.weights(self.ready.sources[name])
-        return None if weights is None else weights.size(self.study.dtype, self.study.checkpoints[name].quantise)
+        size = size_of(self.ready.sources[name])
+        return None if size is None else size.bytes(self.study.dtype, self.study.checkpoints[name].quantise)
 
     def _load(self, name: str) -> Checkpoint:
         spec = self.study.checkpoints[name]

@@ -29,7 +29,7 @@ def test_all_files_are_written(page):
     folder = page.parent
     assert page.name == "report.html"
     assert {path.name for path in (folder / "figures").iterdir()} == {
-        f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")
+        f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "pdf")
     }
     assert {path.name for path in (folder / "tables").iterdir()} == {
         f"{name}.{kind}" for name in TABLES for kind in ("csv", "tex")
@@ -53,7 +53,8 @@ def test_another_run_gives_other_bytes(page, tmp_path):
     write_report(tmp_path, *make_run(seed=1))
     here, there = digests(tmp_path), digests(page.parent)
     same = [str(path) for path in here if here[path] == there[path]]
-    assert set(same) == {"figures/cosines.svg", "figures/cosines.png", "tables/directions.csv", "tables/directions.tex"}
+    cosines = {f"figures/cosines.{kind}" for kind in ("svg", "png", "pdf")}
+    assert set(same) == {*cosines, "tables/directions.csv", "tables/directions.tex"}
 
 
 def test_rebuilding_removes_what_the_run_no_longer_has(tmp_path):

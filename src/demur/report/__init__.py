@@ -24,7 +24,7 @@ def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.Dat
     from demur.report.entries import entries, judges
     from demur.report.figures import draw
     from demur.report.page import render
-    from demur.report.style import save
+    from demur.report.style import KINDS, save
     from demur.report.transfer import matrices
 
     judged = judges(summary)
@@ -36,8 +36,8 @@ def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.Dat
 
     files: dict[Path, bytes] = {}
     for drawing, svg in drawings:
-        files[folder / "figures" / f"{drawing.name}.svg"] = svg
-        files[folder / "figures" / f"{drawing.name}.png"] = save(drawing.figure, "png")
+        for kind in KINDS:
+            files[folder / "figures" / f"{drawing.name}.{kind}"] = svg if kind == "svg" else save(drawing.figure, kind)
     name = str(summary["study"]["name"])
     written = [
         ("results", tables.result_table(summary), tables.readable_results(found), f"Refusals in every cell of {name}"),
@@ -63,7 +63,7 @@ def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.Dat
 
 
 def _remove_stale(folder: Path, kept: set[Path]) -> None:
-    for inner, kinds in (("figures", (".svg", ".png")), ("tables", (".csv", ".tex"))):
+    for inner, kinds in (("figures", (".svg", ".png", ".pdf")), ("tables", (".csv", ".tex"))):
         for pattern in _OWN:
             for path in (folder / inner).glob(pattern):
                 if path.suffix in kinds and path not in kept:
