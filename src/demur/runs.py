@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demur.answers import answers
 from demur.judges import get_judge
 from demur.published import published_rows, text_and_code
 from demur.store import Store
@@ -43,6 +44,8 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """Everything that `summary.json` holds, computed from the store."""
+        from demur.located import located  # imports torch
+
         refusals, judges, stored = self._refusals(), self.judges(), self._store.cells()
         study, labels = self._store.recall("study_facts"), self._labels()
         rows = [{**row, "labels": dict(labels[row["key"], row["judge"]])} for row in cell_rows(stored, refusals, judges)]
@@ -61,7 +64,9 @@ class Run:
             "cells": rows,
             "directions": directions,
             "cosines": self._cosines([entry["name"] for entry in directions if not entry["control"]]),
+            "by_layer": located(self._store.layerwise(), study["direction"]["layers"], list(study["checkpoints"])),
             "comparisons": compared,
+            "answers": answers(rows, compared, refusals, judges[0], list(study["checkpoints"])),
             "claims": claims(rows, compared, refusals, judges[0]),
             "published": published_rows(study, rows, directions),
             "text_and_code": text_and_code(study),
