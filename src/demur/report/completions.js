@@ -1,5 +1,4 @@
-"use strict";
-// The completions browser. Text of instructions and models reaches the document through textContent alone.
+// The table of completions. Text of instructions and models reaches the document through textContent alone.
 (() => {
   const PAGE = 50;
   const byId = (id) => document.getElementById(id);
@@ -8,6 +7,7 @@
   const search = byId("q");
   const status = byId("status");
   const remembered = "demur report: completions open";
+  let kept = null;
   let data = null;
   let rows = null;
   let selected = [];
@@ -30,50 +30,6 @@
     try { localStorage.setItem(remembered, open ? "yes" : "no"); } catch { /* forgotten */ }
   };
 
-  // Cells hold columns of indices; here they become one typed array a column over all rows.
-  const unpack = () => {
-    data = JSON.parse(byId("completions-data").textContent);
-    const total = data.cells.reduce((sum, cell) => sum + cell.rows.text.length, 0);
-    const column = () => new Int32Array(total);
-    rows = { total, cell: column(), instruction: column(), text: column(), tokens: column(), baseline: column().fill(-1), verdicts: data.judges.map(column) };
-    const baselines = new Map();
-    let at = 0;
-    data.cells.forEach((cell, index) => {
-      cell.start = at;
-      cell.end = at + cell.rows.text.length;
-      const arm = JSON.stringify([cell.target, cell.instructions]);
-      if (cell.intervention === "none") baselines.set(arm, cell);
-      cell.arm = arm;
-      rows.cell.fill(index, cell.start, cell.end);
-      rows.instruction.set(cell.rows.instruction, at);
-      rows.text.set(cell.rows.text, at);
-      rows.tokens.set(cell.rows.tokens, at);
-      rows.verdicts.forEach((verdict, judge) => verdict.set(cell.rows.verdicts[judge], at));
-      at = cell.end;
-      delete cell.rows;
-    });
-    const place = new Map();
-    for (const cell of baselines.values()) {
-      place.set(cell, new Map());
-      for (let row = cell.start; row < cell.end; row++) place.get(cell).set(rows.instruction[row], row);
-    }
-    for (const cell of data.cells) {
-      const known = place.get(baselines.get(cell.arm));
-      if (!known || cell.intervention === "none") continue;
-      for (let row = cell.start; row < cell.end; row++) rows.baseline[row] = known.get(rows.instruction[row]) ?? -1;
-    }
-    data.lowTexts = data.texts.map((text) => text.toLowerCase());
-    data.lowInstructions = data.instructions.map(([, , text]) => text.toLowerCase());
-  };
-
-  const refused = (row, judge) => data.verdicts[rows.verdicts[judge][row]][0] === 1;
-  const verdicts = {
-    refusal: ["refusal", (row, judge) => refused(row, judge)],
-    other: ["not a refusal", (row, judge) => !refused(row, judge)],
-    gained: ["became a refusal", (row, judge) => rows.baseline[row] >= 0 && refused(row, judge) && !refused(rows.baseline[row], judge)],
-    lost: ["stopped being a refusal", (row, judge) => rows.baseline[row] >= 0 && !refused(row, judge) && refused(rows.baseline[row], judge)],
-    disagree: ["judges disagree", (row) => data.judges.some((_, judge) => refused(row, judge) !== refused(row, 0))],
-  };
   const words = { none: "no intervention", add: "added", ablate: "ablated" };
 
   const unique = (values) => [...new Set(values)];
@@ -98,7 +54,7 @@
     addFacet("intervention", "Intervention", plain(data.cells.map((cell) => cell.intervention)).map(([value]) => [value, words[value] ?? value]));
     addFacet("direction", "Direction from", plain(data.cells.map((cell) => cell.direction)));
     addFacet("dose", "Coefficient", plain(data.cells.map((cell) => cell.dose)));
-    const kinds = Object.entries(verdicts).filter(([name]) => name !== "disagree" || data.judges.length > 1);
+    const kinds = Object.entries(kept.kinds).filter(([name]) => name !== "disagree" || data.judges.length > 1);
     addFacet("verdict", "Verdict", kinds.map(([name, [text]]) => [name, text]));
     const labels = plain(data.verdicts.map(([, label]) => label));
     addFacet("label", "Label", labels, { needless: labels.length < 3 });
@@ -109,31 +65,11 @@
   const chosen = (name) => facets.get(name).value;
   const judgeIndex = () => Math.max(0, data.judges.indexOf(chosen("judge")));
 
-  const terms = (query) => [...query.toLowerCase().matchAll(/"([^"]+)"?|[^\s"]+/g)].map((match) => match[1] ?? match[0]);
-
   const filter = () => {
     performance.clearMeasures("demur filter");
     const began = performance.now();
-    const sought = terms(search.value).map((term) => ({
-      texts: data.lowTexts.map((text) => text.includes(term)),
-      instructions: data.lowInstructions.map((text) => text.includes(term)),
-    }));
-    const judge = judgeIndex();
-    const fits = verdicts[chosen("verdict")]?.[1];
-    const label = chosen("label");
-    const wanted = chosen("instruction");
-    const sole = data.instructions.findIndex(([set, index]) => `${set} ${index}` === wanted);
-    selected = [];
-    for (const cell of data.cells) {
-      if (["checkpoint", "target", "instructions", "intervention", "direction", "dose"].some((name) => chosen(name) !== "" && chosen(name) !== cell[name])) continue;
-      for (let row = cell.start; row < cell.end; row++) {
-        if (wanted && rows.instruction[row] !== sole) continue;
-        if (!sought.every((term) => term.texts[rows.text[row]] || term.instructions[rows.instruction[row]])) continue;
-        if (fits && !fits(row, judge)) continue;
-        if (label && data.verdicts[rows.verdicts[judge][row]][1] !== label) continue;
-        selected.push(row);
-      }
-    }
+    const wanted = Object.fromEntries([...facets].map(([facet, control]) => [facet, control.value]));
+    selected = kept.select({ ...wanted, judge: judgeIndex(), query: search.value });
     show();
     performance.measure("demur filter", { start: began });
   };
@@ -225,7 +161,10 @@
     if (alone < 0) before.append(make("p", "empty", "not run"));
     else before.append(...written(alone, judge));
     if (edited) after.append(...written(row, judge));
-    else after.append(make("p", "empty", "\u2013"));
+    else {
+      after.classList.add("blank");
+      after.append(make("p", "empty", "\u2013"));
+    }
     item.append(head, asked, before, after);
     return item;
   };
@@ -322,23 +261,6 @@
   };
   const changed = () => { page = 0; filter(); save(); };
 
-  const record = (row) => {
-    const cell = data.cells[rows.cell[row]];
-    const [, index, instruction] = data.instructions[rows.instruction[row]];
-    const { checkpoint: target, prompt, instructions, intervention, direction, source, control, layer, coefficient, unit } = cell;
-    const result = { target, prompt, instructions, intervention, direction, source, control, layer, coefficient, unit, index, instruction, completion: data.texts[rows.text[row]], n_tokens: rows.tokens[row] };
-    const judged = (at, prefix) => data.judges.forEach((name, judge) => {
-      const [refusal, label, evidence] = at < 0 ? [null, null, null] : data.verdicts[rows.verdicts[judge][at]];
-      result[`${prefix}${name}_refusal`] = refusal === null ? null : refusal === 1;
-      result[`${prefix}${name}_label`] = label;
-      result[`${prefix}${name}_evidence`] = evidence;
-    });
-    judged(row, "");
-    const baseline = rows.baseline[row];
-    result.baseline_completion = baseline < 0 ? null : data.texts[rows.text[baseline]];
-    judged(baseline, "baseline_");
-    return result;
-  };
   const download = (kind, type, content) => {
     const link = make("a");
     const address = URL.createObjectURL(new Blob([content], { type }));
@@ -352,18 +274,19 @@
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   byId("download-csv").addEventListener("click", () => {
-    const records = selected.map(record);
+    const records = selected.map(kept.record);
     const head = Object.keys(records[0] ?? {});
     download("csv", "text/csv", [head, ...records.map((each) => head.map((name) => each[name]))].map((line) => `${line.map(csv).join(",")}\r\n`).join(""));
   });
   byId("download-jsonl").addEventListener("click", () => {
-    download("jsonl", "application/jsonl", selected.map((row) => `${JSON.stringify(record(row))}\n`).join(""));
+    download("jsonl", "application/jsonl", selected.map((row) => `${JSON.stringify(kept.record(row))}\n`).join(""));
   });
 
   // Nothing is unpacked before the reader opens the section: the rest of the page is there at once.
   const start = () => {
     if (data) return;
-    unpack();
+    kept = completionRows(byId("completions-data").textContent);
+    ({ data, rows } = kept);
     buildFacets();
     load();
     filter();

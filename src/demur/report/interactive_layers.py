@@ -7,8 +7,8 @@ as everywhere; a dash the prompt format.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from demur.report.canvas import INK, SOFT, Interactive, axis, frame, label, layout_key, numbered, spread
 from demur.report.entries import Entry
-from demur.report.interactive import INK, SOFT, Interactive, axis, frame, label, layout_key, numbered, spread
 from demur.report.layers import Line, arm_names, cosine_lines, instruction_rows, norm_shares, null_band, scattered
 from demur.report.style import PALETTE
 

@@ -42,6 +42,7 @@
       layout.font.size = 11;
     }
     plot.drawnAt = width;
+    plot.style.minHeight = "";
     await window.Plotly.react(plot, data, { ...layout, width, autosize: false }, config);
   };
 
@@ -85,23 +86,33 @@
     document.head.append(script);
     return window.Plotly !== undefined;
   };
+  // A figure is drawn when it comes near the screen; until then its place is kept.
   const plots = [...document.querySelectorAll(".plot")];
   const redraw = () => Promise.all(plots.filter((plot) => plot.drawnAt).map(draw));
   const start = async () => {
     if (!plots.length || typeof DecompressionStream === "undefined" || !(await unpack())) return;
+    const near = new IntersectionObserver((changes) => {
+      for (const { target, isIntersecting } of changes) {
+        if (!isIntersecting) continue;
+        near.unobserve(target);
+        draw(target).then(() => listen(target));
+      }
+    }, { rootMargin: "800px" });
     for (const plot of plots) {
-      // First shown, then drawn: what is hidden has no width.
       plot.hidden = false;
       plot.closest("figure").classList.add("drawn");
-      await draw(plot);
-      listen(plot);
+      const { layout, narrow } = figures.get(plot.dataset.figure);
+      plot.style.minHeight = `${(plot.clientWidth < NARROW && narrow.height) || layout.height}px`;
+      near.observe(plot);
     }
     let waiting = 0;
     addEventListener("resize", () => {
       clearTimeout(waiting);
-      waiting = setTimeout(() => plots.filter((plot) => plot.clientWidth && Math.floor(plot.clientWidth) !== plot.drawnAt).forEach(draw), 120);
+      waiting = setTimeout(() => {
+        for (const plot of plots) if (plot.drawnAt && plot.clientWidth && Math.floor(plot.clientWidth) !== plot.drawnAt) draw(plot);
+      }, 120);
     });
-    root.dataset.figures = "drawn";
+    root.dataset.figures = "ready";
   };
   theme.addEventListener("change", () => {
     dress(theme.value);

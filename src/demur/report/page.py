@@ -17,9 +17,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from demur.report import beside, tables
+from demur.report.canvas import DARK, Interactive
 from demur.report.entries import Entry
 from demur.report.figures import Drawing
-from demur.report.interactive import DARK, Interactive
 from demur.report.labels import label_names, labelled, readable_labels
 from demur.report.page_figures import Grid, panels
 from demur.report.payload import payload, script_json
@@ -51,7 +51,7 @@ def render(
 ) -> str:
     """The whole page. `found` are the entries of all judges, `drawings` come with their SVGs, `live` are the same for Plotly."""
     first = [entry for entry in found if entry.judge == judges[0]]
-    script = Markup("\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "completions.js")))
+    script = Markup("\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "rows.js", "completions.js")))
     study = summary["study"]
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -97,15 +97,15 @@ def _question(summary: Mapping[str, Any]) -> str:
     """What the study asks, from what it does."""
     names = list(summary["checkpoints"])
     said = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    done = list(dict.fromkeys(cell["intervention"] for cell in summary["cells"] if cell["intervention"] != "none"))
-    words = " or ".join({"add": "added", "ablate": "ablated"}[kind] for kind in sorted(done))
-    moved = f", and what does the refusal direction of each do when it is {words}" if done else ""
-    where = "in every one" if len(names) > 1 else "in it"
-    sets = "; ".join(
-        f"{each.get('n')} {label} instructions of {each.get('source')} ({each.get('split')})"
+    done = {cell["intervention"] for cell in summary["cells"]}
+    ways = [way for kind, way in (("ablate", "ablated from"), ("add", "added to")) if kind in done]
+    moved = f", and what does the refusal direction of each do when it is {' or '.join(ways)}" if ways else ""
+    whom = (" each of them" if len(names) > 1 else " it") if ways else ""
+    sets = " and ".join(
+        f"{each.get('n')} {label} instructions ({each.get('source')}, {each.get('split')} split)"
         for label, each in summary["instructions"].items()
     )
-    return f"How often do{'es' if len(names) == 1 else ''} {said} refuse{moved}{f' {where}' if done else ''}? Asked with {sets}."
+    return f"How often do{'es' if len(names) == 1 else ''} {said} refuse{moved}{whom}? Asked with {sets}."
 
 
 def _held_out(summary: Mapping[str, Any]) -> str:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from demur.report import tables, words
+from demur.report.canvas import Interactive
 from demur.report.entries import BASELINE, Entry, direction_labels
 from demur.report.figures import Drawing
-from demur.report.interactive import Interactive
 from demur.report.style import diverging, shade
 from demur.report.transfer import Matrix
 
