@@ -58,9 +58,8 @@ def main() -> None:
         for parts in FILTERS:
             times = [opened.evaluate(_APPLY, parts) for _ in range(REPEATS)]
             slowest = max(slowest, *times)
-            print(
-                f"{median(times):7.1f} ms, at most {max(times):7.1f} ms  {parts or 'no filter'}  {opened.locator('#status').text_content()}"
-            )
+            shown = opened.locator("#status").text_content()
+            print(f"{median(times):7.1f} ms, at most {max(times):7.1f} ms  {parts or 'no filter'}  {shown}")
         print(f"slowest of {len(FILTERS) * REPEATS} filters {slowest:.1f} ms; the bar at {MANY} rows is {BAR} ms")
 
 

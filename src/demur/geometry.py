@@ -29,7 +29,7 @@ def auroc(harmful: Float[Tensor, "*many row"], harmless: Float[Tensor, "*many ot
     """The chance that one of the first lies above one of the second, ties half: Mann and Whitney (1947). By sorting, so that many
     instructions take little memory. Values must be numbers.
     """
-    high, low = harmful.double().contiguous(), harmless.double().sort(dim=-1).values
+    high, low = harmful.double().contiguous(), harmless.double().sort(dim=-1).values.contiguous()
     below = torch.searchsorted(low, high) + torch.searchsorted(low, high, right=True)
     return below.double().mean(-1) / (2 * low.shape[-1])
 

@@ -38,16 +38,22 @@ def auroc_interval(auroc: float, n: int, m: int, confidence: float = 0.95) -> tu
         raise InputError(
             f"an area under the ROC curve is between 0 and 1 over at least one case a side, not {auroc} over {n}, {m}"
         )
+    if auroc == 0:
+        low, high = auroc_interval(1.0, n, m, confidence)
+        return 1 - high, 1 - low
     z2, inner = float(norm.ppf((1 + confidence) / 2)) ** 2, (n + m) / 2 - 1
 
-    def excess(area: float) -> float:
-        variance = area * (1 - area) / (n * m) * (1 + inner * ((1 - area) / (2 - area) + area / (1 + area)))
-        return (area - auroc) ** 2 - z2 * variance
+    def spread(area: float) -> float:
+        return z2 * area / (n * m) * (1 + inner * ((1 - area) / (2 - area) + area / (1 + area)))
 
-    # At 0 and 1 the variance is nothing, at the area found the distance is: a root lies on either side.
-    low = 0.0 if auroc == 0 else float(brentq(excess, 0.0, auroc))
-    high = 1.0 if auroc == 1 else float(brentq(excess, auroc, 1.0))
-    return low, high
+    if auroc == 1:
+        # Distance and variance both vanish at 1; what is left when that root is divided out has the other one.
+        return float(brentq(lambda area: 1 - area - spread(area), 0.0, 1.0)), 1.0
+
+    def excess(area: float) -> float:
+        return (area - auroc) ** 2 - (1 - area) * spread(area)
+
+    return float(brentq(excess, 0.0, auroc)), float(brentq(excess, auroc, 1.0))
 
 
 @dataclass(frozen=True)

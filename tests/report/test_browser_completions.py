@@ -160,7 +160,7 @@ def test_downloads_hold_the_selection_to_the_letter(show, completions):
 
 
 def test_one_can_be_copied(show, completions):
-    opened = show(q="number 3?", intervention="none", instructions="harmful", checkpoint="before")
+    opened = show(q='"number 3?"', intervention="none", instructions="harmful", checkpoint="before")
     opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
     opened.locator("#rows button", has_text="Copy").click()
     until(opened, "document.getElementById('status').textContent.startsWith('Copied')")
@@ -169,7 +169,7 @@ def test_one_can_be_copied(show, completions):
 
 
 def test_hostile_text_shows_as_text(show, completions):
-    opened = show(intervention="none", checkpoint="before", instructions="harmful", verdict="other")
+    opened = show(intervention="none", checkpoint="before", instructions="harmful")
     shown = opened.locator("#rows .text").all_text_contents()
     for text in HOSTILE:
         if text.strip() and text in set(completions["completion"]):
