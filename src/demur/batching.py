@@ -51,19 +51,34 @@ def pad_left(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | 
     return ids, mask
 
 
-def group(lengths: Sequence[int], batch_tokens: int, batch_rows: int | None = None) -> list[list[int]]:
+def group(
+    lengths: Sequence[int],
+    batch_tokens: int,
+    batch_rows: int | None = None,
+    *,
+    waste: float = 1.0,
+    like: Sequence[Any] | None = None,
+) -> list[list[int]]:
     """Indices of rows, longest first and otherwise in order, cut so that rows x longest stays within `batch_tokens`.
 
-    A row longer than the budget stands alone.
+    A row longer than the budget stands alone. At most a share `waste` of a batch is padding. Rows of one length that are equal in
+    `like` are kept together.
     """
+    first: dict[Any, int] = {}
+    together = range(len(lengths)) if like is None else [first.setdefault(one, index) for index, one in enumerate(like)]
     groups: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+    tokens = 0
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], together[i])):
         current = groups[-1] if groups else []
-        fits = current and (len(current) + 1) * lengths[current[0]] <= batch_tokens
+        longest = lengths[current[0]] if current else 0
+        padded = (len(current) + 1) * longest
+        fits = current and padded <= batch_tokens and padded - tokens - lengths[index] <= waste * padded
         if fits and (batch_rows is None or len(current) < batch_rows):
             current.append(index)
+            tokens += lengths[index]
         else:
             groups.append([index])
+            tokens = lengths[index]
     return groups
 
 

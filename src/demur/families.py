@@ -34,11 +34,10 @@ _PARALLEL = {
     "gptj": ("transformer.h", "attn", "mlp"),
     "phi": ("model.layers", "self_attn", "mlp"),
 }
-# Sequential, under other names. MPT's MLP module returns the whole stream: what it adds is its last linear map's output.
+# Sequential, under other names.
 _OTHER_NAMES = {
     "gpt2": ("transformer.h", "attn", "mlp"),
     "gpt_neo": ("transformer.h", "attn", "mlp"),
-    "mpt": ("transformer.blocks", "attn", "ffn.down_proj"),
 }
 # Where the language model is inside a model that also sees.
 _TOWERS = {
@@ -71,12 +70,12 @@ def _bloom(config: Any) -> Layout:
             "load it with slow_but_exact=False"
         )
     # Attention and MLP modules add the stream themselves; what they add to it is the output of their last linear map.
-    return Layout("bloom", "transformer.h", "self_attention.dense", "mlp.dense_4h_to_h")
+    return Layout("bloom", "transformer.h", "self_attention.dense", "mlp.dense_4h_to_h", rows_apart=True)
 
 
 def _falcon(config: Any) -> Layout:
     parallel = bool(config.new_decoder_architecture or config.parallel_attn)
-    return Layout("falcon", "transformer.h", "self_attention", "mlp", parallel)
+    return Layout("falcon", "transformer.h", "self_attention", "mlp", parallel, rows_apart=bool(config.alibi))
 
 
 def _gpt_neox(config: Any) -> Layout:
@@ -89,7 +88,14 @@ def _granite(config: Any) -> Layout:
 
 def _mllama_text(config: Any) -> Layout:
     # Cross-attention blocks read an image; transformers skips them where there is none.
-    return Layout("mllama_text_model", "model.layers", "self_attn", "mlp", left_out=tuple(config.cross_attention_layers))
+    return Layout(
+        "mllama_text_model", "model.layers", "self_attn", "mlp", left_out=tuple(config.cross_attention_layers), rows_apart=True
+    )
+
+
+def _mpt(_: Any) -> Layout:
+    # MPT's MLP module returns the whole stream: what it adds is its last linear map's output.
+    return Layout("mpt", "transformer.blocks", "attn", "ffn.down_proj", rows_apart=True)
 
 
 def _opt(config: Any) -> Layout:
@@ -119,7 +125,7 @@ def _table() -> dict[str, Rule]:
     fixed += [Layout(family, *paths) for family, paths in _OTHER_NAMES.items()]
     by_config: dict[str, Rule] = {
         "bloom": _bloom, "falcon": _falcon, "gpt_neox": _gpt_neox, "granite": _granite, "mllama_text_model": _mllama_text,
-        "opt": _opt, "paligemma": _paligemma, "stablelm": _stablelm,
+        "mpt": _mpt, "opt": _opt, "paligemma": _paligemma, "stablelm": _stablelm,
     }  # fmt: skip
     return {layout.family: partial(_always, layout) for layout in fixed} | by_config
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from demur.batching import BATCH_TOKENS, in_batches, pad_left, position_ids
+from demur.buffers import Buffers
 from demur.errors import InputError, NotFinite
-from demur.interventions import RowEdits, tabulate
+from demur.interventions import tabulate
 from demur.layouts import Layout, d_model_of
+from demur.prefill import Row, prefill
 from demur.residual import edited
 
 
@@ -42,14 +44,6 @@ class Decoding:
         return tokens[-1] in self.stop_ids or (self.enough is not None and self.enough(tokens))
 
 
-@dataclass(frozen=True)
-class Row:
-    """One prompt with what is done to the stream while it is continued."""
-
-    prompt: tuple[int, ...]
-    edits: RowEdits = None
-
-
 LEAVE = 4
 """Ended rows leave once they are one in four: copying the cache of the others costs about a tenth of a step."""
 
@@ -58,15 +52,41 @@ LEAVE = 4
 def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding) -> list[list[int]]:
     """New tokens of each row, all rows in one batch. Raises `WorkError` where the logits of a row are not finite."""
     device, n_layers, width = next(model.parameters()).device, len(layout.find_blocks(model)), d_model_of(model)
-    chunk, mask = pad_left([row.prompt for row in rows], decoding.pad_id, device)
-    prompt_width = chunk.shape[1]
-    cache = DynamicCache(config=model.config) if decoding.use_cache else None
     found: list[list[int]] = [[] for _ in rows]
     batch, ended = list(range(len(rows))), set[int]()
+
+    def take(logits: Tensor, of: Sequence[int]) -> Tensor:
+        token = _likeliest(logits, of)
+        for index, new in zip(of, token.tolist(), strict=True):
+            if index not in ended:
+                found[index].append(new)
+                if len(found[index]) == decoding.max_new_tokens or decoding.ends(found[index]):
+                    ended.add(index)
+        return token[:, None]
+
+    prompt_width = max(len(row.prompt) for row in rows)
+    if decoding.use_cache:
+        buffers = Buffers(len(rows), prompt_width, decoding.max_new_tokens - 1)
+        chunk = torch.empty(len(rows), 1, dtype=torch.long, device=device)
+        for passed in prefill(model, layout, rows, decoding.pad_id):
+            buffers.put(passed)
+            chunk[passed.rows] = take(passed.logits, passed.rows)
+        cache, mask = buffers.cache, buffers.mask
+    else:
+        cache = None
+        chunk, mask = pad_left([row.prompt for row in rows], decoding.pad_id, device)
     while len(ended) < len(rows):
+        if LEAVE * len(ended.intersection(batch)) >= len(batch):
+            kept = torch.tensor([place for place, index in enumerate(batch) if index not in ended], device=device)
+            batch = [index for index in batch if index not in ended]
+            chunk, mask = chunk[kept], mask[kept]
+            if cache is not None:
+                cache.batch_select_indices(kept)
         table = tabulate([rows[i].edits for i in batch], layout, n_layers, width, device)
         with edited(model, layout, table, prompt_width=prompt_width):
             while LEAVE * len(ended.intersection(batch)) < len(batch):
+                if cache is not None:
+                    mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
                 output = model(
                     input_ids=chunk,
                     attention_mask=mask,
@@ -75,26 +95,19 @@ def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], de
                     use_cache=decoding.use_cache,
                     logits_to_keep=1,
                 )
-                token = _likeliest(output.logits[:, -1], batch)
-                for index, new in zip(batch, token.tolist(), strict=True):
-                    if index not in ended:
-                        found[index].append(new)
-                        if len(found[index]) == decoding.max_new_tokens or decoding.ends(found[index]):
-                            ended.add(index)
+                token = take(output.logits[:, -1], batch)
                 if len(ended) == len(rows):
                     break
-                mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
-                chunk = token[:, None] if decoding.use_cache else torch.cat((chunk, token[:, None]), dim=1)
-        kept = torch.tensor([place for place, index in enumerate(batch) if index not in ended], dtype=torch.long, device=device)
-        batch = [index for index in batch if index not in ended]
-        chunk, mask = chunk[kept], mask[kept]
-        if cache is not None and batch:
-            cache.batch_select_indices(kept)
+                if cache is None:
+                    chunk, mask = torch.cat((chunk, token), dim=1), torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
+                else:
+                    chunk = token
     return found
 
 
 def _likeliest(logits: Float[Tensor, "row vocab"], batch: Sequence[int]) -> Int[Tensor, " row"]:
-    finite = torch.isfinite(logits).all(-1)
+    # A sum is not finite where any of its terms is not, and takes one pass.
+    finite = torch.isfinite(logits.sum(-1, dtype=torch.float32))
     if not finite.all():
         row = batch[int(torch.nonzero(~finite)[0])]
         raise NotFinite("the logits", row, logits.dtype)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from demur.directions import Direction
@@ -198,55 +198,70 @@ EditTable = dict[int, tuple[StreamEdit, ...]]
 RowEdits = Intervention | None | Sequence[Intervention]
 
 
+def program(edits: RowEdits) -> tuple[Intervention, ...]:
+    """A row's edits in the order in which they apply."""
+    return (edits,) if isinstance(edits, Intervention) else tuple(edits or ())
+
+
 def tabulate(rows: Sequence[RowEdits], layout: Layout, n_layers: int, d_model: int, device: torch.device | str) -> EditTable:
     """One table for a batch, from each row's intervention (or several, applied in order, or None).
 
-    Raises `InputError` for a direction of another width and for a layer or site that the model does not have.
+    Where all rows have the same edits, the table has one row, which holds for all. Raises `InputError` for a direction of another
+    width and for a layer or site that the model does not have.
     """
-    # One entry a row and point: the ops of that row there, in order. Sharing tensors between points keeps ablation at all of
-    # them at the cost of one table.
-    programs: dict[int, list[list[Intervention]]] = {}
-    for index, row in enumerate(rows):
-        edits = (row,) if isinstance(row, Intervention) else (row or ())
-        for edit in edits:
+    # Rows of a study share few programs: what is made is made once a program, and rows look up theirs.
+    wanted = [program(row) for row in rows]
+    places = {one: place for place, one in enumerate(dict.fromkeys(wanted))}
+    chosen = None if len(places) == 1 else torch.tensor([places[one] for one in wanted], device=device)
+    columns: dict[int, list[list[Intervention]]] = {}
+    for one, place in places.items():
+        for edit in one:
             if edit.direction.vector.shape[0] != d_model:
                 raise InputError(
                     f"direction {edit.direction.name!r} has width {edit.direction.vector.shape[0]}, but this model's residual "
                     f"stream has width {d_model}; use a direction extracted from a checkpoint of that width"
                 )
             for where in edit.points(layout, n_layers):
-                programs.setdefault(where, [[] for _ in rows])[index].append(edit)
+                columns.setdefault(where, [[] for _ in places])[place].append(edit)
+    # Sharing tensors between points keeps ablation at all of them at the cost of one table.
     made: dict[tuple[int, ...], StreamEdit] = {}
     table: EditTable = {}
-    for where, program in sorted(programs.items()):
+    for where, column in sorted(columns.items()):
         steps = []
-        for step in range(max(map(len, program))):
-            column = [ops[step] if step < len(ops) else None for ops in program]
-            key = tuple(id(op) for op in column)
+        for step in range(max(map(len, column))):
+            ops = [own[step] if step < len(own) else None for own in column]
+            key = tuple(id(op) for op in ops)
             if key not in made:
-                made[key] = _stream_edit(column, d_model, device)
+                made[key] = _stream_edit(ops, chosen, d_model, device)
             steps.append(made[key])
         table[where] = tuple(steps)
     return table
 
 
-def _stream_edit(column: Sequence[Intervention | None], d_model: int, device: torch.device | str) -> StreamEdit:
-    ablated = torch.zeros(len(column), 1, d_model)
-    added = torch.zeros(len(column), 1, d_model)
-    for index, op in enumerate(column):
+def _stream_edit(
+    ops: Sequence[Intervention | None], chosen: Int[Tensor, " row"] | None, d_model: int, device: torch.device | str
+) -> StreamEdit:
+    """One step at one point: `ops` of each program, and which program each row has, or None where there is one."""
+    ablated = torch.zeros(len(ops), 1, d_model)
+    added = torch.zeros(len(ops), 1, d_model)
+    for index, op in enumerate(ops):
         if op is not None and op.kind == "ablate":
             ablated[index, 0] = op.direction.vector
         elif op is not None:
             added[index, 0] = op.added()
-    kinds = {op.kind for op in column if op is not None}
-    scoped = any(op.positions != "all" for op in column if op is not None)
+    kinds = {op.kind for op in ops if op is not None}
+    scoped = any(op.positions != "all" for op in ops if op is not None)
     flags = {
-        part: torch.tensor([op is not None and op.positions in ("all", part) for op in column], device=device)
-        for part in ("prompt", "generated")
+        part: torch.tensor([op is not None and op.positions in ("all", part) for op in ops]) for part in ("prompt", "generated")
     }
+
+    def by_row(table: Tensor) -> Tensor:
+        there = table.to(device)
+        return there if chosen is None else there[chosen]
+
     return StreamEdit(
-        ablated.to(device) if "ablate" in kinds else None,
-        added.to(device) if "add" in kinds else None,
-        flags["prompt"] if scoped else None,
-        flags["generated"] if scoped else None,
+        by_row(ablated) if "ablate" in kinds else None,
+        by_row(added) if "add" in kinds else None,
+        by_row(flags["prompt"]) if scoped else None,
+        by_row(flags["generated"]) if scoped else None,
     )

@@ -23,6 +23,8 @@ class Layout:
     families that have one, the last linear map where the attention module adds the stream itself. `mlp` likewise. `parallel`
     blocks feed both branches from the same stream and have no `resid_mid`. `multiplier` is what a branch's output is multiplied
     with before it is added. `left_out` are indices of modules in the list that are no blocks for text and do not run on it.
+    `rows_apart` says that blocks are given arguments made for each row and head, so that the rows of a batch cannot change on
+    the way.
     """
 
     family: str
@@ -32,6 +34,7 @@ class Layout:
     parallel: bool = False
     multiplier: float = 1.0
     left_out: tuple[int, ...] = ()
+    rows_apart: bool = False
 
     @property
     def sites(self) -> tuple[Site, ...]:

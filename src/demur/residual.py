@@ -8,6 +8,7 @@ managers and are gone after an exception. Every edit that was asked for is count
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from demur.columns import Columns
 from demur.errors import InputError, NotFinite, WorkError
 from demur.interventions import EditTable, point
 from demur.layouts import Layout, Site, branch
+from demur.sharing import Sharing
 
 Rows = Float[Tensor, "row seq d_model"]
 Change = Callable[[Rows, Rows], Rows | None]
@@ -119,6 +121,47 @@ def _like(output: Any, changed: Tensor | None) -> Any:
     if changed is None:
         return None
     return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+
+@contextmanager
+def parted(model: nn.Module, layout: Layout, sharing: Sharing) -> Iterator[None]:
+    """Inside, the rows of the model's batch are those of the first span, and each later span runs its own rows.
+
+    Has to be entered before `edited` and `observed`, which then see each block's own rows.
+    """
+    called = len(sharing.running[0])
+
+    @cache
+    def places(span: int, before: int, device: torch.device) -> Tensor:
+        return torch.tensor(sharing.origins(span, before), device=device)
+
+    def for_rows(value: Any, span: int) -> Any:
+        """What the model made for each row it was called with, masks and rotary angles, for the rows that run here."""
+        if isinstance(value, tuple):
+            return tuple(for_rows(one, span) for one in value)
+        # What is there once for all rows broadcasts.
+        each = isinstance(value, Tensor) and value.ndim > 1 and value.shape[0] == called > 1
+        return value[places(span, 0, value.device)] if each else value
+
+    def hook(layer: int) -> Callable[..., Any]:
+        span = sharing.span(layer)
+
+        def pick(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            stream: Tensor = args[0] if args else kwargs["hidden_states"]
+            others = {name: for_rows(value, span) for name, value in kwargs.items() if name != "hidden_states"}
+            if layer == sharing.starts[span]:
+                stream = stream[places(span, span - 1, stream.device)]
+            if args:
+                return (stream, *for_rows(args[1:], span)), others
+            return args, {"hidden_states": stream, **others}
+
+        return pick
+
+    with ExitStack() as stack:
+        for layer, block in enumerate(layout.find_blocks(model)):
+            if sharing.span(layer) > 0:
+                stack.callback(block.register_forward_pre_hook(hook(layer), with_kwargs=True).remove)
+        yield
 
 
 @contextmanager
