@@ -16,7 +16,7 @@ from tests.report.chromium import CHROMIUM, started, until, watched
 from tests.report.made_run import make_run
 from tests.report.many import MANY, with_many
 
-FILTERS = (
+FILTERS: tuple[dict[str, str], ...] = (
     {"intervention": "ablate"},
     {"verdict": "lost"},
     {"checkpoint": "after", "verdict": "refusal"},

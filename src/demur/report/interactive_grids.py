@@ -37,7 +37,8 @@ def transfer(matrices: Sequence[Matrix]) -> Interactive | None:
     lines = [matrices[start : start + across] for start in range(0, len(matrices), across)]
     crowded = widest * across > 12
     data: list[dict[str, Any]] = []
-    layout, narrow, titles = frame(0), {}, []
+    layout, titles = frame(0), []
+    narrow: dict[str, Any] = {}
     row = row_height([label(name) for matrix in matrices for name in matrix.rows])
     tall = [row * max(len(matrix.rows) for matrix in line) + 100 for line in lines]
     alone = [row * len(matrix.rows) + 110 for matrix in matrices]
