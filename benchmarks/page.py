@@ -32,7 +32,8 @@ BAR = 200
 
 _APPLY = """(parts) => new Promise((done) => {
     performance.clearMeasures("demur filter");
-    location.hash = new URLSearchParams(parts).toString() || "q=";
+    history.replaceState(null, "", `#${new URLSearchParams(parts).toString() || "q="}`);
+    dispatchEvent(new HashChangeEvent("hashchange"));
     const wait = () => {
         const [found] = performance.getEntriesByName("demur filter");
         if (found) done(found.duration); else setTimeout(wait, 1);

@@ -20,7 +20,8 @@
     if (text !== undefined) element.textContent = text;
     return element;
   };
-  const count = (n) => n.toLocaleString("en");
+  const inEnglish = new Intl.NumberFormat("en");
+  const count = (n) => inEnglish.format(n);
 
   // A browser may forbid storage to a page opened from disk; then the page only forgets.
   const recall = () => {
