@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from demur.report.entries import Entry
 from demur.report.figures import Drawing
 from demur.report.layers import Line, Row, arm_names, cosine_lines, instruction_rows, norm_shares, null_band, scattered
-from demur.report.style import DOUBLE, LIGHT, NEUTRAL, PALETTE, SINGLE, STYLE
+from demur.report.style import DOUBLE, LIGHT, NEUTRAL, PALETTE, STYLE
 
 if TYPE_CHECKING:
     import pandas
@@ -40,8 +40,8 @@ def draw_layers(
     return [one for one in made if one is not None]
 
 
-def _figure(panels: int, height: float, width: float = DOUBLE) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+def _figure(panels: int, height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(DOUBLE, height), layout="constrained")
     return figure, figure.subplots(panels, 1, squeeze=False, sharex=True)[:, 0]
 
 
@@ -182,7 +182,7 @@ def _projections(rows: Sequence[Row]) -> Drawing | None:
     import pandas
 
     with rc_context(STYLE):
-        figure, (axes,) = _figure(1, 0.7 + 0.75 * len(rows), DOUBLE if len(rows) > 1 else SINGLE * 1.6)
+        figure, (axes,) = _figure(1, 0.7 + 0.75 * len(rows))
         for index, row in enumerate(rows):
             for side, up in (("harmful", -0.22), ("harmless", 0.22)):
                 points = [point for point in row.points if point.instructions == side and point.along is not None]
