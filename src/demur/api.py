@@ -4,7 +4,7 @@ Each composes the parts that do the work and holds no arithmetic of its own. A n
 call these.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -148,17 +148,29 @@ def extract_directions(
         )
         for instructions in (harmful, harmless)
     ]
-    norms = (sides[0].mean_norm * sides[0].count + sides[1].mean_norm * sides[1].count) / (sides[0].count + sides[1].count)
+    facts = provenance(checkpoint, prompt, position, harmful, harmless)
+    return directions_between(*sides, name=name or checkpoint.name, site=site, position=position, facts=facts)
+
+
+def directions_between(
+    harmful: Means,
+    harmless: Means,
+    *,
+    name: str,
+    layers: Sequence[int] | None = None,
+    site: Site = "resid_pre",
+    position: int = -1,
+    facts: Mapping[str, Any] | None = None,
+) -> list[Direction]:
+    """One direction a layer from means that were taken already: at all of their layers, or at some."""
+    chosen = list(harmful.layers if layers is None else layers)
+    rows = [harmful.layers.index(layer) for layer in chosen]
+    count = harmful.count + harmless.count
+    norms = (harmful.mean_norm * harmful.count + harmless.mean_norm * harmless.count) / count
     found = difference_of_means(
-        sides[0].mean,
-        sides[1].mean,
-        name=name or checkpoint.name,
-        layers=layers,
-        position=position,
-        site=site,
-        provenance=provenance(checkpoint, prompt, position, harmful, harmless),
+        harmful.mean[rows], harmless.mean[rows], name=name, layers=chosen, position=position, site=site, provenance=facts
     )
-    for direction, norm in zip(found, norms.tolist(), strict=True):
+    for direction, norm in zip(found, norms[rows].tolist(), strict=True):
         direction.provenance["mean residual norm"] = norm  # type: ignore[index]
     return found
 
