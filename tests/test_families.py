@@ -112,11 +112,11 @@ def test_an_image_that_reaches_cross_attention_is_refused():
 
 
 def test_weights_are_counted_before_they_are_read(tmp_path):
-    from demur.memory import parameters
+    from demur.memory import weights
     from demur.sources import find_model
 
     for family in ("llama", "llava", "mllama"):
         model = tiny_model(family)
         model.save_pretrained(tmp_path / family)
         tiny_tokenizer().save_pretrained(tmp_path / family)
-        assert parameters(find_model(str(tmp_path / family))) == sum(weight.numel() for weight in model.parameters())
+        assert weights(find_model(str(tmp_path / family))).total == sum(weight.numel() for weight in model.parameters())
