@@ -4,47 +4,14 @@ Counted: two operations for every weight of every matrix that a token passes, an
 activations, rotary embeddings, the softmax, and the embedding, which is a lookup.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 import demur
 from demur.layouts import d_model_of
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Operations a second of large matrix products and bytes a second of large copies, read plus written."""
-
-    operations: float
-    bytes: float
-
-
-def measure_rates(dtype: torch.dtype, device: torch.device, seconds: float = 1.0) -> Rates:
-    """The best of many repeats over matrices of the sizes that a batch makes."""
-    size = 2048 if device.type == "cpu" else 8192
-    one = torch.randn(size, size, dtype=dtype, device=device)
-    other = torch.randn(size, size, dtype=dtype, device=device)
-    flat = torch.empty(2**27 if device.type == "cpu" else 2**30, dtype=torch.uint8, device=device)
-    target = torch.empty_like(flat)
-    return Rates(
-        2 * size**3 / _best(lambda: one @ other, device, seconds),
-        2 * flat.numel() / _best(lambda: target.copy_(flat), device, seconds),
-    )
-
-
-def _best(work: Callable[[], object], device: torch.device, seconds: float) -> float:
-    best, until = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
-    return best
+from demur.machine import Rates
 
 
 @dataclass(frozen=True)

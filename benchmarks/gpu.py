@@ -18,13 +18,14 @@ import torch
 import transformers
 
 import demur
-from benchmarks.floor import count, measure_rates
+from benchmarks.floor import count
 from benchmarks.models import make
 from benchmarks.speed import timed
 from benchmarks.ways import Job, demur_style, transformers_style
 from demur.directions import from_raw
 from demur.generation import Decoding, decode_batch
 from demur.interventions import Intervention
+from demur.machine import measure_rates
 from demur.prefill import Row
 
 

@@ -19,13 +19,14 @@ from typing import Any
 import torch
 
 import demur
-from benchmarks.floor import count, measure_rates
+from benchmarks.floor import count
 from benchmarks.models import make
 from benchmarks.ways import Job, demur_style, nnsight_style, seed_style, transformers_style
 from demur.controls import random_direction
 from demur.directions import from_raw
 from demur.generation import Decoding, decode_batch
 from demur.interventions import Intervention
+from demur.machine import measure_rates
 from demur.prefill import Row
 
 

@@ -587,8 +587,8 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         (["report", "{0}/run-no-tables"], "damaged"),
     ],
     "compare": [
-        (["compare"], "RUN_DIR"),
-        (["compare", "{0}/run-no-rows"], "RUN_DIR"),
+        (["compare"], "RUN_A"),
+        (["compare", "{0}/run-no-rows"], "RUN_B"),
         (["compare", "{0}/run-no-rows", "{0}/none"], "no run of demur"),
         (["compare", "{0}/run-no-rows", "{0}/run-no-rows"], "no verdicts"),
         (["compare", "{0}/run-garbage", "{0}/run-no-rows"], "damaged"),

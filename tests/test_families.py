@@ -112,11 +112,13 @@ def test_an_image_that_reaches_cross_attention_is_refused():
 
 
 def test_weights_are_counted_before_they_are_read(tmp_path):
-    from demur.memory import weights
+    from demur.sizes import size_of
     from demur.sources import find_model
 
     for family in ("llama", "llava", "mllama"):
         model = tiny_model(family)
         model.save_pretrained(tmp_path / family)
         tiny_tokenizer().save_pretrained(tmp_path / family)
-        assert weights(find_model(str(tmp_path / family))).total == sum(weight.numel() for weight in model.parameters())
+        size = size_of(find_model(str(tmp_path / family)))
+        assert size is not None
+        assert size.total == sum(weight.numel() for weight in model.parameters())

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from typer.testing import CliRunner
 
 import demur
-from demur import memory, quantisation
+from demur import quantisation
 from demur.checkpoints import load_checkpoint
 from demur.cli import app
 from demur.directions import from_raw
@@ -25,6 +25,7 @@ from demur.outlook import outlook
 from demur.placement import bytes_by_device
 from demur.quantisation import counted
 from demur.residual import edited, observed
+from demur.sizes import size_of
 from demur.sources import find_model
 from demur.study import load_study
 from tests.tiny import HARMFUL, HARMLESS, tiny_model
@@ -113,7 +114,8 @@ def test_layouts_hold_in_every_kind_of_block(family, how, tmp_path):
     total, quantised = counted(checkpoint.model)
     assert total == counted(tiny_model(family))[0]
     assert 0 < quantised < total
-    assert memory.weights(find_model(str(tmp_path))) == memory.Weights(total, quantised)
+    size = size_of(find_model(str(tmp_path)))
+    assert (size.total, size.linear) == (total, quantised)
 
 
 def test_the_fingerprint_tells_precisions_apart(folder):
@@ -209,7 +211,7 @@ def test_weights_that_come_quantised(folder, tmp_path):
     assert torch.equal(logits(stored.model), logits(made.model))
     with pytest.raises(InputError, match="quantised already"):
         load_checkpoint(str(tmp_path), quantise="8bit")
-    assert memory.weights(find_model(str(tmp_path))).size("float32") == memory.weights(find_model(folder)).size("float32", "4bit")
+    assert size_of(find_model(str(tmp_path))).bytes("float32") == size_of(find_model(folder)).bytes("float32", "4bit")
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -221,9 +223,9 @@ def test_memory_is_counted(how, folder):
         == checkpoint.model.get_memory_footprint(return_buffers=False)
         + 4 * {"8bit": 0, "4bit": counted(checkpoint.model)[1] // 64}[how]
     )
-    expected = memory.weights(find_model(folder)).size("float32", how)
+    expected = size_of(find_model(folder)).bytes("float32", how)
     assert expected == pytest.approx(found, rel=0.05)
-    assert expected < memory.weights(find_model(folder)).size("float32") / 1.5
+    assert expected < size_of(find_model(folder)).bytes("float32") / 1.5
 
 
 def test_a_weight_edit_is_refused(quantised):
@@ -236,7 +238,7 @@ def test_nothing_to_quantise_is_refused(how, tmp_path):
     # Falcon's linear maps are of a class of its own, which bitsandbytes passes over without a word.
     with pytest.raises(InputError, match="finds none in this 'falcon' model"):
         load_checkpoint(str(make_checkpoint(tmp_path, family="falcon")), quantise=how)
-    assert memory.weights(find_model(str(tmp_path))).linear == 0
+    assert size_of(find_model(str(tmp_path))).linear == 0
 
 
 def test_words_that_are_no_quantisation(folder):
@@ -278,6 +280,7 @@ def test_a_study_says_what_was_quantised(tmp_path):
     refused = CliRunner().invoke(app, ["run", str(path), "--out", str(out), "-q"])
     assert refused.exit_code == 2
     assert "another study" in refused.stderr
-    lines = list(outlook(some))
-    assert any("chat" in line and "in 4bit and float32" in line for line in lines)
-    assert any("base" in line and "in float32" in line and "4bit" not in line for line in lines)
+    base, chat = "\n".join(outlook(some)).partition("  chat  ")[::2]
+    assert "in 4bit and float32" in chat
+    assert "in float32" in base
+    assert "4bit" not in base

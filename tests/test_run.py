@@ -282,9 +282,9 @@ def test_doctor_plan_presets_compare_export(finished, lineage):
         assert expected in text
     plan = invoke("plan", lineage / "study.toml").output
     assert "cells    66, with 198 completions of up to 4 tokens" in plan
-    assert "loads    2 of 2 checkpoints" in plan
+    assert "loads    2 for 2 checkpoints" in plan
     assert "llama-7b" in invoke("presets").output
-    assert "base/native|harmful|none (prefix)" in invoke("compare", finished, finished).output
+    assert "The runs differ in no setting." in invoke("compare", finished, finished).output
     header = invoke("export", finished, "--format", "csv").output.splitlines()[0]
     assert {"instruction", "completion", "prefix_refusal"} <= set(header.split(","))
     assert len(invoke("export", finished, "--format", "jsonl").output.splitlines()) == 198

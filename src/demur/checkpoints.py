@@ -18,6 +18,7 @@ from demur.errors import InputError, nearest
 from demur.families import layout_of
 from demur.layouts import Layout, d_model_of
 from demur.loading import Wanted, load
+from demur.notebook import facts_table
 from demur.placement import (
     MaxMemory,
     bytes_by_device,
@@ -50,6 +51,24 @@ class Checkpoint:
     adapter: str | None = None
     quantised: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        shape = f"{self.layout.family}, {self.n_layers} layers of width {self.d_model}"
+        return f"Checkpoint({self.name!r}, {shape}, {self.dtype} on {self.device})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("source", self.source),
+            ("adapter", self.adapter),
+            ("family", self.layout.family),
+            ("layers, width", f"{self.n_layers}, {self.d_model}"),
+            (
+                "weights",
+                f"{sum(weight.numel() for weight in self.model.parameters()) / 1e6:,.0f}M, {self.dtype} on {self.device}",
+            ),
+            ("fingerprint", self.fingerprint),
+        ]
+        return facts_table(f"Checkpoint {self.name}", rows)
 
     @property
     def n_layers(self) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from demur.errors import InputError
 from demur.layouts import Site
+from demur.notebook import facts_table
 
 UNSAID = "not in the file"
 """Provenance key: which of layer, site, position and raw norm the file that a direction was read from does not say."""
@@ -42,6 +43,26 @@ class Direction:
         length = float(self.vector.double().norm())
         if abs(length - 1) > 1e-4 or self.vector.dtype != torch.float32:
             raise InputError(f"direction {self.name!r} must be a float32 unit vector; make it with demur.directions.from_raw")
+
+    def __repr__(self) -> str:
+        place = f"layer={self.layer}, site={self.site!r}, position={self.position}"
+        return f"Direction({self.name!r}, {place}, width={self.vector.shape[0]}, raw_norm={self.raw_norm:.4g})"
+
+    def _repr_html_(self) -> str:
+        read, sides = self.provenance, [self.provenance.get(label) for label in ("harmful", "harmless")]
+        counts = [f"{side['n']} {label}" for label, side in zip(("harmful", "harmless"), sides, strict=True) if side]
+        rows = [
+            ("read at", f"layer {self.layer}, {self.site}, position {self.position}"),
+            ("token read", repr(read["token read"]) if "token read" in read else None),
+            ("width", self.vector.shape[0]),
+            ("raw norm", f"{self.raw_norm:.4g}"),
+            ("checkpoint", read.get("checkpoint")),
+            ("weights", read.get("fingerprint")),
+            ("prompt", read.get("prompt")),
+            ("instructions", " and ".join(counts)),
+            ("not in its file", ", ".join(read.get(UNSAID, ()))),
+        ]
+        return facts_table(f"Direction {self.name}", rows)
 
     def says(self, fact: str) -> bool:
         """Whether `layer`, `site`, `position` or `raw norm` is known, not merely filled in for a file that does not say it."""

@@ -1,66 +1,108 @@
-"""What a run gives to other programs: completions as files, the result table as LaTeX, and the cells two runs share."""
+"""What a run gives to other programs: completions with their verdicts as CSV, JSONL or Parquet, and the result table as LaTeX.
 
-from collections.abc import Iterator, Mapping
-from io import BytesIO
-from typing import Any, Literal
+One row a completion, the same columns and the same values in every format. Types are kept: a layer is a whole number where there
+is one, token ids are a list, a verdict that was not given is missing. CSV, which knows no lists, holds them as JSON.
+"""
 
-from demur.errors import InputError
-from demur.runs import Run
-from demur.statistics import mcnemar, shared
+import csv
+import json
+from collections.abc import Iterable
+from io import BytesIO, StringIO
+from typing import TYPE_CHECKING, Any
 
-Format = Literal["csv", "jsonl", "parquet", "latex"]
+from demur.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    import pandas
+
+    from demur.runs import Run
+
+FORMATS = ("csv", "jsonl", "parquet", "latex")
+
+_KINDS = {
+    **dict.fromkeys(("index", "layer", "n_tokens"), "whole"),
+    "coefficient": "number",
+    "control": "truth",
+    "sites": "texts",
+    **dict.fromkeys(("layers", "token_ids"), "wholes"),
+}
+"""Columns whose type their values do not always tell: pandas makes a number of a layer that is missing somewhere."""
 
 
-def exported(run: Run, format: Format) -> str | bytes:
-    """Completions with verdicts as CSV, JSONL or Parquet, or the result table as LaTeX (booktabs)."""
+def check_format(format: str) -> None:
+    """Raises `InputError` with the nearest known one where there is no such format."""
+    if format not in FORMATS:
+        raise InputError(f"{format!r} is not a format of demur export; {nearest(format, FORMATS)}")
+
+
+def exported(run: "Run", format: str) -> str | bytes:
+    """The content of a file in one of `FORMATS`.
+
+    Raises `InputError` for another format, a run without completions, and for Parquet where pyarrow is not installed.
+    """
+    check_format(format)
     if format == "latex":
-        from demur.report import tables
-        from demur.report.entries import entries
-
-        summary = run.summary()
-        caption = f"Refusals in every cell of {summary['study']['name']}"
-        return tables.latex(tables.readable_results(entries(summary)), caption, "tab:results")
+        return _latex(run)
     table = run.completions()
     if table.empty:
         raise InputError(f"{str(run.path)!r} holds no completions yet; run its study to have some")
-    if format == "csv":
-        return str(table.to_csv(index=False))
+    kinds = {str(name): _kind(str(name), table[name]) for name in table.columns}
+    columns = {name: [_value(value, kind) for value in table[name].tolist()] for name, kind in kinds.items()}
+    if format == "parquet":
+        return _parquet(columns, kinds)
+    rows: Iterable[tuple[Any, ...]] = zip(*columns.values(), strict=True)
     if format == "jsonl":
-        return str(table.to_json(orient="records", lines=True, force_ascii=False))
-    buffer = BytesIO()
+        return "".join(json.dumps(dict(zip(kinds, row, strict=True)), ensure_ascii=False) + "\n" for row in rows)
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(kinds)
+    writer.writerows([json.dumps(value) if isinstance(value, list) else value for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _kind(name: str, column: "pandas.Series[Any]") -> str:
+    from pandas.api import types
+
+    if name.endswith("_refusal") or types.is_bool_dtype(column):
+        return "truth"
+    if types.is_integer_dtype(column):
+        return "whole"
+    return _KINDS.get(name, "number" if types.is_float_dtype(column) and column.notna().any() else "text")
+
+
+def _value(value: Any, kind: str) -> Any:
+    """A plain value of its type, None where it is missing."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    if value is None or value != value:
+        return None
+    return {"whole": int, "number": float, "truth": bool}.get(kind, str)(value)
+
+
+def _parquet(columns: dict[str, list[Any]], kinds: dict[str, str]) -> bytes:
     try:
-        table.to_parquet(buffer, index=False)
+        import pyarrow
+        from pyarrow import parquet
     except ImportError as error:
         raise InputError("writing Parquet needs pyarrow; pip install 'demur[parquet]'") from error
+    types = {
+        "whole": pyarrow.int64(),
+        "number": pyarrow.float64(),
+        "truth": pyarrow.bool_(),
+        "text": pyarrow.string(),
+        "texts": pyarrow.list_(pyarrow.string()),
+        "wholes": pyarrow.list_(pyarrow.int64()),
+    }
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in kinds.items()])
+    buffer = BytesIO()
+    parquet.write_table(pyarrow.table(columns, schema=schema), buffer)
     return buffer.getvalue()
 
 
-def shared_cells(first: Run, second: Run) -> Iterator[str]:
-    """One line a shared cell and judge: both rates and an exact McNemar test over the instructions that both have.
+def _latex(run: "Run") -> str:
+    from demur.report import tables
+    from demur.report.entries import entries
 
-    Raises `InputError` where the runs share no cell.
-    """
-    sides = [_verdicts(run) for run in (first, second)]
-    keys = [key for key in sides[0] if key in sides[1]]
-    if not keys:
-        raise InputError(f"{str(first.path)!r} and {str(second.path)!r} have no cell in common, so there is nothing to compare")
-    yield f"{'first':>6} {'second':>6} {'n':>4}  {'p':>8}  cell"
-    for key in keys:
-        a, b = shared(sides[0][key], sides[1][key])
-        if a:
-            p = mcnemar(a, b).p_value
-            name = f"{key[0]} ({key[1]})"
-            yield f"{100 * sum(a) / len(a):5.1f}% {100 * sum(b) / len(b):5.1f}% {len(a):4}  {p:8.2g}  {name}"
-
-
-def _verdicts(run: Run) -> Mapping[tuple[str, str], dict[str, bool]]:
-    found: dict[tuple[str, str], dict[str, bool]] = {}
-    rows: list[dict[str, Any]] = run.completions().to_dict("records")  # type: ignore[assignment]
-    for judge in run.judges():
-        for row in rows:
-            # A run at work, or one that was stopped, may hold completions without a verdict.
-            if isinstance(refusal := row.get(f"{judge}_refusal"), bool):
-                found.setdefault((row["key"], judge), {})[row["instruction"]] = refusal
-    if not found:
-        raise InputError(f"{str(run.path)!r} holds no verdicts yet; run its study, or judge what it has with demur report")
-    return found
+    summary = run.summary()
+    caption = f"Refusals in every cell of {summary['study']['name']}"
+    return tables.latex(tables.readable_results(entries(summary)), caption, "tab:results")

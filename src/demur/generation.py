@@ -18,7 +18,7 @@ from demur.buffers import Buffers
 from demur.errors import InputError, NotFinite
 from demur.interventions import tabulate
 from demur.layouts import Layout, d_model_of
-from demur.memory import free
+from demur.memory import MOST_TOKENS, free
 from demur.placement import input_device, weights_dtype
 from demur.prefill import Row, prefill
 from demur.residual import edited
@@ -46,8 +46,6 @@ class Decoding:
         return tokens[-1] in self.stop_ids or (self.enough is not None and self.enough(tokens))
 
 
-MOST_TOKENS = {"cpu": 16384, "cuda": 131072}
-"""Largest batch to decode, new tokens included: behind it a step gains nothing, and a run that is killed loses more."""
 LEAVE = 4
 """Ended rows leave once they are one in four: copying the cache of the others costs about a tenth of a step."""
 

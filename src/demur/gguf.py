@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,16 +18,24 @@ from demur.errors import InputError
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of its weights: (layers, width) where it does, how many there are, how many in linear maps."""
+    """What a GGUF file says of its weights: numbers of them, all, in blocks' matrices, in the unembedding; and its settings."""
 
-    shape: tuple[int, int] | None
     weights: int
     linear: int
+    head: int
+    embedding: int
+    settings: Mapping[str, int]
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(layers, width), where the file says."""
+        layers, width = self.settings.get("block_count"), self.settings.get("embedding_length")
+        return None if layers is None or width is None else (layers, width)
 
 
 @cache
 def header(path: Path) -> Header:
-    """Read once a process. Raises `InputError` where it cannot be read."""
+    """Read once a process, which takes seconds. Raises `InputError` where it cannot be read."""
     from gguf import GGUFReader
 
     try:
@@ -34,13 +43,16 @@ def header(path: Path) -> Header:
     except (ValueError, IndexError, KeyError, OSError, struct.error) as error:
         raise InputError(f"{str(path)!r} cannot be read as a GGUF file ({error}); fetch it again") from error
     family = reader.fields["general.architecture"].contents() if "general.architecture" in reader.fields else ""
-    said = [reader.fields.get(f"{family}.{name}") for name in ("block_count", "embedding_length")]
-    layers, width = (None if field is None else int(field.contents()) for field in said)
-    counts = [(int(one.n_elements), one.name.startswith("blk.") and len(one.shape) == 2) for one in reader.tensors]
+    own = {name: field.contents() for name, field in reader.fields.items() if name.startswith(f"{family}.")}
+    counts = {str(one.name): int(one.n_elements) for one in reader.tensors}
+    matrices = {str(one.name) for one in reader.tensors if len(one.shape) > 1}
+    embedding = counts.get("token_embd.weight", 0)
     return Header(
-        None if layers is None or width is None else (layers, width),
-        sum(count for count, _ in counts),
-        sum(count for count, linear in counts if linear),
+        sum(counts.values()),
+        sum(count for name, count in counts.items() if name.startswith("blk.") and name in matrices),
+        counts.get("output.weight", embedding),
+        embedding,
+        {name.removeprefix(f"{family}."): value for name, value in own.items() if isinstance(value, int)},
     )
 
 

@@ -1,67 +1,104 @@
-"""What a study comes to, in lines of text, before anything is loaded: cells, tokens, loads and memory. Reads no weights."""
+"""What a study comes to, in lines of text, before anything is loaded: cells, tokens, loads, memory and about how long it takes.
 
-from collections.abc import Iterator
+Reads no weights. What the files at hand do not tell is said not to be known.
+"""
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
-from demur import memory
+from demur import cost, memory
 from demur.comparable import compare, precisions
+from demur.cost import Job
 from demur.errors import InputError
 from demur.instructions import load_instructions
-from demur.placement import find_device
-from demur.plan import loads, make_plan, order_steps
+from demur.plan import Plan, Step, loads, make_plan, order_steps
 from demur.prompts import NATIVE, template_text
+from demur.sizes import Size, size_of
 from demur.sources import Source, find_model
 from demur.study import LABELS, Study
 
-TOKENS_A_WORD = 1.4
+TOKENS_A_WORD = 1.2
 """Rough number of tokens a word of an English instruction; a tokenizer is not loaded for a plan."""
+
+NATIVE_TOKENS = 30
+"""Rough number of tokens that a chat template writes around an instruction."""
+
+USUAL_WORDS = (12.0, 25.0)
+"""Mean and longest, where a set of instructions is not in reach."""
+
+MEASURED_SECONDS = 0.3
+"""How long each of the machine's two rates is measured."""
+
+_PIECES = re.compile(r"<[^<>\s]+>|\w+|[^\w\s]|\n")
 
 
 def outlook(study: Study, device: str = "auto") -> Iterator[str]:
-    """The plan of a study: checkpoints, cells, rows, about how many tokens, loads and memory. Loads no weights."""
+    """The plan of a study in lines of at most 80 columns, as far as its names allow. Loads no weights."""
+    from demur.placement import find_device
+
     plan = make_plan(study)
-    find_device(device)
-    for arm in plan.arms:
-        if arm.spec != NATIVE:
-            template_text(arm.spec)
+    where = find_device(device)
+    template = {arm.spec: _template_tokens(arm.spec) for arm in plan.arms}
     sources = _found(study)
-    notes = compare(sources)
-    sizes: dict[str, int | None] = {}
-    yield f"{study.name}: {study.summary}"
-    yield ""
-    yield "checkpoints"
-    for name, spec in study.checkpoints.items():
-        sizes[name], note = _size(study, name, sources.get(name))
-        arms = ", ".join(arm.prompt for arm in plan.arms_of(name))
-        adapter = f" + {spec.adapter}" if spec.adapter else ""
-        yield f"  {name:10} {spec.model}{adapter}  prompts: {arms}  {note}"
-    yield ""
-    yield "directions"
-    for direction in plan.directions:
-        kind = f"random, same norm, beside {direction.arm.name}" if direction.control else f"from {direction.arm.name}"
-        where = f"layer {direction.layer}  {study.direction.site}  position {study.direction.position}"
-        yield f"  {direction.name:22} {where}  {kind}"
-    yield ""
-    yield "interventions"
-    for edit in study.interventions:
-        dose = "" if edit.coefficient is None else f" {edit.coefficient:g} {edit.unit}"
-        sites = ", ".join(edit.sites) if edit.sites else ("all sites, all layers" if edit.kind == "ablate" else "own site")
-        whose = "every direction" if edit.sources is None else f"directions of {', '.join(edit.sources)}"
-        yield f"  {edit.kind}{dose}  {whose} at {sites}, on {', '.join(edit.on)} instructions"
-    yield ""
-    words = {label: _words(study, label) for label in LABELS}
+    warnings = (*compare(sources), *precisions(study))
+    sizes, notes = {}, {}
+    for name in study.checkpoints:
+        sizes[name], notes[name] = _size(study, name, sources.get(name))
+    yield from textwrap.wrap(f"{study.name}: {study.summary}" if study.summary else study.name, 80)
+    yield from _what(study, plan, notes)
+    names = list(study.checkpoints)
+    quantise = {name: spec.quantise for name, spec in study.checkpoints.items()}
+    weights = {name: None if size is None else size.bytes(study.dtype, quantise[name]) for name, size in sizes.items()}
+    steps = order_steps(names, names, weights, memory.available(device))
+    words: dict[str, tuple[float | int, float | int]] = {label: _words(study, label) for label in LABELS}
+    jobs = {name: _job(study, plan, name, size, words, template, steps) for name, size in sizes.items() if size is not None}
     tokens = sum(
-        study.instructions[cell.instructions].test * (words[cell.instructions] * TOKENS_A_WORD + 20 + study.max_new_tokens)
+        study.instructions[cell.instructions].test
+        * (words[cell.instructions][0] * TOKENS_A_WORD + template[cell.target.spec] + study.max_new_tokens)
         for cell in plan.cells
     )
-    names = list(study.checkpoints)
-    steps = order_steps(names, names, sizes, memory.available(device))
-    yield f"cells    {len(plan.cells)}, with {plan.rows()} completions of up to {study.max_new_tokens} tokens"
-    yield f"tokens   about {tokens:,.0f}"
-    yield f"loads    {loads(steps)} of {len(names)} checkpoints"
-    yield f"order    {', '.join(f'{step.action} {step.checkpoint}' for step in steps)}"
-    for note in (*notes, *precisions(study)):
-        yield f"note     {note}"
+    yield ""
+    yield f"cells    {len(plan.cells)}, with {plan.rows():,} completions of up to {study.max_new_tokens} tokens"
+    yield f"tokens   about {float(f'{tokens:.2g}'):,.0f}, prompts included"
+    yield f"loads    {loads(steps)} for {len(names)} checkpoints"
+    order = ", ".join(f"{step.action} {step.checkpoint}" for step in steps)
+    yield from _wrapped(f"order    {order}")
+    yield from _memory(study, jobs, sizes, steps, device)
+    yield from _time(study, jobs, sizes, str(where or find_device("auto")))
+    for warning in warnings:
+        yield from _wrapped(f"note     {warning}")
+
+
+def _what(study: Study, plan: Plan, notes: Mapping[str, str]) -> Iterator[str]:
+    """Checkpoints, directions and interventions."""
+    yield ""
+    yield "checkpoints"
+    width = max(map(len, study.checkpoints))
+    for name, spec in study.checkpoints.items():
+        yield f"  {name:{width}}  {spec.model}"
+        indent = " " * (width + 4)
+        if spec.adapter:
+            yield f"{indent}+ {spec.adapter}"
+        prompts = ", ".join(arm.prompt for arm in plan.arms_of(name))
+        line = f"{notes[name]}; prompt{'s' if ',' in prompts else ''} {prompts}"
+        yield from textwrap.wrap(line, 80, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    yield ""
+    yield f"directions, read at {study.direction.site}, position {study.direction.position}, of {study.direction.pairs} pairs"
+    width = max(len(direction.name) for direction in plan.directions)
+    for direction in plan.directions:
+        kind = f"random, same norm, beside {direction.arm.name}" if direction.control else f"from {direction.arm.name}"
+        yield f"  {direction.name:{width}}  layer {direction.layer:2}  {kind}"
+    if study.interventions:
+        yield ""
+        yield "interventions"
+    for edit in study.interventions:
+        dose = "" if edit.coefficient is None else f" {edit.coefficient:g} x {edit.unit}"
+        sites = ", ".join(edit.sites) if edit.sites else ("all sites and layers" if edit.kind == "ablate" else "its own site")
+        whose = "every direction" if edit.sources is None else f"directions of {', '.join(edit.sources)}"
+        line = f"{edit.kind}{dose}: {whose} at {sites}, on {' and '.join(edit.on)} instructions"
+        yield from textwrap.wrap(line, 80, initial_indent="  ", subsequent_indent="    ")
 
 
 def _found(study: Study) -> dict[str, Source]:
@@ -73,26 +110,104 @@ def _found(study: Study) -> dict[str, Source]:
     return found
 
 
-def _size(study: Study, name: str, source: Source | None) -> tuple[int | None, str]:
-    spec, where = study.checkpoints[name], ""
+def _size(study: Study, name: str, source: Source | None) -> tuple[Size | None, str]:
+    """A checkpoint's size, and what is to be said of it."""
+    spec = study.checkpoints[name]
+    where = "" if source is not None else ", not on this machine"
     if source is not None:
-        found = memory.weights(source)
+        size = size_of(source)
     else:
         # Which of them are linear maps is not known; nearly all are.
-        found = None if spec.parameters is None else memory.Weights(int(spec.parameters), int(spec.parameters))
-        where = ", not on this machine"
-    if found is None:
+        count = None if spec.parameters is None else int(spec.parameters)
+        size = None if count is None else Size(total=count, blocks=count, linear=count)
+    if size is None:
         return None, f"size unknown{where}"
-    size = found.size(study.dtype, spec.quantise)
     precision = study.dtype if spec.quantise is None else f"{spec.quantise} and {study.dtype}"
-    return size, f"{found.total / 1e6:,.0f}M weights, {size / 2**30:.1f} GiB in {precision}{where}"
+    return size, f"{size.total / 1e6:,.0f}M weights, {_gib(size.bytes(study.dtype, spec.quantise))} in {precision}{where}"
 
 
-def _words(study: Study, label: str) -> float:
+def _words(study: Study, label: str) -> tuple[float | int, float | int]:
+    """Words of a test instruction: mean and longest."""
     spec = study.instructions[label]  # type: ignore[index]
     try:
-        rows = load_instructions(spec.source).take(study.split)[: spec.test]
+        counts = [len(row.split()) for row in load_instructions(spec.source).take(study.split)[: spec.test]]
     except InputError:
         # The set is not in reach; a plan is shown all the same, with the length of a usual instruction.
-        return 12.0
-    return sum(len(row.split()) for row in rows) / len(rows)
+        return USUAL_WORDS
+    return sum(counts) / len(counts), max(counts)
+
+
+def _template_tokens(spec: str) -> int:
+    """About how many tokens a format writes around an instruction. Raises `InputError` for a format that does not exist."""
+    return NATIVE_TOKENS if spec == NATIVE else len(_PIECES.findall(template_text(spec).replace("{instruction}", " ")))
+
+
+def _job(
+    study: Study,
+    plan: Plan,
+    name: str,
+    size: Size,
+    words: Mapping[str, tuple[float | int, float | int]],
+    template: Mapping[str, int],
+    steps: list[Step],
+) -> Job:
+    cells = plan.of(name)
+    counts = [study.instructions[cell.instructions].test for cell in cells]
+    lengths = [template[cell.target.spec] + TOKENS_A_WORD * words[cell.instructions][0] for cell in cells]
+    return Job(
+        size=size,
+        rows=sum(counts),
+        prompt=sum(count * length for count, length in zip(counts, lengths, strict=True)) / sum(counts),
+        longest=max(template[cell.target.spec] + TOKENS_A_WORD * words[cell.instructions][1] for cell in cells),
+        read=2 * study.direction.pairs * len(plan.arms_of(name)),
+        loads=sum(step.action == "load" and step.checkpoint == name for step in steps),
+        quantise=study.checkpoints[name].quantise,
+    )
+
+
+def _memory(
+    study: Study, jobs: Mapping[str, Job], sizes: Mapping[str, Size | None], steps: list[Step], device: str
+) -> Iterator[str]:
+    if not jobs:
+        yield "memory   not known, because no checkpoint's size is"
+        return
+    needs = {name: cost.memory_of(job, study) for name, job in jobs.items()}
+    together = loads(steps) == len(sizes)
+    held = sum(need.weights for need in needs.values()) if together else max(need.weights for need in needs.values())
+    caches = [need.cache for need in needs.values() if need.cache is not None]
+    extra = [need.activations for need in needs.values() if need.activations is not None]
+    parts = [f"weights {_gib(held)}"]
+    if caches and extra:
+        parts += [f"cache {_gib(max(caches))}", f"activations {_gib(max(extra))}"]
+        held += max(caches) + max(extra)
+    else:
+        parts.append("cache and activations not known without the config")
+    yield from _wrapped(f"memory   about {_gib(held)} of {_gib(memory.free(device))} free: {', '.join(parts)}")
+    if any(size is None for size in sizes.values()):
+        yield "         without the checkpoints whose size is not known"
+
+
+def _time(study: Study, jobs: Mapping[str, Job], sizes: Mapping[str, Size | None], device: str) -> Iterator[str]:
+    if len(jobs) < len(sizes):
+        yield "time     not known, because a checkpoint's size is not"
+        return
+    import torch
+
+    from demur.machine import measure_rates
+
+    rates = measure_rates(getattr(torch, study.dtype), torch.device(device), MEASURED_SECONDS)
+    gpu = device.startswith("cuda")
+    low, high = cost.seconds(list(jobs.values()), study, rates, gpu)
+    speed = rates.operations / 1e9
+    rate = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+    yield from _wrapped(f"time     {cost.in_words(low, high)} on this machine, which now does {rate} GFLOP/s in {study.dtype}")
+    if gpu:
+        yield "         a wide guess: no run on a GPU was measured for it"
+
+
+def _wrapped(line: str) -> list[str]:
+    return textwrap.wrap(line, 80, subsequent_indent=" " * 9, break_on_hyphens=False)
+
+
+def _gib(count: float | int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 0.05 * 2**30 else f"{count / 2**20:.0f} MiB"

@@ -12,6 +12,7 @@ from demur.comparable import compare, precisions, shape
 from demur.errors import InputError
 from demur.instructions import load_instructions
 from demur.judges import get_judge
+from demur.judges.early import check_foreseen
 from demur.plan import Plan
 from demur.prompts import NATIVE, template_text
 from demur.sources import Source, find_adapter, find_model
@@ -42,6 +43,8 @@ def check(plan: Plan) -> Ready:
     study = plan.study
     for name in study.judges:
         get_judge(name)
+    if study.until_verdict:
+        check_foreseen(study.judges)
     for text in study.prompts.values():
         template_text(text)
     for arm in plan.arms:

@@ -1,16 +1,26 @@
 """Progress of long steps: a callable that is told how much was just done.
 
-Library functions take one and know nothing of terminals; the command line passes bars, everything else passes `silent`.
+Library functions take one and know nothing of terminals; the command line passes bars, everything else passes `silent`. What is
+shown goes to standard error: live bars in a terminal, few plain lines elsewhere.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Progress = Callable[[int], None]
 """Called with the number of units just finished."""
 
 Phases = Callable[[str, int | None], AbstractContextManager[Progress]]
 """Opens a phase: `with phases("generating", 1200) as progress: ...`; None where its size shows on the way."""
+
+EVERY_SECONDS = 60.0
+"""How often a long phase says something where no bar can be shown."""
 
 
 def silent(_done: int) -> None:
@@ -24,34 +34,80 @@ def no_phases(_name: str, _total: int | None) -> Iterator[Progress]:
 
 
 def bars(quiet: bool) -> Phases:
-    """Bars on standard error with time left and speed; nothing where `quiet`, and plain lines where it is not a terminal."""
+    """Phases shown on standard error: live bars in a terminal, a line a phase and a minute elsewhere, nothing where `quiet`."""
     if quiet:
         return no_phases
+    from rich.console import Console
 
-    @contextmanager
-    def shown(name: str, total: int | None) -> Iterator[Progress]:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            TaskProgressColumn,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-        from rich.progress import Progress as Bars
+    console = Console(stderr=True)
+    live = console.is_terminal and not console.is_dumb_terminal
+    return (
+        partial(_bar, console) if live else partial(_lines, partial(console.print, markup=False, highlight=False, soft_wrap=True))
+    )
 
-        console = Console(stderr=True)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TaskProgressColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Bars(*columns, console=console, transient=False) as bar:
-            task = bar.add_task(name, total=total)
-            yield lambda done: bar.update(task, advance=done)
 
-    return shown
+@contextmanager
+def _bar(console: "Console", name: str, total: int | None) -> Iterator[Progress]:
+    from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
+    from rich.progress import Progress as Bars
+    from rich.table import Column
+    from rich.text import Text
+
+    class Pace(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(pace(int(task.completed), task.total, task.elapsed or 0.0, done=task.finished))
+
+    # The longest line fits 80 columns.
+    columns = (
+        TextColumn("{task.description}", markup=False, table_column=Column(width=28, no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=8),
+        Pace(),
+    )
+    with Bars(*columns, console=console) as shown:
+        task = shown.add_task(name, total=total)
+        yield lambda done: shown.update(task, advance=done)
+        shown.update(task, total=shown.tasks[0].completed)
+
+
+@contextmanager
+def _lines(
+    show: Callable[[str], object], name: str, total: int | None, clock: Callable[[], float] = monotonic
+) -> Iterator[Progress]:
+    begun = last = clock()
+    count = 0
+
+    def progress(done: int) -> None:
+        nonlocal count, last
+        count += done
+        if clock() - last >= EVERY_SECONDS and count != total:
+            last = clock()
+            show(f"{name}: {pace(count, total, last - begun, done=False)}")
+
+    yield progress
+    show(f"{name}: {pace(count, count, clock() - begun, done=True)}")
+
+
+def pace(count: int, total: float | int | None, seconds: float | int, *, done: bool) -> str:
+    """How far, how fast, how long: `400 of 1400, 19 rows/s, 0:52 left`, or `1400, 19 rows/s, 1:13` where it is done.
+
+    The time left assumes the mean speed so far. A phase of one step has no speed.
+    """
+    parts = []
+    if total is None or total > 1:
+        parts.append(f"{count}" if done or total is None else f"{count} of {total:g}")
+        if count and seconds > 0:
+            parts.append(f"{count / seconds:.3g} rows/s" if count / seconds < 1000 else f"{count / seconds:.0f} rows/s")
+    if done:
+        parts.append(clock_time(seconds))
+    elif total is not None and count:
+        parts.append(f"{clock_time((total - count) * seconds / count)} left")
+    else:
+        parts.append(f"{clock_time(seconds)} so far")
+    return ", ".join(parts)
+
+
+def clock_time(seconds: float | int) -> str:
+    """Minutes and seconds as 1:05, with hours as 2:01:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -50,6 +50,9 @@ class Prompt:
     adds_special_tokens: bool
     tokenizer: Any
 
+    def __repr__(self) -> str:
+        return f"Prompt({self.name!r}, {self.template!r})"
+
     def text(self, instruction: str) -> str:
         """The prompt as the model sees it, without the special tokens that the tokenizer puts in front."""
         return self.template.replace(SLOT, instruction)

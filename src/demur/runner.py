@@ -41,7 +41,9 @@ def run(
         work.describe()
         work.carry_out()
         finished = Run(store)
-        finished.report()
+        with phases("verdicts and report", 1) as progress:
+            finished.report()
+            progress(1)
     finally:
         store.release()
     return finished

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from demur.errors import InputError
+from demur.notebook import rows_table
 
 KL_MOST = 0.1
 """Nats by which ablating a candidate may change what follows harmless instructions (Arditi et al. 2024, appendix C)."""
@@ -44,6 +45,17 @@ class Selection:
 
     criterion: str
     places: tuple[Scored, ...]
+
+    def __repr__(self) -> str:
+        best = "none" if self.best is None else f"position {self.best.position} layer {self.best.layer}"
+        return f"Selection({self.criterion!r}, best: {best}, {len(self.kept)} of {len(self.places)} places valid)"
+
+    def _repr_html_(self) -> str:
+        kept = self.kept
+        names = list(kept[0].measures) if kept else []
+        rows = [(one.position, one.layer, *(f"{one.measures[name]:.3f}" for name in names)) for one in kept[:5]]
+        title = f"Selection by {self.criterion}: the best of {len(kept)} valid places of {len(self.places)}"
+        return rows_table(title, ("position", "layer", *names), rows)
 
     @property
     def kept(self) -> tuple[Scored, ...]:

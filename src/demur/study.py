@@ -147,6 +147,7 @@ class Study(_Table):
     split: Literal["test", "validation"] = "test"
     max_new_tokens: int = Field(default=16, ge=1)
     stop_at_eos: bool = True
+    until_verdict: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     batch_tokens: int | None = Field(default=None, ge=1)
     published: list[Publication] = []
@@ -176,12 +177,18 @@ class Study(_Table):
             check_publication(publication, f"published.{number}", self.checkpoints, self.prompts)
         return self
 
+    def __repr__(self) -> str:
+        lineage, edits = ", ".join(self.checkpoints), ", ".join(edit.kind for edit in self.interventions)
+        return f"Study({self.name!r}, checkpoints: {lineage}; layers: {self.direction.layers}; interventions: {edits})"
+
     @property
     def digest(self) -> str:
         """16 hex digits over everything that decides about results; names, summaries and published figures do not."""
         facts = self.model_dump(mode="json", exclude={"name", "summary", "batch_tokens", "published"})
+        # As it was before there was a choice, so that runs go on.
+        if not facts["until_verdict"]:
+            del facts["until_verdict"]
         for spec in facts["checkpoints"].values():
-            # As it was before there was a choice, so that runs go on.
             if spec["quantise"] is None:
                 del spec["quantise"]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

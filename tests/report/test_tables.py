@@ -7,14 +7,14 @@ import pandas
 import pytest
 from rich.console import Console
 
-from demur.report import tables, words
+from demur.report import tables, terminal, words
 from demur.report.entries import entries
 from tests.report.made_run import make_run
 
 
 def printed(summary, width=80, **options):
     stream = io.StringIO()
-    Console(file=stream, width=width, **options).print(tables.terminal_table(summary))
+    Console(file=stream, width=width, **options).print(terminal.terminal_table(summary))
     return stream.getvalue()
 
 

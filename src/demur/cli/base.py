@@ -1,93 +1,117 @@
 """The application, the options that commands share, and how a refusal becomes one sentence and an exit status.
 
-Exit status: 0 done, 1 the work failed, 2 bad input, 130 interrupted.
+Exit status: 0 done, 1 the work failed, 2 bad input, 130 interrupted. Every command is registered with its section of the help
+and with examples, which its help shows as they are.
 """
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, ParamSpec
+from typing import Annotated, NoReturn, ParamSpec
 
 import typer
-from typer.core import TyperGroup
 
+from demur.cli import complete
+from demur.cli.parsing import OneSentence, PlainCommand, flat
 from demur.errors import DemurError, WorkError
 
-
-class _OneSentence(TyperGroup):
-    """What the parser refuses, an unknown option or a missing argument, is one sentence too."""
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,  # noqa: ARG002
-        windows_expand_args: bool = True,
-        **extra: Any,
-    ) -> Any:
-        """Ends the process with the exit status, as a command line does."""
-        try:
-            status = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
-        except typer.Abort:
-            typer.echo("demur: interrupted", err=True)
-            sys.exit(130)
-        except Exception as error:
-            # typer carries its own copy of click, whose refusals share no public class.
-            if not hasattr(error, "format_message"):
-                raise
-            typer.echo(f"demur: {_flat(error.format_message())}; see demur --help", err=True)
-            sys.exit(2)
-        sys.exit(status if isinstance(status, int) else 0)
-
-
 app = typer.Typer(
-    cls=_OneSentence,
+    cls=OneSentence,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Measure how often language-model checkpoints refuse, find the direction that carries it, move it between checkpoints.",
+    epilog="demur COMMAND --help shows examples. Begin with: demur run demo",
 )
 
-Model = Annotated[str, typer.Option("--model", "-m", help="hub id owner/name[@revision], a folder, or a .gguf file")]
-Adapter = Annotated[str | None, typer.Option("--adapter", "-a", help="PEFT adapter: a folder or a hub id")]
-Format = Annotated[str, typer.Option("--prompt", "-p", help="a prompt format, native, or a text with {instruction}")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="hub id owner/name[@revision], a folder, or a .gguf file",
+        autocompletion=complete.models,
+    ),
+]
+Adapter = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter", "-a", metavar="ADAPTER", help="PEFT adapter: a folder or a hub id", autocompletion=complete.adapters
+    ),
+]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--prompt",
+        "-p",
+        metavar="FORMAT",
+        help="a prompt format, native, or a text with {instruction}",
+        autocompletion=complete.prompts,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on standard error")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, or spread over all GPUs, memory and disk")]
-DType = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, float16")]
-Quantise = Annotated[str | None, typer.Option("--quantise", "--quantize", help="8bit or 4bit weights, by bitsandbytes")]
-StudyName = Annotated[str, typer.Argument(help="a preset's name or a TOML file", metavar="STUDY")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, for example direction.pairs=64; may be repeated")]
-RunFolder = Annotated[Path, typer.Argument(help="a run folder", metavar="RUN_DIR")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="auto, cpu, cuda, cuda:1, or spread over all GPUs, memory and disk",
+        autocompletion=complete.devices,
+    ),
+]
+DType = Annotated[
+    str, typer.Option("--dtype", metavar="DTYPE", help="float32, bfloat16, float16", autocompletion=complete.dtypes)
+]
+Quantise = Annotated[
+    str | None,
+    typer.Option(
+        "--quantise", "--quantize", metavar="HOW", help="8bit or 4bit weights, by bitsandbytes", autocompletion=complete.quantised
+    ),
+]
+StudyName = Annotated[
+    str, typer.Argument(help="a preset's name or a TOML file", metavar="STUDY", autocompletion=complete.studies)
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="change a setting, for example direction.pairs=64; may be repeated"),
+]
+RunFolder = Annotated[Path, typer.Argument(help="a run folder", metavar="RUN_DIR", autocompletion=complete.runs)]
+RunA = Annotated[Path, typer.Argument(help="a run folder", metavar="RUN_A", autocompletion=complete.runs)]
+RunB = Annotated[Path, typer.Argument(help="another run folder", metavar="RUN_B", autocompletion=complete.runs)]
+DirectionFile = Annotated[
+    Path, typer.Option("--direction", "-d", metavar="FILE", help="a direction file", autocompletion=complete.directions)
+]
 
-
-def _fail(status: int, message: str) -> NoReturn:
-    typer.echo(f"demur: {_flat(message)}", err=True)
-    raise typer.Exit(status)
-
-
-def _flat(message: str) -> str:
-    """On one line, whatever names and libraries put into it."""
-    return " ".join(message.split()).rstrip(".")
-
+STUDIES, CHECKPOINTS, FILES = "Studies and their runs", "One checkpoint", "Files"
+"""Sections of the list of commands."""
 
 P = ParamSpec("P")
 
 
-def command(function: Callable[P, None]) -> Callable[P, None]:
-    """Register a command whose refusals become one sentence and an exit status."""
+def command(section: str, *examples: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Register a command whose refusals become one sentence and an exit status. Its help ends with the examples."""
+    # The mark in front keeps the lines that follow as they are.
+    shown = "\b\n" + "\n".join(("Example:" if len(examples) == 1 else "Examples:", *(f"  {line}" for line in examples)))
 
-    @wraps(function)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            function(*args, **kwargs)
-        except WorkError as error:
-            _fail(1, str(error))
-        except DemurError as error:
-            _fail(2, str(error))
-        except KeyboardInterrupt:
-            _fail(130, "interrupted; the same command goes on where it stopped")
+    def register(function: Callable[P, None]) -> Callable[P, None]:
+        @wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                function(*args, **kwargs)
+            except WorkError as error:
+                _fail(1, str(error))
+            except DemurError as error:
+                _fail(2, str(error))
+            except KeyboardInterrupt:
+                _fail(130, "interrupted; the same command goes on where it stopped")
 
-    return app.command()(guarded)
+        return app.command(cls=PlainCommand, epilog=shown, rich_help_panel=section)(guarded)
+
+    return register
+
+
+def _fail(status: int, message: str) -> NoReturn:
+    typer.echo(f"demur: {flat(message)}", err=True)
+    raise typer.Exit(status)

@@ -6,25 +6,48 @@ from typing import Annotated, Any
 
 import typer
 
-from demur.cli.base import Adapter, Device, DType, Model, Quantise, Quiet, Settings, StudyName, command
+from demur.cli import complete
+from demur.cli.base import (
+    CHECKPOINTS,
+    STUDIES,
+    Adapter,
+    Device,
+    DirectionFile,
+    DType,
+    Model,
+    Quantise,
+    Quiet,
+    Settings,
+    StudyName,
+    command,
+)
 from demur.files import replace_file
 
 BEST = 5
 """Places listed for each arm."""
 
 
-@command
+@command(
+    STUDIES,
+    "demur select demo --by cosmic",
+    "demur select mine.toml --by arditi --out selected",
+)
 def select(
     study: StudyName,
-    by: Annotated[str, typer.Option("--by", help="arditi, cosmic or separation")] = "cosmic",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="folder for all scores and the chosen directions")] = None,
+    by: Annotated[
+        str, typer.Option("--by", metavar="CRITERION", help="arditi, cosmic or separation", autocompletion=complete.criteria)
+    ] = "cosmic",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="folder for all scores and the chosen directions")
+    ] = None,
     set_: Settings = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Choose position and layer for a study's directions, on validation instructions. Example: demur select demo --by cosmic
+    """Choose layer and position, on validation instructions.
 
-    arditi needs a checkpoint that refuses; cosmic and separation do not. No valid place is an answer, not an error.
+    One selection an arm of every checkpoint of the study, and one place for all of them. arditi needs a checkpoint that
+    refuses; cosmic and separation do not. No valid place is an answer, not an error.
     """
     from demur.progress import bars
     from demur.study import load_study
@@ -74,20 +97,33 @@ def _list(selection: Any) -> None:
         typer.echo(f"  {count:4} dropped: {reason}")
 
 
-@command
+@command(
+    CHECKPOINTS,
+    "demur loss -m demo:smollm2-135m-instruct -t texts.txt -d after.safetensors",
+)
 def loss(
     model: Model,
-    texts: Annotated[str, typer.Option("--texts", "-t", help="a .txt, .csv, .jsonl file of texts, or file:column")],
-    direction: Annotated[list[Path], typer.Option("--direction", "-d", help="a direction file; may be repeated")],
+    texts: Annotated[
+        str, typer.Option("--texts", "-t", metavar="FILE", help="a .txt, .csv, .jsonl file of texts, or file:column")
+    ],
+    direction: Annotated[
+        list[Path],
+        typer.Option(
+            "--direction", "-d", metavar="FILE", help="a direction file; may be repeated", autocompletion=complete.directions
+        ),
+    ],
     adapter: Adapter = None,
-    add: Annotated[float, typer.Option("--add", help="multiple of the raw vector that is added")] = -1.0,
-    max_tokens: Annotated[int, typer.Option(help="tokens of a text that are read")] = 256,
+    add: Annotated[float, typer.Option("--add", metavar="NUMBER", help="multiple of the raw vector that is added")] = -1.0,
+    max_tokens: Annotated[int, typer.Option(metavar="N", help="tokens of a text that are read")] = 256,
     device: Device = "auto",
     dtype: DType = "float32",
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """Cross-entropy of texts in nats a token, unedited and with each direction ablated and added: what an edit damages."""
+    """What an edit damages: how well texts are still predicted.
+
+    Cross-entropy in nats a token, unedited and with each direction ablated and added; the second column is the change.
+    """
     import demur
     from demur.progress import bars
 
@@ -105,17 +141,23 @@ def loss(
         typer.echo(f"{value.mean:8.4f}  {value.mean - losses[0].mean:+8.4f}  {value.tokens} tokens  {name}")
 
 
-@command
+@command(
+    CHECKPOINTS,
+    "demur equivalence -m demo:smollm2-135m-instruct -d after.safetensors",
+)
 def equivalence(
     model: Model,
-    direction: Annotated[Path, typer.Option("--direction", "-d", help="a direction file")],
+    direction: DirectionFile,
     adapter: Adapter = None,
     device: Device = "auto",
     dtype: DType = "float32",
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """Is ablation by hooks the same as orthogonalising the weights, in this checkpoint? Edits a copy in memory only."""
+    """Is ablation the same as editing the weights?
+
+    Compares ablation by hooks with orthogonalised weights; a copy in memory is edited, the checkpoint stays as it is.
+    """
     import demur
 
     loaded = demur.load_direction(direction)

@@ -5,20 +5,30 @@ from typing import Annotated
 
 import typer
 
-from demur.cli.base import Quiet, command
+from demur.cli import complete
+from demur.cli.base import FILES, Quiet, command
 
-Layer = Annotated[int | None, typer.Option("--layer", "-l", help="only this layer; or the layer, where the file says none")]
-Position = Annotated[int | None, typer.Option(help="only this position; or the position, where the file says none")]
+Layer = Annotated[
+    int | None, typer.Option("--layer", "-l", metavar="N", help="only this layer; or the layer, where the file says none")
+]
+Position = Annotated[int | None, typer.Option(metavar="N", help="only this position; or the position, where the file says none")]
 
 
-@command
+@command(FILES, "demur directions base.safetensors chat.safetensors", "demur directions runs/demo/directions/*.safetensors")
 def directions(
-    files: Annotated[list[Path], typer.Argument(help="direction files of any format that demur convert writes")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="direction files of any format that demur convert writes",
+            metavar="FILE",
+            autocompletion=complete.directions,
+        ),
+    ],
     layer: Layer = None,
     position: Position = None,
     quiet: Quiet = False,
 ) -> None:
-    """Norms and pairwise cosines of directions. Example: demur directions base.safetensors chat.safetensors"""
+    """Norms and pairwise cosines of directions."""
     from demur.directions import cosines
     from demur.formats import load_directions
 
@@ -32,26 +42,37 @@ def directions(
         typer.echo(f"{number}  " + "  ".join(f"{value:7.4f}" for value in row))
 
 
-@command
+@command(
+    FILES,
+    "demur convert base.safetensors --out base.gguf",
+    "demur convert base.safetensors --format post --out base.pt",
+)
 def convert(
-    files: Annotated[list[Path], typer.Argument(help="direction files of any of these formats", metavar="IN...")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the file to write")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="direction files of any of these formats", metavar="FILE", autocompletion=complete.directions),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="the file to write")],
     format: Annotated[
         str | None,
         typer.Option(
             "--format",
             "-f",
+            metavar="FORMAT",
+            autocompletion=complete.direction_formats,
             help="demur (.safetensors), gguf, or for .pt files: post, arditi, mean-diffs, lm-eval, lm-eval-ablation; "
             "guessed from the file's name where one fits",
         ),
     ] = None,
     layer: Layer = None,
     position: Position = None,
-    family: Annotated[str | None, typer.Option(help="model_type of the model that lm-eval steers, for example llama")] = None,
-    n_layers: Annotated[int | None, typer.Option("--n-layers", min=1, help="how many blocks that model has")] = None,
+    family: Annotated[
+        str | None, typer.Option(metavar="NAME", help="model_type of the model that lm-eval steers, for example llama")
+    ] = None,
+    n_layers: Annotated[int | None, typer.Option("--n-layers", min=1, metavar="N", help="how many blocks that model has")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write directions in another format. Example: demur convert base.safetensors --out base.gguf"""
+    """Write directions in another format."""
     from demur.formats import format_for, load_directions, save_directions
 
     name = format_for(out, format)

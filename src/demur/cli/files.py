@@ -6,19 +6,29 @@ from typing import Annotated
 
 import typer
 
-from demur.cli.base import Quiet, command
+from demur.cli import complete
+from demur.cli.base import FILES, Quiet, command
 from demur.errors import InputError
 from demur.files import replace_file
 
 
-@command
+@command(FILES, "demur judge completions.jsonl --judge taxonomy --out verdicts.jsonl")
 def judge(
-    completions: Annotated[Path, typer.Argument(help="a .jsonl file with instruction and completion")],
-    judge: Annotated[str, typer.Option("--judge", "-j", help="prefix, substring or taxonomy")] = "prefix",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="verdicts.jsonl")] = None,
+    completions: Annotated[
+        Path,
+        typer.Argument(help="a .jsonl file with instruction and completion", metavar="FILE", autocompletion=complete.completions),
+    ],
+    judge: Annotated[
+        str,
+        typer.Option("--judge", "-j", metavar="NAME", help="prefix, substring or taxonomy", autocompletion=complete.judges),
+    ] = "prefix",
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="a .jsonl file of verdicts")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Judge stored completions: prints n, refusals, rate and interval, and writes one verdict a line with --out."""
+    """Judge stored completions: n, refusals, rate and interval.
+
+    With --out one verdict a line is written, beside everything that the file said of the completion.
+    """
     from demur.instructions import read_rows
     from demur.judges import get_judge
     from demur.judges import judge as decide
@@ -27,9 +37,12 @@ def judge(
     rows = read_rows(completions)
     chosen = get_judge(judge)
     for key in ("completion", "instruction") if chosen.reads_instruction else ("completion",):
-        missing = next((n for n, row in enumerate(rows, 1) if not isinstance(row.get(key), str)), None)
-        if missing is not None:
-            raise InputError(f"row {missing} of {str(completions)!r} has no text under {key!r}, which the judge {judge} reads")
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row.get(key), str):
+                has = f"it has {', '.join(map(repr, row))}" if row else "it is empty"
+                raise InputError(
+                    f"row {number} of {str(completions)!r} has no text under {key!r}, which the judge {judge} reads; {has}"
+                )
     asked = [row["instruction"] for row in rows] if chosen.reads_instruction else None
     verdicts = decide([row["completion"] for row in rows], judge, instructions=asked)
     if out is not None:

@@ -2,14 +2,18 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from demur.cli.base import Device, Quantise, Quiet, RunFolder, Settings, StudyName, command
+from demur.cli import complete
+from demur.cli.base import STUDIES, Device, Quantise, Quiet, RunA, RunB, RunFolder, Settings, StudyName, command
 from demur.errors import InputError
 from demur.files import replace_file
+
+Limit = Annotated[int | None, typer.Option(metavar="N", help="at most this many test instructions of each kind")]
 
 
 def _study(spec: str, settings: list[str] | None, limit: int | None, dtype: str | None, quantise: str | None) -> Any:
@@ -21,19 +25,30 @@ def _study(spec: str, settings: list[str] | None, limit: int | None, dtype: str 
     return study if limit is None else study.limited(limit)
 
 
-@command
+@command(
+    STUDIES,
+    "demur run demo",
+    "demur run demo --limit 10 --out runs/small",
+    "demur run qwen1.5-0.5b --set checkpoints.chat.model=/path/to/model --out runs/mine",
+)
 def run(
     study: StudyName,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="run folder; runs/NAME unless given")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="run folder; runs/NAME unless given")] = None,
     set_: Settings = None,
-    limit: Annotated[int | None, typer.Option(help="at most this many test instructions of each kind")] = None,
+    limit: Limit = None,
     device: Device = "auto",
-    dtype: Annotated[str | None, typer.Option(help="precision of the weights, in place of the study's")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="DTYPE", help="precision of the weights, in place of the study's", autocompletion=complete.dtypes),
+    ] = None,
     quantise: Quantise = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over in a folder that holds a run")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Carry out a study; the same command again goes on where it stopped. Example: demur run demo --out runs/demo"""
+    """Carry out a study; run again, go on where it stopped.
+
+    Ends with the result table and the path of the report. Stopped or killed, the same command repeats nothing.
+    """
     from demur.progress import bars
 
     chosen = _study(study, set_, limit, dtype, quantise)
@@ -44,36 +59,46 @@ def run(
 
 
 def _show(finished: Any) -> None:
-    from rich.console import Console, Group
-
     from demur.report.beside import terminal_published
-    from demur.report.tables import terminal_table
+    from demur.report.terminal import terminal_table
 
     # The report has just been written, so its numbers are not computed again.
     summary = json.loads((finished.path / "summary.json").read_text(encoding="utf-8"))
-    console = Console(width=None if sys.stdout.isatty() else 80)
-    console.print(terminal_table(summary))
+    parts: list[Any] = [terminal_table(summary)]
     for part in terminal_published(summary):
-        console.print(part if isinstance(part, str) else Group("", part), markup=False, highlight=False)
-    for claim in summary["claims"]:
-        console.print(("" if claim["shown"] else "(not shown) ") + claim["text"], markup=False, highlight=False)
-    for warning in summary["warnings"]:
-        console.print(f"Note: {warning}", markup=False, highlight=False)
+        parts += [part] if isinstance(part, str) else ["", part]
+    parts += [("" if claim["shown"] else "(not shown) ") + claim["text"] for claim in summary["claims"]]
+    _print([*parts, *(f"Note: {warning}" for warning in summary["warnings"])])
     # Not through the console: a path must not be wrapped.
     typer.echo(str(finished.path / "report.html"))
 
 
-@command
+def _print(parts: Sequence[Any]) -> None:
+    """Tables and sentences on standard output: no colours in a pipe, lines of at most 80 columns."""
+    from rich.console import Console
+
+    console = Console(width=min(80, Console().width) if sys.stdout.isatty() else 80)
+    for part in parts:
+        console.print(part, markup=False, highlight=False)
+
+
+@command(STUDIES, "demur plan gemma-2-9b", "demur plan demo --limit 10")
 def plan(
     study: StudyName,
     set_: Settings = None,
-    limit: Annotated[int | None, typer.Option(help="at most this many test instructions of each kind")] = None,
+    limit: Limit = None,
     device: Device = "auto",
-    dtype: Annotated[str | None, typer.Option(help="precision of the weights, in place of the study's")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="DTYPE", help="precision of the weights, in place of the study's", autocompletion=complete.dtypes),
+    ] = None,
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show what a study comes to, without loading weights. Example: demur plan gemma-2-9b"""
+    """Show what a study comes to, without loading weights.
+
+    Cells, tokens, loads, memory, and about how long it will take on this machine.
+    """
     from demur.outlook import outlook
 
     # All of it or nothing: a refusal on the way leaves no half of a plan.
@@ -81,7 +106,7 @@ def plan(
         typer.echo(line)
 
 
-@command
+@command(STUDIES, "demur presets")
 def presets(quiet: Quiet = False) -> None:
     """List the studies that ship."""
     from demur.study import load_study, preset_names
@@ -90,9 +115,12 @@ def presets(quiet: Quiet = False) -> None:
         typer.echo(f"{name:14} {load_study(name).summary}")
 
 
-@command
+@command(STUDIES, "demur report runs/demo")
 def report(run_dir: RunFolder, quiet: Quiet = False) -> None:
-    """Rebuild report.html, summary.json, figures and tables from what is stored."""
+    """Rebuild the page, figures and tables of a run.
+
+    From what is stored; completions that a judge of the study has not seen yet are judged.
+    """
     from demur.runs import open_run
 
     opened = open_run(run_dir)
@@ -100,26 +128,53 @@ def report(run_dir: RunFolder, quiet: Quiet = False) -> None:
     _show(opened)
 
 
-@command
-def compare(run_a: RunFolder, run_b: RunFolder, quiet: Quiet = False) -> None:
-    """The cells that both runs have, side by side, with a paired test over the instructions that both have."""
-    from demur.exports import shared_cells
-    from demur.runs import open_run
-
-    for line in shared_cells(open_run(run_a), open_run(run_b)):
-        typer.echo(line)
-
-
-@command
-def export(
-    run_dir: RunFolder,
-    format: Annotated[Literal["csv", "jsonl", "parquet", "latex"], typer.Option("--format", "-f")] = "csv",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="a file; standard output unless given")] = None,
+@command(STUDIES, "demur compare runs/demo runs/mine")
+def compare(
+    run_a: RunA,
+    run_b: RunB,
+    judge: Annotated[
+        str | None,
+        typer.Option("--judge", "-j", metavar="NAME", help="whose verdicts; the first judge's", autocompletion=complete.judges),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Completions and verdicts as CSV, JSONL or Parquet; the result table as LaTeX."""
-    from demur.exports import exported
+    """Two runs side by side, with paired tests.
+
+    The settings that differ, and the cells that both have, tested over the instructions that both have.
+    """
+    from demur.comparing import compare_runs
+    from demur.report.terminal import terminal_comparison
     from demur.runs import open_run
+
+    found = compare_runs(open_run(run_a), open_run(run_b))
+    _print(terminal_comparison(found, (str(run_a), str(run_b)), judge))
+
+
+@command(
+    STUDIES,
+    "demur export runs/demo > completions.csv",
+    "demur export runs/demo --format parquet --out completions.parquet",
+    "demur export runs/demo --format latex --out results.tex",
+)
+def export(
+    run_dir: RunFolder,
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format", "-f", metavar="FORMAT", help="csv, jsonl, parquet or latex", autocompletion=complete.export_formats
+        ),
+    ] = "csv",
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="a file; standard output unless given")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Completions and verdicts as CSV, JSONL or Parquet.
+
+    One row a completion with the verdicts of every judge; latex writes the result table instead.
+    """
+    from demur.exports import check_format, exported
+    from demur.runs import open_run
+
+    check_format(format)
 
     if out is None and format == "parquet":
         raise InputError("a Parquet file is not text; say where to write it with --out FILE")

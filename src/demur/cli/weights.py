@@ -6,28 +6,41 @@ from typing import Annotated, Any
 
 import typer
 
-from demur.cli.base import Adapter, Device, DType, Format, Model, Quantise, Quiet, command
+from demur.cli import complete
+from demur.cli.base import CHECKPOINTS, Adapter, Device, DType, Format, Model, Quantise, Quiet, command
 from demur.errors import InputError
 from demur.files import replace_file
 
+INSTRUCTIONS = "instruction file, file:column, or a registered set"
+Instructions = Annotated[str, typer.Option(metavar="SET", help=INSTRUCTIONS, autocompletion=complete.instructions)]
 
-@command
+
+@command(
+    CHECKPOINTS,
+    "demur extract -m demo:smollm2-135m-instruct -p chatml --harmful contrast-harmful \\",
+    "    --harmless contrast-harmless --layer 17 --out before.safetensors",
+)
 def extract(
     model: Model,
     prompt: Format,
-    harmful: Annotated[str, typer.Option(help="instruction file, file:column, or a registered set")],
-    harmless: Annotated[str, typer.Option(help="instruction file, file:column, or a registered set")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="a .safetensors file; one a layer where there are several")],
+    harmful: Instructions,
+    harmless: Instructions,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="a .safetensors file; one a layer where there are several")
+    ],
     adapter: Adapter = None,
-    pairs: Annotated[int, typer.Option(help="instructions of each kind")] = 32,
-    layer: Annotated[str, typer.Option("--layer", "-l", help="a layer, or all but the first")] = "all",
-    position: Annotated[int, typer.Option(help="prompt token that is read, from the end")] = -1,
+    pairs: Annotated[int, typer.Option(metavar="N", help="instructions of each kind")] = 32,
+    layer: Annotated[str, typer.Option("--layer", "-l", metavar="N|all", help="a layer, or all but the first")] = "all",
+    position: Annotated[int, typer.Option(metavar="N", help="prompt token that is read, from the end")] = -1,
     device: Device = "auto",
     dtype: DType = "float32",
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """Extract a refusal direction: difference of mean activations, harmful minus harmless, over training instructions."""
+    """Extract a refusal direction from a checkpoint.
+
+    Difference of mean activations, harmful minus harmless, over training instructions.
+    """
     import demur
     from demur.formats import format_for
     from demur.progress import bars
@@ -66,27 +79,48 @@ def _layer(text: str, n_layers: int) -> int:
     return int(text)
 
 
-@command
+@command(
+    CHECKPOINTS,
+    "demur generate -m demo:smollm2-135m-instruct -p chatml -i contrast-harmful \\",
+    "    -d before.safetensors --ablate --out completions.jsonl",
+)
 def generate(
     model: Model,
     prompt: Format,
-    instructions: Annotated[str, typer.Option("--instructions", "-i", help="file, file:column, or a registered set")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="completions.jsonl")],
+    instructions: Annotated[
+        str,
+        typer.Option("--instructions", "-i", metavar="SET", help=INSTRUCTIONS, autocompletion=complete.instructions),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="a .jsonl file of completions")],
     adapter: Adapter = None,
-    direction: Annotated[Path | None, typer.Option("--direction", "-d", help="a direction file")] = None,
+    direction: Annotated[
+        Path | None,
+        typer.Option("--direction", "-d", metavar="FILE", help="a direction file", autocompletion=complete.directions),
+    ] = None,
     ablate: Annotated[bool, typer.Option("--ablate", help="remove the direction at every layer and site")] = False,
-    add: Annotated[float | None, typer.Option("--add", help="add this multiple of the direction at its layer")] = None,
-    unit: Annotated[str, typer.Option(help="what 1 adds: unit, raw or residual")] = "unit",
-    layer: Annotated[int | None, typer.Option("--layer", "-l", help="layer of the edit, in place of the direction's")] = None,
-    sites: Annotated[str | None, typer.Option(help="sites with commas: resid_pre,resid_mid,resid_post")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="length of a completion")] = 16,
-    limit: Annotated[int | None, typer.Option(help="at most this many instructions")] = None,
+    add: Annotated[
+        float | None, typer.Option("--add", metavar="NUMBER", help="add this multiple of the direction at its layer")
+    ] = None,
+    unit: Annotated[
+        str, typer.Option(metavar="UNIT", help="what 1 adds: unit, raw or residual", autocompletion=complete.units)
+    ] = "unit",
+    layer: Annotated[
+        int | None, typer.Option("--layer", "-l", metavar="N", help="layer of the edit, in place of the direction's")
+    ] = None,
+    sites: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SITE,...", help="any of resid_pre, resid_mid, resid_post, with commas", autocompletion=complete.sites
+        ),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(metavar="N", help="length of a completion, in tokens")] = 16,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="at most this many instructions")] = None,
     device: Device = "auto",
     dtype: DType = "float32",
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """Greedy completions, with or without an edit of the residual stream."""
+    """Greedy completions, with or without an edit of the stream."""
     import demur
     from demur.progress import bars
 
@@ -138,18 +172,23 @@ def _edit(path: Path | None, ablate: bool, add: float | None, unit: str, layer: 
     return demur.add(direction, add, unit=unit, layers=layers, sites=names)
 
 
-@command
+@command(
+    CHECKPOINTS, "demur doctor -m demo:smollm2-135m-instruct -p chatml", "demur doctor -m owner/name -p 'User: {instruction}\\n'"
+)
 def doctor(
     model: Model,
     adapter: Adapter = None,
     prompt: Format = "native",
-    position: Annotated[int, typer.Option(help="prompt token that is read, from the end")] = -1,
+    position: Annotated[int, typer.Option(metavar="N", help="prompt token that is read, from the end")] = -1,
     device: Device = "auto",
     dtype: DType = "float32",
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show how demur reads a checkpoint: layout, self-check, the prompt as tokens, BOS count, dtype, device, memory."""
+    """Show how demur reads a checkpoint, and prove its sites.
+
+    Layout, self-check, the prompt as tokens, BOS count, dtype, device, memory.
+    """
     import demur
     from demur.doctor import diagnosis
 

@@ -37,13 +37,22 @@ class Judge(Protocol):
         ...
 
 
-def get_judge(name: str) -> Judge:
-    """The judge registered under a name. Raises `InputError` with the nearest known one."""
+def _judges() -> dict[str, Judge]:
     from demur.judges.prefix import PrefixJudge
     from demur.judges.substring import SubstringJudge
     from demur.judges.taxonomy import TaxonomyJudge
 
-    judges: dict[str, Judge] = {judge.name: judge for judge in (PrefixJudge(), SubstringJudge(), TaxonomyJudge())}
+    return {judge.name: judge for judge in (PrefixJudge(), SubstringJudge(), TaxonomyJudge())}
+
+
+def judge_names() -> tuple[str, ...]:
+    """Names of all judges."""
+    return tuple(_judges())
+
+
+def get_judge(name: str) -> Judge:
+    """The judge registered under a name. Raises `InputError` with the nearest known one."""
+    judges = _judges()
     if name not in judges:
         raise InputError(f"there is no judge {name!r}; {nearest(name, judges)}")
     return judges[name]

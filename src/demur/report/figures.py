@@ -16,9 +16,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from demur.published import SAME
 from demur.report.entries import BASELINE, Entry, direction_labels, instruction_sets, targets_of
-from demur.report.style import DOUBLE, GREY, LIGHT, NEUTRAL, SINGLE, STYLE, colours, diverging, shade
+from demur.report.style import DOUBLE, GREY, LIGHT, NEUTRAL, SINGLE, STYLE, colours, diverging, settled, shade
 from demur.report.transfer import Matrix
-from demur.report.words import DASH, percent
+from demur.report.words import DASH, MINUS, percent
 
 if TYPE_CHECKING:
     import pandas
@@ -128,7 +128,7 @@ def _bar_figure(blocks: Mapping[str, Bars], sets: Sequence[str], colour: Callabl
                     axes.set_title(f"on {title}", loc="left", fontweight="bold", pad=3)
                 if row == len(blocks) - 1:
                     axes.set_xlabel(f"refused of {name} instructions (%)")
-    return figure
+        return settled(figure)
 
 
 def _bar_panel(axes: Any, bars: Sequence[tuple[str, Entry | None]], colour: Callable[[Entry], str], *, named: bool) -> None:
@@ -185,7 +185,7 @@ def _cosines(summary: Mapping[str, Any]) -> Drawing:
     labels = direction_labels(summary)
     names = [labels.get(name, name) for name in summary["cosines"]["names"]]
     values = [[float(value) for value in row] for row in summary["cosines"]["matrix"]]
-    texts = [[f"{value:.2f}" for value in row] for row in values] if len(names) <= 12 else None
+    texts = [[f"{value:.2f}".replace("-", MINUS) for value in row] for row in values] if len(names) <= 12 else None
     figure = _grid_figure(names, names, values, texts, diverging, labels=("", ""), rules=[])
     pairs = [f"{names[i]} and {names[j]} {values[i][j]:.2f}" for i, j in combinations(range(len(names)), 2)]
     title = "Cosines between the directions"
@@ -232,7 +232,7 @@ def _grid_figure(
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-    return figure
+        return settled(figure)
 
 
 def _wrapped(label: str, width: int) -> str:

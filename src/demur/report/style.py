@@ -5,10 +5,16 @@ Nothing here touches pyplot or leaves a setting changed. Text is never read as m
 
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-SINGLE, DOUBLE = 3.4, 7.0
-"""Widths of one and of two columns, in inches."""
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SINGLE, DOUBLE = 3.25, 6.75
+"""Widths of one and of two columns of a usual paper, in inches."""
+
+KINDS = ("svg", "png", "pdf")
+"""The files that every figure is written as."""
 
 NEUTRAL, GREY, LIGHT = "#4d4d4d", "#b3b3b3", "#e6e6e6"
 
@@ -36,9 +42,18 @@ STYLE: dict[str, Any] = {
     "hatch.linewidth": 0.6,
     "figure.facecolor": "white",
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # TrueType, which journals ask for, and whose text can be searched and copied
     "svg.hashsalt": "demur",
     "text.parse_math": False,
+    "figure.dpi": 300,  # laid out at the resolution at which it is saved: letters are rounded to whole dots
     "savefig.dpi": 300,
+}
+
+
+_WRITTEN_BY_ITSELF = {
+    "svg": ("Date", "Creator", "Format", "Type"),
+    "png": ("Software",),
+    "pdf": ("CreationDate", "Creator", "Producer"),
 }
 
 
@@ -58,12 +73,19 @@ def diverging(value: float) -> str:
     return shade(abs(value), HEAT[0] if value >= 0 else HEAT[1])
 
 
+def settled(figure: "Figure") -> "Figure":
+    """The figure with its layout as it is now: every file of it is laid out alike, and the same however often it is saved."""
+    for _ in range(3):  # the constrained layout comes to rest in a few passes
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
 def save(figure: Any, kind: str) -> bytes:
-    """A figure as `svg` or `png`: equal figures give equal bytes, because neither date nor program is written."""
+    """A figure as one of `KINDS`: equal figures give equal bytes, because neither date nor program is written."""
     from matplotlib import rc_context
 
     buffer = BytesIO()
-    empty = {"Date": None, "Creator": None, "Format": None, "Type": None} if kind == "svg" else {"Software": None}
     with rc_context(STYLE):
-        figure.savefig(buffer, format=kind, metadata=empty)
+        figure.savefig(buffer, format=kind, metadata=dict.fromkeys(_WRITTEN_BY_ITSELF[kind]))
     return buffer.getvalue()

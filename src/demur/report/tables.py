@@ -1,20 +1,18 @@
-"""The tables of a run as data frames, CSV, LaTeX and for the terminal.
+"""The tables of a run as data frames, CSV and LaTeX.
 
 Frames hold full numbers and are what the CSV files contain; readable ones hold the words of a paper, and LaTeX is made from them,
-with every special character escaped. The terminal's table fits 80 columns.
+with every special character escaped.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from demur.report import words
-from demur.report.entries import BASELINE, Entry, direction_labels, entries, judges
+from demur.report.entries import BASELINE, Entry, direction_labels, entries
 from demur.report.transfer import Matrix
 
 if TYPE_CHECKING:
     import pandas
-    from rich.table import Table
 
 LONG = 45
 """Rows from which on a LaTeX table may break across pages."""
@@ -160,6 +158,9 @@ def readable_matrix(matrix: Matrix) -> "pandas.DataFrame":
     return pandas.DataFrame(rows, columns=["Direction from", *matrix.columns])
 
 
+_APART = "\x00"
+"""Stands for an empty group while signs are escaped; no name holds it."""
+
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -173,6 +174,7 @@ _LATEX = {
     words.MINUS: "$-$",
     words.TIMES: r"$\times$",
     words.DASH: "--",
+    "`": r"\textasciigrave{}",
     "\n": " ",
     **{sign: f"\\{sign}" for sign in "&%$#_"},
 }
@@ -180,14 +182,17 @@ _LATEX = {
 
 def latex_escape(text: str) -> str:
     """Text that LaTeX sets as it stands."""
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+    # Two hyphens in a row would be set as a dash.
+    return "".join(_LATEX.get(sign, sign) for sign in text.replace("--", f"-{_APART}-")).replace(_APART, "{}")
 
 
 def latex(frame: "pandas.DataFrame", caption: str, label: str, numeric: frozenset[str] = NUMERIC) -> str:
     """A readable frame as a booktabs table; a long one as a longtable. Needs nothing but the packages named in its first line.
 
-    Columns named in `numeric` are set flush right.
+    Columns named in `numeric` are set flush right. What is the same in every row that has it goes into the caption, so that the
+    tables of usual studies fit a page of one column.
     """
+    frame, caption = _narrowed(frame, caption)
     columns = [str(name) for name in frame.columns]
     body = [[str(value) for value in row] for row in frame.itertuples(index=False, name=None)]
     shape = "".join("r" if name in numeric else "l" for name in columns)
@@ -202,54 +207,24 @@ def latex(frame: "pandas.DataFrame", caption: str, label: str, numeric: frozense
     lines = [line(row) for row in body]
     head = [r"\toprule", line(columns), r"\midrule"]
     title = f"\\caption{{{latex_escape(caption)}}}\\label{{{label}}}"
+    small = r"\footnotesize\setlength{\tabcolsep}{3pt}"
     if len(body) > LONG:
-        before = ["% needs booktabs, longtable", f"\\begin{{longtable}}{{@{{}}{shape}@{{}}}}", title + r"\\"]
-        return "\n".join([*before, *head, r"\endhead", r"\bottomrule", r"\endfoot", *lines, r"\end{longtable}", ""])
-    before = ["% needs booktabs", r"\begin{table}", r"\centering", title, f"\\begin{{tabular}}{{@{{}}{shape}@{{}}}}"]
+        before = ["% needs booktabs, longtable", "{" + small, f"\\begin{{longtable}}{{@{{}}{shape}@{{}}}}", title + r"\\"]
+        return "\n".join([*before, *head, r"\endhead", r"\bottomrule", r"\endfoot", *lines, r"\end{longtable}}", ""])
+    before = ["% needs booktabs", r"\begin{table}", r"\centering", small, title, f"\\begin{{tabular}}{{@{{}}{shape}@{{}}}}"]
     return "\n".join([*before, *head, *lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
-def terminal_table(summary: Mapping[str, Any]) -> "Table":
-    """The first judge's results within 80 columns: a group a target, its baseline first, controls dimmed."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+_SAID_ONCE = ("Layer", "Coefficient", "Prompt", "Position", "Site")
+"""Columns that a paper's table need not have where all rows agree."""
 
-    judge = judges(summary)[0]
-    found = entries(summary, judge)
-    doses = list(dict.fromkeys(entry.dose for entry in found if entry.dose))
-    counts = "; ".join(
-        f"{name} n = {', '.join(map(str, sorted({e.n for e in found if e.instructions == name})))}"
-        for name in dict.fromkeys(entry.instructions for entry in found)
-    )
-    added = f"; added: {doses[0]}" if len(doses) == 1 else ""
-    table = Table(
-        box=box.HORIZONTALS,
-        padding=(0, 1, 0, 0),
-        show_edge=False,
-        width=80,
-        caption=f"Judge {judge}; {counts}{added}. 95 % Wilson intervals; change in points.",
-        caption_justify="left",
-    )
-    table.add_column("target", width=14, overflow="fold")
-    table.add_column("set", width=8, overflow="ellipsis", no_wrap=True)
-    table.add_column("edit", width=6, no_wrap=True)
-    table.add_column("direction", ratio=1, overflow="fold")
-    table.add_column("refused", justify="right", width=18, no_wrap=True)
-    table.add_column("change", justify="right", width=6, no_wrap=True)
-    for target, group in groupby(found, key=lambda entry: entry.target):
-        for index, entry in enumerate(group):
-            decimals = 0 if entry.n <= 100 else 1
-            baseline = entry.intervention == "none"
-            cells = (
-                target if index == 0 else "",
-                entry.instructions,
-                "none" if baseline else entry.intervention,
-                BASELINE if baseline else entry.variant,
-                f"{words.percent(entry.rate, entry.n)} {words.interval(entry.interval, 0)}",
-                words.points(entry.change, decimals, minus="-"),
-            )
-            # Text, not str: a checkpoint's name in brackets must not be read as markup
-            table.add_row(*(Text(cell) for cell in cells), style="dim" if entry.control else "bold" if baseline else "")
-        table.add_section()
-    return table
+
+def _narrowed(frame: "pandas.DataFrame", caption: str) -> "tuple[pandas.DataFrame, str]":
+    """The frame without those columns, and the caption with what they say; fingerprints are left to the CSV file."""
+    drop = [name for name in ("Fingerprint",) if name in frame.columns]
+    for name in _SAID_ONCE:
+        said = set(frame[name]) - {""} if name in frame.columns else set()
+        if len(said) == 1 and len(frame) > 1:
+            drop.append(name)
+            caption = f"{caption.rstrip('.')}. {name} {said.pop()}"
+    return frame.drop(columns=drop), caption

@@ -1,0 +1,95 @@
+"""What the parser refuses is one sentence too, with the nearest known name; commands are listed by section."""
+
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import typer
+from typer.core import TyperArgument, TyperCommand, TyperGroup
+
+from demur.errors import nearest
+
+
+def flat(message: str) -> str:
+    """On one line, whatever names and libraries put into it."""
+    return " ".join(message.split()).rstrip(".")
+
+
+class PlainCommand(TyperCommand):
+    """A command whose help names its arguments and nothing else: STUDY, not {STUDY} nor STUDY <str>."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """What stands in the usage line."""
+        return [piece.translate({ord(brace): None for brace in "{}"}) for piece in super().collect_usage_pieces(ctx)]
+
+    def get_params(self, ctx: Any) -> Any:
+        """Arguments without the name of their Python type."""
+        found = super().get_params(ctx)
+        for each in found:
+            if isinstance(each, TyperArgument):
+                vars(each)["display_type_rich"] = lambda ctx: None  # noqa: ARG005
+        return found
+
+
+class OneSentence(TyperGroup):
+    """The group of all commands: refusals in one sentence, sections in the help."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: ARG002
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Ends the process with the exit status, as a command line does."""
+        try:
+            status = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+        except typer.Abort:
+            typer.echo("demur: interrupted", err=True)
+            sys.exit(130)
+        except BrokenPipeError:
+            # Standard output went to a program that has read enough, such as head.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        except Exception as error:
+            # typer carries its own copy of click, whose refusals share no public class.
+            if not hasattr(error, "format_message"):
+                raise
+            typer.echo(f"demur: {flat(self._refusal(error))}", err=True)
+            sys.exit(2)
+        sys.exit(status if isinstance(status, int) else 0)
+
+    def _refusal(self, error: Any) -> str:
+        """The parser's refusal in one sentence; where a name is unknown, with the nearest known one."""
+        context = getattr(error, "ctx", None)
+        path = str(context.command_path) if context is not None else "demur"
+        name = type(error).__name__
+        if name == "NoSuchOption" and context is not None:
+            options = [each for one in context.command.get_params(context) for each in one.opts if each.startswith("--")]
+            close = get_close_matches(error.option_name.lstrip("-"), [each[2:] for each in options], n=1)
+            hint = f"; did you mean --{close[0]}?" if close else ""
+            return f"{path} has no option {error.option_name}{hint} ({path} --help lists them)"
+        return f"{flat(error.format_message())} ({path} --help)"
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Refuses an unknown command with the nearest one."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands and not ctx.resilient_parsing:
+            ctx.fail(f"there is no command {args[0]!r}; {nearest(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Lists the commands by section."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        width = max(map(len, self.commands))
+        for name in self.list_commands(ctx):
+            each = self.commands[name]
+            text = each.get_short_help_str(formatter.width - 6 - width)
+            # The same width in every section, so that they stand under each other.
+            sections.setdefault(str(getattr(each, "rich_help_panel", "")), []).append((f"{name:{width}}", text))
+        for section, rows in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(rows)

@@ -1,0 +1,159 @@
+"""Two runs side by side: the cells that both have, with paired tests, and every setting in which the runs differ.
+
+A cell is the same in both where its key is; its verdicts are paired by instruction, over the instructions that both runs asked.
+What else differs (weights, layer, prompt text, instructions, versions) is named, and is what a difference of rates may come from.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from demur.errors import InputError, nearest
+from demur.published import in_words
+from demur.runs import Run
+from demur.statistics import Paired, holm, mcnemar, shared
+from demur.store import Store
+from demur.summary import LEVEL
+
+_SAME_RESULT = ("name", "summary", "batch_tokens", "published")
+"""Keys of a study that decide about no result."""
+
+Sides = Mapping[tuple[str, str], Mapping[str, bool]]
+"""(cell key, judge) -> instruction -> refusal."""
+
+
+@dataclass(frozen=True)
+class SharedCell:
+    """One cell and judge in both runs, over the `paired.n` instructions that both have. Rates are fractions.
+
+    `paired` is the exact McNemar test from the first run to the second; `p_holm` is corrected over the shared cells of a judge.
+    """
+
+    facts: Mapping[str, Any]
+    judge: str
+    first: float
+    second: float
+    paired: Paired
+    p_holm: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether the two rates differ after correction."""
+        return self.p_holm < LEVEL
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting and its values, in words."""
+
+    setting: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Shared cells of every judge that both runs have, settings that differ, and how many cells only one of them has.
+
+    `labels` are the facts of the first run that name cells, as a summary holds them.
+    """
+
+    cells: tuple[SharedCell, ...]
+    settings: tuple[Difference, ...]
+    only_first: int
+    only_second: int
+    labels: Mapping[str, Any]
+
+    def judges(self) -> list[str]:
+        """The judges that both runs have, in the first run's order."""
+        return list(dict.fromkeys(cell.judge for cell in self.cells))
+
+    def of(self, judge: str | None = None) -> tuple[SharedCell, ...]:
+        """The cells of one judge, the first unless named. Raises `InputError` for one that they do not share."""
+        names = self.judges()
+        if judge is not None and judge not in names:
+            raise InputError(f"the runs share no verdicts of a judge {judge!r}; {nearest(judge, names)}")
+        return tuple(cell for cell in self.cells if cell.judge == (judge or names[0]))
+
+
+def compare_runs(first: Run, second: Run) -> Comparison:
+    """What two runs have in common and in what they differ. Raises `InputError` where they share no judged cell."""
+    stores = Store.open(first.path), Store.open(second.path)
+    sides = _verdicts(first), _verdicts(second)
+    cells = [{cell["key"]: cell for cell in store.cells()} for store in stores]
+    found = [
+        cell for judge in first.judges() for cell in _shared(judge, sides[0], sides[1], cells[0])
+    ]  # in the order of the judges, then of the cells
+    if not found:
+        targets = [", ".join(dict.fromkeys(str(cell["target"]) for cell in each.values())) for each in cells]
+        raise InputError(
+            f"{str(first.path)!r} and {str(second.path)!r} have no judged cell in common, so there is nothing to compare; their "
+            f"targets are {targets[0]} and {targets[1]}"
+        )
+    described = [_described(store) for store in stores]
+    names = dict.fromkeys((*described[0], *described[1]))
+    settings = [Difference(name, *(in_words(each.get(name)) for each in described)) for name in names]
+    keys = [{key for key, _ in side} for side in sides]
+    return Comparison(
+        tuple(found),
+        tuple(each for each in settings if each.first != each.second),
+        len(keys[0] - keys[1]),
+        len(keys[1] - keys[0]),
+        {
+            "study": stores[0].recall("study_facts"),
+            "checkpoints": stores[0].recall("checkpoints", {}),
+            "arms": stores[0].recall("arms", []),
+            "directions": stores[0].directions(),
+        },
+    )
+
+
+def _verdicts(run: Run) -> dict[tuple[str, str], dict[str, bool]]:
+    found: dict[tuple[str, str], dict[str, bool]] = {}
+    rows: list[dict[str, Any]] = run.completions().to_dict("records")  # type: ignore[assignment]
+    for judge in run.judges():
+        for row in rows:
+            # A run at work, or one that was stopped, may hold completions without a verdict.
+            if isinstance(refusal := row.get(f"{judge}_refusal"), bool):
+                found.setdefault((row["key"], judge), {})[row["instruction"]] = refusal
+    if not found:
+        raise InputError(f"{str(run.path)!r} holds no verdicts yet; run its study, or judge what it has with demur report")
+    return found
+
+
+def _shared(judge: str, first: Sides, second: Sides, cells: Mapping[str, Any]) -> list[SharedCell]:
+    pairs = []
+    for key, named in first:
+        if named == judge and (key, judge) in second:
+            one, other = shared(first[key, judge], second[key, judge])
+            if one:
+                pairs.append((cells[key], sum(one) / len(one), sum(other) / len(other), mcnemar(one, other)))
+    adjusted = holm([paired.p_value for *_, paired in pairs])
+    return [SharedCell(facts, judge, a, b, paired, p) for (facts, a, b, paired), p in zip(pairs, adjusted, strict=True)]
+
+
+def _described(store: Store) -> dict[str, Any]:
+    """Everything that decides about a run's results, by name: the study's settings first."""
+    study = {key: value for key, value in store.recall("study_facts").items() if key not in _SAME_RESULT}
+    found = _flat(study, "")
+    for name, facts in store.recall("checkpoints", {}).items():
+        found[f"weights of {name}"] = facts["fingerprint"]
+    for arm in store.recall("arms", []):
+        found[f"prompt text of {arm['checkpoint']}/{arm['prompt']}"] = arm["template"]
+        found[f"token read in {arm['checkpoint']}/{arm['prompt']}"] = arm["token_read"]
+    for label, facts in store.recall("instructions", {}).items():
+        found |= {f"{label} test instructions": facts["sha256"], f"{label} training instructions": facts["train_sha256"]}
+    found |= {f"version of {name}": version for name, version in store.recall("versions", {}).items()}
+    found |= {f"rules of judge {name}": version for name, version in store.recall("judge_versions", {}).items()}
+    return found
+
+
+def _flat(value: Any, key: str) -> dict[str, Any]:
+    """Nested tables and lists of tables as one table with dotted keys, as `--set` writes them."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value)
+    flat: dict[str, Any] = {}
+    for part, inner in items:
+        name = f"{key}.{part}" if key else str(part)
+        nested = isinstance(inner, Mapping) or (isinstance(inner, list) and any(isinstance(each, Mapping) for each in inner))
+        flat |= _flat(inner, name) if nested else {name: inner}
+    return flat

@@ -1,0 +1,138 @@
+"""The tables that a terminal shows, within 80 columns: the results of a run, and two runs side by side.
+
+Colour is beside what is written, never in place of it: where there is none, in a pipe or under NO_COLOR, nothing is lost.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from demur.report import words
+from demur.report.entries import BASELINE, Entry, entries, judges
+from demur.summary import LEVEL
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from demur.comparing import Comparison
+
+WIDTH = 80
+
+
+def terminal_table(summary: Mapping[str, Any]) -> "Table":
+    """The first judge's results: a group a target, its baseline first, controls dimmed, changes that hold coloured."""
+    from rich.text import Text
+
+    judge = judges(summary)[0]
+    found = entries(summary, judge)
+    doses = list(dict.fromkeys(entry.dose for entry in found if entry.dose))
+    added = f"; added: {doses[0]}" if len(doses) == 1 else ""
+    table = _table(f"Judge {judge}; {_counts(found)}{added}. 95 % Wilson intervals; change in points.")
+    table.add_column("target", width=14, overflow="fold")
+    table.add_column("set", width=8, overflow="ellipsis", no_wrap=True)
+    table.add_column("edit", width=6, no_wrap=True)
+    table.add_column("direction", ratio=1, overflow="fold")
+    table.add_column("refused", justify="right", width=18, no_wrap=True)
+    table.add_column("change", justify="right", width=6, no_wrap=True)
+    for _, group in groupby(found, key=lambda entry: entry.target):
+        for index, entry in enumerate(group):
+            refused = f"{words.percent(entry.rate, entry.n)} {words.interval(entry.interval, 0)}"
+            holds = entry.p_holm is not None and entry.p_holm < LEVEL
+            change = _change(entry.change, entry.n, coloured=holds and not entry.control)
+            table.add_row(*_names(entry, first=index == 0), Text(refused), change, style=_style(entry))
+        table.add_section()
+    return table
+
+
+def terminal_comparison(comparison: "Comparison", names: tuple[str, str], judge: str | None = None) -> "list[Table | str]":
+    """Settings that differ, the shared cells of one judge, and what the tests come to."""
+    from rich.text import Text
+
+    cells = comparison.of(judge)
+    judge = cells[0].judge
+    rows = {cell.facts["key"]: cell for cell in cells}
+    found = entries({**comparison.labels, "cells": [_as_cell(cell) for cell in cells]})
+    shown: list[Table | str] = [f"A  {names[0]}", f"B  {names[1]}"]
+    if comparison.settings:
+        settings = _table()
+        settings.title, settings.title_justify = "Settings that differ", "left"
+        for name, width in (("setting", 32), ("A", 22), ("B", 22)):
+            settings.add_column(name, width=width, overflow="fold")
+        for each in comparison.settings:
+            settings.add_row(*(Text(text) for text in (each.setting, each.first, each.second)))
+        shown += ["", settings]
+    else:
+        shown.append("The runs differ in no setting.")
+    many = len({cell.paired.n for cell in cells}) > 1
+    caption = f"Judge {judge}; {_counts(found)}. Change in points; p of exact McNemar tests over the instructions"
+    table = _table(f"{caption} that both have, after Holm's correction; bold where p < {LEVEL}.")
+    table.title, table.title_justify = "Refusals in the cells that both have", "left"
+    table.add_column("target", width=12, overflow="fold")
+    table.add_column("set", width=8, overflow="ellipsis", no_wrap=True)
+    table.add_column("edit", width=6, no_wrap=True)
+    table.add_column("direction", ratio=1, overflow="fold")
+    for name, width in (("A", 7), ("B", 7), *((("n", 4),) if many else ()), ("change", 6), ("p", 7)):
+        table.add_column(name, justify="right", width=width, no_wrap=True)
+    for _, group in groupby(found, key=lambda entry: entry.target):
+        for index, entry in enumerate(group):
+            cell = rows[entry.key]
+            rates = [words.percent(rate, cell.paired.n) for rate in (cell.first, cell.second)]
+            count = [str(cell.paired.n)] if many else []
+            change = _change(cell.paired.difference, cell.paired.n, coloured=cell.differs)
+            tested = Text(words.p_value(cell.p_holm))
+            style = "bold" if cell.differs else "dim" if entry.control else ""
+            table.add_row(*_names(entry, first=index == 0), *map(Text, (*rates, *count)), change, tested, style=style)
+        table.add_section()
+    return [*shown, "", table, *_sentences(comparison)]
+
+
+def _sentences(comparison: "Comparison") -> list[str]:
+    said = []
+    for judge in comparison.judges():
+        cells = comparison.of(judge)
+        differing = sum(cell.differs for cell in cells)
+        said.append(f"Judge {judge}: refusals differ in {differing or 'none'} of {len(cells)} shared cells.")
+    for name, count in (("A", comparison.only_first), ("B", comparison.only_second)):
+        if count:
+            said.append(f"{count} cell{'s are' if count > 1 else ' is'} in {name} only.")
+    return said
+
+
+def _table(caption: str | None = None) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    return Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), show_edge=False, width=WIDTH, caption=caption, caption_justify="left")
+
+
+def _names(entry: Entry, *, first: bool) -> "list[Text]":
+    """Target, set, edit and direction. Text, not str: a checkpoint's name in brackets must not be read as markup."""
+    from rich.text import Text
+
+    baseline = entry.intervention == "none"
+    cells = (entry.target if first else "", entry.instructions, entry.intervention, BASELINE if baseline else entry.variant)
+    return [Text(cell) for cell in cells]
+
+
+def _style(entry: Entry) -> str:
+    return "dim" if entry.control else "bold" if entry.intervention == "none" else ""
+
+
+def _change(change: float | None, n: int, *, coloured: bool) -> "Text":
+    """A change in points: blue where more refuse, yellow where fewer do, as the figures have it."""
+    from rich.text import Text
+
+    text = words.points(change, 0 if n <= 100 else 1, minus="-")
+    return Text(text, style=("yellow" if text.startswith("-") else "blue") if coloured else "")
+
+
+def _counts(found: Sequence[Entry]) -> str:
+    sets = dict.fromkeys(entry.instructions for entry in found)
+    return "; ".join(f"{name} n = {', '.join(map(str, sorted({e.n for e in found if e.instructions == name})))}" for name in sets)
+
+
+def _as_cell(cell: Any) -> dict[str, Any]:
+    """A shared cell as a summary has it, to be named and ordered as everywhere; the rate is the first run's."""
+    count = round(cell.first * cell.paired.n)
+    return {**cell.facts, "judge": cell.judge, "n": cell.paired.n, "refusals": count, "rate": cell.first, "ci95": (0.0, 1.0)}

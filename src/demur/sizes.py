@@ -1,0 +1,113 @@
+"""How large a checkpoint is, told from its config or from a GGUF file's header, before any weights are read.
+
+What the files do not tell is None and is never guessed: then a plan says less.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from demur import gguf
+from demur.errors import InputError
+from demur.memory import BYTES
+from demur.sources import Source, read_config
+
+
+@dataclass(frozen=True)
+class Size:
+    """Numbers of weights, and widths.
+
+    `total` are all weights; `blocks` those of the matrices that every token passes (of a mixture of experts, all experts);
+    `head` those of the unembedding, which the last prompt token and every new token pass. `kv_width` is what one token adds to a
+    layer's keys, and to its values; `inner` the width inside the MLP. Where only a count is known, all weights are in `blocks`.
+    `linear` are those that bitsandbytes would quantise, and `already` says how the checkpoint's folder quantises them.
+    """
+
+    total: int
+    blocks: int
+    head: int = 0
+    layers: int | None = None
+    width: int | None = None
+    kv_width: int | None = None
+    inner: int | None = None
+    vocabulary: int | None = None
+    linear: int = 0
+    already: str | None = None
+
+    def bytes(self, dtype: str, quantise: str | None = None) -> int:
+        """All weights in memory."""
+        from demur.quantisation import BYTES as QUANTISED
+
+        each = QUANTISED.get(quantise or self.already or "", BYTES[dtype])
+        return int((self.total - self.linear) * BYTES[dtype] + self.linear * each)
+
+
+def size_of(source: Source) -> Size | None:
+    """The size of a checkpoint; None where its config alone does not tell. Raises `InputError` for a file that cannot be read."""
+    if source.kind == "gguf":
+        assert source.path is not None
+        return _of_gguf(source.path)
+    config = read_config(source)
+    return None if config is None else _of_config(dict(config))
+
+
+def _of_gguf(path: Path) -> Size:
+    found = gguf.header(path)
+    said = found.settings
+    width, heads = said.get("embedding_length"), said.get("attention.head_count")
+    groups = said.get("attention.head_count_kv") or heads
+    head_width = said.get("attention.key_length") or (width // heads if width and heads else None)
+    return Size(
+        total=found.weights,
+        blocks=found.linear,
+        head=found.head,
+        layers=said.get("block_count"),
+        width=width,
+        kv_width=groups * head_width if groups and head_width else None,
+        inner=said.get("feed_forward_length"),
+        vocabulary=found.embedding // width if width else None,
+        linear=found.linear,
+    )
+
+
+def _of_config(config: dict[str, Any]) -> Size | None:
+    import torch
+    from torch import nn
+    from transformers import AutoConfig
+    from transformers.pytorch_utils import Conv1D
+
+    from demur.families import layout_of
+    from demur.loading import auto_class
+
+    family, stored = config.pop("model_type", None), config.pop("quantization_config", None) or {}
+    try:
+        made = AutoConfig.for_model(family, **config)
+        with torch.device("meta"):
+            model = auto_class(made).from_config(made)
+    except Exception:
+        # A config that this version of transformers does not know or take; loading will say so in its own words.
+        return None
+    total = sum(int(weight.numel()) for weight in model.parameters())
+    text = made.get_text_config()
+    heads, width = getattr(text, "num_attention_heads", None), getattr(text, "hidden_size", None)
+    groups = getattr(text, "num_key_value_heads", None) or heads
+    head_width = getattr(text, "head_dim", None) or (width // heads if width and heads else None)
+    unembedding = model.get_output_embeddings()
+    maps = [one for one in model.modules() if (type(one) is nn.Linear or isinstance(one, Conv1D)) and one is not unembedding]
+    try:
+        found = layout_of(made).find_blocks(model)
+        blocks = sum(int(weight.numel()) for block in found for weight in block.parameters() if weight.ndim > 1)
+    except InputError:  # a family that demur has no layout for; loading will refuse it
+        blocks = total
+    return Size(
+        total=total,
+        blocks=blocks,
+        head=0 if unembedding is None else int(unembedding.weight.numel()),
+        layers=getattr(text, "num_hidden_layers", None),
+        width=width,
+        kv_width=groups * head_width if groups and head_width else None,
+        inner=getattr(text, "intermediate_size", None),
+        vocabulary=getattr(text, "vocab_size", None),
+        linear=sum(int(one.weight.numel()) for one in maps),
+        already=next((name for name in ("8bit", "4bit") if stored.get(f"load_in_{name}")), None),
+    )

@@ -1,0 +1,62 @@
+"""demur compare: cells that both runs have, tested in pairs; what the settings differ in; 80 columns."""
+
+import pytest
+from typer.testing import CliRunner
+
+import demur
+from demur.cli import app
+from demur.comparing import compare_runs
+from demur.errors import InputError
+from demur.statistics import holm, mcnemar
+
+
+def test_shared_cells_are_paired_by_instruction(runs):
+    first, second = map(demur.open_run, runs)
+    found = compare_runs(first, second)
+    tables = [run.completions().set_index(["key", "instruction"])["prefix_refusal"] for run in (first, second)]
+    cells = found.of("prefix")
+    assert {cell.facts["key"] for cell in cells} == set(first.cells().key) & set(second.cells().key)
+    for cell in cells:
+        one, other = (table[cell.facts["key"]] for table in tables)
+        assert cell.paired == mcnemar([bool(one[name]) for name in one.index], [bool(other[name]) for name in one.index])
+        assert (cell.first, cell.second) == (one.mean(), other.mean())
+    assert [cell.p_holm for cell in cells] == holm([cell.paired.p_value for cell in cells])
+
+
+def test_settings_that_differ_are_named_and_no_others(runs):
+    found = compare_runs(*map(demur.open_run, runs))
+    assert {each.setting: (each.first, each.second) for each in found.settings} == {
+        "max_new_tokens": ("3", "4"),
+        "interventions.1.coefficient": ("2", "1"),
+    }
+    assert found.only_first == found.only_second == 12
+
+
+def test_a_run_is_like_itself(runs):
+    one = demur.open_run(runs[0])
+    found = compare_runs(one, one)
+    assert (found.settings, found.only_first, found.only_second) == ((), 0, 0)
+    assert not any(cell.differs for cell in found.cells)
+    output = CliRunner().invoke(app, ["compare", str(runs[0]), str(runs[0])]).output
+    assert "The runs differ in no setting." in output
+    assert "Judge prefix: refusals differ in none of 22 shared cells." in output
+
+
+def test_the_terminal_shows_it_within_80_columns_and_without_colour_in_a_pipe(runs, monkeypatch):
+    monkeypatch.chdir(runs[0].parent)
+    result = CliRunner().invoke(app, ["compare", runs[0].name, runs[1].name, "--judge", "substring"])
+    assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "\x1b" not in result.stdout
+    for words in ("interventions.1.coefficient", "Judge substring; ", "12 cells are in A only.", "12 cells are in B only."):
+        assert words in result.stdout
+
+
+def test_another_judge_and_runs_without_a_shared_cell_are_refused(runs, monkeypatch):
+    result = CliRunner().invoke(app, ["compare", *map(str, runs), "--judge", "substrng"])
+    assert (result.exit_code, "did you mean 'substring'?" in result.stderr) == (2, True)
+    one, other = map(demur.open_run, runs)
+    renamed = other.completions().assign(key="elsewhere")
+    monkeypatch.setattr(other, "completions", lambda: renamed)
+    with pytest.raises(InputError, match="no judged cell in common.*targets are base, chat and base, chat"):
+        compare_runs(one, other)

@@ -1,0 +1,130 @@
+"""demur plan: what a study costs, without weights, and without saying what is not known."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from demur import cost
+from demur.cli import app
+from demur.cost import Job, in_words, memory_of, operations
+from demur.families import layout_of
+from demur.machine import Rates, measure_rates
+from demur.sizes import Size, size_of
+from demur.sources import DEMO_MODEL, find_model
+from demur.study import load_study
+from tests.tiny import tiny_model
+from tests.tiny_study import make_checkpoint, make_study
+
+SIZE = Size(total=1000, blocks=800, head=100, layers=2, width=8, kv_width=4, inner=16, vocabulary=12)
+
+
+def planned(*arguments):
+    result = CliRunner().invoke(app, ["plan", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    # A name is not cut, however long it is.
+    assert max(len(line) for line in result.output.splitlines() if line[:8] not in ("  base  ", "  chat  ")) <= 80
+    return result.output
+
+
+def test_a_plan_needs_no_weights_and_says_all_it_should(tmp_path):
+    study = make_study(tmp_path)
+    for name in ("base", "chat"):
+        (tmp_path / name / "model.safetensors").write_bytes(b"no weights")
+    text = planned(study)
+    assert "cells    22, with 66 completions of up to 3 tokens" in text
+    assert "loads    2 for 2 checkpoints" in text
+    for words in ("weights", "cache", "activations", "GFLOP/s in", "time     about "):
+        assert words in text
+    assert "MiB" in text
+
+
+@pytest.mark.parametrize("preset", ["gemma-2-9b", "qwen1.5-0.5b"])
+def test_checkpoints_that_are_not_here_are_planned_by_their_number_of_weights(preset):
+    text = planned(preset)
+    assert "not on this machine" in text
+    assert "not known without the config" in text.replace("\n         ", " ")
+    assert "time     about " in text
+
+
+def test_nothing_is_said_of_a_size_that_is_not_known(tmp_path):
+    study = make_study(tmp_path)
+    text = planned(study, "--set", "checkpoints.base.model=owner/name")
+    assert "size unknown, not on this machine" in text
+    assert "time     not known" in text
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "mixtral"])
+def test_sizes_are_those_of_the_model(family, tmp_path):
+    make_checkpoint(tmp_path / family, family=family)
+    size, model = size_of(find_model(str(tmp_path / family))), tiny_model(family)
+    assert size is not None
+    assert size.total == sum(weight.numel() for weight in model.parameters())
+    blocks = layout_of(model.config).find_blocks(model)
+    assert size.blocks == sum(weight.numel() for block in blocks for weight in block.parameters() if weight.ndim > 1)
+    assert size.head == model.get_output_embeddings().weight.numel()
+    cache = model(torch.tensor([[1, 2, 3]]), use_cache=True).past_key_values
+    keys = cache.layers[0].keys
+    assert (size.layers, size.kv_width) == (len(cache.layers), keys.shape[1] * keys.shape[3])
+
+
+def test_the_demo_checkpoint_is_measured_from_its_header(smollm):
+    assert size_of(find_model(DEMO_MODEL)) == Size(134515008, 106168320, 28311552, 30, 576, 192, 1536, 49152, 106168320)
+
+
+def test_operations_are_two_a_weight_and_token():
+    job = Job(SIZE, rows=10, prompt=20, longest=30, read=4, loads=1)
+    assert operations(job, new_tokens=5) == 2 * (10 * (24 * 800 + 5 * 100) + 4 * 20 * 800)
+
+
+def test_time_follows_the_slower_of_arithmetic_and_traffic():
+    study = load_study("demo")
+    job = Job(SIZE, rows=1000, prompt=20, longest=30, read=4, loads=1)
+    slow, fast = Rates(operations=1e3, bytes=1e15), Rates(operations=2e3, bytes=1e15)
+    rest = cost.seconds([job], study, Rates(1e15, 1e15))[0]
+    taken = {rates.operations: cost.seconds([job], study, rates)[0] - rest for rates in (slow, fast)}
+    assert taken[1e3] == pytest.approx(2 * taken[2e3], rel=1e-3)
+    narrow = cost.seconds([job], study, Rates(operations=1e15, bytes=1e3))[0] - rest
+    assert narrow == pytest.approx(cost.SLOWER[0] * cost.traffic(job, study) / 1e3, rel=1e-3)
+
+
+def test_memory_grows_with_the_batch_and_is_not_guessed():
+    job = Job(SIZE, rows=10_000, prompt=20, longest=30, read=4, loads=1)
+    small, large = (memory_of(job, load_study("demo", [f"batch_tokens={n}"])) for n in (460, 4600))
+    assert small.weights == large.weights == 4000
+    # 10 rows of 30 + 16 tokens: keys and values of width 4 in 2 layers, 4 bytes each.
+    assert small.cache == 2 * 2 * 4 * 10 * 46 * 4
+    assert large.cache == 10 * small.cache
+    bare = Job(Size(total=1000, blocks=1000), rows=10, prompt=20, longest=30, read=4, loads=1)
+    assert memory_of(bare, load_study("demo")) == cost.Memory(4000, None, None)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (0.2, 0.7, "about 1 second"),
+        (12, 21.3, "about 12 to 21 seconds"),
+        (178, 301, "about 3 to 5 minutes"),
+        (60, 119, "about 1 to 2 minutes"),
+        (100, 100, "about 1.5 minutes"),
+        (5400, 14000, "about 1.5 to 4 hours"),
+        (9e5, 2e6, "about 10 to 25 days"),
+    ],
+)
+def test_durations_in_words(low, high, words):
+    assert in_words(low, high) == words
+
+
+def test_rates_are_measured_also_where_a_precision_is_slow():
+    for dtype in (torch.float32, torch.float16):
+        rates = measure_rates(dtype, torch.device("cpu"), 0.02)
+        assert rates.operations > 0
+        assert rates.bytes > 0
+
+
+def test_a_config_that_does_not_tell_is_no_size(tmp_path):
+    folder = make_checkpoint(tmp_path / "odd")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "transmogrifier"}))
+    assert size_of(find_model(str(folder))) is None

@@ -1,0 +1,89 @@
+"""Figures against stored ones, by size and by what is written in them; pixels may differ between versions of matplotlib.
+
+`python -m tests.report.test_figures` stores them anew, after looking at them.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.text import Text
+
+from demur.report import style
+from demur.report.entries import entries
+from demur.report.figures import draw
+from demur.report.transfer import matrices
+from tests.report.made_run import make_run
+
+STORED = Path(__file__).with_name("figures.json")
+SHAPES: dict[str, dict[str, Any]] = {
+    "pair": {},
+    "arms": {"checkpoints": ("base", "chat"), "prompts": ("chatml", "plain"), "controls": 1, "n": 120},
+    "one": {"checkpoints": ("only",), "controls": 0, "instructions": ("harmful",)},
+}
+
+
+def drawings(shape):
+    summary, _ = make_run(**SHAPES[shape])
+    first = [entry for entry in entries(summary) if entry.judge == summary["study"]["judges"][0]]
+    return draw(summary, first, matrices(first))
+
+
+def facts(figure):
+    """Size in inches, and the texts in the order in which they were drawn."""
+    figure.draw_without_rendering()
+    texts = [text.get_text() for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+    width, height = figure.get_size_inches()
+    return {"size": [round(float(width), 3), round(float(height), 3)], "texts": sorted(texts)}
+
+
+def all_facts():
+    return {shape: {drawing.name: facts(drawing.figure) for drawing in drawings(shape)} for shape in SHAPES}
+
+
+def test_figures_are_as_stored():
+    assert all_facts() == json.loads(STORED.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_figure_is_one_or_two_columns_wide_and_fits_a_page(shape):
+    for drawing in drawings(shape):
+        width, height = drawing.figure.get_size_inches()
+        assert width in (3.25, 6.75)
+        assert height <= 9.5
+        box = drawing.figure.get_tightbbox()
+        assert min(box.x0, box.y0) >= 0, "something is cut off"
+        assert box.x1 <= width
+        assert box.y1 <= height
+
+
+def test_pdf_files_have_the_size_and_embed_truetype_fonts():
+    for drawing in drawings("pair"):
+        content = style.save(drawing.figure, "pdf")
+        assert content == style.save(drawing.figure, "pdf")
+        width, height = (72 * inches for inches in drawing.figure.get_size_inches())
+        box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", content)
+        assert box is not None
+        assert [float(side) for side in box.groups()] == pytest.approx([width, height], abs=0.01)
+        assert b"/FontFile2" in content
+        assert b"/Type3" not in content
+        for written in (b"CreationDate", b"Producer", b"Creator"):
+            assert written not in content
+
+
+def test_colours_can_be_told_apart_without_red_and_green():
+    """Brightness alone tells the first checkpoints apart: what is left where colour is not seen or not printed."""
+
+    def brightness(colour):
+        red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    two = [brightness(colour) for colour in style.colours(["base", "chat"]).values()]
+    assert abs(two[0] - two[1]) > 0.05
+    assert len(set(style.PALETTE)) == len(style.PALETTE) == 7
+
+
+if __name__ == "__main__":
+    STORED.write_text(json.dumps(all_facts(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
