@@ -23,8 +23,10 @@ from benchmarks.models import make
 from benchmarks.speed import timed
 from benchmarks.ways import Job, demur_style, transformers_style
 from demur.directions import from_raw
+from demur.generation import Decoding, decode_batch
 from demur.interventions import Intervention
 from demur.machine import measure_rates
+from demur.prefill import Row
 
 
 def mixed_edits(checkpoint: demur.Checkpoint, rows: int) -> list[Intervention | None]:
@@ -50,8 +52,6 @@ def measure(shape: str, rows: int, dtype: str, device: str, new_tokens: int, rep
     edits = mixed_edits(checkpoint, rows)
 
     def steered() -> Any:
-        from demur.generation import Decoding, Row, decode_batch
-
         batch = [Row(tuple(prompt), edit) for prompt, edit in zip(prompts, edits, strict=True)]
         return decode_batch(checkpoint.model, checkpoint.layout, batch, Decoding(new_tokens, (), checkpoint.pad_id))
 

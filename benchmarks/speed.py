@@ -12,6 +12,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from benchmarks.models import make
 from benchmarks.ways import Job, demur_style, nnsight_style, seed_style, transformers_style
 from demur.controls import random_direction
 from demur.directions import from_raw
+from demur.generation import Decoding, decode_batch
 from demur.interventions import Intervention
 from demur.machine import measure_rates
+from demur.prefill import Row
 
 
 def study_edits(checkpoint: demur.Checkpoint) -> dict[str, Intervention | None]:
@@ -87,8 +90,9 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--new-tokens", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--kinds", default="none,ablate d1,add 4 d1", help="edits that are timed singly, with commas")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--parts", default="one,study,capture", help="of one, study, capture")
+    parser.add_argument("--parts", default="one,study,steered,capture", help="of one, study, steered, capture")
     parser.add_argument("--skip", default="", help="names of ways to leave out, with commas")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -104,7 +108,7 @@ def main() -> None:
     }
     edits, parts = study_edits(checkpoint), given.parts.split(",")
     if "one" in parts:
-        for kind in ("none", "ablate d1", "add 4 d1"):
+        for kind in given.kinds.split(","):
             job = Job(checkpoint, prompts, given.new_tokens, edits[kind])
             ways = _ways(job, kind, given.skip.split(","))
             print(kind)
@@ -123,6 +127,10 @@ def main() -> None:
         floor = count(checkpoint, lengths * len(edits), given.new_tokens, len(lengths) * len(edits)).seconds(rates)
         found["study"]["floor"] = {"seconds": floor, "ratio": floor / found["study"]["together"]["seconds"]}
         _show(found["study"])
+    if "steered" in parts:
+        print("steered against unsteered, all prompts twice in one job")
+        found["steered"] = compare_steered(checkpoint, prompts * 2, given.new_tokens, edits["ablate d1"], given.repeats)
+        _show(found["steered"])
     if "capture" in parts:
         print("capture of all layers")
         found["capture"] = compare_capture(checkpoint, prompts, given.repeats)
@@ -149,10 +157,27 @@ def _ways(job: Job, kind: str, skip: list[str]) -> dict[str, Callable[[], Any]]:
     return {name: way for name, way in ways.items() if name not in skip}
 
 
+def compare_steered(
+    checkpoint: demur.Checkpoint, prompts: list[list[int]], new_tokens: int, edit: Intervention | None, repeats: int
+) -> dict[str, dict[str, Any]]:
+    """The same rows without an edit, all ablated at every site, and each row with one of many edits; tokens may differ."""
+    others = list(study_edits(checkpoint).values())
+    layout, width = checkpoint.layout, checkpoint.d_model
+
+    def decoded(edits: list[Intervention | None]) -> list[list[int]]:
+        rows = [Row(tuple(prompt), edits[i % len(edits)]) for i, prompt in enumerate(prompts)]
+        return decode_batch(checkpoint.model, layout, rows, Decoding(new_tokens, (), checkpoint.pad_id))
+
+    ways: dict[str, list[Intervention | None]] = {"unsteered": [None], "ablated": [edit]}
+    ways["mixed"] = [one for one in others if one is None or one.kind == "ablate"]
+    print(f"  stream of width {width}, {len(prompts)} rows")
+    return compare({name: partial(decoded, edits) for name, edits in ways.items()}, "unsteered", repeats)
+
+
 def compare_capture(checkpoint: demur.Checkpoint, prompts: list[list[int]], repeats: int) -> dict[str, dict[str, Any]]:
     """All layers at the last token: demur against `output_hidden_states` with logits at every position, 25 rows."""
+    from demur.activations import stream_activations
     from demur.batching import pad_left, position_ids
-    from demur.residual import stream_activations
 
     def streamed() -> list[float]:
         sums = torch.zeros(checkpoint.n_layers, checkpoint.d_model, dtype=torch.float64)

@@ -14,8 +14,9 @@ from torch import Tensor
 
 import demur
 from demur.batching import BATCH_TOKENS, pad_left
-from demur.generation import Decoding, Row, decode
+from demur.generation import Decoding, decode
 from demur.interventions import Intervention
+from demur.prefill import Row
 
 Tokens = list[list[int]]
 

@@ -6,14 +6,17 @@ Whatever is refused is refused without a traceback, and leaves no run folder and
 import csv
 import json
 import os
+import shutil
 import tomllib
 from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from demur.cli import app
@@ -25,7 +28,7 @@ from demur.store import Store
 from demur.study import load_study
 from demur.study import make_study as study_of
 from tests.tiny import HARMFUL, HARMLESS
-from tests.tiny_study import make_checkpoint, make_study
+from tests.tiny_study import make_adapter, make_checkpoint, make_study
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,13 @@ def place(tmp_path_factory) -> Path:
     (folder / "study-nul.toml").write_bytes(b'name = "a\x00b"')
     (folder / "study-list.toml").write_text("[[checkpoints]]\nmodel = 'x'\n")
     (folder / "study-dir.toml").mkdir()
+    (folder / "study-deep.toml").write_text(f"name = {'[' * 100_000}")
+    (folder / "study-digits.toml").write_text(f"max_new_tokens = {'9' * 5000}")
+    for name in ("study-loop.toml", "loop.txt", "loop"):
+        (folder / name).symlink_to(folder / name)
+    (folder / "dangling").symlink_to(folder / "nowhere" / "deeper")
+    for name in ("study-pipe.toml", "pipe.txt"):
+        os.mkfifo(folder / name)
     return folder
 
 
@@ -66,8 +76,39 @@ def _broken_checkpoints(folder):
     (folder / "empty-folder").mkdir()
     copy("unknown-family", model_type="transmogrifier", architectures=["Transmogrifier"])
     copy("remote-code", model_type="own", auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"})
+    odd = copy("remote-tokenizer")
+    settings = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    (odd / "tokenizer_config.json").write_text(json.dumps(settings))
+    (odd / "own.py").write_text("raise SystemExit('remote code ran')")
     (folder / "remote-code" / "own.py").write_text("raise SystemExit('remote code ran')")
     (copy("no-weights") / "model.safetensors").unlink()
+    for name, change in {
+        "lacks-weights": lambda weights: weights.pop("model.layers.1.mlp.down_proj.weight"),
+        "surplus-weights": lambda weights: weights.update({"model.layers.1.self_attn.q_norm.weight": torch.ones(8)}),
+        "odd-weights": lambda weights: weights.update({"model.layers.1.mlp.down_proj.weight": torch.ones(30, 48)}),
+        "renamed-weights": lambda weights: weights.update({name.upper(): weights.pop(name) for name in list(weights)}),
+    }.items():
+        weights = load_file(copy(name) / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / name / "model.safetensors", metadata={"format": "pt"})
+    copy("fewer-blocks", num_hidden_layers=2)
+    copy("negative-width", hidden_size=-5)
+    copy("text-width", hidden_size="big")
+    copy("no-positions", max_position_embeddings=1)
+    copy("deep-config", spare=None)
+    (folder / "deep-config" / "config.json").write_text('{"spare": ' + "[" * 100_000)
+    whole = make_adapter(folder / "chat", folder / "adapter-whole")
+    for name, change in {
+        "adapter-lacks": lambda weights: weights.pop(min(weights)),
+        "adapter-renamed": lambda weights: weights.update(
+            {key.replace("layers", "h"): weights.pop(key) for key in list(weights)}
+        ),
+        "adapter-surplus": lambda weights: weights.update({f"{min(weights)[:-7]}.spare.weight": torch.ones(2)}),
+    }.items():
+        shutil.copytree(whole, folder / name)
+        weights = load_file(whole / "adapter_model.safetensors")
+        change(weights)
+        save_file(weights, folder / name / "adapter_model.safetensors")
     (copy("garbage-weights") / "model.safetensors").write_bytes(b"garbage" * 100)
     os.truncate(copy("cut-weights") / "model.safetensors", 3000)
     (copy("garbage-config") / "config.json").write_text("{")
@@ -94,6 +135,21 @@ def _broken_checkpoints(folder):
     (folder / "garbage.gguf").write_bytes(b"garbage")
     (folder / "cut.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
     (folder / "empty.gguf").write_bytes(b"")
+    _cut_gguf(folder)
+
+
+def _cut_gguf(folder):
+    """A small GGUF file, cut off in its header and in its weights."""
+    whole = folder / "whole.gguf"
+    writer = gguf.GGUFWriter(whole, "llama")
+    writer.add_block_count(3)
+    writer.add_embedding_length(32)
+    writer.add_token_list([f"token {number}" for number in range(200)])
+    writer.add_tensor("blk.0.ffn_down.weight", np.ones((32, 48), dtype=np.float32))
+    for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        step()
+    for name, size in {"cut-header.gguf": 500, "cut-tokens.gguf": 2000, "cut-tensors.gguf": whole.stat().st_size - 700}.items():
+        (folder / name).write_bytes(whole.read_bytes()[:size])
 
 
 ADAPTER = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
@@ -151,6 +207,7 @@ def _instruction_files(folder):
         "set": b"x\n",
         "bad.parquet": b"PAR1 no",
         "no-completion.jsonl": b'{"instruction": "x"}\n',
+        "half-character.jsonl": b'{"instruction": "x", "completion": "\\ud800"}\n',
         "number-completion.jsonl": b'{"instruction": "x", "completion": 3}\n',
     }
     for name, content in files.items():
@@ -173,6 +230,7 @@ def _directions(folder):
     from_raw(torch.arange(1.0, 33.0), name="late", layer=7).save(folder / "late.safetensors")
     (folder / "garbage.safetensors").write_bytes(b"garbage" * 50)
     (folder / "empty.safetensors").write_bytes(b"")
+    (folder / "huge-header.safetensors").write_bytes((2**62).to_bytes(8, "little") + b"{}" * 50)
     (folder / "cut.safetensors").write_bytes((folder / "good.safetensors").read_bytes()[:-20])
     (folder / "folder.safetensors").mkdir()
     save_file({"other": torch.ones(32)}, folder / "other.safetensors")
@@ -246,6 +304,8 @@ LOSS = ["loss", "-m", "{0}/chat", "-q"]
 EQUIVALENCE = ["equivalence", "-m", "{0}/chat", "-q", "-d"]
 
 STUDY_SETTINGS = {
+    f"spare={'[' * 100_000}": "nested too deep", f"direction.pairs={'9' * 5000}": "direction.pairs",
+    f"{'a.' * 5000}a=1": "'a' is not a key", "direction.layers=[1e400]": "layers", "name=2026-01-01": "name",
     "name=../up": "no name for a study", "name=/etc/x": "no name for a study", "name=.hidden": "no name for a study",
     'name=""': "name", "name=3": "name", 'name="a\\nb"': "do not print", 'name="a\\u0000b"': "do not print",
     f"name={'n' * 300}": "no name for a study", "name=C:x": "no name for a study", "nam=x": "did you mean 'name'",
@@ -269,13 +329,22 @@ STUDY_SETTINGS = {
     "checkpoints.base.model=demo:nothing": "no demo model", "checkpoints.base.model=none.gguf": "no GGUF file",
     "checkpoints.base.model={0}/a.txt": "neither a folder", "checkpoints.base.model={0}/empty-folder": "no config.json",
     "checkpoints.base.model={0}/wide": "3 of 64", "checkpoints.base.model={0}/deep": "4 of 32",
-    "checkpoints.base.model={0}/unknown-family": "transmogrifier", "checkpoints.base.model={0}/remote-code": "code",
+    "checkpoints.base.model={0}/unknown-family": "transmogrifier", "checkpoints.base.model={0}/remote-code": "no flag",
     "checkpoints.base.model={0}/no-weights": "weights", "checkpoints.base.model={0}/garbage-weights": "garbage-weights",
     "checkpoints.base.model={0}/cut-weights": "cut-weights", "checkpoints.base.model={0}/garbage-config": "config.json",
     "checkpoints.base.model={0}/list-config": "config.json", "checkpoints.base.model={0}/garbage-tokenizer": "tokenizer",
     "checkpoints.base.model={0}/no-tokenizer": "tokenizer", "checkpoints.base.model={0}/encoder": "bert",
     "checkpoints.base.model={0}/pickled": "pickled", "checkpoints.base.model={0}/garbage.gguf": "GGUF",
     "checkpoints.base.model={0}/cut.gguf": "GGUF", "checkpoints.base.model={0}/empty.gguf": "GGUF",
+    "checkpoints.base.model={0}/lacks-weights": "such as 'model.layers.1.mlp.down_proj.weight'",
+    "checkpoints.base.model={0}/surplus-weights": "config does not speak of, such as 'model.layers.1.self_attn.q_norm.weight'",
+    "checkpoints.base.model={0}/odd-weights": "is (30, 48), but its config speaks of (32, 48)",
+    "checkpoints.base.model={0}/renamed-weights": "weights of",
+    "checkpoints.base.model={0}/fewer-blocks": "2 of 32", "checkpoints.base.model={0}/negative-width": "3 of -5",
+    "checkpoints.base.model={0}/text-width": "hidden_size", "checkpoints.base.model={0}/no-positions": "1 positions",
+    "checkpoints.base.model={0}/deep-config": "config.json", "checkpoints.base.adapter={0}/adapter-lacks": "it lacks",
+    "checkpoints.base.adapter={0}/adapter-renamed": "it lacks", "checkpoints.base.adapter={0}/adapter-surplus": "has no place",
+    "checkpoints.base.quantise=2bit": "quantise", "checkpoints.base.quantise=8": "quantise",
     "checkpoints.base.modl=x": "did you mean 'model'", "checkpoints.base.adapter=none": "adapter_config.json",
     "checkpoints.base.adapter={0}/empty-folder": "no adapter_config.json", "checkpoints.base.adapter={0}/pickled-adapter": "adapter",
     "checkpoints.base.adapter={0}/adapter-garbage": "adapter", "checkpoints.base.adapter={0}/adapter-list": "adapter",
@@ -322,6 +391,11 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         (["run", "{0}/study-binary.toml"], "not UTF-8"),
         (["run", "{0}/study-latin.toml"], "not UTF-8"),
         (["run", "{0}/study-nul.toml"], "not valid TOML"),
+        (["run", "{0}/study-deep.toml"], "nested too deep"),
+        (["run", "{0}/study-digits.toml"], "not valid TOML"),
+        (["run", "{0}/study-loop.toml"], "neither a preset"),
+        (["run", "{0}/study-pipe.toml"], "neither a preset"),
+        (["run", "/dev/zero"], "neither a preset"),
         (["run", "{0}/study-empty.toml"], "is missing"),
         (["run", "{0}/study-list.toml"], "is missing"),
         (["run", "{0}/study-dir.toml"], "neither a preset"),
@@ -329,6 +403,13 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         (["run", "qwen1.5-0.5b", "--set", "instructions.harmful.source=contrast-harmful"], "no model hub"),
         ([*RUN, "--device", "cuda"], "no usable GPU"),
         ([*RUN, "--device", "warp"], "not a device"),
+        ([*RUN, "--device", "sprad"], "spread"),
+        ([*RUN, "--quantise", "3bit"], "quantise"),
+        ([*RUN, "--out", "{0}/loop"], "loop"),
+        ([*RUN, "--out", "{0}/dangling"], "dangling"),
+        ([*RUN, "--set", "checkpoints.base.model={0}/loop"], "neither a folder"),
+        ([*RUN, "--set", "instructions.harmful.source={0}/loop.txt"], "no file"),
+        ([*RUN, "--set", "instructions.harmful.source={0}/pipe.txt"], "no file"),
         ([*RUN, "--device", "meta"], "not a device"),
         ([*RUN, "--device", ""], "not a device"),
         ([*RUN, "--dtype", "float8"], "dtype"),
@@ -357,6 +438,10 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         (["plan", "demo", "--set", "dtype=int3"], "dtype"),
         (["plan", "demo", "--set", "direction.layers=[-2]"], "layers"),
         (["plan", "demo", "--device", "warp"], "not a device"),
+        (["plan", "demo", "--quantise", "3bit"], "quantise"),
+        (["plan", "{0}/study.toml", "--set", "checkpoints.base.model={0}/wide"], "3 of 64"),
+        (["plan", "{0}/study.toml", "--set", "checkpoints.base.model={0}/cut.gguf"], "GGUF"),
+        (["plan", "{0}/study.toml", "--set", "checkpoints.base.model={0}/whole.gguf", "--set", "checkpoints.chat.model={0}/wide"], "3 of 32"),
         (["plan", "{0}/study.toml", "--set", 'checkpoints.base.prompts=["USER"]'], "prompt"),
         (["plan", "{0}/study.toml", "--set", "checkpoints.base.model={0}/garbage-config"], "config.json"),
     ],
@@ -423,6 +508,10 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         ([*ASKED, "-d", "{0}/good.safetensors", "--add", "1", "--sites", "resid_pre,resid_pre"], "twice"),
         ([*ASKED, "-d", "{0}/wide.safetensors", "--ablate"], "width"),
         ([*ASKED, "-d", "{0}/late.safetensors", "--add", "1"], "layer 7 is out of range"),
+        ([*ASKED, "-d", "/dev/null", "--ablate"], "no direction file"),
+        ([*ASKED, "-d", "{0}/huge-header.safetensors", "--ablate"], "not a safetensors file"),
+        ([*ASKED, "--add", "1", "-d", "{0}/good.safetensors", "--layer", "9" * 30], "out of range"),
+        ([*ASKED, "--max-new-tokens", "9" * 30], "positions"),
         ([*ASKED, "--max-new-tokens", "0"], "max_new_tokens"),
         ([*ASKED, "--max-new-tokens", "100000"], "positions"),
         ([*ASKED, "--limit", "0"], "limit"),
@@ -441,6 +530,8 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         (["judge", "{0}/good.jsonl", "--judge", "prefx"], "did you mean 'prefix'"),
         (["judge", "{0}/good.jsonl", "--judge", ""], "no judge"),
         (["judge", "{0}/good.jsonl", "--out", "{0}"], "cannot be written"),
+        (["judge", "{0}/half-character.jsonl", "--out", "{0}/out/v.jsonl"], "surrogate"),
+        (["judge", "{0}/pipe.txt"], "no file"),
         (["judge", "{0}/good.jsonl", "--out", "{0}/a.txt/v.jsonl"], "cannot be written"),
     ],
     "directions": [
@@ -468,10 +559,18 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         (["doctor", "-m", "~no-such-user/x"], "neither a folder"),
         (["doctor", "-m", "{0}/chat", "-p", "x y"], "needs {{instruction}}"),
         (["doctor", "-m", "{0}/unknown-family"], "transmogrifier"),
-        (["doctor", "-m", "{0}/remote-code"], "code"),
+        (["doctor", "-m", "{0}/remote-code"], "no flag"),
         (["doctor", "-m", "{0}/garbage-weights"], "garbage-weights"),
         (["doctor", "-m", "{0}/no-tokenizer"], "tokenizer"),
         (["doctor", "-m", "{0}/chat", "--dtype", "half"], "not a dtype"),
+        (["doctor", "-m", "{0}/chat", "--dtype", "8bit"], "quantise='8bit'"),
+        (["doctor", "-m", "{0}/chat", "--quantise", "int8"], "not a quantisation"),
+        (["doctor", "-m", "{0}/chat", "--device", "sprad"], "spread"),
+        (["doctor", "-m", "{0}/remote-tokenizer"], "no flag"),
+        (["doctor", "-m", "{0}/cut-header.gguf"], "cannot be read as a GGUF"),
+        (["doctor", "-m", "{0}/cut-tokens.gguf"], "cannot be read as a GGUF"),
+        (["doctor", "-m", "{0}/cut-tensors.gguf"], "cannot be read as a GGUF"),
+        (["doctor", "-m", "{0}/negative-width"], "hidden size (-5)"),
         (["doctor", "-m", "{0}/chat", "-a", "{0}/pickled-adapter"], "adapter"),
     ],
     "report": [

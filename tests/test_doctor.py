@@ -23,7 +23,7 @@ def test_every_line():
     ]  # fmt: skip
     assert re.fullmatch(r"0\.\d\dM in torch\.float32", found["weights"])
     assert found["device"] == "cpu"
-    assert re.fullmatch(r"0\.00 GiB of weights, [\d.]+ GiB free beside them", found["memory"])
+    assert re.fullmatch(r"0\.00 GiB of weights on cpu, [\d.]+ GiB free beside them", found["memory"])
     assert found["layout"] == "llama: 3 blocks at model.layers, width 32"
     assert found["branches"] == "attention adds self_attn, MLP adds mlp, one after the other"
     assert found["sites"] == "resid_pre, resid_mid, resid_post"

@@ -9,8 +9,9 @@ from demur.batching import group, pad_left, position_ids
 from demur.directions import from_raw
 from demur.errors import InputError, WorkError
 from demur.families import layout_of
-from demur.generation import Decoding, Row, decode, decode_batch
+from demur.generation import Decoding, decode, decode_batch
 from demur.interventions import ablate, add
+from demur.prefill import Row
 from tests import reference
 from tests.tiny import tiny_model
 
@@ -119,7 +120,7 @@ def test_rows_that_ended_leave_and_change_nothing(family, use_cache, monkeypatch
     ]  # fmt: skip
     assert found == [whole[:end] for whole, end in zip(free, ends, strict=True)]
     assert len(set(ends)) > 2
-    assert sizes[0] == len(rows) > min(sizes)
+    assert len(rows) >= sizes[0] > min(sizes)
     assert sizes == sorted(sizes, reverse=True)
 
 

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
+from demur.activations import stream_activations
 from demur.directions import from_raw
 from demur.errors import InputError, WorkError
 from demur.families import layout_of
 from demur.interventions import ablate, add, tabulate
 from demur.layouts import Layout
-from demur.residual import edited, stream_activations
+from demur.residual import edited
 from tests.reference import ablated, run_stream, shifted
 from tests.tiny import FAMILIES, TOWERS, tiny_model
 

@@ -7,10 +7,10 @@ from demur.api import generate
 from demur.checkpoints import wrap
 from demur.directions import from_raw
 from demur.errors import InputError, WorkError
-from demur.generation import Row
 from demur.geometry import projections, separation
 from demur.interventions import ablate, add
 from demur.losses import completion_losses, text_losses
+from demur.prefill import Row
 from demur.prompts import prompt_format
 from demur.scoring import Given, continuation_losses, divergence, next_tokens, refusal_log_odds
 from tests.reference import ablated, run_stream, shifted

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demur.errors import InputError
-from demur.statistics import cohen_kappa, fisher, holm, kappa_interval, mcnemar, wilson
+from demur.statistics import auroc_interval, cohen_kappa, fisher, holm, kappa_interval, mcnemar, wilson
 
 
 @pytest.mark.parametrize(("count", "low", "high"), [(47, 0.375, 0.567), (1, 0.002, 0.054), (8, 0.041, 0.150), (86, 0.779, 0.915)])
@@ -119,3 +119,22 @@ def test_kappa_refuses():
         kappa_interval([], [])
     with pytest.raises(InputError, match="all 2 items 'a'"):
         kappa_interval(["a", "a"], ["a", "a"])
+
+
+def test_auroc_interval_is_a_score_interval():
+    # Newcombe's method 5 has no closed form: its bounds are where the distance is z standard errors of the bound itself.
+    def errors(area, bound, n, m):
+        inner = (n + m) / 2 - 1
+        variance = bound * (1 - bound) / (n * m) * (1 + inner * ((1 - bound) / (2 - bound) + bound / (1 + bound)))
+        return abs(area - bound) / variance**0.5
+
+    for area, n, m in ((0.8, 30, 40), (0.5, 10, 10), (0.97, 100, 100)):
+        low, high = auroc_interval(area, n, m)
+        assert low < area < high
+        assert [errors(area, bound, n, m) for bound in (low, high)] == pytest.approx([1.959964] * 2, rel=1e-5)
+    assert auroc_interval(1.0, 20, 20)[1] == 1.0
+    assert 0.8 < auroc_interval(1.0, 20, 20)[0] < 1.0
+    assert auroc_interval(0.0, 20, 30) == pytest.approx(tuple(1 - bound for bound in reversed(auroc_interval(1.0, 20, 30))))
+    for bad in ((1.1, 5, 5), (0.5, 0, 5)):
+        with pytest.raises(InputError, match="area under the ROC curve"):
+            auroc_interval(*bad)

@@ -10,7 +10,8 @@ import demur
 from demur.directions import from_raw
 from demur.errors import InputError, WorkError
 from demur.families import layout_of
-from demur.generation import Decoding, Row, decode_batch
+from demur.generation import Decoding, decode_batch
+from demur.prefill import Row
 from tests.tiny import tiny_model
 
 PROMPTS = torch.tensor([[1, 5, 9, 30], [1, 40, 41, 7]])

@@ -136,7 +136,7 @@ def test_another_format_is_refused(tmp_path, version):
     begin(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
         db.execute(f"PRAGMA user_version = {version}")
-    with pytest.raises(InputError, match=f"has format {version} and this version of demur reads 1, 2; use the"):
+    with pytest.raises(InputError, match=f"has format {version} and this version of demur reads 1, 2, 3; use the"):
         Store.create(tmp_path, "digest", "")
 
 
@@ -148,6 +148,7 @@ def test_a_folder_of_the_first_format_is_migrated(tmp_path):
     store.close()
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
         db.execute("ALTER TABLE directions DROP COLUMN file")
+        db.execute("DROP TABLE layerwise")
         db.execute("PRAGMA user_version = 1")
     (tmp_path / "directions" / "chat.safetensors").unlink()
     store = Store.create(tmp_path, "digest", "")

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import demur
 from demur.store import Store
 from tests.tiny import CHAT, HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
@@ -15,6 +17,19 @@ def make_checkpoint(folder: Path, *, family: str = "llama", seed: int = 1, **cha
     """A random checkpoint of transformers' own files."""
     tiny_model(family, seed=seed, **changes).save_pretrained(folder)
     tiny_tokenizer(chat_template=CHAT).save_pretrained(folder)
+    return folder
+
+
+def make_adapter(model: Path | str, folder: Path) -> Path:
+    """A random LoRA adapter of a checkpoint, large enough to change what it writes."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    settings = LoraConfig(
+        r=2, lora_alpha=8, target_modules=["q_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    get_peft_model(AutoModelForCausalLM.from_pretrained(model), settings).save_pretrained(folder)
     return folder
 
 

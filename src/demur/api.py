@@ -4,7 +4,7 @@ Each composes the parts that do the work and holds no arithmetic of its own. A n
 call these.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -13,18 +13,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from demur.activations import stream_activations
 from demur.batching import BATCH_TOKENS
 from demur.checkpoints import Checkpoint
 from demur.directions import Direction, RunningMean, difference_of_means
 from demur.errors import InputError, NotFinite
-from demur.generation import Decoding, Row, decode
+from demur.generation import Decoding, decode
 from demur.instructions import digest
 from demur.interventions import Intervention, RowEdits
+from demur.judges.early import enough_for
 from demur.layouts import Site
 from demur.notebook import facts_table, shortened
+from demur.prefill import Row
 from demur.progress import Progress, silent
 from demur.prompts import Prompt
-from demur.residual import stream_activations
 
 
 @dataclass(frozen=True)
@@ -146,17 +148,29 @@ def extract_directions(
         )
         for instructions in (harmful, harmless)
     ]
-    norms = (sides[0].mean_norm * sides[0].count + sides[1].mean_norm * sides[1].count) / (sides[0].count + sides[1].count)
+    facts = provenance(checkpoint, prompt, position, harmful, harmless)
+    return directions_between(*sides, name=name or checkpoint.name, site=site, position=position, facts=facts)
+
+
+def directions_between(
+    harmful: Means,
+    harmless: Means,
+    *,
+    name: str,
+    layers: Sequence[int] | None = None,
+    site: Site = "resid_pre",
+    position: int = -1,
+    facts: Mapping[str, Any] | None = None,
+) -> list[Direction]:
+    """One direction a layer from means that were taken already: at all of their layers, or at some."""
+    chosen = list(harmful.layers if layers is None else layers)
+    rows = [harmful.layers.index(layer) for layer in chosen]
+    count = harmful.count + harmless.count
+    norms = (harmful.mean_norm * harmful.count + harmless.mean_norm * harmless.count) / count
     found = difference_of_means(
-        sides[0].mean,
-        sides[1].mean,
-        name=name or checkpoint.name,
-        layers=layers,
-        position=position,
-        site=site,
-        provenance=provenance(checkpoint, prompt, position, harmful, harmless),
+        harmful.mean[rows], harmless.mean[rows], name=name, layers=chosen, position=position, site=site, provenance=facts
     )
-    for direction, norm in zip(found, norms.tolist(), strict=True):
+    for direction, norm in zip(found, norms[rows].tolist(), strict=True):
         direction.provenance["mean residual norm"] = norm  # type: ignore[index]
     return found
 
@@ -172,6 +186,7 @@ def provenance(
         "fingerprint": checkpoint.fingerprint,
         "architecture": {"family": checkpoint.layout.family, "layers": checkpoint.n_layers},
         "weights": str(checkpoint.dtype),
+        "quantised": checkpoint.quantised,
         "prompt": prompt.name,
         "prompt text": prompt.template,
         "prompt digest": prompt.digest,
@@ -206,20 +221,24 @@ def generate(
     max_new_tokens: int = 16,
     stop_at_eos: bool = True,
     use_cache: bool = True,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     batch_rows: int | None = None,
+    until_verdict: str | None = None,
     progress: Progress = silent,
 ) -> list[list[Completion]]:
     """Greedy completions, `result[i][j]`: intervention i, instruction j. All interventions run as rows of the same batches.
 
-    Raises `InputError` for an intervention that does not fit the checkpoint.
+    `batch_tokens`, padding and new tokens included, is found from the free memory unless given. `until_verdict` names
+    a judge; a completion then ends where this judge's verdict can no longer change. Raises `InputError` for an intervention that
+    does not fit the checkpoint, and for a judge that needs whole completions.
     """
     if not instructions or not interventions:
         raise InputError(f"nothing to generate: {len(instructions)} instructions, {len(interventions)} interventions")
     prompts = [tuple(ids) for ids in prompt.encode(instructions)]
     bound = [bind(edits, checkpoint, instructions, prompt) for edits in interventions]
     rows = [Row(ids, edits) for edits in bound for ids in prompts]
-    decoding = Decoding(max_new_tokens, checkpoint.stop_ids if stop_at_eos else (), checkpoint.pad_id, use_cache)
+    enough = None if until_verdict is None else enough_for([until_verdict], checkpoint.tokenizer)
+    decoding = Decoding(max_new_tokens, checkpoint.stop_ids if stop_at_eos else (), checkpoint.pad_id, use_cache, enough)
     tokens: dict[int, list[int]] = {}
     n = len(instructions)
     try:

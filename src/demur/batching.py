@@ -6,18 +6,25 @@ computes what it would compute alone, in families with rotary and with learned p
 
 import gc
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from demur.errors import InputError, WorkError
+from demur.placement import input_device, weights_dtype
 
 BATCH_TOKENS = 4096
 """Default size of a batch, padding included. On two cores larger batches gain nothing; on a large GPU give more."""
+
+
+FULL_TOKENS = 512
+"""Below so many tokens a pass is slow for its size: it reads all weights for few."""
+WASTE = 0.1
+"""Part of a pass of many tokens that may be padding."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +58,23 @@ def pad_left(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | 
     return ids, mask
 
 
+Padding = Literal["any", "little", "none"]
+
+
 def group(
     lengths: Sequence[int],
     batch_tokens: int,
     batch_rows: int | None = None,
     *,
-    waste: float = 1.0,
-    like: Sequence[Any] | None = None,
+    padding: Padding = "any",
+    like: Sequence[Hashable] | None = None,
 ) -> list[list[int]]:
     """Indices of rows, longest first and otherwise in order, cut so that rows x longest stays within `batch_tokens`.
 
-    A row longer than the budget stands alone. At most a share `waste` of a batch is padding. Rows of one length that are equal in
-    `like` are kept together.
+    A row longer than the budget stands alone. `padding` of "little" also cuts where more than a tenth of a batch that is large
+    enough would be padding, and "none" where rows differ in length. Rows of one length that are equal in `like` lie together.
     """
-    first: dict[Any, int] = {}
+    first: dict[Hashable, int] = {}
     together = range(len(lengths)) if like is None else [first.setdefault(one, index) for index, one in enumerate(like)]
     groups: list[list[int]] = []
     tokens = 0
@@ -72,8 +82,13 @@ def group(
         current = groups[-1] if groups else []
         longest = lengths[current[0]] if current else 0
         padded = (len(current) + 1) * longest
-        fits = current and padded <= batch_tokens and padded - tokens - lengths[index] <= waste * padded
-        if fits and (batch_rows is None or len(current) < batch_rows):
+        wasted = padded - tokens - lengths[index]
+        even = {
+            "any": True,
+            "little": wasted <= WASTE * padded or len(current) * longest < FULL_TOKENS,
+            "none": wasted == 0,
+        }[padding]
+        if current and padded <= batch_tokens and even and (batch_rows is None or len(current) < batch_rows):
             current.append(index)
             tokens += lengths[index]
         else:
@@ -97,14 +112,16 @@ def in_batches(
     model: nn.Module,
     batch_tokens: int = BATCH_TOKENS,
     batch_rows: int | None = None,
+    padding: Padding = "any",
+    like: Sequence[Hashable] | None = None,
 ) -> Iterator[tuple[list[int], Result]]:
-    """`work` on the indices of each batch of rows of these lengths, longest first.
+    """`work` on the indices of each batch of rows of these lengths, longest first; see `group`.
 
     Running out of memory halves a batch and goes on. Raises `InputError` for a row longer than the model has positions, and
     `WorkError` where one row alone does not fit into memory, saying what would.
     """
     _check_lengths(lengths, model)
-    pending = group(lengths, batch_tokens, batch_rows)
+    pending = group(lengths, batch_tokens, batch_rows, padding=padding, like=like)
     while pending:
         indices = pending.pop(0)
         result, problem = _attempt(work, indices)
@@ -143,13 +160,12 @@ def _check_lengths(lengths: Sequence[int], model: nn.Module) -> None:
 
 
 def _does_not_fit(lengths: Sequence[int], row: int, model: nn.Module, problem: str) -> str:
-    weight = next(model.parameters())
     wanted = re.search(r"(?:tried to allocate|you tried to allocate) ([\d.]+ ?\w+)", problem, flags=re.IGNORECASE)
     asked = f", where {wanted[1]} more were asked for," if wanted else ""
-    lower = "" if weight.element_size() <= 2 else "weights in bfloat16 (half the memory), "
+    lower = "" if weights_dtype(model).itemsize <= 2 else "weights in bfloat16 (half the memory), "
     shorter = [length for length in lengths if length < lengths[row]]
     rest = f"; the other rows take at most {max(shorter)}" if shorter else ""
     return (
-        f"row {row} of {lengths[row]} tokens does not fit into memory on {weight.device} beside the weights{asked} even alone; "
-        f"what would: {lower}a device with more memory, or a row of fewer than {lengths[row]} tokens{rest}"
+        f"row {row} of {lengths[row]} tokens does not fit into memory on {input_device(model)} beside the weights{asked} even "
+        f"alone; what would: {lower}a device with more memory, or a row of fewer than {lengths[row]} tokens{rest}"
     )

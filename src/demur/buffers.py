@@ -4,8 +4,6 @@ Chunks of prompts are put in with their last tokens in one column, and decoding 
 dynamic cache copies everything that it holds for each new token.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -63,17 +61,18 @@ class Buffers:
         own = range(len(passed.rows))
         if self._mask is None:
             self._mask = passed.mask.new_zeros(self._rows, self._width)
-            for layer, found in enumerate(passed.cache.layers):
+            for found in passed.cache.layers:
                 # Layers that this text does not run through keep nothing.
                 if found.is_initialized:
                     self.cache.layers.append(BufferLayer(found.keys, found.values, self._rows, self._width, self._room))
                 else:
                     self.cache.layers.append(DynamicLayer())
-        rows = torch.tensor(passed.rows, device=passed.mask.device)
+        # On the processor: a spread model's layers are on several devices.
+        rows = torch.tensor(passed.rows)
         self._mask[rows, self._width - passed.mask.shape[1] :] = passed.mask
         for layer, buffer in enumerate(self.cache.layers):
             if isinstance(buffer, BufferLayer):
-                buffer.put(rows.to(buffer.keys.device), *passed.kept(layer, own))
+                buffer.put(rows, *passed.kept(layer, own))
 
     @property
     def mask(self) -> Tensor:

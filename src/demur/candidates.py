@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from demur.activations import stream_activations
 from demur.api import provenance
 from demur.batching import BATCH_TOKENS
 from demur.checkpoints import Checkpoint
@@ -18,7 +19,6 @@ from demur.directions import Direction, RunningMean, from_raw
 from demur.errors import InputError
 from demur.progress import Progress, silent
 from demur.prompts import Prompt
-from demur.residual import stream_activations
 
 Place = tuple[int, int]
 """(position, layer): the position counts from the prompt's end, -1 is its last token."""

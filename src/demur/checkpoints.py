@@ -1,33 +1,36 @@
 """Checkpoints in memory: load, prove, fingerprint, free.
 
-A loaded checkpoint is in evaluation mode, on one device, with any adapter merged in memory; its layout has been proved by a tiny
-forward pass. Nothing is downloaded that is already here, and no remote code runs.
+A loaded checkpoint is in evaluation mode, with any adapter merged in memory, or beside weights that are quantised; its layout has
+been proved by a tiny forward pass. Nothing is downloaded that is already here, and no remote code runs.
 """
 
 import gc
 import hashlib
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+from transformers import PreTrainedModel
 
-from demur import gguf
-from demur.devices import find_device
-from demur.errors import InputError, WorkError, nearest
+from demur import quantisation
+from demur.errors import InputError, nearest
 from demur.families import layout_of
 from demur.layouts import Layout, d_model_of
+from demur.loading import Wanted, load
 from demur.notebook import facts_table
+from demur.placement import (
+    MaxMemory,
+    bytes_by_device,
+    fetched,
+    find_device,
+    input_device,
+    weights_dtype,
+)
 from demur.quiet import quiet_transformers
 from demur.selfcheck import prove_sites
-from demur.sources import Source, fetch, find_adapter, find_model
+from demur.sources import Source, find_adapter, find_model
 
-_BROKEN_ADAPTER = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError, UnpicklingError)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
 
@@ -35,7 +38,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class Checkpoint:
     """One set of weights, ready to use. `model` and `tokenizer` are the transformers objects.
 
-    `fingerprint` is equal for equal weights at equal dtype in any process. `source` says where the weights came from.
+    `fingerprint` is equal for equal weights at equal dtype in any process. `source` says where the weights came from,
+    `quantised` how they were quantised, None where they were not.
     """
 
     model: PreTrainedModel
@@ -45,6 +49,7 @@ class Checkpoint:
     name: str = "checkpoint"
     source: str = ""
     adapter: str | None = None
+    quantised: str | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -77,15 +82,13 @@ class Checkpoint:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        device: torch.device = next(self.model.parameters()).device
-        return device
+        """Where token ids go; the weights are there too, unless they are spread."""
+        return input_device(self.model)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the weights."""
-        dtype: torch.dtype = next(self.model.parameters()).dtype
-        return dtype
+        """Precision of the stream, and of the weights that are not quantised."""
+        return weights_dtype(self.model)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -106,56 +109,26 @@ def load_checkpoint(
     adapter: str | None = None,
     revision: str | None = None,
     dtype: str = "float32",
+    quantise: str | None = None,
     device: str = "auto",
+    max_memory: MaxMemory | None = None,
     name: str | None = None,
 ) -> Checkpoint:
-    """Load weights and tokenizer from a hub id, a folder or a GGUF file, with a PEFT adapter merged in memory where given.
+    """Load weights and tokenizer from a hub id, a folder or a GGUF file, with a PEFT adapter where given.
 
-    `device` of `auto` is the first GPU, else the processor. Raises `InputError` for anything that is missing or unknown, before
-    weights are read, and `WorkError` where the layout's sites are not what they claim to be.
+    `quantise` of `8bit` or `4bit` quantises the linear maps by bitsandbytes. `device` of `auto` is the first GPU, else the
+    processor; `spread` is all GPUs, then main memory, then the disk, each up to `max_memory` where it is named there. An adapter
+    is merged in memory, and stays beside weights that are quantised, which cannot take it without rounding again. Raises
+    `InputError` for anything that is missing or unknown, before weights are read, and `WorkError` where the layout's sites are
+    not what they claim to be.
     """
     source = find_model(model, revision)
     adapter_folder = None if adapter is None else find_adapter(adapter)
-    torch_dtype, torch_device = _dtype(dtype), find_device(device)
+    wanted = Wanted(_dtype(dtype), quantise, find_device(device), max_memory)
+    quantisation.check(quantise)
     with quiet_transformers():
-        loaded, tokenizer = _load(model, source, adapter, adapter_folder, torch_dtype)
-    return wrap(loaded.to(torch_device), tokenizer, name=name or model, source=source.describe(), adapter=adapter, origin=source)
-
-
-def _load(
-    model: str, source: Source, adapter: str | None, adapter_folder: Path | None, dtype: torch.dtype
-) -> tuple[PreTrainedModel, Any]:
-    folder = gguf.convert(fetch(source)) if source.kind == "gguf" else fetch(source)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises plain Exceptions for a file that is not its own
-        raise InputError(f"the tokenizer of {model!r} cannot be loaded by transformers: {_first_line(error)}") from error
-    try:
-        # Never code from a checkpoint, and of a .bin file never more than tensors.
-        auto = auto_class(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
-        loaded = auto.from_pretrained(folder, dtype=dtype, local_files_only=True, trust_remote_code=False, weights_only=True)
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError, UnpicklingError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise WorkError(f"the weights of {model!r} do not fit into memory; use dtype bfloat16 or a larger machine") from error
-        raise InputError(f"the weights of {model!r} cannot be loaded by transformers: {_first_line(error)}") from error
-    if adapter_folder is not None:
-        from peft import PeftModel
-
-        try:
-            loaded = PeftModel.from_pretrained(loaded, str(adapter_folder)).merge_and_unload()
-        except _BROKEN_ADAPTER as error:
-            raise InputError(f"adapter {adapter!r} does not fit {model!r}: {_first_line(error)}") from error
-    return loaded, tokenizer
-
-
-def auto_class(config: Any) -> Any:
-    """The class that loads a config's weights: a model that also sees is not among the causal language models."""
-    sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+        loaded, tokenizer = load(model, source, adapter, adapter_folder, wanted)
+    return wrap(loaded, tokenizer, name=name or model, source=source.describe(), adapter=adapter, origin=source)
 
 
 def wrap(
@@ -171,20 +144,24 @@ def wrap(
     model.eval()
     layout = layout_of(model.config)
     prove_sites(model, layout)
-    facts = {"dtype": str(next(model.parameters()).dtype), "device": str(next(model.parameters()).device)}
+    facts = {"dtype": str(weights_dtype(model)), "device": ", ".join(sorted(bytes_by_device(model)))}
+    quantised = quantisation.described(model)
+    if quantised is not None:
+        facts["quantised"] = quantised
     if origin is not None and origin.revision is not None:
         facts["revision"] = origin.revision
-    return Checkpoint(model, tokenizer, layout, fingerprint(model), name, source, adapter, facts)
+    return Checkpoint(model, tokenizer, layout, fingerprint(model), name, source, adapter, quantised, facts)
 
 
 def fingerprint(model: PreTrainedModel) -> str:
     """16 hex digits over names, shapes, dtype and 64 evenly spaced entries of every weight, and the architecture.
 
-    Equal weights at equal dtype give equal digits in any process; a fine-tune or an adapter changes them.
+    Equal weights at equal dtype give equal digits in any process and on any device; a fine-tune, an adapter or quantising changes
+    them.
     """
     parts = hashlib.sha256(json.dumps([model.config.model_type, d_model_of(model)]).encode())
     for name, weight in sorted(model.state_dict().items()):
-        flat = weight.detach().reshape(-1)
+        flat = fetched(model, name, weight).detach().reshape(-1)
         steps = min(64, flat.numel())
         # Integer arithmetic: a float32 linspace overshoots the end of large weights.
         spaced = flat[torch.arange(steps, device=flat.device) * (flat.numel() - 1) // max(1, steps - 1)]
@@ -201,6 +178,8 @@ def free_memory() -> None:
 
 
 def _dtype(name: str) -> torch.dtype:
+    if name in quantisation.BYTES:
+        raise InputError(f"{name!r} is not a dtype of weights but a quantisation of them; ask for it with quantise={name!r}")
     if name not in DTYPES:
         raise InputError(f"{name!r} is not a dtype of weights; {nearest(name, DTYPES)}")
     return DTYPES[name]

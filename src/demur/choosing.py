@@ -11,10 +11,10 @@ from typing import Any, Literal, get_args
 from demur.candidates import Candidates, candidate_directions
 from demur.checkpoints import Checkpoint, free_memory, load_checkpoint
 from demur.criteria import keep_refused, select_by_cosine, select_by_refusal, select_by_separation
-from demur.devices import find_device
 from demur.directions import Direction
 from demur.errors import InputError, WorkError, nearest
 from demur.instructions import load_instructions
+from demur.placement import find_device
 from demur.plan import Arm, make_plan
 from demur.preflight import check
 from demur.progress import Phases, no_phases
@@ -79,7 +79,13 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
     for name, spec in study.checkpoints.items():
         with phases(f"loading {name}", 1) as progress:
             checkpoint = load_checkpoint(
-                spec.model, adapter=spec.adapter, revision=spec.revision, dtype=study.dtype, device=device, name=name
+                spec.model,
+                adapter=spec.adapter,
+                revision=spec.revision,
+                dtype=study.dtype,
+                quantise=spec.quantise,
+                device=device,
+                name=name,
             )
             progress(1)
         for arm in plan.arms_of(name):

@@ -9,17 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from demur import gguf
 from demur.errors import InputError
 from demur.sources import Source, read_config
+from demur.study import Study
 
 _WIDTH = ("hidden_size", "n_embd", "d_model")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 
 def shape(source: Source) -> tuple[int, int] | None:
-    """(layers, width) of a checkpoint, None where no config is on this machine or it does not tell."""
-    if source.kind != "folder":
-        return None
+    """(layers, width) of a checkpoint, from its config or its GGUF header; None where that does not tell."""
+    if source.kind == "gguf":
+        return _gguf_shape(source)
     config = read_config(source) or {}
     inner = config.get("text_config")
     config = inner if isinstance(inner, dict) else config
@@ -32,7 +34,7 @@ def shape(source: Source) -> tuple[int, int] | None:
 def compare(sources: Mapping[str, Source]) -> tuple[str, ...]:
     """Sentences on pairs that merely should not be compared. Raises `InputError` for a pair that cannot be."""
     warnings: list[str] = []
-    names = [name for name, source in sources.items() if source.kind == "folder"]
+    names = list(sources)
     for number, name in enumerate(names[1:], 1):
         first = names[0]
         mine, other = shape(sources[name]), shape(sources[first])
@@ -46,7 +48,27 @@ def compare(sources: Mapping[str, Source]) -> tuple[str, ...]:
     return tuple(warnings)
 
 
+def precisions(study: Study) -> list[str]:
+    """What quantising some of the checkpoints and not others does to a comparison."""
+    quantised = {name: spec.quantise for name, spec in study.checkpoints.items()}
+    if len(set(quantised.values())) == 1:
+        return []
+    shown = ", ".join(f"{name} {how or study.dtype}" for name, how in quantised.items())
+    return [f"Weights differ in precision ({shown}), so a difference between checkpoints may be one of precision."]
+
+
+def _gguf_shape(source: Source) -> tuple[int, int] | None:
+    assert source.path is not None
+    try:
+        return gguf.header(source.path).shape
+    except InputError:
+        # What is wrong with it, loading says.
+        return None
+
+
 def _differences(first: str, one: Source, second: str, other: Source) -> list[str]:
+    if {one.kind, other.kind} != {"folder"}:
+        return []  # their tokenizers are not at hand yet
     configs = [read_config(source) or {} for source in (one, other)]
     mine, others = _tokens(one), _tokens(other)
     pair, found = f"{first} and {second}", []
@@ -74,5 +96,5 @@ def _tokens(source: Source) -> tuple[Any, dict[str, int]] | None:
         data = json.loads(path.read_text(encoding="utf-8"))
         added = {str(entry["content"]): int(entry["id"]) for entry in data.get("added_tokens", ())}
         return data["model"].get("vocab"), added
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise InputError(f"{source.reference!r} has a tokenizer.json that cannot be read; fetch it again") from error

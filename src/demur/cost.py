@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from demur.memory import BYTES
+from demur.memory import BYTES, MOST_TOKENS
 from demur.sizes import Size
 from demur.study import Study
 
@@ -40,6 +40,7 @@ class Job:
     longest: float | int
     read: int
     loads: int
+    quantise: str | None = None
 
 
 def operations(job: Job, new_tokens: int) -> float:
@@ -50,7 +51,8 @@ def operations(job: Job, new_tokens: int) -> float:
 
 def batch_rows(job: Job, study: Study) -> int:
     """Rows that fit into one batch."""
-    return max(1, min(job.rows, int(study.batch_tokens // (job.longest + study.max_new_tokens))))
+    budget = study.batch_tokens or MOST_TOKENS["cpu"]
+    return max(1, min(job.rows, int(budget // (job.longest + study.max_new_tokens))))
 
 
 def traffic(job: Job, study: Study) -> float:
@@ -62,7 +64,7 @@ def traffic(job: Job, study: Study) -> float:
 def seconds(jobs: Sequence[Job], study: Study, rates: "Rates", gpu: bool = False) -> tuple[float, float]:
     """About how long a study takes at these rates, from and to."""
     least = sum(max(operations(job, study.max_new_tokens) / rates.operations, traffic(job, study) / rates.bytes) for job in jobs)
-    loading = sum(job.loads * (LOAD_SECONDS + job.size.total * BYTES[study.dtype] / READ_BYTES) for job in jobs)
+    loading = sum(job.loads * (LOAD_SECONDS + job.size.bytes(study.dtype, job.quantise) / READ_BYTES) for job in jobs)
     slower = SLOWER_ON_GPU if gpu else SLOWER
     return START_SECONDS + loading + slower[0] * least, START_SECONDS + 2 * loading + slower[1] * least
 
@@ -84,7 +86,7 @@ class Memory:
 def memory_of(job: Job, study: Study) -> Memory:
     """What one checkpoint holds at the study's batch size. Cache and activations are None where the widths are not known."""
     size, width = job.size, BYTES[study.dtype]
-    weights = size.total * width
+    weights = size.bytes(study.dtype, job.quantise)
     if not (size.layers and size.kv_width and size.width and size.inner and size.vocabulary):
         return Memory(weights, None, None)
     rows = batch_rows(job, study)

@@ -15,9 +15,9 @@ from demur.candidates import Candidates, grid_activations
 from demur.checkpoints import Checkpoint
 from demur.directions import Direction
 from demur.errors import InputError, WorkError
-from demur.generation import Row
 from demur.geometry import projections, separation
 from demur.interventions import Intervention, RowEdits, ablate, add
+from demur.prefill import Row
 from demur.progress import Progress, silent
 from demur.prompts import Prompt
 from demur.scoring import divergence, next_tokens, refusal_log_odds

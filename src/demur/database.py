@@ -14,8 +14,9 @@ from typing import Any
 from demur.errors import InputError, WorkError
 from demur.files import cannot_write, sync_folder
 
-SCHEMA_VERSION = 2
-_SCHEMA = """
+SCHEMA_VERSION = 3
+_LAYERWISE = "CREATE TABLE layerwise (arm TEXT PRIMARY KEY, facts TEXT NOT NULL, arrays BLOB NOT NULL)"
+_SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE directions (name TEXT PRIMARY KEY, facts TEXT NOT NULL, file BLOB);
 CREATE TABLE cells (key TEXT PRIMARY KEY, facts TEXT NOT NULL);
@@ -29,6 +30,7 @@ CREATE TABLE verdicts (
     refusal INTEGER NOT NULL, label TEXT NOT NULL, evidence TEXT NOT NULL,
     PRIMARY KEY (cell, position, judge)
 ) WITHOUT ROWID;
+{_LAYERWISE};
 """
 BESIDE = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside its file. The write-ahead log holds commits that are not in the file yet."""
@@ -103,7 +105,12 @@ def _directions_into_the_file(db: sqlite3.Connection, file: Path) -> None:
             db.execute("UPDATE directions SET file = ? WHERE name = ?", (path.read_bytes(), name))
 
 
-_MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {1: _directions_into_the_file}
+def _room_for_layers(db: sqlite3.Connection, _: Path) -> None:
+    """2 to 3: measurements at every layer have a place. A run that goes on makes them; one that does not has none."""
+    db.execute(_LAYERWISE)
+
+
+_MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {1: _directions_into_the_file, 2: _room_for_layers}
 """Version -> the step to the next."""
 
 

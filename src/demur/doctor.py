@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from demur.checkpoints import Checkpoint
 from demur.errors import InputError
 from demur.memory import free
+from demur.placement import bytes_by_device
 from demur.prompts import NATIVE, Prompt, bos_count, prompt_format
+from demur.quantisation import counted
 from demur.selfcheck import prove_sites
 
 EXAMPLE = "INSTRUCTION"
@@ -18,13 +20,18 @@ EXAMPLE = "INSTRUCTION"
 
 def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -1) -> Iterator[str]:
     """Lines of `name  value`. Raises `InputError` for an unknown prompt format, not for a tokenizer without a chat template."""
-    layout, weights = checkpoint.layout, list(checkpoint.model.parameters())
-    size, count = sum(p.numel() * p.element_size() for p in weights), sum(p.numel() for p in weights)
-    yield f"source       {checkpoint.source}" + ("" if checkpoint.adapter is None else f" with adapter {checkpoint.adapter}")
+    layout, (count, quantised) = checkpoint.layout, counted(checkpoint.model)
+    merged = "" if checkpoint.quantised is None else ", beside the weights and not merged into them"
+    adapter = "" if checkpoint.adapter is None else f" with adapter {checkpoint.adapter}{merged}"
+    yield f"source       {checkpoint.source}{adapter}"
     yield f"fingerprint  {checkpoint.fingerprint}"
     yield f"weights      {count / 1e6:,.2f}M in {checkpoint.dtype}"
-    yield f"device       {checkpoint.device}"
-    yield f"memory       {size / 2**30:.2f} GiB of weights, {free(str(checkpoint.device)) / 2**30:.1f} GiB free beside them"
+    if checkpoint.quantised is not None:
+        yield f"quantised    {quantised / 1e6:,.2f}M of them in {checkpoint.quantised}"
+    yield f"device       {checkpoint.device}" + _waiting(checkpoint)
+    for device, size in bytes_by_device(checkpoint.model).items():
+        beside = "" if device == "disk" else f", {free(device) / 2**30:.1f} GiB free beside them"
+        yield f"memory       {size / 2**30:.2f} GiB of weights on {device}{beside}"
     yield f"layout       {layout.family}: {checkpoint.n_layers} blocks at {layout.blocks}, width {checkpoint.d_model}"
     yield f"branches     attention adds {layout.attention}, MLP adds {layout.mlp}" + _manner(checkpoint)
     proof = prove_sites(checkpoint.model, layout)
@@ -38,6 +45,11 @@ def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -
     else:
         yield from _prompt(checkpoint, prompt_format(prompt, checkpoint), position)
     yield f"stops at     {', '.join(repr(checkpoint.tokenizer.decode([i])) for i in checkpoint.stop_ids) or 'nothing'}"
+
+
+def _waiting(checkpoint: Checkpoint) -> str:
+    spread = sorted(bytes_by_device(checkpoint.model))
+    return "" if spread == [str(checkpoint.device)] else f" takes the input; weights are on {', '.join(spread)}"
 
 
 def _manner(checkpoint: Checkpoint) -> str:

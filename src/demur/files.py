@@ -17,10 +17,15 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 def replace_file(path: Path, content: bytes | str) -> Path:
     """Write a file, with its folders, and return its path. Text is written as UTF-8.
 
-    Raises `WorkError` where the disk is full and `InputError` where the place cannot be written to, with the old file as it was.
+    Raises `WorkError` where the disk is full and `InputError` where the place cannot be written to or a text is no text, with the
+    old file as it was.
     """
+    try:
+        data = content if isinstance(content, bytes) else content.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"what would be written to {str(path)!r} is no text: {error.reason}") from error
     with replacing(path) as partial:
-        partial.write_bytes(content if isinstance(content, bytes) else content.encode())
+        partial.write_bytes(data)
     return path
 
 

@@ -18,6 +18,8 @@ from demur.buffers import Buffers
 from demur.errors import InputError, NotFinite
 from demur.interventions import tabulate
 from demur.layouts import Layout, d_model_of
+from demur.memory import MOST_TOKENS, free
+from demur.placement import input_device, weights_dtype
 from demur.prefill import Row, prefill
 from demur.residual import edited
 
@@ -51,7 +53,7 @@ LEAVE = 4
 @torch.inference_mode()
 def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding) -> list[list[int]]:
     """New tokens of each row, all rows in one batch. Raises `WorkError` where the logits of a row are not finite."""
-    device, n_layers, width = next(model.parameters()).device, len(layout.find_blocks(model)), d_model_of(model)
+    device, n_layers, width = input_device(model), len(layout.find_blocks(model)), d_model_of(model)
     found: list[list[int]] = [[] for _ in rows]
     batch, ended = list(range(len(rows))), set[int]()
 
@@ -77,7 +79,8 @@ def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], de
         chunk, mask = pad_left([row.prompt for row in rows], decoding.pad_id, device)
     while len(ended) < len(rows):
         if LEAVE * len(ended.intersection(batch)) >= len(batch):
-            kept = torch.tensor([place for place, index in enumerate(batch) if index not in ended], device=device)
+            # On the processor: an index may be used on any device from there, and a spread model's cache is on several.
+            kept = torch.tensor([place for place, index in enumerate(batch) if index not in ended])
             batch = [index for index in batch if index not in ended]
             chunk, mask = chunk[kept], mask[kept]
             if cache is not None:
@@ -120,12 +123,13 @@ def decode(
     rows: Sequence[Row],
     decoding: Decoding,
     *,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     batch_rows: int | None = None,
 ) -> Iterator[dict[int, list[int]]]:
     """All rows, batch after batch: row index -> new tokens. Rows of like length share a batch, longest first.
 
-    Running out of memory halves the batch and goes on; raises `WorkError` if one row alone does not fit.
+    Without `batch_tokens` a batch is as large as memory allows, up to a size behind which nothing is gained. Running out of
+    memory halves the batch and goes on; raises `WorkError` if one row alone does not fit.
     """
     lengths = [len(row.prompt) + decoding.max_new_tokens for row in rows]
 
@@ -135,5 +139,16 @@ def decode(
         except NotFinite as error:
             raise error.of_row(indices[error.row]) from error
 
-    for indices, tokens in in_batches(lengths, work, model=model, batch_tokens=batch_tokens, batch_rows=batch_rows):
-        yield dict(zip(indices, tokens, strict=True))
+    budget = fitting_tokens(model, layout) if batch_tokens is None else batch_tokens
+    prompts = [row.prompt for row in rows]
+    found = in_batches(lengths, work, model=model, batch_tokens=budget, batch_rows=batch_rows, like=prompts)
+    yield from (dict(zip(indices, tokens, strict=True)) for indices, tokens in found)
+
+
+def fitting_tokens(model: PreTrainedModel, layout: Layout) -> int:
+    """Tokens of a batch, new ones included, whose keys and values take a third of the free memory, up to `MOST_TOKENS`."""
+    config, device = model.config.get_text_config(), input_device(model)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    each: int = 2 * len(layout.find_blocks(model)) * heads * width * weights_dtype(model).itemsize
+    return max(BATCH_TOKENS // 4, min(MOST_TOKENS[device.type], free(str(device)) // 3 // each))

@@ -25,11 +25,19 @@ def projections(activations: Float[Tensor, "*rows d_model"], vector: Float[Tenso
     return activations.double() @ vector.double()
 
 
+def auroc(harmful: Float[Tensor, "*many row"], harmless: Float[Tensor, "*many other"]) -> Float[Tensor, "*many"]:
+    """The chance that one of the first lies above one of the second, ties half: Mann and Whitney (1947). By sorting, so that many
+    instructions take little memory. Values must be numbers.
+    """
+    high, low = harmful.double().contiguous(), harmless.double().sort(dim=-1).values.contiguous()
+    below = torch.searchsorted(low, high) + torch.searchsorted(low, high, right=True)
+    return below.double().mean(-1) / (2 * low.shape[-1])
+
+
 def separation(harmful: Float[Tensor, " row"], harmless: Float[Tensor, " other"]) -> Separation:
     """How well one number a row tells the two sides apart; each side needs at least two rows."""
     high, low = harmful.double(), harmless.double()
-    wins = (high[:, None] > low[None]).double() + 0.5 * (high[:, None] == low[None]).double()
     pooled = torch.sqrt((high.var() * (len(high) - 1) + low.var() * (len(low) - 1)) / (len(high) + len(low) - 2))
     difference = float(high.mean() - low.mean())
     gap = difference / float(pooled) if pooled > 0 else (float("inf") if difference else 0.0)
-    return Separation(float(wins.mean()), gap)
+    return Separation(float(auroc(high, low)), gap)

@@ -7,9 +7,53 @@ converted folder opens in two. The cache key is the file's content, its size and
 import hashlib
 import os
 import shutil
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from demur.errors import InputError
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a GGUF file says of its weights: numbers of them, all, in blocks' matrices, in the unembedding; and its settings."""
+
+    weights: int
+    linear: int
+    head: int
+    embedding: int
+    settings: Mapping[str, int]
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(layers, width), where the file says."""
+        layers, width = self.settings.get("block_count"), self.settings.get("embedding_length")
+        return None if layers is None or width is None else (layers, width)
+
+
+@cache
+def header(path: Path) -> Header:
+    """Read once a process, which takes seconds. Raises `InputError` where it cannot be read."""
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(path)
+    except (ValueError, IndexError, KeyError, OSError, struct.error) as error:
+        raise InputError(f"{str(path)!r} cannot be read as a GGUF file ({error}); fetch it again") from error
+    family = reader.fields["general.architecture"].contents() if "general.architecture" in reader.fields else ""
+    own = {name: field.contents() for name, field in reader.fields.items() if name.startswith(f"{family}.")}
+    counts = {str(one.name): int(one.n_elements) for one in reader.tensors}
+    matrices = {str(one.name) for one in reader.tensors if len(one.shape) > 1}
+    embedding = counts.get("token_embd.weight", 0)
+    return Header(
+        sum(counts.values()),
+        sum(count for name, count in counts.items() if name.startswith("blk.") and name in matrices),
+        counts.get("output.weight", embedding),
+        embedding,
+        {name.removeprefix(f"{family}."): value for name, value in own.items() if isinstance(value, int)},
+    )
 
 
 def cache_folder() -> Path:
@@ -33,11 +77,19 @@ def convert(path: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    header(path)  # refuses at once a file that was cut off, which transformers would find out in half a minute or not at all
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        packed = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+        packed, report = AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, ImportError, struct.error) as error:
         raise InputError(f"{str(path)!r} cannot be read as a GGUF checkpoint: {error}") from error
+    if report["missing_keys"]:
+        # Left in, they would be drawn at random.
+        raise InputError(
+            f"{str(path)!r} lacks {len(report['missing_keys'])} weights, such as {min(report['missing_keys'])!r}; fetch it again"
+        )
     config = packed.config
     if hasattr(config, "quantization_config"):
         # Left in, it would make the folder count as quantised, though every weight is a plain float32 tensor by now.

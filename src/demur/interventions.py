@@ -163,6 +163,13 @@ class StreamEdit:
         assert table is not None
         return table.shape[0]
 
+    def on(self, device: torch.device) -> "StreamEdit":
+        """The same edit on a device; itself where it is there already."""
+        parts = (self.ablated, self.added, self.in_prompt, self.in_generated)
+        if all(part is None or part.device == device for part in parts):
+            return self
+        return StreamEdit(*(None if part is None else part.to(device) for part in parts))
+
     def apply(
         self,
         stream: Float[Tensor, "row seq d_model"],

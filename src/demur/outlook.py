@@ -6,15 +6,17 @@ Reads no weights. What the files at hand do not tell is said not to be known.
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from demur import cost, memory
+from demur.comparable import compare, precisions
 from demur.cost import Job
 from demur.errors import InputError
 from demur.instructions import load_instructions
 from demur.plan import Plan, Step, loads, make_plan, order_steps
 from demur.prompts import NATIVE, template_text
 from demur.sizes import Size, size_of
-from demur.sources import find_model
+from demur.sources import Source, find_model
 from demur.study import LABELS, Study
 
 TOKENS_A_WORD = 1.2
@@ -34,18 +36,21 @@ _PIECES = re.compile(r"<[^<>\s]+>|\w+|[^\w\s]|\n")
 
 def outlook(study: Study, device: str = "auto") -> Iterator[str]:
     """The plan of a study in lines of at most 80 columns, as far as its names allow. Loads no weights."""
-    from demur.devices import find_device
+    from demur.placement import find_device
 
     plan = make_plan(study)
     where = find_device(device)
     template = {arm.spec: _template_tokens(arm.spec) for arm in plan.arms}
+    sources = _found(study)
+    warnings = (*compare(sources), *precisions(study))
     sizes, notes = {}, {}
     for name in study.checkpoints:
-        sizes[name], notes[name] = _size(study, name)
+        sizes[name], notes[name] = _size(study, name, sources.get(name))
     yield from textwrap.wrap(f"{study.name}: {study.summary}" if study.summary else study.name, 80)
     yield from _what(study, plan, notes)
     names = list(study.checkpoints)
-    weights = {name: None if size is None else size.total * memory.BYTES[study.dtype] for name, size in sizes.items()}
+    quantise = {name: spec.quantise for name, spec in study.checkpoints.items()}
+    weights = {name: None if size is None else size.bytes(study.dtype, quantise[name]) for name, size in sizes.items()}
     steps = order_steps(names, names, weights, memory.available(device))
     words: dict[str, tuple[float | int, float | int]] = {label: _words(study, label) for label in LABELS}
     jobs = {name: _job(study, plan, name, size, words, template, steps) for name, size in sizes.items() if size is not None}
@@ -61,7 +66,9 @@ def outlook(study: Study, device: str = "auto") -> Iterator[str]:
     order = ", ".join(f"{step.action} {step.checkpoint}" for step in steps)
     yield from _wrapped(f"order    {order}")
     yield from _memory(study, jobs, sizes, steps, device)
-    yield from _time(study, jobs, sizes, str(where))
+    yield from _time(study, jobs, sizes, str(where or find_device("auto")))
+    for warning in warnings:
+        yield from _wrapped(f"note     {warning}")
 
 
 def _what(study: Study, plan: Plan, notes: Mapping[str, str]) -> Iterator[str]:
@@ -94,21 +101,29 @@ def _what(study: Study, plan: Plan, notes: Mapping[str, str]) -> Iterator[str]:
         yield from textwrap.wrap(line, 80, initial_indent="  ", subsequent_indent="    ")
 
 
-def _size(study: Study, name: str) -> tuple[Size | None, str]:
+def _found(study: Study) -> dict[str, Source]:
+    """The checkpoints that are in reach; a plan is shown without the others."""
+    found = {}
+    for name, spec in study.checkpoints.items():
+        with suppress(InputError):
+            found[name] = find_model(spec.model, spec.revision)
+    return found
+
+
+def _size(study: Study, name: str, source: Source | None) -> tuple[Size | None, str]:
     """A checkpoint's size, and what is to be said of it."""
     spec = study.checkpoints[name]
-    try:
-        source = find_model(spec.model, spec.revision)
-    except InputError:
-        source = None
     where = "" if source is not None else ", not on this machine"
     if source is not None:
         size = size_of(source)
     else:
-        size = None if spec.parameters is None else Size(total=int(spec.parameters), blocks=int(spec.parameters))
+        # Which of them are linear maps is not known; nearly all are.
+        count = None if spec.parameters is None else int(spec.parameters)
+        size = None if count is None else Size(total=count, blocks=count, linear=count)
     if size is None:
         return None, f"size unknown{where}"
-    return size, f"{size.total / 1e6:,.0f}M weights, {_gib(size.total * memory.BYTES[study.dtype])} in {study.dtype}{where}"
+    precision = study.dtype if spec.quantise is None else f"{spec.quantise} and {study.dtype}"
+    return size, f"{size.total / 1e6:,.0f}M weights, {_gib(size.bytes(study.dtype, spec.quantise))} in {precision}{where}"
 
 
 def _words(study: Study, label: str) -> tuple[float | int, float | int]:
@@ -146,6 +161,7 @@ def _job(
         longest=max(template[cell.target.spec] + TOKENS_A_WORD * words[cell.instructions][1] for cell in cells),
         read=2 * study.direction.pairs * len(plan.arms_of(name)),
         loads=sum(step.action == "load" and step.checkpoint == name for step in steps),
+        quantise=study.checkpoints[name].quantise,
     )
 
 

@@ -5,8 +5,7 @@ prompts begin with is passed once for each set of edits and kept as keys and val
 alone, up to rounding.
 """
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,9 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from demur.batching import group, pad_left, position_ids
+from demur.batching import BATCH_TOKENS, FULL_TOKENS, Padding, group, pad_left, position_ids
 from demur.interventions import Intervention, RowEdits, program
 from demur.layouts import Layout, d_model_of
+from demur.placement import input_device
 from demur.residual import edited, observed, parted
 from demur.sharing import Sharing, share_rows, tabulate_shared
 
@@ -27,14 +27,6 @@ class Row:
 
     prompt: tuple[int, ...]
     edits: RowEdits = None
-
-
-CHUNK_TOKENS = 4096
-"""Tokens of a chunk, padding included: enough to keep the processor at its rate, little enough for its caches."""
-WASTE = 0.1
-"""Part of a chunk that may be padding."""
-FULL_CHUNK = 512
-"""Tokens below which a pass is slow for its size, since it reads all weights for few tokens."""
 
 
 @dataclass(frozen=True)
@@ -64,71 +56,83 @@ class Passed:
         """Keys and values of some rows in a layer, each (row, head, seq, width)."""
         found = self.cache.layers[layer]
         at = self.sharing.at(layer)
-        places = torch.tensor([at[row] for row in rows], device=found.keys.device)
+        # On the processor: a spread model's layers are on several devices.
+        places = torch.tensor([at[row] for row in rows])
         return found.keys[places], found.values[places]
 
 
-def prefill(
-    model: PreTrainedModel,
-    layout: Layout,
-    rows: Sequence[Row],
-    pad_id: int,
-    *,
-    look: Look | None = None,
-    chunk_tokens: int = CHUNK_TOKENS,
-) -> Iterator[Passed]:
-    """All rows, chunk after chunk, longest first. Call it under `torch.inference_mode`."""
+@dataclass(frozen=True, eq=False)
+class Opening:
+    """What all prompts begin with: `length` tokens of it, passed once for each of the rows' programs where that is worth it."""
+
+    length: int
+    passed: Passed | None
+    places: Mapping[tuple[Intervention, ...], int]
+
+    @property
+    def padding(self) -> Padding:
+        """What chunks behind it may hold: padding in between would count in the windows of local attention."""
+        return "none" if self.length else "little"
+
+
+def opening_of(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], pad_id: int, look: Look | None = None) -> Opening:
+    """The opening of these rows; what is looked at lies behind it. Call it under `torch.inference_mode`."""
     prompts, programs = [row.prompt for row in rows], [program(row.edits) for row in rows]
-    shared = _worth_sharing(prompts, programs, look)
-    begun: dict[tuple[Intervention, ...], int] = {one: place for place, one in enumerate(dict.fromkeys(programs))}
-    before = None
-    if shared:
-        opening = [Row(prompts[0][:shared], one) for one in begun]
-        # Nothing is read of the beginning itself, but it has to go as far as the rest.
-        before = _pass(model, layout, opening, [], pad_id, None if look is None else replace(look, positions=(-1,)), None, ())
-    # Padding between a common beginning and the rest would count in the windows of local attention.
-    chunks = group(list(map(len, prompts)), chunk_tokens, waste=0.0 if shared else WASTE, like=prompts)
-    for indices in chunks:
-        chunk = [Row(prompts[i][shared:], programs[i]) for i in indices]
-        yield _pass(model, layout, chunk, indices, pad_id, look, before, [begun[programs[i]] for i in indices])
-
-
-def _worth_sharing(prompts: Sequence[Sequence[int]], programs: Sequence[object], look: Look | None) -> int:
-    """How many tokens at the beginning of all prompts are to be passed once for each program; what is read lies behind them."""
+    places = {one: place for place, one in enumerate(dict.fromkeys(programs))}
     read = 1 if look is None else -min(look.positions)
-    common = min(len(os.path.commonprefix(list(prompts))), min(map(len, prompts)) - read)
-    saved = common * (len(prompts) - len(set(programs)))
-    # Behind a common beginning, only rows of one length share a chunk.
+    common = min(_common(prompts), min(map(len, prompts)) - read)
+    # Behind it, only rows of one length share a chunk.
     chunk = sum(len(prompt) - common for prompt in prompts) / len(set(map(len, prompts)))
-    return common if saved > 0 and chunk >= FULL_CHUNK else 0
+    if common * (len(rows) - len(places)) <= 0 or chunk < FULL_TOKENS:
+        return Opening(0, None, {})
+    # Nothing is read of it, but it has to go as far as what follows.
+    same = None if look is None else replace(look, positions=(-1,))
+    begun = [Row(prompts[0][:common], one) for one in places]
+    passed = pass_chunk(model, layout, begun, range(len(begun)), pad_id, Opening(0, None, {}), same)
+    return Opening(common, passed, places)
 
 
-def _pass(
+def _common(prompts: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens all prompts begin with: as many as the first and the last in order do."""
+    first, last = min(prompts), max(prompts)
+    return next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+
+
+def prefill(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], pad_id: int) -> Iterator[Passed]:
+    """All rows, chunk after chunk, longest first. Call it under `torch.inference_mode`."""
+    prompts, opening = [row.prompt for row in rows], opening_of(model, layout, rows, pad_id)
+    for indices in group(list(map(len, prompts)), BATCH_TOKENS, padding=opening.padding, like=prompts):
+        yield pass_chunk(model, layout, rows, indices, pad_id, opening)
+
+
+def pass_chunk(
     model: PreTrainedModel,
     layout: Layout,
     rows: Sequence[Row],
-    indices: list[int],
+    indices: Sequence[int],
     pad_id: int,
-    look: Look | None,
-    before: Passed | None,
-    openings: Sequence[int],
+    opening: Opening,
+    look: Look | None = None,
 ) -> Passed:
-    """One chunk, behind its rows' openings in `before` where there is one."""
-    device, width, n_layers = next(model.parameters()).device, d_model_of(model), len(layout.find_blocks(model))
-    edits = [row.edits for row in rows]
-    sharing = share_rows([row.prompt for row in rows], edits, layout, n_layers)
-    called, last = sharing.running[0], sharing.standing[-1]
-    ids, mask = pad_left([rows[i].prompt for i in called], pad_id, device)
+    """Some of the rows, behind their opening. Call it under `torch.inference_mode`."""
+    device, width, n_layers = input_device(model), d_model_of(model), len(layout.find_blocks(model))
+    prompts, edits = [rows[i].prompt[opening.length :] for i in indices], [rows[i].edits for i in indices]
+    sharing = share_rows(prompts, edits, layout, n_layers)
+    ids, mask = pad_left([prompts[row] for row in sharing.running[0]], pad_id, device)
     cache = DynamicCache()
-    if before is not None:
-        mask = torch.cat((torch.ones_like(before.mask[:1]).expand(len(called), -1), mask), dim=1)
-        for layer in range(len(before.cache.layers)):
-            cache.update(*before.kept(layer, [openings[i] for i in sharing.running[sharing.span(layer)]]), layer)
+    if opening.passed is not None:
+        mask = torch.cat((mask.new_ones(len(ids), opening.length), mask), dim=1)
+        places = [opening.places[program(one)] for one in edits]
+        for layer, kept in enumerate(opening.passed.cache.layers):
+            if not kept.is_initialized:  # text does not run through it
+                continue
+            running = sharing.running[sharing.span(layer)]
+            cache.update(*opening.passed.kept(layer, [places[row] for row in running]), layer)
     table = tabulate_shared(sharing, edits, layout, n_layers, width, device)
-    if look is not None:
-        table = {where: steps for where, steps in table.items() if where <= max(look.points)}
-    logits, states = torch.empty(len(rows), 0), torch.empty(len(rows), 0, 0, width)
     points, positions = ((), ()) if look is None else (look.points, look.positions)
+    if points:
+        table = {where: steps for where, steps in table.items() if where <= max(points)}
+    logits, states = torch.empty(len(edits), 0), torch.empty(len(edits), 0, 0, width)
     with (
         parted(model, layout, sharing),
         edited(model, layout, table, prompt_width=mask.shape[1]),
@@ -142,7 +146,7 @@ def _pass(
             use_cache=True,
             logits_to_keep=1,
         )
-        logits = output.logits[list(last), -1]
-    if look is not None:
-        states = torch.stack([taken[where][list(sharing.at(where // 2))] for where in look.points], dim=1)
-    return Passed(indices, mask[list(sharing.standing[0])], logits, states, cache, sharing)
+        logits = output.logits[list(sharing.standing[-1]), -1]
+    if points:
+        states = torch.stack([taken[where][list(sharing.at(where // 2))] for where in points], dim=1)
+    return Passed(list(indices), mask[list(sharing.standing[0])], logits, states, cache, sharing)

@@ -7,10 +7,12 @@ run.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from demur.comparable import compare, shape
+from demur import quantisation
+from demur.comparable import compare, precisions, shape
 from demur.errors import InputError
 from demur.instructions import load_instructions
 from demur.judges import get_judge
+from demur.judges.early import check_foreseen
 from demur.plan import Plan
 from demur.prompts import NATIVE, template_text
 from demur.sources import Source, find_adapter, find_model
@@ -41,13 +43,17 @@ def check(plan: Plan) -> Ready:
     study = plan.study
     for name in study.judges:
         get_judge(name)
+    if study.until_verdict:
+        check_foreseen(study.judges)
     for text in study.prompts.values():
         template_text(text)
     for arm in plan.arms:
         if arm.spec != NATIVE:
             template_text(arm.spec)
     sources = {name: find_model(spec.model, spec.revision) for name, spec in study.checkpoints.items()}
-    warnings = compare(sources)
+    for spec in study.checkpoints.values():
+        quantisation.check(spec.quantise)
+    warnings = (*compare(sources), *precisions(study))
     _check_layers(study, sources)
     for spec in study.checkpoints.values():
         if spec.adapter is not None:

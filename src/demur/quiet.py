@@ -1,5 +1,6 @@
 """transformers without its own progress bars and advice, while demur reads or converts weights: demur shows its own."""
 
+import logging as standard_logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +12,20 @@ def quiet_transformers() -> Iterator[None]:
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    accelerate = standard_logging.getLogger("accelerate")
+    level = accelerate.level
     logging.set_verbosity_error()
+    accelerate.setLevel(standard_logging.ERROR)
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             # peft asks transformers for a name that transformers is about to rename: nothing that a user of demur can act on.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            # What an adapter lacks is refused by name.
+            warnings.filterwarnings("ignore", message=".*missing adapter keys.*")
             yield
     finally:
         logging.set_verbosity(verbosity)
+        accelerate.setLevel(level)
         if bars:
             logging.enable_progress_bar()

@@ -15,11 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from demur.batching import BATCH_TOKENS, batch_of, in_batches
 from demur.columns import Columns
-from demur.errors import InputError, NotFinite, WorkError
+from demur.errors import InputError, WorkError
 from demur.interventions import EditTable, point
-from demur.layouts import Layout, Site, branch
+from demur.layouts import Layout, branch
 from demur.sharing import Sharing
 
 Rows = Float[Tensor, "row seq d_model"]
@@ -52,7 +51,9 @@ def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Ite
 
     def within(layer: int, change: Change) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            found, stream = first(output), inputs.pop(layer)
+            # Spread over several devices, a block's input may still be on the one before.
+            found = first(output)
+            stream = inputs.pop(layer).to(found.device)
             if found.shape != stream.shape:
                 raise _misfit(layout, layer, layout.attention, found, stream)
             if layout.multiplier == 1:
@@ -171,15 +172,18 @@ def edited(model: nn.Module, layout: Layout, table: EditTable, prompt_width: int
     A table for one row holds for every row of any batch. Raises `WorkError` on leaving if some edit acted in fewer forward
     passes than the model made.
     """
-    columns, acted = Columns(prompt_width), dict.fromkeys(table, 0)
+    columns, acted, placed = Columns(prompt_width), dict.fromkeys(table, 0), dict(table)
 
     def change(where: int) -> Change:
         def act(stream: Rows, onto: Rows) -> Rows:
-            for edit in table[where]:
+            # A spread model's blocks are on several devices; each point's edits move there once.
+            placed[where] = tuple(edit.on(stream.device) for edit in placed[where])
+            generated = None if columns.generated is None else columns.generated.to(stream.device)
+            for edit in placed[where]:
                 rows = edit.rows
                 if rows not in (1, stream.shape[0]):
                     raise WorkError(f"a table of edits for {rows} rows met a batch of {stream.shape[0]} rows")
-                changed = edit.apply(stream, onto, columns.generated)
+                changed = edit.apply(stream, onto, generated)
                 stream = changed if onto is stream else stream + (changed - onto)
                 onto = changed
             acted[where] += 1
@@ -231,50 +235,6 @@ def observed(
 
     with _hooked(model, layout, {where: take(where) for where in points}), suppress(_Stop):
         yield taken
-
-
-def stream_activations(
-    model: nn.Module,
-    layout: Layout,
-    prompts: Sequence[Sequence[int]],
-    *,
-    layers: Sequence[int],
-    site: Site = "resid_pre",
-    positions: Sequence[int] = (-1,),
-    pad_id: int = 0,
-    batch_tokens: int = BATCH_TOKENS,
-) -> Iterator[tuple[list[int], Float[Tensor, "row layer position d_model"]]]:
-    """Batches of (prompt indices, activations at some positions) in float32 on the processor; longest prompts first.
-
-    `positions` count from the end of the prompt: -1 is its last token. The pass stops behind the last layer asked for and no
-    logits are computed, so memory does not grow with the number of prompts. Raises `InputError` for a position that a prompt
-    does not have, and `WorkError` naming layer and prompt where an activation is not finite.
-    """
-    layout.check_sites((site,))
-    n_layers = len(layout.find_blocks(model))
-    for layer in layers:
-        if not 0 <= layer < n_layers:
-            raise InputError(f"layer {layer} is out of range: this model has layers 0 to {n_layers - 1}")
-    shortest = min(map(len, prompts), default=0)
-    for position in positions:
-        if not -shortest <= position < 0:
-            raise InputError(
-                f"position {position} is not in every prompt: positions count back from the prompt's end, -1 to -{shortest}"
-            )
-    points = [point(layer, site) for layer in layers]
-    device = next(model.parameters()).device
-
-    def work(indices: list[int]) -> Tensor:
-        batch = batch_of(prompts, indices, pad_id=pad_id, device=device)
-        with torch.inference_mode(), observed(model, layout, points, positions, stop=True) as taken:
-            model(**batch.inputs(), use_cache=False)
-        activations = torch.stack([taken[where] for where in points], dim=1)
-        if not torch.isfinite(activations).all():
-            row, layer = (int(i) for i in torch.nonzero(~torch.isfinite(activations).all(-1))[0][:2])
-            raise NotFinite("the activations", indices[row], next(model.parameters()).dtype, layers[layer])
-        return activations
-
-    yield from in_batches([len(prompt) for prompt in prompts], work, model=model, batch_tokens=batch_tokens)
 
 
 @dataclass(frozen=True)

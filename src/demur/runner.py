@@ -31,7 +31,7 @@ def run(
     """
     ready = check(make_plan(study))
     # Only now: torch and transformers take seconds to import.
-    from demur.devices import find_device
+    from demur.placement import find_device
     from demur.work import Work
 
     find_device(device)

@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demur.answers import answers
+from demur.errors import InputError, nearest
 from demur.judges import get_judge
 from demur.notebook import facts_table
 from demur.published import published_rows, text_and_code
@@ -17,6 +19,7 @@ from demur.summary import Refusals, cell_rows, claims, comparisons
 
 if TYPE_CHECKING:
     import pandas
+    from plotly.graph_objects import Figure
 
 
 class Run:
@@ -66,6 +69,8 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """Everything that `summary.json` holds, computed from the store."""
+        from demur.located import located  # imports torch
+
         refusals, judges, stored = self._refusals(), self.judges(), self._store.cells()
         study, labels = self._store.recall("study_facts"), self._labels()
         rows = [{**row, "labels": dict(labels[row["key"], row["judge"]])} for row in cell_rows(stored, refusals, judges)]
@@ -84,7 +89,9 @@ class Run:
             "cells": rows,
             "directions": directions,
             "cosines": self._cosines([entry["name"] for entry in directions if not entry["control"]]),
+            "by_layer": located(self._store.layerwise(), study["direction"]["layers"], list(study["checkpoints"])),
             "comparisons": compared,
+            "answers": answers(rows, compared, refusals, judges[0], list(study["checkpoints"])),
             "claims": claims(rows, compared, refusals, judges[0]),
             "published": published_rows(study, rows, directions),
             "text_and_code": text_and_code(study),
@@ -140,6 +147,25 @@ class Run:
             ]
         )
 
+    def figure(self, name: str) -> "Figure":
+        """A figure of the report, for Plotly: `rates`, `added`, `ablated`, `transfer`, `cosines`, and, where every layer was
+        measured, `cosines-by-layer`, `separation`, `norms`, `projections`.
+
+        Raises `InputError` for a figure that this run does not have, with the nearest one that it has.
+        """
+        from plotly.graph_objects import Figure
+
+        from demur.report.entries import entries, judges
+        from demur.report.interactive import interactives
+        from demur.report.transfer import matrices
+
+        summary, completions = self._judged()
+        first = entries(summary, judges(summary)[0])
+        found = {each.name: each for each in interactives(summary, first, matrices(first), completions)}
+        if name not in found:
+            raise InputError(f"this run has no figure {name!r}; {nearest(name, found)}")
+        return Figure({"data": found[name].data, "layout": found[name].titled()})
+
     def judge_stored(self) -> None:
         """Verdicts of the study's judges on every completion that has none yet, or one of another version of the judge."""
         for name in self.judges():
@@ -150,6 +176,13 @@ class Run:
             self._store.add_verdicts((cell, position, decide(text, asked)) for cell, position, asked, text in pending)
             self._store.remember("judge_versions", {**versions, name: decide.version})
 
+    def _judged(self) -> "tuple[dict[str, Any], pandas.DataFrame]":
+        """Summary and completions of one moment, without what a run at work has stored and not judged yet."""
+        with self._store.snapshot():
+            summary, completions = self.summary(), self.completions()
+        verdicts = [f"{judge}_refusal" for judge in self.judges()]
+        return summary, completions.dropna(subset=[name for name in verdicts if name in completions.columns])
+
     def report(self) -> Path:
         """Write `summary.json`, `report.html`, figures and tables anew from what is stored; returns the page's path."""
         from demur.report import write_report
@@ -157,11 +190,7 @@ class Run:
         with self._store.report_held():
             self.judge_stored()
             self._store.restore_directions()
-            with self._store.snapshot():
-                summary, completions = self.summary(), self.completions()
-            # What a run at work has stored since then has no verdict yet.
-            verdicts = [f"{judge}_refusal" for judge in self.judges()]
-            completions = completions.dropna(subset=[name for name in verdicts if name in completions.columns])
+            summary, completions = self._judged()
             self._store.write_text("summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
             return write_report(self.path, summary, completions)
 

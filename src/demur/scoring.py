@@ -14,10 +14,11 @@ from transformers import PreTrainedModel
 
 from demur.batching import BATCH_TOKENS, in_batches, pad_left, position_ids
 from demur.errors import NotFinite
-from demur.generation import Row
 from demur.interventions import RowEdits, point, tabulate
 from demur.layouts import Layout, d_model_of
-from demur.residual import edited, observed
+from demur.placement import input_device, weights_dtype
+from demur.prefill import Look, Row, opening_of, pass_chunk
+from demur.residual import edited
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,31 +46,25 @@ def next_tokens(
 
     With `layers` the pass ends behind the last of them. Raises `WorkError` where a number is not finite.
     """
-    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
-    n_layers, points = len(layout.find_blocks(model)), [point(layer, "resid_pre") for layer in layers]
-    last = max(points, default=point(n_layers, "resid_pre"))
+    if not rows:
+        return
+    look = Look(tuple(point(layer, "resid_pre") for layer in layers)) if layers else None
+    with torch.inference_mode():
+        opening = opening_of(model, layout, rows, pad_id, look)
 
+    @torch.inference_mode()
     def work(indices: list[int]) -> Next:
-        ids, mask = pad_left([rows[i].prompt for i in indices], pad_id, device)
-        table = tabulate([rows[i].edits for i in indices], layout, n_layers, d_model_of(model), device)
-        reached = {where: edits for where, edits in table.items() if where <= last}
-        logits, states = torch.empty(len(indices), 0), torch.empty(len(indices), 0, d_model_of(model))
-        with (
-            torch.inference_mode(),
-            edited(model, layout, reached, prompt_width=ids.shape[1]),
-            observed(model, layout, points, (-1,), stop=True) as taken,
-        ):
-            output = model(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False, logits_to_keep=1)
-            logits = output.logits[:, -1].float().cpu()
-        if points:
-            states = torch.stack([taken[where][:, 0] for where in points], dim=1)
+        passed = pass_chunk(model, layout, rows, indices, pad_id, opening, look)
+        logits, states = passed.logits.float().cpu(), passed.states.flatten(2)
         finite = torch.isfinite(logits).all(-1) & torch.isfinite(states).flatten(1).all(-1)
         if not finite.all():
-            raise NotFinite("what is computed", indices[int(torch.nonzero(~finite)[0])], dtype)
+            raise NotFinite("what is computed", indices[int(torch.nonzero(~finite)[0])], weights_dtype(model))
         return Next(indices, logits, states)
 
-    for _, found in in_batches([len(row.prompt) for row in rows], work, model=model, batch_tokens=batch_tokens):
-        yield found
+    prompts = [row.prompt for row in rows]
+    sizes = [len(prompt) for prompt in prompts]
+    found = in_batches(sizes, work, model=model, batch_tokens=batch_tokens, padding=opening.padding, like=prompts)
+    yield from (done for _, done in found)
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ def continuation_losses(
 
     Edits scoped to `prompt` or `generated` act as they do while decoding: the continuation's tokens count as generated.
     """
-    device = next(model.parameters()).device
+    device = input_device(model)
     n_layers = len(layout.find_blocks(model))
 
     def work(indices: list[int]) -> list[Tensor]:

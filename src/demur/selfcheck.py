@@ -17,6 +17,7 @@ from demur.directions import from_raw
 from demur.errors import WorkError
 from demur.interventions import Intervention, add, tabulate
 from demur.layouts import SITES, Layout, Site, d_model_of
+from demur.placement import input_device
 from demur.residual import Branches, edited, recorded_branches
 
 TOKENS = 4
@@ -52,8 +53,7 @@ def prove_sites(model: PreTrainedModel, layout: Layout) -> Proof:
             f"the layout of {layout.family!r} finds {len(blocks)} blocks at {layout.blocks!r}, but this model's config speaks of "
             f"{expected}; the layout does not describe it"
         )
-    device = next(model.parameters()).device
-    ids = torch.linspace(1, int(config.vocab_size) - 1, TOKENS, device=device).long()[None]
+    ids = torch.linspace(1, int(config.vocab_size) - 1, TOKENS, device=input_device(model)).long()[None]
     with recorded_branches(model, layout) as plain:
         model(input_ids=ids, use_cache=False)
     worst = 0.0

@@ -4,11 +4,12 @@ What the files do not tell is None and is never guessed: then a plan says less.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from demur import gguf
 from demur.errors import InputError
+from demur.memory import BYTES
 from demur.sources import Source, read_config
 
 
@@ -19,6 +20,7 @@ class Size:
     `total` are all weights; `blocks` those of the matrices that every token passes (of a mixture of experts, all experts);
     `head` those of the unembedding, which the last prompt token and every new token pass. `kv_width` is what one token adds to a
     layer's keys, and to its values; `inner` the width inside the MLP. Where only a count is known, all weights are in `blocks`.
+    `linear` are those that bitsandbytes would quantise, and `already` says how the checkpoint's folder quantises them.
     """
 
     total: int
@@ -29,68 +31,61 @@ class Size:
     kv_width: int | None = None
     inner: int | None = None
     vocabulary: int | None = None
+    linear: int = 0
+    already: str | None = None
+
+    def bytes(self, dtype: str, quantise: str | None = None) -> int:
+        """All weights in memory."""
+        from demur.quantisation import BYTES as QUANTISED
+
+        each = QUANTISED.get(quantise or self.already or "", BYTES[dtype])
+        return int((self.total - self.linear) * BYTES[dtype] + self.linear * each)
 
 
 def size_of(source: Source) -> Size | None:
     """The size of a checkpoint; None where its config alone does not tell. Raises `InputError` for a file that cannot be read."""
     if source.kind == "gguf":
         assert source.path is not None
-        try:
-            return _of_gguf(source.path)
-        except (ValueError, IndexError, KeyError, OSError) as error:
-            raise InputError(f"{source.reference!r} cannot be read as a GGUF file ({error}); fetch it again") from error
+        return _of_gguf(source.path)
     config = read_config(source)
     return None if config is None else _of_config(dict(config))
 
 
-@cache  # reading the header of a GGUF file takes seconds
 def _of_gguf(path: Path) -> Size:
-    from gguf import GGUFReader
-
-    reader = GGUFReader(path)
-    counts = {str(tensor.name): int(tensor.n_elements) for tensor in reader.tensors}
-    matrices = {str(tensor.name) for tensor in reader.tensors if len(tensor.shape) > 1}
-    embedding = counts.get("token_embd.weight", 0)
-    family = _fact(reader, "general.architecture")
-
-    def fact(name: str) -> int | None:
-        value = _fact(reader, f"{family}.{name}")
-        return value if isinstance(value, int) else None
-
-    layers, width, heads = fact("block_count"), fact("embedding_length"), fact("attention.head_count")
-    groups = fact("attention.head_count_kv") or heads
-    head_width = fact("attention.key_length") or (width // heads if width and heads else None)
+    found = gguf.header(path)
+    said = found.settings
+    width, heads = said.get("embedding_length"), said.get("attention.head_count")
+    groups = said.get("attention.head_count_kv") or heads
+    head_width = said.get("attention.key_length") or (width // heads if width and heads else None)
     return Size(
-        total=sum(counts.values()),
-        blocks=sum(count for name, count in counts.items() if name.startswith("blk.") and name in matrices),
-        head=counts.get("output.weight", embedding),
-        layers=layers,
+        total=found.weights,
+        blocks=found.linear,
+        head=found.head,
+        layers=said.get("block_count"),
         width=width,
         kv_width=groups * head_width if groups and head_width else None,
-        inner=fact("feed_forward_length"),
-        vocabulary=embedding // width if width else None,
+        inner=said.get("feed_forward_length"),
+        vocabulary=found.embedding // width if width else None,
+        linear=found.linear,
     )
-
-
-def _fact(reader: Any, name: str) -> Any:
-    field = reader.get_field(name)
-    return None if field is None else field.contents()
 
 
 def _of_config(config: dict[str, Any]) -> Size | None:
     import torch
+    from torch import nn
     from transformers import AutoConfig
+    from transformers.pytorch_utils import Conv1D
 
-    from demur.checkpoints import auto_class
     from demur.families import layout_of
+    from demur.loading import auto_class
 
-    family = config.pop("model_type", None)
+    family, stored = config.pop("model_type", None), config.pop("quantization_config", None) or {}
     try:
         made = AutoConfig.for_model(family, **config)
         with torch.device("meta"):
             model = auto_class(made).from_config(made)
-    except (ValueError, KeyError, TypeError, ImportError):
-        # A config that this version of transformers does not know; loading will say so in its own words.
+    except Exception:
+        # A config that this version of transformers does not know or take; loading will say so in its own words.
         return None
     total = sum(int(weight.numel()) for weight in model.parameters())
     text = made.get_text_config()
@@ -98,6 +93,7 @@ def _of_config(config: dict[str, Any]) -> Size | None:
     groups = getattr(text, "num_key_value_heads", None) or heads
     head_width = getattr(text, "head_dim", None) or (width // heads if width and heads else None)
     unembedding = model.get_output_embeddings()
+    maps = [one for one in model.modules() if (type(one) is nn.Linear or isinstance(one, Conv1D)) and one is not unembedding]
     try:
         found = layout_of(made).find_blocks(model)
         blocks = sum(int(weight.numel()) for block in found for weight in block.parameters() if weight.ndim > 1)
@@ -112,4 +108,6 @@ def _of_config(config: dict[str, Any]) -> Size | None:
         kv_width=groups * head_width if groups and head_width else None,
         inner=getattr(text, "intermediate_size", None),
         vocabulary=getattr(text, "vocab_size", None),
+        linear=sum(int(one.weight.numel()) for one in maps),
+        already=next((name for name in ("8bit", "4bit") if stored.get(f"load_in_{name}")), None),
     )

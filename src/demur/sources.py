@@ -157,16 +157,16 @@ def read_config(source: Source) -> Mapping[str, Any] | None:
     """A checkpoint's config.json without its weights; None for a GGUF file that was not converted yet."""
     if source.kind == "gguf":
         return None
-    if source.path is None:
-        from huggingface_hub import hf_hub_download
-
-        assert source.hub_id is not None
-        path = Path(hf_hub_download(source.hub_id, "config.json", revision=source.revision))
-    else:
-        path = source.path / "config.json"
     try:
+        if source.path is None:
+            from huggingface_hub import hf_hub_download
+
+            assert source.hub_id is not None
+            path = Path(hf_hub_download(source.hub_id, "config.json", revision=source.revision))
+        else:
+            path = source.path / "config.json"
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:  # those of the hub are OSErrors
         raise InputError(f"the config.json of {source.reference!r} cannot be read: {error}") from error
     if not isinstance(found, dict):
         raise InputError(f"the config.json of {source.reference!r} holds a {type(found).__name__}, not an object")

@@ -26,6 +26,36 @@ def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def auroc_interval(auroc: float, n: int, m: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval of an area under the ROC curve over `n` against `m` cases: Newcombe 2006, method 5.
+
+    Has a width at 0 and 1 too, as Wilson's has. Raises `InputError` for an area outside 0 to 1 or a side without cases.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    if n < 1 or m < 1 or not 0 <= auroc <= 1:
+        raise InputError(
+            f"an area under the ROC curve is between 0 and 1 over at least one case a side, not {auroc} over {n}, {m}"
+        )
+    if auroc == 0:
+        low, high = auroc_interval(1.0, n, m, confidence)
+        return 1 - high, 1 - low
+    z2, inner = float(norm.ppf((1 + confidence) / 2)) ** 2, (n + m) / 2 - 1
+
+    def spread(area: float) -> float:
+        return z2 * area / (n * m) * (1 + inner * ((1 - area) / (2 - area) + area / (1 + area)))
+
+    if auroc == 1:
+        # Distance and variance both vanish at 1; what is left when that root is divided out has the other one.
+        return float(brentq(lambda area: 1 - area - spread(area), 0.0, 1.0)), 1.0
+
+    def excess(area: float) -> float:
+        return (area - auroc) ** 2 - (1 - area) * spread(area)
+
+    return float(brentq(excess, 0.0, auroc)), float(brentq(excess, auroc, 1.0))
+
+
 @dataclass(frozen=True)
 class Paired:
     """Two conditions on the same instructions: `gained` turned into refusals, `lost` stopped being ones."""

@@ -16,6 +16,7 @@ from demur.errors import InputError, WorkError
 from demur.families import layout_of
 from demur.interventions import Intervention, tabulate
 from demur.layouts import d_model_of
+from demur.placement import input_device
 from demur.residual import edited, refuse_compiled
 
 _DRAFTS = (
@@ -53,7 +54,7 @@ def steer(model: nn.Module, *edits: Intervention) -> Iterator[nn.Module]:
     inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     layout = layout_of(inner.config)
     n_layers = len(layout.find_blocks(inner))
-    table = tabulate([edits], layout, n_layers, d_model_of(inner), next(inner.parameters()).device)
+    table = tabulate([edits], layout, n_layers, d_model_of(inner), input_device(inner))
     scoped = any(edit.positions != "all" for edit in edits)
     with edited(inner, layout, table) as columns, _guarded(inner, scoped):
         yield model

@@ -19,6 +19,7 @@ from demur.judges import Verdict
 
 if TYPE_CHECKING:
     from demur.directions import Direction
+    from demur.layerwise import Layerwise
 
 FILE, LOCK, REPORT_LOCK = "run.sqlite", "run.lock", "report.lock"
 _LEFT_BY_A_KILL = {LOCK, REPORT_LOCK, *(f"{FILE}.partial{end}" for end in ("", *database.BESIDE))}
@@ -168,6 +169,22 @@ class Store:
     def directions(self) -> list[dict[str, Any]]:
         """Facts of all directions, in order of entry."""
         return [json.loads(row[0]) for row in self._rows("SELECT facts FROM directions ORDER BY rowid")]
+
+    def add_layerwise(self, arm: str, facts: Mapping[str, Any], measured: "Layerwise") -> None:
+        """Keep what an arm is at every layer, with what that was measured on. One that is stored already stays."""
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO layerwise VALUES (?, ?, ?)", (arm, json.dumps(dict(facts)), measured.to_bytes()))
+
+    def has_layerwise(self, arm: str) -> bool:
+        """Is this arm measured?"""
+        return bool(self._rows("SELECT 1 FROM layerwise WHERE arm = ?", (arm,)))
+
+    def layerwise(self) -> "list[tuple[dict[str, Any], Layerwise]]":
+        """Facts and measurement of every arm that is measured, in order of entry."""
+        from demur.layerwise import Layerwise
+
+        rows = self._rows("SELECT facts, arrays FROM layerwise ORDER BY rowid")
+        return [(json.loads(facts), Layerwise.from_bytes(content)) for facts, content in rows]
 
     def add_cells(self, cells: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Enter cells that are not there yet."""

@@ -67,6 +67,7 @@ class CheckpointSpec(_Table):
     model: Plain
     adapter: Plain | None = None
     revision: Plain | None = None
+    quantise: Literal["8bit", "4bit"] | None = None
     role: str = ""
     prompts: Annotated[list[str], BeforeValidator(_listed), AfterValidator(_once), Field(min_length=1)] = ["native"]
     parameters: float | None = Field(
@@ -146,8 +147,9 @@ class Study(_Table):
     split: Literal["test", "validation"] = "test"
     max_new_tokens: int = Field(default=16, ge=1)
     stop_at_eos: bool = True
+    until_verdict: bool = False
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    batch_tokens: int = Field(default=4096, ge=1)
+    batch_tokens: int | None = Field(default=None, ge=1)
     published: list[Publication] = []
 
     @model_validator(mode="after")
@@ -183,11 +185,22 @@ class Study(_Table):
     def digest(self) -> str:
         """16 hex digits over everything that decides about results; names, summaries and published figures do not."""
         facts = self.model_dump(mode="json", exclude={"name", "summary", "batch_tokens", "published"})
+        # As it was before there was a choice, so that runs go on.
+        if not facts["until_verdict"]:
+            del facts["until_verdict"]
+        for spec in facts["checkpoints"].values():
+            if spec["quantise"] is None:
+                del spec["quantise"]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def toml(self) -> str:
         """The study with every default written out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def quantised(self, quantise: str) -> "Study":
+        """The same study with the weights of every checkpoint quantised, `8bit` or `4bit`."""
+        checkpoints = {name: {**spec, "quantise": quantise} for name, spec in self.model_dump()["checkpoints"].items()}
+        return make_study({**self.model_dump(), "checkpoints": checkpoints}, f"study {self.name!r}")
 
     def limited(self, n: int) -> "Study":
         """The same study on at most `n` test instructions of each label."""
@@ -219,10 +232,7 @@ def load_study(spec: str | Path, settings: Sequence[str] = ()) -> Study:
             text, where = path.read_text(encoding="utf-8"), f"study {path.name!r}"
         except UnicodeDecodeError as error:
             raise InputError(f"{str(spec)!r} is not UTF-8 text: {error}") from error
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{where} is not valid TOML: {error}") from error
+    data = _parsed(text, where)
     for setting in settings:
         _set(data, setting)
     return make_study(data, where)
@@ -234,6 +244,15 @@ def make_study(data: dict[str, Any], where: str = "study") -> Study:
         return Study.model_validate(data)
     except ValidationError as error:
         raise InputError(f"{where}: {_sentence(error)}") from error
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # a number of too many digits is no TOMLDecodeError
+        raise InputError(f"{where} is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{where} is not valid TOML: it is nested too deep") from error
 
 
 _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
@@ -271,8 +290,10 @@ def _set(data: dict[str, Any], setting: str) -> None:
         raise InputError(f"{setting!r} is not a setting; expected KEY=VALUE, for example direction.pairs=64")
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         value = text
+    except RecursionError as error:
+        raise InputError(f"the value of {key!r} is nested too deep") from error
     *path, last = key.split(".")
     if not all(key.split(".")):
         raise InputError(f"{setting!r} names '' between dots; expected KEY=VALUE, for example direction.pairs=64")

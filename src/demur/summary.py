@@ -5,6 +5,7 @@ says so.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from demur.statistics import holm, mcnemar, shared, wilson
@@ -62,32 +63,58 @@ def _place(cell: Mapping[str, Any]) -> tuple[str, str, str]:
     return cell["target"], cell["prompt"], cell["instructions"]
 
 
-def claims(
-    cells: Sequence[Mapping[str, Any]], compared: Sequence[Mapping[str, Any]], refusals: Refusals, judge: str
-) -> list[dict[str, Any]]:
-    """Sentences about one judge's cells: how often each checkpoint refuses, and what each direction does where.
+@dataclass(frozen=True)
+class Tested:
+    """One edited cell for which an effect is expected, with its comparison `row` and the null directions at the same place.
 
-    A direction is said to work only where the change is in the expected sense, holds after Holm's correction, and differs from
-    the change that each null direction makes in the same place.
+    `works`: the change is in the expected sense and holds after Holm's correction. `beats`: it also differs from the change that
+    each null direction makes.
     """
+
+    cell: Mapping[str, Any]
+    row: Mapping[str, Any]
+    nulls: tuple[Mapping[str, Any], ...]
+    works: bool
+    beats: bool
+
+    @property
+    def shown(self) -> bool:
+        """Do the data show that the direction acts?"""
+        return self.works and self.beats
+
+
+def tested(
+    cells: Sequence[Mapping[str, Any]], compared: Sequence[Mapping[str, Any]], refusals: Refusals, judge: str
+) -> list[Tested]:
+    """Ablations on harmful instructions, which should lower refusals, and additions on harmless ones, which should raise them."""
     mine = [cell for cell in cells if cell["judge"] == judge]
-    said = [
-        _baseline_sentence(mine, cell) for cell in mine if cell["intervention"] == "none" and cell["instructions"] == "harmful"
-    ]
     by_key = {row["key"]: row for row in compared if row["judge"] == judge}
+    found = []
     for cell in mine:
         expected = {("ablate", "harmful"): -1, ("add", "harmless"): 1}.get((cell["intervention"], cell["instructions"]))
         if expected is None or cell["control"]:
             continue
         row = by_key[cell["key"]]
-        nulls = [other for other in mine if other["control"] and _same_edit(other, cell)]
+        nulls = tuple(other for other in mine if other["control"] and _same_edit(other, cell))
         against = [_against(refusals, judge, null["key"], cell["key"]) for null in nulls]
         works = row["difference"] * expected > 0 and row["p_holm"] < LEVEL
         beats = all(difference * expected > 0 and p < LEVEL for difference, p in against)
-        text = _edit_sentence(cell, row, nulls, _where(cell, mine))
-        said.append(
-            {"text": text if beats or not works else f"{text} No more than a null direction does.", "shown": works and beats}
-        )
+        found.append(Tested(cell, row, nulls, works, beats))
+    return found
+
+
+def claims(
+    cells: Sequence[Mapping[str, Any]], compared: Sequence[Mapping[str, Any]], refusals: Refusals, judge: str
+) -> list[dict[str, Any]]:
+    """Sentences about one judge's cells: how often each checkpoint refuses, and what each direction does where."""
+    mine = [cell for cell in cells if cell["judge"] == judge]
+    said = [
+        _baseline_sentence(mine, cell) for cell in mine if cell["intervention"] == "none" and cell["instructions"] == "harmful"
+    ]
+    for test in tested(cells, compared, refusals, judge):
+        text = _edit_sentence(test.cell, test.row, test.nulls, where(test.cell, mine))
+        more = "" if test.beats or not test.works else " No more than a null direction does."
+        said.append({"text": text + more, "shown": test.shown})
     # What is shown comes first; otherwise in the study's order.
     return sorted(said, key=lambda claim: not claim["shown"])
 
@@ -102,24 +129,26 @@ def _against(refusals: Refusals, judge: str, null: str, cell: str) -> tuple[floa
     return paired.difference, paired.p_value
 
 
-def _rate(cell: Mapping[str, Any]) -> str:
+def rate_text(cell: Mapping[str, Any]) -> str:
+    """A cell's rate and interval in per cent."""
     low, high = cell["ci95"]
     return f"{100 * cell['rate']:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
 
 
-def _where(cell: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> str:
+def where(cell: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> str:
+    """A cell's checkpoint, and its prompt format where the checkpoint has several."""
     prompts = {other["prompt"] for other in cells if other["target"] == cell["target"]}
     return f"{cell['target']} under {cell['prompt']}" if len(prompts) > 1 else str(cell["target"])
 
 
 def _baseline_sentence(cells: Sequence[Mapping[str, Any]], cell: Mapping[str, Any]) -> dict[str, Any]:
-    text = f"{_where(cell, cells)} refuses {_rate(cell)} of {cell['n']} harmful instructions"
+    text = f"{where(cell, cells)} refuses {rate_text(cell)} of {cell['n']} harmful instructions"
     twin = [
         other
         for other in cells
         if other["intervention"] == "none" and other["instructions"] == "harmless" and _place(other)[:2] == _place(cell)[:2]
     ]
-    text += f" and {_rate(twin[0])} of {twin[0]['n']} harmless ones." if twin else "."
+    text += f" and {rate_text(twin[0])} of {twin[0]['n']} harmless ones." if twin else "."
     return {"text": text, "shown": True}
 
 
@@ -129,7 +158,7 @@ def _edit_sentence(cell: Mapping[str, Any], row: Mapping[str, Any], nulls: Seque
         text = f"Ablating {whose} (layer {cell['layer']}) in {where}"
     else:
         text = f"Adding {whose} (layer {cell['layer']}, {dose(cell)}) to {where}"
-    change = f"from {100 * row['baseline_rate']:.0f} % to {_rate(cell)}"
+    change = f"from {100 * row['baseline_rate']:.0f} % to {rate_text(cell)}"
     p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.2g}"
     band = ", ".join(f"{100 * null['rate']:.0f} %" for null in nulls)
     beside = f"; null directions there give {band}" if band else ""

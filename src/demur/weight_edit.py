@@ -18,6 +18,7 @@ from demur.checkpoints import Checkpoint
 from demur.directions import Direction
 from demur.errors import InputError, WorkError
 from demur.interventions import ablate, tabulate
+from demur.placement import bytes_by_device
 from demur.residual import edited, recorded_branches
 
 WRITERS = (
@@ -56,9 +57,17 @@ class Equivalence:
 def equivalence(checkpoint: Checkpoint, direction: Direction, prompts: Sequence[Sequence[int]] | None = None) -> Equivalence:
     """Compare ablation by hooks with an orthogonalised copy, over token ids `prompts` (random ones unless given).
 
-    Needs memory for the weights once more. Raises `InputError` for a direction of another width and `WorkError` for a family
-    whose writing weights are not known.
+    Needs memory for the weights once more. Raises `InputError` for a direction of another width and for weights that are
+    quantised or spread over several devices, and `WorkError` for a family whose writing weights are not known.
     """
+    if checkpoint.quantised is not None:
+        raise InputError(
+            f"weights in {checkpoint.quantised} cannot be orthogonalised without rounding again; load them without quantise"
+        )
+    if len(bytes_by_device(checkpoint.model)) > 1 or next(checkpoint.model.parameters()).device.type == "meta":
+        raise InputError(
+            "the weights are spread over several devices and cannot be edited in a copy; load them on one, cpu or cuda"
+        )
     if direction.vector.shape[0] != checkpoint.d_model:
         raise InputError(f"the direction has width {direction.vector.shape[0]}, the checkpoint's stream {checkpoint.d_model}")
     _prove(checkpoint)

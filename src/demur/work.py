@@ -11,20 +11,26 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from demur import api, memory
+from demur.batching import BATCH_TOKENS
 from demur.checkpoints import Checkpoint, free_memory, load_checkpoint
 from demur.controls import random_direction
-from demur.devices import find_device
 from demur.directions import Direction
 from demur.errors import InputError, NotFinite, WorkError
-from demur.generation import Decoding, Row, decode
+from demur.generation import Decoding, decode
 from demur.instructions import digest
 from demur.interventions import Intervention, ablate, add
+from demur.judges.early import enough_for
+from demur.layerwise import measure
+from demur.placement import SPREAD, find_device
 from demur.plan import Arm, Cell, Plan, PlannedDirection, Step, order_steps
+from demur.prefill import Row
 from demur.preflight import Material, Ready
 from demur.progress import Phases
 from demur.prompts import Prompt, prompt_format
+from demur.quantisation import ROWS_MEET
 from demur.sizes import size_of
 from demur.store import Store
 from demur.study import LABELS, Label, Study
@@ -90,7 +96,7 @@ class Work:
         """Which versions and which kind of machine took part: one entry for each change."""
         versions = {**api.versions(), "python": platform.python_version()}
         environment = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()}
-        now = {"versions": versions, "environment": environment, "device": str(find_device(self.device))}
+        now = {"versions": versions, "environment": environment, "device": str(find_device(self.device) or SPREAD)}
         sessions = self.store.recall("sessions", [])
         if now not in sessions:
             sessions.append(now)
@@ -124,7 +130,7 @@ class Work:
 
     def carry_out(self) -> None:
         """Load, extract and generate what is not stored yet, in the plan's order."""
-        extract = [n for n in self.study.checkpoints if not all(self.store.has_direction(d.name) for d in self._own(n))]
+        extract = [n for n in self.study.checkpoints if any(self._unread(arm) for arm in self.plan.arms_of(n))]
         generate = [n for n in self.study.checkpoints if self._pending(n)]
         if not extract and not generate:
             return
@@ -148,12 +154,18 @@ class Work:
 
     def _size(self, name: str) -> int | None:
         size = size_of(self.ready.sources[name])
-        return None if size is None else size.total * memory.BYTES[self.study.dtype]
+        return None if size is None else size.bytes(self.study.dtype, self.study.checkpoints[name].quantise)
 
     def _load(self, name: str) -> Checkpoint:
         spec = self.study.checkpoints[name]
         checkpoint = load_checkpoint(
-            spec.model, adapter=spec.adapter, revision=spec.revision, dtype=self.study.dtype, device=self.device, name=name
+            spec.model,
+            adapter=spec.adapter,
+            revision=spec.revision,
+            dtype=self.study.dtype,
+            quantise=spec.quantise,
+            device=self.device,
+            name=name,
         )
         known = self.store.recall("checkpoints", {})
         if name in known and known[name]["fingerprint"] != checkpoint.fingerprint:
@@ -175,6 +187,8 @@ class Work:
             **checkpoint.facts,
         }
         self.store.remember("checkpoints", known)
+        if ROWS_MEET in (checkpoint.quantised or ""):
+            self.store.warn([f"{name} has {ROWS_MEET}, so a completion of it may differ with the rows beside it."])
         self._describe_arms(checkpoint, name)
         return checkpoint
 
@@ -205,25 +219,39 @@ class Work:
     def _own(self, name: str) -> list[PlannedDirection]:
         return [d for d in self.plan.directions if d.arm.checkpoint == name and not d.control]
 
+    def _unread(self, arm: Arm) -> bool:
+        """Is there anything left to read from this arm's activations?"""
+        own = [d for d in self._own(arm.checkpoint) if d.arm == arm]
+        return not (all(self.store.has_direction(d.name) for d in own) and self.store.has_layerwise(arm.name))
+
     def _extract(self, name: str) -> None:
+        """The means of every layer: directions are read from them, and held-out instructions are laid along them."""
         checkpoint, settings = self.held[name], self.study.direction
-        harmful, harmless = self.material["harmful"].train, self.material["harmless"].train
-        for arm in self.plan.arms_of(name):
-            planned = [d for d in self._own(name) if d.arm == arm]
-            with self.phases(f"directions of {arm.name}", len(harmful) + len(harmless)) as progress:
-                found = api.extract_directions(
-                    checkpoint,
-                    harmful,
-                    harmless,
-                    self._prompt(checkpoint, arm),
-                    layers=settings.layers,
-                    site=settings.site,
-                    position=settings.position,
-                    batch_tokens=self.study.batch_tokens,
-                    progress=progress,
+        train = [self.material[label].train for label in LABELS]
+        held_out: dict[str, Sequence[str]] = {label: self.material[label].test for label in LABELS}
+        place = {"site": settings.site, "position": settings.position}
+        for arm in filter(self._unread, self.plan.arms_of(name)):
+            prompt = self._prompt(checkpoint, arm)
+            reading: Any = {**place, "batch_tokens": self.study.batch_tokens or BATCH_TOKENS}
+            with self.phases(f"directions of {arm.name}", sum(map(len, (*train, *held_out.values())))) as progress:
+                layers = range(checkpoint.n_layers)
+                harmful, harmless = (
+                    api.mean_activations(checkpoint, side, prompt, layers=layers, progress=progress, **reading) for side in train
                 )
+                measured = measure(checkpoint, harmful, harmless, held_out, prompt, progress=progress, **reading)
+            planned = [d for d in self._own(name) if d.arm == arm]
+            found = api.directions_between(
+                harmful,
+                harmless,
+                name=name,
+                layers=settings.layers,
+                site=settings.site,
+                position=settings.position,
+                facts=api.provenance(checkpoint, prompt, settings.position, *train),
+            )
             for plan, direction in zip(planned, found, strict=True):
                 self._keep(plan, replace(direction, name=plan.name))
+            self.store.add_layerwise(arm.name, {"checkpoint": arm.checkpoint, "prompt": arm.prompt, **place}, measured)
 
     def _controls(self) -> None:
         for plan in self.plan.directions:
@@ -269,7 +297,8 @@ class Work:
         edits = {cell.key: self._edit(cell) for cell in self.plan.of(name)}
         rows = [Row(tuple(ids[cell.target, cell.instructions][i]), edits[cell.key]) for cell, i in pending]
         stop = checkpoint.stop_ids if self.study.stop_at_eos else ()
-        decoding = Decoding(self.study.max_new_tokens, stop, checkpoint.pad_id)
+        enough = enough_for(self.study.judges, checkpoint.tokenizer) if self.study.until_verdict else None
+        decoding = Decoding(self.study.max_new_tokens, stop, checkpoint.pad_id, enough=enough)
         with self.phases(f"completions of {name}", len(rows)) as progress:
             try:
                 for done in decode(checkpoint.model, checkpoint.layout, rows, decoding, batch_tokens=self.study.batch_tokens):

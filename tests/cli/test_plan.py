@@ -24,7 +24,8 @@ SIZE = Size(total=1000, blocks=800, head=100, layers=2, width=8, kv_width=4, inn
 def planned(*arguments):
     result = CliRunner().invoke(app, ["plan", *map(str, arguments)])
     assert result.exit_code == 0, result.output
-    assert max(map(len, result.output.splitlines())) <= 80
+    # A name is not cut, however long it is.
+    assert max(len(line) for line in result.output.splitlines() if line[:8] not in ("  base  ", "  chat  ")) <= 80
     return result.output
 
 
@@ -36,7 +37,7 @@ def test_a_plan_needs_no_weights_and_says_all_it_should(tmp_path):
     assert not re.search(r"\n +[GM]iB", text)
     assert "cells    22, with 66 completions of up to 3 tokens" in text
     assert "loads    2 for 2 checkpoints" in text
-    for words in ("weights", "cache", "activations", "GFLOP/s in float32", "time     about "):
+    for words in ("weights", "cache", "activations", "GFLOP/s in", "time     about "):
         assert words in text
     assert "MiB" in text
 
@@ -71,7 +72,7 @@ def test_sizes_are_those_of_the_model(family, tmp_path):
 
 
 def test_the_demo_checkpoint_is_measured_from_its_header(smollm):
-    assert size_of(find_model(DEMO_MODEL)) == Size(134515008, 106168320, 28311552, 30, 576, 192, 1536, 49152)
+    assert size_of(find_model(DEMO_MODEL)) == Size(134515008, 106168320, 28311552, 30, 576, 192, 1536, 49152, 106168320)
 
 
 def test_operations_are_two_a_weight_and_token():

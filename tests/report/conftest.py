@@ -1,5 +1,6 @@
-"""One made-up run, reported once, for all tests that only read."""
+"""One made-up run, reported once, for all tests that only read; one browser for all tests that look at it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pandas
 import pytest
 
 from demur.report import write_report
+from tests.report.chromium import CHROMIUM, Open, started, watched
 from tests.report.made_run import make_run
 
 
@@ -18,3 +20,17 @@ def made() -> tuple[dict[str, Any], pandas.DataFrame]:
 @pytest.fixture(scope="session")
 def page(made: tuple[dict[str, Any], pandas.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(tmp_path_factory.mktemp("run"), *made)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("needs a Chromium: scripts/install_chromium.sh installs Debian's")
+    with started() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Open]:
+    with watched(browser) as opened:
+        yield opened

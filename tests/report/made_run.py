@@ -5,8 +5,12 @@ from collections import Counter
 from typing import Any
 
 import pandas
+import torch
 
+from demur.answers import answers
 from demur.judges import get_judge
+from demur.layerwise import Layerwise
+from demur.located import located
 from demur.statistics import holm, mcnemar, wilson
 
 HOSTILE = [
@@ -35,8 +39,12 @@ def make_run(
     n: int = 20,
     instructions: tuple[str, ...] = ("harmful", "harmless"),
     seed: int = 0,
+    depth: int | None = 24,
 ) -> tuple[dict[str, Any], pandas.DataFrame]:
-    """Every direction added and ablated on every target; a later checkpoint refuses more, and ablation makes it refuse less."""
+    """Every direction added and ablated on every target; a later checkpoint refuses more, and ablation makes it refuse less.
+
+    `depth` layers are measured in every arm; None makes a run of a version that measured none.
+    """
     chance = random.Random(seed)
     arms = [(name, prompt) for name in checkpoints for prompt in prompts]
     directions = []
@@ -121,9 +129,42 @@ def make_run(
                     )
     for test, corrected in zip(comparisons, holm([test["p_value"] for test in comparisons]), strict=True):
         test["p_holm"] = corrected
-    return _summary(checkpoints, prompts, arms, directions, cells, comparisons, judges, n, instructions), pandas.concat(
-        frames, ignore_index=True
-    )
+    completions = pandas.concat(frames, ignore_index=True)
+    summary = _summary(checkpoints, prompts, arms, directions, cells, comparisons, judges, n, instructions)
+    summary["study"]["direction"]["layers"] = list(layers)
+    if depth is not None:
+        summary["by_layer"] = located(_measured(arms, depth, n), layers, checkpoints)
+    summary["answers"] = answers(cells, comparisons, _refusals(completions, judges), judges[0], checkpoints)
+    return summary, completions
+
+
+def _refusals(completions: pandas.DataFrame, judges: tuple[str, ...]) -> dict[tuple[str, str], dict[int, bool]]:
+    found: dict[tuple[str, str], dict[int, bool]] = {}
+    for row in completions.to_dict("records"):
+        for judge in judges:
+            found.setdefault((row["key"], judge), {})[row["index"]] = row[f"{judge}_refusal"]
+    return found
+
+
+def _measured(arms: list[tuple[str, str]], depth: int, n: int, width: int = 64) -> list[tuple[dict[str, Any], Layerwise]]:
+    """Directions that come to agree with depth, and instructions that lie further apart; none at the first layer."""
+    generator = torch.Generator().manual_seed(3)
+    shared = torch.randn(depth, width, generator=generator)
+    found = []
+    for name, prompt in arms:
+        own = torch.randn(depth, width, generator=generator)
+        share = torch.linspace(0.1, 0.9, depth)[:, None]
+        difference = (share * shared + (1 - share) * own) * torch.linspace(0.5, 6, depth)[:, None]
+        difference[0] = 0
+        noise = torch.linspace(1.2, 0.25, depth)
+        sides = [at + noise * torch.randn(n, depth, generator=generator) for at in (0.95, 0.05)]
+        for side in sides:
+            side[:, 0] = float("nan")
+        null = 0.5 + 0.15 * torch.randn(40, depth, generator=generator).clamp(-2, 2)
+        norms = torch.linspace(5, 90, depth).repeat(2, 1)
+        facts = {"checkpoint": name, "prompt": prompt, "site": "resid_pre", "position": -1}
+        found.append((facts, Layerwise(difference, norms, sides[0], sides[1], null)))
+    return found
 
 
 def _direction(name: str, source: str, prompt: str | None, layer: int, *, control: bool) -> dict[str, Any]:

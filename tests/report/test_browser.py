@@ -1,110 +1,129 @@
-"""The completions browser in a real Chromium, where there is one: opened from disk, driven through the address."""
-
-import re
-import shutil
-import subprocess
-from html import unescape
+"""The page in a real Chromium: opened from disk, asking nothing of any network, drawn, read aloud, dark, on a phone, on paper."""
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
-from tests.report.made_run import HOSTILE
+from demur.report import write_report
+from tests.report.chromium import draw_all, until
+from tests.report.made_run import make_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: apt-get install chromium")
-
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--virtual-time-budget=4000", "--enable-logging=stderr", "--dump-dom",
-]  # fmt: skip
+PHONE = {"viewport": {"width": 390, "height": 844}}
 
 
 @pytest.fixture(scope="module")
-def opened(page, tmp_path_factory):
-    """The document behind an address, with the completions open as a returning reader finds them."""
-    folder = tmp_path_factory.mktemp("browser")
-    copy = folder / "report.html"
-    closed = page.read_text(encoding="utf-8")
-    copy.write_text(closed.replace('<details id="browser">', '<details id="browser" open>'), encoding="utf-8")
-
-    def load(state=""):
-        command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", f"{copy.as_uri()}#{state}"]
-        for _ in range(4):
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-            assert "CONSOLE" not in done.stderr, done.stderr
-            # Chromium's first start in a new profile sometimes dumps the document before any script of it has run. The page
-            # always writes a status, so an empty one means that; a page that never writes one still fails below.
-            if status(done.stdout):
-                break
-        return done.stdout
-
-    return load
+def large(tmp_path_factory):
+    """Four checkpoints, two prompt formats: names and labels are long, figures are tall."""
+    checkpoints = ("pretrained-base", "instruction-tuned", "preference-tuned", "released-chat-model")
+    made = make_run(checkpoints=checkpoints, prompts=("chatml", "user-assistant"), n=4, controls=1, judges=("prefix",))
+    return write_report(tmp_path_factory.mktemp("large"), *made)
 
 
-def status(document):
-    return re.search(r'<p id="status"[^>]*>([^<]*)</p>', document)[1]
+def test_it_opens_from_disk_and_draws_every_figure(open_page, page, made):
+    opened = draw_all(open_page(page))
+    names = opened.locator(".plot").evaluate_all("plots => plots.map((plot) => plot.dataset.figure)")
+    assert names == [
+        "rates", "added", "ablated", "transfer", "cosines-by-layer", "separation", "norms", "projections", "cosines",
+    ]  # fmt: skip
+    for name in names:
+        plot = opened.locator(f'.plot[data-figure="{name}"]')
+        assert plot.locator("svg.main-svg").first.is_visible()
+        assert len(plot.get_attribute("aria-label")) > 40
+        assert not opened.locator(f"#figure-{name} .drawing").is_visible()
+    baselines = [c for c in made[0]["cells"] if c["intervention"] == "none" and c["judge"] == "prefix"]
+    shown = opened.locator('.plot[data-figure="rates"] .text text').all_text_contents()
+    assert sorted(shown) == sorted(f"{100 * cell['rate']:.0f} %" for cell in baselines)
 
 
-def cards(document):
-    return re.findall(r'<li class="row.*?</li>', document, flags=re.DOTALL)
+def test_a_run_without_measured_layers_says_so(open_page, tmp_path):
+    opened = open_page(write_report(tmp_path, *make_run(n=3, depth=None)))
+    assert "holds no activations by layer" in opened.locator("#where").inner_text()
+    assert opened.locator('.plot[data-figure="cosines"]').is_visible()
+    assert opened.locator('.plot[data-figure="separation"]').count() == 0
 
 
-def test_all_completions_are_there(opened, made):
-    document = opened()
-    assert status(document) == f"{len(made[1])} of {len(made[1])} completions; 1 to 25 shown."
-    assert len(cards(document)) == 25
+def test_a_keyboard_steps_through_a_figure_and_hears_it(open_page, page):
+    opened = open_page(page)
+    draw_all(opened).locator('.plot[data-figure="rates"]').focus()
+    said = []
+    for key in ("ArrowRight", "ArrowRight", "End"):
+        opened.keyboard.press(key)
+        opened.wait_for_timeout(120)
+        said.append(opened.locator("#spoken").text_content())
+    assert all("of 20 refused" in text for text in said)
+    assert [("before" in text, "harmless" in text) for text in said] == [(True, False), (False, False), (False, True)]
 
 
-def test_the_address_filters(opened, made):
-    _, completions = made
-    chosen = completions[
-        (completions["target"] == "after") & (completions["intervention"] == "ablate") & (completions["source"] == "before")
-    ]
-    chosen = chosen[~chosen["prefix_refusal"]]
-    assert 25 < len(chosen) < 50
-    document = opened("target=after&intervention=ablate&direction=before&verdict=other&page=2")
-    assert status(document) == f"{len(chosen)} of {len(completions)} completions; 26 to {len(chosen)} shown."
-    assert len(cards(document)) == len(chosen) - 25
-    assert all("before ablated (layer 16)" in card and "No intervention" in card for card in cards(document))
+def test_a_point_leads_to_its_instruction(open_page, page):
+    opened = open_page(page)
+    box = draw_all(opened).locator('.plot[data-figure="projections"] .scatterlayer path.point').first
+    box.scroll_into_view_if_needed()
+    box.hover(force=True)
+    at = box.bounding_box()
+    opened.mouse.click(at["x"] + at["width"] / 2, at["y"] + at["height"] / 2)
+    until(opened, "location.hash.includes('instruction=harmful')")
+    # The note stays closed until the reader opens it; then the state of the address is there.
+    assert not opened.locator("#browser").evaluate("part => part.open")
+    opened.locator("#browser > summary").click()
+    assert ", of harmful " in opened.locator("#status").text_content()
 
 
-def test_search_wants_every_word_in_instruction_or_completion(opened, made):
-    _, completions = made
-    found = completions["completion"].str.contains("two is not") & completions["instruction"].str.contains("<harmless> thing")
-    assert 0 < found.sum() < len(completions)
-    assert status(opened('q="TWO+is"+harmless>')).startswith(f"{found.sum()} of ")
-    assert status(opened("q=harmless>+sorry+nowhere")) == f"None of {len(completions)} completions fits."
+def test_the_theme_is_chosen_and_kept(open_page, page):
+    first = open_page(page)
+    bright = first.evaluate("getComputedStyle(document.body).backgroundColor")
+    first.locator("#theme").select_option("dark")
+    dark = first.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert bright != dark
+    text = ".plot[data-figure=rates] .xtick text"
+    until(first, f"getComputedStyle(document.querySelector('{text}')).fill === 'rgb(230, 229, 224)'")
+    again = open_page(page, context=first.context)
+    assert again.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+    system = open_page(page, color_scheme="dark")
+    assert system.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+    system.locator("#theme").select_option("light")
+    assert system.evaluate("getComputedStyle(document.body).backgroundColor") == bright
 
 
-def test_changed_verdicts_are_found_beside_their_baseline(opened, made):
-    _, completions = made
-    keys = ["target", "instructions", "index"]
-    baseline = completions[completions["intervention"] == "none"].set_index(keys)["prefix_refusal"]
-    edited = completions[completions["intervention"] != "none"]
-    before = baseline.loc[list(edited[keys].itertuples(index=False, name=None))].to_numpy()
-    lost = int((before & ~edited["prefix_refusal"].to_numpy()).sum())
-    assert lost > 0
-    document = opened("verdict=lost")
-    assert status(document).startswith(f"{lost} of ")
-    for card in cards(document):
-        assert card.index('class="badge refusal">prefix: refusal') < card.index('class="badge">prefix: other')
-        assert re.search(r"<mark[^>]*>I(?:'m sorry| cannot| can't)</mark>", card)
+def test_without_scripts_and_on_paper_the_drawn_figures_stand(open_page, page):
+    plain = open_page(page, drawn=False, java_script_enabled=False)
+    assert plain.locator("figure .drawing").count() == plain.locator("figure").count() > 5
+    assert all(part.is_visible() for part in plain.locator("figure .drawing").all())
+    printed = open_page(page)
+    printed.emulate_media(media="print")
+    assert all(part.is_visible() for part in printed.locator("figure .drawing").all())
+    assert not any(part.is_visible() for part in printed.locator(".plot").all())
+    assert printed.pdf(format="A4").startswith(b"%PDF")
 
 
-def test_hostile_text_is_text(opened):
-    document = opened("q=owned&intervention=none")
-    assert "<title>demo: refusal report</title>" in document
-    texts = {unescape(text) for text in re.findall(r'<p class="text" dir="auto">([^<]*)</p>', document)}
-    assert texts == {HOSTILE[1], HOSTILE[2]}
+@pytest.mark.parametrize("settings", [PHONE, {}], ids=["phone", "desk"])
+def test_nothing_is_wider_than_the_screen_and_no_labels_overlap(open_page, large, settings):
+    opened = draw_all(open_page(large, **settings))
+    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    overlapping = opened.evaluate("""() => [...document.querySelectorAll('.plot')].flatMap((plot) => {
+        const found = [];
+        for (const kind of ['.xtick > text', '.ytick > text']) {
+            const turned = (text) => /rotate\\((?!0)/.test(text.getAttribute('transform') ?? '');
+            const boxes = [...plot.querySelectorAll(kind)].filter((text) => !turned(text))
+                .map((text) => [text.textContent, text.getBoundingClientRect()]);
+            for (let i = 0; i < boxes.length; i++) for (let j = i + 1; j < boxes.length; j++) {
+                const [one, a] = boxes[i];
+                const [other, b] = boxes[j];
+                const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+                const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+                if (across > 1 && down > 2) found.push(`${plot.dataset.figure}: ${one} and ${other}`);
+            }
+        }
+        return found;
+    })""")
+    assert overlapping == []
 
 
-def test_one_instruction_in_every_cell(opened, made):
-    document = opened("instruction=harmless+3")
-    cells = made[1]["key"][made[1]["instructions"] == "harmless"].nunique()
-    assert status(document).startswith(f"{cells} of ")
-    assert all("number 3?" in card for card in cards(document))
-
-
-def test_nothing_is_read_before_the_reader_opens_it(page, opened):
-    done = subprocess.run([CHROMIUM, *FLAGS, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    assert cards(done.stdout) == []
-    assert status(done.stdout) == ""
+@pytest.mark.parametrize("settings", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
+def test_axe_finds_no_serious_fault(open_page, page, settings):
+    opened = draw_all(open_page(page, **settings))
+    opened.locator("#browser > summary").click()
+    for part in ("table", "instruction"):
+        if part == "instruction":
+            opened.locator("#rows button", has_text="Side by side").first.click()
+        found = Axe().run(opened).response["violations"]
+        grave = [(each["id"], each["nodes"][0]["html"][:200]) for each in found if each["impact"] in ("serious", "critical")]
+        assert grave == []

@@ -14,7 +14,7 @@ from tests.report.made_run import make_run
 
 FIGURES = {
     "rates", "added", "ablated", "cosines", "transfer-add-2-raw-harmful", "transfer-add-2-raw-harmless",
-    "transfer-ablate-harmful", "transfer-ablate-harmless",
+    "transfer-ablate-harmful", "transfer-ablate-harmless", "cosines-by-layer", "separation", "norms", "projections",
 }  # fmt: skip
 TABLES = {"results", "directions"} | {name for name in FIGURES if name.startswith("transfer")}
 
@@ -52,9 +52,13 @@ def test_order_of_completions_does_not_matter(page, made, tmp_path):
 def test_another_run_gives_other_bytes(page, tmp_path):
     write_report(tmp_path, *make_run(seed=1))
     here, there = digests(tmp_path), digests(page.parent)
-    same = [str(path) for path in here if here[path] == there[path]]
-    cosines = {f"figures/cosines.{kind}" for kind in ("svg", "png", "pdf")}
-    assert set(same) == {*cosines, "tables/directions.csv", "tables/directions.tex"}
+    same = {str(path) for path in here if here[path] == there[path]}
+    layers = {
+        f"figures/{name}.{kind}"
+        for name in ("cosines", "cosines-by-layer", "separation", "norms")
+        for kind in ("svg", "png", "pdf")
+    }
+    assert same == {*layers, "tables/directions.csv", "tables/directions.tex"}
 
 
 def test_rebuilding_removes_what_the_run_no_longer_has(tmp_path):

@@ -1,9 +1,10 @@
 """The page: self-contained, complete, and deaf to hostile text."""
 
+import gzip
 import hashlib
 import json
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from html.parser import HTMLParser
 
 import pytest
@@ -55,7 +56,7 @@ def outline(text):
 
 
 def data_of(outline):
-    return json.loads(next(body for attrs, body in outline.scripts if attrs.get("type") == "application/json"))
+    return json.loads(next(body for attrs, body in outline.scripts if attrs.get("id") == "completions-data"))
 
 
 def test_tags_are_balanced_and_ids_unique(outline):
@@ -75,11 +76,16 @@ def test_every_reference_stays_inside_the_page(text, outline):
     assert not re.search(r"url\((?!#)|@import|https?:", text)
 
 
-def test_the_policy_allows_exactly_the_page_script(outline):
+def test_the_policy_allows_exactly_the_page_script_and_plotly(outline):
     (script,) = [body for attrs, body in outline.scripts if attrs.get("type") is None]
+    (packed,) = [body for attrs, body in outline.scripts if attrs.get("id") == "plotly"]
+    plotly = gzip.decompress(b64decode(packed))
+    assert plotly.startswith(b"/**\n* plotly.js (cartesian - minified) v4.1.1")
     (policy,) = [attrs["content"] for tag, attrs in outline.elements if attrs.get("http-equiv") == "Content-Security-Policy"]
-    assert f"script-src 'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
+    allowed = " ".join(f"'sha256-{b64encode(hashlib.sha256(each).digest()).decode()}'" for each in (script.encode(), plotly))
+    assert re.search(r"script-src ([^;]*?) *;", policy)[1] == allowed
     assert "default-src 'none'" in policy
+    assert "unsafe-eval" not in policy
 
 
 def test_no_hostile_text_stands_in_the_page_unescaped(text, outline):
@@ -87,7 +93,7 @@ def test_no_hostile_text_stands_in_the_page_unescaped(text, outline):
         if set(hostile) & set("<>&"):
             assert hostile not in text
     assert {tag for tag, _ in outline.elements} & {"img", "i", "iframe", "object"} == set()
-    assert len(outline.scripts) == 2
+    assert [attrs.get("type") for attrs, _ in outline.scripts] == [*["application/json"] * 2, "text/plain", None]
     assert not any(name.startswith("on") for _, attrs in outline.elements for name in attrs)
     assert "<i>Really</i> & truly?" in "".join(outline.words)
 
@@ -126,25 +132,31 @@ def test_each_text_is_kept_once(outline, made):
 
 def test_sections_come_in_order_with_figures_said_in_words(outline, page):
     sections = [attrs["id"] for tag, attrs in outline.elements if tag == "section"]
-    assert sections == ["claims", "figures", "transfer", "results", "completions", "method"]
+    assert sections == ["answer", "rates", "transfer", "where", "completions", "method"]
     assert [tag for tag, _ in outline.elements if tag in ("main", "header", "footer")] == ["header", "main", "footer"]
-    figures = [attrs for tag, attrs in outline.elements if tag == "figure"]
-    assert len(figures) == len(list((page.parent / "figures").glob("*.svg")))
+    figures = [attrs["id"] for tag, attrs in outline.elements if tag == "figure"]
+    assert figures[:4] == ["figure-rates", "figure-added", "figure-ablated", "figure-transfer"]
+    drawn = [attrs for _, attrs in outline.elements if attrs.get("class") == "panel"]
+    assert len(drawn) == len(list((page.parent / "figures").glob("*.svg")))
     pictures = [attrs["aria-label"] for _, attrs in outline.elements if attrs.get("role") == "img"]
-    assert len(pictures) == len(figures)
-    assert sum("n = 20" in words for words in outline.words) > len(figures)
+    assert len(pictures) == len(drawn) + len(figures)
+    assert all(len(words) > 30 for words in pictures)
 
 
-def test_what_is_not_shown_is_marked(outline):
+def test_three_answers_come_first_and_what_is_not_shown_is_marked(outline, made):
+    summary, _ = made
+    assert len(summary["answers"]) == 3
+    words = "".join(outline.words)
+    assert all(answer["text"] in words for answer in summary["answers"])
     marked = [attrs for tag, attrs in outline.elements if tag == "li" and attrs.get("class") == "not-shown"]
-    assert len(marked) == 1
-    assert outline.words.count("not shown") == 1
+    assert len(marked) == sum(not each["shown"] for each in (*summary["answers"], *summary["claims"])) > 0
+    assert outline.words.count("not shown") == len(marked)
 
 
 def test_names_of_checkpoints_are_escaped_everywhere(tmp_path):
     name = "<script>alert('name')</script>&"
     outline = Outline(write_report(tmp_path, *make_run(n=3, checkpoints=(name, "after"))).read_text(encoding="utf-8"))
-    assert len(outline.scripts) == 2
+    assert [attrs.get("type") for attrs, _ in outline.scripts] == [*["application/json"] * 2, "text/plain", None]
     assert name in "".join(outline.words)
 
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 import demur
+from demur.activations import stream_activations
 from demur.checkpoints import wrap
 from demur.families import layout_of
 from demur.interventions import ablate, add, point, tabulate
 from demur.prompts import prompt_format
-from demur.residual import edited, observed, stream_activations
+from demur.residual import edited, observed
 from tests.tiny import FAMILIES, HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 from tests.traps.common import PROMPT, direction, plain, steered
 

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 import demur
+from demur.activations import stream_activations
 from demur.batching import pad_left, position_ids
 from demur.families import layout_of
-from demur.generation import Decoding, Row, decode, decode_batch
+from demur.generation import Decoding, decode, decode_batch
 from demur.interventions import ablate, add, point, tabulate
-from demur.residual import edited, observed, stream_activations
+from demur.prefill import Row
+from demur.residual import edited, observed
 from tests.tiny import FAMILIES, TOWERS, tiny_model
 from tests.traps.common import PROMPT, direction
 

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from demur.activations import stream_activations
 from demur.families import layout_of
-from demur.generation import Decoding, Row, decode_batch
+from demur.generation import Decoding, decode_batch
 from demur.interventions import add
 from demur.judges import get_judge
-from demur.residual import stream_activations
+from demur.prefill import Row
 from tests.reference import run_stream, shifted
 from tests.tiny import FAMILIES, TOWERS, tiny_model
 from tests.traps.common import PROMPT, direction, steered

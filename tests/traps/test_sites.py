@@ -6,10 +6,11 @@ import pytest
 import torch
 
 import demur
+from demur.activations import stream_activations
 from demur.errors import InputError, WorkError
 from demur.families import layout_of
 from demur.interventions import ablate, add, point, tabulate
-from demur.residual import edited, observed, recorded_branches, stream_activations
+from demur.residual import edited, observed, recorded_branches
 from demur.selfcheck import prove_sites
 from tests.reference import ablated, run_stream, shifted
 from tests.tiny import FAMILIES, SEQUENTIAL, TOWERS, tiny_model

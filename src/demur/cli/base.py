@@ -53,10 +53,22 @@ Format = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on standard error")]
 Device = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:1", autocompletion=complete.devices)
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="auto, cpu, cuda, cuda:1, or spread over all GPUs, memory and disk",
+        autocompletion=complete.devices,
+    ),
 ]
 DType = Annotated[
     str, typer.Option("--dtype", metavar="DTYPE", help="float32, bfloat16, float16", autocompletion=complete.dtypes)
+]
+Quantise = Annotated[
+    str | None,
+    typer.Option(
+        "--quantise", "--quantize", metavar="HOW", help="8bit or 4bit weights, by bitsandbytes", autocompletion=complete.quantised
+    ),
 ]
 StudyName = Annotated[
     str, typer.Argument(help="a preset's name or a TOML file", metavar="STUDY", autocompletion=complete.studies)

@@ -7,7 +7,20 @@ from typing import Annotated, Any
 import typer
 
 from demur.cli import complete
-from demur.cli.base import CHECKPOINTS, STUDIES, Adapter, Device, DirectionFile, DType, Model, Quiet, Settings, StudyName, command
+from demur.cli.base import (
+    CHECKPOINTS,
+    STUDIES,
+    Adapter,
+    Device,
+    DirectionFile,
+    DType,
+    Model,
+    Quantise,
+    Quiet,
+    Settings,
+    StudyName,
+    command,
+)
 from demur.files import replace_file
 
 BEST = 5
@@ -104,6 +117,7 @@ def loss(
     max_tokens: Annotated[int, typer.Option(metavar="N", help="tokens of a text that are read")] = 256,
     device: Device = "auto",
     dtype: DType = "float32",
+    quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
     """What an edit damages: how well texts are still predicted.
@@ -120,7 +134,7 @@ def loss(
         loaded = demur.load_direction(path)
         edits += [demur.ablate(loaded), demur.add(loaded, add, unit="raw")]
         names += [f"ablate {loaded.name}", f"add {add:g} raw {loaded.name}"]
-    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device)
+    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     with bars(quiet)("texts", len(found) * len(edits)) as progress:
         losses = demur.text_losses(checkpoint, found, edits, max_tokens=max_tokens, progress=progress)
     for name, value in zip(names, losses, strict=True):
@@ -137,6 +151,7 @@ def equivalence(
     adapter: Adapter = None,
     device: Device = "auto",
     dtype: DType = "float32",
+    quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
     """Is ablation the same as editing the weights?
@@ -146,7 +161,8 @@ def equivalence(
     import demur
 
     loaded = demur.load_direction(direction)
-    found = demur.equivalence(demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device), loaded)
+    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
+    found = demur.equivalence(checkpoint, loaded)
     typer.echo(f"ablation changes logits by up to {found.effect:.3g}; the largest logit is {found.largest_logit:.3g}")
     typer.echo(f"hooks and edited weights differ by up to {found.untied:.3g}")
     if found.tied is not None:

@@ -113,12 +113,17 @@ def criteria(incomplete: str) -> list[str]:
 
 def devices(incomplete: str) -> list[str]:
     """Devices."""
-    return _starting(("auto", "cpu", "cuda"), incomplete)
+    return _starting(("auto", "cpu", "cuda", "spread"), incomplete)
 
 
 def dtypes(incomplete: str) -> list[str]:
     """Precisions of weights."""
     return _starting(("float32", "bfloat16", "float16"), incomplete)
+
+
+def quantised(incomplete: str) -> list[str]:
+    """Quantised weights."""
+    return _starting(("8bit", "4bit"), incomplete)
 
 
 def units(incomplete: str) -> list[str]:

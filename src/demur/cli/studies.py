@@ -9,18 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from demur.cli import complete
-from demur.cli.base import STUDIES, Device, Quiet, RunA, RunB, RunFolder, Settings, StudyName, command
+from demur.cli.base import STUDIES, Device, Quantise, Quiet, RunA, RunB, RunFolder, Settings, StudyName, command
 from demur.errors import InputError
 from demur.files import replace_file
 
 Limit = Annotated[int | None, typer.Option(metavar="N", help="at most this many test instructions of each kind")]
 
 
-def _study(spec: str, settings: list[str] | None, limit: int | None, dtype: str | None) -> Any:
+def _study(spec: str, settings: list[str] | None, limit: int | None, dtype: str | None, quantise: str | None) -> Any:
     from demur.study import load_study
 
     changes = [*(settings or ()), *([f'dtype="{dtype}"'] if dtype else ())]
     study = load_study(spec, changes)
+    study = study if quantise is None else study.quantised(quantise)
     return study if limit is None else study.limited(limit)
 
 
@@ -40,6 +41,7 @@ def run(
         str | None,
         typer.Option(metavar="DTYPE", help="precision of the weights, in place of the study's", autocompletion=complete.dtypes),
     ] = None,
+    quantise: Quantise = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over in a folder that holds a run")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -49,7 +51,7 @@ def run(
     """
     from demur.progress import bars
 
-    chosen = _study(study, set_, limit, dtype)
+    chosen = _study(study, set_, limit, dtype, quantise)
     from demur.runner import run as carry_out
 
     finished = carry_out(chosen, out or Path("runs") / chosen.name, device=device, fresh=fresh, phases=bars(quiet))
@@ -86,6 +88,11 @@ def plan(
     set_: Settings = None,
     limit: Limit = None,
     device: Device = "auto",
+    dtype: Annotated[
+        str | None,
+        typer.Option(metavar="DTYPE", help="precision of the weights, in place of the study's", autocompletion=complete.dtypes),
+    ] = None,
+    quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
     """Show what a study comes to, without loading weights.
@@ -95,7 +102,7 @@ def plan(
     from demur.outlook import outlook
 
     # All of it or nothing: a refusal on the way leaves no half of a plan.
-    for line in list(outlook(_study(study, set_, limit, None), device)):
+    for line in list(outlook(_study(study, set_, limit, dtype, quantise), device)):
         typer.echo(line)
 
 

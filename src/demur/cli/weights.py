@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from demur.cli import complete
-from demur.cli.base import CHECKPOINTS, Adapter, Device, DType, Format, Model, Quiet, command
+from demur.cli.base import CHECKPOINTS, Adapter, Device, DType, Format, Model, Quantise, Quiet, command
 from demur.errors import InputError
 from demur.files import replace_file
 
@@ -34,6 +34,7 @@ def extract(
     position: Annotated[int, typer.Option(metavar="N", help="prompt token that is read, from the end")] = -1,
     device: Device = "auto",
     dtype: DType = "float32",
+    quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
     """Extract a refusal direction from a checkpoint.
@@ -49,7 +50,7 @@ def extract(
     if pairs < 1:
         raise InputError(f"--pairs must be at least 1, not {pairs}")
     asked, benign = (_training(demur.load_instructions(spec, split=False), pairs) for spec in (harmful, harmless))
-    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device)
+    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     # The first layer's input at a template token is that token's embedding, whatever the instruction: it has no direction.
     layers = list(range(1, checkpoint.n_layers)) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
     with bars(quiet)("activations", 2 * pairs) as progress:
@@ -116,6 +117,7 @@ def generate(
     limit: Annotated[int | None, typer.Option(metavar="N", help="at most this many instructions")] = None,
     device: Device = "auto",
     dtype: DType = "float32",
+    quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
     """Greedy completions, with or without an edit of the stream."""
@@ -129,7 +131,7 @@ def generate(
     edit = _edit(direction, ablate, add, unit, layer, sites)
     found = demur.load_instructions(instructions, split=False)
     texts = found.take("test")[:limit]
-    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device)
+    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     with bars(quiet)("completions", len(texts)) as progress:
         rows = demur.generate(
             checkpoint,
@@ -180,6 +182,7 @@ def doctor(
     position: Annotated[int, typer.Option(metavar="N", help="prompt token that is read, from the end")] = -1,
     device: Device = "auto",
     dtype: DType = "float32",
+    quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
     """Show how demur reads a checkpoint, and prove its sites.
@@ -189,7 +192,6 @@ def doctor(
     import demur
     from demur.doctor import diagnosis
 
-    for line in list(
-        diagnosis(demur.load_checkpoint(model, adapter=adapter, dtype=dtype, device=device), prompt, position=position)
-    ):
+    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
+    for line in list(diagnosis(checkpoint, prompt, position=position)):
         typer.echo(line)

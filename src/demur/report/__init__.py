@@ -12,7 +12,20 @@ from demur.files import replace_file
 if TYPE_CHECKING:
     import pandas
 
-_OWN = ("rates*", "added*", "ablated*", "transfer-*", "cosines*", "results*", "directions*", "labels*", "published*")
+_OWN = (
+    "rates*",
+    "added*",
+    "ablated*",
+    "transfer-*",
+    "cosines*",
+    "separation*",
+    "norms*",
+    "projections*",
+    "results*",
+    "directions*",
+    "labels*",
+    "published*",
+)
 
 
 def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.DataFrame") -> Path:
@@ -23,16 +36,20 @@ def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.Dat
     from demur.report import beside, labels, tables
     from demur.report.entries import entries, judges
     from demur.report.figures import draw
+    from demur.report.interactive import interactives
+    from demur.report.layers_drawn import draw_layers
     from demur.report.page import render
-    from demur.report.style import KINDS, save
+    from demur.report.style import KINDS, colours, save
     from demur.report.transfer import matrices
 
     judged = judges(summary)
     found = entries(summary)
     first = [entry for entry in found if entry.judge == judged[0]]
     moved = matrices(first)
-    drawings = [(drawing, save(drawing.figure, "svg")) for drawing in draw(summary, first, moved)]
-    page = render(summary, found, judged, drawings, moved, completions)
+    drawn = [*draw(summary, first, moved), *draw_layers(summary, first, colours(list(summary["checkpoints"])), completions)]
+    drawings = [(drawing, save(drawing.figure, "svg")) for drawing in drawn]
+    live = interactives(summary, first, moved, completions)
+    page = render(summary, found, judged, drawings, live, moved, completions)
 
     files: dict[Path, bytes] = {}
     for drawing, svg in drawings:

@@ -110,7 +110,7 @@ def judges(summary: Mapping[str, Any]) -> list[str]:
 def entries(summary: Mapping[str, Any], judge: str | None = None) -> list[Entry]:
     """All entries, or those of one judge, in reading order: target, instruction set, baseline first, controls last."""
     cells = summary["cells"]
-    targets, labels = _targets(summary), _labels(summary)
+    targets, labels = arm_labels(summary), _labels(summary)
     beside: dict[tuple[Any, Any], tuple[Mapping[str, Any], ...]] = {}
     for row in summary.get("published", []):
         beside[row["key"], row["judge"]] = (*beside.get((row["key"], row["judge"]), ()), row)
@@ -159,7 +159,7 @@ def _arm(cell: Mapping[str, Any]) -> tuple[Any, ...]:
     return cell["target"], cell["prompt"], cell["instructions"], cell["judge"]
 
 
-def _targets(summary: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+def arm_labels(summary: Mapping[str, Any]) -> dict[tuple[str, str], str]:
     """Label of each arm: the checkpoint, and the prompt where any checkpoint has several."""
     arms = dict.fromkeys((str(cell["target"]), str(cell["prompt"])) for cell in summary["cells"])
     several = len({checkpoint for checkpoint, _ in arms}) < len(arms)

@@ -1,63 +1,43 @@
-"""The page of a run: one HTML file with its styles, script, figures and completions inside, that asks nothing of any network.
+"""The page of a run: one HTML file with its styles, scripts, figures and completions inside, that asks nothing of any network.
 
 Everything that comes from a study or a model is escaped by the template, or travels as inert JSON and is shown as text only.
-A content security policy allows the page's own script by its hash and no other, should an escape ever be forgotten.
+A content security policy allows the page's own script and Plotly by their hashes and no other, should an escape be forgotten.
 """
 
+import gzip
 import hashlib
 import json
-import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from demur.report import beside, tables, words
-from demur.report.entries import BASELINE, Entry, direction_labels
+from demur.report import beside, tables
+from demur.report.canvas import DARK, Interactive
+from demur.report.entries import Entry
 from demur.report.figures import Drawing
 from demur.report.labels import label_names, labelled, readable_labels
+from demur.report.page_figures import Grid, panels
 from demur.report.payload import payload, script_json
-from demur.report.style import diverging, shade
 from demur.report.transfer import Matrix
 
 if TYPE_CHECKING:
     import pandas
 
 _HERE = Path(__file__).parent
-_NUMERIC = frozenset({"n", "refusals", "rate", "layer", "coefficient"})
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A table of the page: texts row by row, the first column as row headers, with the names of columns that are numbers."""
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A cell of a coloured matrix: what stands in it, in small print below, and its colour."""
-
-    text: str
-    detail: str
-    fill: str
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A drawing with its SVG ready to stand inside the page."""
-
-    drawing: Drawing
-    svg: Markup
-    data: Grid
-    width: float
+_PLOTLY = _HERE / "vendor" / "plotly-cartesian-4.1.1.min.js.gz"
+"""Plotly.js for flat figures, as published and packed: a third of its size, and no address stands in the page to be followed."""
+_SECTIONS = {
+    "rates": ("rates", "added", "ablated"),
+    "transfer": ("transfer",),
+    "where": ("cosines-by-layer", "separation", "norms", "projections", "cosines"),
+}
 
 
 def render(
@@ -65,29 +45,36 @@ def render(
     found: Sequence[Entry],
     judges: Sequence[str],
     drawings: Sequence[tuple[Drawing, bytes]],
+    live: Sequence[Interactive],
     matrices: Sequence[Matrix],
     completions: "pandas.DataFrame",
 ) -> str:
-    """The whole page. `found` are the entries of all judges, `drawings` come with their SVG files."""
+    """The whole page. `found` are the entries of all judges, `drawings` come with their SVGs, `live` are the same for Plotly."""
     first = [entry for entry in found if entry.judge == judges[0]]
-    script = Markup((_HERE / "page.js").read_text(encoding="utf-8"))
+    script = Markup("\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "rows.js", "completions.js")))
     study = summary["study"]
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    packed = _PLOTLY.read_bytes()
+    shown = panels(_SECTIONS, summary, drawings, live, matrices, judges[0])
     return environment.get_template("page.html.jinja").render(
         study=study,
         created=summary["created"],
+        question=_question(summary),
+        answers=summary.get("answers", []),
         claims=summary.get("claims", []),
         warnings=summary.get("warnings", []),
         judges=judges,
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=script,
-        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_hashes=[_hash(script.encode()), _hash(gzip.decompress(packed))],
+        plotly=b64encode(packed).decode(),
+        plotly_licence=(_PLOTLY.parent / "LICENSE-plotly.txt").read_text(encoding="utf-8"),
         checkpoints=_checkpoints(summary),
-        figures=[_figure(drawing, svg) for drawing, svg in drawings],
-        matrices=[_tiles(matrix) for matrix in matrices],
-        cosines=_cosine_tiles(summary),
+        **shown,
+        by_layer=summary.get("by_layer"),
+        held_out=_held_out(summary),
         published=_published(summary),
         departing=list(dict.fromkeys(each.setting for each in beside.departures(summary))),
         works=list(dict.fromkeys(row["work"] for row in summary.get("published", []))),
@@ -95,15 +82,41 @@ def render(
         results=_grid("Every cell under every judge", tables.readable_results(found)),
         labels=_labels(found),
         data=Markup(script_json(payload(str(study["name"]), first, judges, completions))),
+        figures=Markup(script_json({"dark": DARK, "figures": [asdict(one) for one in live]})),
         n_completions=len(completions),
         method=_method(summary),
         version=summary.get("versions", {}).get("demur", ""),
     )
 
 
+def _hash(script: bytes) -> str:
+    return b64encode(hashlib.sha256(script).digest()).decode()
+
+
+def _question(summary: Mapping[str, Any]) -> str:
+    """What the study asks, from what it does."""
+    names = list(summary["checkpoints"])
+    said = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    done = {cell["intervention"] for cell in summary["cells"]}
+    ways = [way for kind, way in (("ablate", "ablated from"), ("add", "added to")) if kind in done]
+    moved = f", and what does the refusal direction of each do when it is {' or '.join(ways)}" if ways else ""
+    whom = (" each of them" if len(names) > 1 else " it") if ways else ""
+    sets = " and ".join(
+        f"{each.get('n')} {label} instructions ({each.get('source')}, {each.get('split')} split)"
+        for label, each in summary["instructions"].items()
+    )
+    return f"How often do{'es' if len(names) == 1 else ''} {said} refuse{moved}{whom}? Asked with {sets}."
+
+
+def _held_out(summary: Mapping[str, Any]) -> str:
+    sets = summary["instructions"]
+    parts = list(dict.fromkeys(str(each.get("split")) for each in sets.values()))
+    counts = ", ".join(f"{each.get('n')} {label}" for label, each in sets.items())
+    return f"the {' and '.join(parts)} split ({counts})"
+
+
 def _grid(caption: str, frame: "pandas.DataFrame") -> Grid:
-    rows = tuple(tuple(str(value) for value in row) for row in frame.itertuples(index=False, name=None))
-    return Grid(caption, tuple(str(name) for name in frame.columns), rows, tables.NUMERIC | _NUMERIC)
+    return Grid.of(caption, frame)
 
 
 def _labels(found: Sequence[Entry]) -> Grid | None:
@@ -145,68 +158,6 @@ def _checkpoints(summary: Mapping[str, Any]) -> Grid:
         for name, each in summary["checkpoints"].items()
     ]
     return _plain("Checkpoints", ("Name", "Role", "Model", "Adapter", "Precision", "Device", "Fingerprint"), rows)
-
-
-def _figure(drawing: Drawing, svg: bytes) -> Figure:
-    """Ids get the figure's name in front, so that several figures can share a document; what only a file needs is cut off."""
-    text = svg.decode("utf-8")
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    prefix = re.sub(r"\W", "-", drawing.name)
-    text = re.sub(r'\bid="', f'id="{prefix}-', text)
-    text = re.sub(r'href="#', f'href="#{prefix}-', text)
-    text = text.replace("url(#", f"url(#{prefix}-")
-    text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", text)
-    text = re.sub(r'<svg\b(.*?)\swidth="([\d.]+)pt"', r"<svg\1", text, count=1, flags=re.DOTALL)
-    text = re.sub(
-        r'<svg\b(.*?)\sheight="([\d.]+)pt"', r'<svg aria-hidden="true" focusable="false"\1', text, count=1, flags=re.DOTALL
-    )
-    data = _grid(f"Numbers of: {drawing.title}", _readable_data(drawing))
-    return Figure(drawing, Markup(text), data, float(drawing.figure.get_size_inches()[0]))
-
-
-def _readable_data(drawing: Drawing) -> "pandas.DataFrame":
-    frame = drawing.data
-    if "rate" not in frame.columns:
-        return frame.map(lambda value: f"{value:.3f}" if isinstance(value, float) else value)
-    shown = frame[["target", "instructions", "intervention", "source", "layer", "coefficient", "n", "refusals"]].astype(object)
-    shown = shown.where(shown.notna(), "")
-    shown["source"] = shown["source"].where(shown["intervention"] != "none", BASELINE)
-    shown["coefficient"] = [f"{value:g}" if value != "" else "" for value in shown["coefficient"]]
-    shown["rate"] = [f"{100 * rate:.1f} %" for rate in frame["rate"]]
-    shown["95 % interval"] = [words.interval(bounds) for bounds in zip(frame["ci_low"], frame["ci_high"], strict=True)]
-    if "published" in frame.columns:
-        shown["published"] = frame["published"]
-    return shown
-
-
-def _tiles(matrix: Matrix) -> dict[str, Any]:
-    def tile(entry: Entry | None) -> Tile | None:
-        if entry is None:
-            return None
-        return Tile(words.percent(entry.rate, entry.n), f"{words.interval(entry.interval, 0)}, n = {entry.n}", shade(entry.rate))
-
-    rows = [
-        (row, row in matrix.controls, [tile(matrix.cells.get((row, column))) for column in matrix.columns]) for row in matrix.rows
-    ]
-    return {"title": matrix.title, "corner": "Direction from", "columns": matrix.columns, "rows": rows}
-
-
-def _cosine_tiles(summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    names = summary.get("cosines", {}).get("names", [])
-    if not 1 < len(names) <= 24:
-        return None
-    labels = direction_labels(summary)
-    shown = [labels.get(name, name) for name in names]
-
-    def tile(value: float) -> Tile:
-        return Tile(f"{value:.2f}".replace("-", words.MINUS), "", diverging(value))
-
-    rows = [
-        (name, False, [tile(float(value)) for value in row])
-        for name, row in zip(shown, summary["cosines"]["matrix"], strict=True)
-    ]
-    return {"title": "Cosines between the directions", "corner": "Direction", "columns": shown, "rows": rows}
 
 
 def _method(summary: Mapping[str, Any]) -> list[Grid]:

@@ -1,0 +1,72 @@
+"""How long the page takes to filter fifty thousand completions, measured in a Chromium by the page's own clock.
+
+    python -m benchmarks.page [REPORT.html]
+
+Prints, for the page of a made-up run or the one given, its size, the time to unpack, and the median and the longest of several
+filters. A filter's time is from the change of a control to rows that stand in the document.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+from demur.report import write_report
+from tests.report.chromium import CHROMIUM, started, until, watched
+from tests.report.made_run import make_run
+from tests.report.many import MANY, with_many
+
+FILTERS: tuple[dict[str, str], ...] = (
+    {"intervention": "ablate"},
+    {"verdict": "lost"},
+    {"checkpoint": "after", "verdict": "refusal"},
+    {"q": "easy"},
+    {"q": "sorry 17"},
+    {"q": '"of cell 3" no.'},
+    {"instruction": "harmful 12"},
+    {},
+)
+REPEATS = 5
+BAR = 200
+"""Milliseconds that a filter may take."""
+
+_APPLY = """(parts) => new Promise((done) => {
+    performance.clearMeasures("demur filter");
+    history.replaceState(null, "", `#${new URLSearchParams(parts).toString() || "q="}`);
+    dispatchEvent(new HashChangeEvent("hashchange"));
+    const wait = () => {
+        const [found] = performance.getEntriesByName("demur filter");
+        if (found) done(found.duration); else setTimeout(wait, 1);
+    };
+    wait();
+})"""
+
+
+def main() -> None:
+    """Measure and print."""
+    if CHROMIUM is None:
+        raise SystemExit("needs a Chromium: scripts/install_chromium.sh installs Debian's")
+    with tempfile.TemporaryDirectory() as folder, started() as browser, watched(browser) as open_page:
+        page = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else with_many(_made(folder), Path(folder) / "many.html")
+        opened = open_page(page)
+        began = opened.evaluate("performance.now()")
+        opened.locator("#browser > summary").click()
+        until(opened, "document.getElementById('status').textContent !== ''")
+        ready = opened.evaluate("performance.getEntriesByName('demur filter')[0].startTime") - began
+        shown = opened.locator("#status").text_content()
+        print(f"{page.stat().st_size / 1e6:.2f} MB; {shown}; opened and unpacked in {ready:.0f} ms")
+        slowest = 0.0
+        for parts in FILTERS:
+            times = [opened.evaluate(_APPLY, parts) for _ in range(REPEATS)]
+            slowest = max(slowest, *times)
+            shown = opened.locator("#status").text_content()
+            print(f"{median(times):7.1f} ms, at most {max(times):7.1f} ms  {parts or 'no filter'}  {shown}")
+        print(f"slowest of {len(FILTERS) * REPEATS} filters {slowest:.1f} ms; the bar at {MANY} rows is {BAR} ms")
+
+
+def _made(folder: str) -> Path:
+    return write_report(Path(folder) / "run", *make_run(n=3, controls=0, judges=("prefix",)))
+
+
+if __name__ == "__main__":
+    main()

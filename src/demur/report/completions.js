@@ -1,0 +1,304 @@
+// The table of completions. Text of instructions and models reaches the document through textContent alone.
+(() => {
+  const PAGE = 50;
+  const byId = (id) => document.getElementById(id);
+  const browser = byId("browser");
+  const list = byId("rows");
+  const search = byId("q");
+  const status = byId("status");
+  const remembered = "demur report: completions open";
+  let kept = null;
+  let data = null;
+  let rows = null;
+  let selected = [];
+  let page = 0;
+  const facets = new Map();
+
+  const make = (tag, className, text) => {
+    const element = document.createElement(tag);
+    if (className) element.className = className;
+    if (text !== undefined) element.textContent = text;
+    return element;
+  };
+  const inEnglish = new Intl.NumberFormat("en");
+  const count = (n) => inEnglish.format(n);
+
+  // A browser may forbid storage to a page opened from disk; then the page only forgets.
+  const recall = () => {
+    try { return localStorage.getItem(remembered) === "yes"; } catch { return false; }
+  };
+  const remember = (open) => {
+    try { localStorage.setItem(remembered, open ? "yes" : "no"); } catch { /* forgotten */ }
+  };
+
+  const words = { none: "no intervention", add: "added", ablate: "ablated" };
+
+  const unique = (values) => [...new Set(values)];
+  const addFacet = (name, label, options, { always = false, needless = false } = {}) => {
+    const select = make("select");
+    select.id = `facet-${name}`;
+    if (!always) select.append(new Option("any", ""));
+    for (const [value, text] of options) select.append(new Option(text, value));
+    facets.set(name, select);
+    if (options.length < 2 || needless) return;
+    const field = make("div", "facet");
+    const caption = make("label", "", label);
+    caption.htmlFor = select.id;
+    field.append(caption, select);
+    byId("facets").append(field);
+  };
+  const plain = (values) => unique(values).filter((value) => value !== "").map((value) => [value, value]);
+  const buildFacets = () => {
+    addFacet("checkpoint", "Checkpoint", plain(data.cells.map((cell) => cell.checkpoint)));
+    addFacet("target", "Arm", plain(data.cells.map((cell) => cell.target)), { needless: data.cells.every((cell) => cell.target === cell.checkpoint) });
+    addFacet("instructions", "Instruction set", plain(data.cells.map((cell) => cell.instructions)));
+    addFacet("intervention", "Intervention", plain(data.cells.map((cell) => cell.intervention)).map(([value]) => [value, words[value] ?? value]));
+    addFacet("direction", "Direction from", plain(data.cells.map((cell) => cell.direction)));
+    addFacet("dose", "Coefficient", plain(data.cells.map((cell) => cell.dose)));
+    const kinds = Object.entries(kept.kinds).filter(([name]) => name !== "disagree" || data.judges.length > 1);
+    addFacet("verdict", "Verdict", kinds.map(([name, [text]]) => [name, text]));
+    const labels = plain(data.verdicts.map(([, label]) => label));
+    addFacet("label", "Label", labels, { needless: labels.length < 3 });
+    addFacet("judge", "Judge", data.judges.map((name) => [name, name]), { always: true });
+    // one instruction in all its completions; set by the button on each row, not by a menu of hundreds
+    facets.set("instruction", { value: "" });
+  };
+  const chosen = (name) => facets.get(name).value;
+  const judgeIndex = () => Math.max(0, data.judges.indexOf(chosen("judge")));
+
+  const filter = () => {
+    performance.clearMeasures("demur filter");
+    const began = performance.now();
+    const wanted = Object.fromEntries([...facets].map(([facet, control]) => [facet, control.value]));
+    selected = kept.select({ ...wanted, judge: judgeIndex(), query: search.value });
+    show();
+    performance.measure("demur filter", { start: began });
+  };
+
+  const describe = (cell) => {
+    if (cell.intervention === "none") return "No intervention";
+    const facts = [cell.dose, cell.layer === null ? "" : `layer ${cell.layer}`, cell.control ? "control" : ""].filter(Boolean);
+    return `${cell.direction} ${words[cell.intervention] ?? cell.intervention}${facts.length ? ` (${facts.join(", ")})` : ""}`;
+  };
+
+  // The phrase that decided is marked where it stands first.
+  const marked = (text, phrase) => {
+    const paragraph = make("p", "text");
+    paragraph.dir = "auto";
+    const at = phrase ? text.indexOf(phrase) : -1;
+    if (text.trim() === "") paragraph.append(make("i", "empty", text === "" ? "empty" : "only white space"));
+    else if (at < 0) paragraph.textContent = text;
+    else paragraph.append(text.slice(0, at), make("mark", "", phrase), text.slice(at + phrase.length));
+    return paragraph;
+  };
+  const badges = (row) => {
+    const line = make("p", "badges");
+    data.judges.forEach((name, index) => {
+      const [refusal, label] = data.verdicts[rows.verdicts[index][row]];
+      line.append(make("span", refusal ? "badge refusal" : "badge", `${name}: ${label || (refusal ? "refusal" : "other")}`), " ");
+    });
+    line.append(make("span", "small", rows.tokens[row] === 1 ? "1 token" : `${count(rows.tokens[row])} tokens`));
+    return line;
+  };
+  const written = (row, judge) => [badges(row), marked(data.texts[rows.text[row]], data.verdicts[rows.verdicts[judge][row]][2])];
+  const button = (text, title, act, className = "link") => {
+    const element = make("button", className, text);
+    element.type = "button";
+    if (title) element.setAttribute("aria-label", title);
+    element.addEventListener("click", act);
+    return element;
+  };
+  const copy = async (row) => {
+    const cell = data.cells[rows.cell[row]];
+    const [set, index, instruction] = data.instructions[rows.instruction[row]];
+    const text = `${cell.target}, ${describe(cell)}; ${set} ${index}\n\n${instruction}\n\n${data.texts[rows.text[row]]}\n`;
+    try {
+      await navigator.clipboard.writeText(text);
+      status.textContent = "Copied: instruction and completion.";
+    } catch {
+      // Browsers that keep the clipboard from files on disk take a selection instead.
+      const field = make("textarea");
+      field.value = text;
+      document.body.append(field);
+      field.select();
+      status.textContent = document.execCommand("copy") ? "Copied: instruction and completion." : "This browser lets no page copy.";
+      field.remove();
+    }
+  };
+  const name = (row) => data.instructions[rows.instruction[row]].slice(0, 2).join(" ");
+  const actions = (row, { alone }) => {
+    const line = make("p", "acts");
+    const which = `${name(row)}, ${data.cells[rows.cell[row]].target}, ${describe(data.cells[rows.cell[row]])}`;
+    if (!alone) line.append(button("Side by side", `Show ${name(row)} in every cell, side by side`, () => { only(name(row)); }), " ");
+    line.append(button("Copy", `Copy ${which}`, () => copy(row)));
+    return line;
+  };
+  const only = (wanted) => {
+    facets.get("instruction").value = wanted;
+    for (const [facet, control] of facets) if (control.options && facet !== "judge") control.selectedIndex = 0;
+    search.value = "";
+    changed();
+    list.focus();
+    list.scrollIntoView();
+  };
+
+  // A table of completions, each beside what the same checkpoint wrote when it was left alone.
+  const line = (row, judge) => {
+    const cell = data.cells[rows.cell[row]];
+    const item = make("tr", cell.control ? "control" : "");
+    const head = make("th");
+    head.scope = "row";
+    head.append(make("b", "", cell.target), make("span", "what", describe(cell)), actions(row, { alone: false }));
+    const asked = make("td", "asked");
+    const text = make("p", "instruction", data.instructions[rows.instruction[row]][2]);
+    text.dir = "auto";
+    asked.append(make("p", "small", name(row)), text);
+    const before = make("td", "before");
+    const after = make("td", "after");
+    before.dataset.head = "Left alone";
+    after.dataset.head = "Edited";
+    const edited = cell.intervention !== "none";
+    const alone = edited ? rows.baseline[row] : row;
+    if (alone < 0) before.append(make("p", "empty", "not run"));
+    else before.append(...written(alone, judge));
+    if (edited) after.append(...written(row, judge));
+    else {
+      after.classList.add("blank");
+      after.append(make("p", "empty", "\u2013"));
+    }
+    item.append(head, asked, before, after);
+    return item;
+  };
+  const table = (shown, judge) => {
+    const element = make("table", "completions");
+    const top = make("tr");
+    for (const title of ["Where", "Instruction", "Left alone", "Edited"]) {
+      const cell = make("th", "", title);
+      cell.scope = "col";
+      top.append(cell);
+    }
+    const head = make("thead");
+    const body = make("tbody");
+    head.append(top);
+    body.append(...shown.map((row) => line(row, judge)));
+    element.append(make("caption", "hidden", "Completions"), head, body);
+    return element;
+  };
+
+  // One instruction: a card a cell, in blocks of one target.
+  const compared = (shown, judge) => {
+    const [, , instruction] = data.instructions[rows.instruction[shown[0]]];
+    const text = make("p", "instruction", instruction);
+    text.dir = "auto";
+    const parts = [button("Back to all completions", "", () => { facets.get("instruction").value = ""; changed(); list.focus(); }, ""), text];
+    let block = null;
+    let target = null;
+    for (const row of shown) {
+      const cell = data.cells[rows.cell[row]];
+      if (cell.target !== target) {
+        target = cell.target;
+        block = make("div", "cards");
+        parts.push(make("h3", "", `${target}`), block);
+      }
+      const card = make("article", cell.control ? "card control" : "card");
+      card.append(make("h4", "", describe(cell)), ...written(row, judge), actions(row, { alone: true }));
+      block.append(card);
+    }
+    return parts;
+  };
+
+  const show = () => {
+    const wanted = chosen("instruction");
+    const size = wanted ? Math.max(1, selected.length) : PAGE;
+    const pages = Math.max(1, Math.ceil(selected.length / size));
+    page = Math.min(page, pages - 1);
+    const from = page * size;
+    const shown = selected.slice(from, from + size);
+    const judge = judgeIndex();
+    list.replaceChildren(...(shown.length === 0 ? [] : wanted ? compared(shown, judge) : [table(shown, judge)]));
+    const of = wanted === "" ? "" : `, of ${wanted}`;
+    status.textContent = selected.length === 0
+      ? `None of ${count(rows.total)} completions fits${of}.`
+      : `${count(selected.length)} of ${count(rows.total)} completions${of}; ${count(from + 1)} to ${count(from + shown.length)} shown.`;
+    for (const pager of document.querySelectorAll(".pager")) {
+      const turn = (text, to) => {
+        const element = button(text, "", () => { page = to; show(); save(); list.focus(); list.scrollIntoView(); }, "");
+        element.disabled = to < 0 || to >= pages || to === page;
+        return element;
+      };
+      pager.hidden = pages < 2;
+      pager.replaceChildren(turn("First", 0), turn("Previous", page - 1), make("span", "", `Page ${count(page + 1)} of ${count(pages)}`), turn("Next", page + 1), turn("Last", pages - 1));
+    }
+  };
+
+  // The state lives in the address. A hash without "=" is a link to a section and none of ours.
+  const save = () => {
+    const state = new URLSearchParams();
+    if (search.value) state.set("q", search.value);
+    for (const [name, control] of facets) if (control.value && !(name === "judge" && judgeIndex() === 0)) state.set(name, control.value);
+    if (page) state.set("page", String(page + 1));
+    const text = state.toString();
+    history.replaceState(null, "", text ? `#${text}` : location.hash.includes("=") ? "#completions" : location.hash || "#completions");
+  };
+  const clear = () => {
+    search.value = "";
+    for (const control of facets.values()) {
+      if (control.options) control.selectedIndex = 0;
+      else control.value = "";
+    }
+    page = 0;
+  };
+  const load = () => {
+    clear();
+    if (!location.hash.includes("=")) return;
+    const state = new URLSearchParams(location.hash.slice(1));
+    search.value = state.get("q") ?? "";
+    for (const [name, control] of facets) {
+      if (!state.has(name)) continue;
+      control.value = state.get(name);
+      if (control.options && control.selectedIndex < 0) control.selectedIndex = 0;
+    }
+    page = Math.max(0, Math.trunc(Number(state.get("page"))) - 1 || 0);
+  };
+  const changed = () => { page = 0; filter(); save(); };
+
+  const download = (kind, type, content) => {
+    const link = make("a");
+    const address = URL.createObjectURL(new Blob([content], { type }));
+    link.href = address;
+    link.download = `${data.study.replace(/[^\w.-]+/g, "-")}-completions.${kind}`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(address), 10000);
+  };
+  const csv = (value) => {
+    const text = value === null ? "" : String(value);
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  byId("download-csv").addEventListener("click", () => {
+    const records = selected.map(kept.record);
+    const head = Object.keys(records[0] ?? {});
+    download("csv", "text/csv", [head, ...records.map((each) => head.map((name) => each[name]))].map((line) => `${line.map(csv).join(",")}\r\n`).join(""));
+  });
+  byId("download-jsonl").addEventListener("click", () => {
+    download("jsonl", "application/jsonl", selected.map((row) => `${JSON.stringify(kept.record(row))}\n`).join(""));
+  });
+
+  // Nothing is unpacked before the reader opens the section: the rest of the page is there at once.
+  const start = () => {
+    if (data) return;
+    kept = completionRows(byId("completions-data").textContent);
+    ({ data, rows } = kept);
+    buildFacets();
+    load();
+    filter();
+  };
+  let waiting = 0;
+  search.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(changed, 80); });
+  byId("facets").addEventListener("change", changed);
+  byId("filters").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(waiting); changed(); });
+  byId("filters").addEventListener("reset", (event) => { event.preventDefault(); clear(); changed(); search.focus(); });
+  browser.addEventListener("toggle", () => { remember(browser.open); if (browser.open) start(); });
+  addEventListener("hashchange", () => { if (data && location.hash.includes("=")) { load(); filter(); } });
+  if (recall()) { browser.open = true; start(); }
+  if (location.hash.includes("=")) byId("completions").scrollIntoView();
+})();

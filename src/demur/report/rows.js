@@ -1,0 +1,86 @@
+// The completions as columns of numbers, and what can be asked of them: a selection, and one row in words. Knows no document.
+const completionRows = (source) => {
+  const data = JSON.parse(source);
+  // Cells hold columns of indices; here they become one typed array a column over all rows.
+  const total = data.cells.reduce((sum, cell) => sum + cell.rows.text.length, 0);
+  const column = () => new Int32Array(total);
+  const rows = { total, cell: column(), instruction: column(), text: column(), tokens: column(), baseline: column().fill(-1), verdicts: data.judges.map(column) };
+  const baselines = new Map();
+  let at = 0;
+  data.cells.forEach((cell, index) => {
+    cell.start = at;
+    cell.end = at + cell.rows.text.length;
+    const arm = JSON.stringify([cell.target, cell.instructions]);
+    if (cell.intervention === "none") baselines.set(arm, cell);
+    cell.arm = arm;
+    rows.cell.fill(index, cell.start, cell.end);
+    rows.instruction.set(cell.rows.instruction, at);
+    rows.text.set(cell.rows.text, at);
+    rows.tokens.set(cell.rows.tokens, at);
+    rows.verdicts.forEach((verdict, judge) => verdict.set(cell.rows.verdicts[judge], at));
+    at = cell.end;
+    delete cell.rows;
+  });
+  const place = new Map();
+  for (const cell of baselines.values()) {
+    place.set(cell, new Map());
+    for (let row = cell.start; row < cell.end; row++) place.get(cell).set(rows.instruction[row], row);
+  }
+  for (const cell of data.cells) {
+    const known = place.get(baselines.get(cell.arm));
+    if (!known || cell.intervention === "none") continue;
+    for (let row = cell.start; row < cell.end; row++) rows.baseline[row] = known.get(rows.instruction[row]) ?? -1;
+  }
+  data.lowTexts = data.texts.map((text) => text.toLowerCase());
+  data.lowInstructions = data.instructions.map(([, , text]) => text.toLowerCase());
+
+  const refused = (row, judge) => data.verdicts[rows.verdicts[judge][row]][0] === 1;
+  const kinds = {
+    refusal: ["refusal", (row, judge) => refused(row, judge)],
+    other: ["not a refusal", (row, judge) => !refused(row, judge)],
+    gained: ["became a refusal", (row, judge) => rows.baseline[row] >= 0 && refused(row, judge) && !refused(rows.baseline[row], judge)],
+    lost: ["stopped being a refusal", (row, judge) => rows.baseline[row] >= 0 && !refused(row, judge) && refused(rows.baseline[row], judge)],
+    disagree: ["judges disagree", (row) => data.judges.some((_, judge) => refused(row, judge) !== refused(row, 0))],
+  };
+  const terms = (query) => [...query.toLowerCase().matchAll(/"([^"]+)"?|[^\s"]+/g)].map((match) => match[1] ?? match[0]);
+  // Texts are searched once each, cells are left out whole: what is done for a row is a look into arrays.
+  const select = ({ query, judge, verdict, label, instruction, ...wanted }) => {
+    const sought = terms(query).map((term) => ({
+      texts: data.lowTexts.map((text) => text.includes(term)),
+      instructions: data.lowInstructions.map((text) => text.includes(term)),
+    }));
+    const fits = kinds[verdict]?.[1];
+    const sole = data.instructions.findIndex(([set, index]) => `${set} ${index}` === instruction);
+    const selected = [];
+    for (const cell of data.cells) {
+      if (Object.entries(wanted).some(([name, value]) => value !== "" && value !== cell[name])) continue;
+      for (let row = cell.start; row < cell.end; row++) {
+        if (instruction && rows.instruction[row] !== sole) continue;
+        if (!sought.every((term) => term.texts[rows.text[row]] || term.instructions[rows.instruction[row]])) continue;
+        if (fits && !fits(row, judge)) continue;
+        if (label && data.verdicts[rows.verdicts[judge][row]][1] !== label) continue;
+        selected.push(row);
+      }
+    }
+    return selected;
+  };
+
+  const record = (row) => {
+    const cell = data.cells[rows.cell[row]];
+    const [, index, instruction] = data.instructions[rows.instruction[row]];
+    const { checkpoint: target, prompt, instructions, intervention, direction, source, control, layer, coefficient, unit } = cell;
+    const result = { target, prompt, instructions, intervention, direction, source, control, layer, coefficient, unit, index, instruction, completion: data.texts[rows.text[row]], n_tokens: rows.tokens[row] };
+    const judged = (at, prefix) => data.judges.forEach((name, judge) => {
+      const [refusal, label, evidence] = at < 0 ? [null, null, null] : data.verdicts[rows.verdicts[judge][at]];
+      result[`${prefix}${name}_refusal`] = refusal === null ? null : refusal === 1;
+      result[`${prefix}${name}_label`] = label;
+      result[`${prefix}${name}_evidence`] = evidence;
+    });
+    judged(row, "");
+    const baseline = rows.baseline[row];
+    result.baseline_completion = baseline < 0 ? null : data.texts[rows.text[baseline]];
+    judged(baseline, "baseline_");
+    return result;
+  };
+  return { data, rows, kinds, select, record };
+};

@@ -1,0 +1,86 @@
+"""A Chromium for the tests of the page: started once, watched for errors and for requests, never online."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: scripts/install_chromium.sh installs Debian's")
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+Open = Callable[..., Any]
+"""`open(path, state="", **context)` gives a Playwright page whose figures are drawn."""
+
+
+@contextmanager
+def started() -> Iterator[Any]:
+    """A browser, closed at the end."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait for a condition. Asked from outside, because the page's policy lets nothing be evaluated inside."""
+    for _ in range(600):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"{condition} did not come true within half a minute")
+
+
+def draw_all(page: Any) -> Any:
+    """Bring every figure to the screen, one after the other."""
+    for plot in page.locator(".plot").all():
+        plot.scroll_into_view_if_needed()
+        plot.locator("svg.main-svg").first.wait_for(state="attached")
+    return page
+
+
+@contextmanager
+def watched(browser: Any) -> Iterator[Open]:
+    """Pages whose every console message, error and request that is not to the file itself fails the test at its end."""
+    contexts: list[Any] = []
+    problems: list[str] = []
+
+    def open_page(path: Path, state: str = "", *, drawn: bool = True, context: Any = None, **settings: Any) -> Any:
+        if context is None:
+            context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, "offline": True, **settings})
+            contexts.append(context)
+        page = context.new_page()
+        own = path.as_uri()
+
+        def asked(request: Any) -> None:
+            # Plotly paints heat maps into images of its own; everything else would be a way out.
+            if request.url.split("#")[0] != own and not request.url.startswith(
+                ("data:image/png", f"blob:{own.partition(':')[0]}")
+            ):
+                problems.append(f"request: {request.url[:200]}")
+
+        context.on("request", asked)
+        page.on("console", lambda message: problems.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        page.goto(own + (f"#{state}" if state else ""))
+        if drawn:
+            until(page, "document.documentElement.dataset.figures === 'ready'")
+        return page
+
+    try:
+        yield open_page
+        assert problems == []
+    finally:
+        for context in contexts:
+            context.close()

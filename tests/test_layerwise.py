@@ -1,0 +1,116 @@
+"""Layer by layer, against captures laid along one by one; stored once, absent where a run has none, summed up with nulls."""
+
+import math
+
+import pytest
+import torch
+
+import demur
+from demur.api import mean_activations
+from demur.checkpoints import wrap
+from demur.geometry import auroc, separation
+from demur.layerwise import DRAWS, Layerwise, measure
+from demur.located import located
+from demur.prompts import prompt_format
+from demur.store import Store
+from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
+from tests.tiny_study import contents, make_study
+
+TRAIN, OTHERS = slice(0, 5), slice(5, 8)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    checkpoint = wrap(tiny_model("llama", num_hidden_layers=4), tiny_tokenizer(), name="tiny")
+    prompt = prompt_format("USER {instruction} ASSISTANT :", checkpoint)
+    means = [mean_activations(checkpoint, side[TRAIN], prompt, layers=range(4)) for side in (HARMFUL, HARMLESS)]
+    held_out = {"harmful": HARMFUL[OTHERS], "harmless": HARMLESS[OTHERS]}
+    return checkpoint, prompt, measure(checkpoint, *means, held_out, prompt, batch_tokens=30)
+
+
+def test_held_out_instructions_lie_where_their_captures_say(measured):
+    checkpoint, prompt, found = measured
+    high, low = (demur.capture(checkpoint, side[TRAIN], prompt).double() for side in (HARMFUL, HARMLESS))
+    difference = high.mean(0) - low.mean(0)
+    assert torch.allclose(found.difference.double(), difference, atol=1e-5)
+    assert torch.allclose(found.norms.double(), torch.stack([high.norm(dim=-1).mean(0), low.norm(dim=-1).mean(0)]), atol=1e-4)
+    for side, along in ((HARMFUL, found.harmful), (HARMLESS, found.harmless)):
+        others = demur.capture(checkpoint, side[OTHERS], prompt).double()
+        for layer in range(1, 4):
+            unit, length = difference[layer] / difference[layer].norm(), difference[layer].norm()
+            expected = ((others[:, layer] - low.mean(0)[layer]) @ unit) / length
+            assert torch.allclose(along[:, layer].double(), expected, atol=1e-4)
+    # The first layer's input at a template token is that token's embedding: there is no direction, and nothing is made up.
+    assert found.difference[0].abs().max() == 0
+    assert found.harmful[:, 0].isnan().all()
+    assert found.null.shape == (DRAWS, 4)
+    assert (found.null[:, 0] == 0.5).all()
+    assert len(found.null[:, 2].unique()) > 1
+
+
+def test_bytes_come_back(measured):
+    *_, found = measured
+    again = Layerwise.from_bytes(found.to_bytes())
+    assert again.to_bytes() == found.to_bytes()
+    assert torch.equal(again.null, found.null)
+
+
+def test_auroc_counts_every_pair():
+    generator = torch.Generator().manual_seed(0)
+    high, low = (torch.randint(0, 6, (3, n), generator=generator).double() for n in (7, 4))
+    for row in range(3):
+        pairs = [(a > b) + 0.5 * (a == b) for a in high[row].tolist() for b in low[row].tolist()]
+        assert float(auroc(high, low)[row]) == pytest.approx(sum(pairs) / len(pairs))
+        assert separation(high[row], low[row]).auroc == pytest.approx(sum(pairs) / len(pairs))
+
+
+def test_what_a_summary_holds(measured):
+    *_, found = measured
+    facts = [{"checkpoint": name, "prompt": "p", "site": "resid_pre", "position": -1} for name in ("chat", "base")]
+    opposed = Layerwise(-found.difference, found.norms, found.harmful, found.harmless, found.null)
+    summed = located([(facts[0], found), (facts[1], opposed)], [2], ["base", "chat"])
+    assert [arm["checkpoint"] for arm in summed["arms"]] == ["base", "chat"]
+    (pair,) = summed["cosines"]
+    assert pair["values"][0] is None
+    assert pair["values"][1:] == pytest.approx([-1, -1, -1])
+    arm = summed["arms"][1]
+    assert arm["auroc"][0] is arm["auroc_ci95"][0] is arm["gap"][0] is None
+    for layer in (1, 2, 3):
+        assert arm["auroc_ci95"][layer][0] <= arm["auroc"][layer] <= arm["auroc_ci95"][layer][1]
+    assert [entry["layer"] for entry in summed["projections"]] == [2, 2]
+    assert summed["projections"][1]["harmful"] == pytest.approx(found.harmful[:, 2].tolist(), rel=1e-4)
+    assert summed["cosine_null95"] == pytest.approx(1.96 / math.sqrt(found.difference.shape[1]), rel=1e-3)
+    assert located([], [2], ["base"]) is None
+
+
+def test_a_run_measures_each_arm_once_and_an_older_run_has_none(tmp_path, monkeypatch):
+    study = demur.load_study(make_study(tmp_path / "files"))
+    made = demur.run(study, tmp_path / "run")
+    assert [arm["prompt"] for arm in made.summary()["by_layer"]["arms"]] == ["user-assistant", "native"]
+    expected = contents(tmp_path / "run")
+    figure = made.figure("separation")
+    assert len(figure.data) > 3
+    with pytest.raises(demur.InputError, match="no figure 'separatoin'; did you mean 'separation'"):
+        made.figure("separatoin")
+
+    def never(*_args, **_settings):
+        raise AssertionError("measured again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("demur.work.measure", never)
+        demur.run(study, tmp_path / "run")
+    # As a run of an earlier version that is only read.
+    store = Store.open(tmp_path / "run")
+    with store._transaction() as db:
+        db.execute("DROP TABLE layerwise")
+        db.execute("PRAGMA user_version = 2")
+    store.close()
+    older = demur.open_run(tmp_path / "run")
+    older.report()
+    assert older.summary()["by_layer"] is None
+    assert "holds no activations by layer" in (tmp_path / "run" / "report.html").read_text()
+    with pytest.raises(demur.InputError, match="no figure 'separation'"):
+        older.figure("separation")
+    # Gone on with, it is measured, and ends as if it had been from the start.
+    demur.run(study, tmp_path / "run")
+    assert contents(tmp_path / "run") == expected
