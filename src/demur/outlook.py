@@ -200,13 +200,16 @@ def _time(study: Study, jobs: Mapping[str, Job], sizes: Mapping[str, Size | None
     low, high = cost.seconds(list(jobs.values()), study, rates, gpu)
     speed = rates.operations / 1e9
     rate = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
-    yield from _wrapped(f"time     {cost.in_words(low, high)} on this machine, which now does {rate} GFLOP/s in {study.dtype}")
+    yield from _wrapped(f"time     {cost.in_words(low, high)} on this machine, now at {rate} GFLOP/s in {study.dtype}")
     if gpu:
         yield "         a wide guess: no run on a GPU was measured for it"
 
 
 def _wrapped(line: str) -> list[str]:
-    return textwrap.wrap(line, 80, subsequent_indent=" " * 9, break_on_hyphens=False)
+    # A number stays with its unit.
+    tied = re.sub(r"(?<=\d) (?=[GM]iB)", "\N{NO-BREAK SPACE}", line)
+    lines = textwrap.wrap(tied, 80, subsequent_indent=" " * 9, break_on_hyphens=False)
+    return [each.replace("\N{NO-BREAK SPACE}", " ") for each in lines]
 
 
 def _gib(count: float | int) -> str:

@@ -1,6 +1,7 @@
 """demur plan: what a study costs, without weights, and without saying what is not known."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -33,6 +34,7 @@ def test_a_plan_needs_no_weights_and_says_all_it_should(tmp_path):
     for name in ("base", "chat"):
         (tmp_path / name / "model.safetensors").write_bytes(b"no weights")
     text = planned(study)
+    assert not re.search(r"\n +[GM]iB", text)
     assert "cells    22, with 66 completions of up to 3 tokens" in text
     assert "loads    2 for 2 checkpoints" in text
     for words in ("weights", "cache", "activations", "GFLOP/s in", "time     about "):
