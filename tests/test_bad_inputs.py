@@ -278,14 +278,15 @@ def _runs(folder):
     (folder / "run-garbage").mkdir()
     (folder / "run-garbage" / "run.sqlite").write_bytes(b"garbage" * 1000)
     run("run-not-begun").close()
+    facts = load_study(folder / "study.toml").model_dump(mode="json")
     store = run("run-no-rows")
-    store.remember("study_facts", {"judges": ["prefix"], "name": "x"})
+    store.remember("study_facts", facts)
     store.close()
     store = run("run-later")
     store._db.execute("PRAGMA user_version = 99")
     store.close()
     store = run("run-no-tables")
-    store.remember("study_facts", {"judges": ["prefix"], "name": "x"})
+    store.remember("study_facts", facts)
     store._db.execute("DROP TABLE completions")
     store.close()
     (folder / "run-cut").mkdir()
@@ -519,7 +520,7 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         ([*ASKED, "--out", "{0}"], "cannot be written"),
     ],
     "judge": [
-        (["judge"], "COMPLETIONS"),
+        (["judge"], "FILE"),
         (["judge", "none.jsonl"], "no file 'none.jsonl'"),
         (["judge", "{0}/no-completion.jsonl"], "row 1"),
         (["judge", "{0}/number-completion.jsonl"], "row 1"),
@@ -535,7 +536,7 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         (["judge", "{0}/good.jsonl", "--out", "{0}/a.txt/v.jsonl"], "cannot be written"),
     ],
     "directions": [
-        (["directions"], "FILES"),
+        (["directions"], "FILE"),
         *(
             (["directions", f"{{0}}/{name}"], word)
             for name, word in {

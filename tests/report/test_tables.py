@@ -66,7 +66,8 @@ def test_latex_escapes_every_special_character():
 def test_latex_tables_are_whole():
     summary, _ = make_run(n=3)
     text = tables.latex(tables.readable_results(entries(summary, "prefix")), "Rates of a & b", "tab:x")
-    assert r"\caption{Rates of a \& b}\label{tab:x}" in text
+    assert r"\caption{Rates of a \& b" in text
+    assert r"}\label{tab:x}" in text
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 1 + sum(cell["judge"] == "prefix" for cell in summary["cells"])
     columns = {len(re.split(r"(?<!\\)&", row)) for row in rows}
