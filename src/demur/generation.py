@@ -151,4 +151,4 @@ def fitting_tokens(model: PreTrainedModel, layout: Layout) -> int:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     each: int = 2 * len(layout.find_blocks(model)) * heads * width * weights_dtype(model).itemsize
-    return max(BATCH_TOKENS // 4, min(MOST_TOKENS[device.type], free(str(device)) // 3 // each))
+    return max(BATCH_TOKENS // 4, min(MOST_TOKENS.get(device.type, MOST_TOKENS["cpu"]), free(str(device)) // 3 // each))
