@@ -11,6 +11,8 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: scripts/install_chromium.sh installs Debian's")
 
+PATIENCE = 180
+"""Seconds that a page may take on a busy machine."""
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -35,11 +37,11 @@ def started() -> Iterator[Any]:
 
 def until(page: Any, condition: str) -> None:
     """Wait for a condition. Asked from outside, because the page's policy lets nothing be evaluated inside."""
-    for _ in range(600):
+    for _ in range(PATIENCE * 20):
         if page.evaluate(condition):
             return
         page.wait_for_timeout(50)
-    raise AssertionError(f"{condition} did not come true within half a minute")
+    raise AssertionError(f"{condition} did not come true within {PATIENCE} seconds")
 
 
 def draw_all(page: Any) -> Any:
@@ -61,6 +63,8 @@ def watched(browser: Any) -> Iterator[Open]:
             context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, "offline": True, **settings})
             contexts.append(context)
         page = context.new_page()
+        # Large pages drawn without a GPU, beside other tests at work.
+        page.set_default_timeout(PATIENCE * 1000)
         own = path.as_uri()
 
         def asked(request: Any) -> None:
