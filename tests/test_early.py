@@ -4,14 +4,17 @@ import itertools
 import json
 
 import pytest
+from typer.testing import CliRunner
 
 import demur
 from demur.checkpoints import wrap
+from demur.cli import app
 from demur.errors import InputError
 from demur.judges import get_judge
 from demur.judges.early import check_foreseen, enough_for
 from demur.judges.prefix import PHRASES
 from tests.tiny import tiny_model, tiny_tokenizer
+from tests.tiny_study import make_study
 
 JUDGE = get_judge("prefix")
 ENDINGS = ("", " ", " help", ", but", "\n\n", "\ufffd", "o", "'t")
@@ -85,3 +88,26 @@ def test_a_tokenizer_that_takes_back_spaces_is_refused():
     checkpoint.tokenizer.clean_up_tokenization_spaces = True
     with pytest.raises(InputError, match="takes back spaces"):
         enough_for(["prefix"], checkpoint.tokenizer)
+
+
+def test_a_study_until_its_verdicts(tmp_path):
+    study, cells = make_study(tmp_path, max_new_tokens=8), {}
+    only = ["--set", 'judges=["prefix"]', "--quiet"]
+    for flags in ((), ("--until-verdict",)):
+        out = tmp_path / f"run{len(flags)}"
+        result = CliRunner().invoke(app, ["run", str(study), "--out", str(out), *only, *flags])
+        assert result.exit_code == 0, result.output
+        cells[flags] = [(c["target"], c["n"], c["refusals"]) for c in json.loads((out / "summary.json").read_text())["cells"]]
+    assert len(set(map(tuple, cells.values()))) == 1
+    lengths = [demur.open_run(tmp_path / f"run{n}").completions()["n_tokens"].sum() for n in (0, 1)]
+    assert lengths[1] < lengths[0]
+    other = CliRunner().invoke(app, ["run", str(study), "--out", str(tmp_path / "run0"), *only, "--until-verdict"])
+    assert (other.exit_code, "another study" in other.stderr) == (2, True)
+
+
+def test_a_study_with_a_judge_of_whole_completions_is_refused(tmp_path):
+    study, out = make_study(tmp_path), tmp_path / "run"
+    changes = ["--until-verdict", "--set", 'judges=["prefix", "taxonomy"]']
+    result = CliRunner().invoke(app, ["run", str(study), "--out", str(out), *changes])
+    assert result.exit_code == 2
+    assert "'taxonomy' reads whole completions" in result.stderr

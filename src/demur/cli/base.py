@@ -84,6 +84,11 @@ DirectionFile = Annotated[
     Path, typer.Option("--direction", "-d", metavar="FILE", help="a direction file", autocompletion=complete.directions)
 ]
 
+UntilVerdict = Annotated[
+    bool,
+    typer.Option("--until-verdict", help="end a completion where the verdict of prefix can no longer change"),
+]
+
 STUDIES, CHECKPOINTS, FILES = "Studies and their runs", "One checkpoint", "Files"
 """Sections of the list of commands."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from demur.cli import complete
-from demur.cli.base import STUDIES, Device, Quantise, Quiet, RunA, RunB, RunFolder, Settings, StudyName, command
+from demur.cli.base import STUDIES, Device, Quantise, Quiet, RunA, RunB, RunFolder, Settings, StudyName, UntilVerdict, command
 from demur.errors import InputError
 from demur.files import replace_file
 
@@ -42,6 +42,7 @@ def run(
         typer.Option(metavar="DTYPE", help="precision of the weights, in place of the study's", autocompletion=complete.dtypes),
     ] = None,
     quantise: Quantise = None,
+    until_verdict: UntilVerdict = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over in a folder that holds a run")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -51,7 +52,8 @@ def run(
     """
     from demur.progress import bars
 
-    chosen = _study(study, set_, limit, dtype, quantise)
+    settings = [*(set_ or ()), *(["until_verdict=true"] if until_verdict else ())]
+    chosen = _study(study, settings, limit, dtype, quantise)
     from demur.runner import run as carry_out
 
     finished = carry_out(chosen, out or Path("runs") / chosen.name, device=device, fresh=fresh, phases=bars(quiet))

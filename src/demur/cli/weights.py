@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from demur.cli import complete
-from demur.cli.base import CHECKPOINTS, Adapter, Device, DType, Format, Model, Quantise, Quiet, command
+from demur.cli.base import CHECKPOINTS, Adapter, Device, DType, Format, Model, Quantise, Quiet, UntilVerdict, command
 from demur.errors import InputError
 from demur.files import replace_file
 
@@ -115,6 +115,7 @@ def generate(
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(metavar="N", help="length of a completion, in tokens")] = 16,
     limit: Annotated[int | None, typer.Option(metavar="N", help="at most this many instructions")] = None,
+    until_verdict: UntilVerdict = False,
     device: Device = "auto",
     dtype: DType = "float32",
     quantise: Quantise = None,
@@ -139,6 +140,7 @@ def generate(
             demur.prompt_format(prompt, checkpoint),
             [edit],
             max_new_tokens=max_new_tokens,
+            until_verdict="prefix" if until_verdict else None,
             progress=progress,
         )[0]
     lines = [

@@ -159,6 +159,7 @@ def _norms(
             _line(upper, [norm or None for norm in arm["raw_norm"]], look, name)
             _line(lower, [None if share is None else 100 * share for share in norm_shares(arm)], look, name)
         upper.set_yscale("log")
+        upper.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # text is never read as mathematics
         lower.set_ylim(bottom=0)
         _layers(upper, marked, "norm of the direction", last=False)
         _layers(lower, marked, "share of the stream (%)", last=True)

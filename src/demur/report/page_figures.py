@@ -49,8 +49,18 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One drawing of a figure, `single`: for one column of a paper. `title` stands above it where there are several."""
+
+    svg: Markup
+    title: str
+    alternative: str
+    single: bool
+
+
+@dataclass(frozen=True)
 class Panel:
-    """A figure of the page. `live`: Plotly draws it too. `drawn` are SVGs, `tables` and `tiles` its numbers."""
+    """A figure of the page. `live`: Plotly draws it too. `tables` and `tiles` are its numbers."""
 
     name: str
     number: int
@@ -58,7 +68,7 @@ class Panel:
     caption: str
     alternative: str
     live: bool
-    drawn: tuple[Markup, ...]
+    drawn: tuple[Part, ...]
     tables: tuple[Grid, ...] = ()
     tiles: tuple[Mapping[str, Any], ...] = field(default=())
 
@@ -92,7 +102,15 @@ def panels(
                 tiles = [_tiles(matrix) for matrix in matrices]
             elif name == "cosines":
                 tiles = [_cosine_tiles(summary)]
-            drawn = tuple(_inline(drawing, svg) for drawing, svg in parts)
+            drawn = tuple(
+                Part(
+                    _inline(drawing, svg),
+                    drawing.title if len(parts) > 1 else "",
+                    drawing.alternative,
+                    float(drawing.figure.get_size_inches()[0]) < 5,
+                )
+                for drawing, svg in parts
+            )
             made[section].append(Panel(name, number, title, caption, alternative, spec is not None, drawn, numbers, tuple(tiles)))
     return made
 
