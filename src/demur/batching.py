@@ -7,7 +7,6 @@ computes what it would compute alone, in families with rotary and with learned p
 import gc
 import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -18,31 +17,11 @@ from demur.errors import InputError, WorkError
 from demur.placement import input_device, weights_dtype
 
 BATCH_TOKENS = 4096
-"""Default size of a batch, padding included. On two cores larger batches gain nothing; on a large GPU give more."""
-
-
+"""Size of a pass over prompts, padding included: enough to keep two cores at their rate. On a large GPU give more."""
 FULL_TOKENS = 512
 """Below so many tokens a pass is slow for its size: it reads all weights for few."""
 WASTE = 0.1
 """Part of a pass of many tokens that may be padding."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some of the rows: `indices` says which."""
-
-    indices: list[int]
-    ids: Int[Tensor, "row seq"]
-    mask: Int[Tensor, "row seq"]
-
-    @property
-    def width(self) -> int:
-        """Columns, padding included."""
-        return self.ids.shape[1]
-
-    def inputs(self) -> dict[str, Tensor]:
-        """Keyword arguments of a transformers forward pass."""
-        return {"input_ids": self.ids, "attention_mask": self.mask, "position_ids": position_ids(self.mask)}
 
 
 def position_ids(mask: Int[Tensor, "row seq"]) -> Int[Tensor, "row seq"]:
@@ -95,11 +74,6 @@ def group(
             groups.append([index])
             tokens = lengths[index]
     return groups
-
-
-def batch_of(rows: Sequence[Sequence[int]], indices: list[int], *, pad_id: int, device: torch.device | str) -> Batch:
-    """Some of the rows as one batch."""
-    return Batch(indices, *pad_left([rows[i] for i in indices], pad_id, device))
 
 
 Result = TypeVar("Result")

@@ -210,8 +210,15 @@ def program(edits: RowEdits) -> tuple[Intervention, ...]:
     return (edits,) if isinstance(edits, Intervention) else tuple(edits or ())
 
 
-def tabulate(rows: Sequence[RowEdits], layout: Layout, n_layers: int, d_model: int, device: torch.device | str) -> EditTable:
-    """One table for a batch, from each row's intervention (or several, applied in order, or None).
+def tabulate(
+    rows: Sequence[RowEdits],
+    layout: Layout,
+    n_layers: int,
+    d_model: int,
+    device: torch.device | str,
+    points: range | None = None,
+) -> EditTable:
+    """One table for a batch, from each row's intervention (or several, applied in order, or None); at some points if told so.
 
     Where all rows have the same edits, the table has one row, which holds for all. Raises `InputError` for a direction of another
     width and for a layer or site that the model does not have.
@@ -229,6 +236,8 @@ def tabulate(rows: Sequence[RowEdits], layout: Layout, n_layers: int, d_model: i
                     f"stream has width {d_model}; use a direction extracted from a checkpoint of that width"
                 )
             for where in edit.points(layout, n_layers):
+                if points is not None and where not in points:
+                    continue
                 columns.setdefault(where, [[] for _ in places])[place].append(edit)
     # Sharing tensors between points keeps ablation at all of them at the cost of one table.
     made: dict[tuple[int, ...], StreamEdit] = {}

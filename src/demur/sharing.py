@@ -75,9 +75,8 @@ def tabulate_shared(
 ) -> EditTable:
     """One table for a pass with this sharing: at each point, the edits of the rows that run there."""
     table: EditTable = {}
+    ends = [*(point(start, "resid_pre") for start in sharing.starts), point(n_layers, "resid_pre") + 1]
     for span, running in enumerate(sharing.running):
-        start = point(sharing.starts[span], "resid_pre")
-        end = point(sharing.starts[span + 1], "resid_pre") if span + 1 < len(sharing.starts) else point(n_layers, "resid_pre") + 1
-        own = tabulate([edits[row] for row in running], layout, n_layers, d_model, device)
-        table |= {where: steps for where, steps in own.items() if start <= where < end}
+        own = range(ends[span], ends[span + 1])
+        table |= tabulate([edits[row] for row in running], layout, n_layers, d_model, device, own)
     return table
