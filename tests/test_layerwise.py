@@ -9,7 +9,8 @@ import demur
 from demur.api import mean_activations
 from demur.checkpoints import wrap
 from demur.geometry import auroc, separation
-from demur.layerwise import DRAWS, Layerwise, measure
+from demur.layerwise import DRAWS, Layerwise
+from demur.layerwise_measure import measure
 from demur.located import located
 from demur.prompts import prompt_format
 from demur.store import Store

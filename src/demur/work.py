@@ -23,7 +23,7 @@ from demur.generation import Decoding, decode
 from demur.instructions import digest
 from demur.interventions import Intervention, ablate, add
 from demur.judges.early import enough_for
-from demur.layerwise import measure
+from demur.layerwise_measure import measure
 from demur.placement import SPREAD, find_device
 from demur.plan import Arm, Cell, Plan, PlannedDirection, Step, order_steps
 from demur.prefill import Row
