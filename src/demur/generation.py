@@ -17,7 +17,7 @@ from demur.batching import BATCH_TOKENS, in_batches, pad_left, position_ids
 from demur.buffers import Buffers
 from demur.errors import InputError, NotFinite
 from demur.interventions import tabulate
-from demur.layouts import Layout, d_model_of
+from demur.layouts import Layout, d_model_of, kv_width_of
 from demur.memory import MOST_TOKENS, free
 from demur.placement import input_device, weights_dtype
 from demur.prefill import Row, prefill
@@ -147,8 +147,8 @@ def decode(
 
 def fitting_tokens(model: PreTrainedModel, layout: Layout) -> int:
     """Tokens of a batch, new ones included, whose keys and values take a third of the free memory, up to `MOST_TOKENS`."""
-    config, device = model.config.get_text_config(), input_device(model)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    each: int = 2 * len(layout.find_blocks(model)) * heads * width * weights_dtype(model).itemsize
+    device, width = input_device(model), kv_width_of(model.config.get_text_config())
+    if width is None:
+        raise InputError("the config does not say how wide keys and values are, so a batch cannot be sized; give batch_tokens")
+    each = 2 * len(layout.find_blocks(model)) * width * weights_dtype(model).itemsize
     return max(BATCH_TOKENS // 4, min(MOST_TOKENS.get(device.type, MOST_TOKENS["cpu"]), free(str(device)) // 3 // each))

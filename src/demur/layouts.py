@@ -93,3 +93,11 @@ def branch(block: nn.Module, path: str) -> nn.Module:
 def d_model_of(model: Any) -> int:
     """Width of the residual stream of a transformers model."""
     return int(model.config.get_text_config().hidden_size)
+
+
+def kv_width_of(config: Any) -> int | None:
+    """What one token adds to a layer's keys, and to its values, by a text config; None where the config does not tell."""
+    heads, width = getattr(config, "num_attention_heads", None), getattr(config, "hidden_size", None)
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    head_width = getattr(config, "head_dim", None) or (width // heads if width and heads else None)
+    return groups * head_width if groups and head_width else None

@@ -77,6 +77,7 @@ def _of_config(config: dict[str, Any]) -> Size | None:
     from transformers.pytorch_utils import Conv1D
 
     from demur.families import layout_of
+    from demur.layouts import kv_width_of
     from demur.loading import auto_class
 
     family, stored = config.pop("model_type", None), config.pop("quantization_config", None) or {}
@@ -89,9 +90,6 @@ def _of_config(config: dict[str, Any]) -> Size | None:
         return None
     total = sum(int(weight.numel()) for weight in model.parameters())
     text = made.get_text_config()
-    heads, width = getattr(text, "num_attention_heads", None), getattr(text, "hidden_size", None)
-    groups = getattr(text, "num_key_value_heads", None) or heads
-    head_width = getattr(text, "head_dim", None) or (width // heads if width and heads else None)
     unembedding = model.get_output_embeddings()
     maps = [one for one in model.modules() if (type(one) is nn.Linear or isinstance(one, Conv1D)) and one is not unembedding]
     try:
@@ -104,8 +102,8 @@ def _of_config(config: dict[str, Any]) -> Size | None:
         blocks=blocks,
         head=0 if unembedding is None else int(unembedding.weight.numel()),
         layers=getattr(text, "num_hidden_layers", None),
-        width=width,
-        kv_width=groups * head_width if groups and head_width else None,
+        width=getattr(text, "hidden_size", None),
+        kv_width=kv_width_of(text),
         inner=getattr(text, "intermediate_size", None),
         vocabulary=getattr(text, "vocab_size", None),
         linear=sum(int(one.weight.numel()) for one in maps),

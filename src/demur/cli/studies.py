@@ -13,6 +13,12 @@ from demur.cli.base import STUDIES, Device, Quantise, Quiet, RunA, RunB, RunFold
 from demur.errors import InputError
 from demur.files import replace_file
 
+OtherDType = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype", metavar="DTYPE", help="precision of the weights, in place of the study's", autocompletion=complete.dtypes
+    ),
+]
 Limit = Annotated[int | None, typer.Option(metavar="N", help="at most this many test instructions of each kind")]
 
 
@@ -37,10 +43,7 @@ def run(
     set_: Settings = None,
     limit: Limit = None,
     device: Device = "auto",
-    dtype: Annotated[
-        str | None,
-        typer.Option(metavar="DTYPE", help="precision of the weights, in place of the study's", autocompletion=complete.dtypes),
-    ] = None,
+    dtype: OtherDType = None,
     quantise: Quantise = None,
     until_verdict: UntilVerdict = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over in a folder that holds a run")] = False,
@@ -90,10 +93,7 @@ def plan(
     set_: Settings = None,
     limit: Limit = None,
     device: Device = "auto",
-    dtype: Annotated[
-        str | None,
-        typer.Option(metavar="DTYPE", help="precision of the weights, in place of the study's", autocompletion=complete.dtypes),
-    ] = None,
+    dtype: OtherDType = None,
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:

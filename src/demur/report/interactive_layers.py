@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from demur.report.canvas import INK, SOFT, Interactive, axis, frame, label, layout_key, numbered, spread
 from demur.report.entries import Entry
-from demur.report.layers import Line, arm_names, cosine_lines, instruction_rows, norm_shares, null_band, scattered
+from demur.report.layers import (
+    SETS,
+    Line,
+    arm_looks,
+    arm_names,
+    cosine_lines,
+    instruction_rows,
+    norm_shares,
+    null_band,
+    scattered,
+)
 from demur.report.style import PALETTE
 
 if TYPE_CHECKING:
     import pandas
 
 _DASHES = ("solid", "dash", "dot", "dashdot")
-_SETS = {"harmful": PALETTE[1], "harmless": PALETTE[0]}
 _ABOVE = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom"}
 
 
@@ -28,11 +37,7 @@ def by_layer(
     if not measured:
         return []
     arms = arm_names(summary)
-    prompts = list(dict.fromkeys(arm["prompt"] for arm in measured["arms"]))
-    looks = [
-        {"color": palette[arm["checkpoint"]], "dash": _DASHES[prompts.index(arm["prompt"]) % len(_DASHES)], "width": 2}
-        for arm in measured["arms"]
-    ]
+    looks = [{"color": colour, "dash": dash, "width": 2} for colour, dash in arm_looks(measured, palette, _DASHES)]
     marked = list(summary["study"]["direction"]["layers"])
     made = [
         _cosines(cosine_lines(summary), measured, marked),
@@ -185,8 +190,8 @@ def _projections(summary: Mapping[str, Any], found: Sequence[Entry], completions
                     "width": 0.42,
                     "points": False,
                     "hoverinfo": "skip",
-                    "line": {"color": _SETS[side], "width": 1},
-                    "fillcolor": _faint(_SETS[side], 0.12),
+                    "line": {"color": SETS[side], "width": 1},
+                    "fillcolor": _faint(SETS[side], 0.12),
                     "spanmode": "hard",
                     "showlegend": False,
                 }
@@ -202,7 +207,7 @@ def _projections(summary: Mapping[str, Any], found: Sequence[Entry], completions
                     "y": [round(index + up + 0.3 * (scattered(place) - 0.5), 4) for place in range(len(points))],
                     "marker": {
                         "size": 6,
-                        "color": _SETS[side],
+                        "color": SETS[side],
                         "symbol": ["circle" if point.refused else "circle-open" for point in points],
                     },
                     "customdata": [

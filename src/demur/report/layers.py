@@ -6,15 +6,21 @@ beside a verdict. Of a run that was not measured there is nothing to show.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from demur.report.entries import Entry, arm_labels
+from demur.report.style import PALETTE
 
 if TYPE_CHECKING:
     import pandas
 
 MOST_LINES = 12
 """Pairs of arms in one figure; the table has them all."""
+
+SETS = {"harmful": PALETTE[1], "harmless": PALETTE[0]}
+"""Colours of instruction sets."""
+
+Dash = TypeVar("Dash")
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,12 @@ class Row:
     name: str
     layer: int
     points: tuple[Point, ...]
+
+
+def arm_looks(measured: Mapping[str, Any], palette: Mapping[str, str], dashes: Sequence[Dash]) -> list[tuple[str, Dash]]:
+    """Colour and dash of each measured arm: colour is the checkpoint, as everywhere; a dash the prompt format."""
+    prompts = list(dict.fromkeys(arm["prompt"] for arm in measured["arms"]))
+    return [(palette[arm["checkpoint"]], dashes[prompts.index(arm["prompt"]) % len(dashes)]) for arm in measured["arms"]]
 
 
 def arm_names(summary: Mapping[str, Any]) -> list[str]:

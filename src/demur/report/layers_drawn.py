@@ -11,14 +11,24 @@ from matplotlib.figure import Figure
 
 from demur.report.entries import Entry
 from demur.report.figures import Drawing
-from demur.report.layers import Line, Row, arm_names, cosine_lines, instruction_rows, norm_shares, null_band, scattered
+from demur.report.layers import (
+    SETS,
+    Line,
+    Row,
+    arm_looks,
+    arm_names,
+    cosine_lines,
+    instruction_rows,
+    norm_shares,
+    null_band,
+    scattered,
+)
 from demur.report.style import DOUBLE, LIGHT, NEUTRAL, PALETTE, STYLE
 
 if TYPE_CHECKING:
     import pandas
 
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), "-.")
-_SETS = {"harmful": PALETTE[1], "harmless": PALETTE[0]}
 
 
 def draw_layers(
@@ -29,11 +39,7 @@ def draw_layers(
     if not measured:
         return []
     names = arm_names(summary)
-    prompts = list(dict.fromkeys(arm["prompt"] for arm in measured["arms"]))
-    looks = [
-        {"color": palette[arm["checkpoint"]], "linestyle": _DASHES[prompts.index(arm["prompt"]) % len(_DASHES)]}
-        for arm in measured["arms"]
-    ]
+    looks = [{"color": colour, "linestyle": dash} for colour, dash in arm_looks(measured, palette, _DASHES)]
     marked = list(summary["study"]["direction"]["layers"])
     made = [_cosines(cosine_lines(summary), summary, marked), _separation(measured, names, looks, marked)]
     made += [_norms(measured, names, looks, marked), _projections(instruction_rows(summary, found, completions))]
@@ -194,8 +200,8 @@ def _projections(rows: Sequence[Row]) -> Drawing | None:
                         [index + up + 0.3 * (scattered(place) - 0.5) for place, _ in chosen],
                         s=9,
                         linewidths=0.7,
-                        edgecolors=_SETS[side],
-                        facecolors=_SETS[side] if refused else "none",
+                        edgecolors=SETS[side],
+                        facecolors=SETS[side] if refused else "none",
                         label=f"{side}, {'refused' if refused else 'not refused'}" if index == 0 else None,
                     )
         for at in (0, 1):
