@@ -14,10 +14,10 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 soak: .venv/installed-dev
-	$(BIN)/python -m pytest -q -s -m soak tests/soak
+	$(BIN)/python -m pytest -q -s -m soak
 
 # The demo checkpoint is a file inside a plugin of another program: only the file is wanted, so nothing that it depends on.
 .venv/installed: pyproject.toml constraints.txt

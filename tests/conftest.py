@@ -1,6 +1,7 @@
 """Everything runs on one torch thread and without a hub."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -9,9 +10,25 @@ import pytest
 import torch
 
 from demur.checkpoints import Checkpoint, wrap
+from demur.report import style
 from tests.tiny import CHAT, tiny_model, tiny_tokenizer
 
 torch.set_num_threads(1)
+KINDS = style.KINDS
+
+
+@pytest.fixture(scope="session", autouse=True)
+def figures_once() -> Iterator[None]:
+    """Figures as svg alone: png and pdf take half of a tiny run. `every_kind` is for the tests of the files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "KINDS", ("svg",))
+        yield
+
+
+@pytest.fixture
+def every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(style, "KINDS", KINDS)
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

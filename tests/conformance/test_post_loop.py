@@ -68,6 +68,7 @@ def test_tiny_models(family, preset, spec, coefficient):
     agree(checkpoint, spec, (HARMFUL, HARMLESS), tests, UNUSED, layer=1, preset=preset, coefficient=coefficient)
 
 
+@pytest.mark.soak
 def test_smollm2(smollm):
     sides = [demur.load_instructions(f"contrast-{label}").take("train", 32) for label in ("harmful", "harmless")]
     # Short ones, for the sake of a loop without a cache; five, so that one batch is not full.

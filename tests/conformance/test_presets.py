@@ -5,10 +5,13 @@ What such a run sets beside the published rates must say of itself that it is no
 
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from demur.cli import app
+from demur.sources import DEMO_ADAPTER, DEMO_MODEL
 from demur.study import load_study
+from tests.tiny_study import make_adapter, make_checkpoint
 
 MODELS = {"qwen1.5-0.5b": ("qwen1.5-0.5b", "base"), "gemma-2-9b": ("gemma-2-9b", "base"), "llama-7b": ("llama-7b", "base"),
           "vicuna-7b-v1.1": ("llama-7b", "chat")}  # fmt: skip
@@ -36,13 +39,22 @@ def test_the_ten_published_records_are_in_the_presets(shared):
     assert all(score == found[key] / 100 for key, score in expected.items())
 
 
-def test_llama_7b_runs_on_other_checkpoints_and_is_no_reproduction(shared, smollm, tmp_path, monkeypatch):
+@pytest.fixture
+def tiny(tmp_path):
+    model = make_checkpoint(tmp_path / "tiny", num_hidden_layers=16)
+    return str(model), str(make_adapter(model, tmp_path / "adapter"))
+
+
+@pytest.fixture
+def real(smollm):
+    return DEMO_MODEL, DEMO_ADAPTER
+
+
+@pytest.mark.parametrize("weights", ["tiny", pytest.param("real", marks=pytest.mark.soak)])
+def test_llama_7b_runs_on_other_checkpoints_and_is_no_reproduction(weights, shared, tmp_path, monkeypatch, request):
     monkeypatch.setenv("DEMUR_DATA", str(shared / "data"))
-    changes = {
-        "checkpoints.base.model": "demo:smollm2-135m-instruct",
-        "checkpoints.chat.model": "demo:smollm2-135m-instruct",
-        "checkpoints.chat.adapter": "demo:safety-adapter",
-    }
+    model, adapter = request.getfixturevalue(weights)
+    changes = {"checkpoints.base.model": model, "checkpoints.chat.model": model, "checkpoints.chat.adapter": adapter}
     settings = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
     # float32: half precision is several times slower on a processor without it.
     command = ["run", "llama-7b", *settings, "--limit", "2", "--dtype", "float32", "--out", str(tmp_path / "run"), "--quiet"]
@@ -67,7 +79,7 @@ def test_llama_7b_runs_on_other_checkpoints_and_is_no_reproduction(shared, smoll
         assert set(departing) == expected
         assert departing["dtype"] == ("float16", "float32")
         assert departing[f"instructions.{row['instructions']}.test"] == (100, 2)
-    assert rows[8]["departures"][1] == {"setting": "checkpoints.chat.adapter", "published": None, "here": "demo:safety-adapter"}
+    assert rows[8]["departures"][1] == {"setting": "checkpoints.chat.adapter", "published": None, "here": adapter}
 
     assert "Published beside measured: not a reproduction" in result.output
     for key in (*changes, "dtype", "instructions.harmful.test"):

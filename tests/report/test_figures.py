@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from matplotlib.text import Text
 
-from demur.report import style
+from demur.report import figures, style
 from demur.report.entries import entries
-from demur.report.figures import draw
 from demur.report.transfer import matrices
 from tests.report.made_run import make_run
 
@@ -28,7 +27,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 def drawings(shape):
     summary, _ = make_run(**SHAPES[shape])
     first = [entry for entry in entries(summary) if entry.judge == summary["study"]["judges"][0]]
-    return draw(summary, first, matrices(first))
+    return figures.draw(summary, first, matrices(first))
 
 
 def facts(figure):
@@ -57,6 +56,25 @@ def test_every_figure_is_one_or_two_columns_wide_and_fits_a_page(shape):
         assert min(box.x0, box.y0) >= 0, "something is cut off"
         assert box.x1 <= width
         assert box.y1 <= height
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_layout_is_at_rest_behind_one_drawing(shape, monkeypatch):
+    """What `settled` freezes is what further drawings would end at."""
+    drawn = []
+
+    def twice(figure):
+        figure.draw_without_rendering()
+        first = [side for axes in figure.axes for side in axes.get_position().bounds]
+        figure.draw_without_rendering()
+        drawn.append((first, [side for axes in figure.axes for side in axes.get_position().bounds]))
+        return figure
+
+    monkeypatch.setattr(figures, "settled", twice)
+    drawings(shape)
+    for first, second in drawn:
+        assert first == pytest.approx(second, abs=1e-9)
+    assert len(drawn) > 0
 
 
 def test_pdf_files_have_the_size_and_embed_truetype_fonts():

@@ -39,17 +39,19 @@ def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.Dat
     from demur.report.interactive import interactives
     from demur.report.layers_drawn import draw_layers
     from demur.report.page import render
+    from demur.report.payload import payload
     from demur.report.style import KINDS, colours, save
     from demur.report.transfer import matrices
 
     judged = judges(summary)
     found = entries(summary)
     first = [entry for entry in found if entry.judge == judged[0]]
+    data = payload(str(summary["study"]["name"]), first, judged, completions)
     moved = matrices(first)
     drawn = [*draw(summary, first, moved), *draw_layers(summary, first, colours(list(summary["checkpoints"])), completions)]
     drawings = [(drawing, save(drawing.figure, "svg")) for drawing in drawn]
     live = interactives(summary, first, moved, completions)
-    page = render(summary, found, judged, drawings, live, moved, completions)
+    page = render(summary, found, judged, drawings, live, moved, data)
 
     files: dict[Path, bytes] = {}
     for drawing, svg in drawings:

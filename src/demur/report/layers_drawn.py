@@ -23,7 +23,7 @@ from demur.report.layers import (
     null_band,
     scattered,
 )
-from demur.report.style import DOUBLE, LIGHT, NEUTRAL, PALETTE, STYLE
+from demur.report.style import DOUBLE, LIGHT, NEUTRAL, PALETTE, STYLE, settled
 
 if TYPE_CHECKING:
     import pandas
@@ -110,6 +110,7 @@ def _cosines(lines: Sequence[Line], summary: Mapping[str, Any], marked: Sequence
             _line(axes, line.values, look, line.name)
         _layers(axes, marked, "cosine", last=True)
         _legend(figure, axes, len(lines) + 1)
+        settled(figure)
     title = "Cosine between the checkpoints' directions, by layer"
     caption = (
         "1: the same way, 0: orthogonal. Grey: where 95 % of pairs of random directions of this width lie. "
@@ -142,6 +143,7 @@ def _separation(
         _layers(upper, marked, "AUROC", last=False)
         _layers(lower, marked, "gap (pooled SD)", last=True)
         _legend(figure, upper, len(names) + 1)
+        settled(figure)
     title = "Held-out harmful against harmless instructions, by layer"
     caption = (
         "Above: the chance that a held-out harmful instruction lies further along the layer's own direction than a harmless one, "
@@ -170,6 +172,7 @@ def _norms(
         _layers(upper, marked, "norm of the direction", last=False)
         _layers(lower, marked, "share of the stream (%)", last=True)
         _legend(figure, upper, len(names))
+        settled(figure)
     title = "How long the difference of means is, by layer"
     caption = (
         "Above: its norm, the raw norm that a coefficient counts. Below: as a share of the mean norm of the activations there."
@@ -211,6 +214,7 @@ def _projections(rows: Sequence[Row]) -> Drawing | None:
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("along the direction: 0 the mean of harmless, 1 of harmful training instructions")
         figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=7)
+        settled(figure)
     title = "Single held-out instructions along each arm's own direction"
     caption = "A point an instruction; filled where the checkpoint refuses it when left alone."
     data = pandas.DataFrame(

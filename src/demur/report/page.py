@@ -22,7 +22,7 @@ from demur.report.entries import Entry
 from demur.report.figures import Drawing
 from demur.report.labels import label_names, labelled, readable_labels
 from demur.report.page_figures import Grid, panels
-from demur.report.payload import payload, script_json
+from demur.report.payload import script_json
 from demur.report.transfer import Matrix
 
 if TYPE_CHECKING:
@@ -47,10 +47,12 @@ def render(
     drawings: Sequence[tuple[Drawing, bytes]],
     live: Sequence[Interactive],
     matrices: Sequence[Matrix],
-    completions: "pandas.DataFrame",
+    data: Mapping[str, Any],
 ) -> str:
-    """The whole page. `found` are the entries of all judges, `drawings` come with their SVGs, `live` are the same for Plotly."""
-    first = [entry for entry in found if entry.judge == judges[0]]
+    """The whole page.
+
+    `found` are the entries of all judges, `drawings` come with their SVGs, `live` are the same for Plotly, `data` is the payload.
+    """
     script = Markup("\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "rows.js", "completions.js")))
     study = summary["study"]
     environment = Environment(
@@ -81,9 +83,9 @@ def render(
         verdicts=beside.verdicts(summary),
         results=_grid("Every cell under every judge", tables.readable_results(found)),
         labels=_labels(found),
-        data=Markup(script_json(payload(str(study["name"]), first, judges, completions))),
+        data=Markup(script_json(data)),
         figures=Markup(script_json({"dark": DARK, "figures": [asdict(one) for one in live]})),
-        n_completions=len(completions),
+        n_completions=sum(len(cell["rows"]["text"]) for cell in data["cells"]),
         method=_method(summary),
         version=summary.get("versions", {}).get("demur", ""),
     )

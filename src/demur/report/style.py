@@ -45,6 +45,8 @@ STYLE: dict[str, Any] = {
     "pdf.fonttype": 42,  # TrueType, which journals ask for, and whose text can be searched and copied
     "svg.hashsalt": "demur",
     "text.parse_math": False,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
     "figure.dpi": 300,  # laid out at the resolution at which it is saved: letters are rounded to whole dots
     "savefig.dpi": 300,
 }
@@ -75,9 +77,8 @@ def diverging(value: float) -> str:
 
 def settled(figure: "Figure") -> "Figure":
     """The figure with its layout as it is now: every file of it is laid out alike, and the same however often it is saved."""
-    for _ in range(3):  # the constrained layout comes to rest in a few passes
-        figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)  # "none" would leave one that does nothing, and each file would be drawn twice
     return figure
 
 
