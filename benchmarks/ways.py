@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import demur
-from demur.batching import BATCH_TOKENS, pad_left
+from demur.batching import pad_left
 from demur.generation import Decoding, decode
 from demur.interventions import Intervention
 from demur.prefill import Row
@@ -105,7 +105,7 @@ def transformers_style(job: Job, rows: int) -> Tokens:
     return result
 
 
-def demur_style(job: Job, edits: Sequence[Intervention | None] | None = None, *, batch_tokens: int = BATCH_TOKENS) -> Tokens:
+def demur_style(job: Job, edits: Sequence[Intervention | None] | None = None, *, batch_tokens: int | None = None) -> Tokens:
     """demur: one edit, or many as rows of the same batches; interventions outermost in the result."""
     chosen = [job.edit] if edits is None else edits
     rows = [Row(tuple(prompt), edit) for edit in chosen for prompt in job.prompts]

@@ -15,10 +15,11 @@ from transformers import PreTrainedModel
 
 from demur.directions import from_raw
 from demur.errors import WorkError
-from demur.interventions import Intervention, add, tabulate
+from demur.interventions import Intervention, add
 from demur.layouts import SITES, Layout, Site, d_model_of
 from demur.placement import input_device
-from demur.residual import Branches, edited, recorded_branches
+from demur.residual import Branches, edited, parted, recorded_branches
+from demur.sharing import share_rows, tabulate_shared
 
 TOKENS = 4
 ROUNDINGS = 4.0
@@ -98,10 +99,25 @@ def _check_edits(model: PreTrainedModel, layout: Layout, ids: Tensor, lengths: S
     ]
     # Edited at all three sites whatever the layout says: whether the MLP reads attention's output is the question.
     sequential = replace(layout, parallel=False)
-    table = tabulate([None, *(edit for _, _, edit in edits)], sequential, n_layers, width, ids.device)
-    rows = {layer: (0, 1 + index) for index, (layer, site, _) in enumerate(edits) if site == "resid_mid"}
-    with edited(model, sequential, table), recorded_branches(model, layout, rows) as seen:
-        logits = model(input_ids=ids.expand(len(edits) + 1, -1), use_cache=False, logits_to_keep=1).logits[:, -1].float()
+    made = [None, *(edit for _, _, edit in edits)]
+    sharing = share_rows([0] * len(made), made, sequential, n_layers)
+    table = tabulate_shared(sharing, made, sequential, n_layers, width, ids.device)
+    places = {layer: sharing.at(layer) for layer in range(n_layers)}
+    rows = {layer: (places[layer][0], places[layer][1 + i]) for i, (layer, site, _) in enumerate(edits) if site == "resid_mid"}
+    with (
+        parted(model, sequential, sharing),
+        edited(model, sequential, table),
+        recorded_branches(model, layout, rows) as seen,
+    ):
+        called = ids.expand(len(sharing.running[0]), -1)
+        output = model(input_ids=called, use_cache=False, logits_to_keep=1).logits[:, -1].float()
+    # Rows part on their way up, so a model that reads an earlier block shows in their number.
+    if len(output) != len(sharing.running[-1]):
+        raise WorkError(
+            f"the last block of this {layout.family!r} model hands on {len(sharing.running[-1])} rows and {len(output)} have "
+            "logits, so an edit in it does not change the logits; the layout names a place that the model does not read"
+        )
+    logits = output[list(sharing.standing[-1])]
     for layer, one in seen.items():
         _check_sum(layer, layout, one)
         _check_order(layer, layout, one.mlp)
