@@ -128,8 +128,8 @@ def main() -> None:
         found["study"]["floor"] = {"seconds": floor, "ratio": floor / found["study"]["together"]["seconds"]}
         _show(found["study"])
     if "steered" in parts:
-        print("steered against unsteered, all prompts twice in one job")
-        found["steered"] = compare_steered(checkpoint, prompts * 2, given.new_tokens, edits["ablate d1"], given.repeats)
+        print("steered against unsteered, every prompt once, so that nothing can be shared")
+        found["steered"] = compare_steered(checkpoint, prompts, given.new_tokens, edits["ablate d1"], given.repeats)
         _show(found["steered"])
     if "capture" in parts:
         print("capture of all layers")

@@ -1,0 +1,60 @@
+"""The ratios that `benchmarks.speed --out` wrote, as one figure: bars of medians with the least and most of the repeats.
+
+    python -m benchmarks.plot FIGURE.svg RESULT.json...
+
+Results of several runs may be given; each panel is one part, its ratios within that part's own run.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from demur.report.style import GREY, NEUTRAL, PALETTE, SINGLE, STYLE, save, settled
+
+BASES = ("demur", "together", "unsteered")
+TITLES = {
+    "none": "no intervention, against demur",
+    "study": "twelve interventions, against one call",
+    "steered": "steered, against unsteered",
+    "capture": "every layer's stream, against demur",
+}
+
+
+def draw(parts: dict[str, dict[str, Any]]) -> Figure:
+    """A panel a part: how many times as long as the base each way takes."""
+    with rc_context(STYLE):
+        height = 0.5 + sum(0.35 + 0.2 * len(part) for part in parts.values())
+        figure = Figure(figsize=(SINGLE * 1.5, height), layout="constrained")
+        heights = [1 + len(part) for part in parts.values()]
+        grid = figure.subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for axes, (name, part) in zip(grid, parts.items(), strict=True):
+            for y, (way, row) in enumerate(part.items()):
+                axes.barh(y, row["ratio"], color=PALETTE[0] if way in BASES else GREY, height=0.6)
+                if "least" in row:
+                    axes.plot([row["least"], row["most"]], [y, y], color="black", linewidth=0.8)
+                axes.text(max(row["ratio"], row.get("most", 0)), y, f"  {row['ratio']:.2f}", va="center", fontsize=6.5)
+            axes.set_yticks(range(len(part)), list(part))
+            axes.invert_yaxis()
+            axes.axvline(1, color=NEUTRAL, linewidth=0.6, linestyle=":")
+            axes.margins(x=0.12)
+            axes.set_title(TITLES.get(name, name), loc="left")
+        grid[-1].set_xlabel("times as long, median and range of the repeats")
+        return settled(figure)
+
+
+def main() -> None:
+    """Draw what the given files hold."""
+    target, *files = map(Path, sys.argv[1:])
+    parts: dict[str, dict[str, Any]] = {}
+    for file in files:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        parts |= {name: part for name, part in found.items() if name not in ("machine", "threads", "settings")}
+    target.write_bytes(save(draw(parts), "svg"))
+
+
+if __name__ == "__main__":
+    main()
