@@ -49,10 +49,13 @@ def test_harmful_text_is_behind_a_note_that_stays_open(open_page, page):
     assert not first.locator("#rows").is_visible()
     assert first.locator("#rows tr").count() == 0
     first.locator("#browser > summary").click()
+    # What is kept is written a moment behind the click.
+    until(first, 'Object.values(localStorage).includes("yes")')
     assert first.locator("#rows tbody tr").count() == 50
     again = open_page(page, context=first.context)
     assert again.locator("#rows tbody tr").count() == 50
     again.locator("#browser > summary").click()
+    until(again, 'Object.values(localStorage).includes("no")')
     assert open_page(page, context=first.context).locator("#rows tbody tr").count() == 0
 
 
