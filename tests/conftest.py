@@ -1,5 +1,6 @@
 """Everything runs on one torch thread and without a hub."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,26 +9,30 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from demur.checkpoints import Checkpoint, wrap
 from demur.report import style
 from tests.tiny import CHAT, tiny_model, tiny_tokenizer
 
 torch.set_num_threads(1)
-KINDS = style.KINDS
+KINDS, SAVE, LAY_OUT = style.KINDS, style.save, ConstrainedLayoutEngine.execute
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: freeing a model's memory, which every run does, need not look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def figures_once() -> Iterator[None]:
-    """Figures as svg alone: png and pdf take half of a tiny run. `every_kind` is for the tests of the files."""
+def blank_figures() -> Iterator[None]:
+    """Figures are made but neither laid out nor rendered, which takes two thirds of a tiny run; in `tests/report` they are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "KINDS", ("svg",))
+        patch.setattr(style, "save", lambda figure, kind: b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>')
+        patch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
         yield
-
-
-@pytest.fixture
-def every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(style, "KINDS", KINDS)
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

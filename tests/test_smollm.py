@@ -48,6 +48,7 @@ def test_completions_equal_generate(smollm, prompt):
         assert list(row.token_ids) == made[0, len(ids) :].tolist()
 
 
+@pytest.mark.soak
 def test_rows_equal_single_rows_and_the_hand_written_walk(smollm, prompt, direction):
     edits = {
         "none": (None, reference.leave),

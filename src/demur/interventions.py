@@ -271,13 +271,6 @@ def _stream_edit(
         part: torch.tensor([op is not None and op.positions in ("all", part) for op in ops]) for part in ("prompt", "generated")
     }
 
-    def by_row(table: Tensor) -> Tensor:
-        there = table.to(device)
-        return there if chosen is None else there[chosen]
-
-    return StreamEdit(
-        by_row(ablated) if "ablate" in kinds else None,
-        by_row(added) if "add" in kinds else None,
-        by_row(flags["prompt"]) if scoped else None,
-        by_row(flags["generated"]) if scoped else None,
-    )
+    tables = ((ablated, "ablate" in kinds), (added, "add" in kinds), (flags["prompt"], scoped), (flags["generated"], scoped))
+    on_device = [table.to(device) if needed else None for table, needed in tables]
+    return StreamEdit(*(table if table is None or chosen is None else table[chosen] for table in on_device))

@@ -6,10 +6,26 @@ from typing import Any
 
 import pandas
 import pytest
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from demur.report import write_report
+from demur.report import style, write_report
+from tests.conftest import KINDS, LAY_OUT, SAVE
 from tests.report.chromium import CHROMIUM, Open, started, watched
 from tests.report.made_run import make_run
+
+
+@pytest.fixture(scope="package", autouse=True)
+def real_figures() -> Iterator[None]:
+    """As svg alone: png and pdf take as long again. `every_kind` is for the tests of the files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "save", SAVE)
+        patch.setattr(ConstrainedLayoutEngine, "execute", LAY_OUT)
+        yield
+
+
+@pytest.fixture
+def every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(style, "KINDS", KINDS)
 
 
 @pytest.fixture(scope="session")

@@ -155,7 +155,7 @@ def test_figures_mark_published_rates_filled_only_under_the_same_settings(publis
         for axes in drawings[name].figure.axes:
             for line in axes.get_lines():
                 if line.get_marker() == "D":
-                    marks.setdefault(name, []).append((round(float(line.get_xdata()[0])), line.get_markerfacecolor()))
+                    marks.setdefault(name, []).extend((round(float(x)), line.get_markerfacecolor()) for x in line.get_xdata())
     assert sorted(marks["rates"]) == [(13, "white"), (40, "black"), (90, "white")]
     assert sorted(marks["ablated"]) == [(13, "white"), (40, "black"), (90, "white"), (90, "white"), (90, "white")]
     assert "Diamonds: published rates, hollow where the settings are not known to be the same." in drawings["rates"].caption
