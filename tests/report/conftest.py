@@ -1,6 +1,7 @@
 """One made-up run, reported once, for all tests that only read; one browser for all tests that look at it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,26 @@ from tests.report.chromium import CHROMIUM, Open, started, watched
 from tests.report.made_run import make_run
 
 
-@pytest.fixture(scope="package", autouse=True)
-def real_figures() -> Iterator[None]:
-    """As svg alone: png and pdf take as long again. `every_kind` is for the tests of the files."""
+@contextmanager
+def drawn_for_real(kinds: Sequence[str] = ("svg",)) -> Iterator[None]:
+    """Figures laid out and rendered, which elsewhere they are not: for what looks at them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "save", SAVE)
+        patch.setattr(style, "KINDS", kinds)
         patch.setattr(ConstrainedLayoutEngine, "execute", LAY_OUT)
         yield
 
 
 @pytest.fixture
-def every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(style, "KINDS", KINDS)
+def real_figures() -> Iterator[None]:
+    with drawn_for_real():
+        yield
+
+
+@pytest.fixture
+def every_kind() -> Iterator[None]:
+    with drawn_for_real(KINDS):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +44,8 @@ def made() -> tuple[dict[str, Any], pandas.DataFrame]:
 
 @pytest.fixture(scope="session")
 def page(made: tuple[dict[str, Any], pandas.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(tmp_path_factory.mktemp("run"), *made)
+    with drawn_for_real():
+        return write_report(tmp_path_factory.mktemp("run"), *made)
 
 
 @pytest.fixture(scope="session")

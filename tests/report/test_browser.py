@@ -5,6 +5,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from demur.report import write_report
 from tests.report.chromium import draw_all, until
+from tests.report.conftest import drawn_for_real
 from tests.report.made_run import make_run
 
 PHONE = {"viewport": {"width": 390, "height": 844}}
@@ -15,7 +16,8 @@ def large(tmp_path_factory):
     """Four checkpoints, two prompt formats: names and labels are long, figures are tall."""
     checkpoints = ("pretrained-base", "instruction-tuned", "preference-tuned", "released-chat-model")
     made = make_run(checkpoints=checkpoints, prompts=("chatml", "user-assistant"), n=4, controls=1, judges=("prefix",))
-    return write_report(tmp_path_factory.mktemp("large"), *made)
+    with drawn_for_real():
+        return write_report(tmp_path_factory.mktemp("large"), *made)
 
 
 def test_it_opens_from_disk_and_draws_every_figure(open_page, page, made):

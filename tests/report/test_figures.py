@@ -17,6 +17,7 @@ from demur.report.entries import entries
 from demur.report.transfer import matrices
 from tests.report.made_run import make_run
 
+pytestmark = pytest.mark.usefixtures("real_figures")
 STORED = Path(__file__).with_name("figures.json")
 SHAPES: dict[str, dict[str, Any]] = {
     "pair": {},

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from demur.errors import InputError
-from demur.report import style, write_report
+from demur.report import write_report
 from demur.report.style import DOUBLE, SINGLE
 from tests.conftest import KINDS
+from tests.report.conftest import drawn_for_real
 from tests.report.made_run import make_run
 
 FIGURES = {
@@ -29,8 +30,7 @@ def digests(folder):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A small report with every kind of figure."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "KINDS", KINDS)
+    with drawn_for_real(KINDS):
         return write_report(tmp_path_factory.mktemp("run"), *make_run(n=4)).parent
 
 
@@ -47,13 +47,13 @@ def test_the_same_run_gives_the_same_bytes(folder, tmp_path, every_kind):
     assert digests(tmp_path) == digests(folder)
 
 
-def test_order_of_completions_does_not_matter(page, made, tmp_path):
+def test_order_of_completions_does_not_matter(page, made, tmp_path, real_figures):
     summary, completions = made
     shuffled = completions.sample(frac=1, random_state=0)
     assert write_report(tmp_path, summary, shuffled).read_bytes() == page.read_bytes()
 
 
-def test_another_run_gives_other_bytes(page, tmp_path):
+def test_another_run_gives_other_bytes(page, tmp_path, real_figures):
     write_report(tmp_path, *make_run(seed=1))
     here, there = digests(tmp_path), digests(page.parent)
     same = {str(path) for path in here if here[path] == there[path]}
