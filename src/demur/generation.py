@@ -22,6 +22,7 @@ from demur.memory import MOST_TOKENS, free
 from demur.placement import input_device, weights_dtype
 from demur.prefill import Row, prefill
 from demur.residual import edited
+from demur.unembedding import in_pieces
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], de
             if cache is not None:
                 cache.batch_select_indices(kept)
         table = tabulate([rows[i].edits for i in batch], layout, n_layers, width, device)
-        with edited(model, layout, table, prompt_width=prompt_width):
+        with in_pieces(model), edited(model, layout, table, prompt_width=prompt_width):
             while LEAVE * len(ended.intersection(batch)) < len(batch):
                 if cache is not None:
                     mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)

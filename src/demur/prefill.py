@@ -19,6 +19,7 @@ from demur.layouts import Layout, d_model_of
 from demur.placement import input_device
 from demur.residual import edited, observed, parted
 from demur.sharing import Sharing, share_rows, tabulate_shared
+from demur.unembedding import in_pieces
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def pass_chunk(
         table = {where: steps for where, steps in table.items() if where <= max(points)}
     logits, states = torch.empty(len(edits), 0), torch.empty(len(edits), 0, 0, width)
     with (
+        in_pieces(model),
         parted(model, layout, sharing),
         edited(model, layout, table, prompt_width=mask.shape[1]),
         observed(model, layout, points, positions, stop=True) as taken,

@@ -19,6 +19,7 @@ from demur.layouts import Layout, d_model_of
 from demur.placement import input_device, weights_dtype
 from demur.prefill import Look, Row, opening_of, pass_chunk
 from demur.residual import edited
+from demur.unembedding import in_pieces
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ def continuation_losses(
         ids, mask = torch.cat((prompts, flipped.flip(1)), dim=1), torch.cat((before, behind.flip(1)), dim=1)
         width = flipped.shape[1]
         table = tabulate([row.edits for row in batch], layout, n_layers, d_model_of(model), device)
-        with torch.inference_mode(), edited(model, layout, table, prompt_width=prompts.shape[1]):
+        with torch.inference_mode(), in_pieces(model), edited(model, layout, table, prompt_width=prompts.shape[1]):
             output = model(
                 input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False, logits_to_keep=width + 1
             )

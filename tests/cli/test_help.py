@@ -16,7 +16,20 @@ from demur.cli import app
 
 GROUP = typer.main.get_command(app)
 COMMANDS = sorted(GROUP.commands)
-HEAVY = ("torch", "transformers", "peft", "pandas", "numpy", "scipy", "matplotlib", "rich", "pyarrow", "plotly", "gguf")
+HEAVY = (
+    "pydantic",
+    "torch",
+    "transformers",
+    "peft",
+    "pandas",
+    "numpy",
+    "scipy",
+    "matplotlib",
+    "rich",
+    "pyarrow",
+    "plotly",
+    "gguf",
+)
 
 
 def test_help_of_no_command_imports_anything_heavy():

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import typer
@@ -15,6 +16,10 @@ from demur.errors import nearest
 def flat(message: str) -> str:
     """On one line, whatever names and libraries put into it."""
     return " ".join(message.split()).rstrip(".")
+
+
+def _if_given(convert: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
+    return None if value is None else convert(ctx, value)
 
 
 class PlainCommand(TyperCommand):
@@ -62,6 +67,14 @@ class OneSentence(TyperGroup):
             typer.echo(f"demur: {flat(self._refusal(error))}", err=True)
             sys.exit(2)
         sys.exit(status if isinstance(status, int) else 0)
+
+    def get_params(self, ctx: Any) -> Any:
+        """Options that were not given are not converted: before any command's help, typer would import pydantic for it."""
+        found = super().get_params(ctx)
+        for each in found:
+            if "process_value" not in vars(each):
+                vars(each)["process_value"] = partial(_if_given, each.process_value)
+        return found
 
     def _refusal(self, error: Any) -> str:
         """The parser's refusal in one sentence; where a name is unknown, with the nearest known one."""
