@@ -17,8 +17,8 @@ from demur.study import Study
 if TYPE_CHECKING:
     from demur.machine import Rates
 
-SLOWER = (1.0, 3.0)
-"""How many times longer than the count generation takes on a processor: 2.3 where it was measured (docs/command-line.md)."""
+SLOWER = (1.0, 2.5)
+"""How many times longer than the count generation takes on a processor: 1.1 to 2.2 where measured (docs/command-line.md)."""
 
 SLOWER_ON_GPU = (1.5, 12.0)
 """The same where the device is a GPU: not measured. Small checkpoints wait for launches there, large ones for memory."""
