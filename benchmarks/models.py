@@ -34,6 +34,17 @@ SHAPES: dict[str, dict[str, Any]] = {
         "vocab_size": 151936,
         "tie_word_embeddings": True,
     },
+    "gemma-3-270m": {
+        "family": "gemma3_text",
+        "hidden_size": 640,
+        "num_hidden_layers": 18,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 256,
+        "intermediate_size": 2048,
+        "vocab_size": 262144,
+        "sliding_window": 512,
+    },
     "gemma-2-9b": {
         "family": "gemma2",
         "hidden_size": 3584,

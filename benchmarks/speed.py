@@ -1,6 +1,6 @@
 """Ratios of time between demur and other ways, interleaved in one process; every way must give the same tokens.
 
-    python -m benchmarks.speed [--model smollm2|qwen-0.5b] [--prompts 100] [--new-tokens 16] [--repeats 5] [--out F]
+    python -m benchmarks.speed [--model smollm2|qwen-0.5b|gemma-3-270m] [--prompts 100] [--new-tokens 16] [--repeats 5] [--out F]
 
 A ratio is taken within one repeat, so that a busy machine slows both sides. Run it with nothing else at work.
 """
@@ -12,9 +12,11 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -28,6 +30,7 @@ from demur.generation import Decoding, decode_batch
 from demur.interventions import Intervention
 from demur.machine import measure_rates
 from demur.prefill import Row
+from demur.unembedding import in_pieces
 
 
 def study_edits(checkpoint: demur.Checkpoint) -> dict[str, Intervention | None]:
@@ -92,7 +95,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--kinds", default="none,ablate d1,add 4 d1", help="edits that are timed singly, with commas")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--parts", default="one,study,steered,capture", help="of one, study, steered, capture")
+    parser.add_argument("--parts", default="one,study,steered,capture", help="of one, study, steered, capture, head")
     parser.add_argument("--skip", default="", help="names of ways to leave out, with commas")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -135,6 +138,10 @@ def main() -> None:
         print("capture of all layers")
         found["capture"] = compare_capture(checkpoint, prompts, given.repeats)
         _show(found["capture"])
+    if "head" in parts:
+        print("the unembedding in pieces")
+        found["head"] = compare_head(checkpoint, prompts, given.new_tokens, given.repeats)
+        _show(found["head"])
     if given.out:
         given.out.write_text(json.dumps(found, indent=1, default=str) + "\n")
 
@@ -200,6 +207,19 @@ def compare_capture(checkpoint: demur.Checkpoint, prompts: list[list[int]], repe
         return [round(float(value), 1) for value in sums[1:].norm(dim=-1)]
 
     return compare({"demur": streamed, "output_hidden_states": hidden}, "demur", repeats)
+
+
+def compare_head(
+    checkpoint: demur.Checkpoint, prompts: list[list[int]], new_tokens: int, repeats: int
+) -> dict[str, dict[str, Any]]:
+    """Decoding with the unembedding in pieces, as demur does, and whole, as transformers does."""
+    rows = [Row(tuple(prompt)) for prompt in prompts]
+
+    def decoded(way: Any) -> list[list[int]]:
+        with mock.patch("demur.generation.in_pieces", way), mock.patch("demur.prefill.in_pieces", way):
+            return decode_batch(checkpoint.model, checkpoint.layout, rows, Decoding(new_tokens, (), checkpoint.pad_id))
+
+    return compare({"pieces": partial(decoded, in_pieces), "whole": partial(decoded, nullcontext)}, "pieces", repeats)
 
 
 def _show(table: dict[str, dict[str, Any]]) -> None:
