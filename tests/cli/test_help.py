@@ -16,20 +16,7 @@ from demur.cli import app
 
 GROUP = typer.main.get_command(app)
 COMMANDS = sorted(GROUP.commands)
-HEAVY = (
-    "pydantic",
-    "torch",
-    "transformers",
-    "peft",
-    "pandas",
-    "numpy",
-    "scipy",
-    "matplotlib",
-    "rich",
-    "pyarrow",
-    "plotly",
-    "gguf",
-)
+HEAVY = ("torch", "transformers", "peft", "pandas", "numpy", "scipy", "matplotlib", "rich", "pyarrow", "plotly", "gguf")
 
 
 def test_help_of_no_command_imports_anything_heavy():
@@ -38,7 +25,7 @@ def test_help_of_no_command_imports_anything_heavy():
         f"for name in {['', *COMMANDS]!r}:\n"
         "    try:\n        demur.cli.app([*name.split(), '--help'])\n"
         "    except SystemExit as end:\n        assert not end.code, name\n"
-        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+        f"print([name for name in {(*HEAVY, 'pydantic')!r} if name in sys.modules])\n"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.splitlines()[-1] == "[]"
