@@ -101,3 +101,9 @@ def test_words():
     assert words.p_value(0.00099) == "< 0.001"
     assert words.p_value(0.0314) == "0.031"
     assert words.interval((0.0, 0.123), 0) == "[0, 12]"
+
+
+def test_lines_do_not_end_inside_a_number():
+    text = "from 91 % to 15 % [9, 23] (p < 0.001, Holm) of 3, 4 and [a, b], p = 1"
+    kept = ["91_%", "to", "15_%", "[9,_23]", "(p_<_0.001,", "Holm)", "of", "3,", "4", "and", "[a,", "b],", "p_=_1"]
+    assert words.tied(text).replace("\N{NO-BREAK SPACE}", "_").split(" ") == ["from", *kept]

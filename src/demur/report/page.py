@@ -24,6 +24,7 @@ from demur.report.labels import label_names, labelled, readable_labels
 from demur.report.page_figures import Grid, panels
 from demur.report.payload import script_json
 from demur.report.transfer import Matrix
+from demur.report.words import tied
 
 if TYPE_CHECKING:
     import pandas
@@ -58,6 +59,7 @@ def render(
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["tied"] = tied
     packed = _PLOTLY.read_bytes()
     shown = panels(_SECTIONS, summary, drawings, live, matrices, judges[0])
     return environment.get_template("page.html.jinja").render(

@@ -1,5 +1,7 @@
 """Numbers as a reader sees them: rates in per cent, changes in points, p values. Files for machines hold full numbers instead."""
 
+import re
+
 MINUS, TIMES, DASH = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 
 
@@ -34,3 +36,11 @@ def p_value(p: float | None) -> str:
 def number(value: float | int | None, digits: int = 4) -> str:
     """A plain number with so many significant digits; empty where there is none."""
     return "" if value is None else f"{value:.{digits}g}".replace("-", MINUS)
+
+
+_INSIDE = re.compile(r"(?<=\d) (?=%)|(?<=\d,) (?=[\d.]+\])|(?<=\bp) (?=[<=] \d)|(?<=[<=]) (?=\d)")
+
+
+def tied(text: str) -> str:
+    """A sentence in which no line ends inside `91 %`, `[9, 23]` or `p < 0.001`."""
+    return _INSIDE.sub("\N{NO-BREAK SPACE}", text)
