@@ -27,7 +27,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def blank_figures() -> Iterator[None]:
-    """Figures are made but neither laid out nor rendered, which takes two thirds of a tiny run; in `tests/report` they are."""
+    """Figures are neither laid out nor rendered, two thirds of a tiny run, but where a test asks for `drawn_for_real`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "KINDS", ("svg",))
         patch.setattr(style, "save", lambda figure, kind: b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>')

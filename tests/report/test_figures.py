@@ -86,6 +86,7 @@ def test_a_layout_is_at_rest_behind_one_drawing(shape, monkeypatch):
 def test_pdf_files_have_the_size_and_embed_truetype_fonts():
     for drawing in drawn_once("pair"):
         content = style.save(drawing.figure, "pdf")
+        assert content == style.save(drawing.figure, "pdf")
         width, height = (72 * inches for inches in drawing.figure.get_size_inches())
         box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", content)
         assert box is not None

@@ -140,7 +140,7 @@ def _bar_panel(axes: Any, bars: Sequence[tuple[str, Entry | None]], colour: Call
         behind = 100 * max(entry.interval[1], entry.rate) + 1.8
         axes.text(behind, y, percent(entry.rate, entry.n), va="center", fontsize=6.5)
     if there:
-        # All bars of a panel at once: drawing them one by one takes three times as long.
+        # All bars of a panel at once: drawn one by one, they took a fifth of the time of a large study's report.
         at, rates = [y for y, _ in there], [100 * entry.rate for _, entry in there]
         axes.barh(
             at,
@@ -152,8 +152,9 @@ def _bar_panel(axes: Any, bars: Sequence[tuple[str, Entry | None]], colour: Call
             edgecolor="white",
         )
         # rounding can put a bound past the rate by an ulp, and negative lengths are refused
-        reach = [[max(side * (100 * e.interval[end] - 100 * e.rate), 0) for _, e in there] for end, side in ((0, -1), (1, 1))]
-        axes.errorbar(rates, at, xerr=reach, fmt="none", ecolor="black", elinewidth=0.8, capsize=1.6)
+        below = [max(rate - 100 * entry.interval[0], 0) for rate, (_, entry) in zip(rates, there, strict=True)]
+        above = [max(100 * entry.interval[1] - rate, 0) for rate, (_, entry) in zip(rates, there, strict=True)]
+        axes.errorbar(rates, at, xerr=[below, above], fmt="none", ecolor="black", elinewidth=0.8, capsize=1.6)
     # On the bar's upper edge, clear of the number that stands behind the bar.
     marks = [(100 * row["published"]["rate"], y - 0.36, row["settings"] == SAME) for y, entry in there for row in entry.published]
     for same, face in ((True, "black"), (False, "white")):

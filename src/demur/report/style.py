@@ -78,8 +78,8 @@ def diverging(value: float) -> str:
 def settled(figure: "Figure") -> "Figure":
     """The figure with its layout as it is now: every file of it is laid out alike, and the same however often it is saved."""
     engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.execute(figure)
+    assert engine is not None, "a figure is settled once"
+    engine.execute(figure)
     figure.set_layout_engine(None)  # "none" would leave one that does nothing, and each file would be drawn twice
     return figure
 
