@@ -90,7 +90,9 @@ def test_fifty_random_kills_end_as_an_uninterrupted_run(tmp_path):
             status = wait(child, patience if attempts < 12 and kills < KILLS and at_work else 300)
             if status is None:
                 os.kill(child, signal.SIGKILL)
-                assert os.waitpid(child, 0)[1] == signal.SIGKILL
+                status = wait(child, 60)
+            # A child that was ending when the time was up ended by itself, and was not killed.
+            if status == -signal.SIGKILL:
                 kills, attempts = kills + 1, attempts + 1
                 phases[now := phase(out, n)] += 1
                 at_work = not now.startswith("report")
@@ -105,7 +107,8 @@ def test_fifty_random_kills_end_as_an_uninterrupted_run(tmp_path):
         assert {key: value for key, value in written.items() if key != "created"} == expected["summary"]
         assert not list(out.rglob("*.partial")) or attempts
     print(f"\n{kills} kills in {runs} runs of {n} completions, each {duration:.1f} s uninterrupted: {dict(phases)}")
-    assert len(phases) >= 4, phases
+    # Verdicts take so short on a tiny model that a series may miss them; the three long phases it cannot.
+    assert {"loading and directions", "completions", "report"} <= set(phases), phases
 
 
 def test_ctrl_c_at_random_moments_is_130_and_goes_on(tmp_path):
