@@ -24,6 +24,16 @@ SHAPES: dict[str, dict[str, Any]] = {
         "vocab_size": 512,
     },
     # From the models' configuration files.
+    "smollm2-135m": {
+        "family": "llama",
+        "hidden_size": 576,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "intermediate_size": 1536,
+        "vocab_size": 49152,
+        "tie_word_embeddings": True,
+    },
     "qwen-0.5b": {
         "family": "qwen2",
         "hidden_size": 1024,
@@ -76,9 +86,11 @@ class NoText:
     eos_token_id = None
 
 
-def random_model(name: str, dtype: str, device: str = "cpu") -> demur.Checkpoint:
-    """Random weights of a shape, initialised on the device."""
+def random_model(name: str, dtype: str, device: str = "cpu", layers: int | None = None) -> demur.Checkpoint:
+    """Random weights of a shape, initialised on the device; with as many layers as asked for."""
     shape = dict(SHAPES[name])
+    if layers is not None:
+        shape["num_hidden_layers"] = layers
     config = AutoConfig.for_model(shape.pop("family"), **shape)
     torch.manual_seed(0)
     with torch.device(device):

@@ -1,15 +1,18 @@
-"""The ratios that `benchmarks.speed --out` wrote, as one figure: bars of medians with the least and most of the repeats.
+"""The ratios that a benchmark wrote with `--out`, as one figure: medians with the least and most of the repeats.
 
     python -m benchmarks.plot FIGURE.svg RESULT.json...
 
-Results of several runs may be given; each panel is one part, its ratios within that part's own run.
+Results of several runs of `benchmarks.speed` may be given; each panel is one part, its ratios within that part's own run. A
+result of `benchmarks.growth` is a figure by itself.
 """
 
 import json
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -46,12 +49,35 @@ def draw(parts: dict[str, dict[str, Any]]) -> Figure:
         return settled(figure)
 
 
+def draw_growth(axes_found: dict[str, list[dict[str, Any]]]) -> Figure:
+    """A panel an axis: how many times as long as the smallest job each takes, beside how much more arithmetic it is."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(SINGLE * 2, SINGLE * 0.55 * 2), layout="constrained")
+        for axes, (name, rows) in zip(figure.subplots(2, 2).flat, axes_found.items(), strict=True):
+            values = [row["value"] for row in rows]
+            middle = [median(row["ratios"]) for row in rows]
+            spread = [[m - min(row["ratios"]), max(row["ratios"]) - m] for m, row in zip(middle, rows, strict=True)]
+            arithmetic = [row["arithmetic"] for row in rows]
+            axes.plot(values, arithmetic, color=NEUTRAL, linestyle=":", label="arithmetic without sharing")
+            bars = np.transpose(spread)
+            axes.errorbar(values, middle, bars, color=PALETTE[0], marker="o", markersize=3, label="time")
+            axes.set_xlim(left=0)
+            axes.set_ylim(bottom=0)
+            axes.set_xlabel(name.replace("_", " "))
+        figure.axes[0].legend(loc="upper left")
+        figure.supylabel("times the smallest")
+        return settled(figure)
+
+
 def main() -> None:
     """Draw what the given files hold."""
     target, *files = map(Path, sys.argv[1:])
     parts: dict[str, dict[str, Any]] = {}
     for file in files:
         found = json.loads(file.read_text(encoding="utf-8"))
+        if "growth" in found:
+            target.write_bytes(save(draw_growth(found["growth"]), "svg"))
+            return
         parts |= {name: part for name, part in found.items() if name not in ("machine", "threads", "settings")}
     target.write_bytes(save(draw(parts), "svg"))
 

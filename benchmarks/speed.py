@@ -11,7 +11,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ import torch
 import demur
 from benchmarks.floor import count
 from benchmarks.models import make
-from benchmarks.ways import Job, demur_style, nnsight_style, seed_style, transformers_style
+from benchmarks.ways import Job, demur_style, hidden_states, nnsight_style, seed_style, streamed, transformers_style
 from demur.controls import random_direction
 from demur.directions import from_raw
 from demur.generation import Decoding, decode_batch
@@ -62,7 +62,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def compare(ways: dict[str, Callable[[], Any]], base: str, repeats: int) -> dict[str, dict[str, Any]]:
+def compare(ways: Mapping[str, Callable[[], Any]], base: str, repeats: int) -> dict[str, dict[str, Any]]:
     """Each way's seconds, and its ratio to `base` in every repeat; tokens must equal those of `base`."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats):
@@ -183,30 +183,8 @@ def compare_steered(
 
 def compare_capture(checkpoint: demur.Checkpoint, prompts: list[list[int]], repeats: int) -> dict[str, dict[str, Any]]:
     """All layers at the last token: demur against `output_hidden_states` with logits at every position, 25 rows."""
-    from demur.activations import stream_activations
-    from demur.batching import pad_left, position_ids
-
-    def streamed() -> list[float]:
-        sums = torch.zeros(checkpoint.n_layers, checkpoint.d_model, dtype=torch.float64)
-        for _, rows in stream_activations(
-            checkpoint.model, checkpoint.layout, prompts, layers=range(checkpoint.n_layers), pad_id=checkpoint.pad_id
-        ):
-            sums += rows[:, :, 0].double().sum(0)
-        return [round(float(value), 1) for value in sums[1:].norm(dim=-1)]
-
-    @torch.inference_mode()
-    def hidden() -> list[float]:
-        kept = []
-        for start in range(0, len(prompts), 25):
-            ids, mask = pad_left(prompts[start : start + 25], checkpoint.pad_id, checkpoint.device)
-            output = checkpoint.model(
-                input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), output_hidden_states=True, use_cache=False
-            )
-            kept.append(torch.stack([state[:, -1] for state in output.hidden_states[:-1]], dim=1))
-        sums = torch.cat(kept).double().sum(0)
-        return [round(float(value), 1) for value in sums[1:].norm(dim=-1)]
-
-    return compare({"demur": streamed, "output_hidden_states": hidden}, "demur", repeats)
+    ways = {"demur": partial(streamed, checkpoint, prompts), "output_hidden_states": partial(hidden_states, checkpoint, prompts)}
+    return compare(ways, "demur", repeats)
 
 
 def compare_head(

@@ -1,10 +1,10 @@
-"""Five ways to get greedy completions under one edit of the stream: each takes a job and returns every prompt's new tokens.
+"""Five ways to get greedy completions under one edit of the stream, and two to read the stream of every layer.
 
 The ways of others are written here from what they do, not from their code. All decode greedily and do not stop early, so the work
 is the same and the tokens can be compared.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 import demur
-from demur.batching import pad_left
+from demur.activations import stream_activations
+from demur.batching import pad_left, position_ids
 from demur.generation import Decoding, decode
 from demur.interventions import Intervention
 from demur.prefill import Row
@@ -36,7 +37,7 @@ def _projected(stream: Tensor, unit: Tensor) -> Tensor:
 
 
 @contextmanager
-def _module_hooks(job: Job) -> Iterator[None]:
+def module_hooks(job: Job) -> Iterator[None]:
     """Edits as hooks on modules, in the way of both published code bases: block inputs, attention and MLP outputs."""
     edit, layout = job.edit, job.checkpoint.layout
     with ExitStack() as stack:
@@ -72,7 +73,7 @@ def seed_style(job: Job, rows: int = 4) -> Tokens:
     """As "Base LLMs refuse too" generates: no cache, logits at every position, four rows at a time, in the order given."""
     result: Tokens = []
     model, pad = job.checkpoint.model, job.checkpoint.pad_id
-    with _module_hooks(job):
+    with module_hooks(job):
         for start in range(0, len(job.prompts), rows):
             ids, mask = pad_left(job.prompts[start : start + rows], pad, job.checkpoint.device)
             width = ids.shape[1]
@@ -89,7 +90,7 @@ def transformers_style(job: Job, rows: int) -> Tokens:
     """Transformers' `generate` with its cache: with hooks and 8 rows as Arditi et al. do, or without an edit."""
     result: Tokens = []
     model, pad = job.checkpoint.model, job.checkpoint.pad_id
-    with _module_hooks(job):
+    with module_hooks(job):
         for start in range(0, len(job.prompts), rows):
             ids, mask = pad_left(job.prompts[start : start + rows], pad, job.checkpoint.device)
             found = model.generate(
@@ -136,4 +137,28 @@ def nnsight_style(job: Job, rows: int = 25) -> Tokens:
     return result
 
 
-Way = Callable[[], Tokens]
+def streamed(checkpoint: demur.Checkpoint, prompts: Sequence[Sequence[int]]) -> list[float]:
+    """The norm of the mean stream at the last token, of every layer but the first: demur's capture, a batch at a time."""
+    sums = torch.zeros(checkpoint.n_layers, checkpoint.d_model, dtype=torch.float64)
+    for _, rows in stream_activations(
+        checkpoint.model, checkpoint.layout, prompts, layers=range(checkpoint.n_layers), pad_id=checkpoint.pad_id
+    ):
+        sums += rows[:, :, 0].double().sum(0)
+    return _norms(sums, len(prompts))
+
+
+@torch.inference_mode()
+def hidden_states(checkpoint: demur.Checkpoint, prompts: Sequence[Sequence[int]], rows: int = 25) -> list[float]:
+    """The same from `output_hidden_states`, with logits at every position, and a list of activations."""
+    kept = []
+    for start in range(0, len(prompts), rows):
+        ids, mask = pad_left(prompts[start : start + rows], checkpoint.pad_id, checkpoint.device)
+        output = checkpoint.model(
+            input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), output_hidden_states=True, use_cache=False
+        )
+        kept.append(torch.stack([state[:, -1] for state in output.hidden_states[:-1]], dim=1))
+    return _norms(torch.cat(kept).double().sum(0), len(prompts))
+
+
+def _norms(sums: Tensor, n: int) -> list[float]:
+    return [round(float(value), 3) for value in (sums[1:] / n).norm(dim=-1)]

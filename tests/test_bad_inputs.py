@@ -25,8 +25,8 @@ from demur.errors import InputError
 from demur.instructions import load_instructions
 from demur.prompts import template_text
 from demur.store import Store
-from demur.study import load_study
 from demur.study import make_study as study_of
+from demur.study_files import load_study
 from tests.tiny import HARMFUL, HARMLESS
 from tests.tiny_study import make_adapter, make_checkpoint, make_study
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import demur
 from demur.cli import app
-from demur.study import load_study
+from demur.study_files import load_study
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 
 

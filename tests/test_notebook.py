@@ -7,7 +7,7 @@ from pathlib import Path
 import demur
 from demur.notebook import facts_table, shortened
 from demur.selection import Scored, Selection
-from demur.study import load_study
+from demur.study_files import load_study
 from tests.tiny import HARMFUL, HARMLESS
 
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "walkthrough.ipynb"

@@ -27,7 +27,7 @@ from demur.quantisation import counted
 from demur.residual import edited, observed
 from demur.sizes import size_of
 from demur.sources import find_model
-from demur.study import load_study
+from demur.study_files import load_study
 from tests.tiny import HARMFUL, HARMLESS, tiny_model
 from tests.tiny_study import make_adapter, make_checkpoint, make_study
 

@@ -5,7 +5,8 @@ import tomllib
 import pytest
 
 from demur.errors import InputError
-from demur.study import load_study, make_study, preset_names
+from demur.study import make_study
+from demur.study_files import load_study, preset_names
 
 MINIMAL = {
     "name": "mine",

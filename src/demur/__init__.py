@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from demur.selection import jointly as jointly
     from demur.steering import steer as steer
     from demur.study import Study as Study
-    from demur.study import load_study as load_study
+    from demur.study_files import load_study as load_study
     from demur.weight_edit import equivalence as equivalence
 
 __version__ = "0.1.0"
@@ -69,7 +69,8 @@ _HOMES = {
     "runner": ("Run", "open_run", "run"),
     "selection": ("jointly",),
     "steering": ("steer",),
-    "study": ("Study", "load_study"),
+    "study": ("Study",),
+    "study_files": ("load_study",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -4,7 +4,7 @@ A cell is the same in both where its key is; its verdicts are paired by instruct
 What else differs (weights, layer, prompt text, instructions, versions) is named, and is what a difference of rates may come from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from demur.summary import LEVEL
 
 _SAME_RESULT = ("name", "summary", "batch_tokens", "published")
 """Keys of a study that decide about no result."""
+
+Rows = Sequence[Mapping[str, Any]]
+"""A run's completions."""
 
 Sides = Mapping[tuple[str, str], Mapping[str, bool]]
 """(cell key, judge) -> instruction -> refusal."""
@@ -43,6 +46,17 @@ class SharedCell:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """Of `n` completions of the same cell and instruction in both runs: how many have the same first token, and how many the same
+    tokens as far as both go.
+    """
+
+    n: int
+    first_token: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Difference:
     """A setting and its values, in words."""
 
@@ -53,12 +67,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Shared cells of every judge that both runs have, settings that differ, and how many cells only one of them has.
+    """Shared cells of every judge that both runs have, how far their completions agree, settings that differ, and how many cells
+    only one of them has.
 
     `labels` are the facts of the first run that name cells, as a summary holds them.
     """
 
     cells: tuple[SharedCell, ...]
+    agreement: Agreement
     settings: tuple[Difference, ...]
     only_first: int
     only_second: int
@@ -79,7 +95,8 @@ class Comparison:
 def compare_runs(first: Run, second: Run) -> Comparison:
     """What two runs have in common and in what they differ. Raises `InputError` where they share no judged cell."""
     stores = Store.open(first.path), Store.open(second.path)
-    sides = _verdicts(first), _verdicts(second)
+    rows: list[Rows] = [run.completions().to_dict("records") for run in (first, second)]  # type: ignore[misc]
+    sides = _verdicts(first, rows[0]), _verdicts(second, rows[1])
     cells = [{cell["key"]: cell for cell in store.cells()} for store in stores]
     found = [
         cell for judge in first.judges() for cell in _shared(judge, sides[0], sides[1], cells[0])
@@ -96,6 +113,7 @@ def compare_runs(first: Run, second: Run) -> Comparison:
     keys = [{key for key, _ in side} for side in sides]
     return Comparison(
         tuple(found),
+        _agreement(*rows),
         tuple(each for each in settings if each.first != each.second),
         len(keys[0] - keys[1]),
         len(keys[1] - keys[0]),
@@ -108,9 +126,8 @@ def compare_runs(first: Run, second: Run) -> Comparison:
     )
 
 
-def _verdicts(run: Run) -> dict[tuple[str, str], dict[str, bool]]:
+def _verdicts(run: Run, rows: Rows) -> dict[tuple[str, str], dict[str, bool]]:
     found: dict[tuple[str, str], dict[str, bool]] = {}
-    rows: list[dict[str, Any]] = run.completions().to_dict("records")  # type: ignore[assignment]
     for judge in run.judges():
         for row in rows:
             # A run at work, or one that was stopped, may hold completions without a verdict.
@@ -119,6 +136,13 @@ def _verdicts(run: Run) -> dict[tuple[str, str], dict[str, bool]]:
     if not found:
         raise InputError(f"{str(run.path)!r} holds no verdicts yet; run its study, or judge what it has with demur report")
     return found
+
+
+def _agreement(first: Rows, second: Rows) -> Agreement:
+    tokens = {(row["key"], row["instruction"]): row["token_ids"] for row in first}
+    pairs = [(tokens[place], row["token_ids"]) for row in second if (place := (row["key"], row["instruction"])) in tokens]
+    whole = [one[: len(other)] == other[: len(one)] for one, other in pairs]
+    return Agreement(len(pairs), sum(one[0] == other[0] for one, other in pairs), sum(whole))
 
 
 def _shared(judge: str, first: Sides, second: Sides, cells: Mapping[str, Any]) -> list[SharedCell]:

@@ -31,15 +31,15 @@ def run(
     """
     ready = check(make_plan(study))
     # Only now: torch and transformers take seconds to import.
+    from demur.described import describe
     from demur.placement import find_device
     from demur.work import Work
 
     find_device(device)
     store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh)
     try:
-        work = Work(ready, store, device, phases)
-        work.describe()
-        work.carry_out()
+        describe(ready, store, device)
+        Work(ready, store, device, phases).carry_out()
         finished = Run(store)
         with phases("verdicts and report", 1) as progress:
             finished.report()

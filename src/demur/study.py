@@ -1,15 +1,11 @@
 """The experiment as data: one pydantic model is the file, its defaults and its errors.
 
 Unknown keys are refused with the nearest known one; every default is written out in the run folder. Paper settings are presets,
-not code paths. A study names things; nothing is loaded here.
+not code paths (`study_files.py`). A study names things; nothing is loaded here.
 """
 
 import hashlib
 import json
-import tomllib
-from collections.abc import Sequence
-from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
@@ -25,7 +21,6 @@ from pydantic import (
 )
 
 from demur.errors import InputError, nearest
-from demur.files import is_file
 from demur.publication import Publication, PublishedRate
 from demur.publication import check as check_publication
 
@@ -210,49 +205,12 @@ class Study(_Table):
         return self.model_copy(update={"instructions": specs})
 
 
-def preset_names() -> tuple[str, ...]:
-    """The studies that ship."""
-    folder = files("demur") / "presets"
-    return tuple(sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")))
-
-
-def load_study(spec: str | Path, settings: Sequence[str] = ()) -> Study:
-    """A preset by name, or a TOML file; `settings` are KEY=VALUE changes with dots in KEY, VALUE as in TOML or plain text.
-
-    Raises `InputError` in one sentence for an unknown preset, a missing file, an unknown key or a value out of range.
-    """
-    if str(spec) in preset_names():
-        text, where = (files("demur") / "presets" / f"{spec}.toml").read_text(encoding="utf-8"), f"preset {str(spec)!r}"
-    else:
-        path = Path(spec)
-        if not is_file(path):
-            hint = f"there is no file {str(spec)!r}" if path.suffix == ".toml" else nearest(str(spec), preset_names())
-            raise InputError(f"{str(spec)!r} is neither a preset nor a study file; {hint}")
-        try:
-            text, where = path.read_text(encoding="utf-8"), f"study {path.name!r}"
-        except UnicodeDecodeError as error:
-            raise InputError(f"{str(spec)!r} is not UTF-8 text: {error}") from error
-    data = _parsed(text, where)
-    for setting in settings:
-        _set(data, setting)
-    return make_study(data, where)
-
-
 def make_study(data: dict[str, Any], where: str = "study") -> Study:
     """A study from plain data. Raises `InputError` with the first thing that is wrong."""
     try:
         return Study.model_validate(data)
     except ValidationError as error:
         raise InputError(f"{where}: {_sentence(error)}") from error
-
-
-def _parsed(text: str, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except ValueError as error:  # a number of too many digits is no TOMLDecodeError
-        raise InputError(f"{where} is not valid TOML: {error}") from error
-    except RecursionError as error:
-        raise InputError(f"{where} is not valid TOML: it is nested too deep") from error
 
 
 _MODELS: dict[tuple[str, ...], type[BaseModel]] = {
@@ -282,33 +240,3 @@ def _sentence(error: ValidationError) -> str:
     if found["type"] == "value_error":
         return str(found["ctx"]["error"]) if not dotted else f"{dotted}: {found['ctx']['error']}"
     return f"{dotted!r} is {found['input']!r}: {found['msg'][0].lower()}{found['msg'][1:]}"
-
-
-def _set(data: dict[str, Any], setting: str) -> None:
-    key, equals, text = setting.partition("=")
-    if not equals or not key:
-        raise InputError(f"{setting!r} is not a setting; expected KEY=VALUE, for example direction.pairs=64")
-    try:
-        value: Any = tomllib.loads(f"value = {text}")["value"]
-    except ValueError:
-        value = text
-    except RecursionError as error:
-        raise InputError(f"the value of {key!r} is nested too deep") from error
-    *path, last = key.split(".")
-    if not all(key.split(".")):
-        raise InputError(f"{setting!r} names '' between dots; expected KEY=VALUE, for example direction.pairs=64")
-    here: Any = data
-    for part in path:
-        here = here[_index(part, here, setting)] if isinstance(here, list) else here.setdefault(part, {})
-        if not isinstance(here, dict | list):
-            raise InputError(f"{setting!r} goes into {part!r}, which is a value and not a table")
-    if isinstance(here, list):
-        here[_index(last, here, setting)] = value
-    else:
-        here[last] = value
-
-
-def _index(part: str, items: list[Any], setting: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
-        raise InputError(f"{setting!r} needs a number from 0 to {len(items) - 1} in place of {part!r}")
-    return int(part)

@@ -1,36 +1,27 @@
 """Carries out a checked plan: loads checkpoints in its order, extracts directions, generates every cell.
 
-What is stored already is not done again. A checkpoint whose weights changed since the run began, and checkpoints whose directions
-cannot be exchanged, are refused.
+What is stored already is not done again. What may not belong to the run is refused where it is written down (`described.py`).
 """
 
-import hashlib
-import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from demur import api, memory
 from demur.batching import BATCH_TOKENS
 from demur.checkpoints import Checkpoint, free_memory, load_checkpoint
 from demur.controls import random_direction
+from demur.described import describe_checkpoint, prompt_of
 from demur.directions import Direction
-from demur.errors import InputError, NotFinite, WorkError
+from demur.errors import NotFinite, WorkError
 from demur.generation import Decoding, decode
-from demur.instructions import digest
 from demur.interventions import Intervention, ablate, add
 from demur.judges.early import enough_for
 from demur.layerwise_measure import measure
-from demur.placement import SPREAD, find_device
 from demur.plan import Arm, Cell, Plan, PlannedDirection, Step, order_steps
 from demur.prefill import Row
 from demur.preflight import Material, Ready
 from demur.progress import Phases
-from demur.prompts import Prompt, prompt_format
-from demur.quantisation import ROWS_MEET
 from demur.sizes import size_of
 from demur.store import Store
 from demur.study import LABELS, Label, Study
@@ -60,73 +51,6 @@ class Work:
     def material(self) -> Mapping[Label, Material]:
         """The instructions."""
         return self.ready.material
-
-    def describe(self) -> None:
-        """Write down what the run is, before anything is computed."""
-        if self.store.recall("created") is None:
-            self.store.remember("created", datetime.now(UTC).isoformat(timespec="seconds"))
-        self._describe_instructions()
-        self._describe_session()
-        self.store.warn(self.ready.warnings)
-        self.store.remember("study_facts", self.study.model_dump(mode="json"))
-        self.store.add_cells((cell.key, self._cell_facts(cell)) for cell in self.plan.cells)
-
-    def _describe_instructions(self) -> None:
-        found = {
-            label: {
-                "source": material.source,
-                "split": self.study.split,
-                "n": len(material.test),
-                "sha256": digest(material.test),
-                "train_n": len(material.train),
-                "train_sha256": digest(material.train),
-            }
-            for label, material in self.material.items()
-        }
-        known = self.store.recall("instructions", found)
-        for label, facts in found.items():
-            if facts != known[label]:
-                raise InputError(
-                    f"the {label} instructions of {facts['source']!r} are not those this run began with; restore them, or give "
-                    "another --out, or --fresh"
-                )
-        self.store.remember("instructions", found)
-
-    def _describe_session(self) -> None:
-        """Which versions and which kind of machine took part: one entry for each change."""
-        versions = {**api.versions(), "python": platform.python_version()}
-        environment = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()}
-        now = {"versions": versions, "environment": environment, "device": str(find_device(self.device) or SPREAD)}
-        sessions = self.store.recall("sessions", [])
-        if now not in sessions:
-            sessions.append(now)
-            self.store.remember("sessions", sessions)
-        self.store.remember("versions", versions)
-        self.store.remember("environment", environment)
-
-    def _cell_facts(self, cell: Cell) -> dict[str, object]:
-        spec, direction = cell.intervention, cell.direction
-        sites: list[str] | None = None
-        if spec is not None:
-            default = [str(self.study.direction.site)] if spec.kind == "add" else ["all"]
-            sites = default if spec.sites is None else [str(site) for site in spec.sites]
-        return {
-            "key": cell.key,
-            "target": cell.target.checkpoint,
-            "prompt": cell.target.prompt,
-            "instructions": cell.instructions,
-            "intervention": "none" if spec is None else spec.kind,
-            "direction": None if direction is None else direction.name,
-            "source": None if direction is None else direction.source,
-            "control": direction is not None and direction.control,
-            "stands_beside": direction.arm.checkpoint if direction is not None and direction.control else None,
-            "layer": None if direction is None else direction.layer,
-            "sites": sites,
-            "layers": None if spec is None else spec.layers,
-            "coefficient": None if spec is None else spec.coefficient,
-            "unit": None if spec is None or spec.kind == "ablate" else spec.unit,
-            "positions": None if spec is None else spec.positions,
-        }
 
     def carry_out(self) -> None:
         """Load, extract and generate what is not stored yet, in the plan's order."""
@@ -167,54 +91,8 @@ class Work:
             device=self.device,
             name=name,
         )
-        known = self.store.recall("checkpoints", {})
-        if name in known and known[name]["fingerprint"] != checkpoint.fingerprint:
-            raise InputError(f"the weights of {name!r} are not those this run began with; give another --out, or --fresh")
-        for other, facts in known.items():
-            if (facts["d_model"], facts["n_layers"]) != (checkpoint.d_model, checkpoint.n_layers):
-                raise InputError(
-                    f"{name!r} has {checkpoint.n_layers} layers of width {checkpoint.d_model} and {other!r} has "
-                    f"{facts['n_layers']} of {facts['d_model']}, so their directions cannot be exchanged"
-                )
-        known[name] = {
-            "model": spec.model,
-            "adapter": spec.adapter,
-            "role": spec.role,
-            "source": checkpoint.source,
-            "fingerprint": checkpoint.fingerprint,
-            "d_model": checkpoint.d_model,
-            "n_layers": checkpoint.n_layers,
-            **checkpoint.facts,
-        }
-        self.store.remember("checkpoints", known)
-        if ROWS_MEET in (checkpoint.quantised or ""):
-            self.store.warn([f"{name} has {ROWS_MEET}, so a completion of it may differ with the rows beside it."])
-        self._describe_arms(checkpoint, name)
+        describe_checkpoint(self.ready, self.store, checkpoint, name)
         return checkpoint
-
-    def _describe_arms(self, checkpoint: Checkpoint, name: str) -> None:
-        arms = {(entry["checkpoint"], entry["prompt"]): entry for entry in self.store.recall("arms", [])}
-        texts = [text for label in LABELS for text in (*self.material[label].train, *self.material[label].test)]
-        for arm in self.plan.arms_of(name):
-            prompt = self._prompt(checkpoint, arm)
-            entry = {
-                "checkpoint": arm.checkpoint,
-                "prompt": arm.prompt,
-                "template": prompt.template,
-                "token_read": prompt.token_at(self.study.direction.position),
-                "token_ids_sha256": hashlib.sha256(json.dumps(prompt.encode(texts)).encode()).hexdigest()[:16],
-            }
-            known = arms.get((arm.checkpoint, arm.prompt), entry)
-            if any(known.get(key, value) != value for key, value in entry.items()):
-                raise InputError(
-                    f"the tokenizer of {name!r} makes other prompts under {arm.prompt!r} than this run began with; give another "
-                    "--out, or --fresh"
-                )
-            arms[arm.checkpoint, arm.prompt] = entry
-        self.store.remember("arms", list(arms.values()))
-
-    def _prompt(self, checkpoint: Checkpoint, arm: Arm) -> Prompt:
-        return prompt_format(arm.spec, checkpoint, name=arm.prompt)
 
     def _own(self, name: str) -> list[PlannedDirection]:
         return [d for d in self.plan.directions if d.arm.checkpoint == name and not d.control]
@@ -231,7 +109,7 @@ class Work:
         held_out: dict[str, Sequence[str]] = {label: self.material[label].test for label in LABELS}
         place = {"site": settings.site, "position": settings.position}
         for arm in filter(self._unread, self.plan.arms_of(name)):
-            prompt = self._prompt(checkpoint, arm)
+            prompt = prompt_of(checkpoint, arm)
             reading: Any = {**place, "batch_tokens": self.study.batch_tokens or BATCH_TOKENS}
             with self.phases(f"directions of {arm.name}", sum(map(len, (*train, *held_out.values())))) as progress:
                 layers = range(checkpoint.n_layers)
@@ -292,7 +170,7 @@ class Work:
 
     def _generate(self, name: str) -> None:
         checkpoint, pending = self.held[name], self._pending(name)
-        prompts = {arm: self._prompt(checkpoint, arm) for arm in self.plan.arms_of(name)}
+        prompts = {arm: prompt_of(checkpoint, arm) for arm in self.plan.arms_of(name)}
         ids = {(arm, label): prompt.encode(self.material[label].test) for arm, prompt in prompts.items() for label in LABELS}
         edits = {cell.key: self._edit(cell) for cell in self.plan.of(name)}
         rows = [Row(tuple(ids[cell.target, cell.instructions][i]), edits[cell.key]) for cell, i in pending]

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 import demur
 from demur.cli import app
-from demur.comparing import compare_runs
+from demur.comparing import Agreement, compare_runs
 from demur.errors import InputError
 from demur.statistics import holm, mcnemar
 
@@ -37,9 +37,25 @@ def test_a_run_is_like_itself(runs):
     found = compare_runs(one, one)
     assert (found.settings, found.only_first, found.only_second) == ((), 0, 0)
     assert not any(cell.differs for cell in found.cells)
+    assert found.agreement == Agreement(*[len(one.completions())] * 3)
     output = CliRunner().invoke(app, ["compare", str(runs[0]), str(runs[0])]).output
     assert "The runs differ in no setting." in output
     assert "Judge prefix: refusals differ in none of 22 shared cells." in output
+
+
+def test_completions_agree_as_far_as_both_go(runs, monkeypatch):
+    first, second = map(demur.open_run, runs)
+    # Three tokens and four of the same cells: the longer goes on where the shorter ends.
+    both = len(first.completions().merge(second.completions(), on=["key", "instruction"]))
+    assert compare_runs(first, second).agreement == Agreement(both, both, both)
+    changed = second.completions()
+    ids = changed.token_ids.to_list()
+    row = next(i for i, key in enumerate(changed.key) if key in set(first.completions().key))
+    changed["token_ids"] = [[*one[:2], one[2] + 1, *one[3:]] if i == row else one for i, one in enumerate(ids)]
+    monkeypatch.setattr(second, "completions", lambda: changed)
+    assert compare_runs(first, second).agreement == Agreement(both, both, both - 1)
+    changed["token_ids"] = [[one[0] + 1, *one[1:]] if i == row else one for i, one in enumerate(ids)]
+    assert compare_runs(first, second).agreement == Agreement(both, both - 1, both - 1)
 
 
 def test_the_terminal_shows_it_within_80_columns_and_without_colour_in_a_pipe(runs, monkeypatch):

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from demur.cli import app, complete
 from demur.judges import judge_names
 from demur.prompts import FORMATS
-from demur.study import preset_names
+from demur.study_files import preset_names
 from tests.cli.test_help import HEAVY
 
 

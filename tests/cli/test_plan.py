@@ -14,7 +14,7 @@ from demur.families import layout_of
 from demur.machine import Rates, measure_rates
 from demur.sizes import Size, size_of
 from demur.sources import DEMO_MODEL, find_model
-from demur.study import load_study
+from demur.study_files import load_study
 from tests.tiny import tiny_model
 from tests.tiny_study import make_checkpoint, make_study
 

@@ -12,7 +12,7 @@ import torch
 import demur
 from demur.checkpoints import wrap
 from demur.prompts import FORMATS, bos_count
-from demur.study import load_study
+from demur.study_files import load_study
 from tests import naive
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 

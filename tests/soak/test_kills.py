@@ -29,6 +29,8 @@ def start(study: Path, out: Path) -> int:
     if child:
         return child
     status = 70
+    # Where the tests themselves run in a shell's background, Ctrl-C is ignored, and a child would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)

@@ -50,7 +50,7 @@ def select(
     refuses; cosmic and separation do not. No valid place is an answer, not an error.
     """
     from demur.progress import bars
-    from demur.study import load_study
+    from demur.study_files import load_study
 
     loaded = load_study(study, list(set_ or ()))
     from demur.choosing import choose, joint

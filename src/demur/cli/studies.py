@@ -23,7 +23,7 @@ Limit = Annotated[int | None, typer.Option(metavar="N", help="at most this many 
 
 
 def _study(spec: str, settings: list[str] | None, limit: int | None, dtype: str | None, quantise: str | None) -> Any:
-    from demur.study import load_study
+    from demur.study_files import load_study
 
     changes = [*(settings or ()), *([f'dtype="{dtype}"'] if dtype else ())]
     study = load_study(spec, changes)
@@ -111,7 +111,7 @@ def plan(
 @command(STUDIES, "demur presets")
 def presets(quiet: Quiet = False) -> None:
     """List the studies that ship."""
-    from demur.study import load_study, preset_names
+    from demur.study_files import load_study, preset_names
 
     for name in preset_names():
         typer.echo(f"{name:14} {load_study(name).summary}")

@@ -88,7 +88,10 @@ def terminal_comparison(comparison: "Comparison", names: tuple[str, str], judge:
 
 
 def _sentences(comparison: "Comparison") -> list[str]:
-    said = []
+    same = comparison.agreement
+    said = [
+        f"{same.tokens} of {same.n} completions have the same tokens as far as both go, {same.first_token} the same first token."
+    ]
     for judge in comparison.judges():
         cells = comparison.of(judge)
         differing = sum(cell.differs for cell in cells)
