@@ -1,6 +1,6 @@
 """Choosing a layer and a position: demur's sweep beside the loop of Arditi et al., on the same candidates and instructions.
 
-    python -m benchmarks.sweep [--every 3] [--repeats 1] [--out F]
+    python -m benchmarks.sweep [--every 3] [--unfiltered] [--repeats 1] [--out F]
 
 Their loop is written here from what it does: every candidate by itself, hooks on modules, 32 rows padded together, logits at
 every position, all three scores of every candidate. `--every 3` takes the candidates of every third layer. Scores that both
@@ -9,8 +9,11 @@ measure must agree, and so must the choice.
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +50,12 @@ def last_logits(checkpoint: demur.Checkpoint, prompts: Prompts, edit: Interventi
 
 
 def looped(
-    checkpoint: demur.Checkpoint, candidates: Candidates, harmful: Prompts, harmless: Prompts, tokens: tuple[int, ...]
+    checkpoint: demur.Checkpoint,
+    candidates: Candidates,
+    harmful: Prompts,
+    harmless: Prompts,
+    tokens: tuple[int, ...],
+    bounds: Mapping[str, Any] = MappingProxyType({}),
 ) -> Selection:
     """All three scores of every candidate, one candidate after the other, and the choice from them."""
     before = last_logits(checkpoint, harmless, None)
@@ -63,7 +71,7 @@ def looped(
                 "bypass": float(refusal_log_odds(last_logits(checkpoint, harmful, removed), tokens).mean()),
             }
         )
-    return by_refusal(scores, checkpoint.n_layers)
+    return by_refusal(scores, checkpoint.n_layers, **bounds)
 
 
 def prepared(every: int) -> tuple[demur.Checkpoint, Candidates, Sides, Prompt, tuple[int, ...]]:
@@ -85,11 +93,12 @@ def prepared(every: int) -> tuple[demur.Checkpoint, Candidates, Sides, Prompt, t
 
 
 def furthest(ours: Selection, theirs: Selection) -> dict[str, float]:
-    """The largest difference of each score, over the places where both have it."""
+    """The largest difference of each score over the places where both have it; demur leaves out what cannot change the choice."""
     found: dict[str, float] = {}
     for mine, its in zip(ours.places, theirs.places, strict=True):
         for name, value in mine.measures.items():
-            found[name] = max(found.get(name, 0.0), abs(value - its.measures[name]))
+            if name in its.measures:
+                found[name] = max(found.get(name, 0.0), abs(value - its.measures[name]))
     return found
 
 
@@ -97,6 +106,7 @@ def main() -> None:
     """Measure and print; with --out also write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=3, help="candidates of every so many layers")
+    parser.add_argument("--unfiltered", action="store_true", help="no filters, so that demur measures everything too")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -106,10 +116,11 @@ def main() -> None:
     print(
         f"{len(candidates.directions)} candidates, {len(harmful)} harmful and {len(harmless)} harmless instructions", flush=True
     )
+    bounds: dict[str, Any] = dict.fromkeys(("kl_most", "induce_least", "last_layers")) if given.unfiltered else {}
     ratios = []
     for _ in range(given.repeats):
-        mine, ours = timed(lambda: demur.select_by_refusal(checkpoint, candidates, harmful, harmless, prompt, tokens))
-        its, theirs = timed(lambda: looped(checkpoint, candidates, ids[0], ids[1], tokens))
+        mine, ours = timed(lambda: demur.select_by_refusal(checkpoint, candidates, harmful, harmless, prompt, tokens, **bounds))
+        its, theirs = timed(lambda: looped(checkpoint, candidates, ids[0], ids[1], tokens, bounds))
         ratios.append(its / mine)
         print(f"  demur {mine:.1f} s, loop {its:.1f} s, x {its / mine:.2f}", flush=True)
         choices = [one.best and one.best.place for one in (ours, theirs)]

@@ -69,10 +69,12 @@ def test_the_loop_and_the_sweep_score_and_choose_alike():
     prompt = prompt_format("USER {instruction} ASSISTANT :", checkpoint)
     sides, tokens = (HARMFUL[5:8], HARMLESS[5:8]), (39, 40)
     candidates = candidate_directions(checkpoint, HARMFUL[:5], HARMLESS[:5], prompt)
-    ours = select_by_refusal(checkpoint, candidates, *sides, prompt, tokens)
-    theirs = looped(checkpoint, candidates, *[prompt.encode(side) for side in sides], tokens)
-    assert len(ours.places) == 8
-    assert [one.place for one in ours.kept] == [one.place for one in theirs.kept]
+    ids = [prompt.encode(side) for side in sides]
+    for bounds in ({}, {"kl_most": None, "induce_least": None}):
+        ours = select_by_refusal(checkpoint, candidates, *sides, prompt, tokens, **bounds)
+        theirs = looped(checkpoint, candidates, *ids, tokens, bounds)
+        assert [one.dropped for one in ours.places] == [one.dropped for one in theirs.places]
+        assert [one.place for one in ours.kept] == [one.place for one in theirs.kept]
     differences = furthest(ours, theirs)
-    assert "kl" in differences
+    assert set(differences) == {"kl", "induce", "bypass"}
     assert max(differences.values()) < 1e-4

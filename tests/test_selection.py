@@ -12,7 +12,7 @@ from demur.errors import InputError, WorkError
 from demur.prompts import prompt_format
 from demur.refusal_tokens import find_refusal_tokens
 from demur.scoring import divergence, refusal_log_odds
-from demur.selection import by_cosine, by_refusal, by_separation, jointly
+from demur.selection import KL_MOST, by_cosine, by_refusal, by_separation, jointly
 from tests.reference import ablated, leave, run_stream, shifted
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 
@@ -76,7 +76,7 @@ def test_scores_by_refusal_equal_a_naive_sweep(ready):
         {"kl_most": kls[5] + 1e-3, "induce_least": induced[2] + 1e-3, "last_layers": 0.2},
         {},
     ]
-    measured = []
+    measured, stopped = [], []
     for bound in bounds:
         found = select_by_refusal(checkpoint, candidates, HARMFUL[VALID], HARMLESS[VALID], prompt, TOKENS, **bound)
         whole = by_refusal(rows, checkpoint.n_layers, **bound)
@@ -84,9 +84,15 @@ def test_scores_by_refusal_equal_a_naive_sweep(ready):
         assert [place.place for place in found.kept] == [place.place for place in whole.kept]
         for place, row in zip(found.places, rows, strict=True):
             for key, value in place.measures.items():
-                assert value == pytest.approx(row[key], abs=1e-3), (place.place, key)
+                if key == "kl_at_least":
+                    assert bound.get("kl_most", KL_MOST) < value <= row["kl"] + 1e-3, place.place
+                    assert set(place.measures) == {"kl_at_least"}, place.place
+                else:
+                    assert value == pytest.approx(row[key], abs=1e-3), (place.place, key)
         measured.append(sum(len(place.measures) for place in found.places))
-    # What a filter drops is not measured further.
+        stopped.append(sum("kl_at_least" in place.measures for place in found.places))
+    # What a filter drops is not measured further, and what it will drop whatever comes is not measured to the end.
+    assert stopped[0] == 0 < stopped[1]
     assert measured[0] == 3 * len(rows)
     assert 0 < measured[1] < measured[0]
 

@@ -20,7 +20,7 @@ from demur.interventions import Intervention, RowEdits, ablate, add
 from demur.prefill import Row
 from demur.progress import Progress, silent
 from demur.prompts import Prompt
-from demur.scoring import divergence, next_tokens, refusal_log_odds
+from demur.scoring import divergence, least_divergence, next_tokens, refusal_log_odds
 from demur.selection import INDUCE_LEAST, KL_MOST, LAST_LAYERS, Selection, by_cosine, by_refusal, by_separation
 
 
@@ -72,7 +72,8 @@ def select_by_refusal(
 ) -> Selection:
     """KL, induce and bypass scores of every candidate (Arditi et al. 2024, section 2.3), and their choice.
 
-    `kl`: mean change of what follows harmless instructions when the candidate is ablated; `induce`: mean refusal score of
+    `kl`: mean change of what follows harmless instructions when the candidate is ablated, or `kl_at_least` where some of them
+    suffice to drop it; `induce`: mean refusal score of
     harmless instructions with its raw vector added once at its layer's input; `bypass`: of harmful ones when it is ablated.
     A bound of None filters nothing.
     """
@@ -80,13 +81,13 @@ def select_by_refusal(
     def odds(_: Tensor, logits: Tensor, __: Tensor) -> Tensor:
         return refusal_log_odds(logits, token_ids)
 
-    def induce(directions: Sequence[Direction]) -> list[float]:
-        return _swept(checkpoint, harmless, prompt, _added(directions), odds, (), progress).mean(1).tolist()
+    def induce(directions: Sequence[Direction]) -> list[Found]:
+        return _named("induce", _swept(checkpoint, harmless, prompt, _added(directions), odds, (), progress).mean(1))
 
-    def bypass(directions: Sequence[Direction]) -> list[float]:
-        return _swept(checkpoint, harmful, prompt, _removed(directions), odds, (), progress).mean(1).tolist()
+    def bypass(directions: Sequence[Direction]) -> list[Found]:
+        return _named("bypass", _swept(checkpoint, harmful, prompt, _removed(directions), odds, (), progress).mean(1))
 
-    stages = {"kl": _kl(checkpoint, harmless, prompt, progress), "induce": induce, "bypass": bypass}
+    stages = (_kl(checkpoint, harmless, prompt, kl_most, progress), induce, bypass)
 
     def choose(scores: Sequence[Mapping[str, float | int]]) -> Selection:
         return by_refusal(scores, checkpoint.n_layers, kl_most=kl_most, induce_least=induce_least, last_layers=last_layers)
@@ -118,15 +119,15 @@ def select_by_cosine(
         grid_activations(checkpoint, side, prompt, (-1,))[:, 0, layers].double().mean((0, 1)) for side in (harmful, harmless)
     )
 
-    def likeness(side: Sequence[str], edits: Sequence[Intervention], reference: Tensor) -> list[float]:
+    def likeness(name: str, side: Sequence[str], edits: Sequence[Intervention], reference: Tensor) -> list[Found]:
         states = _swept(checkpoint, side, prompt, edits, lambda _, __, states: states.double().mean(1), layers, progress)
-        return torch.nn.functional.cosine_similarity(states.mean(1), reference[None], dim=-1).tolist()
+        return _named(name, torch.nn.functional.cosine_similarity(states.mean(1), reference[None], dim=-1))
 
-    stages: dict[str, Stage] = {
-        "kl": _kl(checkpoint, harmless, prompt, progress),
-        "comply": lambda directions: likeness(harmful, _removed(directions), complied),
-        "refuse": lambda directions: likeness(harmless, _added(directions), refused),
-    }
+    stages: tuple[Stage, ...] = (
+        _kl(checkpoint, harmless, prompt, kl_most, progress),
+        lambda directions: likeness("comply", harmful, _removed(directions), complied),
+        lambda directions: likeness("refuse", harmless, _added(directions), refused),
+    )
 
     def choose(scores: Sequence[Mapping[str, float | int]]) -> Selection:
         return by_cosine(scores, checkpoint.n_layers, kl_most=kl_most, last_layers=last_layers)
@@ -164,24 +165,30 @@ def _added(directions: Sequence[Direction]) -> list[Intervention]:
     return [add(direction, 1.0, unit="raw") for direction in directions]
 
 
-Stage = Callable[[Sequence[Direction]], list[float]]
-"""One measure of some candidates."""
+Found = dict[str, float]
+"""Measures of one candidate by name."""
+Stage = Callable[[Sequence[Direction]], list[Found]]
+"""What is measured together, of some candidates."""
+
+
+def _named(name: str, values: Float[Tensor, " candidate"]) -> list[Found]:
+    return [{name: value} for value in values.tolist()]
 
 
 def _staged(
-    candidates: Candidates, stages: Mapping[str, Stage], choose: Callable[[Sequence[Mapping[str, float | int]]], Selection]
+    candidates: Candidates, stages: Sequence[Stage], choose: Callable[[Sequence[Mapping[str, float | int]]], Selection]
 ) -> Selection:
     """Measures in order; a candidate that a filter has dropped is not measured further, which does not change the choice."""
-    scores = [{"position": float(position), "layer": float(layer)} for position, layer in candidates.directions]
+    scores: list[Found] = [{"position": float(position), "layer": float(layer)} for position, layer in candidates.directions]
     places = list(candidates.directions.values())
     # What a filter has not seen yet must not decide: a stage that is still to come holds for everyone.
     held = {"kl": -math.inf, "induce": math.inf, "bypass": 0.0, "comply": 0.0, "refuse": 0.0}
-    for name, stage in stages.items():
+    for stage in stages:
         known = [{**held, **entry} for entry in scores]
         left = [index for index, place in enumerate(choose(known).places) if not place.dropped]
         if left:
-            for index, value in zip(left, stage([places[i] for i in left]), strict=True):
-                scores[index][name] = value
+            for index, found in zip(left, stage([places[i] for i in left]), strict=True):
+                scores[index] |= found
     return choose(scores)
 
 
@@ -189,15 +196,34 @@ Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(instruction indices (row,), logits (row, vocab), states (row, layer, d_model)) -> one value or vector a row."""
 
 
-def _kl(checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt, progress: Progress) -> Stage:
-    def stage(directions: Sequence[Direction]) -> list[float]:
+PORTIONS = (1 / 8, 1 / 4, 1 / 2, 1)
+"""Shares of the instructions after which candidates may be left alone."""
+
+
+def _kl(
+    checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt, most: float | int | None, progress: Progress
+) -> Stage:
+    """`kl` of candidates; of one whose mean will be above `most` whatever is still to come, `kl_at_least`, and no more is run."""
+
+    def stage(directions: Sequence[Direction]) -> list[Found]:
         before = _swept(checkpoint, instructions, prompt, [None], lambda _, logits, __: logits, (), silent)[0]
-        edits = _removed(directions)
-        found = _swept(
-            checkpoint, instructions, prompt, edits, lambda which, logits, _: divergence(before[which], logits), (), progress
-        )
-        means: list[float] = found.mean(1).tolist()
-        return means
+        least = least_divergence(before)
+        edits, n = _removed(directions), len(instructions)
+        sums, left, done = least.sum().repeat(len(edits)), list(range(len(edits))), 0
+        for end in sorted({math.ceil(share * n) for share in PORTIONS}):
+            part, done = slice(done, end), end
+            # A mean that is not a number is measured to the end.
+            left = [i for i in left if most is None or not sums[i] / n > most]
+            if not left:
+                break
+
+            def change(which: Tensor, logits: Tensor, _: Tensor, known: Tensor = before[part]) -> Tensor:
+                return divergence(known[which], logits)
+
+            found = _swept(checkpoint, instructions[part], prompt, [edits[i] for i in left], change, (), progress)
+            sums[left] += (found - least[part]).sum(1)
+        means = (sums / n).tolist()
+        return [{"kl" if i in left else "kl_at_least": mean} for i, mean in enumerate(means)]
 
     return stage
 

@@ -134,3 +134,13 @@ def divergence(
     """
     p, q = before.double().softmax(-1), after.double().softmax(-1)
     return (p * (torch.log(p + epsilon) - torch.log(q + epsilon))).sum(-1)
+
+
+def least_divergence(before: Float[Tensor, "row vocab"], *, epsilon: float = 1e-6) -> Float[Tensor, " row"]:
+    """What `divergence` from these logits is at least, whatever comes after: 0, less what the epsilon can take away.
+
+    Of p + epsilon and q + epsilon, scaled to sum to 1, the divergence is not negative; it exceeds what is computed by epsilon
+    times the sum of log((p + epsilon) / (q + epsilon)), which is largest where q is 0.
+    """
+    p = before.double().softmax(-1)
+    return -(epsilon * torch.log1p(p / epsilon)).sum(-1)

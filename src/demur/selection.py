@@ -87,8 +87,8 @@ def by_refusal(
 ) -> Selection:
     """Arditi et al.'s choice: the lowest refusal score under ablation among the places that pass three filters.
 
-    Each entry needs `position`, `layer` and what the filters did not make needless of `kl`, `induce` and `bypass`. A filter of
-    None is left out. Section 2.3 and appendix C of the paper; boundaries as in its code
+    Each entry needs `position`, `layer` and what the filters did not make needless of `kl` (or `kl_at_least`, a bound), `induce`
+    and `bypass`. A filter of None is left out. Section 2.3 and appendix C of the paper; boundaries as in its code
     (pipeline/submodules/select_direction.py): a place at the bound passes.
     """
 
@@ -171,7 +171,8 @@ def _not_numbers(entry: Mapping[str, float | int]) -> str:
 
 
 def _damages(entry: Mapping[str, float | int], most: float | int | None) -> str:
-    bad = most is not None and entry["kl"] > most
+    # What is at least too much needs no mean.
+    bad = most is not None and entry["kl_at_least" if "kl_at_least" in entry else "kl"] > most
     return f"ablation changes what follows harmless instructions by more than {most:g} nats" if bad else ""
 
 
