@@ -12,7 +12,7 @@ from demur.interventions import ablate, add
 from demur.losses import completion_losses, text_losses
 from demur.prefill import Row
 from demur.prompts import prompt_format
-from demur.scoring import Given, continuation_losses, divergence, next_tokens, refusal_log_odds
+from demur.scoring import Given, continuation_losses, divergence, least_divergence, next_tokens, refusal_log_odds
 from tests.reference import ablated, run_stream, shifted
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 
@@ -122,6 +122,22 @@ def test_log_odds_and_divergence():
         logits[1:].log_softmax(-1), logits[:1].log_softmax(-1), log_target=True, reduction="sum"
     )
     assert float(divergence(logits[:1], logits[1:])) == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_no_divergence_lies_below_the_least():
+    generator = torch.Generator().manual_seed(0)
+    # Flat and peaked; the smallest divergences are to what lies near, or where all that p has not is put on few tokens.
+    before = torch.randn(40, 4096, generator=generator) * torch.linspace(0.1, 12, 40)[:, None]
+    least = least_divergence(before)
+    assert (least < 0).all()
+    p = before.softmax(-1)
+    rare = torch.full_like(p, -40.0).scatter(1, p.argmin(-1, keepdim=True), 40.0)
+    near = [before + 10.0**-k * torch.randn(before.shape, generator=generator) for k in range(6)]
+    cut = [before.masked_fill(p < bound, -60.0) for bound in (1e-7, 1e-6, 1e-5)]
+    found = torch.stack([divergence(before, after) for after in (*near, *cut, rare, before)])
+    assert (found >= least).all()
+    # The epsilon does make it negative, so that zero would be no bound.
+    assert (found < 0).any()
 
 
 def test_separation_counts_pairs():
