@@ -25,7 +25,8 @@ MANY = 10
 def ways(checkpoint: demur.Checkpoint, prompts: list[list[int]], new_tokens: int) -> dict[str, Callable[[], Any]]:
     """Every way by name."""
     job = Job(checkpoint, prompts, new_tokens)
-    many = prompts * MANY
+    # Other prompts, not the same ones again: rows of one prompt would run once.
+    many = [[*prompt[:3], 1000 + k, *prompt[4:]] for k in range(MANY) for prompt in prompts]
     return {
         "seed": lambda: seed_style(job),
         "pipeline": lambda: transformers_style(job, 8),
