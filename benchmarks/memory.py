@@ -33,11 +33,11 @@ def ways(checkpoint: demur.Checkpoint, prompts: list[list[int]], new_tokens: int
         "plain 25": lambda: transformers_style(job, 25),
         "plain 100": lambda: transformers_style(job, 100),
         "demur": lambda: demur_style(job),
-        "demur, a study": lambda: demur_style(job, list(study_edits(checkpoint).values())),
+        "demur with a study": lambda: demur_style(job, list(study_edits(checkpoint).values())),
         "capture": lambda: streamed(checkpoint, prompts),
-        f"capture, {MANY} times the prompts": lambda: streamed(checkpoint, many),
+        f"capture of {MANY} times the prompts": lambda: streamed(checkpoint, many),
         "output_hidden_states": lambda: hidden_states(checkpoint, prompts),
-        f"output_hidden_states, {MANY} times the prompts": lambda: hidden_states(checkpoint, many),
+        f"output_hidden_states of {MANY} times the prompts": lambda: hidden_states(checkpoint, many),
     }
 
 
