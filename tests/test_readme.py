@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from demur.cli import app
@@ -10,6 +11,7 @@ from demur.cli import app
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.soak
 def test_the_python_example_runs(smollm, capsys):
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     exec(compile(code, "README.md", "exec"), {})

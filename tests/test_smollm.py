@@ -37,6 +37,7 @@ def test_streams_equal_transformers_hidden_states(smollm, prompt):
     assert worst < 1e-5
 
 
+@pytest.mark.soak
 def test_completions_equal_generate(smollm, prompt):
     chosen = INSTRUCTIONS[::2]
     rows = demur.generate(smollm, chosen, prompt, max_new_tokens=16)[0]

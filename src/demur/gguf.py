@@ -1,19 +1,22 @@
-"""A GGUF file converted once into a folder of float32 safetensors, kept in a cache.
+"""A GGUF file converted once into a folder of float32 safetensors, kept in a cache; and what its header says, kept there too.
 
 transformers opens a GGUF file in about twenty seconds and keeps its weights packed, so the result cannot be saved as it is; a
 converted folder opens in two. The cache key is the file's content, its size and the versions that read it.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from demur.errors import InputError
+from demur.errors import DemurError, InputError
+from demur.files import replace_file
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,18 @@ class Header:
 
 @cache
 def header(path: Path) -> Header:
-    """Read once a process, which takes seconds. Raises `InputError` where it cannot be read."""
+    """Read once a file, which takes seconds, and kept beside its conversion. Raises `InputError` where it cannot be read."""
+    kept = cache_folder() / "gguf" / f"{path.stem}-{_content_digest(path)}-header.json"
+    with suppress(OSError, ValueError, TypeError):
+        return Header(**json.loads(kept.read_text(encoding="utf-8")))
+    found = _read_header(path)
+    # A cache that cannot be written costs the next process those seconds again, and nothing else.
+    with suppress(DemurError):
+        replace_file(kept, json.dumps(asdict(found)))
+    return found
+
+
+def _read_header(path: Path) -> Header:
     from gguf import GGUFReader
 
     try:

@@ -3,11 +3,13 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
+from gguf import GGUFReader, GGUFWriter
 from typer.testing import CliRunner
 
-from demur import cost
+from demur import cost, gguf
 from demur.cli import app
 from demur.cost import Job, in_words, memory_of, operations
 from demur.families import layout_of
@@ -73,6 +75,42 @@ def test_sizes_are_those_of_the_model(family, tmp_path):
 
 def test_the_demo_checkpoint_is_measured_from_its_header(smollm):
     assert size_of(find_model(DEMO_MODEL)) == Size(134515008, 106168320, 28311552, 30, 576, 192, 1536, 49152, 106168320)
+
+
+def test_a_gguf_header_is_read_once_a_file(tmp_path, monkeypatch):
+    path, cache, whole = tmp_path / "model.gguf", tmp_path / "cache", GGUFReader
+    monkeypatch.setenv("DEMUR_CACHE", str(cache))
+
+    def write(layers):
+        writer = GGUFWriter(path, "llama")
+        writer.add_block_count(layers)
+        writer.add_tensor("output.weight", np.ones((4, 8), dtype=np.float32))
+        for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+            step()
+        gguf.header.cache_clear()
+
+    def reading(allowed):
+        monkeypatch.setattr("gguf.GGUFReader", whole if allowed else None)
+        return gguf.header(path)
+
+    write(3)
+    first = reading(allowed=True)
+    assert (first.weights, first.settings["block_count"]) == (32, 3)
+    gguf.header.cache_clear()
+    assert reading(allowed=False) == first
+    # Another file of that name, and a kept header that was damaged, are read.
+    write(4)
+    assert reading(allowed=True).settings["block_count"] == 4
+    assert len(list((cache / "gguf").iterdir())) == 2
+    for kept in (cache / "gguf").iterdir():
+        kept.write_text('{"weights": 1')
+    gguf.header.cache_clear()
+    assert reading(allowed=True).settings["block_count"] == 4
+    # Nor is a cache needed.
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DEMUR_CACHE", str(tmp_path / "file"))
+    gguf.header.cache_clear()
+    assert reading(allowed=True).settings["block_count"] == 4
 
 
 def test_operations_are_two_a_weight_and_token():

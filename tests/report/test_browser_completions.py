@@ -23,10 +23,10 @@ def completions(made):
 
 
 @pytest.fixture
-def show(open_page, page):
+def show(open_page, undrawn):
     """The page behind an address, with the note opened."""
 
-    def shown(path=page, **parts):
+    def shown(path=undrawn, **parts):
         opened = open_page(path, state(**parts))
         opened.locator("#browser > summary").click()
         until(opened, "document.getElementById('status').textContent !== ''")
@@ -44,19 +44,19 @@ def counted(opened):
     return 0 if text.startswith("None of") else int(text.split(" of ")[0].replace(",", ""))
 
 
-def test_harmful_text_is_behind_a_note_that_stays_open(open_page, page):
-    first = open_page(page)
+def test_harmful_text_is_behind_a_note_that_stays_open(open_page, undrawn):
+    first = open_page(undrawn)
     assert not first.locator("#rows").is_visible()
     assert first.locator("#rows tr").count() == 0
     first.locator("#browser > summary").click()
     # What is kept is written a moment behind the click.
     until(first, 'Object.values(localStorage).includes("yes")')
     assert first.locator("#rows tbody tr").count() == 50
-    again = open_page(page, context=first.context)
+    again = open_page(undrawn, context=first.context)
     assert again.locator("#rows tbody tr").count() == 50
     again.locator("#browser > summary").click()
     until(again, 'Object.values(localStorage).includes("no")')
-    assert open_page(page, context=first.context).locator("#rows tbody tr").count() == 0
+    assert open_page(undrawn, context=first.context).locator("#rows tbody tr").count() == 0
 
 
 def test_every_filter_selects_what_it_says(show, completions):
@@ -181,8 +181,8 @@ def test_hostile_text_shows_as_text(show, completions):
     assert opened.locator("#rows").locator("script, img, b:not(th > b)").count() == 0
 
 
-def test_fifty_thousand_rows_are_filtered_right(show, page, tmp_path):
-    opened = show(with_many(page, tmp_path / "many.html"))
+def test_fifty_thousand_rows_are_filtered_right(show, undrawn, tmp_path):
+    opened = show(with_many(undrawn, tmp_path / "many.html"))
     assert counted(opened) == MANY
     assert opened.locator("#rows tbody tr").count() == 50
     for parts in (

@@ -4,7 +4,6 @@
 """
 
 import json
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -81,20 +80,6 @@ def test_a_layout_is_at_rest_behind_one_drawing(shape, monkeypatch):
     for first, second in drawn:
         assert first == pytest.approx(second, abs=1e-9)
     assert len(drawn) > 0
-
-
-def test_pdf_files_have_the_size_and_embed_truetype_fonts():
-    for drawing in drawn_once("pair"):
-        content = style.save(drawing.figure, "pdf")
-        assert content == style.save(drawing.figure, "pdf")
-        width, height = (72 * inches for inches in drawing.figure.get_size_inches())
-        box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", content)
-        assert box is not None
-        assert [float(side) for side in box.groups()] == pytest.approx([width, height], abs=0.01)
-        assert b"/FontFile2" in content
-        assert b"/Type3" not in content
-        for written in (b"CreationDate", b"Producer", b"Creator"):
-            assert written not in content
 
 
 def test_colours_can_be_told_apart_without_red_and_green():

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -77,6 +78,20 @@ def test_figures_are_column_wide_and_sharp(folder):
             assert image.width in (round(SINGLE * 300), round(DOUBLE * 300)), name
         root = ElementTree.parse(folder / "figures" / f"{name}.svg").getroot()
         assert root.attrib["width"] in (f"{SINGLE * 72:g}pt", f"{DOUBLE * 72:g}pt"), name
+
+
+def test_pdf_files_have_the_size_and_embed_truetype_fonts(folder):
+    for name in FIGURES:
+        root = ElementTree.parse(folder / "figures" / f"{name}.svg").getroot()
+        content = (folder / "figures" / f"{name}.pdf").read_bytes()
+        box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ([\d.]+) \]", content)
+        assert box is not None
+        expected = [float(root.attrib[side].removesuffix("pt")) for side in ("width", "height")]
+        assert [float(side) for side in box.groups()] == pytest.approx(expected, abs=0.01)
+        assert b"/FontFile2" in content
+        assert b"/Type3" not in content
+        for written in (b"CreationDate", b"Producer", b"Creator"):
+            assert written not in content
 
 
 def test_csv_holds_full_numbers(page, made):
