@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from demur.directions import from_raw
 from demur.errors import InputError
-from demur.interventions import ablate, add, point, tabulate
-from demur.layouts import Layout
+from demur.interventions import ablate, add, tabulate
+from demur.layouts import Layout, point
 
 LAYOUT = Layout("llama", "model.layers", "self_attn", "mlp")
 PARALLEL = Layout("gpt_neox", "gpt_neox.layers", "attention", "mlp", parallel=True)

@@ -12,8 +12,7 @@ from transformers import PreTrainedModel
 
 from demur.batching import BATCH_TOKENS, in_batches
 from demur.errors import InputError, NotFinite
-from demur.interventions import point
-from demur.layouts import Layout, Site
+from demur.layouts import Layout, Site, point
 from demur.placement import weights_dtype
 from demur.prefill import Look, Row, opening_of, pass_chunk
 

@@ -51,44 +51,57 @@ LEAVE = 4
 """Ended rows leave once they are one in four: copying the cache of the others costs about a tenth of a step."""
 
 
+class _Written:
+    """The new tokens of each row, and which rows have ended."""
+
+    def __init__(self, rows: int, decoding: Decoding) -> None:
+        self.tokens: list[list[int]] = [[] for _ in range(rows)]
+        self.ended = set[int]()
+        self._decoding = decoding
+
+    def add(self, logits: Float[Tensor, "row vocab"], of: Sequence[int]) -> Int[Tensor, "row 1"]:
+        """The likeliest next token of some rows, taken down for those that have not ended."""
+        token = _likeliest(logits, of)
+        for index, new in zip(of, token.tolist(), strict=True):
+            if index not in self.ended:
+                own = self.tokens[index]
+                own.append(new)
+                if len(own) == self._decoding.max_new_tokens or self._decoding.ends(own):
+                    self.ended.add(index)
+        return token[:, None]
+
+    def to_leave(self, batch: Sequence[int]) -> bool:
+        """Whether so many rows of a batch have ended that it is worth taking them out."""
+        return LEAVE * len(self.ended.intersection(batch)) >= len(batch)
+
+
 @torch.inference_mode()
 def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding) -> list[list[int]]:
     """New tokens of each row, all rows in one batch. Raises `WorkError` where the logits of a row are not finite."""
     device, n_layers, width = input_device(model), len(layout.find_blocks(model)), d_model_of(model)
-    found: list[list[int]] = [[] for _ in rows]
-    batch, ended = list(range(len(rows))), set[int]()
-
-    def take(logits: Tensor, of: Sequence[int]) -> Tensor:
-        token = _likeliest(logits, of)
-        for index, new in zip(of, token.tolist(), strict=True):
-            if index not in ended:
-                found[index].append(new)
-                if len(found[index]) == decoding.max_new_tokens or decoding.ends(found[index]):
-                    ended.add(index)
-        return token[:, None]
-
+    written, batch = _Written(len(rows), decoding), list(range(len(rows)))
     prompt_width = max(len(row.prompt) for row in rows)
     if decoding.use_cache:
         buffers = Buffers(len(rows), prompt_width, decoding.max_new_tokens - 1)
         chunk = torch.empty(len(rows), 1, dtype=torch.long, device=device)
         for passed in prefill(model, layout, rows, decoding.pad_id):
             buffers.put(passed)
-            chunk[passed.rows] = take(passed.logits, passed.rows)
+            chunk[passed.rows] = written.add(passed.logits, passed.rows)
         cache, mask = buffers.cache, buffers.mask
     else:
         cache = None
         chunk, mask = pad_left([row.prompt for row in rows], decoding.pad_id, device)
-    while len(ended) < len(rows):
-        if LEAVE * len(ended.intersection(batch)) >= len(batch):
+    while len(written.ended) < len(rows):
+        if written.to_leave(batch):
             # On the processor: an index may be used on any device from there, and a spread model's cache is on several.
-            kept = torch.tensor([place for place, index in enumerate(batch) if index not in ended])
-            batch = [index for index in batch if index not in ended]
+            kept = torch.tensor([place for place, index in enumerate(batch) if index not in written.ended])
+            batch = [index for index in batch if index not in written.ended]
             chunk, mask = chunk[kept], mask[kept]
             if cache is not None:
                 cache.batch_select_indices(kept)
         table = tabulate([rows[i].edits for i in batch], layout, n_layers, width, device)
         with in_pieces(model), edited(model, layout, table, prompt_width=prompt_width):
-            while LEAVE * len(ended.intersection(batch)) < len(batch):
+            while not written.to_leave(batch):
                 if cache is not None:
                     mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
                 output = model(
@@ -99,14 +112,14 @@ def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], de
                     use_cache=decoding.use_cache,
                     logits_to_keep=1,
                 )
-                token = take(output.logits[:, -1], batch)
-                if len(ended) == len(rows):
+                token = written.add(output.logits[:, -1], batch)
+                if len(written.ended) == len(rows):
                     break
                 if cache is None:
                     chunk, mask = torch.cat((chunk, token), dim=1), torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
                 else:
                     chunk = token
-    return found
+    return written.tokens
 
 
 def _likeliest(logits: Float[Tensor, "row vocab"], batch: Sequence[int]) -> Int[Tensor, " row"]:

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from demur.directions import Direction
-from demur.errors import InputError, nearest
-from demur.layouts import SITES, Layout, Site
+from demur.errors import InputError, WorkError, nearest
+from demur.layouts import SITES, Layout, Site, point
 
 Unit = Literal["unit", "raw", "residual"]
 Positions = Literal["all", "prompt", "generated"]
@@ -138,11 +138,6 @@ def _positions(positions: Positions | str) -> Positions:
     return cast(Positions, positions)
 
 
-def point(layer: int, site: Site) -> int:
-    """The index of a site along the stream: 2 layer for resid_pre, one more for resid_mid, two more for resid_post."""
-    return 2 * layer + SITES.index(site)
-
-
 @dataclass(frozen=True)
 class StreamEdit:
     """What happens at one point of the stream to every row of a batch: x' = x - (x.a) a + b, with zero rows where nothing does.
@@ -156,18 +151,9 @@ class StreamEdit:
     in_prompt: Bool[Tensor, " row"] | None
     in_generated: Bool[Tensor, " row"] | None
 
-    @property
-    def rows(self) -> int:
-        """How many rows the edit was made for."""
-        table = self.added if self.ablated is None else self.ablated
-        assert table is not None
-        return table.shape[0]
-
     def on(self, device: torch.device) -> "StreamEdit":
-        """The same edit on a device; itself where it is there already."""
+        """The same edit on a device."""
         parts = (self.ablated, self.added, self.in_prompt, self.in_generated)
-        if all(part is None or part.device == device for part in parts):
-            return self
         return StreamEdit(*(None if part is None else part.to(device) for part in parts))
 
     def apply(
@@ -179,9 +165,13 @@ class StreamEdit:
         """`onto` plus the change that the edit makes to `stream`, in the dtype of `onto`.
 
         `onto` is the stream itself, or the contribution that a branch is about to add to it. `generated` marks the columns
-        that lie behind the prompt; it is needed only where some row's edit holds on a part of the positions.
+        that lie behind the prompt; it is needed only where some row's edit holds on a part of the positions. Raises `WorkError`
+        where the edit was made for another number of rows.
         """
         rows, working = stream.shape[0], torch.promote_types(onto.dtype, torch.float32)
+        for table in (self.ablated, self.added):
+            if table is not None and table.shape[0] not in (1, rows):
+                raise WorkError(f"a table of edits for {table.shape[0]} rows met a batch of {rows} rows")
         result = onto.to(working)
         mask = None
         if self.in_prompt is not None and self.in_generated is not None:

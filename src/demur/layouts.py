@@ -15,6 +15,11 @@ Site = Literal["resid_pre", "resid_mid", "resid_post"]
 SITES: tuple[Site, ...] = get_args(Site)
 
 
+def point(layer: int, site: Site) -> int:
+    """The index of a site along the stream: 2 layer for resid_pre, one more for resid_mid, two more for resid_post."""
+    return 2 * layer + SITES.index(site)
+
+
 @dataclass(frozen=True)
 class Layout:
     """Module paths of one family; `attention` and `mlp` are relative to a block.

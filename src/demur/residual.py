@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from demur.columns import Columns
 from demur.errors import InputError, WorkError
-from demur.interventions import EditTable, point
-from demur.layouts import Layout, branch
+from demur.interventions import EditTable, StreamEdit
+from demur.layouts import Layout, branch, point
 from demur.sharing import Sharing
 
 Rows = Float[Tensor, "row seq d_model"]
@@ -172,17 +172,17 @@ def edited(model: nn.Module, layout: Layout, table: EditTable, prompt_width: int
     A table for one row holds for every row of any batch. Raises `WorkError` on leaving if some edit acted in fewer forward
     passes than the model made.
     """
-    columns, acted, placed = Columns(prompt_width), dict.fromkeys(table, 0), dict(table)
+    columns, acted = Columns(prompt_width), dict.fromkeys(table, 0)
 
     def change(where: int) -> Change:
+        placed: dict[torch.device, tuple[StreamEdit, ...]] = {}
+
         def act(stream: Rows, onto: Rows) -> Rows:
             # A spread model's blocks are on several devices; each point's edits move there once.
-            placed[where] = tuple(edit.on(stream.device) for edit in placed[where])
+            if stream.device not in placed:
+                placed[stream.device] = tuple(edit.on(stream.device) for edit in table[where])
             generated = None if columns.generated is None else columns.generated.to(stream.device)
-            for edit in placed[where]:
-                rows = edit.rows
-                if rows not in (1, stream.shape[0]):
-                    raise WorkError(f"a table of edits for {rows} rows met a batch of {stream.shape[0]} rows")
+            for edit in placed[stream.device]:
                 changed = edit.apply(stream, onto, generated)
                 stream = changed if onto is stream else stream + (changed - onto)
                 onto = changed

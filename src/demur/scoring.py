@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 
 from demur.batching import BATCH_TOKENS, in_batches, pad_left, position_ids
 from demur.errors import NotFinite
-from demur.interventions import RowEdits, point, tabulate
-from demur.layouts import Layout, d_model_of
+from demur.interventions import RowEdits, tabulate
+from demur.layouts import Layout, d_model_of, point
 from demur.placement import input_device, weights_dtype
 from demur.prefill import Look, Row, opening_of, pass_chunk
 from demur.residual import edited

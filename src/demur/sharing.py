@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from demur.interventions import EditTable, RowEdits, point, program, tabulate
-from demur.layouts import Layout
+from demur.interventions import EditTable, RowEdits, program, tabulate
+from demur.layouts import Layout, point
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import demur
 from demur.directions import UNSAID, Direction, from_raw
 from demur.errors import InputError
 from demur.formats import FORMATS, format_for
-from demur.interventions import point
+from demur.layouts import point
 
 LLAMA = {"architecture": {"family": "llama", "layers": 4}}
 

@@ -9,7 +9,8 @@ import demur
 from demur.activations import stream_activations
 from demur.checkpoints import wrap
 from demur.families import layout_of
-from demur.interventions import ablate, add, point, tabulate
+from demur.interventions import ablate, add, tabulate
+from demur.layouts import point
 from demur.prompts import prompt_format
 from demur.residual import edited, observed
 from tests.tiny import FAMILIES, HARMFUL, HARMLESS, tiny_model, tiny_tokenizer

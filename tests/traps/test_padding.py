@@ -10,7 +10,8 @@ from demur.activations import stream_activations
 from demur.batching import pad_left, position_ids
 from demur.families import layout_of
 from demur.generation import Decoding, decode, decode_batch
-from demur.interventions import ablate, add, point, tabulate
+from demur.interventions import ablate, add, tabulate
+from demur.layouts import point
 from demur.prefill import Row
 from demur.residual import edited, observed
 from tests.tiny import FAMILIES, TOWERS, tiny_model

@@ -9,7 +9,8 @@ import demur
 from demur.activations import stream_activations
 from demur.errors import InputError, WorkError
 from demur.families import layout_of
-from demur.interventions import ablate, add, point, tabulate
+from demur.interventions import ablate, add, tabulate
+from demur.layouts import point
 from demur.residual import edited, observed, recorded_branches
 from demur.selfcheck import prove_sites
 from tests.reference import ablated, run_stream, shifted
