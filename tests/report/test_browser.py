@@ -117,9 +117,11 @@ def test_nothing_is_wider_than_the_screen_and_no_labels_overlap(open_page, large
     assert overlapping == []
 
 
-@pytest.mark.parametrize("settings", [{}, {"color_scheme": "dark", **PHONE}], ids=["light", "dark-phone"])
-def test_axe_finds_no_serious_fault(open_page, page, settings):
-    opened = draw_all(open_page(page, **settings))
+@pytest.mark.soak
+@pytest.mark.parametrize("screen", [{}, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(open_page, page, theme, screen):
+    opened = draw_all(open_page(page, color_scheme=theme, **screen))
     opened.locator("#browser > summary").click()
     for part in ("html", "#browser"):
         if part == "#browser":
