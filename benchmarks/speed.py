@@ -29,8 +29,8 @@ from demur.directions import from_raw
 from demur.generation import Decoding, decode_batch
 from demur.interventions import Intervention
 from demur.machine import measure_rates
+from demur.packed import packed
 from demur.prefill import Row
-from demur.unembedding import in_pieces
 
 
 def study_edits(checkpoint: demur.Checkpoint) -> dict[str, Intervention | None]:
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--kinds", default="none,ablate d1,add 4 d1", help="edits that are timed singly, with commas")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--parts", default="one,study,steered,capture", help="of one, study, steered, capture, head")
+    parser.add_argument("--parts", default="one,study,steered,capture", help="of one, study, steered, capture, packed")
     parser.add_argument("--skip", default="", help="names of ways to leave out, with commas")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -138,10 +138,10 @@ def main() -> None:
         print("capture of all layers")
         found["capture"] = compare_capture(checkpoint, prompts, given.repeats)
         _show(found["capture"])
-    if "head" in parts:
-        print("the unembedding in pieces")
-        found["head"] = compare_head(checkpoint, prompts, given.new_tokens, given.repeats)
-        _show(found["head"])
+    if "packed" in parts:
+        print("weights packed ahead")
+        found["packed"] = compare_packed(checkpoint, prompts, given.new_tokens, given.repeats)
+        _show(found["packed"])
     if given.out:
         given.out.write_text(json.dumps(found, indent=1, default=str) + "\n")
 
@@ -187,17 +187,17 @@ def compare_capture(checkpoint: demur.Checkpoint, prompts: list[list[int]], repe
     return compare(ways, "demur", repeats)
 
 
-def compare_head(
+def compare_packed(
     checkpoint: demur.Checkpoint, prompts: list[list[int]], new_tokens: int, repeats: int
 ) -> dict[str, dict[str, Any]]:
-    """Decoding with the unembedding in pieces, as demur does, and whole, as transformers does."""
+    """Decoding with weights packed ahead, as demur does, and as they lie in memory, as transformers does."""
     rows = [Row(tuple(prompt)) for prompt in prompts]
 
     def decoded(way: Any) -> list[list[int]]:
-        with mock.patch("demur.generation.in_pieces", way), mock.patch("demur.prefill.in_pieces", way):
+        with mock.patch("demur.generation.packed", way), mock.patch("demur.prefill.packed", way):
             return decode_batch(checkpoint.model, checkpoint.layout, rows, Decoding(new_tokens, (), checkpoint.pad_id))
 
-    return compare({"pieces": partial(decoded, in_pieces), "whole": partial(decoded, nullcontext)}, "pieces", repeats)
+    return compare({"packed": partial(decoded, packed), "plain": partial(decoded, lambda *_: nullcontext())}, "packed", repeats)
 
 
 def _show(table: dict[str, dict[str, Any]]) -> None:

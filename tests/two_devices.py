@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from demur import packed
 from demur.activations import stream_activations
 from demur.directions import from_raw
 from demur.families import layout_of
@@ -162,6 +163,8 @@ def found(model):
 
 def main():
     torch.set_num_threads(1)
+    # Weights on other devices are not packed, and packed ones round otherwise.
+    packed.can_pack = lambda: False
     models = {family: tiny_model(family, attn_implementation="eager") for family in ("llama", "gemma2", "gpt_neox", "granite")}
     one = {family: found(model) for family, model in models.items()}
     library = register()

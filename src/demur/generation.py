@@ -19,10 +19,10 @@ from demur.errors import InputError, NotFinite
 from demur.interventions import tabulate
 from demur.layouts import Layout, d_model_of, kv_width_of
 from demur.memory import MOST_TOKENS, free
+from demur.packed import packed
 from demur.placement import input_device, weights_dtype
 from demur.prefill import Row, prefill
 from demur.residual import edited
-from demur.unembedding import in_pieces
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], de
             if cache is not None:
                 cache.batch_select_indices(kept)
         table = tabulate([rows[i].edits for i in batch], layout, n_layers, width, device)
-        with in_pieces(model), edited(model, layout, table, prompt_width=prompt_width):
+        with packed(model, layout), edited(model, layout, table, prompt_width=prompt_width):
             while not written.to_leave(batch):
                 if cache is not None:
                     mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)

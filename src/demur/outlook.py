@@ -13,6 +13,7 @@ from demur.comparable import compare, precisions
 from demur.cost import Job
 from demur.errors import InputError
 from demur.instructions import load_instructions
+from demur.packed import bytes_packed
 from demur.plan import Plan, Step, loads, make_plan, order_steps
 from demur.prompts import NATIVE, template_text
 from demur.sizes import Size, size_of
@@ -177,6 +178,10 @@ def _memory(
     caches = [need.cache for need in needs.values() if need.cache is not None]
     extra = [need.activations for need in needs.values() if need.activations is not None]
     parts = [f"weights {_gib(held)}"]
+    copies = [bytes_packed(job.size.blocks + job.size.head, study.dtype, device) for job in jobs.values() if job.quantise is None]
+    if any(copies):
+        parts.append(f"packed {_gib(max(copies))}")
+        held += max(copies)
     if caches and extra:
         parts += [f"cache {_gib(max(caches))}", f"activations {_gib(max(extra))}"]
         held += max(caches) + max(extra)

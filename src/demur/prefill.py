@@ -16,10 +16,10 @@ from transformers import DynamicCache, PreTrainedModel
 from demur.batching import BATCH_TOKENS, FULL_TOKENS, Padding, group, pad_left, position_ids
 from demur.interventions import Intervention, RowEdits, program
 from demur.layouts import Layout, d_model_of
+from demur.packed import packed
 from demur.placement import input_device
 from demur.residual import edited, observed, parted
 from demur.sharing import Sharing, share_rows, tabulate_shared
-from demur.unembedding import in_pieces
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def pass_chunk(
         table = {where: steps for where, steps in table.items() if where <= max(points)}
     logits, states = torch.empty(len(edits), 0), torch.empty(len(edits), 0, 0, width)
     with (
-        in_pieces(model),
+        packed(model, layout),
         parted(model, layout, sharing),
         edited(model, layout, table, prompt_width=mask.shape[1]),
         observed(model, layout, points, positions, stop=True) as taken,

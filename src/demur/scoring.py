@@ -16,10 +16,10 @@ from demur.batching import BATCH_TOKENS, in_batches, pad_left, position_ids
 from demur.errors import NotFinite
 from demur.interventions import RowEdits, tabulate
 from demur.layouts import Layout, d_model_of, point
+from demur.packed import packed
 from demur.placement import input_device, weights_dtype
 from demur.prefill import Look, Row, opening_of, pass_chunk
 from demur.residual import edited
-from demur.unembedding import in_pieces
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ def continuation_losses(
         ids, mask = torch.cat((prompts, flipped.flip(1)), dim=1), torch.cat((before, behind.flip(1)), dim=1)
         width = flipped.shape[1]
         table = tabulate([row.edits for row in batch], layout, n_layers, d_model_of(model), device)
-        with torch.inference_mode(), in_pieces(model), edited(model, layout, table, prompt_width=prompts.shape[1]):
+        with torch.inference_mode(), packed(model, layout), edited(model, layout, table, prompt_width=prompts.shape[1]):
             output = model(
                 input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False, logits_to_keep=width + 1
             )

@@ -1,0 +1,107 @@
+"""Matrix products of float32 models on a processor, with their weights packed ahead.
+
+torch multiplies a batch with weights as they lie in memory. oneDNN, which comes with it, multiplies faster where they lie in the
+layout of its own loops, for few rows most of all (docs/performance.md). The packed weights are a copy: they are kept for one
+model at a time, and made only where they take a small part of the free memory. Products differ from torch's by rounding.
+
+Models on other devices, in other types, quantised or moved about by accelerate are left alone, and so is every map that is not a
+plain linear one.
+"""
+
+import platform
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from demur import memory
+from demur.layouts import Layout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PART = 4
+"""One in so many bytes of the free memory may go to packed weights."""
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A map's packed weights, and what tells whether the map still has those weights."""
+
+    state: tuple[int, int]
+    weight: Tensor
+
+
+_kept: WeakKeyDictionary[nn.Module, _Packed] = WeakKeyDictionary()
+
+
+def can_pack() -> bool:
+    """Whether torch has oneDNN's products here. These operators are what torch's own compiler uses for frozen weights."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    here = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return x86 and here and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+@contextmanager
+def packed(model: "PreTrainedModel", layout: Layout) -> Iterator[None]:
+    """Inside, the maps of the model's blocks and its head use packed weights. Enter it under `torch.inference_mode`."""
+    maps = _maps(model, layout) if can_pack() else []
+    with ExitStack() as stack:
+        if _pack(maps):
+            for one in maps:
+                one.forward = _forward(one, _kept[one].weight)
+                stack.callback(delattr, one, "forward")
+        yield
+
+
+def bytes_packed(weights: int, dtype: str, device: str) -> int:
+    """What the packed copy of so many weights takes on a device; 0 where none is made."""
+    needed = memory.BYTES[dtype] * weights
+    on_processor = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+    return needed if dtype == "float32" and on_processor and can_pack() and _fits(needed) else 0
+
+
+def _fits(needed: int) -> bool:
+    return PART * needed <= memory.free("cpu")
+
+
+def _maps(model: "PreTrainedModel", layout: Layout) -> list[Any]:
+    inside = [module for block in layout.find_blocks(model) for module in block.modules()]
+    return [one for one in dict.fromkeys([*inside, model.get_output_embeddings()]) if _is_plain(one)]
+
+
+def _is_plain(module: Any) -> bool:
+    # A forward of its own is one that accelerate put there, to move weights.
+    if type(module) is not nn.Linear or "forward" in vars(module):
+        return False
+    return module.weight.dtype == torch.float32 and module.weight.is_cpu and module.weight.layout == torch.strided
+
+
+def _state(module: Any) -> tuple[int, int]:
+    return module.weight.data_ptr(), module.weight._version
+
+
+def _pack(maps: list[Any]) -> bool:
+    """Whether all of them are packed now. Those of other models are let go."""
+    for other in set(_kept) - set(maps):
+        del _kept[other]
+    stale = [one for one in maps if one not in _kept or _kept[one].state != _state(one)]
+    if not _fits(sum(one.weight.nbytes for one in stale)):
+        return False
+    for one in stale:
+        _kept[one] = _Packed(_state(one), torch.ops.mkldnn._reorder_linear_weight(one.weight.detach()))
+    return True
+
+
+def _forward(module: Any, weight: Tensor) -> Any:
+    multiply = torch.ops.mkldnn._linear_pointwise
+
+    def forward(states: Tensor) -> Tensor:
+        product: Tensor = multiply(states, weight, module.bias, "none", [], "")
+        return product
+
+    return forward

@@ -1,0 +1,137 @@
+"""Packed weights: the same products up to rounding, only where a map is plain and float32 on a processor, and never stale."""
+
+import gc
+
+import pytest
+import torch
+from torch import nn
+
+from demur import memory, packed
+from demur.families import layout_of
+from demur.generation import Decoding, decode_batch
+from demur.prefill import Row
+from tests import reference
+from tests.tiny import FAMILIES, tiny_model
+
+IDS = torch.tensor([[1, 5, 9, 11], [1, 6, 7, 8]])
+needs_packing = pytest.mark.skipif(not packed.can_pack(), reason="torch has no oneDNN products here")
+
+
+@pytest.fixture(autouse=True)
+def none_kept():
+    packed._kept.clear()
+
+
+def logits(model, *, ahead=True):
+    layout = layout_of(model.config)
+    with torch.inference_mode():
+        if not ahead:
+            return model(IDS).logits
+        with packed.packed(model, layout):
+            return model(IDS).logits
+
+
+def linears(model):
+    return [one for one in model.modules() if type(one) is nn.Linear]
+
+
+@needs_packing
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_keeps_its_logits(family):
+    # Families put scales and caps behind their heads, and biases into their maps.
+    model = tiny_model(family)
+    expected = logits(model, ahead=False)
+    torch.testing.assert_close(logits(model), expected, rtol=1e-4, atol=1e-5)
+    # Routers and vision towers may be plain maps elsewhere; of the blocks and the head none is left out.
+    inside = {m for block in layout_of(model.config).find_blocks(model) for m in block.modules() if type(m) is nn.Linear}
+    assert set(packed._kept) == inside | ({model.get_output_embeddings()} & set(linears(model)))
+    assert len(packed._kept) > 0
+
+
+@needs_packing
+def test_shapes_that_maps_meet():
+    torch.manual_seed(0)
+    one = nn.Linear(24, 40)
+    with torch.inference_mode():
+        assert packed._pack([one])
+        multiply = packed._forward(one, packed._kept[one].weight)
+        for states in (torch.randn(3, 5, 24), torch.randn(5, 24, 3).transpose(1, 2), torch.randn(7, 48)[:, ::2], torch.randn(24)):
+            torch.testing.assert_close(multiply(states), one(states))
+        assert multiply(torch.empty(0, 24)).shape == (0, 40)
+        wrong = torch.randn(3, 24)
+        wrong[1, 2] = torch.nan
+        assert torch.isnan(multiply(wrong)).all(1).tolist() == [False, True, False]
+
+
+@needs_packing
+@pytest.mark.parametrize("change", ["in place", "in place under inference", "another tensor"])
+def test_changed_weights_are_packed_anew(change):
+    model = tiny_model("llama")
+    before = logits(model)
+    weight = model.model.layers[1].mlp.down_proj.weight
+    if change == "another tensor":
+        model.model.layers[1].mlp.down_proj.weight = nn.Parameter(weight.detach() * 3)
+    else:
+        with torch.inference_mode(change == "in place under inference"), torch.no_grad():
+            weight.mul_(3)
+    after = logits(model)
+    assert not torch.allclose(after, before, atol=1e-3)
+    torch.testing.assert_close(after, logits(model, ahead=False), rtol=1e-4, atol=1e-5)
+
+
+@needs_packing
+def test_one_model_at_a_time_is_kept_and_goes_with_it():
+    first, second = tiny_model("llama"), tiny_model("qwen2")
+    logits(first)
+    assert set(packed._kept) == set(linears(first))
+    logits(second)
+    assert set(packed._kept) == set(linears(second))
+    del second
+    gc.collect()
+    assert len(packed._kept) == 0
+
+
+@needs_packing
+def test_what_little_memory_there_is_stays_free(monkeypatch):
+    model = tiny_model("llama")
+    needed = sum(one.weight.nbytes for one in linears(model))
+    assert packed.bytes_packed(needed // 4, "float32", "cpu") == needed
+    assert packed.bytes_packed(needed // 4, "bfloat16", "cpu") == packed.bytes_packed(needed // 4, "float32", "cuda") == 0
+    monkeypatch.setattr(memory, "free", lambda device: packed.PART * needed - 1)
+    assert packed.bytes_packed(needed // 4, "float32", "cpu") == 0
+    assert torch.equal(logits(model), logits(model, ahead=False))
+    assert len(packed._kept) == 0
+
+
+def test_it_is_gone_after_an_error():
+    model = tiny_model("llama")
+    with pytest.raises(RuntimeError), torch.inference_mode(), packed.packed(model, layout_of(model.config)):
+        assert [("forward" in vars(one)) for one in linears(model)] == [packed.can_pack()] * len(linears(model))
+        raise RuntimeError
+    assert not any("forward" in vars(one) for one in linears(model))
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float64", "moved by another", "another map"])
+def test_other_maps_are_left_alone(kind):
+    model = tiny_model("llama")
+    head = model.get_output_embeddings()
+    if kind in ("bfloat16", "float64"):
+        model.to(getattr(torch, kind))
+    elif kind == "moved by another":
+        head.forward = head.forward
+    else:
+        model.set_output_embeddings(nn.Sequential(head))
+    before = model.get_output_embeddings().forward
+    with torch.inference_mode(), packed.packed(model, layout_of(model.config)):
+        assert model.get_output_embeddings().forward == before
+        if kind in ("bfloat16", "float64"):
+            assert not any("forward" in vars(one) for one in linears(model))
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_tokens_are_those_of_the_naive_loop_either_way(ahead, monkeypatch):
+    monkeypatch.setattr(packed, "can_pack", lambda: ahead and hasattr(torch.ops.mkldnn, "_linear_pointwise"))
+    model = tiny_model("llama")
+    prompts = [(1, *range(4, 4 + n)) for n in (2, 7, 3, 11)]
+    expected = [reference.decode(model, list(prompt), reference.leave, 6) for prompt in prompts]
+    assert decode_batch(model, layout_of(model.config), [Row(prompt) for prompt in prompts], Decoding(6)) == expected
