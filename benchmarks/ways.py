@@ -130,9 +130,9 @@ def nnsight_style(job: Job, rows: int = 25) -> Tokens:
         settings = {"max_new_tokens": job.new_tokens, "min_new_tokens": job.new_tokens, "do_sample": False}
         with model.generate(inputs, **settings) as tracer:
             if edit is not None and edit.kind == "add":
-                with tracer.all():
+                for _ in tracer.iter[: job.new_tokens]:
                     model.model.layers[edit.direction.layer].input[:] += edit.added()
-            output = model.generator.output.save()
+            output = tracer.result.save()
         result += output[:, ids.shape[1] :].tolist()
     return result
 

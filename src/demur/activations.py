@@ -52,7 +52,7 @@ def stream_activations(
     opening = opening_of(model, layout, rows, pad_id, look)
 
     def work(indices: list[int]) -> Tensor:
-        activations = pass_chunk(model, layout, rows, indices, pad_id, opening, look).states
+        activations = pass_chunk(model, layout, rows, indices, pad_id, opening, look, keep=False).states
         if not torch.isfinite(activations).all():
             row, layer = (int(i) for i in torch.nonzero(~torch.isfinite(activations).all(-1))[0][:2])
             raise NotFinite("the activations", indices[row], weights_dtype(model), layers[layer])

@@ -43,7 +43,7 @@ class Passed:
     """Some rows behind the model.
 
     `mask` says which columns are theirs. `logits` follow each row's last token; where a `Look` was given they are empty, and
-    `states` holds what was seen, in float32 on the processor.
+    `states` holds what was seen, in float32 on the processor. `cache` is empty where nothing was to be kept.
     """
 
     rows: list[int]
@@ -114,13 +114,18 @@ def pass_chunk(
     pad_id: int,
     opening: Opening,
     look: Look | None = None,
+    *,
+    keep: bool = True,
 ) -> Passed:
-    """Some of the rows, behind their opening. Call it under `torch.inference_mode`."""
+    """Some of the rows, behind their opening. Call it under `torch.inference_mode`.
+
+    `keep` says whether something will follow these rows, so that their keys and values are kept.
+    """
     device, width, n_layers = input_device(model), d_model_of(model), len(layout.find_blocks(model))
     prompts, edits = [rows[i].prompt[opening.length :] for i in indices], [rows[i].edits for i in indices]
     sharing = share_rows(prompts, edits, layout, n_layers)
     ids, mask = pad_left([prompts[row] for row in sharing.running[0]], pad_id, device)
-    cache = DynamicCache()
+    cache, cached = DynamicCache(), keep or opening.passed is not None
     if opening.passed is not None:
         mask = torch.cat((mask.new_ones(len(ids), opening.length), mask), dim=1)
         places = [opening.places[program(one)] for one in edits]
@@ -144,8 +149,8 @@ def pass_chunk(
             input_ids=ids,
             attention_mask=mask,
             position_ids=position_ids(mask)[:, -ids.shape[1] :],
-            past_key_values=cache,
-            use_cache=True,
+            past_key_values=cache if cached else None,
+            use_cache=cached,
             logits_to_keep=1,
         )
         logits = output.logits[list(sharing.standing[-1]), -1]

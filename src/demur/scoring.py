@@ -55,7 +55,7 @@ def next_tokens(
 
     @torch.inference_mode()
     def work(indices: list[int]) -> Next:
-        passed = pass_chunk(model, layout, rows, indices, pad_id, opening, look)
+        passed = pass_chunk(model, layout, rows, indices, pad_id, opening, look, keep=False)
         logits, states = passed.logits.float().cpu(), passed.states.flatten(2)
         finite = torch.isfinite(logits).all(-1) & torch.isfinite(states).flatten(1).all(-1)
         if not finite.all():
