@@ -80,6 +80,18 @@ def test_changed_weights_are_packed_anew(change):
 
 
 @needs_packing
+def test_another_tensor_in_the_place_of_one_that_is_gone_is_packed():
+    one = nn.Linear(8, 8)
+    assert packed._pack([one])
+    before = packed._kept[one]
+    # The same storage and version under another tensor, as if memory had been given out again.
+    one.weight = nn.Parameter(one.weight.detach())
+    assert packed._state(one) == before.state
+    assert packed._pack([one])
+    assert packed._kept[one] is not before
+
+
+@needs_packing
 def test_one_model_at_a_time_is_kept_and_goes_with_it():
     first, second = tiny_model("llama"), tiny_model("qwen2")
     logits(first)

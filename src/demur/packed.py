@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,13 @@ PART = 4
 class _Packed:
     """A map's packed weights, and what tells whether the map still has those weights."""
 
+    source: ReferenceType[Tensor]
     state: tuple[int, int]
     weight: Tensor
+
+    def is_of(self, module: Any) -> bool:
+        """Whether a map has them. Another tensor may lie where one was that is gone, so the place alone does not tell."""
+        return self.source() is module.weight and self.state == _state(module)
 
 
 _kept: WeakKeyDictionary[nn.Module, _Packed] = WeakKeyDictionary()
@@ -89,11 +94,11 @@ def _pack(maps: list[Any]) -> bool:
     """Whether all of them are packed now. Those of other models are let go."""
     for other in set(_kept) - set(maps):
         del _kept[other]
-    stale = [one for one in maps if one not in _kept or _kept[one].state != _state(one)]
+    stale = [one for one in maps if one not in _kept or not _kept[one].is_of(one)]
     if not _fits(sum(one.weight.nbytes for one in stale)):
         return False
     for one in stale:
-        _kept[one] = _Packed(_state(one), torch.ops.mkldnn._reorder_linear_weight(one.weight.detach()))
+        _kept[one] = _Packed(ref(one.weight), _state(one), torch.ops.mkldnn._reorder_linear_weight(one.weight.detach()))
     return True
 
 
