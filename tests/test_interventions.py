@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demur.directions import from_raw
-from demur.errors import InputError
+from demur.errors import InputError, WorkError
 from demur.interventions import ablate, add, tabulate
 from demur.layouts import Layout, point
 
@@ -34,6 +34,15 @@ def test_ablation_removes_the_component_and_nothing_else():
     assert (edited @ r.vector).abs().max() < 1e-6
     other = torch.linalg.qr(torch.stack([r.vector, *torch.randn(15, 16)]).T).Q[:, 1:]
     assert torch.allclose(edited @ other, stream @ other, atol=1e-5)
+
+
+@pytest.mark.parametrize("edit", [ablate, lambda r: add(r, 1.0)])
+def test_a_table_for_other_rows_is_refused(edit):
+    # Of two rows with different edits; a table that is the same for all rows holds for any number of them.
+    with pytest.raises(WorkError, match="a table of edits for 2 rows met a batch of 3 rows"):
+        apply_to = torch.randn(3, 5, 16)
+        for steps in tabulate([edit(direction()), None], LAYOUT, 4, 16, "cpu").values():
+            steps[0].apply(apply_to, apply_to)
 
 
 def test_ablating_twice_is_ablating_once():

@@ -39,7 +39,7 @@ class Header:
 @cache
 def header(path: Path) -> Header:
     """Read once a file, which takes seconds, and kept beside its conversion. Raises `InputError` where it cannot be read."""
-    kept = cache_folder() / "gguf" / f"{path.stem}-{_content_digest(path)}-header.json"
+    kept = _in_cache(path, "header.json")
     with suppress(OSError, ValueError, TypeError):
         return Header(**json.loads(kept.read_text(encoding="utf-8")))
     found = _read_header(path)
@@ -80,7 +80,11 @@ def converted_folder(path: Path) -> Path:
     """Where the conversion of this file is, or will be."""
     import transformers
 
-    return cache_folder() / "gguf" / f"{path.stem}-{_content_digest(path)}-transformers-{transformers.__version__}"
+    return _in_cache(path, f"transformers-{transformers.__version__}")
+
+
+def _in_cache(path: Path, what: str) -> Path:
+    return cache_folder() / "gguf" / f"{path.stem}-{_content_digest(path)}-{what}"
 
 
 def convert(path: Path) -> Path:
@@ -126,11 +130,15 @@ def convert(path: Path) -> Path:
 
 def _content_digest(path: Path) -> str:
     """16 hex digits: sha256 over the size, the first and the last MiB, so that a file of many GB is told apart at once."""
-    size, part = path.stat().st_size, 1 << 20
-    with path.open("rb") as file:
-        head = file.read(part)
-        if not head.startswith(b"GGUF"):
-            raise InputError(f"{str(path)!r} does not begin with the letters GGUF, so it is not a GGUF file")
-        file.seek(max(0, size - part))
-        tail = file.read(part)
+    part = 1 << 20
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(part)
+            file.seek(max(0, size - part))
+            tail = file.read(part)
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read as a GGUF file ({error}); fetch it again") from error
+    if not head.startswith(b"GGUF"):
+        raise InputError(f"{str(path)!r} does not begin with the letters GGUF, so it is not a GGUF file")
     return hashlib.sha256(str(size).encode() + head + tail).hexdigest()[:16]

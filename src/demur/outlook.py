@@ -178,7 +178,8 @@ def _memory(
     caches = [need.cache for need in needs.values() if need.cache is not None]
     extra = [need.activations for need in needs.values() if need.activations is not None]
     parts = [f"weights {_gib(held)}"]
-    copies = [bytes_packed(job.size.blocks + job.size.head, study.dtype, device) for job in jobs.values() if job.quantise is None]
+    plain = [job.size for job in jobs.values() if not (job.quantise or job.size.already)]
+    copies = [bytes_packed(size.blocks + size.head, study.dtype, device) for size in plain]
     if any(copies):
         parts.append(f"packed {_gib(max(copies))}")
         held += max(copies)

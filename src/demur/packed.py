@@ -95,7 +95,7 @@ def _pack(maps: list[Any]) -> bool:
     for other in set(_kept) - set(maps):
         del _kept[other]
     stale = [one for one in maps if one not in _kept or not _kept[one].is_of(one)]
-    if not _fits(sum(one.weight.nbytes for one in stale)):
+    if stale and not _fits(sum(one.weight.nbytes for one in stale)):
         return False
     for one in stale:
         _kept[one] = _Packed(ref(one.weight), _state(one), torch.ops.mkldnn._reorder_linear_weight(one.weight.detach()))

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from demur import cost, gguf
 from demur.cli import app
 from demur.cost import Job, in_words, memory_of, operations
+from demur.errors import InputError
 from demur.families import layout_of
 from demur.machine import Rates, measure_rates
 from demur.sizes import Size, size_of
@@ -111,6 +112,13 @@ def test_a_gguf_header_is_read_once_a_file(tmp_path, monkeypatch):
     monkeypatch.setenv("DEMUR_CACHE", str(tmp_path / "file"))
     gguf.header.cache_clear()
     assert reading(allowed=True).settings["block_count"] == 4
+
+
+def test_a_gguf_file_that_cannot_be_opened_is_refused(tmp_path):
+    (tmp_path / "folder.gguf").mkdir()
+    for name in ("gone.gguf", "folder.gguf"):
+        with pytest.raises(InputError, match="cannot be read as a GGUF file"):
+            gguf.header(tmp_path / name)
 
 
 def test_operations_are_two_a_weight_and_token():

@@ -50,7 +50,7 @@ def page(made: tuple[dict[str, Any], pandas.DataFrame], tmp_path_factory: pytest
 
 @pytest.fixture(scope="session")
 def undrawn(made: tuple[dict[str, Any], pandas.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with blank drawings, which stand hidden behind the figures that scripts draw: it opens in half the time."""
+    """The same with blank drawings, which stand hidden behind the figures that scripts draw: made and opened sooner."""
     return write_report(tmp_path_factory.mktemp("undrawn"), *made)
 
 
