@@ -178,6 +178,13 @@ def test_groups_hold_every_row_once_within_the_budget():
     assert max(map(len, group(lengths, 10_000, batch_rows=3))) == 3
 
 
+def test_even_groups_hold_little_padding_once_they_are_large():
+    # Three rows of ten are 30 of 660 tokens of padding, four 40 of 680, above a twentieth.
+    assert group([20] * 30 + [10] * 9, 10_000, even=True) == [list(range(33)), list(range(33, 39))]
+    # Where a pass would be small, padding costs less than another one.
+    assert group([20, 10, 5], 10_000, even=True) == [[0, 1, 2]]
+
+
 def test_left_padding():
     ids, mask = pad_left([[5, 6], [7, 8, 9]], 0, "cpu")
     assert ids.tolist() == [[0, 5, 6], [7, 8, 9]]

@@ -16,7 +16,7 @@ from demur.sharing import share, share_rows
 from tests.test_generation import directions
 from tests.tiny import FAMILIES, TOWERS, tiny_model
 
-PROMPTS = [(1, 7, 9, *range(4, 4 + n)) for n in (5, 2, 5, 3)]
+PROMPTS = [(1, 7, 9, *range(4, 4 + n)) for n in (5, 1, 5, 3)]
 PROMPTS[2] = (1, 7, 9, 30, 31, 32, 33, 34)
 
 
@@ -71,7 +71,7 @@ def test_rows_that_share_have_the_tokens_that_they_have_alone(family, monkeypatc
     assert without == alone
     assert decode_batch(model, layout, rows, Decoding(4)) == alone
     # Behind a common beginning, too.
-    monkeypatch.setattr("demur.prefill.FULL_TOKENS", 1)
+    monkeypatch.setattr("demur.prefill.WORTH", 1)
     assert decode_batch(model, layout, rows, Decoding(4)) == alone
 
 
@@ -93,14 +93,16 @@ def test_each_block_runs_the_rows_that_differ_there(family):
 
 
 def test_the_common_beginning_is_passed_once_for_each_program(monkeypatch):
-    monkeypatch.setattr("demur.prefill.FULL_TOKENS", 1)
+    monkeypatch.setattr("demur.prefill.WORTH", 1)
     model, rows, passed = tiny_model("llama"), all_rows("llama"), []
     model.model.embed_tokens.register_forward_hook(lambda module, args, output: passed.append(tuple(output.shape[:2])))
     with torch.inference_mode():
         opening = opening_of(model, layout_of(model.config), rows, 0)
         chunks = list(prefill(model, layout_of(model.config), rows, 0))
     assert opening.length == 3
-    assert {width for _, width in passed} == {3, 5, 2}
+    # One of the six edits acts from the first block on. Behind three tokens, the longest prompt has five; shorter ones pass the
+    # opening's end again.
+    assert passed == [(2, 3), (2, 3), (2 * len(PROMPTS), 5)]
     assert sorted(row for chunk in chunks for row in chunk.rows) == list(range(len(rows)))
 
 
@@ -121,13 +123,13 @@ def test_scores_and_activations_behind_a_common_beginning(family, monkeypatch):
         return logits, states, seen
 
     plain = everything()
-    monkeypatch.setattr("demur.prefill.FULL_TOKENS", 1)
+    monkeypatch.setattr("demur.prefill.WORTH", 1)
     for before, after in zip(plain, everything(), strict=True):
         assert torch.allclose(before, after, rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_read_lies_behind_the_common_beginning(monkeypatch):
-    monkeypatch.setattr("demur.prefill.FULL_TOKENS", 1)
+    monkeypatch.setattr("demur.prefill.WORTH", 1)
     model = tiny_model("llama")
     prompts = [(1, 7, 9, 4), (1, 7, 9, 5)]
     layout = layout_of(model.config)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from demur.batching import BATCH_TOKENS, in_batches
+from demur.batching import in_batches
 from demur.errors import InputError, NotFinite
 from demur.layouts import Layout, Site, point
 from demur.placement import weights_dtype
@@ -27,7 +27,7 @@ def stream_activations(
     site: Site = "resid_pre",
     positions: Sequence[int] = (-1,),
     pad_id: int = 0,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
 ) -> Iterator[tuple[list[int], Float[Tensor, "row layer position d_model"]]]:
     """Batches of (prompt indices, activations at some positions) in float32 on the processor; longest prompts first.
 
@@ -58,6 +58,4 @@ def stream_activations(
             raise NotFinite("the activations", indices[row], weights_dtype(model), layers[layer])
         return activations
 
-    yield from in_batches(
-        [len(row.prompt) for row in rows], work, model=model, batch_tokens=batch_tokens, padding=opening.padding
-    )
+    yield from in_batches([len(row.prompt) for row in rows], work, model=model, batch_tokens=batch_tokens, even=True)

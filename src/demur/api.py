@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from demur.activations import stream_activations
-from demur.batching import BATCH_TOKENS
 from demur.checkpoints import Checkpoint
 from demur.directions import Direction, RunningMean, difference_of_means
 from demur.errors import InputError, NotFinite
@@ -54,7 +53,7 @@ def capture(
     layers: Sequence[int] | None = None,
     site: Site = "resid_pre",
     position: int = -1,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
 ) -> Float[Tensor, "instruction layer d_model"]:
     """Residual-stream activations of each instruction at one prompt position, float32: at every layer unless told otherwise."""
     chosen = list(range(checkpoint.n_layers)) if layers is None else list(layers)
@@ -82,7 +81,7 @@ def mean_activations(
     layers: Sequence[int],
     site: Site = "resid_pre",
     position: int = -1,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     progress: Progress = silent,
 ) -> Means:
     """Streaming means: memory does not grow with the number of instructions. Raises `InputError` where there are none."""
@@ -102,7 +101,7 @@ def _activations(
     layers: Sequence[int],
     site: Site,
     position: int,
-    batch_tokens: int,
+    batch_tokens: int | None,
 ) -> Iterator[tuple[list[int], Tensor]]:
     found = stream_activations(
         checkpoint.model,
@@ -131,7 +130,7 @@ def extract_directions(
     site: Site = "resid_pre",
     position: int = -1,
     name: str | None = None,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     progress: Progress = silent,
 ) -> list[Direction]:
     """One direction a layer: difference of mean activations, harmful minus harmless (Arditi et al. 2024, section 2.3)."""

@@ -7,21 +7,25 @@ computes what it would compute alone, in families with rotary and with learned p
 import gc
 import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from demur.errors import InputError, WorkError
+from demur.memory import PASS_TOKENS, kind_of
 from demur.placement import input_device, weights_dtype
 
-BATCH_TOKENS = 4096
-"""Size of a pass over prompts, padding included: enough to keep two cores at their rate. On a large GPU give more."""
 FULL_TOKENS = 512
 """Below so many tokens a pass is slow for its size: it reads all weights for few."""
-WASTE = 0.1
+WASTE = 0.05
 """Part of a pass of many tokens that may be padding."""
+
+
+def pass_tokens(model: nn.Module) -> int:
+    """Most tokens of a pass over prompts on the device where this model takes them."""
+    return PASS_TOKENS[kind_of(input_device(model))]
 
 
 def position_ids(mask: Int[Tensor, "row seq"]) -> Int[Tensor, "row seq"]:
@@ -37,21 +41,18 @@ def pad_left(rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | 
     return ids, mask
 
 
-Padding = Literal["any", "little", "none"]
-
-
 def group(
     lengths: Sequence[int],
     batch_tokens: int,
     batch_rows: int | None = None,
     *,
-    padding: Padding = "any",
+    even: bool = False,
     like: Sequence[Hashable] | None = None,
 ) -> list[list[int]]:
     """Indices of rows, longest first and otherwise in order, cut so that rows x longest stays within `batch_tokens`.
 
-    A row longer than the budget stands alone. `padding` of "little" also cuts where more than a tenth of a batch that is large
-    enough would be padding, and "none" where rows differ in length. Rows of one length that are equal in `like` lie together.
+    A row longer than the budget stands alone. `even` also cuts a batch that is large enough where more than `WASTE` of it would
+    be padding. Rows of one length that are equal in `like` lie together.
     """
     first: dict[Hashable, int] = {}
     together = range(len(lengths)) if like is None else [first.setdefault(one, index) for index, one in enumerate(like)]
@@ -62,12 +63,8 @@ def group(
         longest = lengths[current[0]] if current else 0
         padded = (len(current) + 1) * longest
         wasted = padded - tokens - lengths[index]
-        even = {
-            "any": True,
-            "little": wasted <= WASTE * padded or len(current) * longest < FULL_TOKENS,
-            "none": wasted == 0,
-        }[padding]
-        if current and padded <= batch_tokens and even and (batch_rows is None or len(current) < batch_rows):
+        full = even and wasted > WASTE * padded and len(current) * longest >= FULL_TOKENS
+        if current and padded <= batch_tokens and not full and (batch_rows is None or len(current) < batch_rows):
             current.append(index)
             tokens += lengths[index]
         else:
@@ -84,18 +81,19 @@ def in_batches(
     work: Callable[[list[int]], Result],
     *,
     model: nn.Module,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     batch_rows: int | None = None,
-    padding: Padding = "any",
+    even: bool = False,
     like: Sequence[Hashable] | None = None,
 ) -> Iterator[tuple[list[int], Result]]:
-    """`work` on the indices of each batch of rows of these lengths, longest first; see `group`.
+    """`work` on the indices of each batch of rows of these lengths, longest first; see `group`. A batch is a pass unless told.
 
     Running out of memory halves a batch and goes on. Raises `InputError` for a row longer than the model has positions, and
     `WorkError` where one row alone does not fit into memory, saying what would.
     """
     _check_lengths(lengths, model)
-    pending = group(lengths, batch_tokens, batch_rows, padding=padding, like=like)
+    budget = pass_tokens(model) if batch_tokens is None else batch_tokens
+    pending = group(lengths, budget, batch_rows, even=even, like=like)
     while pending:
         indices = pending.pop(0)
         result, problem = _attempt(work, indices)

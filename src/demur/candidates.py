@@ -13,7 +13,6 @@ from torch import Tensor
 
 from demur.activations import stream_activations
 from demur.api import provenance
-from demur.batching import BATCH_TOKENS
 from demur.checkpoints import Checkpoint
 from demur.directions import Direction, RunningMean, from_raw
 from demur.errors import InputError
@@ -40,7 +39,7 @@ def grid_activations(
     prompt: Prompt,
     positions: Sequence[int],
     *,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     progress: Progress = silent,
 ) -> Float[Tensor, "instruction position layer d_model"]:
     """Activations at `resid_pre` of every layer, float32. Memory grows with the number of instructions."""

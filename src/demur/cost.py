@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from demur.memory import BYTES, MOST_TOKENS
+from demur.memory import BYTES, MOST_TOKENS, PASS_TOKENS
 from demur.sizes import Size
 from demur.study import Study
 
@@ -49,23 +49,25 @@ def operations(job: Job, new_tokens: int) -> float:
     return 2.0 * (generated + job.read * job.prompt * job.size.blocks)
 
 
-def batch_rows(job: Job, study: Study) -> int:
-    """Rows that fit into one batch."""
-    budget = study.batch_tokens or MOST_TOKENS["cpu"]
+def batch_rows(job: Job, study: Study, kind: str) -> int:
+    """Rows that fit into one batch on a device of this kind, `cpu` or `cuda`."""
+    budget = study.batch_tokens or MOST_TOKENS[kind]
     return max(1, min(job.rows, int(budget // (job.longest + study.max_new_tokens))))
 
 
-def traffic(job: Job, study: Study) -> float:
+def traffic(job: Job, study: Study, kind: str) -> float:
     """Bytes of weights that decoding reads: all of them for every step of every batch."""
-    steps = -(-job.rows // batch_rows(job, study)) * study.max_new_tokens
+    steps = -(-job.rows // batch_rows(job, study, kind)) * study.max_new_tokens
     return float(steps * (job.size.blocks + job.size.head) * BYTES[study.dtype])
 
 
-def seconds(jobs: Sequence[Job], study: Study, rates: "Rates", gpu: bool = False) -> tuple[float, float]:
+def seconds(jobs: Sequence[Job], study: Study, rates: "Rates", kind: str) -> tuple[float, float]:
     """About how long a study takes at these rates, from and to."""
-    least = sum(max(operations(job, study.max_new_tokens) / rates.operations, traffic(job, study) / rates.bytes) for job in jobs)
+    least = sum(
+        max(operations(job, study.max_new_tokens) / rates.operations, traffic(job, study, kind) / rates.bytes) for job in jobs
+    )
     loading = sum(job.loads * (LOAD_SECONDS + job.size.bytes(study.dtype, job.quantise) / READ_BYTES) for job in jobs)
-    slower = SLOWER_ON_GPU if gpu else SLOWER
+    slower = SLOWER_ON_GPU if kind == "cuda" else SLOWER
     return START_SECONDS + loading + slower[0] * least, START_SECONDS + 2 * loading + slower[1] * least
 
 
@@ -83,16 +85,20 @@ class Memory:
         return self.weights + (self.cache or 0) + (self.activations or 0)
 
 
-def memory_of(job: Job, study: Study) -> Memory:
-    """What one checkpoint holds at the study's batch size. Cache and activations are None where the widths are not known."""
+def memory_of(job: Job, study: Study, kind: str) -> Memory:
+    """What one checkpoint holds at the study's batch size on a device of this kind, `cpu` or `cuda`.
+
+    Cache and activations are None where the widths are not known.
+    """
     size, width = job.size, BYTES[study.dtype]
     weights = size.bytes(study.dtype, job.quantise)
     if not (size.layers and size.kv_width and size.width and size.inner and size.vocabulary):
         return Memory(weights, None, None)
-    rows = batch_rows(job, study)
+    rows = batch_rows(job, study, kind)
     cache = int(2 * size.layers * size.kv_width * rows * (job.longest + study.max_new_tokens) * width)
     # The stream and its float32 copy for an edit, the MLP's three inner tensors; the logits of one position; edits of each row.
-    stream = rows * job.longest * (4 * size.width * max(width, 4) + 3 * size.inner * width)
+    passed = max(job.longest, min(rows * job.longest, PASS_TOKENS[kind]))
+    stream = passed * (4 * size.width * max(width, 4) + 3 * size.inner * width)
     edits = 3 * size.layers * rows * size.width * 4
     return Memory(weights, cache, int(stream + rows * size.vocabulary * (width + 4) + edits))
 

@@ -13,12 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from demur.batching import BATCH_TOKENS, in_batches, pad_left, position_ids
+from demur.batching import in_batches, pad_left, position_ids
 from demur.buffers import Buffers
 from demur.errors import InputError, NotFinite
 from demur.interventions import tabulate
 from demur.layouts import Layout, d_model_of, kv_width_of
-from demur.memory import MOST_TOKENS, free
+from demur.memory import LEAST_TOKENS, MOST_TOKENS, free, kind_of
 from demur.packed import packed
 from demur.placement import input_device, weights_dtype
 from demur.prefill import Row, prefill
@@ -165,4 +165,4 @@ def fitting_tokens(model: PreTrainedModel, layout: Layout) -> int:
     if width is None:
         raise InputError("the config does not say how wide keys and values are, so a batch cannot be sized; give batch_tokens")
     each = 2 * len(layout.find_blocks(model)) * width * weights_dtype(model).itemsize
-    return max(BATCH_TOKENS // 4, min(MOST_TOKENS.get(device.type, MOST_TOKENS["cpu"]), free(str(device)) // 3 // each))
+    return max(LEAST_TOKENS, min(MOST_TOKENS[kind_of(device)], free(str(device)) // 3 // each))

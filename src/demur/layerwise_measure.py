@@ -11,7 +11,6 @@ import torch
 
 from demur.activations import stream_activations
 from demur.api import Means
-from demur.batching import BATCH_TOKENS
 from demur.checkpoints import Checkpoint
 from demur.geometry import auroc
 from demur.layerwise import DRAWS, SEED, Layerwise
@@ -29,7 +28,7 @@ def measure(
     *,
     site: Site = "resid_pre",
     position: int = -1,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     progress: Progress = silent,
 ) -> Layerwise:
     """Lay `held_out` instructions, `harmful` and `harmless` ones, along the difference of two means that hold every layer.

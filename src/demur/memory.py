@@ -5,8 +5,18 @@ from demur.placement import SPREAD
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 SHARE = 0.7
 """Part of the free memory that weights may take; the rest is for activations and the cache of keys and values."""
+LEAST_TOKENS = 1024
+"""Smallest batch to try, however little memory there is: one that does not fit is halved."""
+PASS_TOKENS = {"cpu": 1024, "cuda": 4096}
+"""Most tokens of a pass over prompts, padding included. A processor multiplies no faster with more, and what lies between two
+products no longer fits into its caches."""
 MOST_TOKENS = {"cpu": 16384, "cuda": 131072}
 """Largest batch to decode, new tokens included: behind it a step gains nothing, and a run that is killed loses more."""
+
+
+def kind_of(device: object) -> str:
+    """Whose sizes hold for a device, named or torch's own: `cpu` or `cuda`."""
+    return "cuda" if str(device).startswith("cuda") else "cpu"
 
 
 def available(device: str) -> int:

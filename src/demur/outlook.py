@@ -40,7 +40,7 @@ def outlook(study: Study, device: str = "auto") -> Iterator[str]:
     from demur.placement import find_device
 
     plan = make_plan(study)
-    where = find_device(device)
+    on = str(find_device(device) or find_device("auto"))
     template = {arm.spec: _template_tokens(arm.spec) for arm in plan.arms}
     sources = _found(study)
     warnings = (*compare(sources), *precisions(study))
@@ -66,8 +66,8 @@ def outlook(study: Study, device: str = "auto") -> Iterator[str]:
     yield f"loads    {loads(steps)} for {len(names)} checkpoints"
     order = ", ".join(f"{step.action} {step.checkpoint}" for step in steps)
     yield from _wrapped(f"order    {order}")
-    yield from _memory(study, jobs, sizes, steps, device)
-    yield from _time(study, jobs, sizes, str(where or find_device("auto")))
+    yield from _memory(study, jobs, sizes, steps, device, memory.kind_of(on))
+    yield from _time(study, jobs, sizes, on)
     for warning in warnings:
         yield from _wrapped(f"note     {warning}")
 
@@ -167,12 +167,12 @@ def _job(
 
 
 def _memory(
-    study: Study, jobs: Mapping[str, Job], sizes: Mapping[str, Size | None], steps: list[Step], device: str
+    study: Study, jobs: Mapping[str, Job], sizes: Mapping[str, Size | None], steps: list[Step], device: str, kind: str
 ) -> Iterator[str]:
     if not jobs:
         yield "memory   not known, because no checkpoint's size is"
         return
-    needs = {name: cost.memory_of(job, study) for name, job in jobs.items()}
+    needs = {name: cost.memory_of(job, study, kind) for name, job in jobs.items()}
     together = loads(steps) == len(sizes)
     held = sum(need.weights for need in needs.values()) if together else max(need.weights for need in needs.values())
     caches = [need.cache for need in needs.values() if need.cache is not None]
@@ -193,7 +193,7 @@ def _memory(
         yield "         without the checkpoints whose size is not known"
 
 
-def _time(study: Study, jobs: Mapping[str, Job], sizes: Mapping[str, Size | None], device: str) -> Iterator[str]:
+def _time(study: Study, jobs: Mapping[str, Job], sizes: Mapping[str, Size | None], on: str) -> Iterator[str]:
     if len(jobs) < len(sizes):
         yield "time     not known, because a checkpoint's size is not"
         return
@@ -201,13 +201,13 @@ def _time(study: Study, jobs: Mapping[str, Job], sizes: Mapping[str, Size | None
 
     from demur.machine import measure_rates
 
-    rates = measure_rates(getattr(torch, study.dtype), torch.device(device), MEASURED_SECONDS)
-    gpu = device.startswith("cuda")
-    low, high = cost.seconds(list(jobs.values()), study, rates, gpu)
+    rates = measure_rates(getattr(torch, study.dtype), torch.device(on), MEASURED_SECONDS)
+    kind = memory.kind_of(on)
+    low, high = cost.seconds(list(jobs.values()), study, rates, kind)
     speed = rates.operations / 1e9
     rate = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
     yield from _wrapped(f"time     {cost.in_words(low, high)} on this machine, now at {rate} GFLOP/s in {study.dtype}")
-    if gpu:
+    if kind == "cuda":
         yield "         a wide guess: no run on a GPU was measured for it"
 
 

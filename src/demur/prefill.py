@@ -1,8 +1,9 @@
 """Prompts passed once through the model, each with its own edits, as far as they differ.
 
 A chunk of prompts of nearly one length is passed at a time. Rows that are still equal run once (`sharing.py`), and what all
-prompts begin with is passed once for each set of edits and kept as keys and values. The numbers of a row are what they would be
-alone, up to rounding.
+prompts begin with is passed once for each set of edits and kept as keys and values. Shorter rows of a chunk pass the end of it
+again in place of padding, so that padding stands in front only, as local attention needs it. The numbers of a row are what they
+would be alone, up to rounding.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +14,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from demur.batching import BATCH_TOKENS, FULL_TOKENS, Padding, group, pad_left, position_ids
+from demur.batching import group, pad_left, pass_tokens, position_ids
 from demur.interventions import Intervention, RowEdits, program
 from demur.layouts import Layout, d_model_of
 from demur.packed import packed
 from demur.placement import input_device
 from demur.residual import edited, observed, parted
 from demur.sharing import Sharing, share_rows, tabulate_shared
+
+WORTH = 128
+"""So many tokens have to be saved by passing an opening by itself: that reads all weights once more, for few tokens."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,17 @@ class Opening:
     passed: Passed | None
     places: Mapping[tuple[Intervention, ...], int]
 
-    @property
-    def padding(self) -> Padding:
-        """What chunks behind it may hold: padding in between would count in the windows of local attention."""
-        return "none" if self.length else "little"
+    def kept(self, layer: int, programs: Sequence[tuple[Intervention, ...]], front: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer for rows with these programs, each (row, head, seq, width), behind their padding in front.
+
+        What does not fit behind the padding is left out at the end.
+        """
+        assert self.passed is not None
+        found = self.passed.kept(layer, [self.places[one] for one in programs])
+        # A column of padding gets the first token's: masked, and finite.
+        columns = (torch.arange(self.length) - front[:, None]).clamp(min=0)[:, None, :, None]
+        keys, values = (one.gather(2, columns.to(one.device).expand_as(one)) for one in found)
+        return keys, values
 
 
 def opening_of(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], pad_id: int, look: Look | None = None) -> Opening:
@@ -82,9 +93,7 @@ def opening_of(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], pad_
     places = {one: place for place, one in enumerate(dict.fromkeys(programs))}
     read = 1 if look is None else -min(look.positions)
     common = min(_common(prompts), min(map(len, prompts)) - read)
-    # Behind it, only rows of one length share a chunk.
-    chunk = sum(len(prompt) - common for prompt in prompts) / len(set(map(len, prompts)))
-    if common * (len(rows) - len(places)) <= 0 or chunk < FULL_TOKENS:
+    if common * (len(rows) - len(places)) < WORTH:
         return Opening(0, None, {})
     # Nothing is read of it, but it has to go as far as what follows.
     same = None if look is None else replace(look, positions=(-1,))
@@ -102,7 +111,7 @@ def _common(prompts: Sequence[tuple[int, ...]]) -> int:
 def prefill(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], pad_id: int) -> Iterator[Passed]:
     """All rows, chunk after chunk, longest first. Call it under `torch.inference_mode`."""
     prompts, opening = [row.prompt for row in rows], opening_of(model, layout, rows, pad_id)
-    for indices in group(list(map(len, prompts)), BATCH_TOKENS, padding=opening.padding, like=prompts):
+    for indices in group(list(map(len, prompts)), pass_tokens(model), even=True, like=prompts):
         yield pass_chunk(model, layout, rows, indices, pad_id, opening)
 
 
@@ -122,18 +131,19 @@ def pass_chunk(
     `keep` says whether something will follow these rows, so that their keys and values are kept.
     """
     device, width, n_layers = input_device(model), d_model_of(model), len(layout.find_blocks(model))
-    prompts, edits = [rows[i].prompt[opening.length :] for i in indices], [rows[i].edits for i in indices]
+    prompts, edits = [rows[i].prompt for i in indices], [rows[i].edits for i in indices]
     sharing = share_rows(prompts, edits, layout, n_layers)
     ids, mask = pad_left([prompts[row] for row in sharing.running[0]], pad_id, device)
+    ids = ids[:, opening.length :]
     cache, cached = DynamicCache(), keep or opening.passed is not None
     if opening.passed is not None:
-        mask = torch.cat((mask.new_ones(len(ids), opening.length), mask), dim=1)
-        places = [opening.places[program(one)] for one in edits]
+        programs = [program(one) for one in edits]
+        front = torch.tensor([mask.shape[1] - len(prompt) for prompt in prompts])
         for layer, kept in enumerate(opening.passed.cache.layers):
             if not kept.is_initialized:  # text does not run through it
                 continue
-            running = sharing.running[sharing.span(layer)]
-            cache.update(*opening.passed.kept(layer, [places[row] for row in running]), layer)
+            running = list(sharing.running[sharing.span(layer)])
+            cache.update(*opening.kept(layer, [programs[row] for row in running], front[running]), layer)
     table = tabulate_shared(sharing, edits, layout, n_layers, width, device)
     points, positions = ((), ()) if look is None else (look.points, look.positions)
     if points:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from demur.batching import BATCH_TOKENS, in_batches, pad_left, position_ids
+from demur.batching import in_batches, pad_left, position_ids
 from demur.errors import NotFinite
 from demur.interventions import RowEdits, tabulate
 from demur.layouts import Layout, d_model_of, point
@@ -20,6 +20,9 @@ from demur.packed import packed
 from demur.placement import input_device, weights_dtype
 from demur.prefill import Look, Row, opening_of, pass_chunk
 from demur.residual import edited
+
+LOSS_TOKENS = 1024
+"""Size of a batch of which logits are made at every position."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +44,7 @@ def next_tokens(
     *,
     layers: Sequence[int] = (),
     pad_id: int = 0,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
 ) -> Iterator[Next]:
     """Batches of rows, longest first, each with its own edits: their logits, or with `layers` their edited `resid_pre` there.
 
@@ -64,7 +67,7 @@ def next_tokens(
 
     prompts = [row.prompt for row in rows]
     sizes = [len(prompt) for prompt in prompts]
-    found = in_batches(sizes, work, model=model, batch_tokens=batch_tokens, padding=opening.padding, like=prompts)
+    found = in_batches(sizes, work, model=model, batch_tokens=batch_tokens, even=True, like=prompts)
     yield from (done for _, done in found)
 
 
@@ -83,7 +86,7 @@ def continuation_losses(
     rows: Sequence[Given],
     *,
     pad_id: int = 0,
-    batch_tokens: int = BATCH_TOKENS // 4,
+    batch_tokens: int = LOSS_TOKENS,
 ) -> Iterator[tuple[list[int], list[Float[Tensor, " token"]]]]:
     """Batches of (row indices, each row's loss of every continuation token in nats, float64 on the processor).
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from demur import api, memory
-from demur.batching import BATCH_TOKENS
 from demur.checkpoints import Checkpoint, free_memory, load_checkpoint
 from demur.controls import random_direction
 from demur.described import describe_checkpoint, prompt_of
@@ -110,7 +109,7 @@ class Work:
         place = {"site": settings.site, "position": settings.position}
         for arm in filter(self._unread, self.plan.arms_of(name)):
             prompt = prompt_of(checkpoint, arm)
-            reading: Any = {**place, "batch_tokens": self.study.batch_tokens or BATCH_TOKENS}
+            reading: Any = {**place, "batch_tokens": self.study.batch_tokens}
             with self.phases(f"directions of {arm.name}", sum(map(len, (*train, *held_out.values())))) as progress:
                 layers = range(checkpoint.n_layers)
                 harmful, harmless = (

@@ -130,22 +130,26 @@ def test_time_follows_the_slower_of_arithmetic_and_traffic():
     study = load_study("demo")
     job = Job(SIZE, rows=1000, prompt=20, longest=30, read=4, loads=1)
     slow, fast = Rates(operations=1e3, bytes=1e15), Rates(operations=2e3, bytes=1e15)
-    rest = cost.seconds([job], study, Rates(1e15, 1e15))[0]
-    taken = {rates.operations: cost.seconds([job], study, rates)[0] - rest for rates in (slow, fast)}
+    rest = cost.seconds([job], study, Rates(1e15, 1e15), "cpu")[0]
+    taken = {rates.operations: cost.seconds([job], study, rates, "cpu")[0] - rest for rates in (slow, fast)}
     assert taken[1e3] == pytest.approx(2 * taken[2e3], rel=1e-3)
-    narrow = cost.seconds([job], study, Rates(operations=1e15, bytes=1e3))[0] - rest
-    assert narrow == pytest.approx(cost.SLOWER[0] * cost.traffic(job, study) / 1e3, rel=1e-3)
+    narrow = cost.seconds([job], study, Rates(operations=1e15, bytes=1e3), "cpu")[0] - rest
+    assert narrow == pytest.approx(cost.SLOWER[0] * cost.traffic(job, study, "cpu") / 1e3, rel=1e-3)
 
 
 def test_memory_grows_with_the_batch_and_is_not_guessed():
     job = Job(SIZE, rows=10_000, prompt=20, longest=30, read=4, loads=1)
-    small, large = (memory_of(job, load_study("demo", [f"batch_tokens={n}"])) for n in (460, 4600))
+    small, large = (memory_of(job, load_study("demo", [f"batch_tokens={n}"]), "cpu") for n in (460, 4600))
     assert small.weights == large.weights == 4000
     # 10 rows of 30 + 16 tokens: keys and values of width 4 in 2 layers, 4 bytes each.
     assert small.cache == 2 * 2 * 4 * 10 * 46 * 4
     assert large.cache == 10 * small.cache
+    # A GPU's batches are larger, and prompts are passed a few at a time on either.
+    processor, gpu = (memory_of(job, load_study("demo"), kind) for kind in ("cpu", "cuda"))
+    assert processor.cache == 2 * 2 * 4 * (16384 // 46) * 46 * 4
+    assert gpu.cache == 2 * 2 * 4 * (131072 // 46) * 46 * 4
     bare = Job(Size(total=1000, blocks=1000), rows=10, prompt=20, longest=30, read=4, loads=1)
-    assert memory_of(bare, load_study("demo")) == cost.Memory(4000, None, None)
+    assert memory_of(bare, load_study("demo"), "cpu") == cost.Memory(4000, None, None)
 
 
 @pytest.mark.parametrize(
