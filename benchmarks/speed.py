@@ -65,6 +65,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def compare(ways: Mapping[str, Callable[[], Any]], base: str, repeats: int) -> dict[str, dict[str, Any]]:
     """Each way's seconds, and its ratio to `base` in every repeat; tokens must equal those of `base`."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    same: dict[str, int] = {}
     for repeat in range(repeats):
         tokens: dict[str, Any] = {}
         for name, way in ways.items():
@@ -72,8 +73,8 @@ def compare(ways: Mapping[str, Callable[[], Any]], base: str, repeats: int) -> d
             seconds[name].append(taken)
         if repeat == 0:
             for name, found in tokens.items():
-                same = sum(a == b for a, b in zip(found, tokens[base], strict=True))
-                print(f"  {name}: {same} of {len(found)} rows as {base}, {seconds[name][0]:.2f} s", flush=True)
+                same[name] = sum(a == b for a, b in zip(found, tokens[base], strict=True))
+                print(f"  {name}: {same[name]} of {len(found)} rows as {base}, {seconds[name][0]:.2f} s", flush=True)
     table = {}
     for name in ways:
         ratios = [mine / its for mine, its in zip(seconds[name], seconds[base], strict=True)]
@@ -82,6 +83,7 @@ def compare(ways: Mapping[str, Callable[[], Any]], base: str, repeats: int) -> d
             "ratio": statistics.median(ratios),
             "least": min(ratios),
             "most": max(ratios),
+            "same": same[name],
         }
     return table
 
@@ -95,7 +97,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--kinds", default="none,ablate d1,add 4 d1", help="edits that are timed singly, with commas")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--parts", default="one,study,steered,capture", help="of one, study, steered, capture, packed")
+    parser.add_argument("--parts", default="one,study,steered,capture", help="of one, study, steered, capture, packed, bfloat16")
     parser.add_argument("--skip", default="", help="names of ways to leave out, with commas")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -142,6 +144,13 @@ def main() -> None:
         print("weights packed ahead")
         found["packed"] = compare_packed(checkpoint, prompts, given.new_tokens, given.repeats)
         _show(found["packed"])
+    if "bfloat16" in parts:
+        print("bfloat16 against float32; its tokens may differ")
+        half = Job(make(given.model, given.prompts, "bfloat16")[0], prompts, given.new_tokens)
+        job = Job(checkpoint, prompts, given.new_tokens)
+        ways = {"float32": partial(demur_style, job), "bfloat16": partial(demur_style, half)}
+        found["bfloat16"] = compare(ways, "float32", given.repeats)
+        _show(found["bfloat16"])
     if given.out:
         given.out.write_text(json.dumps(found, indent=1, default=str) + "\n")
 

@@ -127,7 +127,7 @@ def nnsight_style(job: Job, rows: int = 25) -> Tokens:
     for start in range(0, len(job.prompts), rows):
         ids, mask = pad_left(job.prompts[start : start + rows], job.checkpoint.pad_id, job.checkpoint.device)
         inputs = {"input_ids": ids, "attention_mask": mask}
-        settings = {"max_new_tokens": job.new_tokens, "min_new_tokens": job.new_tokens, "do_sample": False}
+        settings = {"max_new_tokens": job.new_tokens, "do_sample": False, "eos_token_id": None}
         with model.generate(inputs, **settings) as tracer:
             if edit is not None and edit.kind == "add":
                 for _ in tracer.iter[: job.new_tokens]:
