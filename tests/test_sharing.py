@@ -106,6 +106,22 @@ def test_the_common_beginning_is_passed_once_for_each_program(monkeypatch):
     assert sorted(row for chunk in chunks for row in chunk.rows) == list(range(len(rows)))
 
 
+def test_an_opening_is_passed_only_where_it_saves_enough_and_fits(monkeypatch):
+    model, rows = tiny_model("llama"), all_rows("llama")
+    layout = layout_of(model.config)
+
+    def length():
+        with torch.inference_mode():
+            return opening_of(model, layout, rows, 0).length
+
+    # Three tokens of 24 rows with six programs: 54 are saved, 18 are passed.
+    assert length() == 0
+    monkeypatch.setattr("demur.prefill.WORTH", 54)
+    assert length() == 3
+    monkeypatch.setattr("demur.prefill.MOST_TOKENS", {"cpu": 17})
+    assert length() == 0
+
+
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox", "bloom"])
 def test_scores_and_activations_behind_a_common_beginning(family, monkeypatch):
     model, rows = tiny_model(family), all_rows(family)

@@ -17,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 from demur.batching import group, pad_left, pass_tokens, position_ids
 from demur.interventions import Intervention, RowEdits, program
 from demur.layouts import Layout, d_model_of
+from demur.memory import MOST_TOKENS, kind_of
 from demur.packed import packed
 from demur.placement import input_device
 from demur.residual import edited, observed, parted
@@ -93,7 +94,8 @@ def opening_of(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], pad_
     places = {one: place for place, one in enumerate(dict.fromkeys(programs))}
     read = 1 if look is None else -min(look.positions)
     common = min(_common(prompts), min(map(len, prompts)) - read)
-    if common * (len(rows) - len(places)) < WORTH:
+    # All programs pass it together: one that is long, for many of them, would not fit into memory.
+    if common * (len(rows) - len(places)) < WORTH or common * len(places) > MOST_TOKENS[kind_of(input_device(model))]:
         return Opening(0, None, {})
     # Nothing is read of it, but it has to go as far as what follows.
     same = None if look is None else replace(look, positions=(-1,))
