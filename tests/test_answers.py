@@ -22,7 +22,7 @@ def study(edits=("ablate", "add")):
             for edit in edits:
                 if (edit, kind) in (("ablate", "harmful"), ("add", "harmless")):
                     for source in (*LINEAGE, "random-1"):
-                        more = {"coefficient": 2.0, "unit": "raw"} if edit == "add" else {}
+                        more = {"coefficient": 2.0, "unit": "unit"} if edit == "add" else {}
                         key = f"{target} {kind} {edit} {source}"
                         facts = {"control": source == "random-1", "intervention": edit, **more}
                         cells.append(edited(key, source, target=target, instructions=kind, **facts))
@@ -59,14 +59,23 @@ def test_what_a_null_direction_does_too_is_not_shown():
     assert ablated["text"].startswith(
         "That ablating another checkpoint's direction lowers refusals of harmful instructions is not shown"
     )
-    assert "before's direction in after (from 90 % to 16 % [8, 29])" in ablated["text"]
+    assert (
+        "before's direction in after (from 90 % to 16 % [8, 29], not shown to be more than a null direction does)"
+        in ablated["text"]
+    )
+
+
+def test_without_null_directions_no_edit_is_shown_to_act():
+    _, ablated, added = told(EFFECT, [each for each in study() if not each["control"]])
+    assert ablated["shown"] is added["shown"] is False
+    assert "before's direction in after (from 90 % to 16 % [8, 29], no null direction was tried there)" in ablated["text"]
 
 
 def test_no_difference_and_no_cells_are_said_not_to_be_shown():
     alone, ablated, added = told(EFFECT | {"after harmful": 3}, study(edits=()))
     assert alone["shown"] is False
     assert "that after refuses 2 points more of the harmful ones than before is not shown (p = 1)" in alone["text"]
-    assert ablated["text"] == "What ablating a direction does is not shown: this run has no such cell."
+    assert ablated["text"] == "What ablating a direction does is not shown: there are no completions of such a cell."
     assert added["shown"] is False
 
 
@@ -75,3 +84,82 @@ def test_one_checkpoint_answers_for_its_own_direction():
     alone, ablated, _ = told(EFFECT, cells)
     assert "harmful ones are refused more often (p < 0.001)" in alone["text"]
     assert ablated["text"].startswith("Ablating after's direction in after takes refusals")
+
+
+def arm(target, prompt, harmful, harmless):
+    """Two cells left alone, with their counts."""
+    keys = [f"{target}/{prompt} {kind}" for kind in ("harmful", "harmless")]
+    cells = [
+        cell(key, target=target, prompt=prompt, instructions=kind)
+        for key, kind in zip(keys, ("harmful", "harmless"), strict=True)
+    ]
+    return cells, dict(zip(keys, (harmful, harmless), strict=True))
+
+
+def alone(*arms):
+    cells = [each for found, _ in arms for each in found]
+    return told({key: count for _, counts in arms for key, count in counts.items()}, cells)[0]
+
+
+def test_each_prompt_of_a_single_checkpoint_is_tested_and_named():
+    said = alone(arm("before", "pythia", 2, 1), arm("before", "vicuna", 48, 1))
+    assert said["shown"] is True
+    assert said["text"].endswith(
+        "; that harmful ones are refused more often by before under pythia is not shown (p = 1, Holm); harmful ones are refused "
+        "more often by before under vicuna (p < 0.001, Holm)."
+    )
+
+
+def test_checkpoints_are_compared_under_the_prompts_that_they_share():
+    said = alone(
+        arm("before", "plain", 2, 1), arm("before", "vicuna", 30, 1), arm("after", "vicuna", 30, 1), arm("after", "plain", 2, 1)
+    )
+    assert said["shown"] is False
+    assert (
+        "that after under plain refuses 0 points fewer of the harmful ones than before under plain is not shown" in said["text"]
+    )
+    assert "that after under vicuna refuses 0 points fewer" in said["text"]
+    assert "than before under vicuna" in said["text"]
+
+
+def test_checkpoints_that_share_no_prompt_are_said_to_have_their_own():
+    said = alone(arm("before", "base", 2, 1), arm("after", "chat", 45, 1))
+    assert "after refuses 86 points more of the harmful ones than before, each under its own prompt (p < 0.001)." in said["text"]
+
+
+def prompts_of_one(direction, prompt, refusals):
+    key = f"{direction} in {prompt}"
+    return edited(key, "before", target="before", prompt=prompt) | {"direction": f"before.{direction}"}, {key: refusals}
+
+
+def test_a_direction_of_another_prompt_is_not_called_its_own():
+    cells, counts = [], {}
+    for prompt, harmful in (("pythia", 2), ("vicuna", 48)):
+        made, found = arm("before", prompt, harmful, 1)
+        cells, counts = cells + made, counts | found
+        for direction, refusals in (("pythia", harmful * 3 // 4), ("vicuna", harmful // 20)):
+            made, found = prompts_of_one(direction, prompt, refusals)
+            cells, counts = [*cells, made], counts | found
+        null = edited(f"null in {prompt}", "random-1", control=True, target="before", prompt=prompt)
+        cells, counts = [*cells, null], counts | {null["key"]: harmful}
+    _, ablated, _ = told(counts, cells)
+    assert "most: ablating before under vicuna's direction in before under vicuna takes refusals" in ablated["text"]
+    assert "own to" not in ablated["text"]
+
+
+def test_a_negative_coefficient_is_held_to_lower_refusals_of_harmful_instructions():
+    cells = []
+    for kind in ("harmful", "harmless"):
+        cells.append(cell(f"after {kind}", instructions=kind))
+        for source in ("before", "random-1"):
+            dose = {"intervention": "add", "coefficient": -1.0, "unit": "unit", "instructions": kind}
+            cells.append(edited(f"{source} {kind}", source, control=source == "random-1", **dose))
+    counts = {"after harmful": 45, "before harmful": 1, "random-1 harmful": 44}
+    counts |= {"after harmless": 30, "before harmless": 1, "random-1 harmless": 30}
+    _, ablated, added, subtracted = told(counts, cells)
+    assert ablated["shown"] is added["shown"] is False
+    assert added["text"] == "What adding a direction does is not shown: there are no completions of such a cell."
+    assert subtracted["shown"] is True
+    assert subtracted["text"].startswith(
+        "Adding a negative multiple of before's direction to after takes refusals of harmful instructions from 90 % to 2 %"
+    )

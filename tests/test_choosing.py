@@ -1,6 +1,7 @@
 """Selection over a study, losses and the weight edit, through the command line."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from typer.testing import CliRunner
 
 import demur
 from demur.cli import app
+from demur.cli.choices import _run_there
+from demur.selection import Place
 from demur.study_files import load_study
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 
@@ -106,3 +109,19 @@ def test_loss_and_equivalence_print_what_the_library_gives(study, tmp_path):
     result = invoke("equivalence", "--model", model, "--direction", path)
     assert result.exit_code == 0, result.output
     assert demur.equivalence(checkpoint, direction).explanation in result.output
+
+
+def test_the_command_that_follows_a_choice_keeps_the_settings_and_reads_where_it_was_scored(study):
+    mine = ("checkpoints.base.model=/my models/base", "direction.site=resid_post", "direction.layers=[3]")
+    result = invoke("select", study, "--by", "separation", "--quiet", *(word for one in mine[1:] for word in ("--set", one)))
+    assert result.exit_code == 0, result.output
+    command = shlex.split(result.output.splitlines()[-1])
+    assert command[:3] == ["demur", "run", str(study)]
+    sets = command[4::2]
+    assert [one.partition("=")[0] for one in sets] == ["direction.position", "direction.layers", "direction.site"]
+    followed = load_study(study, sets)
+    assert (followed.direction.site, followed.direction.layers) != ("resid_post", [3])
+    assert _run_there(str(study), mine[:1], Place(-1, 2), "resid_pre") == (
+        f"demur run {shlex.quote(str(study))} --set 'checkpoints.base.model=/my models/base' "
+        "--set direction.position=-1 --set direction.layers=2"
+    )

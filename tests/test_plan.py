@@ -29,7 +29,7 @@ def test_the_demo_is_the_whole_matrix():
 def test_controls_stand_beside_each_source_and_follow_its_doses():
     plan = make_plan(load_study("llama-7b"))
     beside = {d.name: d.arm.checkpoint for d in plan.directions if d.control}
-    assert beside == {"random-1": "base", "random-2": "chat"}
+    assert beside == {"random-1": "base", "random-2": "chat"} == {d.name: d.beside for d in plan.directions if d.control}
     doses = {
         (cell.direction.name, cell.intervention.coefficient)
         for cell in plan.cells

@@ -124,6 +124,9 @@ def test_reading_works_while_a_run_writes(half):
             assert result.exit_code == 0, result.output
     finally:
         lock.release()
+    (warning,) = json.loads((half / "run" / "summary.json").read_text())["warnings"]
+    assert re.match(r"This run is not finished: \d+ of 198 completions are there, those of long prompts first", warning)
+    assert warning in (half / "run" / "report.html").read_text()
 
 
 def test_other_special_tokens_and_families_are_a_warning_that_is_kept(done, tmp_path):

@@ -64,7 +64,20 @@ def test_defaults():
     study = make_study(changed(interventions=[{"kind": "ablate"}, {"kind": "add", "coefficient": 2}]))
     assert [edit.on for edit in study.interventions] == [["harmful"], ["harmful", "harmless"]]
     assert study.controls.random == 2
+    assert "random = 2" in study.toml()
     assert study.judges == ["prefix"]
+
+
+def test_every_arm_has_a_null_direction_unless_the_study_says_how_many():
+    lineage = {name: {"model": "a/b", "prompts": ["chatml"]} for name in ("base", "tuned", "chat")}
+    assert make_study(changed(checkpoints=lineage)).controls.random == 3
+    assert (
+        make_study(changed(checkpoints=lineage | {"chat": {"model": "a/b", "prompts": ["chatml", "native"]}})).controls.random
+        == 4
+    )
+    said = make_study(changed(checkpoints=lineage, controls={"random": 0}))
+    assert said.controls.random == 0
+    assert make_study(said.model_dump(exclude_none=True)) == said
 
 
 @pytest.mark.parametrize(

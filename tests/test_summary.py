@@ -2,13 +2,14 @@
 
 import pytest
 
-from demur.summary import cell_rows, claims, comparisons
+from demur.claims import claims
+from demur.summary import cell_rows, comparisons
 
 
 def cell(key, intervention="none", instructions="harmful", **facts):
     base = {"key": key, "target": "after", "prompt": "chatml", "instructions": instructions, "intervention": intervention,
             "direction": None, "source": None, "control": False, "layer": None, "sites": None, "coefficient": None, "unit": None,
-            "positions": None}  # fmt: skip
+            "positions": None, "stands_beside": None}  # fmt: skip
     return {**base, **facts}
 
 
@@ -51,7 +52,7 @@ def test_a_direction_that_works_is_shown():
     ("own", "null", "reason"),
     [
         (38, 40, "p = "),  # no significant change
-        (2, 3, "No more than a null direction does."),  # any direction would do
+        (2, 3, "Not shown to be more than a null direction does."),  # any direction would do
         (50, 40, "to 100 %"),  # the other way round
     ],
 )
@@ -66,6 +67,39 @@ def test_nulls_are_those_of_the_same_dose():
     other = edited("null12", "random-1", control=True, intervention="add", instructions="harmless", coefficient=12.0, unit="unit")
     *_, found = said([cell("none", instructions="harmless"), one, other], verdicts(none=0, add4=30, null12=30))
     assert "null directions" not in found[0]["text"]
+    assert found[0]["shown"] is False
+    assert found[0]["text"].endswith("No null direction was tried there.")
+
+
+def test_nothing_is_shown_without_a_null_direction():
+    *_, found = said(CELLS[:2], verdicts(none=40, own=2))
+    assert [claim["shown"] for claim in found] == [True, False]
+    assert found[1]["text"].endswith("(p < 0.001, Holm). No null direction was tried there.")
+
+
+@pytest.mark.parametrize(
+    ("unit", "beside", "shown"), [("raw", "after", True), ("raw", "before", False), ("unit", "before", True)]
+)
+def test_a_raw_dose_is_held_against_a_null_direction_of_its_own_norm(unit, beside, shown):
+    dose = {"intervention": "add", "instructions": "harmless", "coefficient": 2.0, "unit": unit}
+    null = edited("null", "random-1", control=True, stands_beside=beside, **dose)
+    *_, found = said(
+        [cell("none", instructions="harmless"), edited("own", "after", **dose), null], verdicts(none=0, own=30, null=1)
+    )
+    assert found[0]["shown"] is shown
+    assert ("No null direction of its norm was tried there." in found[0]["text"]) is not shown
+
+
+def test_of_several_arms_the_null_direction_stands_beside_one():
+    dose = {"intervention": "add", "instructions": "harmless", "coefficient": 2.0, "unit": "raw"}
+    own = edited("own", "after", **dose) | {"direction": "after.native"}
+    cells = [
+        cell("none", instructions="harmless"),
+        own,
+        edited("null", "random-1", control=True, stands_beside="after.chatml", **dose),
+    ]
+    *_, found = said(cells, verdicts(none=0, own=30, null=1))
+    assert found[0]["shown"] is False
 
 
 def test_cells_without_completions_are_left_out():
@@ -73,3 +107,27 @@ def test_cells_without_completions_are_left_out():
     assert len(rows) == 3
     assert {row["key"] for row in compared} == {"own", "null"}
     assert len(found) == 2
+
+
+def test_edits_at_other_layers_are_other_edits_with_null_directions_of_their_own():
+    cells = [
+        cell("none"),
+        edited("all", "after"),
+        edited("one", "after", layers=[16]),
+        edited("null all", "random-1", control=True),
+        edited("null one", "random-1", control=True, layers=[16]),
+    ]
+    *_, found = said(cells, verdicts(none=45, all=1, one=5) | verdicts(**{"null all": 6, "null one": 44}))
+    texts = {claim["text"]: claim["shown"] for claim in found}
+    one = next(text for text in texts if "(layer 16, ablated at layer 16) in after" in text)
+    every = next(text for text in texts if "(layer 16, ablated at every layer) in after" in text)
+    assert texts[one] is True
+    assert "null directions there give 88 %)" in one
+    assert texts[every] is False
+    assert "null directions there give 12 %)" in every
+
+
+def test_where_an_edit_acts_is_said_also_of_a_single_one():
+    dose = {"intervention": "add", "instructions": "harmless", "coefficient": 2.0, "unit": "unit", "layers": [10, 11]}
+    *_, found = said([cell("none", instructions="harmless"), edited("own", "after", **dose)], verdicts(none=0, own=30))
+    assert "Adding its own direction (layer 16, added at layers 10, 11, 2 unit vectors) to after" in found[0]["text"]

@@ -1,14 +1,16 @@
 """What a run answers, in three sentences computed from its cells: who refuses, and what moving directions takes away or brings.
 
 Each names its rates with their intervals and says of what the data do not show that it is not shown. A direction counts as
-acting where `summary.tested` says so: in the expected sense, after Holm's correction, beyond every null direction.
+acting where `claims.tested` says so: in the expected sense, after Holm's correction, beyond every null direction there is. Where
+directions were added with a negative coefficient, a fourth sentence says what that takes away.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from demur.statistics import fisher, mcnemar, shared
-from demur.summary import LEVEL, Refusals, Tested, dose, rate_text, tested, where
+from demur.claims import Tested, apart, dose, is_own, rate_text, same_setting, source_of, tested, where
+from demur.statistics import fisher, holm, mcnemar, shared
+from demur.summary import LEVEL, Refusals
 
 Cell = Mapping[str, Any]
 Sentence = dict[str, Any]
@@ -21,12 +23,17 @@ NAMED = 3
 def answers(
     cells: Sequence[Cell], compared: Sequence[Mapping[str, Any]], refusals: Refusals, judge: str, lineage: Sequence[str]
 ) -> list[Sentence]:
-    """Three sentences about one judge's cells; `lineage` are the checkpoints in order."""
+    """Three sentences or four about one judge's cells; `lineage` are the checkpoints in order."""
     mine = [cell for cell in cells if cell["judge"] == judge]
     tests = tested(cells, compared, refusals, judge)
     if not mine:
         return []
-    return [_left_alone(mine, refusals, judge, lineage), _moved("ablate", tests, mine), _moved("add", tests, mine)]
+    said = [_left_alone(mine, refusals, judge, lineage)]
+    for kind in _ACTS:
+        chosen = [test for test in tests if _kind(test) == kind]
+        if chosen or kind != "subtract":
+            said.append(_moved(kind, chosen, mine))
+    return said
 
 
 def _left_alone(cells: Sequence[Cell], refusals: Refusals, judge: str, lineage: Sequence[str]) -> Sentence:
@@ -50,40 +57,72 @@ def _left_alone(cells: Sequence[Cell], refusals: Refusals, judge: str, lineage: 
     elif named:
         said = f"{said}, {_listed(named)}"
     said = f"Left alone, {said}"
-    first, last = twins[0][0], twins[-1][0]
-    if first["target"] == last["target"]:
-        one, other = twins[0]
-        p = fisher(one["refusals"], one["n"], other["refusals"], other["n"])
-        shown, against = p < LEVEL and one["rate"] > other["rate"], "harmful ones are refused more often"
+    if twins[0][0]["target"] == twins[-1][0]["target"]:
+        contrasts = [_harmful_against_harmless(*twin, cells) for twin in twins]
     else:
-        paired = mcnemar(*shared(refusals[first["key"], judge], refusals[last["key"], judge]))
-        p, shown = paired.p_value, paired.p_value < LEVEL and paired.difference != 0
+        contrasts = _last_against_first([one for one, _ in twins], cells, refusals, judge)
+    adjusted, how = holm([p for *_, p in contrasts]), "Holm" if len(contrasts) > 1 else ""
+    verdicts = [
+        f"{against} ({_p(p, how)})" if likely and p < LEVEL else f"that {against} is not shown ({_p(p, how)})"
+        for (against, likely, _), p in zip(contrasts, adjusted, strict=True)
+    ]
+    shown = any(likely and p < LEVEL for (_, likely, _), p in zip(contrasts, adjusted, strict=True))
+    return {"text": f"{said}; {'; '.join(verdicts)}.", "shown": shown}
+
+
+Contrast = tuple[str, bool, float]
+"""What a test is of, whether the data point that way, and its p-value."""
+
+
+def _harmful_against_harmless(harmful: Cell, harmless: Cell, cells: Sequence[Cell]) -> Contrast:
+    place = where(harmful, cells)
+    arm = "" if place == harmful["target"] else f" by {place}"
+    p = fisher(harmful["refusals"], harmful["n"], harmless["refusals"], harmless["n"])
+    return f"harmful ones are refused more often{arm}", harmful["rate"] > harmless["rate"], p
+
+
+def _last_against_first(alone: Sequence[Cell], cells: Sequence[Cell], refusals: Refusals, judge: str) -> list[Contrast]:
+    """The last checkpoint against the first under each prompt that both have; where they share none, their first arms."""
+    first, last = ({cell["prompt"]: cell for cell in alone if cell["target"] == each["target"]} for each in (alone[0], alone[-1]))
+    pairs = [(first[prompt], last[prompt]) for prompt in first if prompt in last]
+    found = []
+    for one, other in pairs or [(next(iter(first.values())), next(iter(last.values())))]:
+        paired = mcnemar(*shared(refusals[one["key"], judge], refusals[other["key"], judge]))
         points = f"{100 * abs(paired.difference):.0f} points {'more' if paired.difference > 0 else 'fewer'}"
-        against = f"{where(last, cells)} refuses {points} of the harmful ones than {where(first, cells)}"
-    verdict = f"{against} ({_p(p)})" if shown else f"that {against} is not shown ({_p(p)})"
-    return {"text": f"{said}; {verdict}.", "shown": shown}
+        against = f"{where(other, cells)} refuses {points} of the harmful ones than {where(one, cells)}"
+        found.append((against if pairs else f"{against}, each under its own prompt", paired.difference != 0, paired.p_value))
+    return found
 
 
 _ACTS = {
     "ablate": ("Ablating {} takes refusals of harmful instructions", "lowers refusals of harmful instructions"),
     "add": ("Adding {} takes refusals of harmless instructions", "raises refusals of harmless instructions"),
+    "subtract": (
+        "Adding a negative multiple of {} takes refusals of harmful instructions",
+        "lowers refusals of harmful instructions",
+    ),
 }
-_VERB = {"ablate": ("ablating", "in"), "add": ("adding", "to")}
+_VERB = {"ablate": ("ablating", "in"), "add": ("adding", "to"), "subtract": ("adding a negative multiple of", "to")}
 
 
-def _moved(kind: str, tests: Sequence[Tested], cells: Sequence[Cell]) -> Sentence:
+def _kind(test: Tested) -> str:
+    return "subtract" if test.cell["intervention"] == "add" and test.cell["coefficient"] < 0 else str(test.cell["intervention"])
+
+
+def _moved(kind: str, every: Sequence[Tested], cells: Sequence[Cell]) -> Sentence:
     """What directions of other checkpoints do, the strongest case first; those of its own where there are no others."""
     verb, into = _VERB[kind]
-    every = [test for test in tests if test.cell["intervention"] == kind]
     across = [test for test in every if test.cell["source"] != test.cell["target"]] or every
     if not across:
-        return {"text": f"What {verb} a direction does is not shown: this run has no such cell.", "shown": False}
+        return {"text": f"What {verb} a direction does is not shown: there are no completions of such a cell.", "shown": False}
     across = sorted(across, key=lambda test: -abs(test.row["difference"]))
     shown, rest = [test for test in across if test.shown], [test for test in across if not test.shown]
     takes, does = _ACTS[kind]
     own = all(test.cell["source"] == test.cell["target"] for test in across)
     whose = "a checkpoint's own direction" if own else "another checkpoint's direction"
-    others = "; ".join(f"{_edit(test, into, every, cells)} ({_change(test)})" for test in rest[:NAMED])
+    others = "; ".join(
+        f"{_edit(test, into, every, cells)} ({_change(test)}{', ' if test.doubt else ''}{test.doubt})" for test in rest[:NAMED]
+    )
     others += f"; and {len(rest) - NAMED} more" if len(rest) > NAMED else ""
     if not shown:
         return {"text": f"That {verb} {whose} {does} is not shown: {others}.", "shown": False}
@@ -108,9 +147,9 @@ def _edit(test: Tested, into: str, every: Sequence[Tested], cells: Sequence[Cell
         facts.append(f"layer {cell['layer']}")
     if cell["intervention"] == "add" and len({dose(other.cell) for other in every}) > 1:
         facts.append(dose(cell))
+    facts += apart(cell, [other.cell for other in every])
     more = f" ({', '.join(facts)})" if facts else ""
-    source = str(cell["direction"]).removesuffix(f".layer{cell['layer']}").replace(".", " under ", 1)
-    return f"{source}'s direction{more} {into} {where(cell, cells)}"
+    return f"{source_of(cell)}'s direction{more} {into} {where(cell, cells)}"
 
 
 def _change(test: Tested) -> str:
@@ -119,23 +158,13 @@ def _change(test: Tested) -> str:
 
 def _beside(test: Tested, every: Sequence[Tested], cells: Sequence[Cell]) -> str:
     """The test, and what the target's own direction and the null directions do at the same place."""
-    same = ("target", "prompt", "layer", "coefficient", "unit", "sites", "positions")
-    own = [
-        other
-        for other in every
-        if other is not test
-        and other.cell["source"] == other.cell["target"]
-        and all(other.cell[key] == test.cell[key] for key in same)
-    ]
+    own = [other for other in every if other is not test and is_own(other.cell) and same_setting(other.cell, test.cell)]
     facts = [_p(test.row["p_holm"], "Holm")]
     facts += [f"{where(other.cell, cells)}'s own to {rate_text(other.cell)}" for other in own[:1]]
     rates = sorted(100 * null["rate"] for null in test.nulls)
-    if not rates:
-        facts.append("no null direction was tried")
-    else:
-        facts.append(
-            f"random ones to {rates[0]:.0f} %" + (f" to {rates[-1]:.0f} %" if f"{rates[-1]:.0f}" != f"{rates[0]:.0f}" else "")
-        )
+    facts.append(
+        f"random ones to {rates[0]:.0f} %" + (f" to {rates[-1]:.0f} %" if f"{rates[-1]:.0f}" != f"{rates[0]:.0f}" else "")
+    )
     return "; ".join(facts)
 
 

@@ -158,8 +158,10 @@ def _shared(judge: str, first: Sides, second: Sides, cells: Mapping[str, Any]) -
 
 def _described(store: Store) -> dict[str, Any]:
     """Everything that decides about a run's results, by name: the study's settings first."""
-    study = {key: value for key, value in store.recall("study_facts").items() if key not in _SAME_RESULT}
-    found = _flat(study, "")
+    study = store.recall("study_facts")
+    # In float32 a row's tokens do not depend on its batch; in lower precision they may.
+    same = _SAME_RESULT if study["dtype"] == "float32" else tuple(key for key in _SAME_RESULT if key != "batch_tokens")
+    found = _flat({key: value for key, value in study.items() if key not in same}, "")
     for name, facts in store.recall("checkpoints", {}).items():
         found[f"weights of {name}"] = facts["fingerprint"]
     for arm in store.recall("arms", []):
@@ -167,9 +169,19 @@ def _described(store: Store) -> dict[str, Any]:
         found[f"token read in {arm['checkpoint']}/{arm['prompt']}"] = arm["token_read"]
     for label, facts in store.recall("instructions", {}).items():
         found |= {f"{label} test instructions": facts["sha256"], f"{label} training instructions": facts["train_sha256"]}
+    found |= _machines(store.recall("sessions", []))
     found |= {f"version of {name}": version for name, version in store.recall("versions", {}).items()}
     found |= {f"rules of judge {name}": version for name, version in store.recall("judge_versions", {}).items()}
     return found
+
+
+def _machines(sessions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Where a run was made, session by session: sums are rounded differently elsewhere, and a tie may then fall otherwise."""
+    kinds = [each["environment"] for each in sessions]
+    return {
+        "device": ", ".join(dict.fromkeys(str(each["device"]) for each in sessions)),
+        "machine": ", ".join(dict.fromkeys(f"{kind['machine']} {kind['system']}, {kind['cores']} cores" for kind in kinds)),
+    }
 
 
 def _flat(value: Any, key: str) -> dict[str, Any]:

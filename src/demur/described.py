@@ -85,7 +85,7 @@ def _cell_facts(study: Study, cell: Cell) -> dict[str, object]:
         "direction": None if direction is None else direction.name,
         "source": None if direction is None else direction.source,
         "control": direction is not None and direction.control,
-        "stands_beside": direction.arm.checkpoint if direction is not None and direction.control else None,
+        "stands_beside": None if direction is None else direction.beside,
         "layer": None if direction is None else direction.layer,
         "sites": sites,
         "layers": None if spec is None else spec.layers,

@@ -27,13 +27,18 @@ class Arm:
 
 @dataclass(frozen=True)
 class PlannedDirection:
-    """A direction that the study will have: one an arm and layer, and the controls that stand beside them."""
+    """A direction that the study will have: one an arm and layer, and the controls, each `beside` the one whose norm it has."""
 
     name: str
     source: str
     arm: Arm
     layer: int
-    control: bool
+    beside: str | None = None
+
+    @property
+    def control(self) -> bool:
+        """Is it a null direction?"""
+        return self.beside is not None
 
 
 @dataclass(frozen=True)
@@ -96,14 +101,14 @@ def make_plan(study: Study) -> Plan:
         for spec in checkpoint.prompts
     )
     found = [
-        PlannedDirection(_direction_name(study, arm, layer), arm.checkpoint, arm, layer, control=False)
+        PlannedDirection(_direction_name(study, arm, layer), arm.checkpoint, arm, layer)
         for arm in arms
         for layer in study.direction.layers
     ]
     # Control k stands beside arm k, then around again: with two checkpoints and two controls each has its own.
     controls = [
-        PlannedDirection(_layered(study, f"random-{k + 1}", layer), f"random-{k + 1}", arms[k % len(arms)], layer, control=True)
-        for k in range(study.controls.random)
+        PlannedDirection(_layered(study, name, layer), name, arm, layer, _direction_name(study, arm, layer))
+        for name, arm in ((f"random-{k + 1}", arms[k % len(arms)]) for k in range(study.controls.random))
         for layer in study.direction.layers
     ]
     directions = (*found, *controls)

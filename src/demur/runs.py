@@ -6,16 +6,18 @@ another version of a judge's rules are replaced, so what a summary counts is one
 
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demur.answers import answers
+from demur.claims import claims
 from demur.errors import InputError, nearest
 from demur.judges import get_judge
 from demur.notebook import facts_table
 from demur.published import published_rows, text_and_code
 from demur.store import Store
-from demur.summary import Refusals, cell_rows, claims, comparisons
+from demur.summary import Refusals, cell_rows, comparisons
 
 if TYPE_CHECKING:
     import pandas
@@ -81,7 +83,7 @@ class Run:
             "versions": self._store.recall("versions"),
             "judges": self._store.recall("judge_versions", {}),
             "sessions": self._store.recall("sessions", []),
-            "warnings": self._warnings(),
+            "warnings": [*self._unfinished(stored, refusals), *self._warnings()],
             "environment": self._store.recall("environment"),
             "checkpoints": self._store.recall("checkpoints", {}),
             "arms": self._store.recall("arms", []),
@@ -96,6 +98,18 @@ class Run:
             "published": published_rows(study, rows, directions),
             "text_and_code": text_and_code(study),
         }
+
+    def _unfinished(self, stored: Sequence[Mapping[str, Any]], refusals: Refusals) -> list[str]:
+        """Whether completions are missing, so that what the figures are of is known."""
+        asked = self._store.recall("instructions", {})
+        planned = sum(asked[cell["instructions"]]["n"] for cell in stored)
+        there = sum(len(refusals.get((cell["key"], self.judges()[0]), {})) for cell in stored)
+        if there >= planned:
+            return []
+        return [
+            f"This run is not finished: {there:,} of {planned:,} completions are there, those of long prompts first, and every "
+            "figure and sentence is of these."
+        ]
 
     def _warnings(self) -> list[str]:
         """What a reader of the numbers should know, in sentences."""

@@ -121,7 +121,10 @@ class InterventionSpec(_Table):
 
 
 class ControlSpec(_Table):
-    """Null directions: how many random ones of the same norm, and their seed."""
+    """Null directions: how many random ones, and their seed. Control k has the norm of arm k's direction, then around again.
+
+    Where a study does not say how many, each arm has one, and there are two at least.
+    """
 
     random: int = Field(default=2, ge=0)
     seed: int = 0
@@ -146,6 +149,14 @@ class Study(_Table):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     batch_tokens: int | None = Field(default=None, ge=1)
     published: list[Publication] = []
+
+    @model_validator(mode="after")
+    def _every_arm_has_a_null(self) -> "Study":
+        if "random" not in self.controls.model_fields_set:
+            arms = sum(len(spec.prompts) for spec in self.checkpoints.values())
+            # Written out like any other default; there is no other way into a frozen model.
+            object.__setattr__(self, "controls", self.controls.model_copy(update={"random": max(self.controls.random, arms)}))
+        return self
 
     @model_validator(mode="after")
     def _names_fit(self) -> "Study":

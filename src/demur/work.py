@@ -132,9 +132,8 @@ class Work:
 
     def _controls(self) -> None:
         for plan in self.plan.directions:
-            if plan.control and not self.store.has_direction(plan.name):
-                beside = next(d for d in self.plan.directions if not d.control and (d.arm, d.layer) == (plan.arm, plan.layer))
-                self._keep(plan, random_direction(self._direction(beside.name), name=plan.name, seed=self.study.controls.seed))
+            if plan.beside is not None and not self.store.has_direction(plan.name):
+                self._keep(plan, random_direction(self._direction(plan.beside), name=plan.name, seed=self.study.controls.seed))
 
     def _keep(self, plan: PlannedDirection, direction: Direction) -> None:
         self.store.add_direction(

@@ -1,5 +1,7 @@
 """demur compare: cells that both runs have, tested in pairs; what the settings differ in; 80 columns."""
 
+import shutil
+
 import pytest
 from typer.testing import CliRunner
 
@@ -8,6 +10,7 @@ from demur.cli import app
 from demur.comparing import Agreement, compare_runs
 from demur.errors import InputError
 from demur.statistics import holm, mcnemar
+from demur.store import Store
 
 
 def test_shared_cells_are_paired_by_instruction(runs):
@@ -40,7 +43,19 @@ def test_a_run_is_like_itself(runs):
     assert found.agreement == Agreement(*[len(one.completions())] * 3)
     output = CliRunner().invoke(app, ["compare", str(runs[0]), str(runs[0])]).output
     assert "The runs differ in no setting." in output
-    assert "Judge prefix: refusals differ in none of 22 shared cells." in output
+    assert "Judge prefix: no difference of refusals is shown in any of 22 shared cells." in output
+
+
+def test_another_device_is_named_and_another_batch_where_it_may_change_a_token(runs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(runs[0], other)
+    store = Store.open(other)
+    store.remember("sessions", [{**store.recall("sessions")[0], "device": "cuda"}])
+    store.remember("study_facts", {**store.recall("study_facts"), "batch_tokens": 7})
+    first, second = demur.open_run(runs[0]), demur.open_run(other)
+    assert {each.setting: each.second for each in compare_runs(first, second).settings} == {"device": "cuda"}
+    store.remember("study_facts", {**store.recall("study_facts"), "dtype": "bfloat16"})
+    assert {each.setting for each in compare_runs(first, second).settings} == {"device", "dtype", "batch_tokens"}
 
 
 def test_completions_agree_as_far_as_both_go(runs, monkeypatch):

@@ -1,6 +1,8 @@
 """Commands that help to choose and to doubt a direction: select, loss, equivalence."""
 
 import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,7 +46,7 @@ def select(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Choose layer and position, on validation instructions.
+    """Choose layer and position at resid_pre, on validation instructions.
 
     One selection an arm of every checkpoint of the study, and one place for all of them. arditi needs a checkpoint that
     refuses; cosmic and separation do not. No valid place is an answer, not an error.
@@ -72,19 +74,28 @@ def select(
         best = one.direction()
         if out is not None and best is not None:
             typer.echo(f"  {best.save(out / (one.arm.replace('/', '.') + '.safetensors'))}")
+    together = joint(chosen)
     if len(chosen) > 1:
-        together = joint(chosen)
         typer.echo("all arms together: the place whose worst arm does best")
         if together is None:
             typer.echo("  none, because an arm has no selection")
         else:
             _list(together)
-            if together.best is not None:
-                place = f"--set direction.position={together.best.position} --set direction.layers={together.best.layer}"
-                typer.echo(f"  demur run {study} {place}")
+    if together is not None and together.best is not None:
+        typer.echo(f"  {_run_there(study, set_ or (), together.best, loaded.direction.site)}")
     if out is not None:
         text = json.dumps([one.facts() for one in chosen], indent=1, ensure_ascii=False)
         typer.echo(str(replace_file(out / f"selection-{by}.json", text + "\n")))
+
+
+def _run_there(study: str, settings: Sequence[str], place: Any, site: str) -> str:
+    """The command that runs the study with its directions read at a place."""
+    chosen = {"direction.position": place.position, "direction.layers": place.layer}
+    if site != "resid_pre":
+        chosen["direction.site"] = "resid_pre"  # where candidates are read
+    kept = [setting for setting in settings if setting.partition("=")[0] not in chosen]
+    sets = [*kept, *(f"{key}={value}" for key, value in chosen.items())]
+    return shlex.join(["demur", "run", study, *(word for setting in sets for word in ("--set", setting))])
 
 
 def _list(selection: Any) -> None:

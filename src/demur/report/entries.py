@@ -168,7 +168,7 @@ def arm_labels(summary: Mapping[str, Any]) -> dict[tuple[str, str], str]:
 
 def _setting(cell: Mapping[str, Any]) -> tuple[Any, ...]:
     """What an intervention is, whatever it is applied to."""
-    fields = ("intervention", "direction", "source", "layer", "sites", "positions", "coefficient", "unit")
+    fields = ("intervention", "direction", "source", "layer", "layers", "sites", "positions", "coefficient", "unit")
     return tuple(tuple(value) if isinstance(value := cell.get(field), list) else value for field in fields)
 
 
@@ -222,10 +222,17 @@ def _parts(cell: Mapping[str, Any], origin: Mapping[str, Any]) -> dict[str, str]
     return {
         "prompt": f" / {origin['prompt']}" if origin.get("prompt") is not None else "",
         "layer": "" if layer is None else f", layer {layer}",
+        "layers": f", {INTERVENTIONS[cell['intervention']]} at {_layers(cell)}",
         "sites": f", {'+'.join(cell['sites'])}" if cell.get("sites") else "",
         "positions": f", {cell['positions']} positions" if cell.get("positions") else "",
         "dose": coefficient,
     }
+
+
+def _layers(cell: Mapping[str, Any]) -> str:
+    if cell.get("layers"):
+        return "+".join(map(str, cell["layers"]))
+    return "all layers" if cell["intervention"] == "ablate" else "its own layer"
 
 
 def _places(summary: Mapping[str, Any]) -> Any:

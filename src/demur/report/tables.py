@@ -59,6 +59,7 @@ def identity(entry: Entry) -> dict[str, Any]:
         "direction": entry.cell["direction"],
         "control": entry.control,
         "layer": entry.cell["layer"],
+        "layers": "+".join(map(str, entry.cell.get("layers") or ())),
         "sites": "+".join(entry.cell.get("sites") or ()),
         "coefficient": entry.cell["coefficient"],
         "unit": entry.cell["unit"],

@@ -95,7 +95,8 @@ def _sentences(comparison: "Comparison") -> list[str]:
     for judge in comparison.judges():
         cells = comparison.of(judge)
         differing = sum(cell.differs for cell in cells)
-        said.append(f"Judge {judge}: refusals differ in {differing or 'none'} of {len(cells)} shared cells.")
+        found = f"a difference of refusals is shown in {differing}" if differing else "no difference of refusals is shown in any"
+        said.append(f"Judge {judge}: {found} of {len(cells)} shared cells.")
     for name, count in (("A", comparison.only_first), ("B", comparison.only_second)):
         if count:
             said.append(f"{count} cell{'s are' if count > 1 else ' is'} in {name} only.")
