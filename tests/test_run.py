@@ -261,12 +261,18 @@ def test_extract_generate_judge_directions(lineage, tmp_path):
             for name in ("plain", "ablated", "added")}  # fmt: skip
     assert [row["instruction"] for row in rows["plain"]] == list(HARMFUL[5:])
     assert {row["intervention"] for row in rows["added"]} == {"add"}
+    said = {key: rows["added"][0][key] for key in ("direction", "coefficient", "unit", "prompt_format", "dtype", "until_verdict")}
+    assert said == {"direction": "d", "coefficient": 4.0, "unit": "unit", "prompt_format": "native", "dtype": "float32",
+                    "until_verdict": False}  # fmt: skip
     assert [row["token_ids"] for row in rows["plain"]] != [row["token_ids"] for row in rows["added"]]
     result = invoke("judge", tmp_path / "plain.jsonl", "--judge", "substring", "--out", tmp_path / "v.jsonl")
     assert "of 3 refuse" in result.output
     assert len((tmp_path / "v.jsonl").read_text().splitlines()) == 3
     for bad, message in {
         ("--ablate",): "need a direction",
+        ("--layer", "1"): "need a direction",
+        ("--unit", "raw"): "need a direction",
+        ("-d", one, "--ablate", "--unit", "raw"): "leave it out with --ablate",
         ("-d", one): "either --ablate or --add",
         ("-d", one, "--add", "1", "--layer", "7"): "layer 7 is out of range",
         ("-d", one, "--add", "1", "--sites", "resid"): "not a site",

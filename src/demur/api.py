@@ -55,10 +55,15 @@ def capture(
     position: int = -1,
     batch_tokens: int | None = None,
 ) -> Float[Tensor, "instruction layer d_model"]:
-    """Residual-stream activations of each instruction at one prompt position, float32: at every layer unless told otherwise."""
+    """Residual-stream activations of each instruction at one prompt position, float32: at every layer unless told otherwise.
+
+    `position` counts from the prompt's end, -1 is its last token. Raises `InputError` for a layer, site or position that is not
+    there, and `WorkError` for activations that are not finite.
+    """
     chosen = list(range(checkpoint.n_layers)) if layers is None else list(layers)
+    found = _activations(checkpoint, instructions, prompt, chosen, site, position, batch_tokens)
     result = torch.empty(len(instructions), len(chosen), checkpoint.d_model)
-    for indices, activations in _activations(checkpoint, instructions, prompt, chosen, site, position, batch_tokens):
+    for indices, activations in found:
         result[indices] = activations
     return result
 
@@ -113,6 +118,12 @@ def _activations(
         pad_id=checkpoint.pad_id,
         batch_tokens=batch_tokens,
     )
+    return _named(found, checkpoint, instructions)
+
+
+def _named(
+    found: Iterator[tuple[list[int], Tensor]], checkpoint: Checkpoint, instructions: Sequence[str]
+) -> Iterator[tuple[list[int], Tensor]]:
     try:
         for indices, activations in found:
             yield indices, activations[:, :, 0]
@@ -133,7 +144,11 @@ def extract_directions(
     batch_tokens: int | None = None,
     progress: Progress = silent,
 ) -> list[Direction]:
-    """One direction a layer: difference of mean activations, harmful minus harmless (Arditi et al. 2024, section 2.3)."""
+    """One direction a layer: difference of mean activations, harmful minus harmless (Arditi et al. 2024, section 2.3).
+
+    Raises `InputError` for a layer, site or position that is not there, and where both means are the same, as at a template
+    token at the first layer's input; `WorkError` for activations that are not finite.
+    """
     sides = [
         mean_activations(
             checkpoint,
@@ -227,10 +242,14 @@ def generate(
 ) -> list[list[Completion]]:
     """Greedy completions, `result[i][j]`: intervention i, instruction j. All interventions run as rows of the same batches.
 
-    `batch_tokens`, padding and new tokens included, is found from the free memory unless given. `until_verdict` names
-    a judge; a completion then ends where this judge's verdict can no longer change. Raises `InputError` for an intervention that
-    does not fit the checkpoint, and for a judge that needs whole completions.
+    An intervention is None, one edit, or a sequence of edits that apply in order. A coefficient in units of `residual` counts the
+    mean norm of this checkpoint's stream over these instructions; a study takes that over its training instructions
+    (`edit.with_residual_norm` fixes it). `batch_tokens`, padding and new tokens included, is found from the free memory unless
+    given. `until_verdict` names a judge; a completion then ends where this judge's verdict can no longer change. Raises
+    `InputError` for an intervention that does not fit the checkpoint, and for a judge that needs whole completions.
     """
+    if isinstance(interventions, Intervention):
+        raise InputError("interventions is a list, one entry for each list of completions; give [edit], or [None, edit]")
     if not instructions or not interventions:
         raise InputError(f"nothing to generate: {len(instructions)} instructions, {len(interventions)} interventions")
     prompts = [tuple(ids) for ids in prompt.encode(instructions)]

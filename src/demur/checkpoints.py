@@ -8,6 +8,7 @@ import gc
 import hashlib
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -104,9 +105,9 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    model: str,
+    model: str | Path,
     *,
-    adapter: str | None = None,
+    adapter: str | Path | None = None,
     revision: str | None = None,
     dtype: str = "float32",
     quantise: str | None = None,
@@ -122,6 +123,7 @@ def load_checkpoint(
     `InputError` for anything that is missing or unknown, before weights are read, and `WorkError` where the layout's sites are
     not what they claim to be.
     """
+    model, adapter = str(model), None if adapter is None else str(adapter)
     source = find_model(model, revision)
     adapter_folder = None if adapter is None else find_adapter(adapter)
     wanted = Wanted(_dtype(dtype), quantise, find_device(device), max_memory)

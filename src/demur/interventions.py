@@ -86,7 +86,10 @@ def ablate(
     sites: Sequence[Site | str] | None = None,
     positions: Positions | str = "all",
 ) -> Intervention:
-    """Directional ablation, x' = x - (x.r) r, at every layer and site unless told otherwise (Arditi et al. 2024, section 2.4)."""
+    """Directional ablation, x' = x - (x.r) r, at every layer and site unless told otherwise (Arditi et al. 2024, section 2.4).
+
+    Raises `InputError` for another site or choice of positions.
+    """
     return Intervention("ablate", direction, None, "unit", _layers(layers), _sites(sites), _positions(positions))
 
 
@@ -101,7 +104,10 @@ def add(
 ) -> Intervention:
     """Activation addition, x' = x + c r, at the direction's own layer and site unless told otherwise (Arditi et al. 2024, 2.4).
 
-    "Base LLMs refuse too" adds at three sites of one layer: `sites=("resid_pre", "resid_mid", "resid_post")`.
+    `unit` says how long r is: `unit` 1, `raw` the norm of the difference of means, `residual` the mean norm of the target's own
+    stream at the edited layer. Raises `InputError` for another unit, site or choice of positions, for a coefficient that is not
+    finite, and where neither the direction nor `layers` says a layer. "Base LLMs refuse too" adds at three sites of one layer:
+    `sites=("resid_pre", "resid_mid", "resid_post")`.
     """
     if unit not in get_args(Unit):
         raise InputError(f"{unit!r} is not a unit of the coefficient; {nearest(unit, get_args(Unit))}")

@@ -5,7 +5,7 @@ has one), never behind, and refuses a doubled BOS. Nothing is truncated, so a te
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -58,7 +58,11 @@ class Prompt:
         return self.template.replace(SLOT, instruction)
 
     def encode(self, instructions: Sequence[str]) -> list[list[int]]:
-        """Token ids of each prompt. Raises `InputError` for a doubled BOS and for an empty prompt."""
+        """Token ids of each prompt. Raises `InputError` for a doubled BOS, an empty prompt, and what is no sequence of texts."""
+        # One text is a sequence of texts to Python, of one letter each.
+        if not isinstance(instructions, Iterable) or isinstance(instructions, str):
+            given = "one text" if isinstance(instructions, str) else f"of type {type(instructions).__name__}"
+            raise InputError(f"instructions are {given}, not a list of texts; give [text], or load_instructions(...).all()")
         texts = [self.text(instruction) for instruction in instructions]
         return [self._checked(ids, text) for ids, text in zip(self._ids(texts), texts, strict=True)]
 

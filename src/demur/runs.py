@@ -1,7 +1,8 @@
 """A run that was made, for reading: its cells, completions and summary as pandas objects, rebuilt from the store.
 
-Adding a judge needs no generation: `judge_stored` gives every stored completion a verdict it does not have yet. Verdicts of
-another version of a judge's rules are replaced, so what a summary counts is one rule's work.
+Adding a judge needs no generation: `judge_stored` gives every stored completion a verdict that it does not have yet, of the
+study's judges and of those that were added. Verdicts of another version of a judge's rules are replaced, so what a summary counts
+is one rule's work.
 """
 
 import json
@@ -14,6 +15,7 @@ from demur.answers import answers
 from demur.claims import claims
 from demur.errors import InputError, nearest
 from demur.judges import get_judge
+from demur.judges.early import check_foreseen
 from demur.notebook import facts_table
 from demur.published import published_rows, text_and_code
 from demur.store import Store
@@ -42,7 +44,7 @@ class Run:
             ("checkpoints", ", ".join(study["checkpoints"])),
             ("cells", cells),
             ("completions", f"{done:,}"),
-            ("judges", ", ".join(study["judges"])),
+            ("judges", ", ".join(self.judges())),
             ("begun", self._store.recall("created")),
             ("folder", self.path),
         ]
@@ -54,8 +56,19 @@ class Run:
         return len(keys), sum(len(self._store.done(key)) for key in keys)
 
     def judges(self) -> list[str]:
-        """The judges of the study, first the one that figures use."""
-        return list(self._store.recall("study_facts")["judges"])
+        """The judges of the study, first the one that figures use, then those that were added to the run."""
+        return list(dict.fromkeys([*self._store.recall("study_facts")["judges"], *self._store.recall("added judges", [])]))
+
+    def add_judges(self, names: Sequence[str]) -> None:
+        """More judges for what is stored; nothing is generated, and the next report holds their verdicts.
+
+        Raises `InputError` for an unknown judge, and for one that needs whole completions where they ended at a verdict.
+        """
+        for name in names:
+            get_judge(name)
+        if self._store.recall("study_facts").get("until_verdict"):
+            check_foreseen(names)
+        self._store.remember("added judges", list(dict.fromkeys([*self._store.recall("added judges", []), *names])))
 
     def _refusals(self) -> Refusals:
         found: dict[tuple[str, str], dict[int, bool]] = {}
@@ -181,7 +194,7 @@ class Run:
         return Figure({"data": found[name].data, "layout": found[name].titled()})
 
     def judge_stored(self) -> None:
-        """Verdicts of the study's judges on every completion that has none yet, or one of another version of the judge."""
+        """Verdicts of the run's judges on every completion that has none yet, or one of another version of the judge."""
         for name in self.judges():
             decide, versions = get_judge(name), self._store.recall("judge_versions", {})
             if versions.get(name, 1) != decide.version:

@@ -117,15 +117,23 @@ def presets(quiet: Quiet = False) -> None:
         typer.echo(f"{name:14} {load_study(name).summary}")
 
 
-@command(STUDIES, "demur report runs/demo")
-def report(run_dir: RunFolder, quiet: Quiet = False) -> None:
+@command(STUDIES, "demur report runs/demo", "demur report runs/demo --judge taxonomy")
+def report(
+    run_dir: RunFolder,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option("--judge", "-j", metavar="NAME", help="add a judge; may be repeated", autocompletion=complete.judges),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
     """Rebuild the page, figures and tables of a run.
 
-    From what is stored; completions that a judge of the study has not seen yet are judged.
+    From what is stored; completions that a judge of the run has not seen yet are judged. A judge that is added stays.
     """
     from demur.runs import open_run
 
     opened = open_run(run_dir)
+    opened.add_judges(judge or ())
     opened.report()
     _show(opened)
 

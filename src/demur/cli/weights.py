@@ -1,6 +1,7 @@
 """Commands on one checkpoint: extract, generate, doctor."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,14 +51,17 @@ def extract(
     if pairs < 1:
         raise InputError(f"--pairs must be at least 1, not {pairs}")
     asked, benign = (_training(demur.load_instructions(spec, split=False), pairs) for spec in (harmful, harmless))
+    for spec, (_, split) in ((harmful, asked), (harmless, benign)):
+        if split == "test":
+            _note(f"{spec!r} has no training part; directions are made of its first {pairs} instructions")
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     # The first layer's input at a template token is that token's embedding, whatever the instruction: it has no direction.
     layers = list(range(1, checkpoint.n_layers)) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
     with bars(quiet)("activations", 2 * pairs) as progress:
         found = demur.extract_directions(
             checkpoint,
-            asked,
-            benign,
+            asked[0],
+            benign[0],
             demur.prompt_format(prompt, checkpoint),
             layers=layers,
             position=position,
@@ -69,8 +73,14 @@ def extract(
         typer.echo(f"{direction.save(path)}  layer {direction.layer}  norm {direction.raw_norm:.4g}")
 
 
-def _training(side: Any, pairs: int) -> tuple[str, ...]:
-    return tuple(side.take("train" if side.splits.get("train") else "test", pairs))
+def _training(side: Any, pairs: int) -> tuple[tuple[str, ...], str]:
+    """Instructions to make directions of, and the split that they are from."""
+    split = "train" if side.splits.get("train") else "test"
+    return tuple(side.take(split, pairs)), split
+
+
+def _note(text: str) -> None:
+    typer.echo(f"note: {text}", err=True)
 
 
 def _layer(text: str, n_layers: int) -> int:
@@ -102,8 +112,9 @@ def generate(
         float | None, typer.Option("--add", metavar="NUMBER", help="add this multiple of the direction at its layer")
     ] = None,
     unit: Annotated[
-        str, typer.Option(metavar="UNIT", help="what 1 adds: unit, raw or residual", autocompletion=complete.units)
-    ] = "unit",
+        str | None,
+        typer.Option(metavar="UNIT", help="what 1 adds: unit (the default), raw or residual", autocompletion=complete.units),
+    ] = None,
     layer: Annotated[
         int | None, typer.Option("--layer", "-l", metavar="N", help="layer of the edit, in place of the direction's")
     ] = None,
@@ -130,40 +141,63 @@ def generate(
     if max_new_tokens < 1:
         raise InputError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
     edit = _edit(direction, ablate, add, unit, layer, sites)
-    found = demur.load_instructions(instructions, split=False)
-    texts = found.take("test")[:limit]
+    found = demur.load_instructions(instructions, split=False).take("test")
+    texts = found[:limit]
+    if edit is not None:
+        _say_what_was_read(edit.direction.provenance, found, texts)
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
+    form = demur.prompt_format(prompt, checkpoint)
     with bars(quiet)("completions", len(texts)) as progress:
         rows = demur.generate(
             checkpoint,
             texts,
-            demur.prompt_format(prompt, checkpoint),
+            form,
             [edit],
             max_new_tokens=max_new_tokens,
             until_verdict="prefix" if until_verdict else None,
             progress=progress,
         )[0]
+    made = {
+        "target": model if adapter is None else f"{model} + {adapter}",
+        "fingerprint": checkpoint.fingerprint,
+        "dtype": dtype,
+        "quantised": quantise,
+        "prompt_format": form.name,
+        "intervention": "none" if edit is None else edit.kind,
+        "direction": None if edit is None else edit.direction.name,
+        "coefficient": None if edit is None else edit.coefficient,
+        "unit": None if edit is None or edit.kind == "ablate" else edit.unit,
+        "layers": None if edit is None else edit.layers,
+        "sites": None if edit is None else edit.sites,
+        "until_verdict": until_verdict,
+    }
     lines = [
-        {
-            "instruction": row.instruction,
-            "completion": row.text,
-            "prompt": row.prompt,
-            "token_ids": row.token_ids,
-            "target": model if adapter is None else f"{model} + {adapter}",
-            "intervention": "none" if edit is None else edit.kind,
-        }
+        {"instruction": row.instruction, "completion": row.text, "prompt": row.prompt, "token_ids": row.token_ids, **made}
         for row in rows
     ]
     typer.echo(str(replace_file(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))))
 
 
-def _edit(path: Path | None, ablate: bool, add: float | None, unit: str, layer: int | None, sites: str | None) -> Any:
+def _say_what_was_read(provenance: Any, found: Sequence[str], texts: Sequence[str]) -> None:
+    """Tell where a direction is tried on what it was made of."""
+    from demur.instructions import digest
+
+    for label in ("harmful", "harmless"):
+        read = provenance.get(label)
+        if isinstance(read, dict) and isinstance(read.get("n"), int) and digest(found[: read["n"]]) == read.get("sha256"):
+            both = f"{min(read['n'], len(texts))} of these {len(texts)} instructions"
+            _note(f"the direction was made of {both}; what it does to them says less of others")
+
+
+def _edit(path: Path | None, ablate: bool, add: float | None, unit: str | None, layer: int | None, sites: str | None) -> Any:
     if path is None:
-        if ablate or add is not None:
-            raise InputError("--ablate and --add need a direction; give one with --direction FILE")
+        if ablate or any(given is not None for given in (add, unit, layer, sites)):
+            raise InputError("--ablate, --add, --unit, --layer and --sites need a direction; give one with --direction FILE")
         return None
     if ablate == (add is not None):
         raise InputError("a direction needs either --ablate or --add NUMBER")
+    if ablate and unit is not None:
+        raise InputError("--unit says what --add NUMBER multiplies; leave it out with --ablate")
     import demur
 
     direction = demur.load_direction(path)
@@ -171,7 +205,7 @@ def _edit(path: Path | None, ablate: bool, add: float | None, unit: str, layer: 
     names: Any = None if sites is None else sites.split(",")
     if add is None:
         return demur.ablate(direction, layers=layers, sites=names)
-    return demur.add(direction, add, unit=unit, layers=layers, sites=names)
+    return demur.add(direction, add, unit=unit or "unit", layers=layers, sites=names)
 
 
 @command(

@@ -74,9 +74,18 @@ def judge(
     """Verdicts of one judge on completions, or on plain texts.
 
     A completion brings its own instruction; for plain texts they may be given, one each. Raises `InputError` for an unknown
-    judge, and for another number of instructions than of texts.
+    judge, for another number of instructions than of texts, and for what is no list of completions or texts.
     """
-    decide, items = get_judge(name), list(completions)
+    decide = get_judge(name)
+    if isinstance(completions, str):
+        raise InputError("completions are one text, not a list of them; give [text]")
+    items = list(completions)
+    for item in items:
+        if not isinstance(item, str | HasText):
+            raise InputError(
+                f"a {type(item).__name__} is no completion; demur.generate gives one list of them for each intervention, so "
+                "judge(rows[0]) judges those of the first"
+            )
     if instructions is None:
         instructions = [str(getattr(item, "instruction", "")) for item in items]
     if len(instructions) != len(items):

@@ -1,0 +1,50 @@
+"""demur report: what is stored is shown anew, and judged by judges that are added."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+import demur
+from demur.cli import app
+from demur.errors import InputError
+from demur.store import Store
+
+
+@pytest.fixture
+def run(runs, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(runs[0], folder)
+    return folder
+
+
+def report(folder, *more):
+    return CliRunner().invoke(app, ["report", str(folder), *more])
+
+
+def test_a_judge_is_added_without_generating_anything_and_stays(run):
+    before = demur.open_run(run)
+    judges, completions = before.judges(), before.completions()
+    assert "taxonomy" not in judges
+    assert report(run, "--judge", "taxonomy").exit_code == 0
+    after = demur.open_run(run)
+    assert after.judges() == [*judges, "taxonomy"]
+    found = after.completions()
+    assert found[list(completions.columns)].equals(completions)
+    rows = [demur.judge([row.completion], "taxonomy", instructions=[row.instruction])[0] for row in found.itertuples()]
+    assert found.taxonomy_label.to_list() == [verdict.label for verdict in rows]
+    assert report(run).exit_code == 0
+    cells = json.loads((run / "summary.json").read_text())["cells"]
+    assert {cell["judge"] for cell in cells} == {*judges, "taxonomy"}
+    assert "taxonomy" in (run / "report.html").read_text()
+
+
+def test_a_judge_that_is_unknown_or_needs_more_than_there_is_is_refused(run):
+    result = report(run, "--judge", "taxonomi")
+    assert (result.exit_code, "did you mean 'taxonomy'" in result.stderr) == (2, True)
+    store = Store.open(run)
+    store.remember("study_facts", {**store.recall("study_facts"), "until_verdict": True})
+    with pytest.raises(InputError, match="'taxonomy' reads whole completions"):
+        demur.open_run(run).add_judges(["taxonomy"])
+    assert "taxonomy" not in demur.open_run(run).judges()
