@@ -304,6 +304,10 @@ def test_command_line(tmp_path):
     assert "refusal 1, incompetent 0, deflection 0, echo 1, degenerate 1, compliance 0" in result.output
     written = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
     assert [row["label"] for row in written] == ["echo", "refusal", "degenerate"]
+    file.write_text(json.dumps({"instruction": ASKED, "completion": "I", "until_verdict": True}))
+    result = CliRunner().invoke(app, ["judge", str(file), "--judge", "taxonomy"])
+    assert (result.exit_code, "reads whole completions" in result.stderr) == (2, True)
+    assert CliRunner().invoke(app, ["judge", str(file)]).exit_code == 0
     file.write_text('{"completion": "I can\'t"}\n')
     result = CliRunner().invoke(app, ["judge", str(file), "--judge", "taxonomy"])
     assert (result.exit_code, bool(re.search("row 1 of .* no text under 'instruction'", result.output))) == (2, True)

@@ -147,13 +147,12 @@ def _shipped(name: str) -> InstructionSet:
 
 def _registered(name: str, entry: _Registered) -> InstructionSet:
     folder = os.environ.get("DEMUR_DATA")
-    if folder is not None:
-        path = Path(folder) / entry.file
-        if not path.is_file():
-            raise InputError(f"DEMUR_DATA is {folder!r}, which holds no {entry.file!r}, so {name!r} cannot be read")
+    path = None if folder is None else Path(folder) / entry.file
+    if path is not None and path.is_file():
         texts, source = _column(read_rows(path), entry.column, str(path)), entry.file
     else:
-        texts, source = _from_hub(name, entry), entry.hub[0]
+        # The same rows wherever they come from: their hash is asked for below.
+        texts, source = _from_hub(name, entry, folder), entry.hub[0]
     if digest(texts) != entry.digest:
         raise InputError(
             f"the {len(texts)} rows of {name!r} from {source!r} have the hash {digest(texts)}, not {entry.digest}: it is another "
@@ -189,11 +188,12 @@ def _arditi(name: str) -> InstructionSet:
     return InstructionSet(name, {split: drawn[stem] for split, stem in _ARDITI[name].items()}, "splits")
 
 
-def _from_hub(name: str, entry: _Registered) -> list[str]:
+def _from_hub(name: str, entry: _Registered, folder: str | None) -> list[str]:
     dataset, configuration, split, column = entry.hub
-    hub.require(
-        f"instruction set {name!r}", f"set DEMUR_DATA to a folder that holds {entry.file}, or name a file of instructions instead"
-    )
+    way_out = f"set DEMUR_DATA to a folder that holds {entry.file}"
+    if folder is not None:
+        way_out = f"DEMUR_DATA is {folder!r}, which holds no {entry.file!r}; put it there"
+    hub.require(f"instruction set {name!r}", f"{way_out}, or name a file of instructions instead")
     try:
         from datasets import load_dataset  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as error:

@@ -63,7 +63,8 @@ def find_refusal_tokens(
         if refusals < LEAST:
             raise WorkError(
                 f"{checkpoint.name!r} refuses {refusals} of {len(half)} completions, too few to tell how its refusals begin "
-                f"(at least {LEAST} are needed); select by 'cosmic' or 'separation', which need no refusals, or give token ids"
+                f"(at least {LEAST} are needed); select by 'cosmic' or 'separation', which need no refusals, or give "
+                "token ids to demur.select_by_refusal"
             )
     written, refused = Counter(token for token, _ in first), Counter(token for token, refusal in first if refusal)
     ids = tuple(token for token, count in refused.most_common() if 2 * count >= written[token])
@@ -73,7 +74,7 @@ def find_refusal_tokens(
     if coverage < 0.9:
         raise WorkError(
             f"only {100 * coverage:.0f} % of the refusals of {checkpoint.name!r} begin with one of the tokens found, so they do "
-            "not stand for refusal; select by 'cosmic' or 'separation', or give token ids"
+            "not stand for refusal; select by 'cosmic' or 'separation', or give token ids to demur.select_by_refusal"
         )
     texts = tuple(str(text) for text in checkpoint.tokenizer.convert_ids_to_tokens(list(ids)))
     return RefusalTokens(ids, texts, coverage, precision, total + sum(refusal for _, refusal in first), len(first) + len(second))

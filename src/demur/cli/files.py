@@ -32,6 +32,7 @@ def judge(
     from demur.instructions import read_rows
     from demur.judges import get_judge
     from demur.judges import judge as decide
+    from demur.judges.early import check_foreseen
     from demur.statistics import wilson
 
     rows = read_rows(completions)
@@ -43,6 +44,8 @@ def judge(
                 raise InputError(
                     f"row {number} of {str(completions)!r} has no text under {key!r}, which the judge {judge} reads; {has}"
                 )
+    if any(row.get("until_verdict") for row in rows):
+        check_foreseen([judge])
     asked = [row["instruction"] for row in rows] if chosen.reads_instruction else None
     verdicts = decide([row["completion"] for row in rows], judge, instructions=asked)
     if out is not None:

@@ -4,6 +4,7 @@ They show what their interactive twins show, with the same names, words and colo
 """
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from matplotlib import rc_context
@@ -240,7 +241,5 @@ def _spoken(rows: Sequence[Row]) -> str:
         for side in ("harmful", "harmless"):
             values = sorted(point.along for point in row.points if point.instructions == side and point.along is not None)
             if values:
-                parts.append(
-                    f"{row.name}, {side}: median {values[len(values) // 2]:.2f}, from {values[0]:.2f} to {values[-1]:.2f}"
-                )
+                parts.append(f"{row.name}, {side}: median {median(values):.2f}, from {values[0]:.2f} to {values[-1]:.2f}")
     return "; ".join(parts)
