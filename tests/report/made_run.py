@@ -52,7 +52,9 @@ def make_run(
         for name, prompt in arms:
             directions.append(_direction(f"{name}-{prompt}-{layer}", name, prompt, layer, control=False))
         for index in range(1, controls + 1):
-            directions.append(_direction(f"random-{index}-{layer}", f"random-{index}", None, layer, control=True))
+            name, prompt = arms[(index - 1) % len(arms)]
+            made = _direction(f"random-{index}-{layer}", f"random-{index}", None, layer, control=True)
+            directions.append(made | {"beside": f"{name}-{prompt}-{layer}"})
     cells, comparisons, frames = [], [], []
     for target, prompt in arms:
         strength = checkpoints.index(target) / max(1, len(checkpoints) - 1)
@@ -79,6 +81,10 @@ def make_run(
                     "layer": direction and direction["layer"],
                     "coefficient": coefficient,
                     "unit": None if coefficient is None else "raw",
+                    "sites": {"none": None, "add": ["resid_pre"], "ablate": ["all"]}[intervention],
+                    "layers": None,
+                    "positions": None if direction is None else "all",
+                    "stands_beside": direction and direction.get("beside"),
                 }
                 rows = []
                 for index in range(n):
@@ -185,11 +191,8 @@ def _direction(name: str, source: str, prompt: str | None, layer: int, *, contro
 
 def _cell(shared: dict[str, Any], judge: str, refusals: list[bool]) -> dict[str, Any]:
     n, count = len(refusals), sum(refusals)
-    added = shared["intervention"] == "add"
     return {
         **shared,
-        "sites": ["resid_pre"] if added else None,
-        "positions": None if shared["intervention"] == "none" else "all",
         "judge": judge,
         "n": n,
         "refusals": count,

@@ -40,6 +40,20 @@ def test_no_two_cells_share_their_labels(settings):
     assert len(set(labels)) == len(labels)
 
 
+def test_edits_at_other_layers_are_told_apart_in_every_figure():
+    summary, _ = make_run(n=3)
+    elsewhere = [
+        {**cell, "key": cell["key"] + "elsewhere", "layers": [4, 5]}
+        for cell in summary["cells"]
+        if cell["intervention"] != "none"
+    ]
+    summary["cells"] += elsewhere
+    found = entries(summary, judges(summary)[0])
+    assert {"before, ablated at all layers", "before, ablated at 4+5"} <= {e.variant for e in found if e.intervention == "ablate"}
+    assert {"after, added at its own layer", "after, added at 4+5"} <= {e.variant for e in found if e.intervention == "add"}
+    assert sum(len(matrix.cells) for matrix in matrices(found)) >= len([e for e in found if e.intervention != "none"])
+
+
 def test_what_differs_in_name_only_is_told_apart_by_name():
     summary, _ = make_run(n=3)
     twin = {**next(each for each in summary["directions"] if each["source"] == "before"), "name": "twin"}
