@@ -97,6 +97,7 @@ def test_rates_that_do_not_differ():
         (["checkpoints.base.model=/a/copy"], {"checkpoints.base.model"}, 9),
         (["checkpoints.chat.adapter=a/b"], {"checkpoints.chat.adapter"}, 6),
         (["checkpoints.base.revision=v2"], {"checkpoints.base.revision"}, 9),
+        (["checkpoints.base.quantise=4bit"], {"checkpoints.base.quantise"}, 9),
         (["checkpoints.chat.prompts=native"], {"checkpoints.chat.prompts"}, 6),
         (["prompts.vicuna=Q: {instruction} A:"], {"prompts.vicuna"}, 6),
         (["instructions.harmful.source=jailbreakbench"], {"instructions.harmful.source"}, 10),

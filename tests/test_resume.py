@@ -114,6 +114,20 @@ def test_versions_that_took_part_are_shown(done, half, monkeypatch):
     assert "Note: More than one version" in " ".join(result.stdout.split())
 
 
+def test_a_run_that_only_writes_its_report_anew_takes_no_part(done, tmp_path, monkeypatch):
+    folder = tmp_path / "copy"
+    shutil.copytree(done, folder)
+    before = json.loads((folder / "run" / "summary.json").read_text())
+    real = demur.api.versions()
+    monkeypatch.setattr("demur.api.versions", lambda: {**real, "torch": "9.9"})
+    assert run(folder).exit_code == 0
+    after = json.loads((folder / "run" / "summary.json").read_text())
+    assert len(before["sessions"]) == 1
+    assert {key: after[key] for key in ("sessions", "versions", "environment", "warnings")} == {
+        key: before[key] for key in ("sessions", "versions", "environment", "warnings")
+    }
+
+
 def test_reading_works_while_a_run_writes(half):
     lock = hold(half / "run" / "run.lock")
     try:

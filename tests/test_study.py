@@ -94,6 +94,7 @@ def test_every_arm_has_a_null_direction_unless_the_study_says_how_many():
         (changed(direction={"position": 0}), r"'direction.position' is 0"),
         (changed(max_new_tokens=0), "'max_new_tokens' is 0"),
         (changed(checkpoints={"random-1": {"model": "a/b"}}), "no name for a checkpoint"),
+        (changed(checkpoints={"baseline": {"model": "a/b"}}), "'baseline' is what cells without an edit are called"),
         (changed(prompts={"../up": "x {instruction}"}), "no name for a checkpoint or prompt"),
         (changed(interventions=[{"kind": "add", "coefficient": 1, "unit": "residual", "layers": [2]}]), "own layer"),
         (changed(instructions={"harmles": {"source": "z"}}), "harmles"),

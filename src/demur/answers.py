@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from demur.claims import Tested, apart, dose, is_own, rate_text, same_setting, source_of, tested, where
+from demur.report import words
 from demur.statistics import fisher, holm, mcnemar, shared
 from demur.summary import LEVEL, Refusals
 
@@ -169,8 +170,7 @@ def _beside(test: Tested, every: Sequence[Tested], cells: Sequence[Cell]) -> str
 
 
 def _p(p: float, how: str = "") -> str:
-    value = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-    return f"{value}, {how}" if how else value
+    return f"{words.p_in_words(p)}, {how}" if how else words.p_in_words(p)
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from demur.report import words
 from demur.statistics import mcnemar, shared
 from demur.summary import LEVEL, Refusals, place
 
@@ -126,7 +127,7 @@ def _edit_sentence(test: Tested, alike: Sequence[Cell], where: str) -> str:
     else:
         text = f"Adding {whose} ({', '.join((*facts, dose(cell)))}) to {where}"
     change = f"from {100 * row['baseline_rate']:.0f} % to {rate_text(cell)}"
-    p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.2g}"
+    p = words.p_in_words(row["p_holm"])
     band = ", ".join(f"{100 * null['rate']:.0f} %" for null in test.nulls)
     beside = f"; null directions there give {band}" if band else ""
     return f"{text} takes refusals of {cell['instructions']} instructions {change} ({p}, Holm{beside})."
@@ -134,8 +135,7 @@ def _edit_sentence(test: Tested, alike: Sequence[Cell], where: str) -> str:
 
 def rate_text(cell: Cell) -> str:
     """A cell's rate and interval in per cent."""
-    low, high = cell["ci95"]
-    return f"{100 * cell['rate']:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+    return words.estimate(cell["rate"], tuple(cell["ci95"]), cell["n"])
 
 
 def where(cell: Cell, cells: Sequence[Cell]) -> str:

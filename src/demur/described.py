@@ -23,13 +23,12 @@ from demur.store import Store
 from demur.study import LABELS, Study
 
 
-def describe(ready: Ready, store: Store, device: str) -> None:
+def describe(ready: Ready, store: Store) -> None:
     """Write down what the run is, before anything is computed."""
     study = ready.plan.study
     if store.recall("created") is None:
         store.remember("created", datetime.now(UTC).isoformat(timespec="seconds"))
     _describe_instructions(ready, store)
-    _describe_session(store, device)
     store.warn(ready.warnings)
     store.remember("study_facts", study.model_dump(mode="json"))
     store.add_cells((cell.key, _cell_facts(study, cell)) for cell in ready.plan.cells)
@@ -57,8 +56,8 @@ def _describe_instructions(ready: Ready, store: Store) -> None:
     store.remember("instructions", found)
 
 
-def _describe_session(store: Store, device: str) -> None:
-    """Which versions and which kind of machine took part: one entry for each change."""
+def describe_session(store: Store, device: str) -> None:
+    """Which versions and which kind of machine take part in the work: one entry for each change."""
     versions = {**api.versions(), "python": platform.python_version()}
     environment = {"system": platform.system(), "machine": platform.machine(), "cores": os.cpu_count()}
     now = {"versions": versions, "environment": environment, "device": str(find_device(device) or SPREAD)}

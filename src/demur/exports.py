@@ -54,9 +54,13 @@ def exported(run: "Run", format: str) -> str | bytes:
     if format == "jsonl":
         return "".join(json.dumps(dict(zip(kinds, row, strict=True)), ensure_ascii=False) + "\n" for row in rows)
     text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(kinds)
-    writer.writerows([json.dumps(value) if isinstance(value, list) else value for value in row] for row in rows)
+    plain, quoted = (csv.writer(text, lineterminator="\n", quoting=how) for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+    plain.writerow(kinds)
+    for row in rows:
+        values = [json.dumps(value) if isinstance(value, list) else value for value in row]
+        # Up to Python 3.12 a carriage return alone is left without quotes, and readers end the row there.
+        returns = any(isinstance(value, str) and "\r" in value for value in values)
+        (quoted if returns else plain).writerow(values)
     return text.getvalue()
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from demur.errors import nearest
 
-CHECKPOINT_KEYS = ("model", "adapter", "revision", "prompts")
+CHECKPOINT_KEYS = ("model", "adapter", "revision", "quantise", "prompts")
 DIRECTION_KEYS = ("pairs", "layers", "site", "position")
 EDIT_KEYS = ("sites", "layers", "positions", "unit", "coefficient")
 RUN_KEYS = ("split", "max_new_tokens", "stop_at_eos", "dtype")
@@ -57,8 +57,8 @@ class Publication(_Table):
     """Rates of one publication with the settings they were obtained under, and what its text says where its code does otherwise.
 
     `settings` names the study's own keys, nested as in the study: what the publication's code did. What it leaves out counts as
-    not stated, except adapter, revision and layers of an edit, which count as not used. `interventions` is one table here: what
-    all edits had in common. `text` has the same keys, each with what the text says of it.
+    not stated, except adapter, revision, quantisation and layers of an edit, which count as not used. `interventions` is one
+    table here: what all edits had in common. `text` has the same keys, each with what the text says of it.
     """
 
     work: str = Field(min_length=1)

@@ -110,6 +110,9 @@ def _figure(refusals: int | None, n: int | None, rate: float | None) -> dict[str
     return {"n": n, "refusals": refusals, "rate": refusals / n, "ci95": list(wilson(refusals, n))}
 
 
+_UNUSED = ("adapter", "revision", "quantise")
+"""What a publication that does not name it did not use."""
+
 Fit = tuple[Facts, list[dict[str, Any]], list[str]]
 
 
@@ -142,7 +145,7 @@ def _stated(publication: Publication, rate: PublishedRate) -> dict[str, Any]:
     """The settings behind one published rate, by the study's keys."""
     found = leaves(publication.settings)
     for name in publication.settings.get("checkpoints", {}):
-        found = {f"checkpoints.{name}.adapter": None, f"checkpoints.{name}.revision": None, **found}
+        found = {**dict.fromkeys(f"checkpoints.{name}.{key}" for key in _UNUSED), **found}
     found = {"interventions.layers": None, **found}
     own = {
         f"checkpoints.{rate.target}.prompts": rate.prompt,
@@ -161,7 +164,8 @@ def _settings(study: Facts, cell: Facts, read_under: Mapping[str, str | None]) -
         checkpoints.setdefault(cell["source"], []).append(prompt)
     found: dict[str, Any] = {}
     for name, prompts in checkpoints.items():
-        found |= {f"checkpoints.{name}.{key}": study["checkpoints"][name][key] for key in ("model", "adapter", "revision")}
+        # Studies of earlier versions name no quantisation, for there was none.
+        found |= {f"checkpoints.{name}.{key}": study["checkpoints"][name].get(key) for key in ("model", *_UNUSED)}
         found[f"checkpoints.{name}.prompts"] = list(dict.fromkeys(prompts))
         found |= {f"prompts.{each}": study["prompts"][each] for each in prompts if each in study["prompts"]}
     labels = (label,) if edit == "none" else ("harmful", "harmless")

@@ -38,7 +38,7 @@ def run(
     find_device(device)
     store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh)
     try:
-        describe(ready, store, device)
+        describe(ready, store)
         Work(ready, store, device, phases).carry_out()
         finished = Run(store)
         with phases("verdicts and report", 1) as progress:

@@ -10,7 +10,7 @@ from typing import Any
 from demur import api, memory
 from demur.checkpoints import Checkpoint, free_memory, load_checkpoint
 from demur.controls import random_direction
-from demur.described import describe_checkpoint, prompt_of
+from demur.described import describe_checkpoint, describe_session, prompt_of
 from demur.directions import Direction
 from demur.errors import NotFinite, WorkError
 from demur.generation import Decoding, decode
@@ -57,6 +57,7 @@ class Work:
         generate = [n for n in self.study.checkpoints if self._pending(n)]
         if not extract and not generate:
             return
+        describe_session(self.store, self.device)
         sizes = {name: self._size(name) for name in self.study.checkpoints}
         for step in order_steps(extract, generate, sizes, memory.available(self.device)):
             self._take(step)

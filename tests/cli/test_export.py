@@ -49,6 +49,15 @@ def test_csv_holds_the_same(run):
         assert found["prefix_refusal"] == str(wanted["prefix_refusal"])
 
 
+def test_a_lone_carriage_return_ends_no_row_of_a_csv(run, monkeypatch):
+    texts = ["one\rtwo", 'three\r"four", five', "six\r\nseven", "eight\nnine"]
+    changed = run.completions().head(len(texts)).assign(completion=texts)
+    monkeypatch.setattr(run, "completions", lambda: changed)
+    table = list(csv.DictReader(io.StringIO(exported(run, "csv"), newline="")))
+    assert [row["completion"] for row in table] == texts
+    assert [row["key"] for row in table] == changed.key.to_list()
+
+
 def test_parquet_holds_the_same_with_types(run):
     parquet = pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not installed")
     table = parquet.read_table(io.BytesIO(exported(run, "parquet")))

@@ -95,6 +95,12 @@ def test_arms_and_labels_are_filters_where_there_are_several(show, tmp_path):
     label = completions["taxonomy_label"].value_counts().index[-1]
     opened.locator("#facet-label").select_option(label)
     assert counted(opened) == (completions["taxonomy_label"] == label).sum() > 0
+    # One that only the other judge gives is found all the same; one that both give is the chosen judge's.
+    opened.locator("button[type=reset]").click()
+    opened.locator("#facet-label").select_option(label)
+    assert counted(opened) == (completions["taxonomy_label"] == label).sum()
+    opened.locator("#facet-label").select_option("refusal")
+    assert counted(opened) == (completions["prefix_label"] == "refusal").sum()
 
 
 def test_search_wants_every_word_in_instruction_or_completion(show, completions):

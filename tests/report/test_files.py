@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from demur.errors import InputError
-from demur.report import write_report
+from demur.report import _remove_stale, write_report
 from demur.report.style import DOUBLE, SINGLE
 from tests.conftest import KINDS
 from tests.report.conftest import drawn_for_real
@@ -66,10 +66,30 @@ def test_rebuilding_removes_what_the_run_no_longer_has(tmp_path):
     write_report(tmp_path, *make_run(n=2, coefficients=(1.0, 2.0)))
     (tmp_path / "figures" / "mine.svg").write_text("kept")
     (tmp_path / "figures" / "rates-notes.txt").write_text("kept")
+    mine = [tmp_path / "figures" / "rates-talk.pdf", tmp_path / "tables" / "labels-by-hand.csv"]
+    for path in mine:
+        path.write_text("kept")
     write_report(tmp_path, *make_run(n=2, coefficients=(1.0,)))
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert not {name for name in names if name.startswith("transfer-add-2")}
     assert {"mine.svg", "rates-notes.txt", "transfer-add-1-raw-harmful.svg"} <= names
+    assert all(path.is_file() for path in mine)
+
+
+def test_every_file_of_a_report_is_known_as_one(tmp_path):
+    summary, completions = make_run(
+        n=2,
+        layers=(1, 2, 3, 4),
+        coefficients=(1.0, -2.0),
+        prompts=("a", "b"),
+        checkpoints=("x", "y", "z"),
+        judges=("prefix", "taxonomy"),
+    )
+    write_report(tmp_path, summary, completions)
+    made = {path for folder in ("figures", "tables") for path in (tmp_path / folder).iterdir()}
+    assert {"added-2", "transfer-add-minus-2-raw-harmless", "labels"} <= {path.stem for path in made}
+    _remove_stale(tmp_path, set())
+    assert not any(path.exists() for path in made)
 
 
 def test_figures_are_column_wide_and_sharp(folder):

@@ -4,6 +4,8 @@ import pytest
 
 from demur.report.entries import direction_labels, entries, judges
 from demur.report.figures import draw
+from demur.report.page_figures import _readable_data
+from demur.report.tables import result_frame
 from demur.report.transfer import matrices
 from tests.report.made_run import make_run
 
@@ -137,3 +139,38 @@ def test_every_figure_says_its_numbers():
     }
     rows = added.data[["target", "direction", "instructions"]].astype(object)
     assert {tuple(row) for row in rows.where(rows.notna(), None).itertuples(index=False)} == keys
+
+
+def test_the_numbers_under_a_figure_tell_every_cell_apart():
+    summary, _ = make_run(n=3, prompts=("chatml", "plain"), coefficients=(1.0,), layers=(3, 4))
+    edited = [cell for cell in summary["cells"] if cell["intervention"] != "none"]
+    summary["cells"] += [{**cell, "key": cell["key"] + "late", "positions": "generated"} for cell in edited]
+    summary["cells"] += [
+        {**cell, "key": cell["key"] + "unit", "unit": "unit"} for cell in edited if cell["intervention"] == "add"
+    ]
+    found = entries(summary, judges(summary)[0])
+    for drawing in draw(summary, found, matrices(found)):
+        table = _readable_data(drawing)
+        if "rate" in table.columns:
+            assert not table[["target", "instructions", "intervention", "direction", "coefficient"]].duplicated().any(), (
+                drawing.name
+            )
+    assert (
+        not result_frame(found)
+        .drop(columns=["rate", "refusals"])
+        .duplicated(
+            [
+                "target",
+                "prompt",
+                "instructions",
+                "intervention",
+                "direction",
+                "coefficient",
+                "unit",
+                "positions",
+                "layers",
+                "sites",
+            ]
+        )
+        .any()
+    )

@@ -33,7 +33,7 @@ def test_terminal_table_fits_eighty_columns(settings):
     text = printed(summary, width=200)
     assert max(map(len, text.splitlines())) <= 80
     assert "\u2026" not in text
-    rates = re.findall(r"\d+(?:\.\d)? % \[\d+, \d+\]", text)
+    rates = re.findall(r"\d+(\.\d)? % \[\d+(?:\.\d)?, \d+(?:\.\d)?\]", text)
     assert len(rates) == sum(cell["judge"] == "prefix" for cell in summary["cells"])
 
 
@@ -100,6 +100,10 @@ def test_words():
     assert words.points(None) == ""
     assert words.p_value(0.00099) == "< 0.001"
     assert words.p_value(0.0314) == "0.031"
+    assert (words.p_value(0.0498), words.p_value(0.0502)) == ("< 0.05", "0.050")
+    assert [words.p_in_words(p) for p in (0.0004, 0.0498, 0.0502, 0.2)] == ["p < 0.001", "p < 0.05", "p = 0.05", "p = 0.2"]
+    assert words.estimate(0.91, (0.8377, 0.9519), 100) == "91 % [84, 95]"
+    assert words.estimate(18 / 2000, (0.0057, 0.0142), 2000) == "0.9 % [0.6, 1.4]"
     assert words.interval((0.0, 0.123), 0) == "[0, 12]"
 
 

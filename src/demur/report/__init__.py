@@ -4,6 +4,7 @@ The same input gives the same bytes. Each file is replaced as a whole, and figur
 no longer has are removed; nothing else in the run folder is touched.
 """
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +13,11 @@ from demur.files import replace_file
 if TYPE_CHECKING:
     import pandas
 
-_OWN = (
-    "rates*",
-    "added*",
-    "ablated*",
-    "transfer-*",
-    "cosines*",
-    "separation*",
-    "norms*",
-    "projections*",
-    "results*",
-    "directions*",
-    "labels*",
-    "published*",
+_OWN = re.compile(
+    r"rates|(added|ablated)(-\d+)?|transfer-(add|ablate)(-.+)?-(harmful|harmless)|cosines(-by-layer)?|separation|norms|projections"
+    r"|results|directions|labels|published"
 )
+"""The names that a report gives its figures and tables."""
 
 
 def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.DataFrame") -> Path:
@@ -83,7 +75,6 @@ def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.Dat
 
 def _remove_stale(folder: Path, kept: set[Path]) -> None:
     for inner, kinds in (("figures", (".svg", ".png", ".pdf")), ("tables", (".csv", ".tex"))):
-        for pattern in _OWN:
-            for path in (folder / inner).glob(pattern):
-                if path.suffix in kinds and path not in kept:
-                    path.unlink()
+        for path in (folder / inner).glob("*"):
+            if path.suffix in kinds and _OWN.fullmatch(path.stem) and path not in kept:
+                path.unlink()

@@ -152,7 +152,7 @@ def rate_in_words(figure: Mapping[str, Any] | None) -> str:
         return words.DASH
     if figure["n"] is None:
         return f"{100 * figure['rate']:.0f} %"
-    return f"{words.percent(figure['rate'], figure['n'])} {words.interval(tuple(figure['ci95']), 0)}"
+    return words.estimate(figure["rate"], tuple(figure["ci95"]), figure["n"])
 
 
 def terminal_published(summary: Mapping[str, Any]) -> "list[Table | str]":

@@ -282,7 +282,9 @@ def _spoken(title: str, shown: Sequence[Entry]) -> str:
 def _numbers(shown: Sequence[Entry]) -> "pandas.DataFrame":
     from demur.report.tables import result_frame
 
-    frame = result_frame(shown)
+    # Labels as the figure has them: they tell apart what it shows apart.
+    labels = {"arm": [e.target for e in shown], "label": [e.variant for e in shown], "dose": [e.dose for e in shown]}
+    frame = result_frame(shown).assign(**labels)
     if any(entry.published for entry in shown):
         frame["published"] = [", ".join(f"{100 * row['published']['rate']:.1f} %" for row in e.published) for e in shown]
     return frame

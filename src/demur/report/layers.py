@@ -53,8 +53,13 @@ class Row:
 
 def arm_looks(measured: Mapping[str, Any], palette: Mapping[str, str], dashes: Sequence[Dash]) -> list[tuple[str, Dash]]:
     """Colour and dash of each measured arm: colour is the checkpoint, as everywhere; a dash the prompt format."""
-    prompts = list(dict.fromkeys(arm["prompt"] for arm in measured["arms"]))
-    return [(palette[arm["checkpoint"]], dashes[prompts.index(arm["prompt"]) % len(dashes)]) for arm in measured["arms"]]
+    prompts, checkpoints = (list(dict.fromkeys(arm[key] for arm in measured["arms"])) for key in ("prompt", "checkpoint"))
+    looks = []
+    for arm in measured["arms"]:
+        # Where there are more checkpoints than colours, their second round has other dashes.
+        around = checkpoints.index(arm["checkpoint"]) // len(PALETTE)
+        looks.append((palette[arm["checkpoint"]], dashes[(prompts.index(arm["prompt"]) + around * len(prompts)) % len(dashes)]))
+    return looks
 
 
 def arm_names(summary: Mapping[str, Any]) -> list[str]:
@@ -63,7 +68,7 @@ def arm_names(summary: Mapping[str, Any]) -> list[str]:
     return [labels.get((arm["checkpoint"], arm["prompt"]), arm["checkpoint"]) for arm in summary["by_layer"]["arms"]]
 
 
-def cosine_lines(summary: Mapping[str, Any], *, every: bool = False) -> list[Line]:
+def cosine_lines(summary: Mapping[str, Any], *, every: bool = False, most: int | None = MOST_LINES) -> list[Line]:
     """Cosines by layer between arms of different checkpoints, of one prompt format where there are such; or of `every` two."""
     measured = summary.get("by_layer") or {"arms": [], "cosines": []}
     arms = measured["arms"]
@@ -71,7 +76,7 @@ def cosine_lines(summary: Mapping[str, Any], *, every: bool = False) -> list[Lin
     pairs = [(pair["arms"][0], pair["arms"][1], pair["values"]) for pair in measured["cosines"]]
     across = [pair for pair in pairs if arms[pair[0]]["checkpoint"] != arms[pair[1]]["checkpoint"]]
     alike = [pair for pair in across if arms[pair[0]]["prompt"] == arms[pair[1]]["prompt"]]
-    chosen = pairs if every else (alike or across or pairs)[:MOST_LINES]
+    chosen = pairs if every else (alike or across or pairs)[:most]
     return [Line(f"{names[one]} and {names[other]}", tuple(values)) for one, other, values in chosen]
 
 

@@ -117,6 +117,9 @@ def _cosines(lines: Sequence[Line], summary: Mapping[str, Any], marked: Sequence
         "1: the same way, 0: orthogonal. Grey: where 95 % of pairs of random directions of this width lie. "
         "Pairs of different checkpoints under the same prompt format, where there are such; the table has every pair."
     )
+    there = len(cosine_lines(summary, most=None))
+    if there > len(lines):
+        caption += f" Drawn are the first {len(lines)} of {there}."
     every = cosine_lines(summary, every=True)
     data = _table([line.name for line in every], [_numbers(line.values) for line in every], count)
     spoken = "; ".join(f"{line.name}: {_ranges(line.values)}" for line in lines)
@@ -148,8 +151,8 @@ def _separation(
     title = "Held-out harmful against harmless instructions, by layer"
     caption = (
         "Above: the chance that a held-out harmful instruction lies further along the layer's own direction than a harmless one, "
-        "with 95 % intervals. Below: the distance of the two means in pooled standard deviations. Grey: random directions."
-    )
+        "with 95 % intervals. Below: the distance of the two means in pooled standard deviations. Grey: random directions"
+    ) + (", the widest reach in any arm." if len(names) > 1 else ".")
     columns: list[tuple[str, list[Any]]] = []
     for arm, name in zip(measured["arms"], names, strict=True):
         columns += [(f"{name}: AUROC", _numbers(arm["auroc"])), (f"{name}: 95 %", _intervals(arm["auroc_ci95"]))]

@@ -155,7 +155,7 @@ def _checkpoints(summary: Mapping[str, Any]) -> Grid:
             each.get("role"),
             each.get("model"),
             each.get("adapter"),
-            each.get("dtype"),
+            " and ".join(filter(None, (each.get("quantised"), each.get("dtype")))),
             each.get("device"),
             each.get("fingerprint"),
         )

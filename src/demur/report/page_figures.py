@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from demur.report import tables, words
 from demur.report.canvas import Interactive
-from demur.report.entries import BASELINE, Entry, direction_labels
+from demur.report.entries import Entry, direction_labels
 from demur.report.figures import Drawing
 from demur.report.style import diverging, shade
 from demur.report.transfer import Matrix
@@ -158,10 +158,8 @@ def _readable_data(drawing: Drawing) -> "pandas.DataFrame":
     frame = drawing.data
     if "rate" not in frame.columns:
         return frame.map(lambda value: words.number(value, 4) if isinstance(value, float) else value)
-    shown = frame[["target", "instructions", "intervention", "source", "layer", "coefficient", "n", "refusals"]].astype(object)
-    shown = shown.where(shown.notna(), "")
-    shown["source"] = shown["source"].where(shown["intervention"] != "none", BASELINE)
-    shown["coefficient"] = [f"{value:g}" if value != "" else "" for value in shown["coefficient"]]
+    shown = frame[["arm", "instructions", "intervention", "label", "layer", "dose", "n", "refusals"]].astype(object)
+    shown = shown.where(shown.notna(), "").rename(columns={"arm": "target", "label": "direction", "dose": "coefficient"})
     shown["rate"] = [f"{100 * rate:.1f} %" for rate in frame["rate"]]
     shown["95 % interval"] = [words.interval(bounds) for bounds in zip(frame["ci_low"], frame["ci_high"], strict=True)]
     if "published" in frame.columns:
@@ -173,7 +171,8 @@ def _tiles(matrix: Matrix) -> dict[str, Any]:
     def tile(entry: Entry | None) -> Tile | None:
         if entry is None:
             return None
-        return Tile(words.percent(entry.rate, entry.n), f"{words.interval(entry.interval, 0)}, n = {entry.n}", shade(entry.rate))
+        bounds = words.interval(entry.interval, 0 if entry.n <= 100 else 1)
+        return Tile(words.percent(entry.rate, entry.n), f"{bounds}, n = {entry.n}", shade(entry.rate))
 
     rows = [
         (row, row in matrix.controls, [tile(matrix.cells.get((row, column))) for column in matrix.columns]) for row in matrix.rows

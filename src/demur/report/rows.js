@@ -34,6 +34,10 @@ const completionRows = (source) => {
   data.lowTexts = data.texts.map((text) => text.toLowerCase());
   data.lowInstructions = data.instructions.map(([, , text]) => text.toLowerCase());
 
+  const labelOf = (row, judge) => data.verdicts[rows.verdicts[judge][row]][1];
+  const given = data.judges.map((_, judge) => new Set([...new Set(rows.verdicts[judge])].map((at) => data.verdicts[at][1])));
+  // A label that the chosen judge never gives is looked for under those that do.
+  const givers = (label, judge) => (given[judge].has(label) ? [judge] : data.judges.map((_, each) => each).filter((each) => given[each].has(label)));
   const refused = (row, judge) => data.verdicts[rows.verdicts[judge][row]][0] === 1;
   const kinds = {
     refusal: ["refusal", (row, judge) => refused(row, judge)],
@@ -58,7 +62,7 @@ const completionRows = (source) => {
         if (instruction && rows.instruction[row] !== sole) continue;
         if (!sought.every((term) => term.texts[rows.text[row]] || term.instructions[rows.instruction[row]])) continue;
         if (fits && !fits(row, judge)) continue;
-        if (label && data.verdicts[rows.verdicts[judge][row]][1] !== label) continue;
+        if (label && !givers(label, judge).some((each) => labelOf(row, each) === label)) continue;
         selected.push(row);
       }
     }

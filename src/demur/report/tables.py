@@ -61,6 +61,7 @@ def identity(entry: Entry) -> dict[str, Any]:
         "layer": entry.cell["layer"],
         "layers": "+".join(map(str, entry.cell.get("layers") or ())),
         "sites": "+".join(entry.cell.get("sites") or ()),
+        "positions": entry.cell.get("positions"),
         "coefficient": entry.cell["coefficient"],
         "unit": entry.cell["unit"],
         "judge": entry.judge,
@@ -153,7 +154,7 @@ def readable_matrix(matrix: Matrix) -> "pandas.DataFrame":
     import pandas
 
     def text(entry: Entry | None) -> str:
-        return words.DASH if entry is None else f"{words.percent(entry.rate, entry.n)} {words.interval(entry.interval, 0)}"
+        return words.DASH if entry is None else words.estimate(entry.rate, entry.interval, entry.n)
 
     rows = [(row, *(text(matrix.cells.get((row, column))) for column in matrix.columns)) for row in matrix.rows]
     return pandas.DataFrame(rows, columns=["Direction from", *matrix.columns])

@@ -33,11 +33,11 @@ def terminal_table(summary: Mapping[str, Any]) -> "Table":
     table.add_column("set", width=8, overflow="ellipsis", no_wrap=True)
     table.add_column("edit", width=6, no_wrap=True)
     table.add_column("direction", ratio=1, overflow="fold")
-    table.add_column("refused", justify="right", width=18, no_wrap=True)
+    table.add_column("refused", justify="right", width=18 if all(entry.n <= 100 for entry in found) else 21, no_wrap=True)
     table.add_column("change", justify="right", width=6, no_wrap=True)
     for _, group in groupby(found, key=lambda entry: entry.target):
         for index, entry in enumerate(group):
-            refused = f"{words.percent(entry.rate, entry.n)} {words.interval(entry.interval, 0)}"
+            refused = words.estimate(entry.rate, entry.interval, entry.n)
             holds = entry.p_holm is not None and entry.p_holm < LEVEL
             change = _change(entry.change, entry.n, coloured=holds and not entry.control)
             table.add_row(*_names(entry, first=index == 0), Text(refused), change, style=_style(entry))

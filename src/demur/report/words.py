@@ -2,6 +2,8 @@
 
 import re
 
+from demur.summary import LEVEL
+
 MINUS, TIMES, DASH = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 
 
@@ -14,6 +16,11 @@ def interval(bounds: tuple[float, float], decimals: int = 1) -> str:
     """An interval in per cent, without the sign."""
     low, high = (f"{100 * bound:.{decimals}f}" for bound in bounds)
     return f"[{low}, {high}]"
+
+
+def estimate(rate: float, bounds: tuple[float, float], n: int) -> str:
+    """A rate with its interval, both with as many decimals as `percent` gives the rate."""
+    return f"{percent(rate, n)} {interval(bounds, 0 if n <= 100 else 1)}"
 
 
 def points(change: float | None, decimals: int = 1, minus: str = MINUS) -> str:
@@ -30,7 +37,20 @@ def p_value(p: float | None) -> str:
     """A p value; empty where nothing was tested."""
     if p is None:
         return ""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "< 0.001" if p < 0.001 else _kept_below(p, f"{p:.3f}")
+
+
+def p_in_words(p: float) -> str:
+    """A p value in a sentence."""
+    if p < 0.001:
+        return "p < 0.001"
+    text = _kept_below(p, f"{p:.2g}")
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def _kept_below(p: float, text: str) -> str:
+    # What holds at this level must not look as if it did not.
+    return f"< {LEVEL:g}" if p < LEVEL <= float(text) else text
 
 
 def number(value: float | int | None, digits: int = 4) -> str:
