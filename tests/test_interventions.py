@@ -128,6 +128,8 @@ def test_tables_are_shared_between_points():
         (lambda: tabulate([ablate(direction(), layers=[-1])], LAYOUT, 4, 16, "cpu"), "layer -1 is out of range"),
         (lambda: tabulate([ablate(direction())], LAYOUT, 4, 24, "cpu"), "width 16, but .* width 24"),
         (lambda: add(direction(), 1.0, unit="residual").added(), "mean residual norm"),
+        (lambda: ablate(direction(), layers=range(4, 4)), "at no layer does nothing"),
+        (lambda: add(direction(), 1.0, layers=[2, 2]), "the layers 2, 2 name one twice"),
         (lambda: ablate(direction(), sites=[]).points(LAYOUT, 4), "at least one site"),
     ],
 )

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from demur import memory, packed
+from demur.checkpoints import wrap
 from demur.families import layout_of
 from demur.generation import Decoding, decode_batch
 from demur.prefill import Row
 from tests import reference
-from tests.tiny import FAMILIES, tiny_model
+from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 IDS = torch.tensor([[1, 5, 9, 11], [1, 6, 7, 8]])
 needs_packing = pytest.mark.skipif(not packed.can_pack(), reason="torch has no oneDNN products here")
@@ -64,19 +65,44 @@ def test_shapes_that_maps_meet():
 
 
 @needs_packing
-@pytest.mark.parametrize("change", ["in place", "in place under inference", "another tensor"])
+@pytest.mark.parametrize("change", ["in place", "in place under inference", "another tensor", "through data"])
 def test_changed_weights_are_packed_anew(change):
     model = tiny_model("llama")
     before = logits(model)
     weight = model.model.layers[1].mlp.down_proj.weight
     if change == "another tensor":
         model.model.layers[1].mlp.down_proj.weight = nn.Parameter(weight.detach() * 3)
+    elif change == "through data":
+        # As peft merges an adapter: neither place nor version changes.
+        before_it = packed._state(model.model.layers[1].mlp.down_proj)
+        weight.data += torch.outer(torch.randn(weight.shape[0]), torch.randn(weight.shape[1]))
+        assert packed._state(model.model.layers[1].mlp.down_proj) == before_it
     else:
         with torch.inference_mode(change == "in place under inference"), torch.no_grad():
             weight.mul_(3)
     after = logits(model)
     assert not torch.allclose(after, before, atol=1e-3)
     torch.testing.assert_close(after, logits(model, ahead=False))
+
+
+@needs_packing
+def test_a_checkpoint_that_is_wrapped_anew_is_packed_anew():
+    model = tiny_model("llama")
+    before = logits(model)
+    # One entry, and none that is compared.
+    model.model.layers[1].mlp.down_proj.weight.data[0, 1] += 50.0
+    wrap(model, tiny_tokenizer())
+    after = logits(model)
+    assert not torch.allclose(after, before, atol=1e-3)
+    torch.testing.assert_close(after, logits(model, ahead=False))
+
+
+@needs_packing
+def test_weights_made_under_inference_mode_are_used_as_they_are():
+    with torch.inference_mode():
+        model = tiny_model("llama")
+    torch.testing.assert_close(logits(model), logits(model, ahead=False))
+    assert not packed._kept
 
 
 @needs_packing

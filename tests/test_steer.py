@@ -98,6 +98,9 @@ def test_where_the_prompt_ends_is_not_guessed():
                 model(PROMPTS[:, 2 : 2 + width], past_key_values=cache)
     with pytest.raises(InputError, match="where the prompt ends"), demur.steer(model, scoped):
         model.generate(PROMPTS, do_sample=False, prefill_chunk_size=2, **SETTINGS)
+    # A last piece of one token would look like a token that was generated.
+    with pytest.raises(InputError, match="where the prompt ends"), demur.steer(model, scoped):
+        model.generate(PROMPTS, do_sample=False, prefill_chunk_size=3, **SETTINGS)
     with demur.steer(model, everywhere):
         chunked = model.generate(PROMPTS, do_sample=False, prefill_chunk_size=2, **SETTINGS)[:, 4:].tolist()
     assert chunked == expected(model, everywhere)

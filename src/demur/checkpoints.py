@@ -20,6 +20,7 @@ from demur.families import layout_of
 from demur.layouts import Layout, d_model_of
 from demur.loading import Wanted, load
 from demur.notebook import facts_table
+from demur.packed import forget
 from demur.placement import (
     MaxMemory,
     bytes_by_device,
@@ -30,7 +31,7 @@ from demur.placement import (
 )
 from demur.quiet import quiet_transformers
 from demur.selfcheck import prove_sites
-from demur.sources import Source, find_adapter, find_model
+from demur.sources import Source, at_hand, find_adapter, find_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
@@ -128,6 +129,7 @@ def load_checkpoint(
     adapter_folder = None if adapter is None else find_adapter(adapter)
     wanted = Wanted(_dtype(dtype), quantise, find_device(device), max_memory)
     quantisation.check(quantise)
+    source = at_hand(source)
     with quiet_transformers():
         loaded, tokenizer = load(model, source, adapter, adapter_folder, wanted)
     return wrap(loaded, tokenizer, name=name or model, source=source.describe(), adapter=adapter, origin=source)
@@ -144,6 +146,7 @@ def wrap(
 ) -> Checkpoint:
     """A checkpoint around a transformers model that is already in memory; its sites are proved."""
     model.eval()
+    forget(model)
     layout = layout_of(model.config)
     prove_sites(model, layout)
     facts = {"dtype": str(weights_dtype(model)), "device": ", ".join(sorted(bytes_by_device(model)))}

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from demur import api
@@ -17,7 +18,7 @@ from demur.instructions import digest
 from demur.placement import SPREAD, find_device
 from demur.plan import Arm, Cell
 from demur.preflight import Ready
-from demur.prompts import Prompt, prompt_format
+from demur.prompts import NATIVE, NATIVES, NO_THINKING, Prompt, can_think, is_dated, prompt_format
 from demur.quantisation import ROWS_MEET
 from demur.store import Store
 from demur.study import LABELS, Study
@@ -126,7 +127,7 @@ def _describe_arms(ready: Ready, store: Store, checkpoint: Checkpoint, name: str
     arms = {(entry["checkpoint"], entry["prompt"]): entry for entry in store.recall("arms", [])}
     texts = [text for label in LABELS for text in (*ready.material[label].train, *ready.material[label].test)]
     for arm in ready.plan.arms_of(name):
-        prompt = prompt_of(checkpoint, arm)
+        prompt = prompt_of(checkpoint, arm, store)
         entry = {
             "checkpoint": arm.checkpoint,
             "prompt": arm.prompt,
@@ -141,9 +142,27 @@ def _describe_arms(ready: Ready, store: Store, checkpoint: Checkpoint, name: str
                 "--out, or --fresh"
             )
         arms[arm.checkpoint, arm.prompt] = entry
+        store.warn(_of_template(checkpoint, arm))
     store.remember("arms", list(arms.values()))
 
 
-def prompt_of(checkpoint: Checkpoint, arm: Arm) -> Prompt:
-    """The prompt format of an arm, with its checkpoint's tokenizer."""
-    return prompt_format(arm.spec, checkpoint, name=arm.prompt)
+def _of_template(checkpoint: Checkpoint, arm: Arm) -> list[str]:
+    """What a reader should know of a chat template."""
+    found = []
+    if arm.spec == NATIVE and can_think(checkpoint.tokenizer):
+        found.append(
+            f"The chat template of {arm.checkpoint} lets the model think before it answers, so first tokens are thoughts and "
+            f"refusals hard to see; the prompt format {NO_THINKING} switches that off."
+        )
+    if arm.spec in NATIVES and is_dated(checkpoint.tokenizer):
+        found.append(f"The chat template of {arm.checkpoint} writes the date; all prompts hold that of the run's first day.")
+    return found
+
+
+def prompt_of(checkpoint: Checkpoint, arm: Arm, store: Store) -> Prompt:
+    """The prompt format of an arm with its checkpoint's tokenizer; a date that a template writes is that of the run's first day."""
+    prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt)
+    if arm.spec not in NATIVES or not is_dated(checkpoint.tokenizer):
+        return prompt
+    known = (each for each in store.recall("arms", []) if (each["checkpoint"], each["prompt"]) == (arm.checkpoint, arm.prompt))
+    return replace(prompt, template=next((each["template"] for each in known), prompt.template))

@@ -10,7 +10,7 @@ from demur.checkpoints import Checkpoint
 from demur.errors import InputError
 from demur.memory import free
 from demur.placement import bytes_by_device
-from demur.prompts import NATIVE, Prompt, bos_count, prompt_format
+from demur.prompts import NATIVE, NATIVES, NO_THINKING, Prompt, bos_count, can_think, is_dated, prompt_format
 from demur.quantisation import counted
 from demur.selfcheck import prove_sites
 
@@ -40,7 +40,7 @@ def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -
         f"self-check   {proof.edits} edits, one a layer and site, change the logits by at least {proof.least_change:.2g} of the "
         f"largest; branches sum to their blocks within {proof.worst_sum:.2g} roundings of {checkpoint.dtype}"
     )
-    if prompt == NATIVE and not getattr(checkpoint.tokenizer, "chat_template", None):
+    if prompt in NATIVES and not getattr(checkpoint.tokenizer, "chat_template", None):
         yield "prompt       this tokenizer has no chat template; choose a prompt format with --prompt"
     else:
         yield from _prompt(checkpoint, prompt_format(prompt, checkpoint), position)
@@ -66,6 +66,10 @@ def _prompt(checkpoint: Checkpoint, prompt: Prompt, position: int) -> Iterator[s
     read = len(tokens) + position
     shown = [f">>{token}<<" if place == read else token for place, token in enumerate(tokens)]
     yield f"prompt       {prompt.name}: {prompt.template!r}"
+    if prompt.name == NATIVE and can_think(checkpoint.tokenizer):
+        yield f"thinking     the template lets the model think first, and first tokens are thoughts then; --prompt {NO_THINKING}"
+    if prompt.name in NATIVES and is_dated(checkpoint.tokenizer):
+        yield "date         the template writes today's date; a run keeps that of its first day"
     yield f"tokens       {' '.join(shown)}"
     yield f"read at      position {position}, {tokens[read]!r}, where directions are read"
     count, bos = bos_count(ids, checkpoint.tokenizer), checkpoint.tokenizer.bos_token

@@ -124,7 +124,13 @@ def add(
 
 
 def _layers(layers: Sequence[int] | None) -> tuple[int, ...] | None:
-    return None if layers is None else tuple(layers)
+    if layers is None:
+        return None
+    if not layers:
+        raise InputError("an edit at no layer does nothing; name a layer, or leave layers out")
+    if len(set(layers)) < len(layers):
+        raise InputError(f"the layers {', '.join(map(str, layers))} name one twice; name each once")
+    return tuple(layers)
 
 
 def _sites(sites: Sequence[Site | str] | None) -> tuple[Site, ...] | None:

@@ -27,6 +27,10 @@ from demur.sources import Source, fetch
 _BROKEN_ADAPTER = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError, UnpicklingError)
 
 
+_BUFFER = re.compile(r"(attn|attention)\.(bias|masked_bias)$|\binv_freq$")
+"""Causal masks and rotary frequencies, which older files hold as if they were weights."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """How weights are to be held; a device of None spreads them."""
@@ -102,8 +106,8 @@ def check_whole(model: str, report: Mapping[str, Any], layout: Layout) -> None:
         raise InputError(
             f"{len(report['missing_keys'])} weights of {model!r} are missing, such as {name!r}; fetch the files again"
         )
-    inside = re.compile(rf"(^|\.){layout.blocks.rpartition('.')[2]}\.\d+\..*\.weight$")
-    left = sorted(name for name in report["unexpected_keys"] if inside.search(name))
+    inside = re.compile(rf"(^|\.){layout.blocks.rpartition('.')[2]}\.\d+\.")
+    left = sorted(name for name in report["unexpected_keys"] if inside.search(name) and not _BUFFER.search(name))
     if left:
         raise InputError(
             f"{model!r} holds {len(left)} weights in its blocks that its config does not speak of, such as {left[0]!r}; its "
@@ -133,8 +137,24 @@ def _adapted(loaded: PreTrainedModel, folder: Path) -> PreTrainedModel:
         problem = f"it lacks {missing[0]!r}" if missing else f"it holds {report.unexpected_keys[0]!r}, which has no place"
         raise InputError(problem)
     merge = adapted.merge_and_unload
+    if quantisation.described(loaded) is None:
+        _untie(loaded)
     # Merged into quantised weights, the sum would be rounded to their few values.
     return merge() if quantisation.described(loaded) is None else adapted.get_base_model()
+
+
+def _untie(model: PreTrainedModel) -> None:
+    """Where embedding and unembedding are one weight and an adapter sits on one of them, make them two.
+
+    Merged into the weight of both, what was trained at one end would act at the other end too.
+    """
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    bases = [getattr(end, "base_layer", end) for end in ends]
+    if any(end is not base for end, base in zip(ends, bases, strict=True)) and bases[0].weight is getattr(
+        bases[1], "weight", None
+    ):
+        bases[1].weight = torch.nn.Parameter(bases[1].weight.detach().clone(), requires_grad=False)
+        model.config.tie_word_embeddings = False
 
 
 def auto_class(config: Any) -> Any:

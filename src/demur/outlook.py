@@ -15,7 +15,7 @@ from demur.errors import InputError
 from demur.instructions import load_instructions
 from demur.packed import bytes_packed
 from demur.plan import Plan, Step, loads, make_plan, order_steps
-from demur.prompts import NATIVE, template_text
+from demur.prompts import NATIVES, template_text
 from demur.sizes import Size, size_of
 from demur.sources import Source, find_model
 from demur.study import LABELS, Study
@@ -140,7 +140,7 @@ def _words(study: Study, label: str) -> tuple[float | int, float | int]:
 
 def _template_tokens(spec: str) -> int:
     """About how many tokens a format writes around an instruction. Raises `InputError` for a format that does not exist."""
-    return NATIVE_TOKENS if spec == NATIVE else len(_PIECES.findall(template_text(spec).replace("{instruction}", " ")))
+    return NATIVE_TOKENS if spec in NATIVES else len(_PIECES.findall(template_text(spec).replace("{instruction}", " ")))
 
 
 def _job(

@@ -24,6 +24,8 @@ from demur.layouts import Layout
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+APART = 251
+"""One in so many entries of a weight is compared; a prime, so that no column of a matrix is left out for long."""
 PART = 4
 """One in so many bytes of the free memory may go to packed weights."""
 
@@ -34,11 +36,15 @@ class _Packed:
 
     source: ReferenceType[Tensor]
     state: tuple[int, int]
+    sample: Tensor
     weight: Tensor
 
     def is_of(self, module: Any) -> bool:
-        """Whether a map has them. Another tensor may lie where one was that is gone, so the place alone does not tell."""
-        return self.source() is module.weight and self.state == _state(module)
+        """Whether a map has them. Another tensor may lie where one was that is gone, so the place alone does not tell; and what
+        is written through `.data`, as peft merges an adapter, changes neither place nor version, so values are looked at too.
+        """
+        same = self.source() is module.weight and self.state == _state(module)
+        return same and torch.equal(self.sample, _sample(module))
 
 
 _kept: WeakKeyDictionary[nn.Module, _Packed] = WeakKeyDictionary()
@@ -83,11 +89,25 @@ def _is_plain(module: Any) -> bool:
     # A forward of its own is one that accelerate put there, to move weights.
     if type(module) is not nn.Linear or "forward" in vars(module):
         return False
+    # Weights made under inference_mode count no versions.
+    if module.weight.is_inference():
+        return False
     return module.weight.dtype == torch.float32 and module.weight.is_cpu and module.weight.layout == torch.strided
 
 
 def _state(module: Any) -> tuple[int, int]:
     return module.weight.data_ptr(), module.weight._version
+
+
+def _sample(module: Any) -> Tensor:
+    sample: Tensor = module.weight.detach().reshape(-1)[::APART]
+    return sample
+
+
+def forget(model: nn.Module) -> None:
+    """Let the packed weights of a model go: it may have been changed in too few places for a sample to show."""
+    for module in model.modules():
+        _kept.pop(module, None)
 
 
 def _pack(maps: list[Any]) -> bool:
@@ -98,7 +118,8 @@ def _pack(maps: list[Any]) -> bool:
     if stale and not _fits(sum(one.weight.nbytes for one in stale)):
         return False
     for one in stale:
-        _kept[one] = _Packed(ref(one.weight), _state(one), torch.ops.mkldnn._reorder_linear_weight(one.weight.detach()))
+        weight = torch.ops.mkldnn._reorder_linear_weight(one.weight.detach())
+        _kept[one] = _Packed(ref(one.weight), _state(one), _sample(one).clone(), weight)
     return True
 
 

@@ -14,7 +14,7 @@ from demur.instructions import load_instructions
 from demur.judges import get_judge
 from demur.judges.early import check_foreseen
 from demur.plan import Plan
-from demur.prompts import NATIVE, template_text
+from demur.prompts import NATIVES, template_text
 from demur.sources import Source, find_adapter, find_model
 from demur.study import LABELS, Label, Study
 
@@ -48,7 +48,7 @@ def check(plan: Plan) -> Ready:
     for text in study.prompts.values():
         template_text(text)
     for arm in plan.arms:
-        if arm.spec != NATIVE:
+        if arm.spec not in NATIVES:
             template_text(arm.spec)
     sources = {name: find_model(spec.model, spec.revision) for name, spec in study.checkpoints.items()}
     for spec in study.checkpoints.values():

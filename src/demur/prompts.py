@@ -28,7 +28,9 @@ FORMATS: dict[str, str] = {
     # From the authors' comment on Pythia-12B under the post.
     "pythia": "User: {instruction}\nAssistant:",
 }
-NATIVE = "native"
+NATIVE, NO_THINKING = "native", "native-no-thinking"
+NATIVES = (NATIVE, NO_THINKING)
+"""The tokenizer's own chat template, and the same with `enable_thinking` off where a model would think before it answers."""
 
 
 @runtime_checkable
@@ -138,12 +140,13 @@ def bos_count(ids: Sequence[int], tokenizer: Any) -> int:
 def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None) -> Prompt:
     r"""Bind a format: a name in `FORMATS`, `native` for the tokenizer's own chat template, or a text with `{instruction}`.
 
-    `\n` in a text is understood as a new line. Raises `InputError` for an unknown name, a text without `{instruction}`, and a
-    tokenizer without a chat template where `native` is asked for.
+    `native-no-thinking` is the chat template with `enable_thinking` off. `\n` in a text is understood as a new line. Raises
+    `InputError` for an unknown name, a text without `{instruction}`, a tokenizer without a chat template where `native` is asked
+    for, and a chat template without `enable_thinking` where it is to be off.
     """
     tokenizer = checkpoint.tokenizer
-    if spec == NATIVE:
-        return Prompt(name or NATIVE, _native_template(tokenizer), False, tokenizer)
+    if spec in NATIVES:
+        return Prompt(name or spec, _native_template(tokenizer, thinking=spec == NATIVE), False, tokenizer)
     return Prompt(name or format_name(spec), template_text(spec), True, tokenizer)
 
 
@@ -153,7 +156,7 @@ def template_text(spec: str) -> str:
         return FORMATS[spec]
     if SLOT not in spec:
         looks_like_text = any(mark in spec for mark in " {}\n<") or "\\n" in spec
-        hint = f"a prompt text needs {SLOT}" if looks_like_text else nearest(spec, [*FORMATS, NATIVE])
+        hint = f"a prompt text needs {SLOT}" if looks_like_text else nearest(spec, [*FORMATS, *NATIVES])
         raise InputError(f"{spec!r} is not a prompt format; {hint}")
     if spec.count(SLOT) > 1:
         raise InputError(f"the prompt text holds {SLOT} {spec.count(SLOT)} times; once is expected")
@@ -162,12 +165,26 @@ def template_text(spec: str) -> str:
 
 def format_name(spec: str) -> str:
     """A short name for a format: its own, or one made of the text's hash."""
-    if spec in FORMATS or spec == NATIVE:
+    if spec in FORMATS or spec in NATIVES:
         return spec
     return "text-" + hashlib.sha256(template_text(spec).encode()).hexdigest()[:6]
 
 
-def _native_template(tokenizer: Any) -> str:
+def can_think(tokenizer: Any) -> bool:
+    """Does the chat template let a model think before it answers, unless told otherwise?"""
+    return "enable_thinking" in _chat_template(tokenizer)
+
+
+def is_dated(tokenizer: Any) -> bool:
+    """Does the chat template write today's date into the prompt?"""
+    return "strftime_now" in _chat_template(tokenizer)
+
+
+def _chat_template(tokenizer: Any) -> str:
+    return str(getattr(tokenizer, "chat_template", None) or "")
+
+
+def _native_template(tokenizer: Any, *, thinking: bool) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise InputError(
             "this tokenizer has no chat template, as is usual for base checkpoints; "
@@ -176,7 +193,10 @@ def _native_template(tokenizer: Any) -> str:
     # Rendered around a marker without the slot's braces, in case a template treats them specially.
     marker = "demurinstructionmarker"
     turns = [{"role": "user", "content": marker}]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    if not thinking and not can_think(tokenizer):
+        raise InputError(f"this tokenizer's chat template knows no enable_thinking, so {NO_THINKING!r} is {NATIVE!r}; use that")
+    switch = {} if thinking else {"enable_thinking": False}
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **switch)
     if text.count(marker) != 1:
         raise InputError(f"the tokenizer's chat template shows the instruction {text.count(marker)} times; once is expected")
     return str(text).replace(marker, SLOT)

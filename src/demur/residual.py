@@ -37,12 +37,14 @@ def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Ite
     refuse_compiled(model)
     blocks = layout.find_blocks(model)
     inputs: dict[int, Tensor] = {}
+    read_within = {layer for layer in range(len(blocks)) if point(layer, "resid_mid") in changes}
 
     def before(layer: int, change: Change | None) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             stream = args[0] if args else kwargs["hidden_states"]
             changed = None if change is None else change(stream, stream)
-            inputs[layer] = stream if changed is None else changed
+            if layer in read_within:
+                inputs[layer] = stream if changed is None else changed
             if changed is None:
                 return None
             return ((changed, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": changed})

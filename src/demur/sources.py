@@ -105,14 +105,21 @@ def fetch(source: Source, want: str = "config.json") -> Path:
         names = HfApi().list_repo_files(source.hub_id, revision=source.revision)
         # Older repositories have .bin files only; transformers reads them as plain tensors, never as pickled code.
         weights = "*.safetensors" if any(name.endswith(".safetensors") for name in names) else "*.bin"
-        patterns = ["*.json", weights, "*.model", "*.txt", "*.jinja"]
-        folder = Path(snapshot_download(source.hub_id, revision=source.revision, allow_patterns=patterns))
+        folder = Path(snapshot_download(source.hub_id, revision=source.revision, allow_patterns=[*_BESIDE_WEIGHTS, weights]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{source.reference!r} could not be fetched from the hub: {type(error).__name__}, {reason}") from error
     if not (folder / want).is_file():
         raise InputError(f"{source.reference!r} on the hub holds no {want}")
     return folder
+
+
+def at_hand(source: Source) -> Source:
+    """The same source with its files on this machine, downloaded where they are not yet here, and the commit they are of."""
+    if source.kind != "hub":
+        return source
+    folder = fetch(source)
+    return Source(source.reference, "folder", folder, source.hub_id, folder.name)
 
 
 def _demo_model() -> Source:
@@ -132,7 +139,19 @@ def _demo_model() -> Source:
         ) from error
 
 
+_BESIDE_WEIGHTS = ("*.json", "*.model", "*.txt", "*.jinja")
+"""What demur fetches of a repository beside its weights; what else is there, such as a README, it does not miss."""
+
+
 def _has_weights(folder: Path) -> bool:
+    """Whether all weights are there: those that an index names, or any where there is no index."""
+    for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+        if (folder / name).is_file():
+            try:
+                files = set(json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"].values())
+            except (ValueError, KeyError, AttributeError, TypeError, OSError):
+                return False
+            return all((folder / str(file)).is_file() for file in files)
     return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
 
 
@@ -141,9 +160,12 @@ def _on_hub(hub_id: str, revision: str | None, reference: str) -> Source:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        local = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
+        # Asked for all files, the hub's library counts what demur does not fetch as missing.
+        configs = ["config.json", "adapter_config.json"]
+        local = Path(snapshot_download(hub_id, revision=revision, local_files_only=True, allow_patterns=configs))
         if any((local / name).is_file() for name in ("config.json", "adapter_config.json")) and _has_weights(local):
-            return Source(reference, "folder", local, hub_id, revision or local.name)
+            # The commit's name, also where a branch or a tag was asked for.
+            return Source(reference, "folder", local, hub_id, local.name)
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as error:

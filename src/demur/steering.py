@@ -113,6 +113,11 @@ def _checked(generate: Callable[..., Any], own: Any, scoped: bool) -> Callable[.
                 "guidance_scale runs a second prompt between the steps of the first, so demur cannot tell prompt positions from "
                 "generated ones; use it with edits at all positions"
             )
+        if scoped and setting("prefill_chunk_size"):
+            raise InputError(
+                "prefill_chunk_size passes a prompt in pieces, and a last one of one token looks like a generated one, so demur "
+                "cannot tell where the prompt ends; leave it out, or use edits at all positions"
+            )
         # A graph of an earlier call would not see the edits, and one made now would keep them.
         return generate(*args, **{**kwargs, "disable_compile": True})
 

@@ -109,7 +109,7 @@ class Work:
         held_out: dict[str, Sequence[str]] = {label: self.material[label].test for label in LABELS}
         place = {"site": settings.site, "position": settings.position}
         for arm in filter(self._unread, self.plan.arms_of(name)):
-            prompt = prompt_of(checkpoint, arm)
+            prompt = prompt_of(checkpoint, arm, self.store)
             reading: Any = {**place, "batch_tokens": self.study.batch_tokens}
             with self.phases(f"directions of {arm.name}", sum(map(len, (*train, *held_out.values())))) as progress:
                 layers = range(checkpoint.n_layers)
@@ -169,7 +169,7 @@ class Work:
 
     def _generate(self, name: str) -> None:
         checkpoint, pending = self.held[name], self._pending(name)
-        prompts = {arm: prompt_of(checkpoint, arm) for arm in self.plan.arms_of(name)}
+        prompts = {arm: prompt_of(checkpoint, arm, self.store) for arm in self.plan.arms_of(name)}
         ids = {(arm, label): prompt.encode(self.material[label].test) for arm, prompt in prompts.items() for label in LABELS}
         edits = {cell.key: self._edit(cell) for cell in self.plan.of(name)}
         rows = [Row(tuple(ids[cell.target, cell.instructions][i]), edits[cell.key]) for cell, i in pending]

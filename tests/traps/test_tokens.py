@@ -1,14 +1,18 @@
-"""Traps 19 to 22: special tokens, templates, and what a base model writes after its answer."""
+"""Traps 19 to 22, 31 and 32: special tokens, templates, and what a base model writes after its answer."""
 
 from types import SimpleNamespace
 
 import pytest
-from transformers import BatchEncoding
+from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerBase
 
+import demur
 from demur.errors import InputError
 from demur.judges import get_judge
-from demur.prompts import FORMATS, bos_count, prompt_format
+from demur.prompts import FORMATS, NATIVES, bos_count, prompt_format
+from demur.store import Store
+from demur.study_files import load_study
 from tests.tiny import CHAT, tiny_tokenizer
+from tests.tiny_study import make_study
 
 SYSTEM = "{% if messages[0]['role'] != 'system' %}sorry {% endif %}" + CHAT
 
@@ -52,6 +56,57 @@ def test_trap_21_a_native_template_may_insert_a_system_turn_that_the_post_does_n
     assert "system" not in FORMATS["chatml"]
     assert FORMATS["chatml"].startswith("<|im_start|>user\n{instruction}")
     assert native.digest != bound("USER {instruction} ASSISTANT").digest
+
+
+THINKS = CHAT + "{% if not (enable_thinking is defined and not enable_thinking) %}sorry{% endif %}"
+
+
+def test_trap_31_a_template_that_lets_the_model_think_is_told_of_and_can_be_switched(tmp_path):
+    on, off = (bound(name, chat_template=THINKS) for name in ("native", "native-no-thinking"))
+    assert (on.template, on.template.removesuffix("sorry")) == (off.template + "sorry", off.template)
+    assert on.digest != off.digest
+    with pytest.raises(InputError, match="knows no enable_thinking"):
+        bound("native-no-thinking", chat_template=CHAT)
+    study = make_study(tmp_path)
+    set_template(tmp_path / "chat", THINKS)
+    warned = [" ".join(demur.run(study_with(study, prompts), tmp_path / prompts).summary()["warnings"]) for prompts in NATIVES]
+    assert "chat lets the model think before it answers" in warned[0]
+    assert "think" not in warned[1]
+
+
+def test_trap_32_a_run_keeps_the_date_it_began_with(tmp_path, monkeypatch):
+    study = load_study(make_study(tmp_path))
+    set_template(tmp_path / "chat", "{{ strftime_now('%d') }} " + CHAT)
+    days = iter(["first", "second", "third", "fourth", "fifth"])
+    rendered = []
+
+    def dated(*args, **kwargs):
+        rendered.append(next(days))
+        return f"{rendered[-1]} {real(*args, **kwargs)}"
+
+    real = PreTrainedTokenizerBase.apply_chat_template
+    monkeypatch.setattr(PreTrainedTokenizerBase, "apply_chat_template", dated)
+    run = demur.run(study, tmp_path / "run")
+    store = Store.open(tmp_path / "run")
+    with store._transaction() as db:
+        db.execute("DELETE FROM completions WHERE cell LIKE 'chat%'")
+        db.execute("DELETE FROM verdicts")
+    expected = run.summary()["arms"]
+    again = demur.run(study, tmp_path / "run")
+    assert len(rendered) >= 3
+    assert again.summary()["arms"] == expected
+    assert [arm["template"].split()[0] for arm in expected if arm["checkpoint"] == "chat"] == ["first"]
+    assert "all prompts hold that of the run's first day" in " ".join(again.summary()["warnings"])
+
+
+def set_template(folder, template):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+
+
+def study_with(path, prompts):
+    return load_study(path, [f"checkpoints.chat.prompts={prompts}"])
 
 
 def test_trap_22_what_comes_behind_the_next_turn_is_no_answer():

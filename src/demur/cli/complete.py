@@ -63,9 +63,9 @@ def adapters(incomplete: str) -> list[str]:
 
 def prompts(incomplete: str) -> list[str]:
     """Names of prompt formats."""
-    from demur.prompts import FORMATS, NATIVE
+    from demur.prompts import FORMATS, NATIVES
 
-    return _starting([*FORMATS, NATIVE], incomplete)
+    return _starting([*FORMATS, *NATIVES], incomplete)
 
 
 def instructions(incomplete: str) -> list[str]:

@@ -1,0 +1,93 @@
+"""Files of checkpoints: what the hub's cache holds is found again, and what would be lost or merged twice is not."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+import demur
+from demur import gguf
+from demur.errors import InputError
+from demur.sources import find_model
+from tests.tiny_study import make_checkpoint
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """A snapshot as demur fetches it, in a cache whose listing of the repository names more files than these."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("demur.hub.reachable", lambda: False)
+    storage = tmp_path / "models--owner--name"
+    snapshot = make_checkpoint(storage / "snapshots" / COMMIT)
+    (storage / "refs").mkdir()
+    (storage / "refs" / "main").write_text(COMMIT)
+    names = [*(path.name for path in snapshot.iterdir()), ".gitattributes", "README.md"]
+    (storage / "trees").mkdir()
+    listing = {"format_version": 1, "files": {name: {"size": 1, "blob_id": "0" * 40} for name in names}}
+    (storage / "trees" / f"{COMMIT}.json").write_text(json.dumps(listing))
+    return snapshot
+
+
+@pytest.mark.parametrize("reference", ["owner/name", "owner/name@main", f"owner/name@{COMMIT}"])
+def test_what_demur_fetched_is_found_without_a_hub_and_its_commit_is_recorded(cached, reference):
+    source = find_model(reference)
+    assert (source.kind, source.path, source.revision) == ("folder", cached, COMMIT)
+    assert source.describe() == f"owner/name@{COMMIT}"
+
+
+def test_a_snapshot_that_lacks_a_shard_is_not_whole(cached):
+    weights = cached / "model.safetensors"
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (cached / "model.safetensors.index.json").write_text(json.dumps(index))
+    weights.rename(cached / "model-00001-of-00002.safetensors")
+    with pytest.raises(InputError, match="no model hub is in reach"):
+        find_model("owner/name")
+    (cached / "model-00002-of-00002.safetensors").write_bytes((cached / "model-00001-of-00002.safetensors").read_bytes())
+    assert find_model("owner/name").path == cached
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"), [("self_attn.q_proj.bias", True), ("self_attn.bias", False), ("rotary.inv_freq", False)]
+)
+def test_left_over_weights_of_any_name_are_refused_and_old_buffers_are_not(tmp_path, name, refused):
+    folder = make_checkpoint(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    save_file({**weights, f"model.layers.1.{name}": torch.ones(4)}, folder / "model.safetensors", {"format": "pt"})
+    if refused:
+        with pytest.raises(InputError, match=rf"config does not speak of, such as 'model.layers.1.{name}'"):
+            demur.load_checkpoint(folder)
+    else:
+        demur.load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
+def test_an_adapter_of_one_end_of_tied_embeddings_is_merged_into_that_end(tmp_path, target):
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    folder = make_checkpoint(tmp_path / "tied", tie_word_embeddings=True)
+    torch.manual_seed(0)
+    settings = LoraConfig(r=2, lora_alpha=8, target_modules=[target, "q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(folder), settings).save_pretrained(tmp_path / "adapter")
+    ids = torch.tensor([[1, 5, 9, 11]])
+    with torch.no_grad():
+        beside = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), tmp_path / "adapter").eval()
+        expected = beside(ids).logits
+        plain = AutoModelForCausalLM.from_pretrained(folder).eval()(ids).logits
+        merged = demur.load_checkpoint(folder, adapter=tmp_path / "adapter").model(ids).logits
+    assert (expected - plain).abs().max() > 0.01
+    torch.testing.assert_close(merged, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_gguf_file_whose_middle_was_edited_is_another_file(tmp_path):
+    path = tmp_path / "model.gguf"
+    content = bytearray(b"GGUF" + bytes(16 << 20))
+    path.write_bytes(content)
+    before = gguf.converted_folder(path)
+    # A tenth of the file, away from both ends, as an edit of one kind of matrix in some blocks would be.
+    content[6 << 20 : 8 << 20] = b"\x01" * (2 << 20)
+    path.write_bytes(content)
+    assert gguf.converted_folder(path) != before
