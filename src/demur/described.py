@@ -160,7 +160,7 @@ def _of_template(checkpoint: Checkpoint, arm: Arm) -> list[str]:
 
 
 def prompt_of(checkpoint: Checkpoint, arm: Arm, store: Store) -> Prompt:
-    """The prompt format of an arm with its checkpoint's tokenizer; a date that a template writes is that of the run's first day."""
+    """The prompt format of an arm, with its checkpoint's tokenizer; a date in a template is that of the run's first day."""
     prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt)
     if arm.spec not in NATIVES or not is_dated(checkpoint.tokenizer):
         return prompt
