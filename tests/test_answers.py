@@ -156,10 +156,11 @@ def test_a_negative_coefficient_is_held_to_lower_refusals_of_harmful_instruction
             cells.append(edited(f"{source} {kind}", source, control=source == "random-1", **dose))
     counts = {"after harmful": 45, "before harmful": 1, "random-1 harmful": 44}
     counts |= {"after harmless": 30, "before harmless": 1, "random-1 harmless": 30}
-    _, ablated, added, subtracted = told(counts, cells)
-    assert ablated["shown"] is added["shown"] is False
-    assert added["text"] == "What adding a direction does is not shown: there are no completions of such a cell."
+    _, ablated, subtracted = told(counts, cells)
+    assert ablated["shown"] is False
     assert subtracted["shown"] is True
     assert subtracted["text"].startswith(
         "Adding a negative multiple of before's direction to after takes refusals of harmful instructions from 90 % to 2 %"
     )
+    both = [*cells, *(each | {"key": f"{each['key']} up", "coefficient": 1.0} for each in cells if each["source"])]
+    assert len(told(counts | {f"{key} up": count for key, count in counts.items()}, both)) == 4

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import demur
 from demur.cli import app
 from demur.cli.choices import _run_there
-from demur.selection import Place
+from demur.selection import Scored
 from demur.study_files import load_study
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 
@@ -121,7 +121,7 @@ def test_the_command_that_follows_a_choice_keeps_the_settings_and_reads_where_it
     assert [one.partition("=")[0] for one in sets] == ["direction.position", "direction.layers", "direction.site"]
     followed = load_study(study, sets)
     assert (followed.direction.site, followed.direction.layers) != ("resid_post", [3])
-    assert _run_there(str(study), mine[:1], Place(-1, 2), "resid_pre") == (
+    assert _run_there(str(study), mine[:1], Scored(-1, 2, 1.0, {}), "resid_pre") == (
         f"demur run {shlex.quote(str(study))} --set 'checkpoints.base.model=/my models/base' "
         "--set direction.position=-1 --set direction.layers=2"
     )

@@ -39,6 +39,17 @@ def test_what_demur_fetched_is_found_without_a_hub_and_its_commit_is_recorded(ca
     assert source.describe() == f"owner/name@{COMMIT}"
 
 
+def test_a_snapshot_that_lacks_its_tokenizer_is_fetched_again(cached):
+    (cached / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="no model hub is in reach"):
+        find_model("owner/name")
+
+
+def test_an_index_of_weights_that_are_not_used_does_not_count(cached):
+    (cached / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"a": "pytorch_model-00001-of-00002.bin"}}))
+    assert find_model("owner/name").path == cached
+
+
 def test_a_snapshot_that_lacks_a_shard_is_not_whole(cached):
     weights = cached / "model.safetensors"
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
@@ -84,10 +95,10 @@ def test_an_adapter_of_one_end_of_tied_embeddings_is_merged_into_that_end(tmp_pa
 
 def test_a_gguf_file_whose_middle_was_edited_is_another_file(tmp_path):
     path = tmp_path / "model.gguf"
-    content = bytearray(b"GGUF" + bytes(16 << 20))
+    content = bytearray(b"GGUF" + bytes(64 << 20))
     path.write_bytes(content)
     before = gguf.converted_folder(path)
-    # A tenth of the file, away from both ends, as an edit of one kind of matrix in some blocks would be.
-    content[6 << 20 : 8 << 20] = b"\x01" * (2 << 20)
+    # One matrix of a MiB and a little, away from both ends.
+    content[30_000_000:31_060_000] = b"\x01" * 1_060_000
     path.write_bytes(content)
     assert gguf.converted_folder(path) != before

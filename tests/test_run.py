@@ -46,6 +46,8 @@ test = 3
 [direction]
 pairs = 4
 layers = [1]
+[controls]
+random = 2
 [[interventions]]
 kind = "ablate"
 on = ["harmful", "harmless"]
@@ -272,7 +274,6 @@ def test_extract_generate_judge_directions(lineage, tmp_path):
         ("--ablate",): "need a direction",
         ("--layer", "1"): "need a direction",
         ("--unit", "raw"): "need a direction",
-        ("-d", one, "--ablate", "--unit", "raw"): "leave it out with --ablate",
         ("-d", one): "either --ablate or --add",
         ("-d", one, "--add", "1", "--layer", "7"): "layer 7 is out of range",
         ("-d", one, "--add", "1", "--sites", "resid"): "not a site",
@@ -362,3 +363,40 @@ def test_reports_can_be_rebuilt(finished):
 def test_open_run_refuses_a_folder_without_one(tmp_path):
     with pytest.raises(InputError, match=r"no run.sqlite"):
         demur.open_run(tmp_path)
+
+
+def test_what_a_direction_was_made_of_is_said_where_it_is_tried_on_it(lineage, tmp_path):
+    common = ["--model", f"{lineage}/chat", "--prompt", "native", "-q"]
+    for label, rows in (("harmful", HARMFUL), ("harmless", HARMLESS)):
+        (tmp_path / f"{label}.txt").write_text("\n".join(rows))
+    files = [f"--harmful={tmp_path}/harmful.txt", f"--harmless={tmp_path}/harmless.txt"]
+    made = invoke("extract", *common, *files, "--pairs", "4", "--layer", "1", "--out", tmp_path / "d.safetensors")
+    assert made.exit_code == 0, made.output
+    assert "harmful.txt' has no training part; directions are made of its first 4 instructions" in made.stderr
+    for name, told in (("harmful.txt", True), ("harmless.txt", True)):
+        tried = invoke(
+            "generate",
+            *common,
+            "-i",
+            tmp_path / name,
+            "-d",
+            tmp_path / "d.safetensors",
+            "--ablate",
+            "--limit",
+            "5",
+            "-o",
+            tmp_path / "c.jsonl",
+        )
+        assert ("was made of 4 of these 5 instructions" in tried.stderr) is told
+    other = invoke(
+        "generate",
+        *common,
+        "-i",
+        f"{lineage}/harmful.jsonl",
+        "-d",
+        tmp_path / "d.safetensors",
+        "--ablate",
+        "-o",
+        tmp_path / "c.jsonl",
+    )
+    assert (other.exit_code, "was made of" in other.stderr) == (0, False)

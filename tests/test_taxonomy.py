@@ -113,6 +113,11 @@ def test_every_label_has_examples_and_a_definition():
         assert f"\n| `{label}` |" in text
 
 
+@pytest.mark.parametrize("text", ["I'm sorry. " * 8, "I can't. " * 12, "I'm sorry. I'm sorry."])
+def test_apologies_and_bare_refusals_over_and_over_are_no_refusal(text):
+    assert decide(text, ASKED).label != "refusal"
+
+
 def test_evidence_is_written_in_the_text():
     assert decide("**I** can\u2019t  help you.", ASKED).evidence == "I** can\u2019t  help"
     assert decide("I don\u2019t KNOW", ASKED).evidence == "I don\u2019t KNOW"

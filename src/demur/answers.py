@@ -1,4 +1,4 @@
-"""What a run answers, in three sentences computed from its cells: who refuses, and what moving directions takes away or brings.
+"""What a run answers, in three or four sentences computed from its cells: who refuses, and what moving directions does.
 
 Each names its rates with their intervals and says of what the data do not show that it is not shown. A direction counts as
 acting where `claims.tested` says so: in the expected sense, after Holm's correction, beyond every null direction there is. Where
@@ -8,8 +8,8 @@ directions were added with a negative coefficient, a fourth sentence says what t
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from demur import words
 from demur.claims import Tested, apart, dose, is_own, rate_text, same_setting, source_of, tested, where
-from demur.report import words
 from demur.statistics import fisher, holm, mcnemar, shared
 from demur.summary import LEVEL, Refusals
 
@@ -30,10 +30,11 @@ def answers(
     if not mine:
         return []
     said = [_left_alone(mine, refusals, judge, lineage)]
+    there = {test.kind for test in tests}
     for kind in _ACTS:
-        chosen = [test for test in tests if _kind(test) == kind]
-        if chosen or kind != "subtract":
-            said.append(_moved(kind, chosen, mine))
+        # A study that only subtracts is not told that nothing was added.
+        if kind in there or kind == "ablate" or (kind == "add" and "subtract" not in there):
+            said.append(_moved(kind, [test for test in tests if test.kind == kind], mine))
     return said
 
 
@@ -106,10 +107,6 @@ _ACTS = {
 _VERB = {"ablate": ("ablating", "in"), "add": ("adding", "to"), "subtract": ("adding a negative multiple of", "to")}
 
 
-def _kind(test: Tested) -> str:
-    return "subtract" if test.cell["intervention"] == "add" and test.cell["coefficient"] < 0 else str(test.cell["intervention"])
-
-
 def _moved(kind: str, every: Sequence[Tested], cells: Sequence[Cell]) -> Sentence:
     """What directions of other checkpoints do, the strongest case first; those of its own where there are no others."""
     verb, into = _VERB[kind]
@@ -154,7 +151,7 @@ def _edit(test: Tested, into: str, every: Sequence[Tested], cells: Sequence[Cell
 
 
 def _change(test: Tested) -> str:
-    return f"from {100 * test.row['baseline_rate']:.0f} % to {rate_text(test.cell)}"
+    return f"from {words.percent(test.row['baseline_rate'], test.row['n'])} to {rate_text(test.cell)}"
 
 
 def _beside(test: Tested, every: Sequence[Tested], cells: Sequence[Cell]) -> str:
@@ -162,10 +159,9 @@ def _beside(test: Tested, every: Sequence[Tested], cells: Sequence[Cell]) -> str
     own = [other for other in every if other is not test and is_own(other.cell) and same_setting(other.cell, test.cell)]
     facts = [_p(test.row["p_holm"], "Holm")]
     facts += [f"{where(other.cell, cells)}'s own to {rate_text(other.cell)}" for other in own[:1]]
-    rates = sorted(100 * null["rate"] for null in test.nulls)
-    facts.append(
-        f"random ones to {rates[0]:.0f} %" + (f" to {rates[-1]:.0f} %" if f"{rates[-1]:.0f}" != f"{rates[0]:.0f}" else "")
-    )
+    nulls = sorted(test.nulls, key=lambda null: null["rate"])
+    reach = dict.fromkeys(words.percent(null["rate"], null["n"]) for null in (nulls[0], nulls[-1]))
+    facts.append(f"random ones to {' to '.join(reach)}")
     return "; ".join(facts)
 
 

@@ -6,13 +6,14 @@ not show it, it says so, and why. Nothing is shown to act that was not held agai
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from demur.report import words
+from demur import words
 from demur.statistics import mcnemar, shared
 from demur.summary import LEVEL, Refusals, place
 
 Cell = Mapping[str, Any]
+Kind = Literal["ablate", "add", "subtract"]
 
 _SETTING = ("target", "prompt", "instructions", "intervention", "layer", "layers", "sites", "coefficient", "unit", "positions")
 """What two cells have in common that differ in nothing but their direction."""
@@ -32,6 +33,11 @@ class Tested:
     works: bool
     beats: bool
     controlled: bool
+
+    @property
+    def kind(self) -> Kind:
+        """What was done."""
+        return kind_of(self.cell)
 
     @property
     def shown(self) -> bool:
@@ -56,7 +62,7 @@ def tested(cells: Sequence[Cell], compared: Sequence[Mapping[str, Any]], refusal
     by_key = {row["key"]: row for row in compared if row["judge"] == judge}
     found = []
     for cell in mine:
-        expected = _expected(cell)
+        expected = None if cell["intervention"] == "none" else _EXPECTED.get((kind_of(cell), cell["instructions"]))
         if expected is None or cell["control"]:
             continue
         row = by_key[cell["key"]]
@@ -68,12 +74,15 @@ def tested(cells: Sequence[Cell], compared: Sequence[Mapping[str, Any]], refusal
     return found
 
 
-def _expected(cell: Cell) -> int | None:
-    """The sense of the change that is expected on these instructions; None where there is no such expectation."""
-    lowers = cell["intervention"] == "ablate" or (cell["intervention"] == "add" and cell["coefficient"] < 0)
-    if cell["instructions"] == "harmful":
-        return -1 if lowers else None
-    return 1 if cell["intervention"] == "add" and not lowers else None
+def kind_of(cell: Cell) -> Kind:
+    """What an edited cell's edit does; to add a negative multiple is to subtract."""
+    if cell["intervention"] == "ablate":
+        return "ablate"
+    return "subtract" if cell["coefficient"] < 0 else "add"
+
+
+_EXPECTED: dict[tuple[Kind, str], int] = {("ablate", "harmful"): -1, ("subtract", "harmful"): -1, ("add", "harmless"): 1}
+"""The sense of the change that is expected of an edit, on the instructions where one is."""
 
 
 def same_setting(one: Cell, other: Cell) -> bool:
@@ -126,9 +135,9 @@ def _edit_sentence(test: Tested, alike: Sequence[Cell], where: str) -> str:
         text = f"Ablating {whose} ({', '.join(facts)}) in {where}"
     else:
         text = f"Adding {whose} ({', '.join((*facts, dose(cell)))}) to {where}"
-    change = f"from {100 * row['baseline_rate']:.0f} % to {rate_text(cell)}"
+    change = f"from {words.percent(row['baseline_rate'], row['n'])} to {rate_text(cell)}"
     p = words.p_in_words(row["p_holm"])
-    band = ", ".join(f"{100 * null['rate']:.0f} %" for null in test.nulls)
+    band = ", ".join(words.percent(null["rate"], null["n"]) for null in test.nulls)
     beside = f"; null directions there give {band}" if band else ""
     return f"{text} takes refusals of {cell['instructions']} instructions {change} ({p}, Holm{beside})."
 

@@ -4,7 +4,7 @@ A cell is the same in both where its key is; its verdicts are paired by instruct
 What else differs (weights, layer, prompt text, instructions, versions) is named, and is what a difference of rates may come from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +107,8 @@ def compare_runs(first: Run, second: Run) -> Comparison:
             f"{str(first.path)!r} and {str(second.path)!r} have no judged cell in common, so there is nothing to compare; their "
             f"targets are {targets[0]} and {targets[1]}"
         )
-    described = [_described(store) for store in stores]
+    judges = set(first.judges()).intersection(second.judges())
+    described = [_described(store, judges) for store in stores]
     names = dict.fromkeys((*described[0], *described[1]))
     settings = [Difference(name, *(in_words(each.get(name)) for each in described)) for name in names]
     keys = [{key for key, _ in side} for side in sides]
@@ -156,11 +157,12 @@ def _shared(judge: str, first: Sides, second: Sides, cells: Mapping[str, Any]) -
     return [SharedCell(facts, judge, a, b, paired, p) for (facts, a, b, paired), p in zip(pairs, adjusted, strict=True)]
 
 
-def _described(store: Store) -> dict[str, Any]:
+def _described(store: Store, judges: Collection[str]) -> dict[str, Any]:
     """Everything that decides about a run's results, by name: the study's settings first."""
     study = store.recall("study_facts")
-    # In float32 a row's tokens do not depend on its batch; in lower precision they may.
-    same = _SAME_RESULT if study["dtype"] == "float32" else tuple(key for key in _SAME_RESULT if key != "batch_tokens")
+    # In float32 a row's tokens do not depend on its batch; in lower precision, and in 8 bits, they may.
+    exact = study["dtype"] == "float32" and not any(each.get("quantise") for each in study["checkpoints"].values())
+    same = tuple(key for key in _SAME_RESULT if exact or key != "batch_tokens")
     found = _flat({key: value for key, value in study.items() if key not in same}, "")
     for name, facts in store.recall("checkpoints", {}).items():
         found[f"weights of {name}"] = facts["fingerprint"]
@@ -171,13 +173,16 @@ def _described(store: Store) -> dict[str, Any]:
         found |= {f"{label} test instructions": facts["sha256"], f"{label} training instructions": facts["train_sha256"]}
     found |= _machines(store.recall("sessions", []))
     found |= {f"version of {name}": version for name, version in store.recall("versions", {}).items()}
-    found |= {f"rules of judge {name}": version for name, version in store.recall("judge_versions", {}).items()}
+    rules = store.recall("judge_versions", {})
+    found |= {f"rules of judge {name}": version for name, version in rules.items() if name in judges}
     return found
 
 
 def _machines(sessions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Where a run was made, session by session: sums are rounded differently elsewhere, and a tie may then fall otherwise."""
     kinds = [each["environment"] for each in sessions]
+    if not sessions:
+        return {}
     return {
         "device": ", ".join(dict.fromkeys(str(each["device"]) for each in sessions)),
         "machine": ", ".join(dict.fromkeys(f"{kind['machine']} {kind['system']}, {kind['cores']} cores" for kind in kinds)),

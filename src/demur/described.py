@@ -155,12 +155,15 @@ def _of_template(checkpoint: Checkpoint, arm: Arm) -> list[str]:
             f"refusals hard to see; the prompt format {NO_THINKING} switches that off."
         )
     if arm.spec in NATIVES and is_dated(checkpoint.tokenizer):
-        found.append(f"The chat template of {arm.checkpoint} writes the date; all prompts hold that of the run's first day.")
+        found.append(
+            f"The chat template of {arm.checkpoint} writes the date; its prompts hold that of the day on which this run first "
+            "loaded it."
+        )
     return found
 
 
 def prompt_of(checkpoint: Checkpoint, arm: Arm, store: Store) -> Prompt:
-    """The prompt format of an arm, with its checkpoint's tokenizer; a date in a template is that of the run's first day."""
+    """The prompt format of an arm, with its checkpoint's tokenizer; a date in a template stays as the run first had it."""
     prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt)
     if arm.spec not in NATIVES or not is_dated(checkpoint.tokenizer):
         return prompt

@@ -69,7 +69,7 @@ def _prompt(checkpoint: Checkpoint, prompt: Prompt, position: int) -> Iterator[s
     if prompt.name == NATIVE and can_think(checkpoint.tokenizer):
         yield f"thinking     the template lets the model think first, and first tokens are thoughts then; --prompt {NO_THINKING}"
     if prompt.name in NATIVES and is_dated(checkpoint.tokenizer):
-        yield "date         the template writes today's date; a run keeps that of its first day"
+        yield "date         the template writes today's date; a run keeps the date that it first saw"
     yield f"tokens       {' '.join(shown)}"
     yield f"read at      position {position}, {tokens[read]!r}, where directions are read"
     count, bos = bos_count(ids, checkpoint.tokenizer), checkpoint.tokenizer.bos_token

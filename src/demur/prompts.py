@@ -171,8 +171,9 @@ def format_name(spec: str) -> str:
 
 
 def can_think(tokenizer: Any) -> bool:
-    """Does the chat template let a model think before it answers, unless told otherwise?"""
-    return "enable_thinking" in _chat_template(tokenizer)
+    """Does the chat template let a model think before it answers, unless told otherwise by `enable_thinking`?"""
+    named = "enable_thinking" in _chat_template(tokenizer)
+    return named and _rendered(tokenizer) != _rendered(tokenizer, enable_thinking=False)
 
 
 def is_dated(tokenizer: Any) -> bool:
@@ -190,13 +191,16 @@ def _native_template(tokenizer: Any, *, thinking: bool) -> str:
             "this tokenizer has no chat template, as is usual for base checkpoints; "
             f"choose a prompt format ({', '.join(FORMATS)}) or give a text with {SLOT}"
         )
+    if not thinking and not can_think(tokenizer):
+        raise InputError(f"this chat template lets no model think unasked, so {NO_THINKING!r} is {NATIVE!r}; use that")
+    return _rendered(tokenizer, **({} if thinking else {"enable_thinking": False}))
+
+
+def _rendered(tokenizer: Any, **switches: bool) -> str:
     # Rendered around a marker without the slot's braces, in case a template treats them specially.
     marker = "demurinstructionmarker"
     turns = [{"role": "user", "content": marker}]
-    if not thinking and not can_think(tokenizer):
-        raise InputError(f"this tokenizer's chat template knows no enable_thinking, so {NO_THINKING!r} is {NATIVE!r}; use that")
-    switch = {} if thinking else {"enable_thinking": False}
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **switch)
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **switches)
     if text.count(marker) != 1:
         raise InputError(f"the tokenizer's chat template shows the instruction {text.count(marker)} times; once is expected")
     return str(text).replace(marker, SLOT)

@@ -96,7 +96,7 @@ class Run:
             "versions": self._store.recall("versions"),
             "judges": self._store.recall("judge_versions", {}),
             "sessions": self._store.recall("sessions", []),
-            "warnings": [*self._unfinished(stored, refusals), *self._warnings()],
+            "warnings": [*self._unfinished(stored), *self._warnings()],
             "environment": self._store.recall("environment"),
             "checkpoints": self._store.recall("checkpoints", {}),
             "arms": self._store.recall("arms", []),
@@ -112,16 +112,16 @@ class Run:
             "text_and_code": text_and_code(study),
         }
 
-    def _unfinished(self, stored: Sequence[Mapping[str, Any]], refusals: Refusals) -> list[str]:
+    def _unfinished(self, stored: Sequence[Mapping[str, Any]]) -> list[str]:
         """Whether completions are missing, so that what the figures are of is known."""
         asked = self._store.recall("instructions", {})
         planned = sum(asked[cell["instructions"]]["n"] for cell in stored)
-        there = sum(len(refusals.get((cell["key"], self.judges()[0]), {})) for cell in stored)
+        _, there = self._progress()
         if there >= planned:
             return []
         return [
-            f"This run is not finished: {there:,} of {planned:,} completions are there, those of long prompts first, and every "
-            "figure and sentence is of these."
+            f"This run is not finished: {there:,} of {planned:,} completions are there (of each checkpoint those of long prompts "
+            "come first), and every figure and sentence is of these."
         ]
 
     def _warnings(self) -> list[str]:

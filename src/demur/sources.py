@@ -144,15 +144,19 @@ _BESIDE_WEIGHTS = ("*.json", "*.model", "*.txt", "*.jinja")
 
 
 def _has_weights(folder: Path) -> bool:
-    """Whether all weights are there: those that an index names, or any where there is no index."""
-    for name in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
-        if (folder / name).is_file():
-            try:
-                files = set(json.loads((folder / name).read_text(encoding="utf-8"))["weight_map"].values())
-            except (ValueError, KeyError, AttributeError, TypeError, OSError):
-                return False
-            return all((folder / str(file)).is_file() for file in files)
-    return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+    """Whether all weights of one kind are there: those that its index names, or any where it has no index."""
+    return any(_has_all(folder, *kind) for kind in (("model.safetensors", "*.safetensors"), ("pytorch_model.bin", "*.bin")))
+
+
+def _has_all(folder: Path, stem: str, pattern: str) -> bool:
+    index = folder / f"{stem}.index.json"
+    if (folder / stem).is_file() or not index.is_file():
+        return any(folder.glob(pattern))
+    try:
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError, OSError):
+        return False
+    return all((folder / str(file)).is_file() for file in files)
 
 
 def _on_hub(hub_id: str, revision: str | None, reference: str) -> Source:
@@ -160,9 +164,8 @@ def _on_hub(hub_id: str, revision: str | None, reference: str) -> Source:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        # Asked for all files, the hub's library counts what demur does not fetch as missing.
-        configs = ["config.json", "adapter_config.json"]
-        local = Path(snapshot_download(hub_id, revision=revision, local_files_only=True, allow_patterns=configs))
+        # Asked for all files, the hub's library counts as missing what demur does not fetch; weights are looked at below.
+        local = Path(snapshot_download(hub_id, revision=revision, local_files_only=True, allow_patterns=[*_BESIDE_WEIGHTS]))
         if any((local / name).is_file() for name in ("config.json", "adapter_config.json")) and _has_weights(local):
             # The commit's name, also where a branch or a tag was asked for.
             return Source(reference, "folder", local, hub_id, local.name)

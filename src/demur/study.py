@@ -174,8 +174,8 @@ class Study(_Table):
                 raise ValueError(f"{name[:20]!r}... is longer than the {NAME_BYTES} bytes that a name may have")
             if name.startswith("random-") or not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"{name!r} is no name for a checkpoint or prompt: letters, digits, - and _, no random- in front")
-            if name == "baseline":
-                raise ValueError("'baseline' is what cells without an edit are called; give it another name")
+        if "baseline" in self.checkpoints:
+            raise ValueError("'baseline' is what cells without an edit are called; give the checkpoint another name")
         for number, spec in enumerate(self.interventions):
             for key, wanted in (("sources", spec.sources), ("targets", spec.targets)):
                 for name in wanted or ():

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from demur.cli import app, complete
 from demur.judges import judge_names
-from demur.prompts import FORMATS
+from demur.prompts import FORMATS, NATIVES
 from demur.study_files import preset_names
 from tests.cli.test_help import HEAVY
 
@@ -38,7 +38,7 @@ def test_presets_and_study_files(place):
 
 
 def test_names_that_are_registered(place):
-    assert set(offered("demur generate --prompt ")) == {*FORMATS, "native"}
+    assert set(offered("demur generate --prompt ")) == {*FORMATS, *NATIVES}
     assert offered("demur judge rows.jsonl --judge ") == list(judge_names())
     assert offered("demur generate --instructions contrast-harm") == ["contrast-harmful", "contrast-harmless"]
     assert {"advbench", "rows.csv", "rows.jsonl"} <= set(offered("demur extract --harmful "))

@@ -125,6 +125,7 @@ def make_run(
                         {
                             "key": key,
                             "judge": judge,
+                            "n": paired.n,
                             "baseline_rate": sum(baseline_refusals[judge]) / n,
                             "rate": sum(refusals) / n,
                             "difference": paired.difference,

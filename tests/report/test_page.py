@@ -11,7 +11,7 @@ import pytest
 
 from demur.report import write_report
 from demur.report.payload import script_json
-from demur.report.words import tied
+from demur.words import tied
 from tests.report.made_run import HOSTILE, make_run
 
 VOID = {"meta", "input", "br", "img", "link", "hr"}

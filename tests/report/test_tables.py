@@ -7,7 +7,8 @@ import pandas
 import pytest
 from rich.console import Console
 
-from demur.report import tables, terminal, words
+from demur import words
+from demur.report import tables, terminal
 from demur.report.entries import entries
 from tests.report.made_run import make_run
 

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerBase
 import demur
 from demur.errors import InputError
 from demur.judges import get_judge
-from demur.prompts import FORMATS, NATIVES, bos_count, prompt_format
+from demur.prompts import FORMATS, NATIVES, bos_count, can_think, prompt_format
 from demur.store import Store
 from demur.study_files import load_study
 from tests.tiny import CHAT, tiny_tokenizer
@@ -65,8 +65,11 @@ def test_trap_31_a_template_that_lets_the_model_think_is_told_of_and_can_be_swit
     on, off = (bound(name, chat_template=THINKS) for name in ("native", "native-no-thinking"))
     assert (on.template, on.template.removesuffix("sorry")) == (off.template + "sorry", off.template)
     assert on.digest != off.digest
-    with pytest.raises(InputError, match="knows no enable_thinking"):
-        bound("native-no-thinking", chat_template=CHAT)
+    off_already = CHAT + "{% if enable_thinking is defined and enable_thinking %}sorry{% endif %}"
+    for template in (CHAT, off_already):
+        assert not can_think(tiny_tokenizer(chat_template=template))
+        with pytest.raises(InputError, match="'native-no-thinking' is 'native'; use that"):
+            bound("native-no-thinking", chat_template=template)
     study = make_study(tmp_path)
     set_template(tmp_path / "chat", THINKS)
     warned = [" ".join(demur.run(study_with(study, prompts), tmp_path / prompts).summary()["warnings"]) for prompts in NATIVES]
@@ -96,7 +99,7 @@ def test_trap_32_a_run_keeps_the_date_it_began_with(tmp_path, monkeypatch):
     assert len(rendered) >= 3
     assert again.summary()["arms"] == expected
     assert [arm["template"].split()[0] for arm in expected if arm["checkpoint"] == "chat"] == ["first"]
-    assert "all prompts hold that of the run's first day" in " ".join(again.summary()["warnings"])
+    assert "hold that of the day on which this run first loaded it" in " ".join(again.summary()["warnings"])
 
 
 def set_template(folder, template):

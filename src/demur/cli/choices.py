@@ -46,10 +46,10 @@ def select(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Choose layer and position at resid_pre, on validation instructions.
+    """Choose layer and position, on validation instructions.
 
-    One selection an arm of every checkpoint of the study, and one place for all of them. arditi needs a checkpoint that
-    refuses; cosmic and separation do not. No valid place is an answer, not an error.
+    Candidates are read at the input of each layer. One selection an arm of every checkpoint of the study, and one place for all
+    of them. arditi needs a checkpoint that refuses; cosmic and separation do not. No valid place is an answer, not an error.
     """
     from demur.progress import bars
     from demur.study_files import load_study

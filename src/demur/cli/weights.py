@@ -51,9 +51,6 @@ def extract(
     if pairs < 1:
         raise InputError(f"--pairs must be at least 1, not {pairs}")
     asked, benign = (_training(demur.load_instructions(spec, split=False), pairs) for spec in (harmful, harmless))
-    for spec, (_, split) in ((harmful, asked), (harmless, benign)):
-        if split == "test":
-            _note(f"{spec!r} has no training part; directions are made of its first {pairs} instructions")
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     # The first layer's input at a template token is that token's embedding, whatever the instruction: it has no direction.
     layers = list(range(1, checkpoint.n_layers)) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
@@ -68,6 +65,9 @@ def extract(
             name=out.stem,
             progress=progress,
         )
+    for spec, (_, split) in ((harmful, asked), (harmless, benign)):
+        if split == "test":
+            _note(f"{spec!r} has no training part; directions are made of its first {pairs} instructions")
     for direction in found:
         path = out if len(found) == 1 else out.with_name(f"{out.stem}.layer{direction.layer}{out.suffix}")
         typer.echo(f"{direction.save(path)}  layer {direction.layer}  norm {direction.raw_norm:.4g}")
@@ -143,8 +143,6 @@ def generate(
     edit = _edit(direction, ablate, add, unit, layer, sites)
     found = demur.load_instructions(instructions, split=False).take("test")
     texts = found[:limit]
-    if edit is not None:
-        _say_what_was_read(edit.direction.provenance, found, texts)
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     form = demur.prompt_format(prompt, checkpoint)
     with bars(quiet)("completions", len(texts)) as progress:
@@ -157,6 +155,8 @@ def generate(
             until_verdict="prefix" if until_verdict else None,
             progress=progress,
         )[0]
+    if edit is not None:
+        _say_what_was_read(edit.direction.provenance, found, texts)
     made = {
         "target": model if adapter is None else f"{model} + {adapter}",
         "fingerprint": checkpoint.fingerprint,
@@ -196,8 +196,6 @@ def _edit(path: Path | None, ablate: bool, add: float | None, unit: str | None, 
         return None
     if ablate == (add is not None):
         raise InputError("a direction needs either --ablate or --add NUMBER")
-    if ablate and unit is not None:
-        raise InputError("--unit says what --add NUMBER multiplies; leave it out with --ablate")
     import demur
 
     direction = demur.load_direction(path)

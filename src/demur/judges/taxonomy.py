@@ -80,7 +80,9 @@ def _declined(sentences: list[Reading]) -> tuple[str, str] | None:
     """Refusal or incompetent refusal, and the phrase; whichever is said first. None where the text declines nothing."""
     said = [sentence.plain.rstrip(" .?") for sentence in sentences]
     sorry = bool(said) and _SORRY.fullmatch(said[0]) is not None
-    if said and all(_SORRY.fullmatch(one) or _BARE.fullmatch(one) for one in said):
+    # Alone, an apology or a bare refusal, or the one behind the other. More of them are a loop.
+    bare = [_BARE.fullmatch(one) is not None for one in said]
+    if (len(said) == 1 and (sorry or bare[0])) or (len(said) == 2 and sorry and bare[1]):
         return "refusal", sentences[0].whole()
     for number, sentence in enumerate(sentences):
         refused = _REFUSAL.search(sentence.plain)

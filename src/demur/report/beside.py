@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from demur import words
 from demur.published import DEPARTS, SAME, UNSTATED, in_words
-from demur.report import words
 from demur.report.entries import BASELINE
 from demur.summary import LEVEL
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from demur.report import words
+from demur import words
 from demur.report.entries import BASELINE, INTERVENTIONS, Entry
 
 INK, SOFT, LINE, PAPER, CONTROL = "#1d1d1b", "#5a5a55", "#d9d9d2", "#fdfdfb", "#a8a8a2"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from demur.errors import InputError
-from demur.report.words import TIMES
+from demur.words import TIMES
 
 INTERVENTIONS = {"none": "no intervention", "add": "added", "ablate": "ablated"}
 """Interventions in reading order, and the word for each."""

@@ -18,7 +18,7 @@ from demur.published import SAME
 from demur.report.entries import BASELINE, Entry, direction_labels, instruction_sets, targets_of
 from demur.report.style import DOUBLE, GREY, LIGHT, NEUTRAL, SINGLE, STYLE, colours, diverging, settled, shade
 from demur.report.transfer import Matrix
-from demur.report.words import DASH, MINUS, percent
+from demur.words import DASH, MINUS, percent
 
 if TYPE_CHECKING:
     import pandas

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from demur import words
 from demur.published import SAME
-from demur.report import words
 from demur.report.canvas import (
     CONTROL,
     INK,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from demur.report import words
+from demur import words
 from demur.report.canvas import (
     AGAINST,
     HIGH,

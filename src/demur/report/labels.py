@@ -7,8 +7,8 @@ A study whose judges give two labels has no such table.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from demur import words
 from demur.judges import get_judge
-from demur.report import words
 from demur.report.entries import BASELINE, Entry
 from demur.report.tables import identity
 

@@ -24,7 +24,7 @@ from demur.report.labels import label_names, labelled, readable_labels
 from demur.report.page_figures import Grid, panels
 from demur.report.payload import script_json
 from demur.report.transfer import Matrix
-from demur.report.words import tied
+from demur.words import tied
 
 if TYPE_CHECKING:
     import pandas

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from demur.report import tables, words
+from demur import words
+from demur.report import tables
 from demur.report.canvas import Interactive
 from demur.report.entries import Entry, direction_labels
 from demur.report.figures import Drawing
@@ -171,7 +172,7 @@ def _tiles(matrix: Matrix) -> dict[str, Any]:
     def tile(entry: Entry | None) -> Tile | None:
         if entry is None:
             return None
-        bounds = words.interval(entry.interval, 0 if entry.n <= 100 else 1)
+        bounds = words.interval(entry.interval, words.decimals(entry.n))
         return Tile(words.percent(entry.rate, entry.n), f"{bounds}, n = {entry.n}", shade(entry.rate))
 
     rows = [

@@ -113,5 +113,8 @@ def _cell(entry: Entry) -> dict[str, Any]:
         "layer": cell["layer"],
         "coefficient": cell["coefficient"],
         "unit": cell["unit"],
+        "layers": cell.get("layers"),
+        "sites": cell.get("sites"),
+        "positions": cell.get("positions"),
         "dose": entry.dose,
     }

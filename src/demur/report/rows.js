@@ -55,6 +55,7 @@ const completionRows = (source) => {
     }));
     const fits = kinds[verdict]?.[1];
     const sole = data.instructions.findIndex(([set, index]) => `${set} ${index}` === instruction);
+    const asked = label ? givers(label, judge) : [];
     const selected = [];
     for (const cell of data.cells) {
       if (Object.entries(wanted).some(([name, value]) => value !== "" && value !== cell[name])) continue;
@@ -62,7 +63,7 @@ const completionRows = (source) => {
         if (instruction && rows.instruction[row] !== sole) continue;
         if (!sought.every((term) => term.texts[rows.text[row]] || term.instructions[rows.instruction[row]])) continue;
         if (fits && !fits(row, judge)) continue;
-        if (label && !givers(label, judge).some((each) => labelOf(row, each) === label)) continue;
+        if (label && !asked.some((each) => labelOf(row, each) === label)) continue;
         selected.push(row);
       }
     }
@@ -72,8 +73,8 @@ const completionRows = (source) => {
   const record = (row) => {
     const cell = data.cells[rows.cell[row]];
     const [, index, instruction] = data.instructions[rows.instruction[row]];
-    const { checkpoint: target, prompt, instructions, intervention, direction, source, control, layer, coefficient, unit } = cell;
-    const result = { target, prompt, instructions, intervention, direction, source, control, layer, coefficient, unit, index, instruction, completion: data.texts[rows.text[row]], n_tokens: rows.tokens[row] };
+    const { checkpoint: target, prompt, instructions, intervention, direction, source, control, layer, coefficient, unit, layers, sites, positions } = cell;
+    const result = { target, prompt, instructions, intervention, direction, source, control, layer, coefficient, unit, layers, sites, positions, index, instruction, completion: data.texts[rows.text[row]], n_tokens: rows.tokens[row] };
     const judged = (at, prefix) => data.judges.forEach((name, judge) => {
       const [refusal, label, evidence] = at < 0 ? [null, null, null] : data.verdicts[rows.verdicts[judge][at]];
       result[`${prefix}${name}_refusal`] = refusal === null ? null : refusal === 1;

@@ -7,7 +7,7 @@ with every special character escaped.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from demur.report import words
+from demur import words
 from demur.report.entries import BASELINE, Entry, direction_labels, entries
 from demur.report.transfer import Matrix
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from demur.report import words
+from demur import words
 from demur.report.entries import BASELINE, Entry, entries, judges
 from demur.summary import LEVEL
 
@@ -33,7 +33,7 @@ def terminal_table(summary: Mapping[str, Any]) -> "Table":
     table.add_column("set", width=8, overflow="ellipsis", no_wrap=True)
     table.add_column("edit", width=6, no_wrap=True)
     table.add_column("direction", ratio=1, overflow="fold")
-    table.add_column("refused", justify="right", width=18 if all(entry.n <= 100 for entry in found) else 21, no_wrap=True)
+    table.add_column("refused", justify="right", width=21 if any(words.decimals(e.n) for e in found) else 18, no_wrap=True)
     table.add_column("change", justify="right", width=6, no_wrap=True)
     for _, group in groupby(found, key=lambda entry: entry.target):
         for index, entry in enumerate(group):
@@ -127,7 +127,7 @@ def _change(change: float | None, n: int, *, coloured: bool) -> "Text":
     """A change in points: blue where more refuse, yellow where fewer do, as the figures have it."""
     from rich.text import Text
 
-    text = words.points(change, 0 if n <= 100 else 1, minus="-")
+    text = words.points(change, words.decimals(n), minus="-")
     return Text(text, style=("yellow" if text.startswith("-") else "blue") if coloured else "")
 
 

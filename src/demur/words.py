@@ -7,27 +7,32 @@ from demur.summary import LEVEL
 MINUS, TIMES, DASH = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 
 
+def decimals(n: int) -> int:
+    """Decimals of a rate in per cent: none up to a hundred trials, where none could hold anything, else one."""
+    return 0 if n <= 100 else 1
+
+
 def percent(rate: float, n: int) -> str:
-    """A rate in per cent: without decimals up to a hundred trials, where none could hold anything, else with one."""
-    return f"{100 * rate:.0f} %" if n <= 100 else f"{100 * rate:.1f} %"
+    """A rate in per cent."""
+    return f"{100 * rate:.{decimals(n)}f} %"
 
 
-def interval(bounds: tuple[float, float], decimals: int = 1) -> str:
+def interval(bounds: tuple[float, float], digits: int = 1) -> str:
     """An interval in per cent, without the sign."""
-    low, high = (f"{100 * bound:.{decimals}f}" for bound in bounds)
+    low, high = (f"{100 * bound:.{digits}f}" for bound in bounds)
     return f"[{low}, {high}]"
 
 
 def estimate(rate: float, bounds: tuple[float, float], n: int) -> str:
     """A rate with its interval, both with as many decimals as `percent` gives the rate."""
-    return f"{percent(rate, n)} {interval(bounds, 0 if n <= 100 else 1)}"
+    return f"{percent(rate, n)} {interval(bounds, decimals(n))}"
 
 
-def points(change: float | None, decimals: int = 1, minus: str = MINUS) -> str:
+def points(change: float | None, digits: int = 1, minus: str = MINUS) -> str:
     """A difference of rates in percentage points with its sign; empty where there is none."""
     if change is None:
         return ""
-    size = f"{abs(100 * change):.{decimals}f}"
+    size = f"{abs(100 * change):.{digits}f}"
     if float(size) == 0:
         return size
     return f"{'+' if change > 0 else minus}{size}"
