@@ -48,13 +48,13 @@ def _left_alone(cells: Sequence[Cell], refusals: Refusals, judge: str, lineage: 
             "text": "How often each checkpoint refuses when left alone is not shown: these cells are not finished.",
             "shown": False,
         }
-    told = twins
+    picked = twins
     if len(twins) > NAMED:
-        told = [pick(twins, key=lambda twin: twin[0]["rate"]) for pick in (min, max)]
-    named = [f"{where(one, cells)} {rate_text(one)} and {rate_text(other)}" for one, other in told[1:]]
-    one, other = told[0]
+        picked = [pick(twins, key=lambda twin: twin[0]["rate"]) for pick in (min, max)]
+    named = [f"{where(one, cells)} {rate_text(one)} and {rate_text(other)}" for one, other in picked[1:]]
+    one, other = picked[0]
     said = f"{where(one, cells)} refuses {rate_text(one)} of harmful and {rate_text(other)} of harmless instructions"
-    if len(told) < len(twins):
+    if len(picked) < len(twins):
         said = f"of {len(twins)} arms {said} at the least and {named[0]} at the most"
     elif named:
         said = f"{said}, {_listed(named)}"
@@ -64,12 +64,9 @@ def _left_alone(cells: Sequence[Cell], refusals: Refusals, judge: str, lineage: 
     else:
         contrasts = _last_against_first([one for one, _ in twins], cells, refusals, judge)
     adjusted, how = holm([p for *_, p in contrasts]), "Holm" if len(contrasts) > 1 else ""
-    verdicts = [
-        f"{against} ({_p(p, how)})" if likely and p < LEVEL else f"that {against} is not shown ({_p(p, how)})"
-        for (against, likely, _), p in zip(contrasts, adjusted, strict=True)
-    ]
-    shown = any(likely and p < LEVEL for (_, likely, _), p in zip(contrasts, adjusted, strict=True))
-    return {"text": f"{said}; {'; '.join(verdicts)}.", "shown": shown}
+    verdicts = [(against, likely and p < LEVEL, _p(p, how)) for (against, likely, _), p in zip(contrasts, adjusted, strict=True)]
+    told = "; ".join(f"{against} ({p})" if holds else f"that {against} is not shown ({p})" for against, holds, p in verdicts)
+    return {"text": f"{said}; {told}.", "shown": any(holds for _, holds, _ in verdicts)}
 
 
 Contrast = tuple[str, bool, float]

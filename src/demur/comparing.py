@@ -180,9 +180,9 @@ def _described(store: Store, judges: Collection[str]) -> dict[str, Any]:
 
 def _machines(sessions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Where a run was made, session by session: sums are rounded differently elsewhere, and a tie may then fall otherwise."""
-    kinds = [each["environment"] for each in sessions]
     if not sessions:
         return {}
+    kinds = [each["environment"] for each in sessions]
     return {
         "device": ", ".join(dict.fromkeys(str(each["device"]) for each in sessions)),
         "machine": ", ".join(dict.fromkeys(f"{kind['machine']} {kind['system']}, {kind['cores']} cores" for kind in kinds)),

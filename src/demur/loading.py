@@ -136,11 +136,11 @@ def _adapted(loaded: PreTrainedModel, folder: Path) -> PreTrainedModel:
     if missing or report.unexpected_keys:
         problem = f"it lacks {missing[0]!r}" if missing else f"it holds {report.unexpected_keys[0]!r}, which has no place"
         raise InputError(problem)
-    merge = adapted.merge_and_unload
-    if quantisation.described(loaded) is None:
-        _untie(loaded)
-    # Merged into quantised weights, the sum would be rounded to their few values.
-    return merge() if quantisation.described(loaded) is None else adapted.get_base_model()
+    if quantisation.described(loaded) is not None:
+        # Merged into quantised weights, the sum would be rounded to their few values.
+        return adapted.get_base_model()
+    _untie(loaded)
+    return adapted.merge_and_unload()
 
 
 def _untie(model: PreTrainedModel) -> None:
@@ -150,9 +150,8 @@ def _untie(model: PreTrainedModel) -> None:
     """
     ends = [model.get_input_embeddings(), model.get_output_embeddings()]
     bases = [getattr(end, "base_layer", end) for end in ends]
-    if any(end is not base for end, base in zip(ends, bases, strict=True)) and bases[0].weight is getattr(
-        bases[1], "weight", None
-    ):
+    adapted = any(end is not base for end, base in zip(ends, bases, strict=True))
+    if adapted and bases[0].weight is getattr(bases[1], "weight", None):
         bases[1].weight = torch.nn.Parameter(bases[1].weight.detach().clone(), requires_grad=False)
         model.config.tie_word_embeddings = False
 

@@ -142,7 +142,7 @@ def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None) 
 
     `native-no-thinking` is the chat template with `enable_thinking` off. `\n` in a text is understood as a new line. Raises
     `InputError` for an unknown name, a text without `{instruction}`, a tokenizer without a chat template where `native` is asked
-    for, and a chat template without `enable_thinking` where it is to be off.
+    for, and a chat template that lets no model think where that is to be off.
     """
     tokenizer = checkpoint.tokenizer
     if spec in NATIVES:
@@ -186,7 +186,7 @@ def _chat_template(tokenizer: Any) -> str:
 
 
 def _native_template(tokenizer: Any, *, thinking: bool) -> str:
-    if not getattr(tokenizer, "chat_template", None):
+    if not _chat_template(tokenizer):
         raise InputError(
             "this tokenizer has no chat template, as is usual for base checkpoints; "
             f"choose a prompt format ({', '.join(FORMATS)}) or give a text with {SLOT}"

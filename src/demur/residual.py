@@ -37,13 +37,12 @@ def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Ite
     refuse_compiled(model)
     blocks = layout.find_blocks(model)
     inputs: dict[int, Tensor] = {}
-    read_within = {layer for layer in range(len(blocks)) if point(layer, "resid_mid") in changes}
 
-    def before(layer: int, change: Change | None) -> Callable[..., Any]:
+    def before(layer: int, change: Change | None, keep: bool) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             stream = args[0] if args else kwargs["hidden_states"]
             changed = None if change is None else change(stream, stream)
-            if layer in read_within:
+            if keep:
                 inputs[layer] = stream if changed is None else changed
             if changed is None:
                 return None
@@ -86,7 +85,7 @@ def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Ite
         for layer, block in enumerate(blocks):
             pre, mid = changes.get(point(layer, "resid_pre")), changes.get(point(layer, "resid_mid"))
             if pre is not None or mid is not None:
-                stack.callback(block.register_forward_pre_hook(before(layer, pre), with_kwargs=True).remove)
+                stack.callback(block.register_forward_pre_hook(before(layer, pre, mid is not None), with_kwargs=True).remove)
             if mid is not None:
                 stack.callback(branch(block, layout.attention).register_forward_hook(within(layer, mid)).remove)
         last = changes.get(point(len(blocks) - 1, "resid_post"))

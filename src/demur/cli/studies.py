@@ -133,7 +133,8 @@ def report(
     from demur.runs import open_run
 
     opened = open_run(run_dir)
-    opened.add_judges(judge or ())
+    if judge:
+        opened.add_judges(judge)
     opened.report()
     _show(opened)
 

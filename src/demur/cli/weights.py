@@ -50,33 +50,33 @@ def extract(
         raise InputError(f"demur extract writes .safetensors files, not {out.name!r}; demur convert makes the others of them")
     if pairs < 1:
         raise InputError(f"--pairs must be at least 1, not {pairs}")
-    asked, benign = (_training(demur.load_instructions(spec, split=False), pairs) for spec in (harmful, harmless))
+    sides = [demur.load_instructions(spec, split=False) for spec in (harmful, harmless)]
+    asked, benign = (side.take(_read_split(side), pairs) for side in sides)
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     # The first layer's input at a template token is that token's embedding, whatever the instruction: it has no direction.
     layers = list(range(1, checkpoint.n_layers)) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
     with bars(quiet)("activations", 2 * pairs) as progress:
         found = demur.extract_directions(
             checkpoint,
-            asked[0],
-            benign[0],
+            asked,
+            benign,
             demur.prompt_format(prompt, checkpoint),
             layers=layers,
             position=position,
             name=out.stem,
             progress=progress,
         )
-    for spec, (_, split) in ((harmful, asked), (harmless, benign)):
-        if split == "test":
+    for spec, side in zip((harmful, harmless), sides, strict=True):
+        if _read_split(side) == "test":
             _note(f"{spec!r} has no training part; directions are made of its first {pairs} instructions")
     for direction in found:
         path = out if len(found) == 1 else out.with_name(f"{out.stem}.layer{direction.layer}{out.suffix}")
         typer.echo(f"{direction.save(path)}  layer {direction.layer}  norm {direction.raw_norm:.4g}")
 
 
-def _training(side: Any, pairs: int) -> tuple[tuple[str, ...], str]:
-    """Instructions to make directions of, and the split that they are from."""
-    split = "train" if side.splits.get("train") else "test"
-    return tuple(side.take(split, pairs)), split
+def _read_split(side: Any) -> str:
+    """The split that directions are made of: without a training part, the only one."""
+    return "train" if side.splits.get("train") else "test"
 
 
 def _note(text: str) -> None:
