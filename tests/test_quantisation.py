@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import demur
 from demur import quantisation
-from demur.checkpoints import load_checkpoint
+from demur.checkpoints import load_checkpoint, wrap
 from demur.cli import app
 from demur.directions import from_raw
 from demur.doctor import diagnosis
@@ -122,6 +122,28 @@ def test_the_fingerprint_tells_precisions_apart(folder):
     found = {how: {load_checkpoint(folder, quantise=how).fingerprint for _ in range(2)} for how in (None, *HOW)}
     assert all(len(digits) == 1 for digits in found.values())
     assert len(set.union(*found.values())) == 3
+
+
+def test_products_are_made_as_asked_on_every_processor(folder, monkeypatch):
+    # As on a processor with instructions for bfloat16, where the first pass lays 4-bit weights out anew and rounds their scales.
+    monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: True)
+    checkpoint = load_checkpoint(folder, quantise="4bit")
+    state = checkpoint.model.model.layers[0].mlp.down_proj.weight.quant_state
+    assert close(logits(checkpoint.model), logits(written_out(checkpoint.model, folder)), "4bit")
+    assert state.absmax.dtype == torch.float32
+    assert not getattr(state, "packing_format_for_cpu", False)
+
+
+def test_weights_that_were_laid_out_anew_are_refused(folder, monkeypatch):
+    monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: True)
+    settings = quantisation.settings("4bit", torch.float32)
+    used = AutoModelForCausalLM.from_pretrained(folder, quantization_config=settings, device_map={"": "cpu"}).eval()
+    layer = used.model.layers[0].mlp.down_proj
+    layer.weight.data, layer.weight.quant_state = bitsandbytes.nn.modules._convert_weight_packed_for_cpu(
+        layer.weight.data, layer.weight.quant_state
+    )
+    with pytest.raises(InputError, match="before it is used"):
+        wrap(used, None)
 
 
 def test_the_fingerprint_is_the_same_after_work(quantised):

@@ -147,6 +147,7 @@ def wrap(
     """A checkpoint around a transformers model that is already in memory; its sites are proved."""
     model.eval()
     forget(model)
+    quantisation.compute_as_asked(model)
     layout = layout_of(model.config)
     prove_sites(model, layout)
     facts = {"dtype": str(weights_dtype(model)), "device": ", ".join(sorted(bytes_by_device(model)))}

@@ -84,13 +84,23 @@ def described(model: "PreTrainedModel") -> str | None:
         )
     if getattr(found, "load_in_8bit", False):
         return "8bit (int8)" if found.llm_int8_threshold == 0 else f"8bit (int8, {ROWS_MEET})"
-    kind, dtype = found.bnb_4bit_quant_type, str(found.bnb_4bit_compute_dtype)
-    return f"4bit ({kind}, computed in {_computed(model, dtype)})"
+    return f"4bit ({found.bnb_4bit_quant_type}, computed in {found.bnb_4bit_compute_dtype})"
 
 
-def _computed(model: "PreTrainedModel", dtype: str) -> str:
-    from bitsandbytes.functional import has_avx512bf16
+def compute_as_asked(model: "nn.Module") -> None:
+    """Have bitsandbytes multiply 4-bit weights in the dtype that it was told, on every processor.
 
-    # On a processor that has the instructions, bitsandbytes multiplies 4-bit weights in bfloat16 whatever it was told.
-    on_processor = next(model.parameters()).device.type == "cpu"
-    return "torch.bfloat16" if on_processor and has_avx512bf16() else dtype
+    On one with bfloat16 instructions its first pass would lay the weights out anew, round their scales, and multiply in bfloat16:
+    the weights would no longer be those that were loaded, and results would differ between machines. It also fails there where a
+    row does not hold whole blocks. Raises `InputError` where a pass did so before: the way back loses the scales.
+    """
+    module: Any
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            state = getattr(module.weight, "quant_state", None)
+            if getattr(state, "packing_format_for_cpu", False):
+                raise InputError(
+                    "an earlier pass laid 4-bit weights out anew, for this processor's products in bfloat16; load them again "
+                    "and hand the model to demur before it is used"
+                )
+            module.support_avx512bf16_for_cpu = False
