@@ -9,7 +9,7 @@ from demur.batching import group, pad_left, position_ids
 from demur.directions import from_raw
 from demur.errors import InputError, WorkError
 from demur.families import layout_of
-from demur.generation import Decoding, decode, decode_batch
+from demur.generation import Decoding, _likeliest, decode, decode_batch
 from demur.interventions import ablate, add
 from demur.prefill import Row
 from tests import reference
@@ -190,3 +190,10 @@ def test_left_padding():
     assert ids.tolist() == [[0, 5, 6], [7, 8, 9]]
     assert mask.tolist() == [[0, 1, 1], [1, 1, 1]]
     assert position_ids(mask).tolist() == [[0, 0, 1], [0, 1, 2]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_of_equal_logits_the_first_is_chosen(dtype):
+    logits = torch.randint(0, 20, (50, 5000), generator=torch.Generator().manual_seed(0)).to(dtype)
+    expected = [row.index(max(row)) for row in logits.tolist()]
+    assert _likeliest(logits, range(50)).tolist() == expected

@@ -1,6 +1,7 @@
 """Files of checkpoints: what the hub's cache holds is found again, and what would be lost or merged twice is not."""
 
 import json
+import logging
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from transformers import AutoModelForCausalLM
 import demur
 from demur import gguf
 from demur.errors import InputError
+from demur.quiet import quiet_transformers
 from demur.sources import find_model
 from tests.tiny_study import make_checkpoint
 
@@ -102,3 +104,13 @@ def test_a_gguf_file_whose_middle_was_edited_is_another_file(tmp_path):
     content[30_000_000:31_060_000] = b"\x01" * 1_060_000
     path.write_bytes(content)
     assert gguf.converted_folder(path) != before
+
+
+def test_what_libraries_advise_while_weights_are_read_is_not_shown(caplog):
+    said = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    with caplog.at_level(logging.WARNING):
+        with quiet_transformers():
+            said.warning("of kernels")
+        assert not caplog.records
+        said.warning("afterwards")
+    assert [record.getMessage() for record in caplog.records] == ["afterwards"]

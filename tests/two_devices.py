@@ -164,7 +164,7 @@ def found(model):
 def main():
     torch.set_num_threads(1)
     # Weights on other devices are not packed, and packed ones round otherwise.
-    packed.can_pack = lambda: False
+    packed.can_pack = lambda dtype: False
     models = {family: tiny_model(family, attn_implementation="eager") for family in ("llama", "gemma2", "gpt_neox", "granite")}
     one = {family: found(model) for family, model in models.items()}
     library = register()

@@ -17,13 +17,13 @@ from demur.study import Study
 if TYPE_CHECKING:
     from demur.machine import Rates
 
-SLOWER = (1.0, 2.5)
-"""How many times longer than the count generation takes on a processor: 1.1 to 2.2 where measured (docs/command-line.md)."""
+SLOWER = (1.0, 2.8)
+"""How many times longer than the count generation takes on a processor: 1.3 to 2.6 where measured (docs/command-line.md)."""
 
 SLOWER_ON_GPU = (1.5, 12.0)
 """The same where the device is a GPU: not measured. Small checkpoints wait for launches there, large ones for memory."""
 
-START_SECONDS, LOAD_SECONDS = 8.0, 5.0
+START_SECONDS, LOAD_SECONDS = 5.0, 3.0
 """Importing torch and writing the report; and loading a checkpoint, before its bytes are counted."""
 
 READ_BYTES = 0.5e9

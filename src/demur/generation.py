@@ -128,7 +128,8 @@ def _likeliest(logits: Float[Tensor, "row vocab"], batch: Sequence[int]) -> Int[
     if not finite.all():
         row = batch[int(torch.nonzero(~finite)[0])]
         raise NotFinite("the logits", row, logits.dtype)
-    return logits.argmax(-1)
+    # The first of equals, as argmax gives it, which takes five times as long in bfloat16 on a processor.
+    return logits.max(-1).indices
 
 
 def decode(

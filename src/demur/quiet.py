@@ -12,10 +12,12 @@ def quiet_transformers() -> Iterator[None]:
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    accelerate = standard_logging.getLogger("accelerate")
-    level = accelerate.level
+    # bitsandbytes tells, where it is imported, of kernels that it could fetch for products that demur does not let it make.
+    others = {name: standard_logging.getLogger(name) for name in ("accelerate", "bitsandbytes")}
+    levels = {name: logger.level for name, logger in others.items()}
     logging.set_verbosity_error()
-    accelerate.setLevel(standard_logging.ERROR)
+    for logger in others.values():
+        logger.setLevel(standard_logging.ERROR)
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
@@ -26,6 +28,7 @@ def quiet_transformers() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(verbosity)
-        accelerate.setLevel(level)
+        for name, logger in others.items():
+            logger.setLevel(levels[name])
         if bars:
             logging.enable_progress_bar()

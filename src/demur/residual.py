@@ -183,9 +183,11 @@ def edited(model: nn.Module, layout: Layout, table: EditTable, prompt_width: int
             if stream.device not in placed:
                 placed[stream.device] = tuple(edit.on(stream.device) for edit in table[where])
             generated = None if columns.generated is None else columns.generated.to(stream.device)
-            for edit in placed[stream.device]:
+            edits = placed[stream.device]
+            for index, edit in enumerate(edits, start=1):
                 changed = edit.apply(stream, onto, generated)
-                stream = changed if onto is stream else stream + (changed - onto)
+                if index < len(edits):
+                    stream = changed if onto is stream else stream + (changed - onto)
                 onto = changed
             acted[where] += 1
             return onto
