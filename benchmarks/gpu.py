@@ -2,15 +2,17 @@
 
     python -m benchmarks.gpu [--shapes qwen-0.5b,gemma-2-9b,llama-7b] [--dtype bfloat16] [--rows 25,100,400] [--out gpu.json]
 
-For each shape and number of rows: decoding unsteered and steered (every row with an edit of its own), rows a second, shares of
-the machine's matrix rate and memory bandwidth, what the edits cost, and peak memory. On a machine without an accelerator it runs
-on the processor, for trying it out with `--shapes tiny`.
+For each shape and number of rows: decoding unsteered and steered (every row with an edit of its own), eager and with captured
+steps, rows a second, shares of the machine's matrix rate and memory bandwidth, what the edits cost, and peak memory. On a machine
+without an accelerator it runs on the processor, eager only, for trying it out with `--shapes tiny`.
 """
 
 import argparse
 import gc
 import json
 import statistics
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import torch
 import transformers
 
 import demur
+from benchmarks.captured import Step, decode_captured, graph
 from benchmarks.floor import count
 from benchmarks.models import make
 from benchmarks.speed import timed
@@ -44,22 +47,34 @@ def mixed_edits(checkpoint: demur.Checkpoint, rows: int) -> list[Intervention | 
     return [kinds[index % len(kinds)] for index in range(rows)]
 
 
-def measure(shape: str, rows: int, dtype: str, device: str, new_tokens: int, repeats: int) -> dict[str, Any]:
-    """One shape and number of rows."""
+def measure(
+    shape: str, rows: int, dtype: str, device: str, new_tokens: int, repeats: int, capture: Callable[[Step], Step] | None
+) -> dict[str, Any]:
+    """One shape and number of rows; captured steps too where it is said how to capture."""
     checkpoint, prompts = make(shape, rows, dtype, device)
     job = Job(checkpoint, prompts, new_tokens)
     budget = 10**9
     edits = mixed_edits(checkpoint, rows)
 
+    decoding = Decoding(new_tokens, (), checkpoint.pad_id)
+
+    def batch(edits: Sequence[Intervention | None]) -> list[Row]:
+        return [Row(tuple(prompt), edit) for prompt, edit in zip(prompts, edits, strict=True)]
+
     def steered() -> Any:
-        batch = [Row(tuple(prompt), edit) for prompt, edit in zip(prompts, edits, strict=True)]
-        return decode_batch(checkpoint.model, checkpoint.layout, batch, Decoding(new_tokens, (), checkpoint.pad_id))
+        return decode_batch(checkpoint.model, checkpoint.layout, batch(edits), decoding)
+
+    def captured(edits: Sequence[Intervention | None]) -> Any:
+        assert capture is not None
+        return decode_captured(checkpoint.model, checkpoint.layout, batch(edits), decoding, capture)
 
     ways = {
         "plain generate": lambda: transformers_style(job, rows),
         "demur": lambda: demur_style(job, batch_tokens=budget),
         "demur steered": steered,
     }
+    if capture is not None:
+        ways |= {"captured": partial(captured, [None] * rows), "captured steered": partial(captured, edits)}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     tokens: dict[str, Any] = {}
     if device.startswith("cuda"):
@@ -72,20 +87,38 @@ def measure(shape: str, rows: int, dtype: str, device: str, new_tokens: int, rep
     rates = measure_rates(checkpoint.dtype, checkpoint.device)
     floor = count(checkpoint, [len(prompt) for prompt in prompts], new_tokens, rows)
     best = {name: statistics.median(values) for name, values in seconds.items()}
-    pairs = zip(seconds["demur steered"], seconds["demur"], strict=True)
     return {
         "shape": shape,
         "rows": rows,
         "seconds": best,
         "rows a second": rows / best["demur"],
-        "edits cost": statistics.median(mine / its for mine, its in pairs) - 1,
+        "edits cost": _more(seconds, "demur steered", "demur"),
+        "edits cost in a captured step": _more(seconds, "captured steered", "captured"),
+        "captured takes": _more(seconds, "captured", "demur"),
         "share of matrix rate": floor.operations / rates.operations / best["demur"],
         "share of bandwidth": floor.bytes / rates.bytes / best["demur"],
-        "same tokens as generate": sum(a == b for a, b in zip(tokens["demur"], tokens["plain generate"], strict=True)) / rows,
+        "same tokens as generate": _same(tokens, "demur", "plain generate"),
+        "same tokens captured": _same(tokens, "captured", "demur"),
+        "same tokens captured steered": _same(tokens, "captured steered", "demur steered"),
         "peak GiB": torch.cuda.max_memory_allocated() / 2**30 if device.startswith("cuda") else None,
         "matrix TFLOP/s": rates.operations / 1e12,
         "copy GB/s": rates.bytes / 1e9,
     }
+
+
+def _more(seconds: dict[str, list[float]], way: str, base: str) -> float | None:
+    """By what part of its time one way takes longer than another; None where it was not measured."""
+    if way not in seconds:
+        return None
+    ratio: float = statistics.median(mine / its for mine, its in zip(seconds[way], seconds[base], strict=True))
+    return ratio - 1
+
+
+def _same(tokens: dict[str, Any], way: str, other: str) -> float | None:
+    """The part of rows in which two ways gave the same tokens; None where one was not measured."""
+    if way not in tokens:
+        return None
+    return float(sum(a == b for a, b in zip(tokens[way], tokens[other], strict=True)) / len(tokens[way]))
 
 
 def main() -> None:
@@ -96,6 +129,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--new-tokens", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--no-capture", action="store_true", help="leave captured steps out")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -104,7 +138,8 @@ def main() -> None:
     print(f"{name}, torch {found['torch']}, transformers {found['transformers']}", flush=True)
     for shape in given.shapes.split(","):
         for rows in map(int, given.rows.split(",")):
-            cell = measure(shape, rows, given.dtype, device, given.new_tokens, given.repeats)
+            capture = graph if device == "cuda" and not given.no_capture else None
+            cell = measure(shape, rows, given.dtype, device, given.new_tokens, given.repeats, capture)
             found["cells"].append(cell)
             print(json.dumps(cell), flush=True)
             if given.out:

@@ -14,6 +14,7 @@ from demur.candidates import candidate_directions
 from demur.checkpoints import wrap
 from demur.criteria import select_by_refusal
 from demur.prompts import prompt_format
+from tests.tape import on_tape
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 
 
@@ -59,9 +60,14 @@ def test_the_floor_counts_what_torch_counts():
 
 
 def test_the_gpu_benchmark_runs_without_one():
-    found = measure("tiny", 5, "float32", "cpu", 3, 1)
+    found = measure("tiny", 5, "float32", "cpu", 3, 1, on_tape)
     assert (found["same tokens as generate"], found["rows"], found["peak GiB"]) == (1.0, 5, None)
     assert found["rows a second"] == pytest.approx(5 / found["seconds"]["demur"])
+    assert (found["same tokens captured"], found["same tokens captured steered"]) == (1.0, 1.0)
+    assert set(found["seconds"]) == {"plain generate", "demur", "demur steered", "captured", "captured steered"}
+    plain = measure("tiny", 5, "float32", "cpu", 3, 1, None)
+    assert set(plain["seconds"]) == {"plain generate", "demur", "demur steered"}
+    assert plain["edits cost in a captured step"] is plain["same tokens captured"] is None
 
 
 def test_the_loop_and_the_sweep_score_and_choose_alike():

@@ -125,3 +125,34 @@ def test_the_command_that_follows_a_choice_keeps_the_settings_and_reads_where_it
         f"demur run {shlex.quote(str(study))} --set 'checkpoints.base.model=/my models/base' "
         "--set direction.position=-1 --set direction.layers=2"
     )
+
+
+def test_instructions_that_candidates_are_made_of_do_not_score_them(study, tmp_path):
+    text = (study.parent / "harmful.jsonl").read_text().splitlines()
+    first = json.loads(text[0])
+    (tmp_path / "leak.jsonl").write_text("\n".join([*text, json.dumps({**first, "split": "validation"})]))
+    result = invoke("select", study, "--set", f"instructions.harmful.source={tmp_path}/leak.jsonl", "--by", "separation", "-q")
+    assert result.exit_code == 2
+    assert "both the training and the validation part" in result.stderr
+
+
+def test_a_prompt_that_ends_with_the_instruction_stops_no_other_and_no_score_is_lost(study, tmp_path):
+    settings = ["--set", 'checkpoints.base.prompts=["Q: {instruction}", "USER {instruction} ASSISTANT :"]']
+    result = invoke("select", study, *settings, "--by", "separation", "--out", tmp_path, "-q")
+    assert result.exit_code == 0, result.output
+    facts = json.loads((tmp_path / "selection-separation.json").read_text())
+    assert ["no place behind it" in one["problem"] for one in facts] == [True, False, False]
+    assert all(one["places"] for one in facts[1:])
+
+
+def test_losses_in_units_and_at_a_layer(study, tmp_path):
+    (tmp_path / "texts.txt").write_text("one two three\nfour five six seven\n")
+    torch.save(torch.nn.functional.normalize(torch.randn(32), dim=0), tmp_path / "bare.pt")
+    given = ["loss", "-m", study.parent / "base", "-t", tmp_path / "texts.txt", "-d", tmp_path / "bare.pt", "-q"]
+    for more, said in (([], "raw norm"), (["--unit", "unit"], "--layer"), (["--unit", "residual"], "known: raw, unit")):
+        refused = invoke(*given, *more)
+        assert refused.exit_code == 2
+        assert said in refused.stderr
+    result = invoke(*given, "--unit", "unit", "--layer", "2", "--add", "3")
+    assert result.exit_code == 0, result.output
+    assert "add 3 unit bare" in result.stdout.splitlines()[-1]

@@ -57,3 +57,10 @@ def test_an_embedding_of_another_width_is_refused():
 def test_another_width_is_refused(checkpoint):
     with pytest.raises(InputError, match="width 16"):
         equivalence(checkpoint, _direction(16))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_that_are_rounded_by_more_than_is_looked_for_are_refused(dtype):
+    checkpoint = wrap(tiny_model("llama").to(dtype), tiny_tokenizer())
+    with pytest.raises(InputError, match="load the weights in float32"):
+        equivalence(checkpoint, _direction())

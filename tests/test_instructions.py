@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+import demur
 from demur.arditi_splits import DRAWS, arditi_sample
 from demur.errors import InputError
 from demur.instructions import digest, load_instructions, registered, split_80_20
@@ -164,3 +165,8 @@ def test_arditi_sets_need_the_published_files(monkeypatch, tmp_path):
         load_instructions("arditi-harmful")
     with pytest.raises(InputError, match="did you mean 'arditi-harmless'"):
         load_instructions("arditi-harmles")
+
+
+def test_a_line_of_text_ends_where_lines_end(tmp_path):
+    (tmp_path / "odd.txt").write_bytes("one\u2028still one\r\ntwo\x0b\x85\nthree\rfour\n".encode())
+    assert demur.load_instructions(str(tmp_path / "odd.txt"), split=False).all() == ("one\u2028still one", "two", "three", "four")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from demur.directions import from_raw
 from demur.errors import InputError, WorkError
+from demur.formats import load_direction
 from demur.interventions import ablate, add, tabulate
 from demur.layouts import Layout, point
 
@@ -136,3 +137,14 @@ def test_tables_are_shared_between_points():
 def test_refusals_say_what_and_what_to_do(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_raw_norm_that_no_file_says_is_no_unit(tmp_path):
+    torch.save(direction().vector, tmp_path / "bare.pt")
+    bare = load_direction(tmp_path / "bare.pt", layer=2)
+    with pytest.raises(InputError, match="does not say its raw norm.*use unit 'unit' or 'residual'"):
+        add(bare, 1.0, unit="raw")
+    assert torch.equal(add(bare, 2.0).added(), 2 * bare.vector)
+    torch.save(3 * direction().vector, tmp_path / "long.pt")
+    long = load_direction(tmp_path / "long.pt", layer=2)
+    assert float(add(long, 2.0, unit="raw").added().norm()) == pytest.approx(6, rel=1e-5)

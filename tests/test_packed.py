@@ -61,12 +61,26 @@ def test_bfloat16_is_packed_where_the_processor_multiplies_it(family):
 
 
 @needs_packing
-def test_of_a_large_weight_some_thousand_entries_in_all_columns_are_compared():
-    one = nn.Linear(576, 9000)
-    sample = packed._sample(one)
-    assert len(sample) == pytest.approx(packed.MOST, rel=0.01)
-    step = sample.stride(0)
-    assert len({place * step % 576 for place in range(len(sample))}) == 576
+@pytest.mark.parametrize("shape", [(576, 9000), (9000, 576), (64, 64), (3, 1)])
+def test_of_every_row_and_column_an_entry_is_compared(shape):
+    one = nn.Linear(shape[1], shape[0])
+    with torch.no_grad():
+        one.weight.copy_(torch.arange(one.weight.numel()).reshape(shape))
+    sample = packed._sample(one).long()
+    assert len(sample) == max(shape)
+    assert set((sample // shape[1]).tolist()) == set(range(shape[0]))
+    assert set((sample % shape[1]).tolist()) == set(range(shape[1]))
+
+
+@needs_packing
+@pytest.mark.parametrize("place", [(7, slice(None)), (slice(None), 11)])
+def test_a_neuron_that_is_switched_off_through_data_is_seen(place):
+    model = tiny_model("llama")
+    before = logits(model)
+    model.model.layers[1].mlp.down_proj.weight.data[place] = 0
+    after = logits(model)
+    assert not torch.equal(after, before)
+    torch.testing.assert_close(after, logits(model, ahead=False))
 
 
 @needs_packing

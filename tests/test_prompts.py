@@ -77,3 +77,11 @@ def test_new_lines_and_names():
 def test_refusals(spec, message):
     with pytest.raises(InputError, match=message):
         bound(spec)
+
+
+def test_what_is_read_outside_the_template_is_said_to_be_the_instructions():
+    prompt = bound("USER {instruction} ASSISTANT :")
+    assert prompt.token_read(-1) == prompt.token_at(-1)
+    assert prompt.token_read(-3) == "a token of the instruction"
+    assert prompt.token_read(-30) == "a token of the instruction"
+    assert bound("USER {instruction}").token_read(-1) == "a token of the instruction"

@@ -306,3 +306,19 @@ def test_a_study_says_what_was_quantised(tmp_path):
     assert "in 4bit and float32" in chat
     assert "in float32" in base
     assert "4bit" not in base
+
+
+def test_weights_that_come_quantised_go_where_they_are_asked_for(folder, tmp_path, monkeypatch):
+    made = load_checkpoint(folder, quantise="4bit")
+    made.model.save_pretrained(tmp_path)
+    made.tokenizer.save_pretrained(tmp_path)
+    asked, own = [], AutoModelForCausalLM.from_pretrained
+
+    def loaded(*args, **kwargs):
+        asked.append(kwargs.get("device_map"))
+        return own(*args, **kwargs)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", loaded)
+    load_checkpoint(str(tmp_path), device="cpu")
+    load_checkpoint(folder, device="cpu")
+    assert asked == [{"": torch.device("cpu")}, None]

@@ -224,3 +224,29 @@ def test_activations_that_are_not_finite_name_everything():
         demur.capture(broken, ["tell me"], prompt)
     with pytest.raises(WorkError, match="the logits of the instruction 'tell me' in checkpoint 'mine' are not finite"):
         demur.generate(broken, ["tell me"], prompt)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("config.json", {"rope_parameters": {"rope_theta": 777.0, "rope_type": "default"}}, "config.json"),
+        ("generation_config.json", {"eos_token_id": [2, 9]}, "other tokens|ends its completions at the tokens"),
+    ],
+)
+def test_settings_beside_the_weights_that_changed_are_refused(file, change, said, tmp_path):
+    make_study(tmp_path)
+    assert run(tmp_path).exit_code == 0
+    path = tmp_path / "chat" / file
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, **change}))
+    store = Store.open(tmp_path / "run")
+    with store._transaction() as db:
+        db.execute("DELETE FROM verdicts")
+        db.execute("DELETE FROM completions WHERE cell LIKE 'chat%' AND position = 1")
+    store.close()
+    refused = run(tmp_path)
+    assert refused.exit_code == 2
+    assert re.search(said, refused.stderr)
+    # What a library writes into the file by itself is no change.
+    path.write_text(json.dumps({**found, "transformers_version": "99"}))
+    assert run(tmp_path).exit_code == 0

@@ -163,3 +163,11 @@ def test_a_continuation_is_tokenised_with_its_prompt(smollm):
     before, behind = prompt.continued("Say hi", "::")
     assert before + behind == smollm.tokenizer("USER: Say hi\nASSISTANT:::")["input_ids"]
     assert behind
+
+
+def test_refusal_tokens_count_once_and_have_to_be_there():
+    logits = torch.randn(4, 30, generator=torch.Generator().manual_seed(0)) * 3
+    assert torch.equal(refusal_log_odds(logits, [5, 7, 5, 5]), refusal_log_odds(logits, [7, 5]))
+    for ids in ([], [30], [-1]):
+        with pytest.raises(InputError, match="ids from 0 to 29"):
+            refusal_log_odds(logits, ids)

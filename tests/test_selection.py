@@ -1,5 +1,6 @@
 """Selections equal a naive sweep, one candidate and one instruction at a time, and can come out empty."""
 
+import dataclasses
 import math
 
 import pytest
@@ -236,3 +237,21 @@ def test_instructions_that_are_not_refused_are_filtered(ready):
         assert keep_refused(checkpoint, HARMFUL, HARMLESS, prompt, ids) == (expected, kept_harmless)
     with pytest.raises(WorkError, match="keeps 0"):
         keep_refused(checkpoint, HARMFUL, HARMLESS, prompt, [90])
+
+
+def test_a_candidate_that_overflows_is_dropped_and_the_others_are_scored():
+    checkpoint = wrap(tiny_model("llama", num_hidden_layers=5).half(), tiny_tokenizer(), name="tiny")
+    prompt = prompt_format("USER {instruction} ASSISTANT :", checkpoint)
+    candidates = candidate_directions(checkpoint, HARMFUL[:4], HARMLESS[:4], prompt)
+    place = next(place for place in candidates.directions if place[1] == 2)
+    # More than float16 holds.
+    huge = dataclasses.replace(candidates.directions[place], raw_norm=1e6)
+    sides = HARMFUL[4:7], HARMLESS[4:7]
+    some = dataclasses.replace(candidates, directions={**candidates.directions, place: huge})
+    bounds = {"kl_most": None, "induce_least": None}
+    found = {one.place: one for one in select_by_refusal(checkpoint, some, *sides, prompt, (39, 40), **bounds).places}
+    before = {one.place: one for one in select_by_refusal(checkpoint, candidates, *sides, prompt, (39, 40), **bounds).places}
+    assert "not a number" in found.pop(place).dropped
+    before.pop(place)
+    for where, one in found.items():
+        assert one.measures == pytest.approx(before[where].measures)

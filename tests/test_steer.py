@@ -12,7 +12,7 @@ from demur.errors import InputError, WorkError
 from demur.families import layout_of
 from demur.generation import Decoding, decode_batch
 from demur.prefill import Row
-from tests.tiny import tiny_model
+from tests.tiny import HARMFUL, tiny_model
 
 PROMPTS = torch.tensor([[1, 5, 9, 30], [1, 40, 41, 7]])
 SETTINGS = {"attention_mask": torch.ones_like(PROMPTS), "pad_token_id": 0, "eos_token_id": None, "max_new_tokens": 5}
@@ -267,3 +267,54 @@ def test_refusals():
         pass
     with pytest.raises(InputError, match="mean residual norm"), demur.steer(model, demur.add(direction(), 1.0, unit="residual")):
         pass
+
+
+@pytest.mark.parametrize("edits", [lambda d: demur.ablate(d), lambda d: demur.add(d, 4.0, sites=("resid_pre", "resid_mid"))])
+def test_demurs_own_verbs_work_inside(edits, checkpoint):
+    outer = edits(direction())
+    prompt = demur.prompt_format("USER {instruction} ASSISTANT :", checkpoint)
+    inner = [None, demur.add(direction(), 3.0, layers=[2])]
+    expected = demur.generate(checkpoint, HARMFUL, prompt, [outer, (outer, inner[1])], max_new_tokens=5)
+    plain = demur.capture(checkpoint, HARMFUL, prompt)
+    with demur.steer(checkpoint.model, outer):
+        assert demur.generate(checkpoint, HARMFUL, prompt, inner, max_new_tokens=5) == expected
+        seen = demur.capture(checkpoint, HARMFUL, prompt)
+        early = demur.capture(checkpoint, HARMFUL, prompt, layers=[1])
+    assert not torch.allclose(seen[:, 2], plain[:, 2], atol=1e-2)
+    assert torch.equal(early[:, 0], seen[:, 1])
+    if outer.kind == "ablate":
+        assert (seen[:, 2] @ outer.direction.vector).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "opt"])
+def test_an_inner_edit_of_a_blocks_input_is_seen_by_an_outer_one_behind_attention(family):
+    model = tiny_model(family)
+    outer, inner = demur.ablate(direction()), demur.add(direction(), 7.0, layers=[1])
+    expected = reference_logits(model, outer, inner)
+    with demur.steer(model, outer), demur.steer(model, inner):
+        assert torch.allclose(model(PROMPTS).logits, expected, atol=1e-5)
+    assert not torch.allclose(reference_logits(model, outer), expected, atol=1e-2)
+
+
+def test_a_pass_that_failed_and_was_made_again_is_no_error():
+    model, edit = tiny_model("llama"), demur.ablate(direction())
+    expected = reference_logits(model, edit)
+    broken = model.model.layers[1].register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    with demur.steer(model, edit):
+        with pytest.raises(torch.OutOfMemoryError):
+            model(PROMPTS)
+        broken.remove()
+        assert torch.allclose(model(PROMPTS).logits, expected, atol=1e-5)
+
+
+def test_a_pass_of_a_part_of_the_model_does_not_take_the_last_ones_columns():
+    model = tiny_model("llama")
+    with demur.steer(model, demur.add(direction(), 9.0, positions="generated")):
+        model.generate(PROMPTS, **SETTINGS)
+        with pytest.raises(InputError, match="where the prompt ends"):
+            model.model(PROMPTS)
+
+
+def reference_logits(model, *edits):
+    with demur.steer(model, *edits):
+        return model(PROMPTS).logits

@@ -204,7 +204,7 @@ def provenance(
         "prompt": prompt.name,
         "prompt text": prompt.template,
         "prompt digest": prompt.digest,
-        "token read": prompt.token_at(position),
+        "token read": prompt.token_read(position),
         "harmful": {"n": len(harmful), "sha256": digest(harmful)},
         "harmless": {"n": len(harmless), "sha256": digest(harmless)},
         "versions": versions(),

@@ -13,30 +13,30 @@ from demur.prefill import Passed
 
 
 class BufferLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer: `keys` and `values` are the filled columns of buffers of a fixed width."""
+    """One layer: `keys` and `values` are the filled columns of `buffers` of a fixed width."""
 
     def __init__(self, keys: Tensor, values: Tensor, rows: int, filled: int, room: int) -> None:
         """Empty buffers of `filled + room` columns in the form of a chunk's keys and values, (row, head, seq, width)."""
         super().__init__()
         self.lazy_initialization(keys, values)
         # Zeros, for what lies in front of a shorter row is masked, and a mask does not stop what is not a number.
-        self._buffers = [one.new_zeros(rows, one.shape[1], filled + room, one.shape[3]) for one in (keys, values)]
+        self.buffers = [one.new_zeros(rows, one.shape[1], filled + room, one.shape[3]) for one in (keys, values)]
         self._fill(filled)
 
     def _fill(self, columns: int) -> None:
-        self.keys, self.values = (buffer[:, :, :columns] for buffer in self._buffers)
+        self.keys, self.values = (buffer[:, :, :columns] for buffer in self.buffers)
 
     def put(self, rows: Tensor, keys: Tensor, values: Tensor) -> None:
         """Some rows' prompts, so that they end in the last filled column."""
         columns = self.keys.shape[2]
-        for buffer, given in zip(self._buffers, (keys, values), strict=True):
+        for buffer, given in zip(self.buffers, (keys, values), strict=True):
             buffer[rows, :, columns - given.shape[2] : columns] = given
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Transformers' call for each pass: new columns behind the filled ones."""
         start = self.keys.shape[2]
         end = start + key_states.shape[2]
-        for buffer, given in zip(self._buffers, (key_states, value_states), strict=True):
+        for buffer, given in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[:, :, start:end] = given
         self._fill(end)
         return self.keys, self.values
@@ -44,7 +44,7 @@ class BufferLayer(DynamicLayer):  # type: ignore[misc]
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some rows."""
         columns = self.keys.shape[2]
-        self._buffers = [buffer[indices] for buffer in self._buffers]
+        self.buffers = [buffer[indices] for buffer in self.buffers]
         self._fill(columns)
 
 

@@ -7,7 +7,9 @@ been proved by a tiny forward pass. Nothing is downloaded that is already here, 
 import gc
 import hashlib
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +134,9 @@ def load_checkpoint(
     source = at_hand(source)
     with quiet_transformers():
         loaded, tokenizer = load(model, source, adapter, adapter_folder, wanted)
-    return wrap(loaded, tokenizer, name=name or model, source=source.describe(), adapter=adapter, origin=source)
+    made = wrap(loaded, tokenizer, name=name or model, source=source.describe(), adapter=adapter, origin=source)
+    files = [folder / name for folder, name in ((source.path, "config.json"), (adapter_folder, "adapter_config.json")) if folder]
+    return replace(made, facts={**made.facts, "settings": settings_digest(files)})
 
 
 def wrap(
@@ -174,6 +178,22 @@ def fingerprint(model: PreTrainedModel) -> str:
         parts.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
         parts.update(spaced.cpu().double().numpy().tobytes())
     return parts.hexdigest()[:16]
+
+
+def settings_digest(files: Sequence[Path]) -> str:
+    """16 hex digits over what JSON files say beside the weights, apart from versions and paths; a missing file says nothing.
+
+    Rotary angles, norms' epsilons and an adapter's scaling stand there and in no weight.
+    """
+    said = []
+    for file in files:
+        with suppress(OSError, ValueError):
+            found = json.loads(file.read_text(encoding="utf-8"))
+            said.append({key: value for key, value in found.items() if key not in _BESIDE})
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+_BESIDE = {"_name_or_path", "base_model_name_or_path", "dtype", "revision", "torch_dtype", "transformers_version", "use_cache"}
 
 
 def free_memory() -> None:

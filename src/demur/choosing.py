@@ -16,7 +16,7 @@ from demur.errors import InputError, WorkError, nearest
 from demur.instructions import load_instructions
 from demur.placement import find_device
 from demur.plan import Arm, make_plan
-from demur.preflight import check
+from demur.preflight import check, refuse_shared
 from demur.progress import Phases, no_phases
 from demur.prompts import Prompt, prompt_format
 from demur.refusal_tokens import RefusalTokens, find_refusal_tokens
@@ -30,13 +30,17 @@ VALIDATION = 32
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """One arm's selection with its candidates, or why there is none. `tokens` are the refusal tokens that were found."""
+    """One arm's selection with its candidates, or why there is none.
+
+    `tokens` are the refusal tokens that were found, `kept` how many harmful and harmless training instructions they left.
+    """
 
     arm: str
     selection: Selection | None
     candidates: Candidates | None = None
     tokens: RefusalTokens | None = None
     problem: str = ""
+    kept: tuple[int, int] | None = None
 
     def direction(self, place: tuple[int, int] | None = None) -> Direction | None:
         """The candidate at a place, or at the selection's own; None where no place is valid."""
@@ -53,6 +57,7 @@ class Chosen:
             "arm": self.arm,
             "problem": self.problem,
             "refusal_tokens": None if self.tokens is None else {**vars(self.tokens)},
+            "kept": None if self.kept is None else list(self.kept),
             "criterion": None if found is None else found.criterion,
             "best": None if found is None or found.best is None else list(found.best.place),
             "places": []
@@ -70,6 +75,7 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
     check(plan)
     train = {label: load_instructions(study.instructions[label].source).take("train", study.direction.pairs) for label in LABELS}
     held_out = {label: load_instructions(study.instructions[label].source).take("validation")[:VALIDATION] for label in LABELS}
+    refuse_shared(train, held_out, "validation")
     for label in LABELS:
         if len(held_out[label]) < 2:
             raise InputError(
@@ -90,10 +96,15 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
             progress(1)
         for arm in plan.arms_of(name):
             prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt)
+            if not prompt.positions():
+                problem = f"prompt format {prompt.name!r} ends with the instruction: there is no place behind it"
+                yield Chosen(arm.name, None, problem=problem)
+                continue
             try:
-                yield _chosen(checkpoint, arm, prompt, by, train, held_out, phases)
+                found = _chosen(checkpoint, arm, prompt, by, train, held_out, phases)
             except WorkError as error:
-                yield Chosen(arm.name, None, problem=str(error))
+                found = Chosen(arm.name, None, problem=str(error))
+            yield found
         del checkpoint
         free_memory()
 
@@ -107,11 +118,12 @@ def _chosen(
     held_out: dict[Label, tuple[str, ...]],
     phases: Phases,
 ) -> Chosen:
-    tokens = None
+    tokens = kept = None
     if by == "arditi":
         with phases(f"refusal tokens of {arm.name}", sum(map(len, train.values()))) as progress:
             tokens = find_refusal_tokens(checkpoint, train["harmful"], train["harmless"], prompt, progress=progress)
         train = _filtered(checkpoint, train, prompt, tokens)
+        kept = len(train["harmful"]), len(train["harmless"])
         held_out = _filtered(checkpoint, held_out, prompt, tokens)
     with phases(f"candidates of {arm.name}", sum(map(len, train.values()))) as progress:
         candidates = candidate_directions(checkpoint, train["harmful"], train["harmless"], prompt, progress=progress)
@@ -123,7 +135,7 @@ def _chosen(
             found = select_by_cosine(checkpoint, candidates, *sides, prompt, progress=progress)
         else:
             found = select_by_separation(checkpoint, candidates, *sides, prompt, progress=progress)
-    return Chosen(arm.name, found, candidates, tokens)
+    return Chosen(arm.name, found, candidates, tokens, kept=kept)
 
 
 def _filtered(

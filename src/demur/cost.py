@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from demur.machine import Rates
 
 SLOWER = (1.0, 2.8)
-"""How many times longer than the count generation takes on a processor: 1.3 to 2.6 where measured (docs/command-line.md)."""
+"""How many times longer than the count generation takes on a processor: 1.3 to 2.6 where measured (docs/command-line.md, with
+what was measured at a lower rate put at the one that is used)."""
 
 SLOWER_ON_GPU = (1.5, 12.0)
 """The same where the device is a GPU: not measured. Small checkpoints wait for launches there, large ones for memory."""

@@ -16,7 +16,7 @@ from demur.checkpoints import Checkpoint
 from demur.directions import Direction
 from demur.errors import InputError, WorkError
 from demur.geometry import projections, separation
-from demur.interventions import Intervention, RowEdits, ablate, add
+from demur.interventions import Intervention, RowEdits, ablate, add, program
 from demur.prefill import Row
 from demur.progress import Progress, silent
 from demur.prompts import Prompt
@@ -109,7 +109,9 @@ def select_by_cosine(
     """COSMIC (Siu et al. 2025): do edited states point where the other kind's unedited ones do? Presupposes no refusals.
 
     Read at the last token, at the tenth of the layers (at least one) where the training means of the two kinds are least alike.
-    `comply` and `refuse` are cosines to the references; their code drops further layers at position -1, which this does not.
+    `comply` and `refuse` are cosines to the references. Their code reads what blocks put out, the last behind the final norm, and
+    drops further layers at position -1; here it is what blocks take in, so the last one's output is not among them, and no
+    position has rules of its own.
     """
     if candidates.positions[-1] != -1:
         raise InputError("COSMIC reads the last token: the candidates' positions must end with -1")
@@ -241,7 +243,12 @@ def _swept(
     ids, edits = [tuple(one) for one in prompt.encode(instructions)], list(interventions)
     rows = [Row(one, edit) for edit in edits for one in ids]
     result: Tensor | None = None
-    for found in next_tokens(checkpoint.model, checkpoint.layout, rows, layers=layers, pad_id=checkpoint.pad_id):
+    # A candidate whose edit leaves the range of numbers is dropped for it; an unedited checkpoint has to stay inside.
+    unedited = any(not program(edit) for edit in edits)
+    batches = next_tokens(
+        checkpoint.model, checkpoint.layout, rows, layers=layers, pad_id=checkpoint.pad_id, finite_only=unedited
+    )
+    for found in batches:
         values = measure(torch.tensor(found.indices) % len(ids), found.logits, found.states)
         if result is None:
             result = torch.empty(len(rows), *values.shape[1:], dtype=values.dtype)

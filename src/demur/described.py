@@ -100,6 +100,18 @@ def describe_checkpoint(ready: Ready, store: Store, checkpoint: Checkpoint, name
     known = store.recall("checkpoints", {})
     if name in known and known[name]["fingerprint"] != checkpoint.fingerprint:
         raise InputError(f"the weights of {name!r} are not those this run began with; give another --out, or --fresh")
+    stop_ids = list(checkpoint.stop_ids)
+    if known.get(name, {}).get("stop_ids", stop_ids) != stop_ids:
+        raise InputError(
+            f"{name!r} ends its completions at the tokens {stop_ids}, and when this run began at {known[name]['stop_ids']}; give "
+            "another --out, or --fresh"
+        )
+    settings = checkpoint.facts.get("settings")
+    if known.get(name, {}).get("settings", settings) != settings:
+        raise InputError(
+            f"the config.json or adapter_config.json of {name!r} is not the one this run began with, so its weights may mean "
+            "something else; give another --out, or --fresh"
+        )
     for other, facts in known.items():
         if (facts["d_model"], facts["n_layers"]) != (checkpoint.d_model, checkpoint.n_layers):
             raise InputError(
@@ -115,6 +127,7 @@ def describe_checkpoint(ready: Ready, store: Store, checkpoint: Checkpoint, name
         "fingerprint": checkpoint.fingerprint,
         "d_model": checkpoint.d_model,
         "n_layers": checkpoint.n_layers,
+        "stop_ids": stop_ids,
         **checkpoint.facts,
     }
     store.remember("checkpoints", known)
@@ -132,7 +145,7 @@ def _describe_arms(ready: Ready, store: Store, checkpoint: Checkpoint, name: str
             "checkpoint": arm.checkpoint,
             "prompt": arm.prompt,
             "template": prompt.template,
-            "token_read": prompt.token_at(ready.plan.study.direction.position),
+            "token_read": prompt.token_read(ready.plan.study.direction.position),
             "token_ids_sha256": hashlib.sha256(json.dumps(prompt.encode(texts)).encode()).hexdigest()[:16],
         }
         known = arms.get((arm.checkpoint, arm.prompt), entry)

@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
-            with partial.open("rb") as file:
+            with partial.open("r+b") as file:  # some systems force only what is open to be written
                 os.fsync(file.fileno())
             partial.replace(path)
         except BaseException:

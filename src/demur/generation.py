@@ -23,6 +23,7 @@ from demur.packed import packed
 from demur.placement import input_device, weights_dtype
 from demur.prefill import Row, prefill
 from demur.residual import edited
+from demur.turns import in_turn
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ LEAVE = 4
 """Ended rows leave once they are one in four: copying the cache of the others costs about a tenth of a step."""
 
 
-class _Written:
+class Written:
     """The new tokens of each row, and which rows have ended."""
 
     def __init__(self, rows: int, decoding: Decoding) -> None:
@@ -75,18 +76,15 @@ class _Written:
         return LEAVE * len(self.ended.intersection(batch)) >= len(batch)
 
 
+@in_turn
 @torch.inference_mode()
 def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding) -> list[list[int]]:
     """New tokens of each row, all rows in one batch. Raises `WorkError` where the logits of a row are not finite."""
     device, n_layers, width = input_device(model), len(layout.find_blocks(model)), d_model_of(model)
-    written, batch = _Written(len(rows), decoding), list(range(len(rows)))
+    written, batch = Written(len(rows), decoding), list(range(len(rows)))
     prompt_width = max(len(row.prompt) for row in rows)
     if decoding.use_cache:
-        buffers = Buffers(len(rows), prompt_width, decoding.max_new_tokens - 1)
-        chunk = torch.empty(len(rows), 1, dtype=torch.long, device=device)
-        for passed in prefill(model, layout, rows, decoding.pad_id):
-            buffers.put(passed)
-            chunk[passed.rows] = written.add(passed.logits, passed.rows)
+        buffers, chunk = prefilled(model, layout, rows, decoding, written)
         cache, mask = buffers.cache, buffers.mask
     else:
         cache = None
@@ -120,6 +118,18 @@ def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], de
                 else:
                     chunk = token
     return written.tokens
+
+
+def prefilled(
+    model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding, written: Written
+) -> tuple[Buffers, Int[Tensor, "row 1"]]:
+    """Keys and values of all prompts, and each row's first new token, taken down. Call it under `torch.inference_mode`."""
+    buffers = Buffers(len(rows), max(len(row.prompt) for row in rows), decoding.max_new_tokens - 1)
+    first = torch.empty(len(rows), 1, dtype=torch.long, device=input_device(model))
+    for passed in prefill(model, layout, rows, decoding.pad_id):
+        buffers.put(passed)
+        first[passed.rows] = written.add(passed.logits, passed.rows)
+    return buffers, first
 
 
 def _likeliest(logits: Float[Tensor, "row vocab"], batch: Sequence[int]) -> Int[Tensor, " row"]:

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -245,7 +246,8 @@ def _rows(path: Path) -> list[Any]:
         if path.suffix == ".csv":
             return _csv_rows(file, path)
         if path.suffix == ".txt":
-            return [{"instruction": line} for line in file.read().splitlines() if line.strip()]
+            # Not at the other characters that `splitlines` takes for an end of a line: text from the web holds them.
+            return [{"instruction": line} for line in re.split(r"\r\n|\n|\r", file.read()) if line.strip()]
         if path.suffix == ".jsonl":
             loaded: Any = [json.loads(line) for line in file if line.strip()]
         else:

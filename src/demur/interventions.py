@@ -106,17 +106,22 @@ def add(
 
     `unit` says how long r is: `unit` 1, `raw` the norm of the difference of means, `residual` the mean norm of the target's own
     stream at the edited layer. Raises `InputError` for another unit, site or choice of positions, for a coefficient that is not
-    finite, and where neither the direction nor `layers` says a layer. "Base LLMs refuse too" adds at three sites of one layer:
-    `sites=("resid_pre", "resid_mid", "resid_post")`.
+    finite, for `raw` of a direction whose file keeps no length, and where neither the direction nor `layers` says a layer. "Base
+    LLMs refuse too" adds at three sites of one layer: `sites=("resid_pre", "resid_mid", "resid_post")`.
     """
     if unit not in get_args(Unit):
         raise InputError(f"{unit!r} is not a unit of the coefficient; {nearest(unit, get_args(Unit))}")
     if not abs(coefficient) < float("inf"):
         raise InputError(f"the coefficient must be a finite number, not {coefficient}")
+    if unit == "raw" and not direction.says("raw norm"):
+        raise InputError(
+            f"direction {direction.name!r} comes from a file that does not say its raw norm, so a coefficient cannot count it; "
+            "use unit 'unit' or 'residual'"
+        )
     if layers is None and not direction.says("layer"):
         raise InputError(
             f"direction {direction.name!r} comes from a file that does not say its layer; say where to add it, with "
-            "layers=[...] in Python or --layer on the command line"
+            "layers=[...] in Python or --layer on the command line, or write it down with demur convert --layer"
         )
     return Intervention(
         "add", direction, float(coefficient), cast(Unit, unit), _layers(layers), _sites(sites), _positions(positions)

@@ -63,6 +63,9 @@ def load(
     offload = None
     if wanted.quantise is not None:
         options = {"quantization_config": quantisation.settings(wanted.quantise, wanted.dtype), "device_map": {"": wanted.device}}
+    elif getattr(config, "quantization_config", None) is not None and wanted.device is not None:
+        # Such weights stay where they are loaded.
+        options = {"device_map": {"": wanted.device}}
     if wanted.device is None and (adapter_folder is None or wanted.quantise is not None):
         placed, offload = spread_options(wanted.max_memory)
         options |= placed

@@ -1,5 +1,6 @@
 """How much memory there is, and how much of it weights and batches may take."""
 
+from demur import groups
 from demur.placement import SPREAD
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
@@ -25,13 +26,25 @@ def available(device: str) -> int:
 
 
 def free(device: str) -> int:
-    """Bytes that nothing holds on this device now; spread over several, on all GPUs and in main memory."""
+    """Bytes that nothing holds on this device now; spread over several, on all GPUs and in main memory.
+
+    Of main memory no more than a container or a scheduler's job leaves to this process.
+    """
     import psutil
     import torch
 
-    main = int(psutil.virtual_memory().available)
+    main, limit = int(psutil.virtual_memory().available), groups.left()
+    main = main if limit is None else min(main, limit)
     if device == SPREAD:
-        return main + sum(int(torch.cuda.mem_get_info(number)[0]) for number in range(torch.cuda.device_count()))
+        return main + sum(_free_on(number) for number in range(torch.cuda.device_count()))
     if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
-        return int(torch.cuda.mem_get_info(None if device == "auto" else device)[0])
+        return _free_on(None if device == "auto" else device)
     return main
+
+
+def _free_on(gpu: str | int | None) -> int:
+    import torch
+
+    # What torch keeps of earlier batches, to use again, is free for the next.
+    kept = torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
+    return int(torch.cuda.mem_get_info(gpu)[0]) + kept

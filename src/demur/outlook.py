@@ -53,7 +53,8 @@ def outlook(study: Study, device: str = "auto") -> Iterator[str]:
     quantise = {name: spec.quantise for name, spec in study.checkpoints.items()}
     weights = {name: None if size is None else size.bytes(study.dtype, quantise[name]) for name, size in sizes.items()}
     steps = order_steps(names, names, weights, memory.available(device))
-    words: dict[str, tuple[float | int, float | int]] = {label: _words(study, label) for label in LABELS}
+    known = {label: _words(study, label) for label in LABELS}
+    words: dict[str, tuple[float | int, float | int]] = {label: found or USUAL_WORDS for label, found in known.items()}
     jobs = {name: _job(study, plan, name, size, words, template, steps) for name, size in sizes.items() if size is not None}
     tokens = sum(
         study.instructions[cell.instructions].test
@@ -63,6 +64,11 @@ def outlook(study: Study, device: str = "auto") -> Iterator[str]:
     yield ""
     yield f"cells    {len(plan.cells)}, with {plan.rows():,} completions of up to {study.max_new_tokens} tokens"
     yield f"tokens   about {float(f'{tokens:.2g}'):,.0f}, prompts included"
+    unread = [str(study.instructions[label].source) for label in LABELS if known[label] is None]
+    if unread:
+        yield from _wrapped(
+            f"         with instructions of a usual length, for {' and '.join(map(repr, unread))} cannot be read here"
+        )
     yield f"loads    {loads(steps)} for {len(names)} checkpoints"
     order = ", ".join(f"{step.action} {step.checkpoint}" for step in steps)
     yield from _wrapped(f"order    {order}")
@@ -127,14 +133,14 @@ def _size(study: Study, name: str, source: Source | None) -> tuple[Size | None, 
     return size, f"{size.total / 1e6:,.0f}M weights, {_gib(size.bytes(study.dtype, spec.quantise))} in {precision}{where}"
 
 
-def _words(study: Study, label: str) -> tuple[float | int, float | int]:
-    """Words of a test instruction: mean and longest."""
+def _words(study: Study, label: str) -> tuple[float | int, float | int] | None:
+    """Words of a test instruction: mean and longest; None where the set cannot be read."""
     spec = study.instructions[label]  # type: ignore[index]
     try:
         counts = [len(row.split()) for row in load_instructions(spec.source).take(study.split)[: spec.test]]
     except InputError:
-        # The set is not in reach; a plan is shown all the same, with the length of a usual instruction.
-        return USUAL_WORDS
+        # A plan is shown all the same.
+        return None
     return sum(counts) / len(counts), max(counts)
 
 

@@ -25,15 +25,13 @@ from demur.layouts import Layout
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-APART, MOST = 251, 4096
-"""One in so many entries of a weight is compared, and about so many at most: each lies in another line of the caches."""
 PART = 4
 """One in so many bytes of the free memory may go to packed weights."""
 
 
 @dataclass(frozen=True)
 class _Packed:
-    """A map's packed weights, and what tells whether the map still has those weights."""
+    """A map's packed weights, and what tells whether the map still has those weights: an entry of each row and column."""
 
     source: ReferenceType[Tensor]
     state: tuple[int, int]
@@ -66,10 +64,9 @@ def packed(model: "PreTrainedModel", layout: Layout) -> Iterator[None]:
     """Inside, the maps of the model's blocks and its head use packed weights. Enter it under `torch.inference_mode`."""
     maps = _maps(model, layout)
     with ExitStack() as stack:
-        if _pack(maps):
-            for one in maps:
-                one.forward = _forward(one, _kept[one].weight)
-                stack.callback(delattr, one, "forward")
+        for one, kept in _pack(maps).items():
+            one.forward = _forward(one, kept.weight)
+            stack.callback(delattr, one, "forward")
         yield
 
 
@@ -98,8 +95,8 @@ def _maps(model: "PreTrainedModel", layout: Layout) -> list[Any]:
 
 
 def _is_plain(module: Any) -> bool:
-    # A forward of its own is one that accelerate put there, to move weights.
-    if type(module) is not nn.Linear or "forward" in vars(module):
+    # A forward of its own is one that accelerate put there, to move weights; weights of a class of their own are quantised.
+    if type(module) is not nn.Linear or type(module.weight) is not nn.Parameter or "forward" in vars(module):
         return False
     # Weights made under inference_mode count no versions.
     return not module.weight.is_inference() and _packable(module.weight)
@@ -114,9 +111,10 @@ def _state(module: Any) -> tuple[int, int]:
 
 
 def _sample(module: Any) -> Tensor:
-    flat: Tensor = module.weight.detach().reshape(-1)
-    # Odd, so that all columns of a matrix have their turn.
-    return flat[:: max(APART, flat.numel() // MOST | 1)]
+    rows, columns = module.weight.shape
+    place = torch.arange(max(rows, columns))
+    sample: Tensor = module.weight.detach()[place % rows, place % columns]
+    return sample
 
 
 def forget(model: nn.Module) -> None:
@@ -125,17 +123,18 @@ def forget(model: nn.Module) -> None:
         _kept.pop(module, None)
 
 
-def _pack(maps: list[Any]) -> bool:
-    """Whether all of them are packed now. Those of other models are let go."""
+def _pack(maps: list[Any]) -> dict[Any, _Packed]:
+    """The packed weights of all of them, or of none where there is no room. Those of other models are let go."""
     for other in set(_kept) - set(maps):
-        del _kept[other]
-    stale = [one for one in maps if one not in _kept or not _kept[one].is_of(one)]
+        _kept.pop(other, None)
+    found = {one: kept for one in maps if (kept := _kept.get(one)) is not None and kept.is_of(one)}
+    stale = [one for one in maps if one not in found]
     if stale and not _fits(sum(one.weight.nbytes for one in stale)):
-        return False
+        return {}
     for one in stale:
         weight = torch.ops.mkldnn._reorder_linear_weight(one.weight.detach())
-        _kept[one] = _Packed(ref(one.weight), _state(one), _sample(one).clone(), weight)
-    return True
+        found[one] = _kept[one] = _Packed(ref(one.weight), _state(one), _sample(one).clone(), weight)
+    return found
 
 
 def _forward(module: Any, weight: Tensor) -> Any:

@@ -22,6 +22,7 @@ from demur.packed import packed
 from demur.placement import input_device
 from demur.residual import edited, observed, parted
 from demur.sharing import Sharing, share_rows, tabulate_shared
+from demur.turns import in_turn
 
 WORTH = 128
 """So many tokens have to be saved by passing an opening by itself: that reads all weights once more, for few tokens."""
@@ -117,6 +118,7 @@ def prefill(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], pad_id:
         yield pass_chunk(model, layout, rows, indices, pad_id, opening)
 
 
+@in_turn
 def pass_chunk(
     model: PreTrainedModel,
     layout: Layout,
@@ -154,7 +156,7 @@ def pass_chunk(
     with (
         packed(model, layout),
         parted(model, layout, sharing),
-        edited(model, layout, table, prompt_width=mask.shape[1]),
+        edited(model, layout, table, prompt_width=mask.shape[1], stops=bool(points)),
         observed(model, layout, points, positions, stop=True) as taken,
     ):
         output = model(

@@ -4,7 +4,7 @@ What passes here is in reach and fits together as far as names, files and counts
 run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from demur import quantisation
@@ -59,14 +59,17 @@ def check(plan: Plan) -> Ready:
         if spec.adapter is not None:
             find_adapter(spec.adapter)
     material = {label: _material(study, label) for label in LABELS}
-    used = {text.casefold() for label in LABELS for text in material[label].train}
-    for label in LABELS:
-        shared = [text for text in material[label].test if text.casefold() in used]
-        if shared:
-            raise InputError(
-                f"{len(shared)} instructions are in both the training and the {study.split} part, such as {shared[0][:60]!r}"
-            )
+    train, test = ({label: getattr(material[label], part) for label in LABELS} for part in ("train", "test"))
+    refuse_shared(train, test, study.split)
     return Ready(plan, material, sources, warnings)
+
+
+def refuse_shared(train: Mapping[Label, Sequence[str]], held_out: Mapping[Label, Sequence[str]], part: str) -> None:
+    """Raises `InputError` where an instruction that directions are made of is also one that they are tried on, in either set."""
+    used = {text.casefold() for texts in train.values() for text in texts}
+    shared = [text for texts in held_out.values() for text in texts if text.casefold() in used]
+    if shared:
+        raise InputError(f"{len(shared)} instructions are in both the training and the {part} part, such as {shared[0][:60]!r}")
 
 
 def _check_layers(study: Study, sources: Mapping[str, Source]) -> None:

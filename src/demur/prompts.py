@@ -111,6 +111,10 @@ class Prompt:
             )
         return str(self.tokenizer.convert_ids_to_tokens([ids[position]])[0])
 
+    def token_read(self, position: int) -> str:
+        """What is read at a position: the template's token, or in words that it is each instruction's own."""
+        return self.token_at(position) if position in self.positions() else "a token of the instruction"
+
     @property
     def digest(self) -> str:
         """16 hex digits over template and policy: equal prompts have equal digests in any process."""

@@ -5,11 +5,13 @@ managers and are gone after an exception. Every edit that was asked for is count
 `output_hidden_states` is never used: its last entry lies behind the final norm and edits are not visible in it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -27,6 +29,10 @@ Change = Callable[[Rows, Rows], Rows | None]
 attention branch is about to add to it. Returns that tensor's replacement, or None to leave it."""
 
 
+_entered: WeakKeyDictionary[nn.Module, list[dict[int, Tensor]]] = WeakKeyDictionary()
+"""For each model, what the contexts that are open keep of its blocks' inputs: an inner one may change them after an outer one."""
+
+
 class _Stop(Exception):
     """Ends a forward pass behind the last point that is needed."""
 
@@ -37,6 +43,7 @@ def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Ite
     refuse_compiled(model)
     blocks = layout.find_blocks(model)
     inputs: dict[int, Tensor] = {}
+    around = _entered.setdefault(model, [])
 
     def before(layer: int, change: Change | None, keep: bool) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -46,6 +53,9 @@ def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Ite
                 inputs[layer] = stream if changed is None else changed
             if changed is None:
                 return None
+            for other in around:
+                if layer in other:
+                    other[layer] = changed
             return ((changed, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": changed})
 
         return hook
@@ -80,6 +90,8 @@ def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Ite
         )
 
     with ExitStack() as stack:
+        around.append(inputs)
+        stack.callback(lambda: around.__setitem__(slice(None), [one for one in around if one is not inputs]))
         for block in layout.find_left_out(model):
             stack.callback(block.register_forward_pre_hook(left_out).remove)
         for layer, block in enumerate(blocks):
@@ -129,7 +141,7 @@ def _like(output: Any, changed: Tensor | None) -> Any:
 def parted(model: nn.Module, layout: Layout, sharing: Sharing) -> Iterator[None]:
     """Inside, the rows of the model's batch are those of the first span, and each later span runs its own rows.
 
-    Has to be entered before `edited` and `observed`, which then see each block's own rows.
+    Has to be entered before `edited` and `observed`, which then see each block's own rows. Edits from further out see them too.
     """
     called = len(sharing.running[0])
 
@@ -162,18 +174,20 @@ def parted(model: nn.Module, layout: Layout, sharing: Sharing) -> Iterator[None]
     with ExitStack() as stack:
         for layer, block in enumerate(layout.find_blocks(model)):
             if sharing.span(layer) > 0:
-                stack.callback(block.register_forward_pre_hook(hook(layer), with_kwargs=True).remove)
+                stack.callback(block.register_forward_pre_hook(hook(layer), with_kwargs=True, prepend=True).remove)
         yield
 
 
 @contextmanager
-def edited(model: nn.Module, layout: Layout, table: EditTable, prompt_width: int | None = None) -> Iterator[Columns]:
+def edited(
+    model: nn.Module, layout: Layout, table: EditTable, prompt_width: int | None = None, *, stops: bool = False
+) -> Iterator[Columns]:
     """Applies a table of edits to every forward pass inside the context; row i of the table is row i of the batch.
 
-    A table for one row holds for every row of any batch. Raises `WorkError` on leaving if some edit acted in fewer forward
-    passes than the model made.
+    A table for one row holds for every row of any batch. Raises `WorkError` on leaving if some edit did not act in a forward pass
+    that the model finished, or, where the only pass `stops` behind the table's last point, in that one.
     """
-    columns, acted = Columns(prompt_width), dict.fromkeys(table, 0)
+    columns, acted, silent = Columns(prompt_width), set[int](), Counter[int]()
 
     def change(where: int) -> Change:
         placed: dict[torch.device, tuple[StreamEdit, ...]] = {}
@@ -189,30 +203,38 @@ def edited(model: nn.Module, layout: Layout, table: EditTable, prompt_width: int
                 if index < len(edits):
                     stream = changed if onto is stream else stream + (changed - onto)
                 onto = changed
-            acted[where] += 1
+            acted.add(where)
             return onto
 
         return act
 
-    def observe(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if kwargs.get("output_hidden_states", getattr(module.config, "output_hidden_states", False)):
             raise InputError(
                 "hidden states that transformers returns do not show all edits, and the last one lies behind the final norm; "
                 "leave output_hidden_states out while edits act, or read the stream with demur.capture"
             )
         columns.observe(args, kwargs)
+        acted.clear()
+
+    def end(*_: Any) -> None:
+        silent.update(where for where in table if where not in acted)
+        # A pass of a part of the model does not tell its columns.
+        columns.generated = None
 
     with _hooked(model, layout, {where: change(where) for where in table}):
-        watch = model.register_forward_pre_hook(observe, with_kwargs=True)
+        watches = model.register_forward_pre_hook(begin, with_kwargs=True), model.register_forward_hook(end)
         try:
             yield columns
         finally:
-            watch.remove()
-    silent = [where for where, times in acted.items() if times < columns.forwards]
-    if silent:
+            for watch in watches:
+                watch.remove()
+    if stops:
+        end()
+    for where, times in sorted(silent.items()):
         raise WorkError(
-            f"the edit at point {silent[0]} of the stream acted in {acted[silent[0]]} of {columns.forwards} forward passes of "
-            f"this {layout.family!r} model; its results would be those of an unedited model"
+            f"the edit at point {where} of the stream acted in {columns.forwards - times} of {columns.forwards} forward passes "
+            f"of this {layout.family!r} model; its results would be those of an unedited model"
         )
 
 

@@ -13,13 +13,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from demur.batching import in_batches, pad_left, position_ids
-from demur.errors import NotFinite
+from demur.errors import InputError, NotFinite
 from demur.interventions import RowEdits, tabulate
 from demur.layouts import Layout, d_model_of, point
 from demur.packed import packed
 from demur.placement import input_device, weights_dtype
 from demur.prefill import Look, Row, opening_of, pass_chunk
 from demur.residual import edited
+from demur.turns import in_turn
 
 LOSS_TOKENS = 1024
 """Size of a batch of which logits are made at every position."""
@@ -45,10 +46,11 @@ def next_tokens(
     layers: Sequence[int] = (),
     pad_id: int = 0,
     batch_tokens: int | None = None,
+    finite_only: bool = True,
 ) -> Iterator[Next]:
     """Batches of rows, longest first, each with its own edits: their logits, or with `layers` their edited `resid_pre` there.
 
-    With `layers` the pass ends behind the last of them. Raises `WorkError` where a number is not finite.
+    With `layers` the pass ends behind the last of them. Raises `WorkError` where a number is not finite, unless told otherwise.
     """
     if not rows:
         return
@@ -61,7 +63,7 @@ def next_tokens(
         passed = pass_chunk(model, layout, rows, indices, pad_id, opening, look, keep=False)
         logits, states = passed.logits.float().cpu(), passed.states.flatten(2)
         finite = torch.isfinite(logits).all(-1) & torch.isfinite(states).flatten(1).all(-1)
-        if not finite.all():
+        if finite_only and not finite.all():
             raise NotFinite("what is computed", indices[int(torch.nonzero(~finite)[0])], weights_dtype(model))
         return Next(indices, logits, states)
 
@@ -95,8 +97,8 @@ def continuation_losses(
     device = input_device(model)
     n_layers = len(layout.find_blocks(model))
 
-    def work(indices: list[int]) -> list[Tensor]:
-        batch = [rows[i] for i in indices]
+    @in_turn
+    def passed(model: PreTrainedModel, batch: Sequence[Given]) -> list[Tensor]:
         # Prompts padded on the left, continuations on the right: the prompt ends in the same column of every row.
         prompts, before = pad_left([row.prompt for row in batch], pad_id, device)
         flipped, behind = pad_left([row.continuation[::-1] for row in batch], pad_id, device)
@@ -113,6 +115,9 @@ def continuation_losses(
             found.append(torch.nn.functional.cross_entropy(logits[:n].double(), targets[:n], reduction="none").cpu())
         return found
 
+    def work(indices: list[int]) -> list[Tensor]:
+        return passed(model, [rows[i] for i in indices])
+
     lengths = [len(row.prompt) + len(row.continuation) for row in rows]
     yield from in_batches(lengths, work, model=model, batch_tokens=batch_tokens)
 
@@ -123,8 +128,12 @@ def refusal_log_odds(
     """Log-odds that the next token is one of `token_ids`, float64: log(p + epsilon) - log(1 - p + epsilon).
 
     Arditi et al. 2024, section 2.3 and appendix B; the epsilon is that of their code (pipeline/submodules/select_direction.py).
+    A token that is named twice counts once. Raises `InputError` for no token, and for one that the vocabulary does not have.
     """
-    p = logits.double().softmax(-1)[:, list(token_ids)].sum(-1)
+    ids = sorted(set(token_ids))
+    if not ids or not 0 <= ids[0] <= ids[-1] < logits.shape[-1]:
+        raise InputError(f"refusal tokens must be ids from 0 to {logits.shape[-1] - 1}, at least one, not {ids}")
+    p = logits.double().softmax(-1)[:, ids].sum(-1)
     return torch.log(p + epsilon) - torch.log(1 - p + epsilon)
 
 

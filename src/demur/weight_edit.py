@@ -57,12 +57,18 @@ class Equivalence:
 def equivalence(checkpoint: Checkpoint, direction: Direction, prompts: Sequence[Sequence[int]] | None = None) -> Equivalence:
     """Compare ablation by hooks with an orthogonalised copy, over token ids `prompts` (random ones unless given).
 
-    Needs memory for the weights once more. Raises `InputError` for a direction of another width and for weights that are
-    quantised or spread over several devices, and `WorkError` for a family whose writing weights are not known.
+    Needs memory for the weights once more. Raises `InputError` for a direction of another width, for weights in less than
+    float32, which rounds by more than what is looked for, and for weights that are quantised or spread over several devices, and
+    `WorkError` for a family whose writing weights are not known.
     """
     if checkpoint.quantised is not None:
         raise InputError(
             f"weights in {checkpoint.quantised} cannot be orthogonalised without rounding again; load them without quantise"
+        )
+    if torch.finfo(checkpoint.dtype).eps > torch.finfo(torch.float32).eps:
+        raise InputError(
+            f"in {checkpoint.dtype} logits are rounded by more than {TOLERANCE:g} of their size, which would tell the two "
+            "apart; load the weights in float32"
         )
     if len(bytes_by_device(checkpoint.model)) > 1 or next(checkpoint.model.parameters()).device.type == "meta":
         raise InputError(

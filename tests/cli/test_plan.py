@@ -53,6 +53,15 @@ def test_checkpoints_that_are_not_here_are_planned_by_their_number_of_weights(pr
     assert "time     about " in text
 
 
+def test_instructions_that_cannot_be_read_are_said_to_be_guessed(tmp_path):
+    study = make_study(tmp_path)
+    assert "usual length" not in planned(study)
+    (tmp_path / "harmful.jsonl").unlink()
+    text = "".join(planned(study).split())
+    assert "withinstructionsofausuallength" in text
+    assert "harmful.jsonl'cannotbereadhere" in text
+
+
 def test_nothing_is_said_of_a_size_that_is_not_known(tmp_path):
     study = make_study(tmp_path)
     text = planned(study, "--set", "checkpoints.base.model=owner/name")

@@ -13,6 +13,9 @@ from matplotlib.text import Text
 
 from demur.report import figures, style
 from demur.report.entries import entries
+from demur.report.interactive_layers import by_layer
+from demur.report.layers import instruction_rows
+from demur.report.layers_drawn import draw_layers
 from demur.report.transfer import matrices
 from tests.report.made_run import make_run
 
@@ -96,3 +99,22 @@ def test_colours_can_be_told_apart_without_red_and_green():
 
 if __name__ == "__main__":
     STORED.write_text(json.dumps(all_facts(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def test_instructions_that_are_not_answered_yet_are_no_answers():
+    summary, completions = make_run(n=6)
+    found = [entry for entry in entries(summary) if entry.judge == "prefix"]
+    whole = {point.verdict for row in instruction_rows(summary, found, completions) for point in row.points}
+    assert whole == {"refused", "not refused"}
+    late = completions[~((completions["instructions"] == "harmful") & (completions["index"] > 2))]
+    for row in instruction_rows(summary, found, late):
+        unanswered = {(point.instructions, point.index) for point in row.points if point.refused is None}
+        assert unanswered == {("harmful", 3), ("harmful", 4), ("harmful", 5)}
+    palette = {"before": style.PALETTE[0], "after": style.PALETTE[1]}
+    drawn = next(drawing for drawing in draw_layers(summary, found, palette, late) if drawing.name == "projections")
+    named = [text.get_text() for text in drawn.figure.legends[0].get_texts()]
+    assert "harmful, not answered yet" in named
+    assert "harmless, not answered yet" not in named
+    shown = next(one for one in by_layer(summary, palette, found, late) if one.name == "projections")
+    symbols = [trace["marker"]["symbol"] for trace in shown.data if trace.get("mode") == "markers"]
+    assert {symbol for side in symbols for symbol in side} == {"circle", "circle-open", "x-thin-open"}

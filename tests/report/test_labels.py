@@ -174,3 +174,17 @@ def test_the_numbers_under_a_figure_tell_every_cell_apart():
         )
         .any()
     )
+
+
+def test_where_an_edit_acts_is_named_also_where_its_source_tells_it_apart():
+    summary, _ = make_run(n=3)
+    for cell in summary["cells"]:
+        if cell["intervention"] == "add" and cell["source"] == "after":
+            cell["sites"] = ["resid_pre", "resid_mid", "resid_post"]
+    added = {entry.variant for entry in entries(summary, judges(summary)[0]) if entry.intervention == "add"}
+    assert "after, resid_pre+resid_mid+resid_post" in added
+    assert "before, resid_pre" in added
+    assert {entry.variant for entry in entries(summary, judges(summary)[0]) if entry.intervention == "ablate"} >= {
+        "before",
+        "after",
+    }

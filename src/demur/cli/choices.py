@@ -23,6 +23,7 @@ from demur.cli.base import (
     StudyName,
     command,
 )
+from demur.errors import InputError, nearest
 from demur.files import replace_file
 
 BEST = 5
@@ -70,10 +71,16 @@ def select(
                 f"  refusals begin with {texts}: {100 * one.tokens.coverage:.0f} % of them do, and "
                 f"{100 * one.tokens.precision:.0f} % of what begins so is one"
             )
+        if one.kept is not None:
+            counts = f"{one.kept[0]} harmful and {one.kept[1]} harmless instructions of {loaded.direction.pairs} each"
+            typer.echo(f"  candidates are made of {counts}: those that are refused, or not, as their kind should be")
         _list(one.selection)
         best = one.direction()
         if out is not None and best is not None:
             typer.echo(f"  {best.save(out / (one.arm.replace('/', '.') + '.safetensors'))}")
+    if out is not None:
+        text = json.dumps([one.facts() for one in chosen], indent=1, ensure_ascii=False)
+        typer.echo(str(replace_file(out / f"selection-{by}.json", text + "\n")))
     together = joint(chosen)
     if len(chosen) > 1:
         typer.echo("all arms together: the place whose worst arm does best")
@@ -82,10 +89,9 @@ def select(
         else:
             _list(together)
     if together is not None and together.best is not None:
+        if by == "arditi":
+            typer.echo("  a run reads its directions from all instructions, so they are not quite those that were scored")
         typer.echo(f"  {_run_there(study, set_ or (), together.best, loaded.direction.site)}")
-    if out is not None:
-        text = json.dumps([one.facts() for one in chosen], indent=1, ensure_ascii=False)
-        typer.echo(str(replace_file(out / f"selection-{by}.json", text + "\n")))
 
 
 def _run_there(study: str, settings: Sequence[str], place: Any, site: str) -> str:
@@ -124,7 +130,11 @@ def loss(
         ),
     ],
     adapter: Adapter = None,
-    add: Annotated[float, typer.Option("--add", metavar="NUMBER", help="multiple of the raw vector that is added")] = -1.0,
+    add: Annotated[float, typer.Option("--add", metavar="NUMBER", help="multiple of the direction that is added")] = -1.0,
+    unit: Annotated[str, typer.Option(metavar="UNIT", help="what 1 adds: raw or unit")] = "raw",
+    layer: Annotated[
+        int | None, typer.Option("--layer", "-l", metavar="N", help="where it is added, in place of the direction's own layer")
+    ] = None,
     max_tokens: Annotated[int, typer.Option(metavar="N", help="tokens of a text that are read")] = 256,
     device: Device = "auto",
     dtype: DType = "float32",
@@ -138,13 +148,15 @@ def loss(
     import demur
     from demur.progress import bars
 
+    if unit not in ("raw", "unit"):
+        raise InputError(f"{unit!r} is not a unit that texts can be read in; {nearest(unit, ('raw', 'unit'))}")
     found = demur.load_instructions(texts, split=False).take("test")
     edits: list[Any] = [None]
     names = ["none"]
     for path in direction:
         loaded = demur.load_direction(path)
-        edits += [demur.ablate(loaded), demur.add(loaded, add, unit="raw")]
-        names += [f"ablate {loaded.name}", f"add {add:g} raw {loaded.name}"]
+        edits += [demur.ablate(loaded), demur.add(loaded, add, unit=unit, layers=None if layer is None else [layer])]
+        names += [f"ablate {loaded.name}", f"add {add:g} {unit} {loaded.name}"]
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     with bars(quiet)("texts", len(found) * len(edits)) as progress:
         losses = demur.text_losses(checkpoint, found, edits, max_tokens=max_tokens, progress=progress)

@@ -37,7 +37,8 @@ def directions(
     for number, direction in enumerate(loaded, 1):
         place = f"layer {direction.layer} {direction.site}" if direction.says("layer") else "layer unknown"
         place += f" position {direction.position}" if direction.says("position") else ""
-        typer.echo(f"{number}  {direction.name}  width {direction.vector.shape[0]}  norm {direction.raw_norm:.4g}  {place}")
+        norm = f"{direction.raw_norm:.4g}" if direction.says("raw norm") else "unknown"
+        typer.echo(f"{number}  {direction.name}  width {direction.vector.shape[0]}  norm {norm}  {place}")
     for number, row in enumerate(matrix.tolist(), 1):
         typer.echo(f"{number}  " + "  ".join(f"{value:7.4f}" for value in row))
 

@@ -145,7 +145,13 @@ def compare(
     run_b: RunB,
     judge: Annotated[
         str | None,
-        typer.Option("--judge", "-j", metavar="NAME", help="whose verdicts; the first judge's", autocompletion=complete.judges),
+        typer.Option(
+            "--judge",
+            "-j",
+            metavar="NAME",
+            help="judge whose verdicts are compared; RUN_A's first",
+            autocompletion=complete.judges,
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:

@@ -116,7 +116,13 @@ def generate(
         typer.Option(metavar="UNIT", help="what 1 adds: unit (the default), raw or residual", autocompletion=complete.units),
     ] = None,
     layer: Annotated[
-        int | None, typer.Option("--layer", "-l", metavar="N", help="layer of the edit, in place of the direction's")
+        int | None,
+        typer.Option(
+            "--layer",
+            "-l",
+            metavar="N",
+            help="edit only this layer: where to add, in place of the direction's; with --ablate, not all",
+        ),
     ] = None,
     sites: Annotated[
         str | None,

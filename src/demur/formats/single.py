@@ -9,6 +9,9 @@ from pathlib import Path
 from demur.directions import Direction
 from demur.errors import InputError
 
+TOLD = ("layer", "position")
+"""Facts that a caller may say of a file that does not."""
+
 
 def the_one(directions: Sequence[Direction], path: Path) -> Direction:
     """The only direction of a file that holds one. Raises `InputError` for several."""
@@ -21,9 +24,10 @@ def require(direction: Direction, *facts: str) -> None:
     """Raises `InputError` where the file that the direction was read from does not say one of the facts."""
     for fact in facts:
         if not direction.says(fact):
+            way_out = f"give it with {fact}=... or --{fact}" if fact in TOLD else "post and lm-eval-ablation do without"
             raise InputError(
                 f"direction {direction.name!r} was read from a file that does not say its {fact}, which this format writes down; "
-                f"give it with {fact}=... or --{fact}"
+                f"{way_out}"
             )
 
 

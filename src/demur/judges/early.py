@@ -25,7 +25,8 @@ def check_foreseen(judges: Sequence[str]) -> None:
     for name in judges:
         if not isinstance(get_judge(name), Foresees):
             raise InputError(
-                f"the judge {name!r} reads whole completions, so none can end at its verdict; leave until_verdict out"
+                f"the judge {name!r} reads whole completions, so none can end at its verdict; leave until_verdict out, or "
+                "let prefix be the only judge"
             )
 
 

@@ -199,6 +199,8 @@ def _labels(summary: Mapping[str, Any]) -> dict[tuple[Any, ...], tuple[str, str]
             continue
         parts = {setting: _parts(cell, origins.get(cell["direction"], {})) for setting, cell in chosen.items()}
         needed = _distinguishing([(chosen[setting]["source"], fields) for setting, fields in parts.items()])
+        # Where it acts is part of the dose: rows of two sources that differ in it are not to be read as if they did not.
+        needed |= {field for field in ("layers", "sites", "positions") if len({fields[field] for fields in parts.values()}) > 1}
         made = {
             setting: (
                 str(chosen[setting]["source"]) + "".join(text for field, text in fields.items() if field in needed - {"dose"}),

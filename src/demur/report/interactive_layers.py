@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pandas
 
 _DASHES = ("solid", "dash", "dot", "dashdot")
+_SYMBOLS = {True: "circle", False: "circle-open", None: "x-thin-open"}
+"""Of an instruction that was refused, was not, or is not answered yet."""
 _ABOVE = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom"}
 
 
@@ -208,7 +210,7 @@ def _projections(summary: Mapping[str, Any], found: Sequence[Entry], completions
                     "marker": {
                         "size": 6,
                         "color": SETS[side],
-                        "symbol": ["circle" if point.refused else "circle-open" for point in points],
+                        "symbol": [_SYMBOLS[point.refused] for point in points],
                     },
                     "customdata": [
                         [f"{side} {point.index}", f"{side} instruction {point.index}, {point.verdict}"] for point in points

@@ -33,12 +33,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Point:
-    """One held-out instruction: where it lies along the direction, and the verdict on it when the checkpoint was left alone."""
+    """One held-out instruction: where it lies along the direction, and the verdict on it when the checkpoint was left alone.
+
+    `refused` is None where it is not answered yet.
+    """
 
     instructions: str
     index: int
     along: float | None
-    refused: bool
+    refused: bool | None
     verdict: str
 
 
@@ -102,7 +105,7 @@ def instruction_rows(summary: Mapping[str, Any], found: Sequence[Entry], complet
             for index, along in enumerate(each[kind]):
                 refused = verdicts.get((arm["checkpoint"], arm["prompt"], kind, index))
                 verdict = "not answered yet" if refused is None else "refused" if refused else "not refused"
-                points.append(Point(kind, index, along, bool(refused), verdict))
+                points.append(Point(kind, index, along, refused, verdict))
         if any(point.along is not None for point in points):
             name = names[each["arm"]] + (f", layer {each['layer']}" if several else "")
             rows.append(Row(name, int(each["layer"]), tuple(points)))

@@ -197,20 +197,30 @@ def _projections(rows: Sequence[Row]) -> Drawing | None:
 
     with rc_context(STYLE):
         figure, (axes,) = _figure(1, 0.7 + 0.75 * len(rows))
+        named = set[str]()
         for index, row in enumerate(rows):
             for side, up in (("harmful", -0.22), ("harmless", 0.22)):
                 points = [point for point in row.points if point.instructions == side and point.along is not None]
-                for refused in (True, False):
-                    chosen = [(place, point) for place, point in enumerate(points) if point.refused is refused]
+                looks = (
+                    ("refused", "o", {"facecolors": SETS[side], "edgecolors": SETS[side]}),
+                    ("not refused", "o", {"facecolors": "none", "edgecolors": SETS[side]}),
+                    ("not answered yet", "x", {"color": SETS[side]}),
+                )
+                for verdict, marker, colours in looks:
+                    chosen = [(place, point) for place, point in enumerate(points) if point.verdict == verdict]
+                    if not chosen and verdict == "not answered yet":
+                        continue
+                    name = f"{side}, {verdict}"
                     axes.scatter(
                         [point.along for _, point in chosen],
                         [index + up + 0.3 * (scattered(place) - 0.5) for place, _ in chosen],
                         s=9,
                         linewidths=0.7,
-                        edgecolors=SETS[side],
-                        facecolors=SETS[side] if refused else "none",
-                        label=f"{side}, {'refused' if refused else 'not refused'}" if index == 0 else None,
+                        marker=marker,
+                        label=None if name in named else name,
+                        **colours,
                     )
+                    named.add(name)
         for at in (0, 1):
             axes.axvline(at, color=NEUTRAL, linewidth=0.7, linestyle=":", zorder=0)
         axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -220,7 +230,9 @@ def _projections(rows: Sequence[Row]) -> Drawing | None:
         figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=7)
         settled(figure)
     title = "Single held-out instructions along each arm's own direction"
-    caption = "A point an instruction; filled where the checkpoint refuses it when left alone."
+    caption = (
+        "A point an instruction; filled where the checkpoint refuses it when left alone, a cross where it is not answered yet."
+    )
     data = pandas.DataFrame(
         [
             {

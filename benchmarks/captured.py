@@ -1,0 +1,114 @@
+"""Decoding steps of fixed shape, captured once and replayed, with the edits inside: an experiment for accelerators.
+
+The eager loop calls some thousand kernels a step, each edit adding its own; a captured step is launched as one. Rows stay to the
+end and attention runs over all columns, filled or not, in place of what the eager loop cuts away. Tokens are those of
+`decode_batch`, up to ties in lower precision.
+
+It is no part of demur until an accelerator has shown what it gains. Models whose step depends on values, as routers of experts
+do, cannot be captured; neither can a batch that is wider than a window of local attention, which is refused.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from demur.batching import position_ids
+from demur.buffers import BufferLayer
+from demur.errors import InputError
+from demur.generation import Decoding, Written, prefilled
+from demur.interventions import tabulate
+from demur.layouts import Layout, d_model_of
+from demur.placement import input_device, weights_dtype
+from demur.prefill import Row
+from demur.residual import edited
+
+Step = Callable[[], Tensor]
+"""Computes logits from tensors that lie where they lie, and puts them where they lay the last time."""
+
+
+class FixedLayer(DynamicLayer):  # type: ignore[misc]
+    """One layer's keys and values: whole buffers, written at a column that a tensor says."""
+
+    def __init__(self, layer: BufferLayer, column: Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(*layer.buffers)
+        self.keys, self.values = layer.buffers
+        self._column = column
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """Transformers' call for each pass."""
+        for buffer, given in ((self.keys, key_states), (self.values, value_states)):
+            buffer.index_copy_(2, self._column, given)
+        return self.keys, self.values
+
+
+def graph(step: Step) -> Step:
+    """The step as a CUDA graph. It has to have run before, so that nothing is set up while it is captured."""
+    captured = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(captured):
+        result = step()
+
+    def replay() -> Tensor:
+        captured.replay()
+        return result
+
+    return replay
+
+
+@torch.inference_mode()
+def decode_captured(
+    model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding, capture: Callable[[Step], Step] = graph
+) -> list[list[int]]:
+    """New tokens of each row, all rows in one batch, as `decode_batch` gives them."""
+    device, n_layers, width = input_device(model), len(layout.find_blocks(model)), d_model_of(model)
+    written, everyone = Written(len(rows), decoding), range(len(rows))
+    buffers, ids = prefilled(model, layout, rows, decoding, written)
+    if len(written.ended) == len(rows):
+        return written.tokens
+    prompt_width, room = buffers.mask.shape[1], decoding.max_new_tokens - 1
+    _check_window(model, prompt_width + room)
+    column = torch.tensor([prompt_width], device=device)
+    positions = position_ids(buffers.mask)[:, -1:] + 1
+    real = torch.cat((buffers.mask, buffers.mask.new_zeros(len(rows), room)), dim=1)[:, None, None]
+    # Added to the scores, as attention of every kind takes it.
+    mask = torch.where(real > 0, 0.0, torch.finfo(weights_dtype(model)).min).to(weights_dtype(model))
+    mask.index_fill_(3, column, 0.0)
+    cache = DynamicCache()
+    cache.layers = [FixedLayer(layer, column) if isinstance(layer, BufferLayer) else layer for layer in buffers.cache.layers]
+
+    table = tabulate([row.edits for row in rows], layout, n_layers, width, device)
+
+    def step() -> Tensor:
+        with edited(model, layout, table, prompt_width=prompt_width):
+            output: Any = model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+    run: Step | None = None
+    while len(written.ended) < len(rows):
+        logits = step() if run is None else run()
+        ids.copy_(written.add(logits, everyone))
+        if len(written.ended) < len(rows):
+            positions.add_(1)
+            column.add_(1)
+            mask.index_fill_(3, column, 0.0)
+            run = capture(step) if run is None else run
+    return written.tokens
+
+
+def _check_window(model: PreTrainedModel, columns: int) -> None:
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    if window is not None and window < columns:
+        raise InputError(f"a batch of {columns} columns is wider than this model's window of {window}")
