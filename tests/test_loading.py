@@ -1,18 +1,22 @@
 """Files of checkpoints: what the hub's cache holds is found again, and what would be lost or merged twice is not."""
 
+import errno
 import json
 import logging
+import os
+import time
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 import demur
 from demur import gguf
-from demur.errors import InputError
+from demur.errors import InputError, WorkError
 from demur.quiet import quiet_transformers
 from demur.sources import find_model
+from tests.tiny import tiny_model, tiny_tokenizer
 from tests.tiny_study import make_checkpoint
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -114,3 +118,54 @@ def test_what_libraries_advise_while_weights_are_read_is_not_shown(caplog):
         assert not caplog.records
         said.warning("afterwards")
     assert [record.getMessage() for record in caplog.records] == ["afterwards"]
+
+
+@pytest.fixture
+def converting(tmp_path, monkeypatch):
+    """A GGUF file of which transformers would read a tiny model, and the cache folder that it is converted into."""
+    file = tmp_path / "small.gguf"
+    file.write_bytes(b"GGUF" + bytes(100))
+    report = {"missing_keys": []}
+    monkeypatch.setenv("DEMUR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(gguf, "header", lambda path: None)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: (tiny_model("llama"), report))
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: tiny_tokenizer())
+    return file, tmp_path / "cache" / "gguf"
+
+
+def test_a_conversion_that_fails_leaves_nothing(converting, monkeypatch):
+    file, cache = converting
+
+    def full(self, folder, **_):
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PreTrainedModel, "save_pretrained", full)
+        with pytest.raises(WorkError, match="free some space"):
+            gguf.convert(file)
+    assert list(cache.iterdir()) == []
+    assert (gguf.convert(file) / "config.json").is_file()
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_what_a_killed_conversion_left_is_taken_away_after_a_day(converting):
+    file, cache = converting
+    for name, age in (("old", 90000), ("new", 60)):
+        left = cache / f"other{gguf.PARTIAL}{name}"
+        left.mkdir(parents=True)
+        (left / "model.safetensors").write_bytes(b"half")
+        os.utime(left, (time.time() - age,) * 2)
+    made = gguf.convert(file)
+    assert {one.name for one in cache.iterdir()} == {made.name, f"other{gguf.PARTIAL}new"}
+
+
+def test_weights_that_do_not_fit_on_the_device_are_one_sentence(tmp_path, monkeypatch):
+    folder = make_checkpoint(tmp_path)
+
+    def full(self, *_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(PreTrainedModel, "to", full)
+    with pytest.raises(WorkError, match="do not fit into memory; use dtype bfloat16, quantise"):
+        demur.load_checkpoint(str(folder))

@@ -1,6 +1,7 @@
 """Packed weights: the same products up to rounding, only where a map is plain and float32 on a processor, and never stale."""
 
 import gc
+import json
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from demur.checkpoints import wrap
 from demur.families import layout_of
 from demur.generation import Decoding, decode_batch
 from demur.prefill import Row
+from demur.sizes import _of_config
 from tests import reference
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
@@ -208,3 +210,19 @@ def test_tokens_are_those_of_the_naive_loop_either_way(ahead, monkeypatch):
     prompts = [(1, *range(4, 4 + n)) for n in (2, 7, 3, 11)]
     expected = [reference.decode(model, list(prompt), reference.leave, 6) for prompt in prompts]
     assert decode_batch(model, layout_of(model.config), [Row(prompt) for prompt in prompts], Decoding(6)) == expected
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_plan_counts_what_is_packed(family):
+    model = tiny_model(family)
+    maps = packed._maps(model, layout_of(model.config)) if packed.can_pack("float32") else []
+    found = _of_config(json.loads(model.config.to_json_string(use_diff=False)))
+    assert found.packable == sum(one.weight.numel() for one in maps) or not packed.can_pack("float32")
+    assert 0 < found.packable <= found.blocks + found.head or family == "falcon"
+
+
+def test_what_is_still_to_be_loaded_is_not_free(monkeypatch):
+    monkeypatch.setattr(memory, "free", lambda device: packed.PART * 400 + 300)
+    expected = 400 if packed.can_pack("float32") else 0
+    assert packed.bytes_packed(100, "float32", "cpu", beside=300) == expected
+    assert packed.bytes_packed(100, "float32", "cpu", beside=301) == 0

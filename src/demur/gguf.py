@@ -9,14 +9,18 @@ import json
 import os
 import shutil
 import struct
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from uuid import uuid4
 
-from demur.errors import DemurError, InputError
-from demur.files import replace_file
+from safetensors import SafetensorError
+
+from demur.errors import DemurError, InputError, WorkError
+from demur.files import cannot_write, replace_file
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,10 @@ def _read_header(path: Path) -> Header:
     )
 
 
+PARTIAL = ".partial-"
+"""Stands in the name of a folder that is being written."""
+
+
 def cache_folder() -> Path:
     """`DEMUR_CACHE`, or `demur` in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -114,18 +122,30 @@ def convert(path: Path) -> Path:
         del config.quantization_config
     model = type(packed)(config)
     model.load_state_dict(packed.state_dict())
+    _sweep(target.parent)
     # Written beside its place and renamed: an interrupted conversion leaves no half folder that looks whole.
-    partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
+    partial = target.with_name(f"{target.name}{PARTIAL}{uuid4().hex[:12]}")
     try:
-        partial.rename(target)
-    except OSError:
-        # Another process finished first; its folder holds the same bytes.
-        shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        with suppress(OSError):  # another process finished first; its folder holds the same bytes
+            partial.rename(target)
+    except SafetensorError as error:
+        raise WorkError(f"{str(target)!r} could not be written: {error}") from error
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def _sweep(folder: Path) -> None:
+    """Take away what conversions left behind that were killed more than a day ago."""
+    for left in folder.glob(f"*{PARTIAL}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > 86400:
+                shutil.rmtree(left)
 
 
 def _content_digest(path: Path) -> str:

@@ -93,7 +93,8 @@ def load(
         # What is on the disk is there as long as the model is.
         loaded.offload_folder = offload
     elif quantisation.described(loaded) is None:
-        loaded = loaded.to(wanted.device)
+        with _told(model):
+            loaded = loaded.to(wanted.device)
     return loaded, tokenizer
 
 
@@ -124,7 +125,9 @@ def _told(model: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, ImportError, SafetensorError, UnpicklingError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
-            raise WorkError(f"the weights of {model!r} do not fit into memory; use dtype bfloat16 or a larger machine") from error
+            raise WorkError(
+                f"the weights of {model!r} do not fit into memory; use dtype bfloat16, quantise 8bit or 4bit, or device spread"
+            ) from error
         raise InputError(f"the weights of {model!r} cannot be loaded by transformers: {_first_line(error)}") from error
 
 

@@ -68,7 +68,8 @@ def hold(file: Path, *, wait: bool = False) -> Lock:
     # The lock holds without its holder's name, as on a full disk.
     with suppress(OSError):
         os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(facts).encode(), 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, json.dumps(facts).encode())
     return Lock(handle, real=real)
 
 

@@ -185,7 +185,7 @@ def _memory(
     extra = [need.activations for need in needs.values() if need.activations is not None]
     parts = [f"weights {_gib(held)}"]
     plain = [job.size for job in jobs.values() if not (job.quantise or job.size.already)]
-    copies = [bytes_packed(size.blocks + size.head, study.dtype, device) for size in plain]
+    copies = [bytes_packed(size.packable, study.dtype, device, beside=held) for size in plain]
     if any(copies):
         parts.append(f"packed {_gib(max(copies))}")
         held += max(copies)

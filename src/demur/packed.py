@@ -70,11 +70,11 @@ def packed(model: "PreTrainedModel", layout: Layout) -> Iterator[None]:
         yield
 
 
-def bytes_packed(weights: int, dtype: str, device: str) -> int:
-    """What the packed copy of so many weights takes on a device; 0 where none is made."""
+def bytes_packed(weights: int, dtype: str, device: str, *, beside: int = 0) -> int:
+    """What the packed copy of so many weights takes on a device; 0 where none is made. `beside` are bytes still to be loaded."""
     needed = memory.BYTES[dtype] * weights
     on_processor = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
-    return needed if on_processor and can_pack(dtype) and _fits(needed) else 0
+    return needed if on_processor and can_pack(dtype) and _fits(needed, beside) else 0
 
 
 def product(weight: Tensor) -> Callable[[Tensor], Tensor]:
@@ -85,8 +85,8 @@ def product(weight: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda states: multiply(states, ahead, None, "none", [], "")
 
 
-def _fits(needed: int) -> bool:
-    return PART * needed <= memory.free("cpu")
+def _fits(needed: int, beside: int = 0) -> bool:
+    return PART * needed <= memory.free("cpu") - beside
 
 
 def _maps(model: "PreTrainedModel", layout: Layout) -> list[Any]:

@@ -20,7 +20,8 @@ class Size:
     `total` are all weights; `blocks` those of the matrices that every token passes (of a mixture of experts, all experts);
     `head` those of the unembedding, which the last prompt token and every new token pass. `kv_width` is what one token adds to a
     layer's keys, and to its values; `inner` the width inside the MLP. Where only a count is known, all weights are in `blocks`.
-    `linear` are those that bitsandbytes would quantise, and `already` says how the checkpoint's folder quantises them.
+    `linear` are those that bitsandbytes would quantise, and `already` says how the checkpoint's folder quantises them; `packable`
+    are those that `packed.py` copies.
     """
 
     total: int
@@ -32,6 +33,7 @@ class Size:
     inner: int | None = None
     vocabulary: int | None = None
     linear: int = 0
+    packable: int = 0
     already: str | None = None
 
     def bytes(self, dtype: str, quantise: str | None = None) -> int:
@@ -67,6 +69,7 @@ def _of_gguf(path: Path) -> Size:
         inner=said.get("feed_forward_length"),
         vocabulary=found.embedding // width if width else None,
         linear=found.linear,
+        packable=found.linear + found.head,
     )
 
 
@@ -95,8 +98,10 @@ def _of_config(config: dict[str, Any]) -> Size | None:
     try:
         found = layout_of(made).find_blocks(model)
         blocks = sum(int(weight.numel()) for block in found for weight in block.parameters() if weight.ndim > 1)
+        inside = dict.fromkeys([*(one for block in found for one in block.modules()), unembedding])
+        packable = sum(int(one.weight.numel()) for one in inside if type(one) is nn.Linear)
     except InputError:  # a family that demur has no layout for; loading will refuse it
-        blocks = total
+        blocks, packable = total, 0
     return Size(
         total=total,
         blocks=blocks,
@@ -107,5 +112,6 @@ def _of_config(config: dict[str, Any]) -> Size | None:
         inner=getattr(text, "intermediate_size", None),
         vocabulary=getattr(text, "vocab_size", None),
         linear=sum(int(one.weight.numel()) for one in maps),
+        packable=packable,
         already=next((name for name in ("8bit", "4bit") if stored.get(f"load_in_{name}")), None),
     )
