@@ -157,6 +157,22 @@ def test_a_run_goes_on_where_it_stopped(finished, lineage, tmp_path, monkeypatch
     assert demur.open_run(out).completions()[columns].equals(demur.open_run(finished).completions()[columns])
 
 
+def test_an_interrupted_command_says_whether_it_goes_on(lineage, tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("demur.work.decode", interrupted)
+    for more, said in (
+        ([], "the same command goes on where it stopped"),
+        (["--fresh"], "the same command without --fresh goes on where it stopped"),
+    ):
+        result = invoke("run", lineage / "study.toml", "--out", tmp_path / "run", "--quiet", *more)
+        assert (result.exit_code, result.stderr) == (130, f"demur: interrupted; {said}\n")
+    monkeypatch.setattr("demur.choosing.choose", interrupted)
+    result = invoke("select", lineage / "study.toml", "--quiet")
+    assert (result.exit_code, result.stderr) == (130, "demur: interrupted\n")
+
+
 def test_a_folder_with_something_else_is_refused(finished, lineage, tmp_path):
     result = invoke("run", lineage / "study.toml", "--out", finished, "--set", "direction.layers=[2]", "--quiet")
     assert result.exit_code == 2

@@ -200,7 +200,8 @@ class StreamEdit:
             projection = torch.bmm(stream.to(working), direction.transpose(1, 2))
             if mask is not None:
                 projection = projection * mask
-            result = torch.baddbmm(result, projection, direction, alpha=-1)
+            # One pass over the rows; a product that is added to them copies them first.
+            result = torch.addcmul(result, projection, direction, value=-1)
         if self.added is not None:
             result = result + (self.added if mask is None else self.added * mask)
         return result.to(onto.dtype)

@@ -95,8 +95,11 @@ STUDIES, CHECKPOINTS, FILES = "Studies and their runs", "One checkpoint", "Files
 P = ParamSpec("P")
 
 
-def command(section: str, *examples: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """Register a command whose refusals become one sentence and an exit status. Its help ends with the examples."""
+def command(section: str, *examples: str, goes_on: bool = False) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Register a command whose refusals become one sentence and an exit status. Its help ends with the examples.
+
+    `goes_on` says that it keeps what it has done, and that the same command goes on there unless it was told to begin `fresh`.
+    """
     # The mark in front keeps the lines that follow as they are.
     shown = "\b\n" + "\n".join(("Example:" if len(examples) == 1 else "Examples:", *(f"  {line}" for line in examples)))
 
@@ -110,7 +113,8 @@ def command(section: str, *examples: str) -> Callable[[Callable[P, None]], Calla
             except DemurError as error:
                 _fail(2, str(error))
             except KeyboardInterrupt:
-                _fail(130, "interrupted; the same command goes on where it stopped")
+                again = "the same command without --fresh" if kwargs.get("fresh") else "the same command"
+                _fail(130, f"interrupted; {again} goes on where it stopped" if goes_on else "interrupted")
 
         return app.command(cls=PlainCommand, epilog=shown, rich_help_panel=section)(guarded)
 

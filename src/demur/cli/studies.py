@@ -36,6 +36,7 @@ def _study(spec: str, settings: list[str] | None, limit: int | None, dtype: str 
     "demur run demo",
     "demur run demo --limit 10 --out runs/small",
     "demur run qwen1.5-0.5b --set checkpoints.chat.model=/path/to/model --out runs/mine",
+    goes_on=True,
 )
 def run(
     study: StudyName,
