@@ -18,12 +18,14 @@ from matplotlib.figure import Figure
 
 from demur.report.style import GREY, NEUTRAL, PALETTE, SINGLE, STYLE, save, settled
 
-BASES = ("demur", "together", "unsteered")
+BASES = ("demur", "together", "unsteered", "packed", "float32")
 TITLES = {
     "none": "no intervention, against demur",
     "study": "twelve interventions, against one call",
     "steered": "steered, against unsteered",
     "capture": "every layer's stream, against demur",
+    "packed": "weights as they lie, against weights packed ahead",
+    "bfloat16": "weights in bfloat16, against float32",
 }
 
 
