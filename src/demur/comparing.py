@@ -109,7 +109,9 @@ def compare_runs(first: Run, second: Run) -> Comparison:
         )
     judges = set(first.judges()).intersection(second.judges())
     described = [_described(store, judges) for store in stores]
-    names = dict.fromkeys((*described[0], *described[1]))
+    # Runs of earlier versions do not say what stands beside the weights; that is no difference.
+    known = set(described[0]).intersection(described[1])
+    names = [name for name in dict.fromkeys((*described[0], *described[1])) if name in known or not name.startswith(BESIDE)]
     settings = [Difference(name, *(in_words(each.get(name)) for each in described)) for name in names]
     keys = [{key for key, _ in side} for side in sides]
     return Comparison(
@@ -166,6 +168,7 @@ def _described(store: Store, judges: Collection[str]) -> dict[str, Any]:
     found = _flat({key: value for key, value in study.items() if key not in same}, "")
     for name, facts in store.recall("checkpoints", {}).items():
         found[f"weights of {name}"] = facts["fingerprint"]
+        found |= {f"{BESIDE}{what} of {name}": facts[key] for key, what in _BESIDE.items() if key in facts}
     for arm in store.recall("arms", []):
         found[f"prompt text of {arm['checkpoint']}/{arm['prompt']}"] = arm["template"]
         found[f"token read in {arm['checkpoint']}/{arm['prompt']}"] = arm["token_read"]
@@ -176,6 +179,10 @@ def _described(store: Store, judges: Collection[str]) -> dict[str, Any]:
     rules = store.recall("judge_versions", {})
     found |= {f"rules of judge {name}": version for name, version in rules.items() if name in judges}
     return found
+
+
+BESIDE = "beside the weights: "
+_BESIDE = {"settings": "config.json and adapter_config.json", "stop_ids": "end tokens"}
 
 
 def _machines(sessions: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -91,3 +91,22 @@ def test_another_judge_and_runs_without_a_shared_cell_are_refused(runs, monkeypa
     monkeypatch.setattr(other, "completions", lambda: renamed)
     with pytest.raises(InputError, match="no judged cell in common.*targets are base, chat and base, chat"):
         compare_runs(one, other)
+
+
+def test_what_stands_beside_the_weights_is_compared_where_both_runs_say_it(runs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(runs[0], other)
+
+    def told(change):
+        store = Store.open(other)
+        known = {name: {**facts} for name, facts in store.recall("checkpoints").items()}
+        change(known["chat"])
+        store.remember("checkpoints", known)
+        store.close()
+        return [each.setting for each in compare_runs(demur.open_run(runs[0]), demur.open_run(other)).settings]
+
+    assert told(lambda facts: facts.update(stop_ids=[2, 9])) == ["beside the weights: end tokens of chat"]
+    assert told(lambda facts: facts.pop("stop_ids")) == []
+    assert told(lambda facts: facts.update(settings="0" * 16)) == [
+        "beside the weights: config.json and adapter_config.json of chat"
+    ]
