@@ -96,15 +96,15 @@ def decode_captured(
         logits: Tensor = output.logits[:, -1]
         return logits
 
-    run: Step | None = None
+    run: Step = step
     while len(written.ended) < len(rows):
-        logits = step() if run is None else run()
-        ids.copy_(written.add(logits, everyone))
+        ids.copy_(written.add(run(), everyone))
         if len(written.ended) < len(rows):
             positions.add_(1)
             column.add_(1)
             mask.index_fill_(3, column, 0.0)
-            run = capture(step) if run is None else run
+            if run is step:
+                run = capture(step)
     return written.tokens
 
 

@@ -33,7 +33,7 @@ from demur.placement import (
 )
 from demur.quiet import quiet_transformers
 from demur.selfcheck import prove_sites
-from demur.sources import Source, at_hand, find_adapter, find_model
+from demur.sources import at_hand, find_adapter, find_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
@@ -134,9 +134,10 @@ def load_checkpoint(
     source = at_hand(source)
     with quiet_transformers():
         loaded, tokenizer = load(model, source, adapter, adapter_folder, wanted)
-    made = wrap(loaded, tokenizer, name=name or model, source=source.describe(), adapter=adapter, origin=source)
+    made = wrap(loaded, tokenizer, name=name or model, source=source.describe(), adapter=adapter)
+    commit = {} if source.revision is None else {"revision": source.revision}
     files = [folder / name for folder, name in ((source.path, "config.json"), (adapter_folder, "adapter_config.json")) if folder]
-    return replace(made, facts={**made.facts, "settings": settings_digest(files)})
+    return replace(made, facts={**made.facts, **commit, "settings": settings_digest(files)})
 
 
 def wrap(
@@ -146,7 +147,6 @@ def wrap(
     name: str = "checkpoint",
     source: str = "in memory",
     adapter: str | None = None,
-    origin: Source | None = None,
 ) -> Checkpoint:
     """A checkpoint around a transformers model that is already in memory; its sites are proved."""
     model.eval()
@@ -158,8 +158,6 @@ def wrap(
     quantised = quantisation.described(model)
     if quantised is not None:
         facts["quantised"] = quantised
-    if origin is not None and origin.revision is not None:
-        facts["revision"] = origin.revision
     return Checkpoint(model, tokenizer, layout, fingerprint(model), name, source, adapter, quantised, facts)
 
 
@@ -189,11 +187,13 @@ def settings_digest(files: Sequence[Path]) -> str:
     for file in files:
         with suppress(OSError, ValueError):
             found = json.loads(file.read_text(encoding="utf-8"))
-            said.append({key: value for key, value in found.items() if key not in _BESIDE})
+            said.append({key: value for key, value in found.items() if key not in _NO_SETTINGS})
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
-_BESIDE = {"_name_or_path", "base_model_name_or_path", "dtype", "revision", "torch_dtype", "transformers_version", "use_cache"}
+_NO_SETTINGS = (
+    "_name_or_path", "base_model_name_or_path", "dtype", "revision", "torch_dtype", "transformers_version", "use_cache",
+)  # fmt: skip
 
 
 def free_memory() -> None:

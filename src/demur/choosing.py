@@ -72,8 +72,7 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
         raise InputError(f"{by!r} is not a criterion; {nearest(by, get_args(Criterion))}")
     find_device(device)
     plan = make_plan(study)
-    check(plan)
-    train = {label: load_instructions(study.instructions[label].source).take("train", study.direction.pairs) for label in LABELS}
+    train: dict[Label, tuple[str, ...]] = {label: material.train for label, material in check(plan).material.items()}
     held_out = {label: load_instructions(study.instructions[label].source).take("validation")[:VALIDATION] for label in LABELS}
     refuse_shared(train, held_out, "validation")
     for label in LABELS:

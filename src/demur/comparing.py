@@ -15,6 +15,10 @@ from demur.statistics import Paired, holm, mcnemar, shared
 from demur.store import Store
 from demur.summary import LEVEL
 
+_BESIDE = "beside the weights: "
+_SAID_BESIDE = {"settings": "config.json and adapter_config.json", "stop_ids": "end tokens"}
+"""What a checkpoint's facts say of it beside its weights, by the facts' keys."""
+
 _SAME_RESULT = ("name", "summary", "batch_tokens", "published")
 """Keys of a study that decide about no result."""
 
@@ -111,7 +115,7 @@ def compare_runs(first: Run, second: Run) -> Comparison:
     described = [_described(store, judges) for store in stores]
     # Runs of earlier versions do not say what stands beside the weights; that is no difference.
     known = set(described[0]).intersection(described[1])
-    names = [name for name in dict.fromkeys((*described[0], *described[1])) if name in known or not name.startswith(BESIDE)]
+    names = [name for name in dict.fromkeys((*described[0], *described[1])) if name in known or not name.startswith(_BESIDE)]
     settings = [Difference(name, *(in_words(each.get(name)) for each in described)) for name in names]
     keys = [{key for key, _ in side} for side in sides]
     return Comparison(
@@ -168,7 +172,7 @@ def _described(store: Store, judges: Collection[str]) -> dict[str, Any]:
     found = _flat({key: value for key, value in study.items() if key not in same}, "")
     for name, facts in store.recall("checkpoints", {}).items():
         found[f"weights of {name}"] = facts["fingerprint"]
-        found |= {f"{BESIDE}{what} of {name}": facts[key] for key, what in _BESIDE.items() if key in facts}
+        found |= {f"{_BESIDE}{what} of {name}": facts[key] for key, what in _SAID_BESIDE.items() if key in facts}
     for arm in store.recall("arms", []):
         found[f"prompt text of {arm['checkpoint']}/{arm['prompt']}"] = arm["template"]
         found[f"token read in {arm['checkpoint']}/{arm['prompt']}"] = arm["token_read"]
@@ -179,10 +183,6 @@ def _described(store: Store, judges: Collection[str]) -> dict[str, Any]:
     rules = store.recall("judge_versions", {})
     found |= {f"rules of judge {name}": version for name, version in rules.items() if name in judges}
     return found
-
-
-BESIDE = "beside the weights: "
-_BESIDE = {"settings": "config.json and adapter_config.json", "stop_ids": "end tokens"}
 
 
 def _machines(sessions: Sequence[Mapping[str, Any]]) -> dict[str, str]:

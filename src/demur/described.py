@@ -98,16 +98,15 @@ def _cell_facts(study: Study, cell: Cell) -> dict[str, object]:
 def describe_checkpoint(ready: Ready, store: Store, checkpoint: Checkpoint, name: str) -> None:
     """Write down a loaded checkpoint and its prompts. Raises `InputError` where it cannot belong to this run."""
     known = store.recall("checkpoints", {})
-    if name in known and known[name]["fingerprint"] != checkpoint.fingerprint:
+    before, stop_ids, settings = known.get(name, {}), list(checkpoint.stop_ids), checkpoint.facts.get("settings")
+    if before.get("fingerprint", checkpoint.fingerprint) != checkpoint.fingerprint:
         raise InputError(f"the weights of {name!r} are not those this run began with; give another --out, or --fresh")
-    stop_ids = list(checkpoint.stop_ids)
-    if known.get(name, {}).get("stop_ids", stop_ids) != stop_ids:
+    if before.get("stop_ids", stop_ids) != stop_ids:
         raise InputError(
-            f"{name!r} ends its completions at the tokens {stop_ids}, and when this run began at {known[name]['stop_ids']}; give "
+            f"{name!r} ends its completions at the tokens {stop_ids}, and when this run began at {before['stop_ids']}; give "
             "another --out, or --fresh"
         )
-    settings = checkpoint.facts.get("settings")
-    if known.get(name, {}).get("settings", settings) != settings:
+    if before.get("settings", settings) != settings:
         raise InputError(
             f"the config.json or adapter_config.json of {name!r} is not the one this run began with, so its weights may mean "
             "something else; give another --out, or --fresh"

@@ -29,7 +29,7 @@ Change = Callable[[Rows, Rows], Rows | None]
 attention branch is about to add to it. Returns that tensor's replacement, or None to leave it."""
 
 
-_entered: WeakKeyDictionary[nn.Module, list[dict[int, Tensor]]] = WeakKeyDictionary()
+_entered: WeakKeyDictionary[nn.Module, dict[int, dict[int, Tensor]]] = WeakKeyDictionary()
 """For each model, what the contexts that are open keep of its blocks' inputs: an inner one may change them after an outer one."""
 
 
@@ -43,7 +43,7 @@ def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Ite
     refuse_compiled(model)
     blocks = layout.find_blocks(model)
     inputs: dict[int, Tensor] = {}
-    around = _entered.setdefault(model, [])
+    around = _entered.setdefault(model, {})
 
     def before(layer: int, change: Change | None, keep: bool) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -53,7 +53,7 @@ def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Ite
                 inputs[layer] = stream if changed is None else changed
             if changed is None:
                 return None
-            for other in around:
+            for other in around.values():
                 if layer in other:
                     other[layer] = changed
             return ((changed, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": changed})
@@ -90,8 +90,8 @@ def _hooked(model: nn.Module, layout: Layout, changes: dict[int, Change]) -> Ite
         )
 
     with ExitStack() as stack:
-        around.append(inputs)
-        stack.callback(lambda: around.__setitem__(slice(None), [one for one in around if one is not inputs]))
+        around[id(inputs)] = inputs
+        stack.callback(around.pop, id(inputs))
         for block in layout.find_left_out(model):
             stack.callback(block.register_forward_pre_hook(left_out).remove)
         for layer, block in enumerate(blocks):

@@ -94,32 +94,34 @@ def continuation_losses(
 
     Edits scoped to `prompt` or `generated` act as they do while decoding: the continuation's tokens count as generated.
     """
-    device = input_device(model)
-    n_layers = len(layout.find_blocks(model))
-
-    @in_turn
-    def passed(model: PreTrainedModel, batch: Sequence[Given]) -> list[Tensor]:
-        # Prompts padded on the left, continuations on the right: the prompt ends in the same column of every row.
-        prompts, before = pad_left([row.prompt for row in batch], pad_id, device)
-        flipped, behind = pad_left([row.continuation[::-1] for row in batch], pad_id, device)
-        ids, mask = torch.cat((prompts, flipped.flip(1)), dim=1), torch.cat((before, behind.flip(1)), dim=1)
-        width = flipped.shape[1]
-        table = tabulate([row.edits for row in batch], layout, n_layers, d_model_of(model), device)
-        with torch.inference_mode(), packed(model, layout), edited(model, layout, table, prompt_width=prompts.shape[1]):
-            output = model(
-                input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False, logits_to_keep=width + 1
-            )
-        found = []
-        for row, logits, targets in zip(batch, output.logits[:, -width - 1 : -1], ids[:, -width:], strict=True):
-            n = len(row.continuation)
-            found.append(torch.nn.functional.cross_entropy(logits[:n].double(), targets[:n], reduction="none").cpu())
-        return found
 
     def work(indices: list[int]) -> list[Tensor]:
-        return passed(model, [rows[i] for i in indices])
+        return _losses(model, layout, [rows[i] for i in indices], pad_id)
 
     lengths = [len(row.prompt) + len(row.continuation) for row in rows]
     yield from in_batches(lengths, work, model=model, batch_tokens=batch_tokens)
+
+
+@in_turn
+def _losses(model: PreTrainedModel, layout: Layout, batch: Sequence[Given], pad_id: int) -> list[Float[Tensor, " token"]]:
+    """Each row's loss of every continuation token, all rows in one batch."""
+    device = input_device(model)
+    n_layers = len(layout.find_blocks(model))
+    # Prompts padded on the left, continuations on the right: the prompt ends in the same column of every row.
+    prompts, before = pad_left([row.prompt for row in batch], pad_id, device)
+    flipped, behind = pad_left([row.continuation[::-1] for row in batch], pad_id, device)
+    ids, mask = torch.cat((prompts, flipped.flip(1)), dim=1), torch.cat((before, behind.flip(1)), dim=1)
+    width = flipped.shape[1]
+    table = tabulate([row.edits for row in batch], layout, n_layers, d_model_of(model), device)
+    with torch.inference_mode(), packed(model, layout), edited(model, layout, table, prompt_width=prompts.shape[1]):
+        output = model(
+            input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False, logits_to_keep=width + 1
+        )
+    found = []
+    for row, logits, targets in zip(batch, output.logits[:, -width - 1 : -1], ids[:, -width:], strict=True):
+        n = len(row.continuation)
+        found.append(torch.nn.functional.cross_entropy(logits[:n].double(), targets[:n], reduction="none").cpu())
+    return found
 
 
 def refusal_log_odds(

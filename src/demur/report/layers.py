@@ -42,7 +42,11 @@ class Point:
     index: int
     along: float | None
     refused: bool | None
-    verdict: str
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in words."""
+        return "not answered yet" if self.refused is None else "refused" if self.refused else "not refused"
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,7 @@ def instruction_rows(summary: Mapping[str, Any], found: Sequence[Entry], complet
         for kind in ("harmful", "harmless"):
             for index, along in enumerate(each[kind]):
                 refused = verdicts.get((arm["checkpoint"], arm["prompt"], kind, index))
-                verdict = "not answered yet" if refused is None else "refused" if refused else "not refused"
-                points.append(Point(kind, index, along, refused, verdict))
+                points.append(Point(kind, index, along, refused))
         if any(point.along is not None for point in points):
             name = names[each["arm"]] + (f", layer {each['layer']}" if several else "")
             rows.append(Row(name, int(each["layer"]), tuple(points)))
