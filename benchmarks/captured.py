@@ -16,15 +16,15 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from demur.batching import position_ids
-from demur.buffers import BufferLayer
-from demur.errors import InputError
-from demur.generation import Decoding, Written, prefilled
-from demur.interventions import tabulate
-from demur.layouts import Layout, d_model_of
-from demur.placement import input_device, weights_dtype
-from demur.prefill import Row
-from demur.residual import edited
+from demur.core.errors import InputError
+from demur.engine.batching import position_ids
+from demur.engine.decode import Decoding, Written, prefilled
+from demur.engine.hooks import edited
+from demur.engine.kv_buffers import BufferLayer
+from demur.engine.prefill import Row
+from demur.interventions.intervention import tabulate
+from demur.models.device_placement import input_device, weights_dtype
+from demur.models.layouts import Layout, d_model_of
 
 Step = Callable[[], Tensor]
 """Computes logits from tensors that lie where they lie, and puts them where they lay the last time."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from torch import nn
 
 import demur
-from demur.layouts import d_model_of
-from demur.machine import Rates
+from demur.models.layouts import d_model_of
+from demur.study.throughput import Rates
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ from benchmarks.floor import count
 from benchmarks.models import make
 from benchmarks.speed import timed
 from benchmarks.ways import Job, demur_style, transformers_style
-from demur.directions import from_raw
-from demur.generation import Decoding, decode_batch
-from demur.interventions import Intervention
-from demur.machine import measure_rates
-from demur.prefill import Row
+from demur.directions.direction import from_raw
+from demur.engine.decode import Decoding, decode_batch
+from demur.engine.prefill import Row
+from demur.interventions.intervention import Intervention
+from demur.study.throughput import measure_rates
 
 
 def mixed_edits(checkpoint: demur.Checkpoint, rows: int) -> list[Intervention | None]:

@@ -9,8 +9,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import demur
-from demur.checkpoints import DTYPES, wrap
-from demur.sources import DEMO_MODEL
+from demur.engine.checkpoints import DTYPES, wrap
+from demur.models.sources import DEMO_MODEL
 
 SHAPES: dict[str, dict[str, Any]] = {
     # For trying out a benchmark, not for figures.

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from demur.report import write_report
+from demur.report.write_report import write_report
 from tests.report.chromium import CHROMIUM, started, until, watched
 from tests.report.made_run import make_run
 from tests.report.many import MANY, with_many

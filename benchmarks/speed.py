@@ -24,13 +24,13 @@ import demur
 from benchmarks.floor import count
 from benchmarks.models import make
 from benchmarks.ways import Job, demur_style, hidden_states, nnsight_style, seed_style, streamed, transformers_style
-from demur.controls import random_direction
-from demur.directions import from_raw
-from demur.generation import Decoding, decode_batch
-from demur.interventions import Intervention
-from demur.machine import measure_rates
-from demur.packed import packed
-from demur.prefill import Row
+from demur.directions.controls.random_directions import random_direction
+from demur.directions.direction import from_raw
+from demur.engine.decode import Decoding, decode_batch
+from demur.engine.prefill import Row
+from demur.engine.prepacked_weights import packed
+from demur.interventions.intervention import Intervention
+from demur.study.throughput import measure_rates
 
 
 def study_edits(checkpoint: demur.Checkpoint) -> dict[str, Intervention | None]:
@@ -203,7 +203,7 @@ def compare_packed(
     rows = [Row(tuple(prompt)) for prompt in prompts]
 
     def decoded(way: Any) -> list[list[int]]:
-        with mock.patch("demur.generation.packed", way), mock.patch("demur.prefill.packed", way):
+        with mock.patch("demur.engine.decode.packed", way), mock.patch("demur.engine.prefill.packed", way):
             return decode_batch(checkpoint.model, checkpoint.layout, rows, Decoding(new_tokens, (), checkpoint.pad_id))
 
     return compare({"packed": partial(decoded, packed), "plain": partial(decoded, lambda *_: nullcontext())}, "packed", repeats)

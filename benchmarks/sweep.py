@@ -21,16 +21,16 @@ from torch import Tensor
 import demur
 from benchmarks.speed import timed
 from benchmarks.ways import Job, module_hooks
-from demur.batching import pad_left, position_ids
-from demur.candidates import Candidates
-from demur.choosing import VALIDATION
-from demur.criteria import keep_refused
-from demur.interventions import Intervention
-from demur.prompts import Prompt
-from demur.scoring import divergence, refusal_log_odds
-from demur.selection import Selection, by_refusal
-from demur.study import LABELS
-from demur.study_files import load_study
+from demur.engine.batching import pad_left, position_ids
+from demur.engine.score import divergence, refusal_log_odds
+from demur.inputs.prompts import Prompt
+from demur.interventions.intervention import Intervention
+from demur.measurements.selection.candidates import Candidates
+from demur.measurements.selection.ranking import Selection, by_refusal
+from demur.measurements.selection.sweep import keep_refused
+from demur.runs.place_selection import VALIDATION
+from demur.study.spec import LABELS
+from demur.study.study_files import load_study
 
 ROWS = 32
 Prompts = list[list[int]]

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 import demur
-from demur.activations import stream_activations
-from demur.batching import pad_left, position_ids
-from demur.generation import Decoding, decode
-from demur.interventions import Intervention
-from demur.prefill import Row
+from demur.engine.batching import pad_left, position_ids
+from demur.engine.decode import Decoding, decode
+from demur.engine.prefill import Row
+from demur.engine.read_activations import stream_activations
+from demur.interventions.intervention import Intervention
 
 Tokens = list[list[int]]
 

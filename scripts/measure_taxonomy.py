@@ -18,10 +18,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from demur.instructions import load_instructions
-from demur.judges import judge
-from demur.judges.taxonomy import LABELS
-from demur.statistics import cohen_kappa, kappa_interval
+from demur.core.statistics import cohen_kappa, kappa_interval
+from demur.inputs.instructions import load_instructions
+from demur.judges.judging import judge
+from demur.judges.taxonomy.taxonomy_judge import LABELS
 
 LABELLED = Path(__file__).with_name("taxonomy_labels.jsonl")
 GEMMA_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"

@@ -18,8 +18,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 import demur
-from demur.batching import group
-from demur.sources import DEMO_MODEL
+from demur.engine.batching import group
+from demur.models.sources import DEMO_MODEL
 
 DATA = Path(__file__).parent / "adapter_data"
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from demur.checkpoints import Checkpoint, wrap
+from demur.engine.checkpoints import Checkpoint, wrap
 from demur.report import style
 from tests.tiny import CHAT, tiny_model, tiny_tokenizer
 
@@ -47,9 +47,9 @@ def checkpoint() -> Checkpoint:
 @pytest.fixture(scope="session")
 def smollm() -> Checkpoint:
     """SmolLM2-135M-Instruct, where its package is installed."""
-    from demur.checkpoints import load_checkpoint
-    from demur.errors import InputError
-    from demur.sources import DEMO_MODEL
+    from demur.core.errors import InputError
+    from demur.engine.checkpoints import load_checkpoint
+    from demur.models.sources import DEMO_MODEL
 
     try:
         return load_checkpoint(DEMO_MODEL)

@@ -1,7 +1,7 @@
 """Three sentences from cells: what is shown names its rates and what stands beside it, what is not shown says so."""
 
-from demur.answers import answers
-from demur.summary import cell_rows, comparisons
+from demur.analysis.headline import answers
+from demur.analysis.rates import cell_rows, comparisons
 from tests.test_summary import cell, edited
 
 LINEAGE = ["before", "after"]

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from demur.cli import app
-from demur.directions import from_raw
-from demur.errors import InputError
-from demur.instructions import load_instructions
-from demur.prompts import template_text
-from demur.store import Store
-from demur.study import make_study as study_of
-from demur.study_files import load_study
+from demur.cli.main import app
+from demur.core.errors import InputError
+from demur.directions.direction import from_raw
+from demur.inputs.instructions import load_instructions
+from demur.inputs.prompts import template_text
+from demur.runs.store import Store
+from demur.study.spec import make_study as study_of
+from demur.study.study_files import load_study
 from tests.tiny import HARMFUL, HARMLESS
 from tests.tiny_study import make_adapter, make_checkpoint, make_study
 

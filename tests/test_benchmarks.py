@@ -10,10 +10,10 @@ from benchmarks.models import make
 from benchmarks.speed import study_edits
 from benchmarks.sweep import furthest, looped
 from benchmarks.ways import Job, demur_style, hidden_states, seed_style, streamed, transformers_style
-from demur.candidates import candidate_directions
-from demur.checkpoints import wrap
-from demur.criteria import select_by_refusal
-from demur.prompts import prompt_format
+from demur.engine.checkpoints import wrap
+from demur.inputs.prompts import prompt_format
+from demur.measurements.selection.candidates import candidate_directions
+from demur.measurements.selection.sweep import select_by_refusal
 from tests.tape import on_tape
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 

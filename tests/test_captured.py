@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from benchmarks.captured import decode_captured
-from demur.directions import from_raw
-from demur.errors import InputError
-from demur.families import layout_of
-from demur.generation import Decoding, decode_batch
-from demur.interventions import ablate, add
-from demur.prefill import Row
+from demur.core.errors import InputError
+from demur.directions.direction import from_raw
+from demur.engine.decode import Decoding, decode_batch
+from demur.engine.prefill import Row
+from demur.interventions.intervention import ablate, add
+from demur.models.families import layout_of
 from tests.tape import on_tape
 from tests.tiny import tiny_model
 

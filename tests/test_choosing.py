@@ -9,10 +9,10 @@ import torch
 from typer.testing import CliRunner
 
 import demur
-from demur.cli import app
-from demur.cli.choices import _run_there
-from demur.selection import Scored
-from demur.study_files import load_study
+from demur.cli.main import app
+from demur.cli.selection_commands import _run_there
+from demur.measurements.selection.ranking import Scored
+from demur.study.study_files import load_study
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 
 
@@ -96,7 +96,7 @@ def test_bad_requests_are_refused(study):
 def test_loss_and_equivalence_print_what_the_library_gives(study, tmp_path):
     model = study.with_name("base")
     raw = torch.randn(32, generator=torch.Generator().manual_seed(1))
-    direction = demur.directions.from_raw(raw, name="d", layer=1)
+    direction = demur.from_raw(raw, name="d", layer=1)
     path = direction.save(tmp_path / "d.safetensors")
     texts = tmp_path / "texts.txt"
     texts.write_text("make a cake\nwrite a poem about spring\n")

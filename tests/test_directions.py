@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from demur.controls import random_direction
-from demur.directions import Direction, RunningMean, cosines, difference_of_means, from_raw
-from demur.errors import InputError
+from demur.core.errors import InputError
+from demur.directions.controls.random_directions import random_direction
+from demur.directions.direction import Direction, RunningMean, cosines, difference_of_means, from_raw
 
 
 def test_difference_of_means_in_float64():

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from demur.checkpoints import wrap
-from demur.doctor import diagnosis
-from demur.errors import InputError
+from demur.core.errors import InputError
+from demur.engine.checkpoints import wrap
+from demur.engine.diagnosis import diagnosis
 from tests.tiny import CHAT, tiny_model, tiny_tokenizer
 
 

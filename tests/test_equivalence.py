@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from demur.checkpoints import wrap
-from demur.directions import from_raw
-from demur.errors import InputError, WorkError
-from demur.weight_edit import equivalence
+from demur.core.errors import InputError, WorkError
+from demur.directions.direction import from_raw
+from demur.engine.checkpoints import wrap
+from demur.measurements.weight_equivalence import equivalence
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 NORMED = ("bloom", "gemma2", "gemma3_text", "glm4", "olmo2")

@@ -8,11 +8,11 @@ import torch
 from transformers import AutoConfig
 
 import demur
-from demur import families
-from demur.checkpoints import load_checkpoint, wrap
-from demur.errors import InputError
-from demur.families import layout_of
-from demur.selfcheck import prove_sites
+from demur.core.errors import InputError
+from demur.engine.checkpoints import load_checkpoint, wrap
+from demur.engine.site_proof import prove_sites
+from demur.models import families
+from demur.models.families import layout_of
 from tests.tiny import FAMILIES, TOWERS, tiny_config, tiny_model, tiny_tokenizer
 from tests.traps.common import PROMPT, direction, plain
 
@@ -112,8 +112,8 @@ def test_an_image_that_reaches_cross_attention_is_refused():
 
 
 def test_weights_are_counted_before_they_are_read(tmp_path):
-    from demur.sizes import size_of
-    from demur.sources import find_model
+    from demur.models.model_size import size_of
+    from demur.models.sources import find_model
 
     for family in ("llama", "llava", "mllama"):
         model = tiny_model(family)

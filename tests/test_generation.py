@@ -5,13 +5,13 @@ import itertools
 import pytest
 import torch
 
-from demur.batching import group, pad_left, position_ids
-from demur.directions import from_raw
-from demur.errors import InputError, WorkError
-from demur.families import layout_of
-from demur.generation import Decoding, _likeliest, decode, decode_batch
-from demur.interventions import ablate, add
-from demur.prefill import Row
+from demur.core.errors import InputError, WorkError
+from demur.directions.direction import from_raw
+from demur.engine.batching import group, pad_left, position_ids
+from demur.engine.decode import Decoding, _likeliest, decode, decode_batch
+from demur.engine.prefill import Row
+from demur.interventions.intervention import ablate, add
+from demur.models.families import layout_of
 from tests import reference
 from tests.tiny import tiny_model
 
@@ -145,7 +145,7 @@ def test_out_of_memory_halves_the_batch(monkeypatch):
             raise torch.OutOfMemoryError
         return decode_batch(model, layout, some, decoding)
 
-    monkeypatch.setattr("demur.generation.decode_batch", scarce)
+    monkeypatch.setattr("demur.engine.decode.decode_batch", scarce)
     assert everything(model, rows, Decoding(NEW)) == expected
     assert max(sizes) == 8
     assert sorted(size for size in sizes if size <= 2) == [2, 2, 2, 2]
@@ -153,7 +153,7 @@ def test_out_of_memory_halves_the_batch(monkeypatch):
     def none(*_):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr("demur.generation.decode_batch", none)
+    monkeypatch.setattr("demur.engine.decode.decode_batch", none)
     with pytest.raises(WorkError, match="row 3 of 18 tokens does not fit"):
         everything(model, rows, Decoding(NEW))
 

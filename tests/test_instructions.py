@@ -6,9 +6,9 @@ import random
 import pytest
 
 import demur
-from demur.arditi_splits import DRAWS, arditi_sample
-from demur.errors import InputError
-from demur.instructions import digest, load_instructions, registered, split_80_20
+from demur.core.errors import InputError
+from demur.inputs.arditi_draws import DRAWS, arditi_sample
+from demur.inputs.instructions import digest, load_instructions, registered, split_80_20
 
 
 def words(text):

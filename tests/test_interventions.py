@@ -5,11 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demur.directions import from_raw
-from demur.errors import InputError, WorkError
-from demur.formats import load_direction
-from demur.interventions import ablate, add, tabulate
-from demur.layouts import Layout, point
+from demur.core.errors import InputError, WorkError
+from demur.directions.direction import from_raw
+from demur.directions.files.load_and_save import load_direction
+from demur.interventions.intervention import ablate, add, tabulate
+from demur.models.layouts import Layout, point
 
 LAYOUT = Layout("llama", "model.layers", "self_attn", "mlp")
 PARALLEL = Layout("gpt_neox", "gpt_neox.layers", "attention", "mlp", parallel=True)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from demur.errors import InputError
-from demur.judges import get_judge, judge
+from demur.core.errors import InputError
+from demur.judges.judging import get_judge, judge
 from demur.judges.prefix import PHRASES
 from demur.judges.substring import PHRASES as ANYWHERE
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 import demur
-from demur.api import mean_activations
-from demur.checkpoints import wrap
-from demur.geometry import auroc, separation
-from demur.layerwise import DRAWS, Layerwise
-from demur.layerwise_measure import measure
-from demur.located import located
-from demur.prompts import prompt_format
-from demur.store import Store
+from demur.directions.geometry import auroc, separation
+from demur.engine.capture import mean_activations
+from demur.engine.checkpoints import wrap
+from demur.inputs.prompts import prompt_format
+from demur.measurements.layer_separation import measure
+from demur.measurements.layer_summary import located
+from demur.measurements.layerwise import DRAWS, Layerwise
+from demur.runs.store import Store
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 from tests.tiny_study import contents, make_study
 
@@ -98,7 +98,7 @@ def test_a_run_measures_each_arm_once_and_an_older_run_has_none(tmp_path, monkey
         raise AssertionError("measured again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("demur.work.measure", never)
+        patch.setattr("demur.runs.execution.measure", never)
         demur.run(study, tmp_path / "run")
     # As a run of an earlier version that is only read.
     store = Store.open(tmp_path / "run")

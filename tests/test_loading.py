@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 import demur
-from demur import gguf
-from demur.errors import InputError, WorkError
-from demur.quiet import quiet_transformers
-from demur.sources import find_model
+from demur.core.errors import InputError, WorkError
+from demur.models import gguf_files
+from demur.models.sources import find_model
+from demur.models.third_party_logs import quiet_transformers
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.tiny_study import make_checkpoint
 
@@ -26,7 +26,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def cached(tmp_path, monkeypatch):
     """A snapshot as demur fetches it, in a cache whose listing of the repository names more files than these."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("demur.hub.reachable", lambda: False)
+    monkeypatch.setattr("demur.core.network.reachable", lambda: False)
     storage = tmp_path / "models--owner--name"
     snapshot = make_checkpoint(storage / "snapshots" / COMMIT)
     (storage / "refs").mkdir()
@@ -103,11 +103,11 @@ def test_a_gguf_file_whose_middle_was_edited_is_another_file(tmp_path):
     path = tmp_path / "model.gguf"
     content = bytearray(b"GGUF" + bytes(64 << 20))
     path.write_bytes(content)
-    before = gguf.converted_folder(path)
+    before = gguf_files.converted_folder(path)
     # One matrix of a MiB and a little, away from both ends.
     content[30_000_000:31_060_000] = b"\x01" * 1_060_000
     path.write_bytes(content)
-    assert gguf.converted_folder(path) != before
+    assert gguf_files.converted_folder(path) != before
 
 
 def test_what_libraries_advise_while_weights_are_read_is_not_shown(caplog):
@@ -127,7 +127,7 @@ def converting(tmp_path, monkeypatch):
     file.write_bytes(b"GGUF" + bytes(100))
     report = {"missing_keys": []}
     monkeypatch.setenv("DEMUR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(gguf, "header", lambda path: None)
+    monkeypatch.setattr(gguf_files, "header", lambda path: None)
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: (tiny_model("llama"), report))
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: tiny_tokenizer())
     return file, tmp_path / "cache" / "gguf"
@@ -143,21 +143,21 @@ def test_a_conversion_that_fails_leaves_nothing(converting, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(PreTrainedModel, "save_pretrained", full)
         with pytest.raises(WorkError, match="free some space"):
-            gguf.convert(file)
+            gguf_files.convert(file)
     assert list(cache.iterdir()) == []
-    assert (gguf.convert(file) / "config.json").is_file()
+    assert (gguf_files.convert(file) / "config.json").is_file()
     assert len(list(cache.iterdir())) == 1
 
 
 def test_what_a_killed_conversion_left_is_taken_away_after_a_day(converting):
     file, cache = converting
     for name, age in (("old", 90000), ("new", 60)):
-        left = cache / f"other{gguf.PARTIAL}{name}"
+        left = cache / f"other{gguf_files.PARTIAL}{name}"
         left.mkdir(parents=True)
         (left / "model.safetensors").write_bytes(b"half")
         os.utime(left, (time.time() - age,) * 2)
-    made = gguf.convert(file)
-    assert {one.name for one in cache.iterdir()} == {made.name, f"other{gguf.PARTIAL}new"}
+    made = gguf_files.convert(file)
+    assert {one.name for one in cache.iterdir()} == {made.name, f"other{gguf_files.PARTIAL}new"}
 
 
 def test_weights_that_do_not_fit_on_the_device_are_one_sentence(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import psutil
 import pytest
 import torch
 
-from demur import groups, memory
+from demur.models import cgroups, memory_budget
 
 GIB = 2**30
 
@@ -34,20 +34,20 @@ def test_the_tightest_of_all_groups_decides(machine):
                 "memory.stat": f"cache 1\ntotal_inactive_file {GIB}\n",
             },
         )
-    assert groups.left(machine) == 4 * GIB
+    assert cgroups.left(machine) == 4 * GIB
     (machine / "sys/fs/cgroup/memory/memory.limit_in_bytes").write_text(str(6 * GIB))
-    assert groups.left(machine) == 2 * GIB
+    assert cgroups.left(machine) == 2 * GIB
     (machine / "sys/fs/cgroup/memory/memory.limit_in_bytes").write_text(str(GIB))
-    assert groups.left(machine) == 0
+    assert cgroups.left(machine) == 0
 
 
 def test_the_second_version_and_a_path_that_is_the_hosts(machine):
     write(machine, "proc/self", {"cgroup": "0::/docker/abc\n"})
     files = {"memory.max": f"{16 * GIB}\n", "memory.current": f"{6 * GIB}\n", "memory.stat": f"anon 5\ninactive_file {2 * GIB}\n"}
     write(machine, "sys/fs/cgroup", files)
-    assert groups.left(machine) == 12 * GIB
+    assert cgroups.left(machine) == 12 * GIB
     write(machine, "sys/fs/cgroup", {"memory.max": "max\n"})
-    assert groups.left(machine) is None
+    assert cgroups.left(machine) is None
 
 
 @pytest.mark.parametrize(
@@ -55,19 +55,19 @@ def test_the_second_version_and_a_path_that_is_the_hosts(machine):
 )
 def test_without_a_limit_there_is_nothing_to_say(machine, files):
     write(machine, "sys/fs/cgroup/memory", files)
-    assert groups.left(machine) is None
+    assert cgroups.left(machine) is None
     (machine / "proc/self/cgroup").unlink()
-    assert groups.left(machine) is None
+    assert cgroups.left(machine) is None
 
 
 def test_main_memory_is_the_machines_or_less(monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=100))
     for left, expected in ((None, 100), (30, 30), (300, 100)):
-        monkeypatch.setattr(groups, "left", lambda left=left: left)
-        assert memory.free("cpu") == expected
+        monkeypatch.setattr(cgroups, "left", lambda left=left: left)
+        assert memory_budget.free("cpu") == expected
 
 
 def test_what_torch_keeps_on_a_gpu_is_free(monkeypatch):
     for name, value in (("mem_get_info", (10, 80)), ("memory_reserved", 50), ("memory_allocated", 20)):
         monkeypatch.setattr(torch.cuda, name, lambda device=None, value=value: value)
-    assert memory.free("cuda:0") == 40
+    assert memory_budget.free("cuda:0") == 40

@@ -5,9 +5,9 @@ from inspect import unwrap
 import pytest
 
 import demur
-from demur.directions import from_raw
-from demur.errors import InputError
-from demur.instructions import InstructionSet
+from demur.core.errors import InputError
+from demur.directions.direction import from_raw
+from demur.inputs.instructions import InstructionSet
 from tests.tiny import HARMFUL
 
 SET = InstructionSet("mine", {"test": tuple(HARMFUL)}, "here")

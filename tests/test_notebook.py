@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 import demur
-from demur.notebook import facts_table, shortened
-from demur.selection import Scored, Selection
-from demur.study_files import load_study
+from demur.core.html_repr import facts_table, shortened
+from demur.measurements.selection.ranking import Scored, Selection
+from demur.study.study_files import load_study
 from tests.tiny import HARMFUL, HARMLESS
 
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "walkthrough.ipynb"

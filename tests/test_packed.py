@@ -7,23 +7,26 @@ import pytest
 import torch
 from torch import nn
 
-from demur import memory, packed
-from demur.checkpoints import wrap
-from demur.families import layout_of
-from demur.generation import Decoding, decode_batch
-from demur.prefill import Row
-from demur.sizes import _of_config
+from demur.engine import prepacked_weights
+from demur.engine.checkpoints import wrap
+from demur.engine.decode import Decoding, decode_batch
+from demur.engine.prefill import Row
+from demur.models import memory_budget
+from demur.models.families import layout_of
+from demur.models.model_size import _of_config
 from tests import reference
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 IDS = torch.tensor([[1, 5, 9, 11], [1, 6, 7, 8]])
-needs_packing = pytest.mark.skipif(not packed.can_pack("float32"), reason="torch has no oneDNN products here")
-in_halves = pytest.mark.skipif(not packed.can_pack("bfloat16"), reason="no oneDNN products in bfloat16 on this processor")
+needs_packing = pytest.mark.skipif(not prepacked_weights.can_pack("float32"), reason="torch has no oneDNN products here")
+in_halves = pytest.mark.skipif(
+    not prepacked_weights.can_pack("bfloat16"), reason="no oneDNN products in bfloat16 on this processor"
+)
 
 
 @pytest.fixture(autouse=True)
 def none_kept():
-    packed._kept.clear()
+    prepacked_weights._kept.clear()
 
 
 def logits(model, *, ahead=True):
@@ -31,7 +34,7 @@ def logits(model, *, ahead=True):
     with torch.inference_mode():
         if not ahead:
             return model(IDS).logits
-        with packed.packed(model, layout):
+        with prepacked_weights.packed(model, layout):
             return model(IDS).logits
 
 
@@ -48,8 +51,8 @@ def test_every_family_keeps_its_logits(family):
     torch.testing.assert_close(logits(model), expected)
     # Routers and vision towers may be plain maps elsewhere; of the blocks and the head none is left out.
     inside = {m for block in layout_of(model.config).find_blocks(model) for m in block.modules() if type(m) is nn.Linear}
-    assert set(packed._kept) == inside | ({model.get_output_embeddings()} & set(linears(model)))
-    assert len(packed._kept) > 0
+    assert set(prepacked_weights._kept) == inside | ({model.get_output_embeddings()} & set(linears(model)))
+    assert len(prepacked_weights._kept) > 0
 
 
 @in_halves
@@ -58,8 +61,8 @@ def test_bfloat16_is_packed_where_the_processor_multiplies_it(family):
     model = tiny_model(family).to(torch.bfloat16)
     # Sums are rounded once in either way; where they are made in another order, by one unit in the last place.
     torch.testing.assert_close(logits(model), logits(model, ahead=False), rtol=2**-7, atol=0.02)
-    assert {one.weight.dtype for one in packed._kept.values()} == {torch.bfloat16}
-    assert len(packed._kept) > 0
+    assert {one.weight.dtype for one in prepacked_weights._kept.values()} == {torch.bfloat16}
+    assert len(prepacked_weights._kept) > 0
 
 
 @needs_packing
@@ -68,7 +71,7 @@ def test_of_every_row_and_column_an_entry_is_compared(shape):
     one = nn.Linear(shape[1], shape[0])
     with torch.no_grad():
         one.weight.copy_(torch.arange(one.weight.numel()).reshape(shape))
-    sample = packed._sample(one).long()
+    sample = prepacked_weights._sample(one).long()
     assert len(sample) == max(shape)
     assert set((sample // shape[1]).tolist()) == set(range(shape[0]))
     assert set((sample % shape[1]).tolist()) == set(range(shape[1]))
@@ -90,8 +93,8 @@ def test_shapes_that_maps_meet():
     torch.manual_seed(0)
     one = nn.Linear(24, 40)
     with torch.inference_mode():
-        assert packed._pack([one])
-        multiply = packed._forward(one, packed._kept[one].weight)
+        assert prepacked_weights._pack([one])
+        multiply = prepacked_weights._forward(one, prepacked_weights._kept[one].weight)
         for states in (torch.randn(3, 5, 24), torch.randn(5, 24, 3).transpose(1, 2), torch.randn(7, 48)[:, ::2], torch.randn(24)):
             torch.testing.assert_close(multiply(states), one(states))
         assert multiply(torch.empty(0, 24)).shape == (0, 40)
@@ -110,9 +113,9 @@ def test_changed_weights_are_packed_anew(change):
         model.model.layers[1].mlp.down_proj.weight = nn.Parameter(weight.detach() * 3)
     elif change == "through data":
         # As peft merges an adapter: neither place nor version changes.
-        before_it = packed._state(model.model.layers[1].mlp.down_proj)
+        before_it = prepacked_weights._state(model.model.layers[1].mlp.down_proj)
         weight.data += torch.outer(torch.randn(weight.shape[0]), torch.randn(weight.shape[1]))
-        assert packed._state(model.model.layers[1].mlp.down_proj) == before_it
+        assert prepacked_weights._state(model.model.layers[1].mlp.down_proj) == before_it
     else:
         with torch.inference_mode(change == "in place under inference"), torch.no_grad():
             weight.mul_(3)
@@ -138,50 +141,58 @@ def test_weights_made_under_inference_mode_are_used_as_they_are():
     with torch.inference_mode():
         model = tiny_model("llama")
     torch.testing.assert_close(logits(model), logits(model, ahead=False))
-    assert not packed._kept
+    assert not prepacked_weights._kept
 
 
 @needs_packing
 def test_another_tensor_in_the_place_of_one_that_is_gone_is_packed():
     one = nn.Linear(8, 8)
-    assert packed._pack([one])
-    before = packed._kept[one]
+    assert prepacked_weights._pack([one])
+    before = prepacked_weights._kept[one]
     # The same storage and version under another tensor, as if memory had been given out again.
     one.weight = nn.Parameter(one.weight.detach())
-    assert packed._state(one) == before.state
-    assert packed._pack([one])
-    assert packed._kept[one] is not before
+    assert prepacked_weights._state(one) == before.state
+    assert prepacked_weights._pack([one])
+    assert prepacked_weights._kept[one] is not before
 
 
 @needs_packing
 def test_one_model_at_a_time_is_kept_and_goes_with_it():
     first, second = tiny_model("llama"), tiny_model("qwen2")
     logits(first)
-    assert set(packed._kept) == set(linears(first))
+    assert set(prepacked_weights._kept) == set(linears(first))
     logits(second)
-    assert set(packed._kept) == set(linears(second))
+    assert set(prepacked_weights._kept) == set(linears(second))
     del second
     gc.collect()
-    assert len(packed._kept) == 0
+    assert len(prepacked_weights._kept) == 0
 
 
 @needs_packing
 def test_what_little_memory_there_is_stays_free(monkeypatch):
     model = tiny_model("llama")
     needed = sum(one.weight.nbytes for one in linears(model))
-    assert packed.bytes_packed(needed // 4, "float32", "cpu") == needed
-    assert packed.bytes_packed(needed // 4, "bfloat16", "cpu") == (needed // 2 if packed.can_pack("bfloat16") else 0)
-    assert packed.bytes_packed(needed // 4, "float16", "cpu") == packed.bytes_packed(needed // 4, "float32", "cuda") == 0
-    monkeypatch.setattr(memory, "free", lambda device: packed.PART * needed - 1)
-    assert packed.bytes_packed(needed // 4, "float32", "cpu") == 0
+    assert prepacked_weights.bytes_packed(needed // 4, "float32", "cpu") == needed
+    assert prepacked_weights.bytes_packed(needed // 4, "bfloat16", "cpu") == (
+        needed // 2 if prepacked_weights.can_pack("bfloat16") else 0
+    )
+    assert (
+        prepacked_weights.bytes_packed(needed // 4, "float16", "cpu")
+        == prepacked_weights.bytes_packed(needed // 4, "float32", "cuda")
+        == 0
+    )
+    monkeypatch.setattr(memory_budget, "free", lambda device: prepacked_weights.PART * needed - 1)
+    assert prepacked_weights.bytes_packed(needed // 4, "float32", "cpu") == 0
     assert torch.equal(logits(model), logits(model, ahead=False))
-    assert len(packed._kept) == 0
+    assert len(prepacked_weights._kept) == 0
 
 
 def test_it_is_gone_after_an_error():
     model = tiny_model("llama")
-    with pytest.raises(RuntimeError), torch.inference_mode(), packed.packed(model, layout_of(model.config)):
-        assert [("forward" in vars(one)) for one in linears(model)] == [packed.can_pack("float32")] * len(linears(model))
+    with pytest.raises(RuntimeError), torch.inference_mode(), prepacked_weights.packed(model, layout_of(model.config)):
+        assert [("forward" in vars(one)) for one in linears(model)] == [prepacked_weights.can_pack("float32")] * len(
+            linears(model)
+        )
         raise RuntimeError
     assert not any("forward" in vars(one) for one in linears(model))
 
@@ -197,7 +208,7 @@ def test_other_maps_are_left_alone(kind):
     else:
         model.set_output_embeddings(nn.Sequential(head))
     before = model.get_output_embeddings().forward
-    with torch.inference_mode(), packed.packed(model, layout_of(model.config)):
+    with torch.inference_mode(), prepacked_weights.packed(model, layout_of(model.config)):
         assert model.get_output_embeddings().forward == before
         if kind in ("float16", "float64"):
             assert not any("forward" in vars(one) for one in linears(model))
@@ -205,7 +216,7 @@ def test_other_maps_are_left_alone(kind):
 
 @pytest.mark.parametrize("ahead", [True, False])
 def test_tokens_are_those_of_the_naive_loop_either_way(ahead, monkeypatch):
-    monkeypatch.setattr(packed, "can_pack", lambda dtype: ahead and hasattr(torch.ops.mkldnn, "_linear_pointwise"))
+    monkeypatch.setattr(prepacked_weights, "can_pack", lambda dtype: ahead and hasattr(torch.ops.mkldnn, "_linear_pointwise"))
     model = tiny_model("llama")
     prompts = [(1, *range(4, 4 + n)) for n in (2, 7, 3, 11)]
     expected = [reference.decode(model, list(prompt), reference.leave, 6) for prompt in prompts]
@@ -215,14 +226,14 @@ def test_tokens_are_those_of_the_naive_loop_either_way(ahead, monkeypatch):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_plan_counts_what_is_packed(family):
     model = tiny_model(family)
-    maps = packed._maps(model, layout_of(model.config)) if packed.can_pack("float32") else []
+    maps = prepacked_weights._maps(model, layout_of(model.config)) if prepacked_weights.can_pack("float32") else []
     found = _of_config(json.loads(model.config.to_json_string(use_diff=False)))
-    assert found.packable == sum(one.weight.numel() for one in maps) or not packed.can_pack("float32")
+    assert found.packable == sum(one.weight.numel() for one in maps) or not prepacked_weights.can_pack("float32")
     assert 0 < found.packable <= found.blocks + found.head or family == "falcon"
 
 
 def test_what_is_still_to_be_loaded_is_not_free(monkeypatch):
-    monkeypatch.setattr(memory, "free", lambda device: packed.PART * 400 + 300)
-    expected = 400 if packed.can_pack("float32") else 0
-    assert packed.bytes_packed(100, "float32", "cpu", beside=300) == expected
-    assert packed.bytes_packed(100, "float32", "cpu", beside=301) == 0
+    monkeypatch.setattr(memory_budget, "free", lambda device: prepacked_weights.PART * 400 + 300)
+    expected = 400 if prepacked_weights.can_pack("float32") else 0
+    assert prepacked_weights.bytes_packed(100, "float32", "cpu", beside=300) == expected
+    assert prepacked_weights.bytes_packed(100, "float32", "cpu", beside=301) == 0

@@ -12,12 +12,13 @@ from accelerate import cpu_offload, disk_offload
 from typer.testing import CliRunner
 
 import demur
-from demur import memory, packed
-from demur.checkpoints import load_checkpoint
-from demur.cli import app
-from demur.doctor import diagnosis
-from demur.errors import InputError
-from demur.placement import SPREAD, bytes_by_device, find_device, input_device
+from demur.cli.main import app
+from demur.core.errors import InputError
+from demur.engine import prepacked_weights
+from demur.engine.checkpoints import load_checkpoint
+from demur.engine.diagnosis import diagnosis
+from demur.models import memory_budget
+from demur.models.device_placement import SPREAD, bytes_by_device, find_device, input_device
 from tests.tiny import HARMFUL, HARMLESS, tiny_model
 from tests.tiny_study import contents, make_adapter, make_checkpoint, make_study
 
@@ -47,7 +48,7 @@ def test_weights_on_the_disk_give_the_same_rows(family, tmp_path, monkeypatch):
     assert (spread.device, spread.dtype) == (one.device, one.dtype)
     # Weights that move about are not packed, and packed ones round otherwise: the same tokens, and without them the same bits.
     assert works(one)[1] == works(spread)[1]
-    monkeypatch.setattr(packed, "can_pack", lambda dtype: False)
+    monkeypatch.setattr(prepacked_weights, "can_pack", lambda dtype: False)
     (direction, tokens, losses), (others, other_tokens, other_losses) = works(one), works(spread)
     assert other_tokens == tokens
     assert other_losses == losses
@@ -86,13 +87,13 @@ def test_what_is_on_the_disk_goes_with_its_checkpoint(tmp_path, monkeypatch):
     assert any(held.iterdir())
     assert spread.model.offload_folder.name == str(held)
     del spread
-    demur.checkpoints.free_memory()
+    demur.engine.checkpoints.free_memory()
     assert not list(tmp_path.glob("demur-offload-*"))
 
 
 @pytest.mark.parametrize("offload", [cpu_offload, disk_offload])
 def test_steer_on_a_model_that_its_user_offloaded(offload, tmp_path):
-    direction = demur.directions.from_raw(torch.arange(1.0, 33.0), name="d", layer=1)
+    direction = demur.from_raw(torch.arange(1.0, 33.0), name="d", layer=1)
     ids = torch.tensor([[5, 6, 7]])
 
     def steered(model):
@@ -134,7 +135,7 @@ def test_a_study_spread_ends_as_on_one_device(tmp_path):
 def test_devices_by_name():
     assert find_device(SPREAD) is None
     assert find_device("cpu") == torch.device("cpu")
-    assert memory.free(SPREAD) > 0
+    assert memory_budget.free(SPREAD) > 0
     with pytest.raises(InputError, match="try auto, cpu, cuda, cuda:0 or spread"):
         find_device("sprad")
 
@@ -143,4 +144,4 @@ def test_a_weight_edit_of_spread_weights_is_refused(tmp_path):
     folder = str(make_checkpoint(tmp_path / "model", seed=1))
     spread = load_checkpoint(folder, device=SPREAD, max_memory=HALF)
     with pytest.raises(InputError, match="spread over several devices"):
-        demur.equivalence(spread, demur.directions.from_raw(torch.ones(32), name="d", layer=1))
+        demur.equivalence(spread, demur.from_raw(torch.ones(32), name="d", layer=1))

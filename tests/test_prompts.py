@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from demur.errors import InputError
-from demur.prompts import FORMATS, bos_count, prompt_format
+from demur.core.errors import InputError
+from demur.inputs.prompts import FORMATS, bos_count, prompt_format
 from tests.tiny import CHAT, tiny_tokenizer
 
 

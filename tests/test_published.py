@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from demur.errors import InputError
-from demur.plan import make_plan
-from demur.published import published_rows, text_and_code
-from demur.study import make_study
-from demur.study_files import load_study, preset_names
+from demur.analysis.published_rates import published_rows, text_and_code
+from demur.core.errors import InputError
+from demur.study.plan import make_plan
+from demur.study.spec import make_study
+from demur.study.study_files import load_study, preset_names
 from tests.test_study import changed
 
 PUBLISHED = tuple(name for name in preset_names() if load_study(name).published)

@@ -13,21 +13,21 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from typer.testing import CliRunner
 
 import demur
-from demur import quantisation
-from demur.checkpoints import load_checkpoint, wrap
-from demur.cli import app
-from demur.directions import from_raw
-from demur.doctor import diagnosis
-from demur.errors import InputError
-from demur.families import layout_of
-from demur.interventions import tabulate
-from demur.outlook import outlook
-from demur.placement import bytes_by_device
-from demur.quantisation import counted
-from demur.residual import edited, observed
-from demur.sizes import size_of
-from demur.sources import find_model
-from demur.study_files import load_study
+from demur.cli.main import app
+from demur.core.errors import InputError
+from demur.directions.direction import from_raw
+from demur.engine.checkpoints import load_checkpoint, wrap
+from demur.engine.diagnosis import diagnosis
+from demur.engine.hooks import edited, observed
+from demur.interventions.intervention import tabulate
+from demur.models import quantisation
+from demur.models.device_placement import bytes_by_device
+from demur.models.families import layout_of
+from demur.models.model_size import size_of
+from demur.models.quantisation import counted
+from demur.models.sources import find_model
+from demur.study.plan_text import outlook
+from demur.study.study_files import load_study
 from tests.tiny import HARMFUL, HARMLESS, tiny_model
 from tests.tiny_study import make_adapter, make_checkpoint, make_study
 
@@ -147,9 +147,9 @@ def test_weights_that_were_laid_out_anew_are_refused(folder, monkeypatch):
 
 
 def test_the_fingerprint_is_the_same_after_work(quantised):
-    before = demur.checkpoints.fingerprint(quantised.model)
+    before = demur.engine.checkpoints.fingerprint(quantised.model)
     logits(quantised.model, demur.ablate(probe()))
-    assert demur.checkpoints.fingerprint(quantised.model) == before == quantised.fingerprint
+    assert demur.engine.checkpoints.fingerprint(quantised.model) == before == quantised.fingerprint
 
 
 def test_directions_say_what_they_were_read_from(quantised, folder, tmp_path):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from demur.cli import app
-from demur.study import CheckpointSpec, ControlSpec, DirectionSpec, InstructionSpec, InterventionSpec, Study
-from demur.study_files import load_study
+from demur.cli.main import app
+from demur.study.spec import CheckpointSpec, ControlSpec, DirectionSpec, InstructionSpec, InterventionSpec, Study
+from demur.study.study_files import load_study
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 STUDIES = (Path(__file__).parents[1] / "docs" / "studies.md").read_text(encoding="utf-8")

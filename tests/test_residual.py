@@ -5,13 +5,13 @@ from functools import partial
 import pytest
 import torch
 
-from demur.activations import stream_activations
-from demur.directions import from_raw
-from demur.errors import InputError, WorkError
-from demur.families import layout_of
-from demur.interventions import ablate, add, tabulate
-from demur.layouts import Layout
-from demur.residual import edited
+from demur.core.errors import InputError, WorkError
+from demur.directions.direction import from_raw
+from demur.engine.hooks import edited
+from demur.engine.read_activations import stream_activations
+from demur.interventions.intervention import ablate, add, tabulate
+from demur.models.families import layout_of
+from demur.models.layouts import Layout
 from tests.reference import ablated, run_stream, shifted
 from tests.tiny import FAMILIES, TOWERS, tiny_model
 

@@ -10,12 +10,13 @@ import torch
 from typer.testing import CliRunner
 
 import demur
-from demur.batching import in_batches
-from demur.cli import app
-from demur.errors import InputError, WorkError
-from demur.locks import hold
-from demur.sources import find_model
-from demur.store import Store
+from demur.cli.main import app
+from demur.core.errors import InputError, WorkError
+from demur.core.file_locks import hold
+from demur.core.versions import versions
+from demur.engine.batching import in_batches
+from demur.models.sources import find_model
+from demur.runs.store import Store
 from tests.tiny import CHAT, tiny_model, tiny_tokenizer
 from tests.tiny_study import contents, make_checkpoint, make_study
 
@@ -102,8 +103,8 @@ def test_a_changed_tokenizer_is_refused(done, half):
 
 
 def test_versions_that_took_part_are_shown(done, half, monkeypatch):
-    real = demur.api.versions()
-    monkeypatch.setattr("demur.api.versions", lambda: {**real, "demur": "9.9"})
+    real = versions()
+    monkeypatch.setattr("demur.core.versions.versions", lambda: {**real, "demur": "9.9"})
     result = run(half)
     assert result.exit_code == 0
     summary = json.loads((half / "run" / "summary.json").read_text())
@@ -118,8 +119,8 @@ def test_a_run_that_only_writes_its_report_anew_takes_no_part(done, tmp_path, mo
     folder = tmp_path / "copy"
     shutil.copytree(done, folder)
     before = json.loads((folder / "run" / "summary.json").read_text())
-    real = demur.api.versions()
-    monkeypatch.setattr("demur.api.versions", lambda: {**real, "torch": "9.9"})
+    real = versions()
+    monkeypatch.setattr("demur.core.versions.versions", lambda: {**real, "torch": "9.9"})
     assert run(folder).exit_code == 0
     after = json.loads((folder / "run" / "summary.json").read_text())
     assert len(before["sessions"]) == 1
@@ -160,7 +161,7 @@ def test_other_special_tokens_and_families_are_a_warning_that_is_kept(done, tmp_
 
 def test_pairs_that_cannot_be_compared_are_refused_before_anything_is_made(done, tmp_path, monkeypatch):
     wide = make_checkpoint(tmp_path / "wide", hidden_size=64)
-    monkeypatch.setattr("demur.work.load_checkpoint", None)
+    monkeypatch.setattr("demur.runs.execution.load_checkpoint", None)
     result = run(done, "never", "--set", f"checkpoints.chat.model={wide}")
     assert (result.exit_code, "has 3 layers of width 64" in result.stderr) == (2, True)
     assert not (done / "never").exists()

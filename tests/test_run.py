@@ -11,9 +11,9 @@ import torch
 from typer.testing import CliRunner
 
 import demur
-from demur.cli import app
-from demur.errors import InputError
-from demur.store import Store
+from demur.cli.main import app
+from demur.core.errors import InputError
+from demur.runs.store import Store
 from tests.tiny import CHAT, HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 
 
@@ -129,15 +129,15 @@ def test_the_same_command_repeats_nothing(finished, lineage, monkeypatch):
     def never(*_, **__):
         raise AssertionError("weights were loaded again")
 
-    monkeypatch.setattr("demur.work.load_checkpoint", never)
+    monkeypatch.setattr("demur.runs.execution.load_checkpoint", never)
     assert invoke("run", lineage / "study.toml", "--out", finished, "--quiet").exit_code == 0
     assert demur.open_run(finished).completions().equals(before)
 
 
 def test_a_run_goes_on_where_it_stopped(finished, lineage, tmp_path, monkeypatch):
-    from demur import work
+    from demur.runs import execution
 
-    whole, calls = work.decode, []
+    whole, calls = execution.decode, []
 
     def interrupted(*args, **kwargs):
         for done in whole(*args, **{**kwargs, "batch_tokens": 60}):
@@ -146,12 +146,12 @@ def test_a_run_goes_on_where_it_stopped(finished, lineage, tmp_path, monkeypatch
                 raise KeyboardInterrupt
             yield done
 
-    monkeypatch.setattr(work, "decode", interrupted)
+    monkeypatch.setattr(execution, "decode", interrupted)
     out = tmp_path / "again"
     assert invoke("run", lineage / "study.toml", "--out", out, "--quiet").exit_code == 130
     kept = len(demur.open_run(out).completions())
     assert kept == sum(calls[:6])
-    monkeypatch.setattr(work, "decode", whole)
+    monkeypatch.setattr(execution, "decode", whole)
     assert invoke("run", lineage / "study.toml", "--out", out, "--quiet").exit_code == 0
     columns = ["key", "index", "instruction", "completion", "token_ids", "prefix_refusal"]
     assert demur.open_run(out).completions()[columns].equals(demur.open_run(finished).completions()[columns])
@@ -161,14 +161,14 @@ def test_an_interrupted_command_says_whether_it_goes_on(lineage, tmp_path, monke
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("demur.work.decode", interrupted)
+    monkeypatch.setattr("demur.runs.execution.decode", interrupted)
     for more, said in (
         ([], "the same command goes on where it stopped"),
         (["--fresh"], "the same command without --fresh goes on where it stopped"),
     ):
         result = invoke("run", lineage / "study.toml", "--out", tmp_path / "run", "--quiet", *more)
         assert (result.exit_code, result.stderr) == (130, f"demur: interrupted; {said}\n")
-    monkeypatch.setattr("demur.choosing.choose", interrupted)
+    monkeypatch.setattr("demur.runs.place_selection.choose", interrupted)
     result = invoke("select", lineage / "study.toml", "--quiet")
     assert (result.exit_code, result.stderr) == (130, "demur: interrupted\n")
 
@@ -242,7 +242,7 @@ def test_bad_input_is_one_sentence_and_status_2(case, lineage, tmp_path):
 
 
 def test_a_download_that_was_cut_short_is_refused_at_once_without_a_hub(tmp_path, monkeypatch):
-    from demur.sources import find_model
+    from demur.models.sources import find_model
 
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
@@ -352,7 +352,7 @@ def test_extract_takes_a_plain_file_in_its_order(lineage, tmp_path):
     ]
     files = [f"--harmful={tmp_path}/a.txt", f"--harmless={tmp_path}/b.txt"]
     assert invoke(*asked, *files, "--pairs", "8").exit_code == 0
-    from demur.instructions import digest
+    from demur.inputs.instructions import digest
 
     assert demur.load_direction(tmp_path / "d.safetensors").provenance["harmful"] == {"n": 8, "sha256": digest(HARMFUL)}
     result = invoke(*asked, *files, "--pairs", "9")
@@ -360,7 +360,9 @@ def test_extract_takes_a_plain_file_in_its_order(lineage, tmp_path):
 
 
 def test_help_needs_no_heavy_import():
-    code = "import sys; sys.argv=['demur','--help']\ntry:\n import demur.cli; demur.cli.main()\nexcept SystemExit: pass\n"
+    code = (
+        "import sys; sys.argv=['demur','--help']\ntry:\n import demur.cli.main; demur.cli.main.main()\nexcept SystemExit: pass\n"
+    )
     code += (
         "print([m for m in ('torch', 'transformers', 'pandas', 'numpy', 'scipy', 'pydantic', 'matplotlib') if m in sys.modules])"
     )

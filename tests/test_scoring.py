@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from demur.api import generate
-from demur.checkpoints import wrap
-from demur.directions import from_raw
-from demur.errors import InputError, WorkError
-from demur.geometry import projections, separation
-from demur.interventions import ablate, add
-from demur.losses import completion_losses, text_losses
-from demur.prefill import Row
-from demur.prompts import prompt_format
-from demur.scoring import Given, continuation_losses, divergence, least_divergence, next_tokens, refusal_log_odds
+from demur.core.errors import InputError, WorkError
+from demur.directions.direction import from_raw
+from demur.directions.geometry import projections, separation
+from demur.engine.checkpoints import wrap
+from demur.engine.generate import generate
+from demur.engine.prefill import Row
+from demur.engine.score import Given, continuation_losses, divergence, least_divergence, next_tokens, refusal_log_odds
+from demur.inputs.prompts import prompt_format
+from demur.interventions.intervention import ablate, add
+from demur.measurements.cross_entropy import completion_losses, text_losses
 from tests.reference import ablated, run_stream, shifted
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 

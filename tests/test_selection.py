@@ -6,14 +6,20 @@ import math
 import pytest
 import torch
 
-from demur.candidates import candidate_directions
-from demur.checkpoints import wrap
-from demur.criteria import keep_refused, refusal_scores, select_by_cosine, select_by_refusal, select_by_separation
-from demur.errors import InputError, WorkError
-from demur.prompts import prompt_format
-from demur.refusal_tokens import find_refusal_tokens
-from demur.scoring import divergence, refusal_log_odds
-from demur.selection import KL_MOST, by_cosine, by_refusal, by_separation, jointly
+from demur.core.errors import InputError, WorkError
+from demur.engine.checkpoints import wrap
+from demur.engine.score import divergence, refusal_log_odds
+from demur.inputs.prompts import prompt_format
+from demur.measurements.refusal_tokens import find_refusal_tokens
+from demur.measurements.selection.candidates import candidate_directions
+from demur.measurements.selection.ranking import KL_MOST, by_cosine, by_refusal, by_separation, jointly
+from demur.measurements.selection.sweep import (
+    keep_refused,
+    refusal_scores,
+    select_by_cosine,
+    select_by_refusal,
+    select_by_separation,
+)
 from tests.reference import ablated, leave, run_stream, shifted
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 
@@ -197,16 +203,16 @@ class _Writes:
     """A checkpoint's completions are decided by the first letter of the instruction."""
 
     def __init__(self, monkeypatch, refusing):
-        from demur import api
+        from demur.engine import generate as generating
 
         def generate(checkpoint, instructions, prompt, interventions, **_):
             made = []
             for one in instructions:
                 text, ids = ("I cannot help", (40, 5)) if one in refusing else ("sure here", (44, 6))
-                made.append(api.Completion(one, text, ids))
+                made.append(generating.Completion(one, text, ids))
             return [made]
 
-        monkeypatch.setattr("demur.refusal_tokens.api.generate", generate)
+        monkeypatch.setattr("demur.measurements.refusal_tokens.generate.generate", generate)
 
 
 def test_refusal_tokens_are_found_and_checked(checkpoint, monkeypatch):

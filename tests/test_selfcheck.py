@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from demur.checkpoints import wrap
-from demur.errors import InputError, WorkError
-from demur.families import layout_of
-from demur.layouts import Layout
-from demur.selfcheck import prove_sites
+from demur.core.errors import InputError, WorkError
+from demur.engine.checkpoints import wrap
+from demur.engine.site_proof import prove_sites
+from demur.models.families import layout_of
+from demur.models.layouts import Layout
 from tests.tiny import FAMILIES, PARALLEL, SEQUENTIAL, TOWERS, tiny_model, tiny_tokenizer
 
 
@@ -136,7 +136,7 @@ def test_missing_module():
 
 
 def test_broken_layouts_are_caught_on_load(monkeypatch):
-    from demur import families
+    from demur.models import families
 
     monkeypatch.setitem(families._RULES, "gemma2", lambda _: Layout("gemma2", "model.layers", "self_attn", "mlp"))
     with pytest.raises(WorkError, match="do not sum"):

@@ -5,14 +5,14 @@ import itertools
 import pytest
 import torch
 
-from demur.activations import stream_activations
-from demur.families import layout_of
-from demur.generation import Decoding, decode_batch
-from demur.interventions import ablate, add
-from demur.prefill import Row, opening_of, prefill
-from demur.residual import first
-from demur.scoring import next_tokens
-from demur.sharing import share, share_rows
+from demur.engine.decode import Decoding, decode_batch
+from demur.engine.hooks import first
+from demur.engine.prefill import Row, opening_of, prefill
+from demur.engine.read_activations import stream_activations
+from demur.engine.row_sharing import share, share_rows
+from demur.engine.score import next_tokens
+from demur.interventions.intervention import ablate, add
+from demur.models.families import layout_of
 from tests.test_generation import directions
 from tests.tiny import FAMILIES, TOWERS, tiny_model
 
@@ -71,7 +71,7 @@ def test_rows_that_share_have_the_tokens_that_they_have_alone(family, monkeypatc
     assert without == alone
     assert decode_batch(model, layout, rows, Decoding(4)) == alone
     # Behind a common beginning, too.
-    monkeypatch.setattr("demur.prefill.WORTH", 1)
+    monkeypatch.setattr("demur.engine.prefill.WORTH", 1)
     assert decode_batch(model, layout, rows, Decoding(4)) == alone
 
 
@@ -93,7 +93,7 @@ def test_each_block_runs_the_rows_that_differ_there(family):
 
 
 def test_the_common_beginning_is_passed_once_for_each_program(monkeypatch):
-    monkeypatch.setattr("demur.prefill.WORTH", 1)
+    monkeypatch.setattr("demur.engine.prefill.WORTH", 1)
     model, rows, passed = tiny_model("llama"), all_rows("llama"), []
     model.model.embed_tokens.register_forward_hook(lambda module, args, output: passed.append(tuple(output.shape[:2])))
     with torch.inference_mode():
@@ -116,9 +116,9 @@ def test_an_opening_is_passed_only_where_it_saves_enough_and_fits(monkeypatch):
 
     # Three tokens of 24 rows with six programs: 54 are saved, 18 are passed.
     assert length() == 0
-    monkeypatch.setattr("demur.prefill.WORTH", 54)
+    monkeypatch.setattr("demur.engine.prefill.WORTH", 54)
     assert length() == 3
-    monkeypatch.setattr("demur.prefill.MOST_TOKENS", {"cpu": 17})
+    monkeypatch.setattr("demur.engine.prefill.MOST_TOKENS", {"cpu": 17})
     assert length() == 0
 
 
@@ -139,13 +139,13 @@ def test_scores_and_activations_behind_a_common_beginning(family, monkeypatch):
         return logits, states, seen
 
     plain = everything()
-    monkeypatch.setattr("demur.prefill.WORTH", 1)
+    monkeypatch.setattr("demur.engine.prefill.WORTH", 1)
     for before, after in zip(plain, everything(), strict=True):
         assert torch.allclose(before, after, rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_read_lies_behind_the_common_beginning(monkeypatch):
-    monkeypatch.setattr("demur.prefill.WORTH", 1)
+    monkeypatch.setattr("demur.engine.prefill.WORTH", 1)
     model = tiny_model("llama")
     prompts = [(1, 7, 9, 4), (1, 7, 9, 5)]
     layout = layout_of(model.config)

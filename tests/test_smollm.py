@@ -93,7 +93,7 @@ def test_trap_25_the_tokenizer_of_the_gguf_file(smollm, prompt):
     assert tokenizer.decode(ids) == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     # <|im_start|> counts as BOS here: it opens the prompt once, though it stands in it twice.
     assert tokenizer.convert_ids_to_tokens(ids).count("<|im_start|>") == 2
-    from demur.prompts import bos_count
+    from demur.inputs.prompts import bos_count
 
     assert bos_count(ids, tokenizer) == 1
     assert tokenizer.decode([smollm.stop_ids[0]]) == "<|im_end|>"

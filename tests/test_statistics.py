@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demur.errors import InputError
-from demur.statistics import auroc_interval, cohen_kappa, fisher, holm, kappa_interval, mcnemar, wilson
+from demur.core.errors import InputError
+from demur.core.statistics import auroc_interval, cohen_kappa, fisher, holm, kappa_interval, mcnemar, wilson
 
 
 @pytest.mark.parametrize(("count", "low", "high"), [(47, 0.375, 0.567), (1, 0.002, 0.054), (8, 0.041, 0.150), (86, 0.779, 0.915)])

@@ -7,11 +7,11 @@ import torch
 from transformers import CompileConfig, GenerationConfig
 
 import demur
-from demur.directions import from_raw
-from demur.errors import InputError, WorkError
-from demur.families import layout_of
-from demur.generation import Decoding, decode_batch
-from demur.prefill import Row
+from demur.core.errors import InputError, WorkError
+from demur.directions.direction import from_raw
+from demur.engine.decode import Decoding, decode_batch
+from demur.engine.prefill import Row
+from demur.models.families import layout_of
 from tests.tiny import HARMFUL, tiny_model
 
 PROMPTS = torch.tensor([[1, 5, 9, 30], [1, 40, 41, 7]])

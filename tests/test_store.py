@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from demur import locks
-from demur.directions import from_raw
-from demur.errors import InputError, WorkError
-from demur.files import replace_file
-from demur.formats import load_direction
-from demur.judges import Verdict
-from demur.store import NO_LOCKS, Store
+from demur.core import file_locks
+from demur.core.atomic_files import replace_file
+from demur.core.errors import InputError, WorkError
+from demur.directions.direction import from_raw
+from demur.directions.files.load_and_save import load_direction
+from demur.judges.judging import Verdict
+from demur.runs.store import NO_LOCKS, Store
 
 BATCH = 5
 
@@ -228,7 +228,7 @@ def test_files_that_may_not_grow_stop_a_run_with_what_is_kept(tmp_path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from demur.store import Store
+from demur.runs.store import Store
 store = Store.create(Path(sys.argv[1]), "digest", "")
 print("held", flush=True)
 time.sleep(600)
@@ -270,7 +270,7 @@ def test_a_file_system_without_locks_is_said_to_have_none(tmp_path, monkeypatch)
     def none(handle, how):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(locks.fcntl, "flock", none)
+    monkeypatch.setattr(file_locks.fcntl, "flock", none)
     assert begin(tmp_path).recall("warnings") == [NO_LOCKS]
 
 
@@ -280,7 +280,7 @@ def test_a_replaced_file_is_the_old_one_or_the_new_one(tmp_path, monkeypatch):
     def cut(handle):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("demur.files.os.fsync", cut)
+    monkeypatch.setattr("demur.core.atomic_files.os.fsync", cut)
     with pytest.raises(KeyboardInterrupt):
         replace_file(path, "new" * 1000)
     assert [(each.name, each.read_text()) for each in path.parent.iterdir()] == [("file", "old")]

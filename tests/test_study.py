@@ -4,9 +4,9 @@ import tomllib
 
 import pytest
 
-from demur.errors import InputError
-from demur.study import make_study
-from demur.study_files import load_study, preset_names
+from demur.core.errors import InputError
+from demur.study.spec import make_study
+from demur.study.study_files import load_study, preset_names
 
 MINIMAL = {
     "name": "mine",

@@ -2,8 +2,8 @@
 
 import pytest
 
-from demur.claims import claims
-from demur.summary import cell_rows, comparisons
+from demur.analysis.claims import claims
+from demur.analysis.rates import cell_rows, comparisons
 
 
 def cell(key, intervention="none", instructions="harmful", **facts):

@@ -12,15 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from demur.cli import app
-from demur.errors import InputError
-from demur.instructions import load_instructions
-from demur.judges import get_judge, judge, phrases
-from demur.judges.taxonomy import LABELS, TaxonomyJudge
-from demur.judges.turns import own_turn
-from demur.runs import Run
-from demur.statistics import cohen_kappa, kappa_interval
-from demur.store import Store
+from demur.cli.main import app
+from demur.core.errors import InputError
+from demur.core.statistics import cohen_kappa, kappa_interval
+from demur.inputs.instructions import load_instructions
+from demur.judges.judging import get_judge, judge
+from demur.judges.taxonomy import phrase_rules
+from demur.judges.taxonomy.own_turn import own_turn
+from demur.judges.taxonomy.taxonomy_judge import LABELS, TaxonomyJudge
+from demur.runs.run import Run
+from demur.runs.store import Store
 
 ROOT = Path(__file__).parents[1]
 ROWS = [json.loads(line) for line in (ROOT / "scripts" / "taxonomy_labels.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -270,9 +271,9 @@ def test_odd_signs(text):
 
 
 def test_a_change_of_phrases_changes_the_version():
-    lists = {name: value for name, value in vars(phrases).items() if name.isupper() and isinstance(value, tuple)}
+    lists = {name: value for name, value in vars(phrase_rules).items() if name.isupper() and isinstance(value, tuple)}
     found = hashlib.sha256(json.dumps(lists, sort_keys=True).encode()).hexdigest()[:12]
-    assert (phrases.VERSION, found) == (2, "09682de1d7a3"), "give the rules a new VERSION, measure anew, and write both down"
+    assert (phrase_rules.VERSION, found) == (2, "09682de1d7a3"), "give the rules a new VERSION, measure anew, and write both down"
 
 
 def test_verdicts_of_another_version_are_given_anew(tmp_path, monkeypatch):

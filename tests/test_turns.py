@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import demur
-from demur.checkpoints import wrap
-from demur.directions import from_raw
-from demur.turns import in_turn
+from demur.directions.direction import from_raw
+from demur.engine.checkpoints import wrap
+from demur.engine.model_lock import in_turn
 from tests.tiny import HARMFUL, tiny_model
 
 

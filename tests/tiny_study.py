@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import demur
-from demur.store import Store
+from demur.runs.store import Store
 from tests.tiny import CHAT, HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 
 

@@ -17,17 +17,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from demur import packed
-from demur.activations import stream_activations
-from demur.directions import from_raw
-from demur.families import layout_of
-from demur.generation import Decoding, decode
-from demur.interventions import ablate, add
-from demur.placement import bytes_by_device, input_device
-from demur.prefill import Row
-from demur.scoring import Given, continuation_losses, next_tokens
-from demur.selfcheck import prove_sites
-from demur.steering import steer
+from demur.directions.direction import from_raw
+from demur.engine import prepacked_weights
+from demur.engine.decode import Decoding, decode
+from demur.engine.prefill import Row
+from demur.engine.read_activations import stream_activations
+from demur.engine.score import Given, continuation_losses, next_tokens
+from demur.engine.site_proof import prove_sites
+from demur.engine.steer import steer
+from demur.interventions.intervention import ablate, add
+from demur.models.device_placement import bytes_by_device, input_device
+from demur.models.families import layout_of
 from tests.tiny import tiny_model
 
 NAME = "pretend"
@@ -164,7 +164,7 @@ def found(model):
 def main():
     torch.set_num_threads(1)
     # Weights on other devices are not packed, and packed ones round otherwise.
-    packed.can_pack = lambda dtype: False
+    prepacked_weights.can_pack = lambda dtype: False
     models = {family: tiny_model(family, attn_implementation="eager") for family in ("llama", "gemma2", "gpt_neox", "granite")}
     one = {family: found(model) for family, model in models.items()}
     library = register()

@@ -6,72 +6,83 @@ Importing this package imports nothing heavy: names are loaded when they are fir
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from demur.api import Completion as Completion
-    from demur.api import capture as capture
-    from demur.api import extract_direction as extract_direction
-    from demur.api import extract_directions as extract_directions
-    from demur.api import generate as generate
-    from demur.api import mean_activations as mean_activations
-    from demur.candidates import candidate_directions as candidate_directions
-    from demur.checkpoints import Checkpoint as Checkpoint
-    from demur.checkpoints import load_checkpoint as load_checkpoint
-    from demur.checkpoints import wrap as wrap
-    from demur.controls import random_direction as random_direction
-    from demur.criteria import refusal_scores as refusal_scores
-    from demur.criteria import select_by_cosine as select_by_cosine
-    from demur.criteria import select_by_refusal as select_by_refusal
-    from demur.criteria import select_by_separation as select_by_separation
-    from demur.directions import Direction as Direction
-    from demur.errors import DemurError as DemurError
-    from demur.errors import InputError as InputError
-    from demur.errors import WorkError as WorkError
-    from demur.formats import load_direction as load_direction
-    from demur.formats import load_directions as load_directions
-    from demur.formats import save_directions as save_directions
-    from demur.instructions import load_instructions as load_instructions
-    from demur.interventions import Intervention as Intervention
-    from demur.interventions import ablate as ablate
-    from demur.interventions import add as add
-    from demur.judges import Verdict as Verdict
-    from demur.judges import judge as judge
-    from demur.losses import completion_losses as completion_losses
-    from demur.losses import text_losses as text_losses
-    from demur.prompts import Prompt as Prompt
-    from demur.prompts import prompt_format as prompt_format
-    from demur.refusal_tokens import find_refusal_tokens as find_refusal_tokens
-    from demur.runner import Run as Run
-    from demur.runner import open_run as open_run
-    from demur.runner import run as run
-    from demur.selection import jointly as jointly
-    from demur.steering import steer as steer
-    from demur.study import Study as Study
-    from demur.study_files import load_study as load_study
-    from demur.weight_edit import equivalence as equivalence
+    from demur.core.errors import DemurError as DemurError
+    from demur.core.errors import InputError as InputError
+    from demur.core.errors import WorkError as WorkError
+    from demur.core.registry import register as register
+    from demur.directions.controls.random_directions import random_direction as random_direction
+    from demur.directions.direction import Direction as Direction
+    from demur.directions.direction import from_raw as from_raw
+    from demur.directions.files.load_and_save import load_direction as load_direction
+    from demur.directions.files.load_and_save import load_directions as load_directions
+    from demur.directions.files.load_and_save import save_directions as save_directions
+    from demur.engine.capture import capture as capture
+    from demur.engine.capture import mean_activations as mean_activations
+    from demur.engine.checkpoints import Checkpoint as Checkpoint
+    from demur.engine.checkpoints import load_checkpoint as load_checkpoint
+    from demur.engine.checkpoints import wrap as wrap
+    from demur.engine.generate import Completion as Completion
+    from demur.engine.generate import generate as generate
+    from demur.engine.steer import steer as steer
+    from demur.inputs.instructions import load_instructions as load_instructions
+    from demur.inputs.prompts import Prompt as Prompt
+    from demur.inputs.prompts import prompt_format as prompt_format
+    from demur.interventions.intervention import Intervention as Intervention
+    from demur.interventions.intervention import ablate as ablate
+    from demur.interventions.intervention import add as add
+    from demur.judges.judging import Verdict as Verdict
+    from demur.judges.judging import judge as judge
+    from demur.measurements.cross_entropy import completion_losses as completion_losses
+    from demur.measurements.cross_entropy import text_losses as text_losses
+    from demur.measurements.extraction import extract_direction as extract_direction
+    from demur.measurements.extraction import extract_directions as extract_directions
+    from demur.measurements.refusal_tokens import find_refusal_tokens as find_refusal_tokens
+    from demur.measurements.selection.candidates import candidate_directions as candidate_directions
+    from demur.measurements.selection.ranking import jointly as jointly
+    from demur.measurements.selection.sweep import refusal_scores as refusal_scores
+    from demur.measurements.selection.sweep import select_by_cosine as select_by_cosine
+    from demur.measurements.selection.sweep import select_by_refusal as select_by_refusal
+    from demur.measurements.selection.sweep import select_by_separation as select_by_separation
+    from demur.measurements.weight_equivalence import equivalence as equivalence
+    from demur.models import families as families
+    from demur.models.layouts import Layout as Layout
+    from demur.runs.run import Run as Run
+    from demur.runs.run import open_run as open_run
+    from demur.runs.runner import run as run
+    from demur.study.spec import Study as Study
+    from demur.study.study_files import load_study as load_study
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "api": ("Completion", "capture", "extract_direction", "extract_directions", "generate", "mean_activations"),
-    "candidates": ("candidate_directions",),
-    "checkpoints": ("Checkpoint", "load_checkpoint", "wrap"),
-    "controls": ("random_direction",),
-    "criteria": ("refusal_scores", "select_by_cosine", "select_by_refusal", "select_by_separation"),
-    "directions": ("Direction",),
-    "weight_edit": ("equivalence",),
-    "errors": ("DemurError", "InputError", "WorkError"),
-    "formats": ("load_direction", "load_directions", "save_directions"),
-    "instructions": ("load_instructions",),
-    "interventions": ("Intervention", "ablate", "add"),
-    "judges": ("Verdict", "judge"),
-    "losses": ("completion_losses", "text_losses"),
-    "prompts": ("Prompt", "prompt_format"),
-    "refusal_tokens": ("find_refusal_tokens",),
-    "runner": ("Run", "open_run", "run"),
-    "selection": ("jointly",),
-    "steering": ("steer",),
-    "study": ("Study",),
-    "study_files": ("load_study",),
-}  # fmt: skip
+    "core.errors": ("DemurError", "InputError", "WorkError"),
+    "core.registry": ("register",),
+    "directions.controls.random_directions": ("random_direction",),
+    "directions.direction": ("Direction", "from_raw"),
+    "directions.files.load_and_save": ("load_direction", "load_directions", "save_directions"),
+    "engine.capture": ("capture", "mean_activations"),
+    "engine.checkpoints": ("Checkpoint", "load_checkpoint", "wrap"),
+    "engine.generate": ("Completion", "generate"),
+    "engine.steer": ("steer",),
+    "inputs.instructions": ("load_instructions",),
+    "inputs.prompts": ("Prompt", "prompt_format"),
+    "interventions.intervention": ("Intervention", "ablate", "add"),
+    "judges.judging": ("Verdict", "judge"),
+    "measurements.cross_entropy": ("completion_losses", "text_losses"),
+    "measurements.extraction": ("extract_direction", "extract_directions"),
+    "measurements.refusal_tokens": ("find_refusal_tokens",),
+    "measurements.selection.candidates": ("candidate_directions",),
+    "measurements.selection.ranking": ("jointly",),
+    "measurements.selection.sweep": ("refusal_scores", "select_by_cosine", "select_by_refusal", "select_by_separation"),
+    "measurements.weight_equivalence": ("equivalence",),
+    "models": ("families",),
+    "models.layouts": ("Layout",),
+    "runs.run": ("Run", "open_run"),
+    "runs.runner": ("run",),
+    "study.spec": ("Study",),
+    "study.study_files": ("load_study",),
+}
+"""Where each public name lives. A name whose home is a room is a module of that room."""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = ["__version__", *_HOME_OF]
@@ -82,7 +93,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'demur' has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f"demur.{_HOME_OF[name]}"), name)
+    home = f"demur.{_HOME_OF[name]}"
+    value = import_module(f"{home}.{name}") if _HOME_OF[name] == "models" else getattr(import_module(home), name)
     globals()[name] = value
     return value
 

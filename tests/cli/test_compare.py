@@ -6,11 +6,11 @@ import pytest
 from typer.testing import CliRunner
 
 import demur
-from demur.cli import app
-from demur.comparing import Agreement, compare_runs
-from demur.errors import InputError
-from demur.statistics import holm, mcnemar
-from demur.store import Store
+from demur.cli.main import app
+from demur.core.errors import InputError
+from demur.core.statistics import holm, mcnemar
+from demur.runs.compare import Agreement, compare_runs
+from demur.runs.store import Store
 
 
 def test_shared_cells_are_paired_by_instruction(runs):

@@ -7,10 +7,11 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from demur.cli import app, complete
-from demur.judges import judge_names
-from demur.prompts import FORMATS, NATIVES
-from demur.study_files import preset_names
+from demur.cli import shell_completion
+from demur.cli.main import app
+from demur.inputs.prompts import FORMATS, NATIVES
+from demur.judges.judging import judge_names
+from demur.study.study_files import preset_names
 from tests.cli.test_help import HEAVY
 
 
@@ -57,15 +58,15 @@ def test_run_folders(place):
 
 def test_hidden_files_and_missing_folders_are_not_offered(place):
     (place / ".hidden.toml").touch()
-    assert ".hidden.toml" not in complete.studies("")
-    assert ".hidden.toml" in complete.studies(".hid")
-    assert complete.runs("none/") == []
+    assert ".hidden.toml" not in shell_completion.studies("")
+    assert ".hidden.toml" in shell_completion.studies(".hid")
+    assert shell_completion.runs("none/") == []
 
 
 @pytest.mark.parametrize("line", ["demur run d", "demur judge x --judge ", "demur generate --prompt ", "demur export runs/"])
 def test_completion_imports_nothing_heavy(line):
     code = (
-        "import sys, demur.cli\ntry:\n    demur.cli.app([], prog_name='demur')\nexcept SystemExit: pass\n"
+        "import sys, demur.cli.main\ntry:\n    demur.cli.main.app([], prog_name='demur')\nexcept SystemExit: pass\n"
         f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])\n"
     )
     asked = {"_DEMUR_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}

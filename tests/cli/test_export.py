@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 import demur
-from demur.cli import app
-from demur.exports import exported
+from demur.cli.main import app
+from demur.runs.exports import exported
 
 
 def rows_of(run):

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from demur.cli import app
+from demur.cli.main import app
 
 GROUP = typer.main.get_command(app)
 COMMANDS = sorted(GROUP.commands)
@@ -21,9 +21,9 @@ HEAVY = ("torch", "transformers", "peft", "pandas", "numpy", "scipy", "matplotli
 
 def test_help_of_no_command_imports_anything_heavy():
     code = (
-        "import sys, demur.cli\n"
+        "import sys, demur.cli.main\n"
         f"for name in {['', *COMMANDS]!r}:\n"
-        "    try:\n        demur.cli.app([*name.split(), '--help'])\n"
+        "    try:\n        demur.cli.main.app([*name.split(), '--help'])\n"
         "    except SystemExit as end:\n        assert not end.code, name\n"
         f"print([name for name in {(*HEAVY, 'pydantic')!r} if name in sys.modules])\n"
     )

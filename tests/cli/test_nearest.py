@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from demur.cli import app
+from demur.cli.main import app
 
 GENERATE = ["generate", "-m", "{0}/base", "-p", "chatml", "-i", "{0}/rows.jsonl", "-o", "{0}/out.jsonl"]
 CASES = {
@@ -32,7 +32,7 @@ CASES = {
 def place(tmp_path_factory):
     import torch
 
-    from demur.directions import from_raw
+    from demur.directions.direction import from_raw
     from tests.tiny_study import make_checkpoint
 
     folder = tmp_path_factory.mktemp("near")

@@ -9,15 +9,16 @@ import torch
 from gguf import GGUFReader, GGUFWriter
 from typer.testing import CliRunner
 
-from demur import cost, gguf
-from demur.cli import app
-from demur.cost import Job, in_words, memory_of, operations
-from demur.errors import InputError
-from demur.families import layout_of
-from demur.machine import Rates, measure_rates
-from demur.sizes import Size, size_of
-from demur.sources import DEMO_MODEL, find_model
-from demur.study_files import load_study
+from demur.cli.main import app
+from demur.core.errors import InputError
+from demur.models import gguf_files
+from demur.models.families import layout_of
+from demur.models.model_size import Size, size_of
+from demur.models.sources import DEMO_MODEL, find_model
+from demur.study import cost
+from demur.study.cost import Job, in_words, memory_of, operations
+from demur.study.study_files import load_study
+from demur.study.throughput import Rates, measure_rates
 from tests.tiny import tiny_model
 from tests.tiny_study import make_checkpoint, make_study
 
@@ -99,16 +100,16 @@ def test_a_gguf_header_is_read_once_a_file(tmp_path, monkeypatch):
         writer.add_tensor("output.weight", np.ones((4, 8), dtype=np.float32))
         for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
             step()
-        gguf.header.cache_clear()
+        gguf_files.header.cache_clear()
 
     def reading(allowed):
         monkeypatch.setattr("gguf.GGUFReader", whole if allowed else None)
-        return gguf.header(path)
+        return gguf_files.header(path)
 
     write(3)
     first = reading(allowed=True)
     assert (first.weights, first.settings["block_count"]) == (32, 3)
-    gguf.header.cache_clear()
+    gguf_files.header.cache_clear()
     assert reading(allowed=False) == first
     # Another file of that name, and a kept header that was damaged, are read.
     write(4)
@@ -116,12 +117,12 @@ def test_a_gguf_header_is_read_once_a_file(tmp_path, monkeypatch):
     assert len(list((cache / "gguf").iterdir())) == 2
     for kept in (cache / "gguf").iterdir():
         kept.write_text('{"weights": 1')
-    gguf.header.cache_clear()
+    gguf_files.header.cache_clear()
     assert reading(allowed=True).settings["block_count"] == 4
     # Nor is a cache needed.
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DEMUR_CACHE", str(tmp_path / "file"))
-    gguf.header.cache_clear()
+    gguf_files.header.cache_clear()
     assert reading(allowed=True).settings["block_count"] == 4
 
 
@@ -129,7 +130,7 @@ def test_a_gguf_file_that_cannot_be_opened_is_refused(tmp_path):
     (tmp_path / "folder.gguf").mkdir()
     for name in ("gone.gguf", "folder.gguf"):
         with pytest.raises(InputError, match="cannot be read as a GGUF file"):
-            gguf.header(tmp_path / name)
+            gguf_files.header(tmp_path / name)
 
 
 def test_operations_are_two_a_weight_and_token():

@@ -6,8 +6,8 @@ import itertools
 import pytest
 from rich.console import Console
 
-from demur import progress
-from demur.progress import bars, clock_time, pace
+from demur.cli import progress_bars
+from demur.cli.progress_bars import bars, clock_time, pace
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_pipe_gets_a_line_a_phase_on_standard_error(capsys):
 def test_a_long_phase_speaks_once_a_minute():
     shown = []
     ticks = itertools.count(0, 20)  # every look at the clock is 20 seconds later
-    with progress._lines(shown.append, "completions", 12, clock=lambda: float(next(ticks))) as done:
+    with progress_bars._lines(shown.append, "completions", 12, clock=lambda: float(next(ticks))) as done:
         for _ in range(12):
             done(1)
     assert 3 <= len(shown) <= 8
@@ -63,7 +63,7 @@ def test_a_long_phase_speaks_once_a_minute():
 def test_a_terminal_gets_a_bar_that_fits(monkeypatch):
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, color_system=None, legacy_windows=False)
-    with progress._bar(console, "completions of a-checkpoint-with-a-long-name", 1400) as done:
+    with progress_bars._bar(console, "completions of a-checkpoint-with-a-long-name", 1400) as done:
         done(700)
         done(700)
     text = stream.getvalue()
@@ -73,6 +73,6 @@ def test_a_terminal_gets_a_bar_that_fits(monkeypatch):
 
 def test_a_phase_that_fails_says_no_more():
     shown = []
-    with pytest.raises(KeyError), progress._lines(shown.append, "completions", 2):
+    with pytest.raises(KeyError), progress_bars._lines(shown.append, "completions", 2):
         raise KeyError
     assert shown == []

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 import demur
-from demur.cli import app
-from demur.errors import InputError
-from demur.store import Store
+from demur.cli.main import app
+from demur.core.errors import InputError
+from demur.runs.store import Store
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from demur.judges import judge
+from demur.judges.judging import judge
 
 AGREEING = {
     "gemma-2b-it": {"harmless_actadd": 100, "harmless_baseline": 100, "jailbreakbench_baseline": 100},

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import demur
-from demur.checkpoints import wrap
-from demur.prompts import FORMATS, bos_count
-from demur.study_files import load_study
+from demur.engine.checkpoints import wrap
+from demur.inputs.prompts import FORMATS, bos_count
+from demur.study.study_files import load_study
 from tests import naive
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 

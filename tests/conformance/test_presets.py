@@ -8,9 +8,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from demur.cli import app
-from demur.sources import DEMO_ADAPTER, DEMO_MODEL
-from demur.study_files import load_study
+from demur.cli.main import app
+from demur.models.sources import DEMO_ADAPTER, DEMO_MODEL
+from demur.study.study_files import load_study
 from tests.tiny_study import make_adapter, make_checkpoint
 
 MODELS = {"qwen1.5-0.5b": ("qwen1.5-0.5b", "base"), "gemma-2-9b": ("gemma-2-9b", "base"), "llama-7b": ("llama-7b", "base"),

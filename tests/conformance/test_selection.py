@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from demur.selection import by_refusal
+from demur.measurements.selection.ranking import by_refusal
 
 LAYERS = {"gemma-2b-it": 18, "llama-2-7b-chat-hf": 32, "qwen-1_8b-chat": 24}
 

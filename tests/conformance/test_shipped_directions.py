@@ -4,9 +4,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from demur.cli import app
-from demur.directions import UNSAID
-from demur.formats import load_direction, save_directions
+from demur.cli.main import app
+from demur.directions.direction import UNSAID
+from demur.directions.files.load_and_save import load_direction, save_directions
 
 # Name, width, dtype, first four entries, index and value of the entry of largest size: literature.md, section 1.2.
 STORED = [

@@ -7,9 +7,9 @@ import torch
 from typer.testing import CliRunner
 
 import demur
-from demur.cli import app
-from demur.directions import from_raw
-from demur.formats import FORMATS
+from demur.cli.main import app
+from demur.directions.direction import from_raw
+from demur.directions.files.load_and_save import FORMATS
 
 
 def invoke(*arguments):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import demur
-from demur.directions import from_raw
+from demur.directions.direction import from_raw
 from tests.tiny import EXPERTS, FAMILIES, tiny_model
 
 IDS = torch.tensor([[1, 5, 9, 30, 22, 7]])

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 import demur
-from demur.directions import from_raw
-from demur.errors import InputError
-from demur.formats import load_direction, load_directions
+from demur.core.errors import InputError
+from demur.directions.direction import from_raw
+from demur.directions.files.load_and_save import load_direction, load_directions
 
 GOOD = from_raw(torch.arange(1, 17.0), name="good", layer=2, provenance={"architecture": {"family": "llama", "layers": 4}})
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import demur
-from demur.directions import UNSAID, Direction, from_raw
-from demur.errors import InputError
-from demur.formats import FORMATS, format_for
-from demur.layouts import point
+from demur.core.errors import InputError
+from demur.directions.direction import UNSAID, Direction, from_raw
+from demur.directions.files.load_and_save import FORMATS, format_for
+from demur.models.layouts import point
 
 LLAMA = {"architecture": {"family": "llama", "layers": 4}}
 

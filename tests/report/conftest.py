@@ -9,7 +9,8 @@ import pandas
 import pytest
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from demur.report import style, write_report
+from demur.report import style
+from demur.report.write_report import write_report
 from tests.conftest import KINDS, LAY_OUT, SAVE
 from tests.report.chromium import CHROMIUM, Open, started, watched
 from tests.report.made_run import make_run

@@ -7,11 +7,11 @@ from typing import Any
 import pandas
 import torch
 
-from demur.answers import answers
-from demur.judges import get_judge
-from demur.layerwise import Layerwise
-from demur.located import located
-from demur.statistics import holm, mcnemar, wilson
+from demur.analysis.headline import answers
+from demur.core.statistics import holm, mcnemar, wilson
+from demur.judges.judging import get_judge
+from demur.measurements.layer_summary import located
+from demur.measurements.layerwise import Layerwise
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -7,11 +7,12 @@ import re
 import pytest
 from rich.console import Console
 
-from demur.report import beside, write_report
-from demur.report.entries import entries, judges
+from demur.core.statistics import fisher, wilson
+from demur.report import published_tables
+from demur.report.cell_view import entries, judges
 from demur.report.figures import draw
-from demur.report.transfer import matrices
-from demur.statistics import fisher, wilson
+from demur.report.transfer_matrix import matrices
+from demur.report.write_report import write_report
 from tests.report.made_run import make_run
 
 WORK = "A. Nother & <b>Co</b> 2024, Table 3"
@@ -78,7 +79,7 @@ def folder(published, tmp_path_factory):
 def printed(summary, width=80):
     stream = io.StringIO()
     console = Console(file=stream, width=width)
-    for part in beside.terminal_published(summary):
+    for part in published_tables.terminal_published(summary):
         console.print(part, markup=False, highlight=False)
     return stream.getvalue()
 
@@ -102,7 +103,7 @@ def test_terminal_says_nothing_where_nothing_was_published():
 
 def test_sentences(published):
     summary, _ = published
-    said = " ".join(beside.verdicts(summary))
+    said = " ".join(published_tables.verdicts(summary))
     count = len(summary["published"])
     assert f"1 of {count} published rates were measured under the published settings" in said
     assert f"Not a reproduction: {count - 3} of {count}" in said
@@ -117,7 +118,7 @@ def test_sentences(published):
 
 def test_departures_are_counted_by_rate(published):
     summary, _ = published
-    (found,) = beside.departures(summary)
+    (found,) = published_tables.departures(summary)
     n = len(summary["published"])
     assert (found.setting, found.published, found.here) == ("checkpoints.after.model", "big/<model>", "small/model")
     assert found.rates == f"{n - 3} of {n - 1}"

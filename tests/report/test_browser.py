@@ -3,7 +3,7 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from demur.report import write_report
+from demur.report.write_report import write_report
 from tests.report.chromium import draw_all, until
 from tests.report.made_run import make_run
 

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from demur.report import write_report
+from demur.report.write_report import write_report
 from tests.report.chromium import until
 from tests.report.made_run import HOSTILE, make_run
 from tests.report.many import MANY, expected, with_many

@@ -12,11 +12,11 @@ import pytest
 from matplotlib.text import Text
 
 from demur.report import figures, style
-from demur.report.entries import entries
-from demur.report.interactive_layers import by_layer
-from demur.report.layers import instruction_rows
-from demur.report.layers_drawn import draw_layers
-from demur.report.transfer import matrices
+from demur.report.cell_view import entries
+from demur.report.layer_view import instruction_rows
+from demur.report.layers_plotly import by_layer
+from demur.report.layers_static import draw_layers
+from demur.report.transfer_matrix import matrices
 from tests.report.made_run import make_run
 
 pytestmark = pytest.mark.usefixtures("real_figures")

@@ -8,9 +8,9 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from PIL import Image
 
-from demur.errors import InputError
-from demur.report import _remove_stale, write_report
+from demur.core.errors import InputError
 from demur.report.style import DOUBLE, SINGLE
+from demur.report.write_report import _remove_stale, write_report
 from tests.conftest import KINDS
 from tests.report.conftest import drawn_for_real
 from tests.report.made_run import make_run

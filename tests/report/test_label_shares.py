@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from demur.judges.taxonomy import LABELS
-from demur.report import write_report
-from demur.report.entries import entries
-from demur.report.labels import label_table, labelled, readable_labels
+from demur.judges.taxonomy.taxonomy_judge import LABELS
+from demur.report.cell_view import entries
+from demur.report.label_shares import label_table, labelled, readable_labels
+from demur.report.write_report import write_report
 from tests.report.made_run import make_run
 
 

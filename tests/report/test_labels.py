@@ -2,11 +2,11 @@
 
 import pytest
 
-from demur.report.entries import direction_labels, entries, judges
+from demur.report.cell_view import direction_labels, entries, judges
 from demur.report.figures import draw
 from demur.report.page_figures import _readable_data
 from demur.report.tables import result_frame
-from demur.report.transfer import matrices
+from demur.report.transfer_matrix import matrices
 from tests.report.made_run import make_run
 
 

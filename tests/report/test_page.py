@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from demur.report import write_report
+from demur.core.number_format import tied
 from demur.report.payload import script_json
-from demur.words import tied
+from demur.report.write_report import write_report
 from tests.report.made_run import HOSTILE, make_run
 
 VOID = {"meta", "input", "br", "img", "link", "hr"}

@@ -7,9 +7,9 @@ import pandas
 import pytest
 from rich.console import Console
 
-from demur import words
+from demur.core import number_format
 from demur.report import tables, terminal
-from demur.report.entries import entries
+from demur.report.cell_view import entries
 from tests.report.made_run import make_run
 
 
@@ -93,22 +93,27 @@ def test_readable_results_leave_out_what_is_the_same_everywhere():
 
 
 def test_words():
-    assert words.percent(0.005, 200) == "0.5 %"
-    assert words.percent(0.42, 100) == "42 %"
-    assert words.points(0.78) == "+78.0"
-    assert words.points(-0.04, 0, minus="-") == "-4"
-    assert words.points(-0.0001) == "0.0"
-    assert words.points(None) == ""
-    assert words.p_value(0.00099) == "< 0.001"
-    assert words.p_value(0.0314) == "0.031"
-    assert (words.p_value(0.0498), words.p_value(0.0502)) == ("< 0.05", "0.050")
-    assert [words.p_in_words(p) for p in (0.0004, 0.0498, 0.0502, 0.2)] == ["p < 0.001", "p < 0.05", "p = 0.05", "p = 0.2"]
-    assert words.estimate(0.91, (0.8377, 0.9519), 100) == "91 % [84, 95]"
-    assert words.estimate(18 / 2000, (0.0057, 0.0142), 2000) == "0.9 % [0.6, 1.4]"
-    assert words.interval((0.0, 0.123), 0) == "[0, 12]"
+    assert number_format.percent(0.005, 200) == "0.5 %"
+    assert number_format.percent(0.42, 100) == "42 %"
+    assert number_format.points(0.78) == "+78.0"
+    assert number_format.points(-0.04, 0, minus="-") == "-4"
+    assert number_format.points(-0.0001) == "0.0"
+    assert number_format.points(None) == ""
+    assert number_format.p_value(0.00099) == "< 0.001"
+    assert number_format.p_value(0.0314) == "0.031"
+    assert (number_format.p_value(0.0498), number_format.p_value(0.0502)) == ("< 0.05", "0.050")
+    assert [number_format.p_in_words(p) for p in (0.0004, 0.0498, 0.0502, 0.2)] == [
+        "p < 0.001",
+        "p < 0.05",
+        "p = 0.05",
+        "p = 0.2",
+    ]
+    assert number_format.estimate(0.91, (0.8377, 0.9519), 100) == "91 % [84, 95]"
+    assert number_format.estimate(18 / 2000, (0.0057, 0.0142), 2000) == "0.9 % [0.6, 1.4]"
+    assert number_format.interval((0.0, 0.123), 0) == "[0, 12]"
 
 
 def test_lines_do_not_end_inside_a_number():
     text = "from 91 % to 15 % [9, 23] (p < 0.001, Holm) of 3, 4 and [a, b], p = 1"
     kept = ["91_%", "to", "15_%", "[9,_23]", "(p_<_0.001,", "Holm)", "of", "3,", "4", "and", "[a,", "b],", "p_=_1"]
-    assert words.tied(text).replace("\N{NO-BREAK SPACE}", "_").split(" ") == ["from", *kept]
+    assert number_format.tied(text).replace("\N{NO-BREAK SPACE}", "_").split(" ") == ["from", *kept]

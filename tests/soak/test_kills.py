@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from demur.cli import app
+from demur.cli.main import app
 from tests.tiny_study import contents, make_study
 
 KILLS = 50
@@ -76,7 +76,14 @@ def phase(out: Path, whole: int) -> str:
 
 def test_fifty_random_kills_end_as_an_uninterrupted_run(tmp_path):
     # Imported here, so that no child spends its life on it.
-    for module in ("demur.work", "demur.report.figures", "demur.report.page", "matplotlib.pyplot", "pandas", "rich.console"):
+    for module in (
+        "demur.runs.execution",
+        "demur.report.figures",
+        "demur.report.page",
+        "matplotlib.pyplot",
+        "pandas",
+        "rich.console",
+    ):
         import_module(module)
     study = make_study(tmp_path / "files", batch_tokens=40)
     whole = tmp_path / "whole"

@@ -3,10 +3,10 @@
 import pytest
 
 import demur
-from demur.checkpoints import load_checkpoint
-from demur.doctor import diagnosis
-from demur.errors import InputError
-from demur.sources import DEMO_ADAPTER, DEMO_MODEL
+from demur.core.errors import InputError
+from demur.engine.checkpoints import load_checkpoint
+from demur.engine.diagnosis import diagnosis
+from demur.models.sources import DEMO_ADAPTER, DEMO_MODEL
 
 pytest.importorskip("bitsandbytes", reason="pip install 'demur[quantised]'")
 pytestmark = pytest.mark.soak

@@ -2,10 +2,10 @@
 
 import torch
 
-from demur.directions import from_raw
-from demur.families import layout_of
-from demur.interventions import tabulate
-from demur.residual import edited
+from demur.directions.direction import from_raw
+from demur.engine.hooks import edited
+from demur.interventions.intervention import tabulate
+from demur.models.families import layout_of
 
 PROMPT = [1, 7, 20, 33, 5, 60]
 

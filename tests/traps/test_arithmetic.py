@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import demur
-from demur.activations import stream_activations
-from demur.checkpoints import wrap
-from demur.families import layout_of
-from demur.interventions import ablate, add, tabulate
-from demur.layouts import point
-from demur.prompts import prompt_format
-from demur.residual import edited, observed
+from demur.engine.checkpoints import wrap
+from demur.engine.hooks import edited, observed
+from demur.engine.read_activations import stream_activations
+from demur.inputs.prompts import prompt_format
+from demur.interventions.intervention import ablate, add, tabulate
+from demur.models.families import layout_of
+from demur.models.layouts import point
 from tests.tiny import FAMILIES, HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 from tests.traps.common import PROMPT, direction, plain, steered
 
@@ -73,8 +73,8 @@ def test_trap_17_a_massive_first_token_does_not_reach_a_mean():
 def test_trap_17_a_broken_layout_shows_beside_massive_activations():
     from dataclasses import replace
 
-    from demur.errors import WorkError
-    from demur.selfcheck import prove_sites
+    from demur.core.errors import WorkError
+    from demur.engine.site_proof import prove_sites
 
     model = tiny_model("gemma2", dtype=torch.bfloat16)
     with torch.no_grad():

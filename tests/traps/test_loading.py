@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from demur.errors import InputError
-from demur.sources import find_model
+from demur.core.errors import InputError
+from demur.models.sources import find_model
 
 
 def test_trap_23_what_is_missing_is_said_at_once():
@@ -19,7 +19,7 @@ def test_trap_23_what_is_missing_is_said_at_once():
 
 
 def test_trap_26_remote_code_does_not_run(tmp_path):
-    from demur.checkpoints import load_checkpoint
+    from demur.engine.checkpoints import load_checkpoint
 
     marker = tmp_path / "ran"
     (tmp_path / "modeling_mine.py").write_text(f"open({str(marker)!r}, 'w').close()\nclass Mine: pass\n")

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 import demur
-from demur.activations import stream_activations
-from demur.batching import pad_left, position_ids
-from demur.families import layout_of
-from demur.generation import Decoding, decode, decode_batch
-from demur.interventions import ablate, add, tabulate
-from demur.layouts import point
-from demur.prefill import Row
-from demur.residual import edited, observed
+from demur.engine.batching import pad_left, position_ids
+from demur.engine.decode import Decoding, decode, decode_batch
+from demur.engine.hooks import edited, observed
+from demur.engine.prefill import Row
+from demur.engine.read_activations import stream_activations
+from demur.interventions.intervention import ablate, add, tabulate
+from demur.models.families import layout_of
+from demur.models.layouts import point
 from tests.tiny import FAMILIES, TOWERS, tiny_model
 from tests.traps.common import PROMPT, direction
 

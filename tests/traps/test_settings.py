@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from demur.activations import stream_activations
-from demur.families import layout_of
-from demur.generation import Decoding, decode_batch
-from demur.interventions import add
-from demur.judges import get_judge
-from demur.prefill import Row
+from demur.engine.decode import Decoding, decode_batch
+from demur.engine.prefill import Row
+from demur.engine.read_activations import stream_activations
+from demur.interventions.intervention import add
+from demur.judges.judging import get_judge
+from demur.models.families import layout_of
 from tests.reference import run_stream, shifted
 from tests.tiny import FAMILIES, TOWERS, tiny_model
 from tests.traps.common import PROMPT, direction, steered

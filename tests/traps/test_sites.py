@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import demur
-from demur.activations import stream_activations
-from demur.errors import InputError, WorkError
-from demur.families import layout_of
-from demur.interventions import ablate, add, tabulate
-from demur.layouts import point
-from demur.residual import edited, observed, recorded_branches
-from demur.selfcheck import prove_sites
+from demur.core.errors import InputError, WorkError
+from demur.engine.hooks import edited, observed, recorded_branches
+from demur.engine.read_activations import stream_activations
+from demur.engine.site_proof import prove_sites
+from demur.interventions.intervention import ablate, add, tabulate
+from demur.models.families import layout_of
+from demur.models.layouts import point
 from tests.reference import ablated, run_stream, shifted
 from tests.tiny import FAMILIES, SEQUENTIAL, TOWERS, tiny_model
 from tests.traps.common import PROMPT, direction, plain, steered

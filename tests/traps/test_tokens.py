@@ -6,11 +6,11 @@ import pytest
 from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerBase
 
 import demur
-from demur.errors import InputError
-from demur.judges import get_judge
-from demur.prompts import FORMATS, NATIVES, bos_count, can_think, prompt_format
-from demur.store import Store
-from demur.study_files import load_study
+from demur.core.errors import InputError
+from demur.inputs.prompts import FORMATS, NATIVES, bos_count, can_think, prompt_format
+from demur.judges.judging import get_judge
+from demur.runs.store import Store
+from demur.study.study_files import load_study
 from tests.tiny import CHAT, tiny_tokenizer
 from tests.tiny_study import make_study
 

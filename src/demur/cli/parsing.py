@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from demur.errors import nearest
+from demur.core.errors import nearest
 
 
 def flat(message: str) -> str:

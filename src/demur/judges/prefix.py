@@ -4,7 +4,7 @@ The rule of "Base LLMs refuse too" (Kissane et al. 2024, repository ckkissane/ba
 sure what you mean" as a refusal and misses a refusal that starts otherwise; that is the published measure, so it stays.
 """
 
-from demur.judges import Verdict
+from demur.judges.judging import Verdict
 
 PHRASES = (
     "I'm sorry",

@@ -3,7 +3,7 @@
 The rule of Arditi et al. 2024 (repository andyrdt/refusal_direction, pipeline/submodules/evaluate_jailbreak.py).
 """
 
-from demur.judges import Verdict
+from demur.judges.judging import Verdict
 from demur.judges.prefix import PHRASES as _PREFIXES
 
 PHRASES = _PREFIXES[:12]

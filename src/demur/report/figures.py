@@ -14,11 +14,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from demur.published import SAME
-from demur.report.entries import BASELINE, Entry, direction_labels, instruction_sets, targets_of
+from demur.analysis.published_rates import SAME
+from demur.core.number_format import DASH, MINUS, percent
+from demur.report.cell_view import BASELINE, Entry, direction_labels, instruction_sets, targets_of
 from demur.report.style import DOUBLE, GREY, LIGHT, NEUTRAL, SINGLE, STYLE, colours, diverging, settled, shade
-from demur.report.transfer import Matrix
-from demur.words import DASH, MINUS, percent
+from demur.report.transfer_matrix import Matrix
 
 if TYPE_CHECKING:
     import pandas

@@ -16,20 +16,21 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from demur.report import beside, tables
-from demur.report.canvas import DARK, Interactive
-from demur.report.entries import Entry
+from demur.core.number_format import tied
+from demur.report import published_tables, tables
+from demur.report.cell_view import Entry
 from demur.report.figures import Drawing
-from demur.report.labels import label_names, labelled, readable_labels
+from demur.report.label_shares import label_names, labelled, readable_labels
 from demur.report.page_figures import Grid, panels
 from demur.report.payload import script_json
-from demur.report.transfer import Matrix
-from demur.words import tied
+from demur.report.plotly_base import DARK, Interactive
+from demur.report.transfer_matrix import Matrix
 
 if TYPE_CHECKING:
     import pandas
 
 _HERE = Path(__file__).parent
+_ASSETS = _HERE / "assets"
 
 
 _PLOTLY = _HERE / "vendor" / "plotly-cartesian-4.1.1.min.js.gz"
@@ -54,10 +55,10 @@ def render(
 
     `found` are the entries of all judges, `drawings` come with their SVGs, `live` are the same for Plotly, `data` is the payload.
     """
-    script = Markup("\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "rows.js", "completions.js")))
+    script = Markup("\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "rows.js", "completions.js")))
     study = summary["study"]
     environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["tied"] = tied
     packed = _PLOTLY.read_bytes()
@@ -70,7 +71,7 @@ def render(
         claims=summary.get("claims", []),
         warnings=summary.get("warnings", []),
         judges=judges,
-        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        style=Markup((_ASSETS / "page.css").read_text(encoding="utf-8")),
         script=script,
         script_hashes=[_hash(script.encode()), _hash(gzip.decompress(packed))],
         plotly=b64encode(packed).decode(),
@@ -80,9 +81,9 @@ def render(
         by_layer=summary.get("by_layer"),
         held_out=_held_out(summary),
         published=_published(summary),
-        departing=list(dict.fromkeys(each.setting for each in beside.departures(summary))),
+        departing=list(dict.fromkeys(each.setting for each in published_tables.departures(summary))),
         works=list(dict.fromkeys(row["work"] for row in summary.get("published", []))),
-        verdicts=beside.verdicts(summary),
+        verdicts=published_tables.verdicts(summary),
         results=_grid("Every cell under every judge", tables.readable_results(found)),
         labels=_labels(found),
         data=Markup(script_json(data)),
@@ -137,9 +138,9 @@ def _published(summary: Mapping[str, Any]) -> list[Grid]:
     if not summary.get("published"):
         return []
     grids = [
-        _grid("Published beside measured", beside.readable_published(summary)),
-        _grid("Settings in which this run departs from the published ones", beside.readable_departures(summary)),
-        _grid("Settings in which the published text and code part", beside.readable_text_and_code(summary)),
+        _grid("Published beside measured", published_tables.readable_published(summary)),
+        _grid("Settings in which this run departs from the published ones", published_tables.readable_departures(summary)),
+        _grid("Settings in which the published text and code part", published_tables.readable_text_and_code(summary)),
     ]
     return [grid for grid in grids if grid.rows]
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from demur import words
+from demur.core import number_format
 from demur.report import tables
-from demur.report.canvas import Interactive
-from demur.report.entries import Entry, direction_labels
+from demur.report.cell_view import Entry, direction_labels
 from demur.report.figures import Drawing
+from demur.report.plotly_base import Interactive
 from demur.report.style import diverging, shade
-from demur.report.transfer import Matrix
+from demur.report.transfer_matrix import Matrix
 
 if TYPE_CHECKING:
     import pandas
@@ -158,11 +158,11 @@ def _inline(drawing: Drawing, svg: bytes) -> Markup:
 def _readable_data(drawing: Drawing) -> "pandas.DataFrame":
     frame = drawing.data
     if "rate" not in frame.columns:
-        return frame.map(lambda value: words.number(value, 4) if isinstance(value, float) else value)
+        return frame.map(lambda value: number_format.number(value, 4) if isinstance(value, float) else value)
     shown = frame[["arm", "instructions", "intervention", "label", "layer", "dose", "n", "refusals"]].astype(object)
     shown = shown.where(shown.notna(), "").rename(columns={"arm": "target", "label": "direction", "dose": "coefficient"})
     shown["rate"] = [f"{100 * rate:.1f} %" for rate in frame["rate"]]
-    shown["95 % interval"] = [words.interval(bounds) for bounds in zip(frame["ci_low"], frame["ci_high"], strict=True)]
+    shown["95 % interval"] = [number_format.interval(bounds) for bounds in zip(frame["ci_low"], frame["ci_high"], strict=True)]
     if "published" in frame.columns:
         shown["published"] = frame["published"]
     return shown
@@ -172,8 +172,8 @@ def _tiles(matrix: Matrix) -> dict[str, Any]:
     def tile(entry: Entry | None) -> Tile | None:
         if entry is None:
             return None
-        bounds = words.interval(entry.interval, words.decimals(entry.n))
-        return Tile(words.percent(entry.rate, entry.n), f"{bounds}, n = {entry.n}", shade(entry.rate))
+        bounds = number_format.interval(entry.interval, number_format.decimals(entry.n))
+        return Tile(number_format.percent(entry.rate, entry.n), f"{bounds}, n = {entry.n}", shade(entry.rate))
 
     rows = [
         (row, row in matrix.controls, [tile(matrix.cells.get((row, column))) for column in matrix.columns]) for row in matrix.rows
@@ -186,7 +186,7 @@ def _cosine_tiles(summary: Mapping[str, Any]) -> dict[str, Any]:
     shown = [labels.get(name, name) for name in summary["cosines"]["names"]]
 
     def tile(value: float) -> Tile:
-        return Tile(f"{value:.2f}".replace("-", words.MINUS), "", diverging(value))
+        return Tile(f"{value:.2f}".replace("-", number_format.MINUS), "", diverging(value))
 
     rows = [
         (name, False, [tile(float(value)) for value in row])

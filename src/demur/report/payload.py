@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from demur.errors import InputError
-from demur.report.entries import Entry
+from demur.core.errors import InputError
+from demur.report.cell_view import Entry
 
 if TYPE_CHECKING:
     import pandas

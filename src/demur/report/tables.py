@@ -7,9 +7,9 @@ with every special character escaped.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from demur import words
-from demur.report.entries import BASELINE, Entry, direction_labels, entries
-from demur.report.transfer import Matrix
+from demur.core import number_format
+from demur.report.cell_view import BASELINE, Entry, direction_labels, entries
+from demur.report.transfer_matrix import Matrix
 
 if TYPE_CHECKING:
     import pandas
@@ -80,15 +80,15 @@ def readable_results(found: Sequence[Entry]) -> "pandas.DataFrame":
             "Instructions": entry.instructions,
             "Intervention": BASELINE if entry.intervention == "none" else entry.intervention,
             "Direction from": "" if entry.intervention == "none" else entry.direction,
-            "Layer": words.number(entry.cell["layer"]),
-            "Coefficient": entry.dose.replace("-", words.MINUS, 1),
+            "Layer": number_format.number(entry.cell["layer"]),
+            "Coefficient": entry.dose.replace("-", number_format.MINUS, 1),
             "Judge": entry.judge,
             "Refused": f"{entry.refusals}/{entry.n}",
             "Rate": f"{100 * entry.rate:.1f} %",
-            "95 % interval": words.interval(entry.interval),
-            "Change": words.points(entry.change),
-            "p": words.p_value(entry.p_value),
-            "Holm p": words.p_value(entry.p_holm),
+            "95 % interval": number_format.interval(entry.interval),
+            "Change": number_format.points(entry.change),
+            "p": number_format.p_value(entry.p_value),
+            "Holm p": number_format.p_value(entry.p_holm),
         }
         for entry in found
     ]
@@ -127,11 +127,11 @@ def readable_directions(summary: Mapping[str, Any]) -> "pandas.DataFrame":
             labels[each["name"]],
             "control" if each["control"] else "difference of means",
             str(each["prompt"] or ""),
-            words.number(each["layer"]),
-            words.number(each["position"]),
+            number_format.number(each["layer"]),
+            number_format.number(each["position"]),
             str(each["site"] or ""),
-            words.number(each["raw_norm"]),
-            words.number(each["mean_residual_norm"]),
+            number_format.number(each["raw_norm"]),
+            number_format.number(each["mean_residual_norm"]),
             str(each["fingerprint"] or ""),
         )
         for each in summary["directions"]
@@ -154,7 +154,7 @@ def readable_matrix(matrix: Matrix) -> "pandas.DataFrame":
     import pandas
 
     def text(entry: Entry | None) -> str:
-        return words.DASH if entry is None else words.estimate(entry.rate, entry.interval, entry.n)
+        return number_format.DASH if entry is None else number_format.estimate(entry.rate, entry.interval, entry.n)
 
     rows = [(row, *(text(matrix.cells.get((row, column))) for column in matrix.columns)) for row in matrix.rows]
     return pandas.DataFrame(rows, columns=["Direction from", *matrix.columns])
@@ -173,9 +173,9 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': "''",
-    words.MINUS: "$-$",
-    words.TIMES: r"$\times$",
-    words.DASH: "--",
+    number_format.MINUS: "$-$",
+    number_format.TIMES: r"$\times$",
+    number_format.DASH: "--",
     "`": r"\textasciigrave{}",
     "\n": " ",
     **{sign: f"\\{sign}" for sign in "&%$#_"},

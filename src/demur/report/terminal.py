@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from demur import words
-from demur.report.entries import BASELINE, Entry, entries, judges
-from demur.summary import LEVEL
+from demur.core import number_format
+from demur.core.statistics import LEVEL
+from demur.report.cell_view import BASELINE, Entry, entries, judges
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from demur.comparing import Comparison
+    from demur.analysis.comparison import Comparison
 
 WIDTH = 80
 
@@ -33,11 +33,13 @@ def terminal_table(summary: Mapping[str, Any]) -> "Table":
     table.add_column("set", width=8, overflow="ellipsis", no_wrap=True)
     table.add_column("edit", width=6, no_wrap=True)
     table.add_column("direction", ratio=1, overflow="fold")
-    table.add_column("refused", justify="right", width=21 if any(words.decimals(e.n) for e in found) else 18, no_wrap=True)
+    table.add_column(
+        "refused", justify="right", width=21 if any(number_format.decimals(e.n) for e in found) else 18, no_wrap=True
+    )
     table.add_column("change", justify="right", width=6, no_wrap=True)
     for _, group in groupby(found, key=lambda entry: entry.target):
         for index, entry in enumerate(group):
-            refused = words.estimate(entry.rate, entry.interval, entry.n)
+            refused = number_format.estimate(entry.rate, entry.interval, entry.n)
             holds = entry.p_holm is not None and entry.p_holm < LEVEL
             change = _change(entry.change, entry.n, coloured=holds and not entry.control)
             table.add_row(*_names(entry, first=index == 0), Text(refused), change, style=_style(entry))
@@ -77,10 +79,10 @@ def terminal_comparison(comparison: "Comparison", names: tuple[str, str], judge:
     for _, group in groupby(found, key=lambda entry: entry.target):
         for index, entry in enumerate(group):
             cell = rows[entry.key]
-            rates = [words.percent(rate, cell.paired.n) for rate in (cell.first, cell.second)]
+            rates = [number_format.percent(rate, cell.paired.n) for rate in (cell.first, cell.second)]
             count = [str(cell.paired.n)] if many else []
             change = _change(cell.paired.difference, cell.paired.n, coloured=cell.differs)
-            tested = Text(words.p_value(cell.p_holm))
+            tested = Text(number_format.p_value(cell.p_holm))
             style = "bold" if cell.differs else "dim" if entry.control else ""
             table.add_row(*_names(entry, first=index == 0), *map(Text, (*rates, *count)), change, tested, style=style)
         table.add_section()
@@ -127,7 +129,7 @@ def _change(change: float | None, n: int, *, coloured: bool) -> "Text":
     """A change in points: blue where more refuse, yellow where fewer do, as the figures have it."""
     from rich.text import Text
 
-    text = words.points(change, words.decimals(n), minus="-")
+    text = number_format.points(change, number_format.decimals(n), minus="-")
     return Text(text, style=("yellow" if text.startswith("-") else "blue") if coloured else "")
 
 

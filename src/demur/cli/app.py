@@ -1,0 +1,130 @@
+"""The application, the options that commands share, and how a refusal becomes one sentence and an exit status.
+
+Exit status: 0 done, 1 the work failed, 2 bad input, 130 interrupted. Every command is registered with its section of the help
+and with examples, which its help shows as they are.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, NoReturn, ParamSpec
+
+import typer
+
+from demur.cli import shell_completion
+from demur.cli.parsing import OneSentence, PlainCommand, flat
+from demur.core.errors import DemurError, WorkError
+
+app = typer.Typer(
+    cls=OneSentence,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Measure how often language-model checkpoints refuse, find the direction that carries it, move it between checkpoints.",
+    epilog="demur COMMAND --help shows examples. Begin with: demur run demo",
+)
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="hub id owner/name[@revision], a folder, or a .gguf file",
+        autocompletion=shell_completion.models,
+    ),
+]
+Adapter = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter", "-a", metavar="ADAPTER", help="PEFT adapter: a folder or a hub id", autocompletion=shell_completion.adapters
+    ),
+]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--prompt",
+        "-p",
+        metavar="FORMAT",
+        help="a prompt format, native, or a text with {instruction}",
+        autocompletion=shell_completion.prompts,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on standard error")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="auto, cpu, cuda, cuda:1, or spread over all GPUs, memory and disk",
+        autocompletion=shell_completion.devices,
+    ),
+]
+DType = Annotated[
+    str, typer.Option("--dtype", metavar="DTYPE", help="float32, bfloat16, float16", autocompletion=shell_completion.dtypes)
+]
+Quantise = Annotated[
+    str | None,
+    typer.Option(
+        "--quantise",
+        "--quantize",
+        metavar="HOW",
+        help="8bit or 4bit weights, by bitsandbytes",
+        autocompletion=shell_completion.quantised,
+    ),
+]
+StudyName = Annotated[
+    str, typer.Argument(help="a preset's name or a TOML file", metavar="STUDY", autocompletion=shell_completion.studies)
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="change a setting, for example direction.pairs=64; may be repeated"),
+]
+RunFolder = Annotated[Path, typer.Argument(help="a run folder", metavar="RUN_DIR", autocompletion=shell_completion.runs)]
+RunA = Annotated[Path, typer.Argument(help="a run folder", metavar="RUN_A", autocompletion=shell_completion.runs)]
+RunB = Annotated[Path, typer.Argument(help="another run folder", metavar="RUN_B", autocompletion=shell_completion.runs)]
+DirectionFile = Annotated[
+    Path, typer.Option("--direction", "-d", metavar="FILE", help="a direction file", autocompletion=shell_completion.directions)
+]
+
+UntilVerdict = Annotated[
+    bool,
+    typer.Option("--until-verdict", help="end a completion where the verdict of prefix can no longer change"),
+]
+
+STUDIES, CHECKPOINTS, FILES = "Studies and their runs", "One checkpoint", "Files"
+"""Sections of the list of commands."""
+
+P = ParamSpec("P")
+
+
+def command(section: str, *examples: str, goes_on: bool = False) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Register a command whose refusals become one sentence and an exit status. Its help ends with the examples.
+
+    `goes_on` says that it keeps what it has done, and that the same command goes on there unless it was told to begin `fresh`.
+    """
+    # The mark in front keeps the lines that follow as they are.
+    shown = "\b\n" + "\n".join(("Example:" if len(examples) == 1 else "Examples:", *(f"  {line}" for line in examples)))
+
+    def register(function: Callable[P, None]) -> Callable[P, None]:
+        @wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                function(*args, **kwargs)
+            except WorkError as error:
+                _fail(1, str(error))
+            except DemurError as error:
+                _fail(2, str(error))
+            except KeyboardInterrupt:
+                again = "the same command without --fresh" if kwargs.get("fresh") else "the same command"
+                _fail(130, f"interrupted; {again} goes on where it stopped" if goes_on else "interrupted")
+
+        return app.command(cls=PlainCommand, epilog=shown, rich_help_panel=section)(guarded)
+
+    return register
+
+
+def _fail(status: int, message: str) -> NoReturn:
+    typer.echo(f"demur: {flat(message)}", err=True)
+    raise typer.Exit(status)

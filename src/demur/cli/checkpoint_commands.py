@@ -1,0 +1,239 @@
+"""Commands on one checkpoint: extract, generate, doctor."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from demur.cli import shell_completion
+from demur.cli.app import CHECKPOINTS, Adapter, Device, DType, Format, Model, Quantise, Quiet, UntilVerdict, command
+from demur.core.atomic_files import replace_file
+from demur.core.errors import InputError
+
+INSTRUCTIONS = "instruction file, file:column, or a registered set"
+Instructions = Annotated[str, typer.Option(metavar="SET", help=INSTRUCTIONS, autocompletion=shell_completion.instructions)]
+
+
+@command(
+    CHECKPOINTS,
+    "demur extract -m demo:smollm2-135m-instruct -p chatml --harmful contrast-harmful \\",
+    "    --harmless contrast-harmless --layer 17 --out before.safetensors",
+)
+def extract(
+    model: Model,
+    prompt: Format,
+    harmful: Instructions,
+    harmless: Instructions,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="a .safetensors file; one a layer where there are several")
+    ],
+    adapter: Adapter = None,
+    pairs: Annotated[int, typer.Option(metavar="N", help="instructions of each kind")] = 32,
+    layer: Annotated[str, typer.Option("--layer", "-l", metavar="N|all", help="a layer, or all but the first")] = "all",
+    position: Annotated[int, typer.Option(metavar="N", help="prompt token that is read, from the end")] = -1,
+    device: Device = "auto",
+    dtype: DType = "float32",
+    quantise: Quantise = None,
+    quiet: Quiet = False,
+) -> None:
+    """Extract a refusal direction from a checkpoint.
+
+    Difference of mean activations, harmful minus harmless, over training instructions.
+    """
+    import demur
+    from demur.cli.progress_bars import bars
+    from demur.directions.files.load_and_save import format_for
+
+    if format_for(out) != "demur":
+        raise InputError(f"demur extract writes .safetensors files, not {out.name!r}; demur convert makes the others of them")
+    if pairs < 1:
+        raise InputError(f"--pairs must be at least 1, not {pairs}")
+    sides = [demur.load_instructions(spec, split=False) for spec in (harmful, harmless)]
+    asked, benign = (side.take(_read_split(side), pairs) for side in sides)
+    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
+    # The first layer's input at a template token is that token's embedding, whatever the instruction: it has no direction.
+    layers = list(range(1, checkpoint.n_layers)) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
+    with bars(quiet)("activations", 2 * pairs) as progress:
+        found = demur.extract_directions(
+            checkpoint,
+            asked,
+            benign,
+            demur.prompt_format(prompt, checkpoint),
+            layers=layers,
+            position=position,
+            name=out.stem,
+            progress=progress,
+        )
+    for spec, side in zip((harmful, harmless), sides, strict=True):
+        if _read_split(side) == "test":
+            _note(f"{spec!r} has no training part; directions are made of its first {pairs} instructions")
+    for direction in found:
+        path = out if len(found) == 1 else out.with_name(f"{out.stem}.layer{direction.layer}{out.suffix}")
+        typer.echo(f"{direction.save(path)}  layer {direction.layer}  norm {direction.raw_norm:.4g}")
+
+
+def _read_split(side: Any) -> str:
+    """The split that directions are made of: without a training part, the only one."""
+    return "train" if side.splits.get("train") else "test"
+
+
+def _note(text: str) -> None:
+    typer.echo(f"note: {text}", err=True)
+
+
+def _layer(text: str, n_layers: int) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 <= int(text) < n_layers:
+        raise InputError(f"layer {text!r} is out of range: this model has layers 0 to {n_layers - 1}; or give all")
+    return int(text)
+
+
+@command(
+    CHECKPOINTS,
+    "demur generate -m demo:smollm2-135m-instruct -p chatml -i contrast-harmful \\",
+    "    -d before.safetensors --ablate --out completions.jsonl",
+)
+def generate(
+    model: Model,
+    prompt: Format,
+    instructions: Annotated[
+        str,
+        typer.Option("--instructions", "-i", metavar="SET", help=INSTRUCTIONS, autocompletion=shell_completion.instructions),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="a .jsonl file of completions")],
+    adapter: Adapter = None,
+    direction: Annotated[
+        Path | None,
+        typer.Option("--direction", "-d", metavar="FILE", help="a direction file", autocompletion=shell_completion.directions),
+    ] = None,
+    ablate: Annotated[bool, typer.Option("--ablate", help="remove the direction at every layer and site")] = False,
+    add: Annotated[
+        float | None, typer.Option("--add", metavar="NUMBER", help="add this multiple of the direction at its layer")
+    ] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UNIT", help="what 1 adds: unit (the default), raw or residual", autocompletion=shell_completion.units
+        ),
+    ] = None,
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            "--layer",
+            "-l",
+            metavar="N",
+            help="edit only this layer: where to add, in place of the direction's; with --ablate, not all",
+        ),
+    ] = None,
+    sites: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SITE,...", help="any of resid_pre, resid_mid, resid_post, with commas", autocompletion=shell_completion.sites
+        ),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(metavar="N", help="length of a completion, in tokens")] = 16,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="at most this many instructions")] = None,
+    until_verdict: UntilVerdict = False,
+    device: Device = "auto",
+    dtype: DType = "float32",
+    quantise: Quantise = None,
+    quiet: Quiet = False,
+) -> None:
+    """Greedy completions, with or without an edit of the stream."""
+    import demur
+    from demur.cli.progress_bars import bars
+
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit must be at least 1, not {limit}")
+    if max_new_tokens < 1:
+        raise InputError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+    edit = _edit(direction, ablate, add, unit, layer, sites)
+    found = demur.load_instructions(instructions, split=False).take("test")
+    texts = found[:limit]
+    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
+    form = demur.prompt_format(prompt, checkpoint)
+    with bars(quiet)("completions", len(texts)) as progress:
+        rows = demur.generate(
+            checkpoint,
+            texts,
+            form,
+            [edit],
+            max_new_tokens=max_new_tokens,
+            until_verdict="prefix" if until_verdict else None,
+            progress=progress,
+        )[0]
+    if edit is not None:
+        _say_what_was_read(edit.direction.provenance, found, texts)
+    made = {
+        "target": model if adapter is None else f"{model} + {adapter}",
+        "fingerprint": checkpoint.fingerprint,
+        "dtype": dtype,
+        "quantised": quantise,
+        "prompt_format": form.name,
+        "intervention": "none" if edit is None else edit.kind,
+        "direction": None if edit is None else edit.direction.name,
+        "coefficient": None if edit is None else edit.coefficient,
+        "unit": None if edit is None or edit.kind == "ablate" else edit.unit,
+        "layers": None if edit is None else edit.layers,
+        "sites": None if edit is None else edit.sites,
+        "until_verdict": until_verdict,
+    }
+    lines = [
+        {"instruction": row.instruction, "completion": row.text, "prompt": row.prompt, "token_ids": row.token_ids, **made}
+        for row in rows
+    ]
+    typer.echo(str(replace_file(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))))
+
+
+def _say_what_was_read(provenance: Any, found: Sequence[str], texts: Sequence[str]) -> None:
+    """Tell where a direction is tried on what it was made of."""
+    from demur.inputs.instructions import digest
+
+    for label in ("harmful", "harmless"):
+        read = provenance.get(label)
+        if isinstance(read, dict) and isinstance(read.get("n"), int) and digest(found[: read["n"]]) == read.get("sha256"):
+            both = f"{min(read['n'], len(texts))} of these {len(texts)} instructions"
+            _note(f"the direction was made of {both}; what it does to them says less of others")
+
+
+def _edit(path: Path | None, ablate: bool, add: float | None, unit: str | None, layer: int | None, sites: str | None) -> Any:
+    if path is None:
+        if ablate or any(given is not None for given in (add, unit, layer, sites)):
+            raise InputError("--ablate, --add, --unit, --layer and --sites need a direction; give one with --direction FILE")
+        return None
+    if ablate == (add is not None):
+        raise InputError("a direction needs either --ablate or --add NUMBER")
+    import demur
+
+    direction = demur.load_direction(path)
+    layers = None if layer is None else [layer]
+    names: Any = None if sites is None else sites.split(",")
+    if add is None:
+        return demur.ablate(direction, layers=layers, sites=names)
+    return demur.add(direction, add, unit=unit or "unit", layers=layers, sites=names)
+
+
+@command(
+    CHECKPOINTS, "demur doctor -m demo:smollm2-135m-instruct -p chatml", "demur doctor -m owner/name -p 'User: {instruction}\\n'"
+)
+def doctor(
+    model: Model,
+    adapter: Adapter = None,
+    prompt: Format = "native",
+    position: Annotated[int, typer.Option(metavar="N", help="prompt token that is read, from the end")] = -1,
+    device: Device = "auto",
+    dtype: DType = "float32",
+    quantise: Quantise = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show how demur reads a checkpoint, and prove its sites.
+
+    Layout, self-check, the prompt as tokens, BOS count, dtype, device, memory.
+    """
+    import demur
+    from demur.engine.diagnosis import diagnosis
+
+    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
+    for line in list(diagnosis(checkpoint, prompt, position=position)):
+        typer.echo(line)

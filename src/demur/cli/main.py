@@ -1,0 +1,37 @@
+"""The command line: one function a command, each a few lines over the public API. The only package that prints.
+
+Results go to standard output, progress and messages to standard error. Nothing heavy is imported before a command does its work,
+so help answers at once. Every command takes --quiet, also those that have no progress to show, so that a script can always pass
+it.
+"""
+
+# Commands are registered, and listed by help, in the order of the imports.
+# ruff: noqa: I001, F401
+
+from typing import Annotated
+
+import typer
+
+from demur.cli import study_commands
+from demur.cli import checkpoint_commands
+from demur.cli import selection_commands
+from demur.cli import judge_command
+from demur.cli import direction_commands
+from demur.cli.app import app
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+) -> None:
+    """Applies to all commands."""
+    if show:
+        from demur import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the `demur` command."""
+    app()

@@ -1,0 +1,95 @@
+"""Progress on standard error: live bars in a terminal, a line a phase and a minute elsewhere."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from demur.core.progress import Phases, Progress, no_phases
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EVERY_SECONDS = 60.0
+"""How often a long phase says something where no bar can be shown."""
+
+
+def bars(quiet: bool) -> Phases:
+    """Phases shown on standard error: live bars in a terminal, a line a phase and a minute elsewhere, nothing where `quiet`."""
+    if quiet:
+        return no_phases
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    live = console.is_terminal and not console.is_dumb_terminal
+    return (
+        partial(_bar, console) if live else partial(_lines, partial(console.print, markup=False, highlight=False, soft_wrap=True))
+    )
+
+
+@contextmanager
+def _bar(console: "Console", name: str, total: int | None) -> Iterator[Progress]:
+    from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
+    from rich.progress import Progress as Bars
+    from rich.table import Column
+    from rich.text import Text
+
+    class Pace(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(pace(int(task.completed), task.total, task.elapsed or 0.0, done=task.finished))
+
+    # The longest line fits 80 columns.
+    columns = (
+        TextColumn("{task.description}", markup=False, table_column=Column(width=28, no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=8),
+        Pace(),
+    )
+    with Bars(*columns, console=console) as shown:
+        task = shown.add_task(name, total=total)
+        yield lambda done: shown.update(task, advance=done)
+        shown.update(task, total=shown.tasks[0].completed)
+
+
+@contextmanager
+def _lines(
+    show: Callable[[str], object], name: str, total: int | None, clock: Callable[[], float] = monotonic
+) -> Iterator[Progress]:
+    begun = last = clock()
+    count = 0
+
+    def progress(done: int) -> None:
+        nonlocal count, last
+        count += done
+        if clock() - last >= EVERY_SECONDS and count != total:
+            last = clock()
+            show(f"{name}: {pace(count, total, last - begun, done=False)}")
+
+    yield progress
+    show(f"{name}: {pace(count, count, clock() - begun, done=True)}")
+
+
+def pace(count: int, total: float | int | None, seconds: float | int, *, done: bool) -> str:
+    """How far, how fast, how long: `400 of 1400, 19 rows/s, 0:52 left`, or `1400, 19 rows/s, 1:13` where it is done.
+
+    The time left assumes the mean speed so far. A phase of one step has no speed.
+    """
+    parts = []
+    if total is None or total > 1:
+        parts.append(f"{count}" if done or total is None else f"{count} of {total:g}")
+        if count and seconds > 0:
+            parts.append(f"{count / seconds:.3g} rows/s" if count / seconds < 1000 else f"{count / seconds:.0f} rows/s")
+    if done:
+        parts.append(clock_time(seconds))
+    elif total is not None and count:
+        parts.append(f"{clock_time((total - count) * seconds / count)} left")
+    else:
+        parts.append(f"{clock_time(seconds)} so far")
+    return ", ".join(parts)
+
+
+def clock_time(seconds: float | int) -> str:
+    """Minutes and seconds as 1:05, with hours as 2:01:05."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,199 @@
+"""Commands that help to choose and to doubt a direction: select, loss, equivalence."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from demur.cli import shell_completion
+from demur.cli.app import (
+    CHECKPOINTS,
+    STUDIES,
+    Adapter,
+    Device,
+    DirectionFile,
+    DType,
+    Model,
+    Quantise,
+    Quiet,
+    Settings,
+    StudyName,
+    command,
+)
+from demur.core.atomic_files import replace_file
+from demur.core.errors import InputError, nearest
+
+BEST = 5
+"""Places listed for each arm."""
+
+
+@command(
+    STUDIES,
+    "demur select demo --by cosmic",
+    "demur select mine.toml --by arditi --out selected",
+)
+def select(
+    study: StudyName,
+    by: Annotated[
+        str,
+        typer.Option("--by", metavar="CRITERION", help="arditi, cosmic or separation", autocompletion=shell_completion.criteria),
+    ] = "cosmic",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="folder for all scores and the chosen directions")
+    ] = None,
+    set_: Settings = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Choose layer and position, on validation instructions.
+
+    Candidates are read at the input of each layer. One selection an arm of every checkpoint of the study, and one place for all
+    of them. arditi needs a checkpoint that refuses; cosmic and separation do not. No valid place is an answer, not an error.
+    """
+    from demur.cli.progress_bars import bars
+    from demur.study.study_files import load_study
+
+    loaded = load_study(study, list(set_ or ()))
+    from demur.runs.place_selection import choose, joint
+
+    chosen = []
+    for one in choose(loaded, by, device=device, phases=bars(quiet)):
+        chosen.append(one)
+        typer.echo(one.arm)
+        if one.selection is None:
+            typer.echo(f"  {one.problem}")
+            continue
+        if one.tokens is not None:
+            texts = ", ".join(repr(text) for text in one.tokens.texts)
+            typer.echo(
+                f"  refusals begin with {texts}: {100 * one.tokens.coverage:.0f} % of them do, and "
+                f"{100 * one.tokens.precision:.0f} % of what begins so is one"
+            )
+        if one.kept is not None:
+            counts = f"{one.kept[0]} harmful and {one.kept[1]} harmless instructions of {loaded.direction.pairs} each"
+            typer.echo(f"  candidates are made of {counts}: those that are refused, or not, as their kind should be")
+        _list(one.selection)
+        best = one.direction()
+        if out is not None and best is not None:
+            typer.echo(f"  {best.save(out / (one.arm.replace('/', '.') + '.safetensors'))}")
+    if out is not None:
+        text = json.dumps([one.facts() for one in chosen], indent=1, ensure_ascii=False)
+        typer.echo(str(replace_file(out / f"selection-{by}.json", text + "\n")))
+    together = joint(chosen)
+    if len(chosen) > 1:
+        typer.echo("all arms together: the place whose worst arm does best")
+        if together is None:
+            typer.echo("  none, because an arm has no selection")
+        else:
+            _list(together)
+    if together is not None and together.best is not None:
+        if by == "arditi":
+            typer.echo("  a run reads its directions from all instructions, so they are not quite those that were scored")
+        typer.echo(f"  {_run_there(study, set_ or (), together.best, loaded.direction.site)}")
+
+
+def _run_there(study: str, settings: Sequence[str], place: Any, site: str) -> str:
+    """The command that runs the study with its directions read at a place."""
+    chosen = {"direction.position": place.position, "direction.layers": place.layer}
+    if site != "resid_pre":
+        chosen["direction.site"] = "resid_pre"  # where candidates are read
+    kept = [setting for setting in settings if setting.partition("=")[0] not in chosen]
+    sets = [*kept, *(f"{key}={value}" for key, value in chosen.items())]
+    return shlex.join(["demur", "run", study, *(word for setting in sets for word in ("--set", setting))])
+
+
+def _list(selection: Any) -> None:
+    for rank, place in enumerate(selection.kept[:BEST]):
+        measures = "  ".join(f"{name} {value:.3f}" for name, value in place.measures.items())
+        typer.echo(f"  {'chosen' if rank == 0 else '      '}  position {place.position:3}  layer {place.layer:3}  {measures}")
+    if selection.best is None:
+        typer.echo("  no place is valid")
+    for reason, count in selection.reasons().items():
+        typer.echo(f"  {count:4} dropped: {reason}")
+
+
+@command(
+    CHECKPOINTS,
+    "demur loss -m demo:smollm2-135m-instruct -t texts.txt -d after.safetensors",
+)
+def loss(
+    model: Model,
+    texts: Annotated[
+        str, typer.Option("--texts", "-t", metavar="FILE", help="a .txt, .csv, .jsonl file of texts, or file:column")
+    ],
+    direction: Annotated[
+        list[Path],
+        typer.Option(
+            "--direction",
+            "-d",
+            metavar="FILE",
+            help="a direction file; may be repeated",
+            autocompletion=shell_completion.directions,
+        ),
+    ],
+    adapter: Adapter = None,
+    add: Annotated[float, typer.Option("--add", metavar="NUMBER", help="multiple of the direction that is added")] = -1.0,
+    unit: Annotated[str, typer.Option(metavar="UNIT", help="what 1 adds: raw or unit")] = "raw",
+    layer: Annotated[
+        int | None, typer.Option("--layer", "-l", metavar="N", help="where it is added, in place of the direction's own layer")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(metavar="N", help="tokens of a text that are read")] = 256,
+    device: Device = "auto",
+    dtype: DType = "float32",
+    quantise: Quantise = None,
+    quiet: Quiet = False,
+) -> None:
+    """What an edit damages: how well texts are still predicted.
+
+    Cross-entropy in nats a token, unedited and with each direction ablated and added; the second column is the change.
+    """
+    import demur
+    from demur.cli.progress_bars import bars
+
+    if unit not in ("raw", "unit"):
+        raise InputError(f"{unit!r} is not a unit that texts can be read in; {nearest(unit, ('raw', 'unit'))}")
+    found = demur.load_instructions(texts, split=False).take("test")
+    edits: list[Any] = [None]
+    names = ["none"]
+    for path in direction:
+        loaded = demur.load_direction(path)
+        edits += [demur.ablate(loaded), demur.add(loaded, add, unit=unit, layers=None if layer is None else [layer])]
+        names += [f"ablate {loaded.name}", f"add {add:g} {unit} {loaded.name}"]
+    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
+    with bars(quiet)("texts", len(found) * len(edits)) as progress:
+        losses = demur.text_losses(checkpoint, found, edits, max_tokens=max_tokens, progress=progress)
+    for name, value in zip(names, losses, strict=True):
+        typer.echo(f"{value.mean:8.4f}  {value.mean - losses[0].mean:+8.4f}  {value.tokens} tokens  {name}")
+
+
+@command(
+    CHECKPOINTS,
+    "demur equivalence -m demo:smollm2-135m-instruct -d after.safetensors",
+)
+def equivalence(
+    model: Model,
+    direction: DirectionFile,
+    adapter: Adapter = None,
+    device: Device = "auto",
+    dtype: DType = "float32",
+    quantise: Quantise = None,
+    quiet: Quiet = False,
+) -> None:
+    """Is ablation the same as editing the weights?
+
+    Compares ablation by hooks with orthogonalised weights; a copy in memory is edited, the checkpoint stays as it is.
+    """
+    import demur
+
+    loaded = demur.load_direction(direction)
+    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
+    found = demur.equivalence(checkpoint, loaded)
+    typer.echo(f"ablation changes logits by up to {found.effect:.3g}; the largest logit is {found.largest_logit:.3g}")
+    typer.echo(f"hooks and edited weights differ by up to {found.untied:.3g}")
+    if found.tied is not None:
+        typer.echo(f"with the unembedding edited too, because it is the embedding: {found.tied:.3g}")
+    typer.echo(f"left of the direction in what a block adds: {found.left:.3g}")
+    typer.echo(found.explanation)

@@ -1,0 +1,137 @@
+"""What a shell offers when a name is half typed: presets, formats, judges, sets, files and run folders.
+
+Called on every press of the key, so nothing heavy is imported and nothing but names is read. A name that is not offered may still
+be right.
+"""
+
+from collections.abc import Iterable, Iterator
+from importlib.resources import files
+from pathlib import Path
+
+
+def _starting(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _entries(incomplete: str) -> Iterator[tuple[str, Path]]:
+    """What lies in the folder that is being typed, as it would be typed; hidden entries only where a dot was."""
+    typed, slash, start = incomplete.rpartition("/")
+    folder = Path(typed + slash or ".").expanduser()
+    try:
+        found = sorted(folder.iterdir())
+    except OSError:
+        return
+    for path in found:
+        if path.name.startswith(start) and (start or not path.name.startswith(".")):
+            yield typed + slash + path.name, path
+
+
+def _files(incomplete: str, *endings: str) -> list[str]:
+    """Files with one of these endings, and the folders on the way to them."""
+    return [
+        f"{text}/" if path.is_dir() else text for text, path in _entries(incomplete) if path.is_dir() or path.suffix in endings
+    ]
+
+
+def studies(incomplete: str) -> list[str]:
+    """Presets, and TOML files."""
+    presets = sorted(item.name.removesuffix(".toml") for item in (files("demur.study") / "presets").iterdir())
+    return _starting(presets, incomplete) + _files(incomplete, ".toml")
+
+
+def runs(incomplete: str) -> list[str]:
+    """Folders that hold a run, and the folders on the way to one."""
+    found = [(text, path) for text, path in _entries(incomplete) if path.is_dir()]
+    nearby = [("runs/" + path.name, path) for _, path in _entries("runs/")] if not incomplete else []
+    holding = [text for text, path in (*found, *nearby) if (path / "run.sqlite").is_file()]
+    return holding or [f"{text}/" for text, _ in found]
+
+
+def models(incomplete: str) -> list[str]:
+    """The demo checkpoint, folders with a config, and GGUF files."""
+    from demur.models.sources import DEMO_MODEL
+
+    return _starting([DEMO_MODEL], incomplete) + _files(incomplete, ".gguf")
+
+
+def adapters(incomplete: str) -> list[str]:
+    """The demo adapter, and folders."""
+    from demur.models.sources import DEMO_ADAPTER
+
+    return _starting([DEMO_ADAPTER], incomplete) + _files(incomplete)
+
+
+def prompts(incomplete: str) -> list[str]:
+    """Names of prompt formats."""
+    from demur.inputs.prompts import FORMATS, NATIVES
+
+    return _starting([*FORMATS, *NATIVES], incomplete)
+
+
+def instructions(incomplete: str) -> list[str]:
+    """Registered sets, and files of instructions."""
+    from demur.inputs.instructions import SUFFIXES, registered
+
+    return _starting(registered(), incomplete) + _files(incomplete, *SUFFIXES)
+
+
+def judges(incomplete: str) -> list[str]:
+    """Judges."""
+    from demur.judges.judging import judge_names
+
+    return _starting(judge_names(), incomplete)
+
+
+def directions(incomplete: str) -> list[str]:
+    """Files of directions."""
+    return _files(incomplete, ".safetensors", ".pt", ".gguf")
+
+
+def completions(incomplete: str) -> list[str]:
+    """Files of completions."""
+    return _files(incomplete, ".jsonl")
+
+
+def direction_formats(incomplete: str) -> list[str]:
+    """Formats of direction files."""
+    from demur.directions.files.load_and_save import FORMATS
+
+    return _starting(FORMATS, incomplete)
+
+
+def export_formats(incomplete: str) -> list[str]:
+    """Formats of demur export."""
+    from demur.runs.exports import FORMATS
+
+    return _starting(FORMATS, incomplete)
+
+
+def criteria(incomplete: str) -> list[str]:
+    """Criteria of demur select."""
+    return _starting(("arditi", "cosmic", "separation"), incomplete)
+
+
+def devices(incomplete: str) -> list[str]:
+    """Devices."""
+    return _starting(("auto", "cpu", "cuda", "spread"), incomplete)
+
+
+def dtypes(incomplete: str) -> list[str]:
+    """Precisions of weights."""
+    return _starting(("float32", "bfloat16", "float16"), incomplete)
+
+
+def quantised(incomplete: str) -> list[str]:
+    """Quantised weights."""
+    return _starting(("8bit", "4bit"), incomplete)
+
+
+def units(incomplete: str) -> list[str]:
+    """Units of a coefficient."""
+    return _starting(("unit", "raw", "residual"), incomplete)
+
+
+def sites(incomplete: str) -> list[str]:
+    """Sites, also behind a comma."""
+    before, comma, start = incomplete.rpartition(",")
+    return [before + comma + name for name in _starting(("resid_pre", "resid_mid", "resid_post"), start)]

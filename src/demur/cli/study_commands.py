@@ -1,0 +1,212 @@
+"""Commands on studies and the runs made of them: run, plan, presets, report, compare, export."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from demur.cli import shell_completion
+from demur.cli.app import STUDIES, Device, Quantise, Quiet, RunA, RunB, RunFolder, Settings, StudyName, UntilVerdict, command
+from demur.core.atomic_files import replace_file
+from demur.core.errors import InputError
+
+OtherDType = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="DTYPE",
+        help="precision of the weights, in place of the study's",
+        autocompletion=shell_completion.dtypes,
+    ),
+]
+Limit = Annotated[int | None, typer.Option(metavar="N", help="at most this many test instructions of each kind")]
+
+
+def _study(spec: str, settings: list[str] | None, limit: int | None, dtype: str | None, quantise: str | None) -> Any:
+    from demur.study.study_files import load_study
+
+    changes = [*(settings or ()), *([f'dtype="{dtype}"'] if dtype else ())]
+    study = load_study(spec, changes)
+    study = study if quantise is None else study.quantised(quantise)
+    return study if limit is None else study.limited(limit)
+
+
+@command(
+    STUDIES,
+    "demur run demo",
+    "demur run demo --limit 10 --out runs/small",
+    "demur run qwen1.5-0.5b --set checkpoints.chat.model=/path/to/model --out runs/mine",
+    goes_on=True,
+)
+def run(
+    study: StudyName,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="run folder; runs/NAME unless given")] = None,
+    set_: Settings = None,
+    limit: Limit = None,
+    device: Device = "auto",
+    dtype: OtherDType = None,
+    quantise: Quantise = None,
+    until_verdict: UntilVerdict = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="start over in a folder that holds a run")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Carry out a study; run again, go on where it stopped.
+
+    Ends with the result table and the path of the report. Stopped or killed, the same command repeats nothing.
+    """
+    from demur.cli.progress_bars import bars
+
+    settings = [*(set_ or ()), *(["until_verdict=true"] if until_verdict else ())]
+    chosen = _study(study, settings, limit, dtype, quantise)
+    from demur.runs.runner import run as carry_out
+
+    finished = carry_out(chosen, out or Path("runs") / chosen.name, device=device, fresh=fresh, phases=bars(quiet))
+    _show(finished)
+
+
+def _show(finished: Any) -> None:
+    from demur.report.published_tables import terminal_published
+    from demur.report.terminal import terminal_table
+
+    # The report has just been written, so its numbers are not computed again.
+    summary = json.loads((finished.path / "summary.json").read_text(encoding="utf-8"))
+    parts: list[Any] = [terminal_table(summary)]
+    for part in terminal_published(summary):
+        parts += [part] if isinstance(part, str) else ["", part]
+    parts += [("" if claim["shown"] else "(not shown) ") + claim["text"] for claim in summary["claims"]]
+    _print([*parts, *(f"Note: {warning}" for warning in summary["warnings"])])
+    # Not through the console: a path must not be wrapped.
+    typer.echo(str(finished.path / "report.html"))
+
+
+def _print(parts: Sequence[Any]) -> None:
+    """Tables and sentences on standard output: no colours in a pipe, lines of at most 80 columns."""
+    from rich.console import Console
+
+    console = Console(width=min(80, Console().width) if sys.stdout.isatty() else 80)
+    for part in parts:
+        console.print(part, markup=False, highlight=False)
+
+
+@command(STUDIES, "demur plan gemma-2-9b", "demur plan demo --limit 10")
+def plan(
+    study: StudyName,
+    set_: Settings = None,
+    limit: Limit = None,
+    device: Device = "auto",
+    dtype: OtherDType = None,
+    quantise: Quantise = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show what a study comes to, without loading weights.
+
+    Cells, tokens, loads, memory, and about how long it will take on this machine.
+    """
+    from demur.study.plan_text import outlook
+
+    # All of it or nothing: a refusal on the way leaves no half of a plan.
+    for line in list(outlook(_study(study, set_, limit, dtype, quantise), device)):
+        typer.echo(line)
+
+
+@command(STUDIES, "demur presets")
+def presets(quiet: Quiet = False) -> None:
+    """List the studies that ship."""
+    from demur.study.study_files import load_study, preset_names
+
+    for name in preset_names():
+        typer.echo(f"{name:14} {load_study(name).summary}")
+
+
+@command(STUDIES, "demur report runs/demo", "demur report runs/demo --judge taxonomy")
+def report(
+    run_dir: RunFolder,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--judge", "-j", metavar="NAME", help="add a judge; may be repeated", autocompletion=shell_completion.judges
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Rebuild the page, figures and tables of a run.
+
+    From what is stored; completions that a judge of the run has not seen yet are judged. A judge that is added stays.
+    """
+    from demur.runs.run import open_run
+
+    opened = open_run(run_dir)
+    if judge:
+        opened.add_judges(judge)
+    opened.report()
+    _show(opened)
+
+
+@command(STUDIES, "demur compare runs/demo runs/mine")
+def compare(
+    run_a: RunA,
+    run_b: RunB,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge",
+            "-j",
+            metavar="NAME",
+            help="judge whose verdicts are compared; RUN_A's first",
+            autocompletion=shell_completion.judges,
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Two runs side by side, with paired tests.
+
+    The settings that differ, and the cells that both have, tested over the instructions that both have.
+    """
+    from demur.report.terminal import terminal_comparison
+    from demur.runs.compare import compare_runs
+    from demur.runs.run import open_run
+
+    found = compare_runs(open_run(run_a), open_run(run_b))
+    _print(terminal_comparison(found, (str(run_a), str(run_b)), judge))
+
+
+@command(
+    STUDIES,
+    "demur export runs/demo > completions.csv",
+    "demur export runs/demo --format parquet --out completions.parquet",
+    "demur export runs/demo --format latex --out results.tex",
+)
+def export(
+    run_dir: RunFolder,
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help="csv, jsonl, parquet or latex",
+            autocompletion=shell_completion.export_formats,
+        ),
+    ] = "csv",
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="a file; standard output unless given")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Completions and verdicts as CSV, JSONL or Parquet.
+
+    One row a completion with the verdicts of every judge; latex writes the result table instead.
+    """
+    from demur.runs.exports import check_format, exported
+    from demur.runs.run import open_run
+
+    check_format(format)
+
+    if out is None and format == "parquet":
+        raise InputError("a Parquet file is not text; say where to write it with --out FILE")
+    content = exported(open_run(run_dir), format)
+    if out is None:
+        typer.echo(content, nl=False)
+    else:
+        typer.echo(str(replace_file(out, content)))

@@ -1,0 +1,92 @@
+"""Locks on a run folder: one process writes a run, and one at a time writes its report.
+
+A lock is the operating system's (flock), so it ends with its process however that ends, and nothing is left to clean up. The file
+says who holds it. Where the file system or the system has no such locks, `hold` says so instead of pretending.
+"""
+
+import errno
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from demur.core.atomic_files import cannot_write
+from demur.core.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # a system without flock
+    fcntl = None  # type: ignore[assignment]
+
+_NONE_HERE = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+class Lock:
+    """A held lock. `real` is False where this file system has no locks, so that nothing keeps a second process out."""
+
+    def __init__(self, handle: int, *, real: bool) -> None:
+        self._handle: int | None = handle
+        self.real = real
+
+    def release(self) -> None:
+        """Give the lock back; it may be asked for again by anyone."""
+        if self._handle is not None:
+            with suppress(OSError):
+                os.ftruncate(self._handle, 0)
+            os.close(self._handle)
+            self._handle = None
+
+
+def hold(file: Path, *, wait: bool = False) -> Lock:
+    """Take the lock that a file stands for. Raises `InputError` naming the holder where another process has it and not `wait`."""
+    try:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise cannot_write(file, error) from error
+    real = fcntl is not None
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        text = os.pread(handle, 4096, 0)
+        os.close(handle)
+        raise InputError(
+            f"{str(file.parent)!r} is being written by {_holder(text)}; wait until it is done, or give another --out"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NONE_HERE:
+            os.close(handle)
+            raise cannot_write(file, error) from error
+        real = False
+    except BaseException:
+        os.close(handle)
+        raise
+    facts = {"pid": os.getpid(), "host": socket.gethostname(), "started": datetime.now(UTC).isoformat(timespec="seconds")}
+    # The lock holds without its holder's name, as on a full disk.
+    with suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, json.dumps(facts).encode())
+    return Lock(handle, real=real)
+
+
+def _holder(text: bytes) -> str:
+    try:
+        facts = json.loads(text)
+        return f"process {facts['pid']} on {facts['host']} since {facts['started']}"
+    except (ValueError, KeyError, TypeError):
+        # Taken a moment ago, and its name is not written yet.
+        return "another process"
+
+
+@contextmanager
+def held(file: Path) -> Iterator[None]:
+    """Wait for a lock and hold it."""
+    lock = hold(file, wait=True)
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,71 @@
+"""Numbers as a reader sees them: rates in per cent, changes in points, p values. Files for machines hold full numbers instead."""
+
+import re
+
+from demur.core.statistics import LEVEL
+
+MINUS, TIMES, DASH = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
+
+
+def decimals(n: int) -> int:
+    """Decimals of a rate in per cent: none up to a hundred trials, where none could hold anything, else one."""
+    return 0 if n <= 100 else 1
+
+
+def percent(rate: float, n: int) -> str:
+    """A rate in per cent."""
+    return f"{100 * rate:.{decimals(n)}f} %"
+
+
+def interval(bounds: tuple[float, float], digits: int = 1) -> str:
+    """An interval in per cent, without the sign."""
+    low, high = (f"{100 * bound:.{digits}f}" for bound in bounds)
+    return f"[{low}, {high}]"
+
+
+def estimate(rate: float, bounds: tuple[float, float], n: int) -> str:
+    """A rate with its interval, both with as many decimals as `percent` gives the rate."""
+    return f"{percent(rate, n)} {interval(bounds, decimals(n))}"
+
+
+def points(change: float | None, digits: int = 1, minus: str = MINUS) -> str:
+    """A difference of rates in percentage points with its sign; empty where there is none."""
+    if change is None:
+        return ""
+    size = f"{abs(100 * change):.{digits}f}"
+    if float(size) == 0:
+        return size
+    return f"{'+' if change > 0 else minus}{size}"
+
+
+def p_value(p: float | None) -> str:
+    """A p value; empty where nothing was tested."""
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else _kept_below(p, f"{p:.3f}")
+
+
+def p_in_words(p: float) -> str:
+    """A p value in a sentence."""
+    if p < 0.001:
+        return "p < 0.001"
+    text = _kept_below(p, f"{p:.2g}")
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def _kept_below(p: float, text: str) -> str:
+    # What holds at this level must not look as if it did not.
+    return f"< {LEVEL:g}" if p < LEVEL <= float(text) else text
+
+
+def number(value: float | int | None, digits: int = 4) -> str:
+    """A plain number with so many significant digits; empty where there is none."""
+    return "" if value is None else f"{value:.{digits}g}".replace("-", MINUS)
+
+
+_INSIDE = re.compile(r"(?<=\d) (?=%)|(?<=\d,) (?=[\d.]+\])|(?<=\bp) (?=[<=] \d)|(?<=[<=]) (?=\d)")
+
+
+def tied(text: str) -> str:
+    """A sentence in which no line ends inside `91 %`, `[9, 23]` or `p < 0.001`."""
+    return _INSIDE.sub("\N{NO-BREAK SPACE}", text)

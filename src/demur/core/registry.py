@@ -1,0 +1,240 @@
+"""Parts that can be added without touching demur: edit kinds, estimators, controls, judges, measurements, engines and more.
+
+Each kind of part has a registry: a table from a name to a target. A target is an object, or a text `module:attribute` that is
+imported when the part is first used. Names come from three places: what demur ships, the entry points of installed packages,
+and `demur.register`. A target can also be named directly, as `module:attribute`, wherever a study names a part.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from demur.core.errors import InputError, nearest
+
+
+@dataclass(frozen=True)
+class PartKind:
+    """One kind of part.
+
+    Args:
+        group: the entry-point group in which other packages announce such parts.
+        noun: what an error message calls one of them.
+        shipped: names of the parts that demur ships, each with its target.
+        text: what a text holds that is a part itself and no `module:attribute`; empty where no text is.
+    """
+
+    group: str
+    noun: str
+    shipped: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
+
+    def names_module(self, target: object) -> bool:
+        """Whether a target is a text that names a module and an attribute in it."""
+        return isinstance(target, str) and not (self.text and self.text in target)
+
+
+KINDS: dict[str, PartKind] = {
+    "edit": PartKind(
+        "demur.edits",
+        "kind of edit",
+        {"ablate": "demur.interventions.ablate:Ablate", "add": "demur.interventions.add:Add"},
+    ),
+    "estimator": PartKind(
+        "demur.estimators",
+        "direction estimator",
+        {"difference-of-means": "demur.directions.estimators.difference_of_means:DifferenceOfMeans"},
+    ),
+    "control": PartKind(
+        "demur.controls",
+        "kind of control",
+        {"random": "demur.directions.controls.random_directions:RandomDirections"},
+    ),
+    "judge": PartKind(
+        "demur.judges",
+        "judge",
+        {
+            "prefix": "demur.judges.prefix:PrefixJudge",
+            "substring": "demur.judges.substring:SubstringJudge",
+            "taxonomy": "demur.judges.taxonomy.taxonomy_judge:TaxonomyJudge",
+        },
+    ),
+    "measurement": PartKind(
+        "demur.measurements",
+        "measurement",
+        {
+            "by-layer": "demur.measurements.layer_separation:LayerSeparation",
+            "loss": "demur.measurements.cross_entropy:CompletionLoss",
+            "equivalence": "demur.measurements.weight_equivalence:WeightEquivalence",
+        },
+    ),
+    "engine": PartKind("demur.engines", "engine", {"transformers": "demur.engine.transformers_engine:TransformersEngines"}),
+    "section": PartKind(
+        "demur.sections",
+        "report section",
+        {
+            "rates": "demur.report.sections.rates:Rates",
+            "edited": "demur.report.sections.rates_under_edits:RatesUnderEdits",
+            "transfer": "demur.report.sections.transfer:Transfer",
+            "cosines-by-layer": "demur.report.sections.layer_cosines:LayerCosines",
+            "separation": "demur.report.sections.layer_separation_figure:LayerSeparationFigure",
+            "norms": "demur.report.sections.layer_norms:LayerNorms",
+            "projections": "demur.report.sections.projections:Projections",
+            "cosines": "demur.report.sections.direction_cosines:DirectionCosines",
+        },
+    ),
+    "export": PartKind(
+        "demur.exports",
+        "export format",
+        {
+            "csv": "demur.runs.exports.completion_tables:CsvExport",
+            "jsonl": "demur.runs.exports.completion_tables:JsonlExport",
+            "parquet": "demur.runs.exports.completion_tables:ParquetExport",
+            "latex": "demur.runs.exports.latex_results:LatexExport",
+        },
+    ),
+    "prompt": PartKind("demur.prompts", "prompt format", text="{instruction}"),
+    "instructions": PartKind("demur.instructions", "instruction set"),
+}
+"""Every kind of part by its name. The parts that demur ships are listed here and nowhere else."""
+
+
+class Registry:
+    """The parts of one kind by name. Nothing is imported before a part is used."""
+
+    def __init__(self, kind: PartKind) -> None:
+        self.kind = kind
+        self._registered: dict[str, Any] = {}
+        self._made: dict[str, Any] = {}
+
+    def register(self, name: str, target: Any) -> None:
+        """Add a part, or replace the one of that name.
+
+        Args:
+            name: the name under which studies and commands find the part.
+            target: the part itself, a class that makes it without arguments, or a text `module:attribute`.
+
+        Raises:
+            InputError: for an empty name, or a text that is not `module:attribute`.
+        """
+        if not name or not name.strip():
+            raise InputError(f"a {self.kind.noun} needs a name")
+        if self.kind.names_module(target):
+            _split(target, self.kind.noun)
+        self._registered[name] = target
+        self._made.pop(name, None)
+
+    def unregister(self, name: str) -> None:
+        """Remove a part that was registered; parts that demur or another package ships stay."""
+        self._registered.pop(name, None)
+        self._made.pop(name, None)
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all parts, those that demur ships first. Imports none of them."""
+        return tuple(dict.fromkeys((*self.kind.shipped, *self._announced(), *self._registered)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def get(self, name: str) -> Any:
+        """The part of a name, imported now if it was not before.
+
+        Args:
+            name: a registered name, or `module:attribute`.
+
+        Returns:
+            The part. A target that is a class is called once without arguments, and every call returns that one object.
+
+        Raises:
+            InputError: for an unknown name, with the nearest known one, and for a target that cannot be imported.
+        """
+        if name not in self._made:
+            self._made[name] = self._load(name)
+        return self._made[name]
+
+    def _load(self, name: str) -> Any:
+        if name in self._registered:
+            target = self._registered[name]
+        elif name in self.kind.shipped:
+            target = self.kind.shipped[name]
+        elif name in (announced := self._announced()):
+            target = announced[name].value
+        elif ":" in name and not name.startswith(":"):
+            target = name
+        else:
+            raise InputError(f"there is no {self.kind.noun} {name!r}; {nearest(name, self.names())}")
+        found = _imported(target, self.kind.noun) if self.kind.names_module(target) else target
+        return found() if isinstance(found, type) else found
+
+    def _announced(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in _points(self.kind.group)}
+
+
+@cache
+def _points(group: str) -> tuple[EntryPoint, ...]:
+    # Reading what is installed takes milliseconds, and does not change while a program runs.
+    return tuple(entry_points(group=group))
+
+
+def _split(target: str, noun: str) -> tuple[str, str]:
+    module, colon, attribute = target.partition(":")
+    if not (module and colon and attribute):
+        raise InputError(f"{target!r} does not name a {noun}; expected module:attribute, for example mypackage.parts:MyPart")
+    return module, attribute
+
+
+def _imported(target: str, noun: str) -> Any:
+    module, attribute = _split(target, noun)
+    try:
+        found: Any = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"the {noun} {target!r} cannot be imported: {error}") from error
+    return found
+
+
+_REGISTRIES = {name: Registry(kind) for name, kind in KINDS.items()}
+
+
+def registry(kind: str) -> Registry:
+    """The registry of one kind of part.
+
+    Args:
+        kind: a key of `KINDS`, such as `judge`.
+
+    Raises:
+        InputError: for another kind, with the nearest known one.
+    """
+    if kind not in _REGISTRIES:
+        raise InputError(f"there is no kind of part {kind!r}; {nearest(kind, _REGISTRIES)}")
+    return _REGISTRIES[kind]
+
+
+def register(kind: str, name: str, target: Any) -> None:
+    """Add a part of your own, for this Python process; packages announce theirs by entry points instead.
+
+    Args:
+        kind: `edit`, `estimator`, `control`, `judge`, `measurement`, `engine`, `section`, `export`, `prompt` or `instructions`.
+        name: the name under which studies and commands find the part.
+        target: the part itself, a class that makes it without arguments, or a text `module:attribute`.
+
+    Raises:
+        InputError: for another kind, an empty name, or a text that is not `module:attribute`.
+
+    Example:
+        >>> import demur
+        >>> demur.register("prompt", "shout", "LISTEN: {instruction}\\nANSWER:")
+        >>> from demur.core.registry import registry
+        >>> "shout" in registry("prompt")
+        True
+    """
+    registry(kind).register(name, target)
+
+
+def check_names(kind: str, names: Iterable[str]) -> None:
+    """Raises `InputError` for the first name that no part of this kind has."""
+    for name in names:
+        registry(kind).get(name)

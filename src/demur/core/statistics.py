@@ -1,0 +1,169 @@
+"""Intervals and paired tests for refusal counts, from scipy; no normal approximation, also at 0 and at n.
+
+Rates of different interventions are measured on the same instructions, so they are compared pair by pair; where only a count was
+published nothing can be paired, and two proportions are compared. Agreement of two labellers is Cohen's kappa, with a bootstrap
+interval.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from demur.core.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LEVEL = 0.05
+"""Significance level of every test in demur, after Holm's correction where there are several."""
+
+
+def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a binomial rate (Wilson 1927). Raises `InputError` for n = 0 or a count outside 0..n."""
+    from scipy.stats import binomtest
+
+    if n < 1 or not 0 <= count <= n:
+        raise InputError(f"an interval needs a count between 0 and n of at least one trial, not {count} of {n}")
+    interval = binomtest(count, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def auroc_interval(auroc: float, n: int, m: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval of an area under the ROC curve over `n` against `m` cases: Newcombe 2006, method 5.
+
+    Has a width at 0 and 1 too, as Wilson's has. Raises `InputError` for an area outside 0 to 1 or a side without cases.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    if n < 1 or m < 1 or not 0 <= auroc <= 1:
+        raise InputError(
+            f"an area under the ROC curve is between 0 and 1 over at least one case a side, not {auroc} over {n}, {m}"
+        )
+    if auroc == 0:
+        low, high = auroc_interval(1.0, n, m, confidence)
+        return 1 - high, 1 - low
+    z2, inner = float(norm.ppf((1 + confidence) / 2)) ** 2, (n + m) / 2 - 1
+
+    def spread(area: float) -> float:
+        return z2 * area / (n * m) * (1 + inner * ((1 - area) / (2 - area) + area / (1 + area)))
+
+    if auroc == 1:
+        # Distance and variance both vanish at 1; what is left when that root is divided out has the other one.
+        return float(brentq(lambda area: 1 - area - spread(area), 0.0, 1.0)), 1.0
+
+    def excess(area: float) -> float:
+        return (area - auroc) ** 2 - (1 - area) * spread(area)
+
+    return float(brentq(excess, 0.0, auroc)), float(brentq(excess, auroc, 1.0))
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two conditions on the same instructions: `gained` turned into refusals, `lost` stopped being ones."""
+
+    n: int
+    gained: int
+    lost: int
+    p_value: float
+
+    @property
+    def difference(self) -> float:
+        """Change of the refusal rate, second minus first."""
+        return (self.gained - self.lost) / self.n
+
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def shared(first: Mapping[Key, bool], second: Mapping[Key, bool]) -> tuple[list[bool], list[bool]]:
+    """The verdicts of both conditions on the instructions that both have, in one order."""
+    common = [key for key in first if key in second]
+    return [first[key] for key in common], [second[key] for key in common]
+
+
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Paired:
+    """Exact two-sided McNemar test: a binomial test on the discordant pairs (McNemar 1947). p is 1 where none differ."""
+    from scipy.stats import binomtest
+
+    if len(first) != len(second) or not first:
+        raise InputError(f"a paired test needs as many verdicts on both sides, not {len(first)} and {len(second)}")
+    gained = sum(b and not a for a, b in zip(first, second, strict=True))
+    lost = sum(a and not b for a, b in zip(first, second, strict=True))
+    p_value = float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
+    return Paired(len(first), gained, lost, p_value)
+
+
+def fisher(first: int, n_first: int, second: int, n_second: int) -> float:
+    """Two-sided p of Fisher's exact test for two independent proportions, `first` of `n_first` and `second` of `n_second`.
+
+    Fisher 1934. Raises `InputError` for a side without trials or a count outside 0..n.
+    """
+    from scipy.stats import fisher_exact
+
+    for count, n in ((first, n_first), (second, n_second)):
+        if n < 1 or not 0 <= count <= n:
+            raise InputError(f"an exact test needs counts between 0 and n of at least one trial, not {count} of {n}")
+    return min(1.0, float(fisher_exact([[first, n_first - first], [second, n_second - second]]).pvalue))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (Holm 1979), in the order given: controls the chance of any false claim in the family."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, running = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+    """Agreement of two labellers beyond chance (Cohen 1960): 1 is full agreement, 0 what their label counts alone would give.
+
+    Raises `InputError` where the lists differ in length or are empty, and where both give one and the same label throughout:
+    chance agreement is then full too.
+    """
+    kappa = _kappas(*_numbered(first, second))[0]
+    if math.isnan(kappa):
+        raise InputError(f"both labellers call all {len(first)} items {first[0]!r}, so agreement beyond chance is not defined")
+    return float(kappa)
+
+
+def kappa_interval(
+    first: Sequence[Hashable], second: Sequence[Hashable], confidence: float = 0.95, *, draws: int = 5000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of Cohen's kappa over items drawn with replacement (Efron 1979).
+
+    Draws in which kappa is not defined are left out. Items should be independent: answers to different instructions. Raises
+    `InputError` as `cohen_kappa` does.
+    """
+    import numpy as np
+
+    cohen_kappa(first, second)
+    one, other = _numbered(first, second)
+    chosen = np.random.default_rng(seed).integers(0, len(first), (draws, len(first)))
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(_kappas(one[0][chosen], other[0][chosen]), (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def _numbered(first: Sequence[Hashable], second: Sequence[Hashable]) -> "tuple[NDArray[Any], NDArray[Any]]":
+    """Both lists as one row each of small numbers, the same for the same label."""
+    import numpy as np
+
+    if len(first) != len(second) or not first:
+        raise InputError(f"agreement needs as many labels on both sides, not {len(first)} and {len(second)}")
+    numbers = {label: number for number, label in enumerate(dict.fromkeys((*first, *second)))}
+    return np.array([[numbers[label] for label in first]]), np.array([[numbers[label] for label in second]])
+
+
+def _kappas(first: "NDArray[Any]", second: "NDArray[Any]") -> "NDArray[Any]":
+    """Kappa of each row; not a number where chance agreement is full."""
+    import numpy as np
+
+    observed = (first == second).mean(axis=1)
+    labels = range(int(max(first.max(), second.max())) + 1)
+    chance = sum(((first == label).mean(axis=1) * (second == label).mean(axis=1) for label in labels), np.zeros(len(first)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(chance < 1, (observed - chance) / (1 - chance), np.nan)

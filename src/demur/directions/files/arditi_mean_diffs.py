@@ -1,0 +1,59 @@
+"""`mean_diffs.pt` as Arditi et al. write it: the difference of means at every position after the instruction and every layer.
+
+Source: andyrdt/refusal_direction, pipeline/submodules/generate_directions.py: one float64 tensor (position, layer, d_model), read
+at the inputs of blocks, positions from the first behind the instruction to -1. Provenance is lost. A grid with holes is refused.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from demur.core.errors import InputError
+from demur.directions.direction import Direction, from_raw
+from demur.directions.files.arditi_direction import layer_of, position_of
+from demur.directions.files.load_and_save import Architecture
+from demur.directions.files.requirements import require
+from demur.directions.files.untrusted_tensors import write_pt
+
+
+def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
+    """Write raw vectors on a full grid of positions and layers, float64 of float32 accuracy.
+
+    Layer 0 may be missing: every template token has the same input there whatever the instruction, so its vectors are zeros.
+    """
+    cells: dict[tuple[int, int], Direction] = {}
+    for direction in directions:
+        place = position_of(direction), layer_of(direction, architecture)
+        require(direction, "raw norm")
+        if place in cells:
+            raise InputError(f"two directions stand at position {place[0]} and layer {place[1]}; mean_diffs.pt holds one")
+        cells[place] = direction
+    n_positions = -min(position for position, _ in cells)
+    n_layers = architecture.n_layers or 1 + max(layer for _, layer in cells)
+    for position in range(-n_positions, 0):
+        for layer in range(1, n_layers):
+            if (position, layer) not in cells:
+                raise InputError(
+                    f"mean_diffs.pt holds every position from {-n_positions} to -1 at every layer from 1 to {n_layers - 1}, but "
+                    f"no direction of position {position} and layer {layer} was given"
+                )
+    grid = torch.zeros(n_positions, n_layers, directions[0].vector.shape[0], dtype=torch.float64)
+    for (position, layer), direction in cells.items():
+        grid[position, layer] = direction.raw_vector()
+    write_pt(grid, path)
+
+
+def read(grid: Tensor, path: Path) -> list[Direction]:
+    """Every direction of the grid; vectors of zeros point nowhere and are left out. Raises `InputError` where nothing is left."""
+    facts = {"file": path.name, "format": "mean-diffs", "stored dtype": str(grid.dtype), "grid": list(grid.shape[:2])}
+    found = [
+        from_raw(grid[position, layer], name=f"{path.stem}.{position}.{layer}", layer=layer, position=position, provenance=facts)
+        for position in range(-grid.shape[0], 0)
+        for layer in range(grid.shape[1])
+        if bool(grid[position, layer].any())
+    ]
+    if not found:
+        raise InputError(f"{str(path)!r} holds zeros only, so no direction")
+    return found

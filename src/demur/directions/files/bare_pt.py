@@ -1,0 +1,31 @@
+"""A bare unit vector in a `.pt` file, as the code of "Base LLMs refuse too" writes them (ckkissane/base-models-refuse).
+
+The vector is kept; its layer, site, position, raw norm and provenance are not in the file.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from demur.directions.direction import UNSAID, Direction, from_raw
+from demur.directions.files.load_and_save import Architecture
+from demur.directions.files.requirements import the_one
+from demur.directions.files.untrusted_tensors import write_pt
+
+# Half precision leaves a stored unit vector this far from length one at most.
+_UNIT = 1e-2
+
+
+def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
+    """Write one unit vector (d_model,), float32."""
+    write_pt(the_one(directions, path).vector.clone(), path)
+
+
+def read(vector: Tensor, path: Path) -> Direction:
+    """A direction of unknown layer, site and position; of unknown raw norm too where the vector has length one."""
+    unsaid = ["layer", "site", "position"]
+    if abs(float(vector.double().norm()) - 1) < _UNIT:
+        unsaid.append("raw norm")
+    facts = {"file": path.name, "format": "post", "stored dtype": str(vector.dtype), UNSAID: unsaid}
+    return from_raw(vector, name=path.stem, layer=0, provenance=facts)

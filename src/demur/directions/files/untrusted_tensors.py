@@ -1,0 +1,71 @@
+"""Tensors and numbers from files that others wrote: data, never code, and never more than the file holds.
+
+A `.pt` file must be the archive that torch.save writes, nothing in it compressed, so that reading it takes no more memory than
+its size; `torch.load` then unpickles plain tensors only. Everything that is not a finite strided tensor of a floating type is
+refused.
+"""
+
+import warnings
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, ZipFile
+
+import torch
+from torch import Tensor
+
+from demur.core.atomic_files import replace_file
+from demur.core.errors import InputError
+
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def read_pt(path: Path) -> Any:
+    """What a `.pt` file holds. Raises `InputError` where that is more than tensors, numbers, texts, lists and dicts of them."""
+    try:
+        with ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception as error:  # zipfile raises many kinds for a file that is not its own
+        raise InputError(
+            f"{str(path)!r} cannot be read as plain tensors: it is not a file that torch.save wrote, or it was cut short"
+        ) from error
+    compressed = any(entry.compress_type != ZIP_STORED for entry in entries)
+    if compressed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise InputError(
+            f"{str(path)!r} is packed as torch.save packs nothing, and may unpack to far more than its size; write it again with "
+            "torch.save"
+        )
+    try:
+        # torch warns of odd pickles on standard error before it refuses them; the refusal is enough.
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load too
+        raise InputError(f"{str(path)!r} cannot be read as plain tensors: {type(error).__name__}") from error
+
+
+def write_pt(value: Any, path: Path) -> None:
+    """Write tensors, or a dict of them, as `read_pt` reads them."""
+    content = BytesIO()
+    torch.save(value, content)
+    replace_file(path, content.getvalue())
+
+
+def checked(value: Any, path: Path, what: str = "its tensor") -> Tensor:
+    """The value, if it is a finite tensor of a floating type. Raises `InputError` otherwise."""
+    if not isinstance(value, Tensor):
+        raise InputError(f"{str(path)!r} holds a {type(value).__name__} where a tensor is expected")
+    if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in _DTYPES:
+        raise InputError(
+            f"{str(path)!r}: {what} is {value.dtype}, {value.layout}, on {value.device}; expected plain floating point"
+        )
+    # A tensor of strides zero can claim any size over one number; nothing may be made of it before this.
+    if value.numel() * value.element_size() > path.stat().st_size:
+        raise InputError(f"{str(path)!r}: {what} claims the shape {tuple(value.shape)}, which is more than the file holds")
+    if not torch.isfinite(value).all():
+        raise InputError(f"{str(path)!r}: {what} holds values that are not finite")
+    return value.detach()
+
+
+def whole_number(value: Any) -> bool:
+    """Whether a value from JSON is an integer; true and false are not."""
+    return isinstance(value, int) and not isinstance(value, bool)

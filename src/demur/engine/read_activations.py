@@ -1,0 +1,61 @@
+"""Activations of many prompts at some layers and positions, batch after batch: memory does not grow with their number.
+
+What all prompts begin with is passed once, the pass stops behind the last layer that is asked for, and no logits are computed.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from demur.core.errors import InputError, NotFinite
+from demur.engine.batching import in_batches
+from demur.engine.prefill import Look, Row, opening_of, pass_chunk
+from demur.models.device_placement import weights_dtype
+from demur.models.layouts import Layout, Site, point
+
+
+@torch.inference_mode()
+def stream_activations(
+    model: PreTrainedModel,
+    layout: Layout,
+    prompts: Sequence[Sequence[int]],
+    *,
+    layers: Sequence[int],
+    site: Site = "resid_pre",
+    positions: Sequence[int] = (-1,),
+    pad_id: int = 0,
+    batch_tokens: int | None = None,
+) -> Iterator[tuple[list[int], Float[Tensor, "row layer position d_model"]]]:
+    """Batches of (prompt indices, activations at some positions) in float32 on the processor; longest prompts first.
+
+    `positions` count from the end of the prompt: -1 is its last token. Raises `InputError` for a position that a prompt does not
+    have, and `WorkError` naming layer and prompt where an activation is not finite.
+    """
+    layout.check_sites((site,))
+    n_layers = len(layout.find_blocks(model))
+    for layer in layers:
+        if not 0 <= layer < n_layers:
+            raise InputError(f"layer {layer} is out of range: this model has layers 0 to {n_layers - 1}")
+    shortest = min(map(len, prompts), default=0)
+    for position in positions:
+        if not -shortest <= position < 0:
+            raise InputError(
+                f"position {position} is not in every prompt: positions count back from the prompt's end, -1 to -{shortest}"
+            )
+    if not prompts:
+        return
+    rows = [Row(tuple(prompt)) for prompt in prompts]
+    look = Look(tuple(point(layer, site) for layer in layers), tuple(positions))
+    opening = opening_of(model, layout, rows, pad_id, look)
+
+    def work(indices: list[int]) -> Tensor:
+        activations = pass_chunk(model, layout, rows, indices, pad_id, opening, look, keep=False).states
+        if not torch.isfinite(activations).all():
+            row, layer = (int(i) for i in torch.nonzero(~torch.isfinite(activations).all(-1))[0][:2])
+            raise NotFinite("the activations", indices[row], weights_dtype(model), layers[layer])
+        return activations
+
+    yield from in_batches([len(row.prompt) for row in rows], work, model=model, batch_tokens=batch_tokens, even=True)

@@ -1,0 +1,45 @@
+"""How Arditi et al. draw their instructions from the lists that they ship, so that their procedure runs on their exact data.
+
+Source: andyrdt/refusal_direction, pipeline/run_pipeline.py (`load_and_sample_datasets`, and `run_pipeline` for the test set) over
+dataset/splits. One generator makes all draws, so their order is part of the result. A list that is missing, or shorter than what
+is drawn from it, is refused.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from demur.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One draw: how many instructions, and the digest of those drawn from the lists that were published."""
+
+    n: int
+    digest: str
+
+
+DRAWS: Mapping[str, Draw] = {
+    "harmful_train": Draw(128, "cf837dfec7da06ba"),
+    "harmless_train": Draw(128, "5ca55dc00e7afc7f"),
+    "harmful_val": Draw(32, "24f8c5eedfb496d3"),
+    "harmless_val": Draw(32, "4810456d3d98030c"),
+    "harmless_test": Draw(100, "7c5b9234575615b5"),
+}
+"""The draws in their order, by the name of the list. No harmful test instructions are drawn: they test on JailbreakBench."""
+
+
+def arditi_sample(lists: Mapping[str, Sequence[str]], seed: int = 42) -> dict[str, tuple[str, ...]]:
+    """What Arditi et al. draw from their five lists, by the names and in the order of `DRAWS`.
+
+    Raises `InputError` for a list that is missing or too short.
+    """
+    generator = random.Random(seed)
+    drawn = {}
+    for name, draw in DRAWS.items():
+        rows = lists.get(name, ())
+        if len(rows) < draw.n:
+            raise InputError(f"{draw.n} instructions are drawn from {name!r}, which has {len(rows)}; give the published lists")
+        drawn[name] = tuple(generator.sample(rows, draw.n))
+    return drawn

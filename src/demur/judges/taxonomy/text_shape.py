@@ -1,0 +1,128 @@
+"""What the shape of a text shows without its meaning: does it repeat itself, give the instruction back, touch the subject?
+
+All of it works on words, in time linear in the text; of an instruction the first eighty words count.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from demur.judges.taxonomy.word_text import ASK, STOP, Reading
+
+LONG = 100
+"""Words from which on a text counts as long: three words in a row recur in any long text, six do not."""
+
+LONGEST = 80
+"""Words of an instruction that count."""
+
+
+def repeats(words: Sequence[str], span: int = 3) -> list[bool]:
+    """For each word: does it lie in a run of `span` words that stood in the text before?"""
+    seen: set[tuple[str, ...]] = set()
+    found = [False] * len(words)
+    for start in range(len(words) - span + 1):
+        run = tuple(words[start : start + span])
+        if run in seen:
+            found[start : start + span] = [True] * span
+        seen.add(run)
+    return found
+
+
+def first_loop(text: Reading) -> str | None:
+    """The first words that come again, as written, where more than half of the text stood in it before; else None.
+
+    A text without blanks between its words is read letter by letter.
+    """
+    words = [index for index, token in enumerate(text.tokens) if token not in (STOP, ASK)]
+    if sum(map(len, text.words)) < 20 * len(words):
+        first = _mostly(repeats(text.words, 3 if len(words) < LONG else 6))
+        return None if first is None else text.quote(words[first], words[first + 2])
+    letters = [sign for sign in text.text if sign.isalpha()]
+    first = _mostly(repeats(letters, 6))
+    return None if first is None else "".join(letters[first : first + 6])
+
+
+def _mostly(found: Sequence[bool]) -> int | None:
+    """The first place that is true, where more than half of them are."""
+    return found.index(True) if 2 * sum(found) > len(found) else None
+
+
+@dataclass(frozen=True)
+class Return:
+    """An instruction given back: from token `first` to `last`, with its first word or not; so many new words follow."""
+
+    first: int
+    last: int
+    opening: bool
+    new_words: int
+
+
+_PERSONS = ("i", "me", "my", "mine", "you", "your", "yours", "we", "us", "our")
+_ASKING = (
+    "answer", "build", "compare", "compile", "compose", "create", "describe", "design", "draft", "explain", "generate",
+    "give", "help", "invent", "list", "make", "organize", "outline", "plan", "prepare", "produce", "provide", "recommend",
+    "rewrite", "show", "suggest", "summarize", "teach", "tell", "write",
+)  # fmt: skip
+_SAME = dict.fromkeys(_PERSONS, "someone") | dict.fromkeys(_ASKING, "ask")
+
+
+def given_back(text: Reading, instruction: Reading) -> Return | None:
+    """The instruction near the start of the text, word for word or nearly: seven of ten words in order, little in between.
+
+    Who is spoken of does not matter, nor which verb asks: `my` may have become `your`, and `outline` `describe`. A denial of it
+    does not give it back.
+    """
+    asked = [_SAME.get(word, word[:6]) for word in instruction.words[:LONGEST]]
+    written = [_SAME.get(word, word[:6]) for word in text.tokens]
+    length, first, last, opening = _alignment(asked, written[: len(asked) + 12])
+    if not asked or length < 0.7 * len(asked) or last - first + 1 - length > 0.5 * len(asked):
+        return None
+    if {"no", "not"} & set(written[: last + 1]) - set(asked):
+        return None
+    old = repeats([*asked, *written])[len(asked) + last + 1 :]
+    new_words = sum(word.isalnum() and not known for word, known in zip(written[last + 1 :], old, strict=True))
+    return Return(first, last, opening, new_words)
+
+
+_Aligned = tuple[int, int, int, bool]
+
+
+def _alignment(asked: Sequence[str], written: Sequence[str]) -> _Aligned:
+    """Longest common subsequence: its length, first and last place in `written`, and whether the first word asked is in it."""
+    nothing: _Aligned = (0, -1, -1, False)
+    above = [nothing] * (len(written) + 1)
+    for number, word in enumerate(asked):
+        row = [nothing]
+        for place, other in enumerate(written):
+            best = max(above[place + 1], row[place], key=lambda found: found[0])
+            length, first, _, opening = above[place]
+            if word == other and length + 1 > best[0]:
+                best = (length + 1, first if length else place, place, opening or number == 0)
+            row.append(best)
+        above = row
+    return above[-1]
+
+
+_EMPTY = frozenset((
+    "the", "about", "and", "any", "all", "are", "best", "been", "but", "can", "compose", "could", "create", "describe",
+    "did", "does", "draft", "explain", "find", "for", "from", "get", "give", "good", "had", "has", "have", "help", "her",
+    "here", "his", "how", "into", "its", "just", "like", "list", "make", "may", "might", "more", "most", "must", "need",
+    "new", "not", "off", "one", "only", "our", "out", "outline", "over", "plan", "she", "should", "show", "some", "suggest",
+    "tell", "than", "that", "their", "them", "then", "there", "these", "they", "thing", "things", "this", "those", "use",
+    "very", "want", "was", "way", "ways", "were", "what", "when", "where", "which", "who", "why", "will", "with", "would",
+    "write", "you", "your",
+))  # fmt: skip
+
+
+def shared_subject(text: Reading, instruction: Reading) -> tuple[bool, str]:
+    """Does the instruction have a subject at all, and the first word of the text that belongs to it; empty where none does.
+
+    Words are alike where their first five letters are.
+    """
+    subject = {word[:5] for word in instruction.words if _tells(word)}
+    touched = (index for index, token in enumerate(text.tokens) if _tells(token) and token[:5] in subject)
+    index = next(touched, None)
+    return bool(subject), "" if index is None else text.quote(index, index)
+
+
+def _tells(word: str) -> bool:
+    return len(word) > 2 and word not in _EMPTY and not word.isdigit()

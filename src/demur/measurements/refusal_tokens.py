@@ -1,0 +1,80 @@
+"""Which first tokens a checkpoint's refusals begin with: found in its own completions, checked on others, never assumed.
+
+The refusal score of Arditi et al. 2024 needs such tokens, and a wrong id (a bare "I" where the model writes " I") gives a clean
+curve of nothing. A checkpoint that hardly refuses has none, and is told to be selected for by another criterion.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from demur.core.errors import WorkError
+from demur.core.progress import Progress, silent
+from demur.engine import generate
+from demur.engine.checkpoints import Checkpoint
+from demur.inputs.prompts import Prompt
+from demur.interventions.intervention import RowEdits
+from demur.judges.judging import judge
+
+LEAST = 4
+"""Refusals that each half must hold: fewer say nothing about how refusals begin."""
+
+
+@dataclass(frozen=True)
+class RefusalTokens:
+    """First tokens of refusals. `coverage` and `precision` were measured on completions that did not choose them.
+
+    `coverage` is the share of refusals that begin with one of the tokens, `precision` the share of refusals among completions
+    that do; `refusals` of `n` completions were refusals.
+    """
+
+    ids: tuple[int, ...]
+    texts: tuple[str, ...]
+    coverage: float
+    precision: float
+    refusals: int
+    n: int
+
+
+def find_refusal_tokens(
+    checkpoint: Checkpoint,
+    harmful: Sequence[str],
+    harmless: Sequence[str],
+    prompt: Prompt,
+    *,
+    edits: RowEdits = None,
+    judge_name: str = "prefix",
+    max_new_tokens: int = 16,
+    progress: Progress = silent,
+) -> RefusalTokens:
+    """Tokens with which at least half of the completions are refusals, on the even instructions; checked on the odd ones.
+
+    Raises `WorkError` where either half holds fewer than four refusals, or where the tokens do not hold on the second half: fewer
+    than nine in ten refusals begin with one.
+    """
+    rows = []
+    for side in (harmful, harmless):
+        made = generate.generate(checkpoint, side, prompt, [edits], max_new_tokens=max_new_tokens, progress=progress)[0]
+        rows.append([(row.token_ids[0], verdict.refusal) for row, verdict in zip(made, judge(made, judge_name), strict=True)])
+    first = [row for side in rows for row in side[::2]]
+    second = [row for side in rows for row in side[1::2]]
+    for half in (first, second):
+        refusals = sum(refusal for _, refusal in half)
+        if refusals < LEAST:
+            raise WorkError(
+                f"{checkpoint.name!r} refuses {refusals} of {len(half)} completions, too few to tell how its refusals begin "
+                f"(at least {LEAST} are needed); select by 'cosmic' or 'separation', which need no refusals, or give "
+                "token ids to demur.select_by_refusal"
+            )
+    written, refused = Counter(token for token, _ in first), Counter(token for token, refusal in first if refusal)
+    ids = tuple(token for token, count in refused.most_common() if 2 * count >= written[token])
+    begun = [refusal for token, refusal in second if token in ids]
+    total = sum(refusal for _, refusal in second)
+    coverage, precision = sum(begun) / total, sum(begun) / max(1, len(begun))
+    if coverage < 0.9:
+        raise WorkError(
+            f"only {100 * coverage:.0f} % of the refusals of {checkpoint.name!r} begin with one of the tokens found, so they do "
+            "not stand for refusal; select by 'cosmic' or 'separation', or give token ids to demur.select_by_refusal"
+        )
+    texts = tuple(str(text) for text in checkpoint.tokenizer.convert_ids_to_tokens(list(ids)))
+    return RefusalTokens(ids, texts, coverage, precision, total + sum(refusal for _, refusal in first), len(first) + len(second))

@@ -1,0 +1,105 @@
+"""Candidate directions: the difference of means at every position behind the instruction and every layer, in one pass.
+
+A place where harmful and harmless instructions have the same activation, as a template token at the first layer's input, has no
+direction and is left out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from demur.core.errors import InputError
+from demur.core.progress import Progress, silent
+from demur.directions.direction import Direction, RunningMean, from_raw
+from demur.engine.checkpoints import Checkpoint
+from demur.engine.read_activations import stream_activations
+from demur.inputs.prompts import Prompt
+from demur.measurements.extraction import provenance
+
+Place = tuple[int, int]
+"""(position, layer): the position counts from the prompt's end, -1 is its last token."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """One checkpoint's directions by place, and the means they were made of: (position, layer, d_model) in float64."""
+
+    positions: tuple[int, ...]
+    directions: dict[Place, Direction]
+    harmful: Float[Tensor, "position layer d_model"]
+    harmless: Float[Tensor, "position layer d_model"]
+
+
+def grid_activations(
+    checkpoint: Checkpoint,
+    instructions: Sequence[str],
+    prompt: Prompt,
+    positions: Sequence[int],
+    *,
+    batch_tokens: int | None = None,
+    progress: Progress = silent,
+) -> Float[Tensor, "instruction position layer d_model"]:
+    """Activations at `resid_pre` of every layer, float32. Memory grows with the number of instructions."""
+    result = torch.empty(len(instructions), len(positions), checkpoint.n_layers, checkpoint.d_model)
+    found = stream_activations(
+        checkpoint.model,
+        checkpoint.layout,
+        prompt.encode(instructions),
+        layers=range(checkpoint.n_layers),
+        positions=positions,
+        pad_id=checkpoint.pad_id,
+        batch_tokens=batch_tokens,
+    )
+    for indices, activations in found:
+        result[indices] = activations.transpose(1, 2)
+        progress(len(indices))
+    return result
+
+
+def _grid_means(
+    checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt, positions: Sequence[int], progress: Progress
+) -> Float[Tensor, "position layer d_model"]:
+    running, layers = RunningMean(), range(checkpoint.n_layers)
+    ids = prompt.encode(instructions)
+    stream = stream_activations(
+        checkpoint.model, checkpoint.layout, ids, layers=layers, positions=positions, pad_id=checkpoint.pad_id
+    )
+    for indices, activations in stream:
+        running.update(activations.transpose(1, 2).flatten(1, 2))
+        progress(len(indices))
+    return running.mean.reshape(len(positions), len(layers), -1)
+
+
+def candidate_directions(
+    checkpoint: Checkpoint,
+    harmful: Sequence[str],
+    harmless: Sequence[str],
+    prompt: Prompt,
+    *,
+    positions: Sequence[int] | None = None,
+    progress: Progress = silent,
+) -> Candidates:
+    """Every position behind the instruction (unless told otherwise) x every layer: Arditi et al. 2024, section 2.3.
+
+    Raises `InputError` where an instruction set is empty.
+    """
+    if not harmful or not harmless:
+        raise InputError(f"candidates need instructions of both kinds, not {len(harmful)} harmful and {len(harmless)} harmless")
+    where = prompt.positions() if positions is None else tuple(positions)
+    if not where:
+        raise InputError(f"prompt format {prompt.name!r} ends with the instruction, so no position behind it is the same for all")
+    means = [_grid_means(checkpoint, side, prompt, where, progress) for side in (harmful, harmless)]
+    difference = means[0] - means[1]
+    directions = {}
+    for row, position in enumerate(where):
+        facts = {"method": "difference of means", **provenance(checkpoint, prompt, position, harmful, harmless)}
+        for layer in range(checkpoint.n_layers):
+            if difference[row, layer].any():
+                name = f"{checkpoint.name}.position{position}.layer{layer}"
+                directions[position, layer] = from_raw(
+                    difference[row, layer], name=name, layer=layer, position=position, provenance=facts
+                )
+    return Candidates(where, directions, means[0], means[1])

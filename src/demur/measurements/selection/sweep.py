@@ -1,0 +1,267 @@
+"""Scores of candidate directions in a checkpoint, by published criteria: what `ranking.py` chooses from.
+
+All candidates and instructions run as rows of the same batches, and logits are computed behind the last token only. Scores are
+measured on validation instructions, which the candidates were not made of.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from demur.core.errors import InputError, WorkError
+from demur.core.progress import Progress, silent
+from demur.directions.direction import Direction
+from demur.directions.geometry import projections, separation
+from demur.engine.checkpoints import Checkpoint
+from demur.engine.prefill import Row
+from demur.engine.score import divergence, least_divergence, next_tokens, refusal_log_odds
+from demur.inputs.prompts import Prompt
+from demur.interventions.intervention import Intervention, RowEdits, ablate, add, program
+from demur.measurements.selection.candidates import Candidates, grid_activations
+from demur.measurements.selection.ranking import (
+    INDUCE_LEAST,
+    KL_MOST,
+    LAST_LAYERS,
+    Selection,
+    by_cosine,
+    by_refusal,
+    by_separation,
+)
+
+
+def refusal_scores(
+    checkpoint: Checkpoint,
+    instructions: Sequence[str],
+    prompt: Prompt,
+    token_ids: Sequence[int],
+    interventions: Sequence[RowEdits] = (None,),
+) -> Float[Tensor, "intervention instruction"]:
+    """Log-odds of a refusal token behind each prompt, under each intervention, float64: Arditi et al. 2024, section 2.3."""
+    return _swept(
+        checkpoint, instructions, prompt, interventions, lambda _, logits, __: refusal_log_odds(logits, token_ids), (), silent
+    )
+
+
+def keep_refused(
+    checkpoint: Checkpoint, harmful: Sequence[str], harmless: Sequence[str], prompt: Prompt, token_ids: Sequence[int]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Arditi et al.'s filter: harmful instructions with a refusal score above 0, harmless ones with one below 0.
+
+    Raises `WorkError` where nothing is left of either kind.
+    """
+    scored = [refusal_scores(checkpoint, side, prompt, token_ids)[0].tolist() for side in (harmful, harmless)]
+    kept = (
+        tuple(text for text, score in zip(harmful, scored[0], strict=True) if score > 0),
+        tuple(text for text, score in zip(harmless, scored[1], strict=True) if score < 0),
+    )
+    if not all(kept):
+        raise WorkError(
+            f"the refusal score keeps {len(kept[0])} of {len(harmful)} harmful and {len(kept[1])} of {len(harmless)} harmless "
+            f"instructions for {checkpoint.name!r}; leave the filter out, or select by 'cosmic' or 'separation'"
+        )
+    return kept
+
+
+def select_by_refusal(
+    checkpoint: Checkpoint,
+    candidates: Candidates,
+    harmful: Sequence[str],
+    harmless: Sequence[str],
+    prompt: Prompt,
+    token_ids: Sequence[int],
+    *,
+    kl_most: float | int | None = KL_MOST,
+    induce_least: float | int | None = INDUCE_LEAST,
+    last_layers: float | int | None = LAST_LAYERS,
+    progress: Progress = silent,
+) -> Selection:
+    """KL, induce and bypass scores of every candidate (Arditi et al. 2024, section 2.3), and their choice.
+
+    `kl`: mean change of what follows harmless instructions when the candidate is ablated, or `kl_at_least` where some of them
+    suffice to drop it; `induce`: mean refusal score of
+    harmless instructions with its raw vector added once at its layer's input; `bypass`: of harmful ones when it is ablated.
+    A bound of None filters nothing.
+    """
+
+    def odds(_: Tensor, logits: Tensor, __: Tensor) -> Tensor:
+        return refusal_log_odds(logits, token_ids)
+
+    def induce(directions: Sequence[Direction]) -> list[Found]:
+        return _named("induce", _swept(checkpoint, harmless, prompt, _added(directions), odds, (), progress).mean(1))
+
+    def bypass(directions: Sequence[Direction]) -> list[Found]:
+        return _named("bypass", _swept(checkpoint, harmful, prompt, _removed(directions), odds, (), progress).mean(1))
+
+    stages = (_kl(checkpoint, harmless, prompt, kl_most, progress), induce, bypass)
+
+    def choose(scores: Sequence[Mapping[str, float | int]]) -> Selection:
+        return by_refusal(scores, checkpoint.n_layers, kl_most=kl_most, induce_least=induce_least, last_layers=last_layers)
+
+    return _staged(candidates, stages, choose)
+
+
+def select_by_cosine(
+    checkpoint: Checkpoint,
+    candidates: Candidates,
+    harmful: Sequence[str],
+    harmless: Sequence[str],
+    prompt: Prompt,
+    *,
+    kl_most: float | int | None = KL_MOST,
+    last_layers: float | int | None = LAST_LAYERS,
+    progress: Progress = silent,
+) -> Selection:
+    """COSMIC (Siu et al. 2025): do edited states point where the other kind's unedited ones do? Presupposes no refusals.
+
+    Read at the last token, at the tenth of the layers (at least one) where the training means of the two kinds are least alike.
+    `comply` and `refuse` are cosines to the references. Their code reads what blocks put out, the last behind the final norm, and
+    drops further layers at position -1; here it is what blocks take in, so the last one's output is not among them, and no
+    position has rules of its own.
+    """
+    if candidates.positions[-1] != -1:
+        raise InputError("COSMIC reads the last token: the candidates' positions must end with -1")
+    alike = torch.nn.functional.cosine_similarity(candidates.harmful[-1], candidates.harmless[-1], dim=-1)
+    layers = sorted(alike.argsort()[: max(1, int(0.1 * checkpoint.n_layers))].tolist())
+    refused, complied = (
+        grid_activations(checkpoint, side, prompt, (-1,))[:, 0, layers].double().mean((0, 1)) for side in (harmful, harmless)
+    )
+
+    def likeness(name: str, side: Sequence[str], edits: Sequence[Intervention], reference: Tensor) -> list[Found]:
+        states = _swept(checkpoint, side, prompt, edits, lambda _, __, states: states.double().mean(1), layers, progress)
+        return _named(name, torch.nn.functional.cosine_similarity(states.mean(1), reference[None], dim=-1))
+
+    stages: tuple[Stage, ...] = (
+        _kl(checkpoint, harmless, prompt, kl_most, progress),
+        lambda directions: likeness("comply", harmful, _removed(directions), complied),
+        lambda directions: likeness("refuse", harmless, _added(directions), refused),
+    )
+
+    def choose(scores: Sequence[Mapping[str, float | int]]) -> Selection:
+        return by_cosine(scores, checkpoint.n_layers, kl_most=kl_most, last_layers=last_layers)
+
+    return _staged(candidates, stages, choose)
+
+
+def select_by_separation(
+    checkpoint: Checkpoint,
+    candidates: Candidates,
+    harmful: Sequence[str],
+    harmless: Sequence[str],
+    prompt: Prompt,
+    *,
+    last_layers: float | int | None = LAST_LAYERS,
+    progress: Progress = silent,
+) -> Selection:
+    """How well each candidate tells validation instructions apart that it was not made of; needs at least two of each kind."""
+    if min(len(harmful), len(harmless)) < 2:
+        raise InputError(f"separation needs two instructions of each kind, not {len(harmful)} and {len(harmless)}")
+    sides = [grid_activations(checkpoint, side, prompt, candidates.positions, progress=progress) for side in (harmful, harmless)]
+    scores = []
+    for (position, layer), direction in candidates.directions.items():
+        row = candidates.positions.index(position)
+        found = separation(*(projections(side[:, row, layer], direction.vector) for side in sides))
+        scores.append({"position": float(position), "layer": float(layer), "auroc": found.auroc, "gap": found.gap})
+    return by_separation(scores, checkpoint.n_layers, last_layers=last_layers)
+
+
+def _removed(directions: Sequence[Direction]) -> list[Intervention]:
+    return [ablate(direction) for direction in directions]
+
+
+def _added(directions: Sequence[Direction]) -> list[Intervention]:
+    return [add(direction, 1.0, unit="raw") for direction in directions]
+
+
+Found = dict[str, float]
+"""Measures of one candidate by name."""
+Stage = Callable[[Sequence[Direction]], list[Found]]
+"""What is measured together, of some candidates."""
+
+
+def _named(name: str, values: Float[Tensor, " candidate"]) -> list[Found]:
+    return [{name: value} for value in values.tolist()]
+
+
+def _staged(
+    candidates: Candidates, stages: Sequence[Stage], choose: Callable[[Sequence[Mapping[str, float | int]]], Selection]
+) -> Selection:
+    """Measures in order; a candidate that a filter has dropped is not measured further, which does not change the choice."""
+    scores: list[Found] = [{"position": float(position), "layer": float(layer)} for position, layer in candidates.directions]
+    places = list(candidates.directions.values())
+    # What a filter has not seen yet must not decide: a stage that is still to come holds for everyone.
+    held = {"kl": -math.inf, "induce": math.inf, "bypass": 0.0, "comply": 0.0, "refuse": 0.0}
+    for stage in stages:
+        known = [{**held, **entry} for entry in scores]
+        left = [index for index, place in enumerate(choose(known).places) if not place.dropped]
+        if left:
+            for index, found in zip(left, stage([places[i] for i in left]), strict=True):
+                scores[index] |= found
+    return choose(scores)
+
+
+Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(instruction indices (row,), logits (row, vocab), states (row, layer, d_model)) -> one value or vector a row."""
+
+
+PORTIONS = (1 / 8, 1 / 4, 1 / 2, 1)
+"""Shares of the instructions after which candidates may be left alone."""
+
+
+def _kl(
+    checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt, most: float | int | None, progress: Progress
+) -> Stage:
+    """`kl` of candidates; of one whose mean will be above `most` whatever is still to come, `kl_at_least`, and no more is run."""
+
+    def stage(directions: Sequence[Direction]) -> list[Found]:
+        before = _swept(checkpoint, instructions, prompt, [None], lambda _, logits, __: logits, (), silent)[0]
+        least = least_divergence(before)
+        edits, n = _removed(directions), len(instructions)
+        sums, left, done = least.sum().repeat(len(edits)), list(range(len(edits))), 0
+        for end in sorted({math.ceil(share * n) for share in PORTIONS}):
+            part, done = slice(done, end), end
+            # A mean that is not a number is measured to the end.
+            left = [i for i in left if most is None or not sums[i] / n > most]
+            if not left:
+                break
+
+            def change(which: Tensor, logits: Tensor, _: Tensor, known: Tensor = before[part]) -> Tensor:
+                return divergence(known[which], logits)
+
+            found = _swept(checkpoint, instructions[part], prompt, [edits[i] for i in left], change, (), progress)
+            sums[left] += (found - least[part]).sum(1)
+        means = (sums / n).tolist()
+        return [{"kl" if i in left else "kl_at_least": mean} for i, mean in enumerate(means)]
+
+    return stage
+
+
+def _swept(
+    checkpoint: Checkpoint,
+    instructions: Sequence[str],
+    prompt: Prompt,
+    interventions: Iterable[RowEdits],
+    measure: Measure,
+    layers: Sequence[int],
+    progress: Progress,
+) -> Tensor:
+    """`measure` of every instruction under every intervention: (intervention, instruction, ...)."""
+    ids, edits = [tuple(one) for one in prompt.encode(instructions)], list(interventions)
+    rows = [Row(one, edit) for edit in edits for one in ids]
+    result: Tensor | None = None
+    # A candidate whose edit leaves the range of numbers is dropped for it; an unedited checkpoint has to stay inside.
+    unedited = any(not program(edit) for edit in edits)
+    batches = next_tokens(
+        checkpoint.model, checkpoint.layout, rows, layers=layers, pad_id=checkpoint.pad_id, finite_only=unedited
+    )
+    for found in batches:
+        values = measure(torch.tensor(found.indices) % len(ids), found.logits, found.states)
+        if result is None:
+            result = torch.empty(len(rows), *values.shape[1:], dtype=values.dtype)
+        result[found.indices] = values
+        progress(len(found.indices))
+    if result is None:
+        raise InputError(f"nothing to score: {len(ids)} instructions, {len(edits)} interventions")
+    return result.reshape(len(edits), len(ids), *result.shape[1:])

@@ -1,0 +1,214 @@
+"""Is ablation by hooks the same as orthogonalising the weights that write to the stream? A check, made on a copy in memory.
+
+Arditi et al. 2024, section 4.1: what every matrix and bias writes loses its component along the direction. The copy is thrown
+away; nothing is exported. Which weights write is proved, not assumed: with all of them at zero, no block may add anything.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from demur.core.errors import InputError, WorkError
+from demur.directions.direction import Direction
+from demur.engine.checkpoints import Checkpoint
+from demur.engine.hooks import edited, recorded_branches
+from demur.interventions.intervention import ablate, tabulate
+from demur.models.device_placement import bytes_by_device
+
+WRITERS = (
+    "o_proj", "out_proj", "c_proj", "dense", "down_proj", "dense_4h_to_h", "fc2", "fc_out", "wo", "w2", "ffn_out",
+    "output_linear",
+)  # fmt: skip
+"""What the last linear map of a branch is called, over the families; proved for the model at hand before it is used."""
+
+TOLERANCE = 1e-3
+"""Largest difference of the logits, relative to their largest entry, that still counts as the same: float32 rounding."""
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Largest absolute differences of next-token logits between hooks and edited weights, beside the size of the logits.
+
+    `untied` is the difference where the copy's unembedding was left as it was; `tied` that where it shares the edited embedding,
+    None for a family that does not tie them. `left` is the largest share of the embedded prompt, or of any block's contribution,
+    that still lies along the direction after the weight edit. `effect` is what ablation by hooks itself changes. `explanation`
+    says in words what holds.
+    """
+
+    untied: float
+    tied: float | None
+    left: float
+    effect: float
+    largest_logit: float
+    explanation: str
+
+    @property
+    def holds(self) -> bool:
+        """True where the weight edit as one would export it equals the hooks."""
+        return max(self.untied, self.tied or 0.0) <= TOLERANCE * self.largest_logit
+
+
+def equivalence(checkpoint: Checkpoint, direction: Direction, prompts: Sequence[Sequence[int]] | None = None) -> Equivalence:
+    """Compare ablation by hooks with an orthogonalised copy, over token ids `prompts` (random ones unless given).
+
+    Needs memory for the weights once more. Raises `InputError` for a direction of another width, for weights in less than
+    float32, which rounds by more than what is looked for, and for weights that are quantised or spread over several devices, and
+    `WorkError` for a family whose writing weights are not known.
+    """
+    if checkpoint.quantised is not None:
+        raise InputError(
+            f"weights in {checkpoint.quantised} cannot be orthogonalised without rounding again; load them without quantise"
+        )
+    if torch.finfo(checkpoint.dtype).eps > torch.finfo(torch.float32).eps:
+        raise InputError(
+            f"in {checkpoint.dtype} logits are rounded by more than {TOLERANCE:g} of their size, which would tell the two "
+            "apart; load the weights in float32"
+        )
+    if len(bytes_by_device(checkpoint.model)) > 1 or next(checkpoint.model.parameters()).device.type == "meta":
+        raise InputError(
+            "the weights are spread over several devices and cannot be edited in a copy; load them on one, cpu or cuda"
+        )
+    if direction.vector.shape[0] != checkpoint.d_model:
+        raise InputError(f"the direction has width {direction.vector.shape[0]}, the checkpoint's stream {checkpoint.d_model}")
+    _prove(checkpoint)
+    ids = [torch.tensor([list(one)], device=checkpoint.device) for one in prompts or _random_prompts(checkpoint)]
+    table = tabulate([ablate(direction)], checkpoint.layout, checkpoint.n_layers, checkpoint.d_model, checkpoint.device)
+    plain = _logits(checkpoint.model, ids)
+    with edited(checkpoint.model, checkpoint.layout, table):
+        hooked = _logits(checkpoint.model, ids)
+    twin = copy.deepcopy(checkpoint.model)
+    tied = _tied(twin)
+    if tied:
+        # Untied first: the embedding loses the direction, the unembedding keeps it, as under hooks.
+        twin.get_output_embeddings().weight = nn.Parameter(twin.get_output_embeddings().weight.detach().clone())
+    writers = _writers(twin, checkpoint)
+    vector = direction.vector.to(checkpoint.device)
+    for weight, axis in writers:
+        _orthogonalise(weight, axis, vector)
+    untied, left = float((_logits(twin, ids) - hooked).abs().max()), _left(twin, checkpoint, ids[0], vector)
+    with_tied = None
+    if tied:
+        twin.get_output_embeddings().weight = twin.get_input_embeddings().weight
+        with_tied = float((_logits(twin, ids) - hooked).abs().max())
+    largest, effect = float(plain.abs().max()), float((plain - hooked).abs().max())
+    return Equivalence(untied, with_tied, left, effect, largest, _explained(untied, with_tied, left, largest))
+
+
+def _random_prompts(checkpoint: Checkpoint) -> list[list[int]]:
+    vocabulary = int(checkpoint.model.config.get_text_config().vocab_size)
+    generator = torch.Generator().manual_seed(0)
+    drawn: list[list[int]] = torch.randint(1, vocabulary, (4, 12), generator=generator).tolist()
+    return drawn
+
+
+@torch.inference_mode()
+def _logits(model: PreTrainedModel, prompts: Sequence[Tensor]) -> Float[Tensor, "prompt vocab"]:
+    return torch.cat([model(input_ids=one, use_cache=False, logits_to_keep=1).logits[:, -1].float().cpu() for one in prompts])
+
+
+def _tied(model: PreTrainedModel) -> bool:
+    inside, outside = model.get_input_embeddings(), model.get_output_embeddings()
+    return outside is not None and outside.weight is inside.weight
+
+
+Writer = tuple[Tensor, int]
+"""A weight and its axis of length d_model, along which it writes to the stream."""
+
+
+def _writers(model: PreTrainedModel, checkpoint: Checkpoint) -> list[Writer]:
+    d_model, embedding = checkpoint.d_model, model.get_input_embeddings().weight
+    if embedding.shape[1] != d_model:
+        raise WorkError(
+            f"this model's embedding of width {embedding.shape[1]} is mapped to a stream of width {d_model}, so it is not the "
+            "embedding that writes there; such a model's weights are not compared"
+        )
+    found: list[Writer] = [(embedding, 1)]
+    # Learned positions are added to the stream as the tokens' embeddings are.
+    found += [
+        (module.weight, 1)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding) and module is not model.get_input_embeddings() and module.weight.shape[1] == d_model
+    ]
+    for block in checkpoint.layout.find_blocks(model):
+        for path, module in block.named_modules():
+            if path.rpartition(".")[2] in WRITERS:
+                found += _of(module, d_model)
+            elif isinstance(getattr(module, "down_proj", None), nn.Parameter):
+                found += _experts(module, d_model)
+    return found
+
+
+def _of(module: nn.Module, d_model: int) -> list[Writer]:
+    if isinstance(module, nn.Linear) and module.out_features == d_model:
+        made = [(module.weight, 0)]
+    elif isinstance(module, Conv1D) and module.nf == d_model:
+        made = [(module.weight, 1)]
+    else:
+        return []
+    return [*made, (module.bias, 0)] if module.bias is not None else made
+
+
+def _experts(module: nn.Module, d_model: int) -> list[Writer]:
+    """Mixtures of experts keep all down projections in one tensor: (expert, d_model, width) or (expert, width, d_model)."""
+    weight: Tensor = module.down_proj  # type: ignore[assignment]
+    axes = [axis for axis in (1, 2) if weight.shape[axis] == d_model]
+    if len(axes) != 1:
+        raise WorkError(f"the experts' tensor of shape {tuple(weight.shape)} does not tell which axis writes to the stream")
+    bias = getattr(module, "down_proj_bias", None)
+    return [(weight, axes[0])] + ([(bias, bias.ndim - 1)] if bias is not None else [])
+
+
+@torch.no_grad()
+def _prove(checkpoint: Checkpoint) -> None:
+    """With all writing weights of the blocks at zero no block may change the stream."""
+    ids = torch.tensor([_random_prompts(checkpoint)[0]], device=checkpoint.device)
+    twin = copy.deepcopy(checkpoint.model)
+    for weight, _ in _writers(twin, checkpoint)[1:]:
+        if not any(weight is module.weight for module in twin.modules() if isinstance(module, nn.Embedding)):
+            weight.zero_()
+    with recorded_branches(twin, checkpoint.layout) as seen, torch.inference_mode():
+        twin(input_ids=ids, use_cache=False)
+    for layer, one in seen.items():
+        if (one.after - one.before).abs().max() > 0:
+            raise WorkError(
+                f"block {layer} of this {checkpoint.layout.family!r} model still adds to the stream when the weights known to "
+                "write there are zero, so orthogonalising them would not be the whole edit"
+            )
+
+
+@torch.no_grad()
+def _orthogonalise(weight: Tensor, axis: int, vector: Float[Tensor, " d_model"]) -> None:
+    moved = weight.movedim(axis, -1).double()
+    unit = vector.double() / vector.double().norm()
+    weight.copy_((moved - (moved @ unit)[..., None] * unit).movedim(-1, axis).to(weight.dtype))
+
+
+@torch.inference_mode()
+def _left(model: PreTrainedModel, checkpoint: Checkpoint, ids: Tensor, vector: Float[Tensor, " d_model"]) -> float:
+    with recorded_branches(model, checkpoint.layout) as seen:
+        model(input_ids=ids, use_cache=False)
+    unit = vector.cpu().double() / vector.cpu().double().norm()
+    parts = [seen[0].before, *(part for one in seen.values() for part in (one.attention, one.mlp))]
+    shares = [((part @ unit).abs() / part.norm(dim=-1)).max() for part in parts]
+    return float(torch.stack(shares).max())
+
+
+def _explained(untied: float, tied: float | None, left: float, largest: float) -> str:
+    if untied > TOLERANCE * largest:
+        return (
+            f"A weight edit is not ablation here: up to {left:.2g} of what is written to the stream still lies along the "
+            "direction, because a norm with a gain stands between the edited weights and the stream. Only hooks on the stream "
+            "remove it."
+        )
+    if tied is not None and tied > TOLERANCE * largest:
+        return (
+            "The blocks agree, but this checkpoint's unembedding is its embedding, so an edit of the weights also removes the "
+            "direction from what the logits read; hooks do not. Untied, the two are the same."
+        )
+    return "Ablation by hooks and the edit of the weights are the same up to rounding."

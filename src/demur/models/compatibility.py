@@ -1,0 +1,90 @@
+"""May directions of these checkpoints be exchanged? Told from configs and tokenizer files, before any weights are read.
+
+Another width or another number of layers is refused. Another family, vocabulary or set of special tokens is a warning, which the
+run keeps and its summary shows: the numbers exist, but what the checkpoints were shown may differ in more than the weights.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from demur.core.errors import InputError
+from demur.models import gguf_files
+from demur.models.sources import Source, read_config
+
+_WIDTH = ("hidden_size", "n_embd", "d_model")
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+
+
+def shape(source: Source) -> tuple[int, int] | None:
+    """(layers, width) of a checkpoint, from its config or its GGUF header; None where that does not tell."""
+    if source.kind == "gguf":
+        return _gguf_shape(source)
+    config = read_config(source) or {}
+    inner = config.get("text_config")
+    config = inner if isinstance(inner, dict) else config
+    layers, width = (
+        next((config[name] for name in names if isinstance(config.get(name), int)), None) for names in (_LAYERS, _WIDTH)
+    )
+    return None if layers is None or width is None else (layers, width)
+
+
+def compare(sources: Mapping[str, Source]) -> tuple[str, ...]:
+    """Sentences on pairs that merely should not be compared. Raises `InputError` for a pair that cannot be."""
+    warnings: list[str] = []
+    names = list(sources)
+    for number, name in enumerate(names[1:], 1):
+        first = names[0]
+        mine, other = shape(sources[name]), shape(sources[first])
+        if mine is not None and other is not None and mine != other:
+            raise InputError(
+                f"{name!r} has {mine[0]} layers of width {mine[1]} and {first!r} has {other[0]} of {other[1]}, so their "
+                "directions cannot be exchanged"
+            )
+        if not any(sources[name].path == sources[earlier].path for earlier in names[:number]):
+            warnings += _differences(first, sources[first], name, sources[name])
+    return tuple(warnings)
+
+
+def _gguf_shape(source: Source) -> tuple[int, int] | None:
+    assert source.path is not None
+    try:
+        return gguf_files.header(source.path).shape
+    except InputError:
+        # What is wrong with it, loading says.
+        return None
+
+
+def _differences(first: str, one: Source, second: str, other: Source) -> list[str]:
+    if {one.kind, other.kind} != {"folder"}:
+        return []  # their tokenizers are not at hand yet
+    configs = [read_config(source) or {} for source in (one, other)]
+    mine, others = _tokens(one), _tokens(other)
+    pair, found = f"{first} and {second}", []
+    families = [config.get("model_type") for config in configs]
+    if families[0] != families[1]:
+        found.append(f"{pair} are of different families, {families[0]} and {families[1]}.")
+    if mine is not None and others is not None:
+        (vocabulary, special), (other_vocabulary, other_special) = mine, others
+        if vocabulary != other_vocabulary:
+            found.append(f"{pair} have tokenizers of different vocabularies, so the same text is not the same input.")
+        differing = sorted(dict(special.items() ^ other_special.items()))
+        if differing:
+            shown = ", ".join(repr(token) for token in differing[:4]) + (" and others" if len(differing) > 4 else "")
+            found.append(f"{pair} have different special tokens: {shown}.")
+    return found
+
+
+def _tokens(source: Source) -> tuple[Any, dict[str, int]] | None:
+    """The vocabulary and the special tokens with their ids, from tokenizer.json; None where there is none."""
+    assert source.path is not None
+    path = Path(source.path) / "tokenizer.json"
+    if not path.is_file():
+        return None
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        added = {str(entry["content"]): int(entry["id"]) for entry in data.get("added_tokens", ())}
+        return data["model"].get("vocab"), added
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+        raise InputError(f"{source.reference!r} has a tokenizer.json that cannot be read; fetch it again") from error

@@ -1,0 +1,109 @@
+"""Where a model's weights are and where it takes its input: on one device, or spread over several by accelerate.
+
+Spread weights that no GPU has room for wait in main memory or on the disk, as `meta` tensors, and are fetched for each forward
+pass. Which device a weight is on changes no number that demur reads; asking the first parameter where a model is would.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from demur.core.errors import InputError
+
+SPREAD = "spread"
+"""The name of a device that stands for all of them: GPUs first, then main memory, then the disk."""
+
+MaxMemory = Mapping[int | str, int | str]
+"""accelerate's: GPU number, `cpu` or `disk` -> bytes, or text such as `10GiB`."""
+
+
+def find_device(name: str) -> torch.device | None:
+    """The device a name stands for: `auto` is the first GPU, else the processor; None for `spread`.
+
+    Raises `InputError` where it is not there.
+    """
+    if name == SPREAD:
+        return None
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"{name!r} is not a device; try auto, cpu, cuda, cuda:0 or spread") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"{name!r} is not a device that demur computes on; try auto, cpu, cuda, cuda:0 or spread")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {name!r} was asked for, but this machine has no usable GPU; use cpu or auto")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name!r} was asked for, but this machine has {torch.cuda.device_count()} GPUs, counted from 0")
+    return device
+
+
+def input_device(model: nn.Module) -> torch.device:
+    """Where token ids go, and where logits come back: the embedding's device, or where accelerate brings its input."""
+    embedding = model.get_input_embeddings()  # type: ignore[operator]
+    for module in (model, embedding):
+        hook = getattr(module, "_hf_hook", None)
+        for one in getattr(hook, "hooks", (hook,)):
+            device = getattr(one, "execution_device", None)
+            if device is not None:
+                return torch.device(device)
+    found: torch.device = next(embedding.parameters()).device
+    return found
+
+
+def weights_dtype(model: nn.Module) -> torch.dtype:
+    """The precision of weights that are numbers, and of the stream: quantised ones are codes."""
+    return next(weight.dtype for weight in model.parameters() if weight.dtype.is_floating_point)
+
+
+def bytes_by_device(model: nn.Module) -> dict[str, int]:
+    """Bytes of weights on each device, `cpu` or `disk` where they wait between forward passes."""
+    placed: Mapping[str, Any] = getattr(model, "hf_device_map", None) or {}
+    found: Counter[str] = Counter()
+    for name, weight in model.named_parameters():
+        where = str(weight.device)
+        if weight.device.type == "meta":
+            inside = [part for part in placed if not part or name == part or name.startswith(f"{part}.")]
+            where = str(placed[max(inside, key=len)]) if inside else "elsewhere"
+        # Beside codes of 4 bits are their scales.
+        scales = getattr(getattr(weight, "quant_state", None), "absmax", None)
+        found[where] += weight.numel() * weight.element_size() + (0 if scales is None else scales.nbytes)
+    return dict(found)
+
+
+def fetched(model: nn.Module, name: str, weight: Tensor) -> Tensor:
+    """An entry of a model's state, from where it waits if it is not here: one module's weights at a time."""
+    if weight.device.type != "meta":
+        return weight
+    from accelerate.utils import align_module_device
+
+    path, _, leaf = name.rpartition(".")
+    module = model.get_submodule(path)
+    with align_module_device(module, torch.device("cpu")):
+        return getattr(module, leaf).detach().clone()  # type: ignore[no-any-return]
+
+
+def spread_options(max_memory: MaxMemory | None) -> tuple[dict[str, Any], tempfile.TemporaryDirectory[str]]:
+    """Keyword arguments that make `from_pretrained` spread what it loads, and the folder for what goes to the disk.
+
+    The folder is there as long as the object that is returned with it.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="demur-offload-")
+    limits = None if max_memory is None else dict(max_memory)
+    return {"device_map": "auto", "max_memory": limits, "offload_folder": folder.name}, folder
+
+
+def spread_loaded(model: nn.Module, max_memory: MaxMemory | None) -> tempfile.TemporaryDirectory[str]:
+    """Spread a model that is in main memory; see `spread_options` for what is returned."""
+    from accelerate import dispatch_model, infer_auto_device_map
+
+    options, folder = spread_options(max_memory)
+    whole: Any = model
+    placed = infer_auto_device_map(whole, options["max_memory"], no_split_module_classes=list(whole._no_split_modules or ()))
+    dispatch_model(whole, placed, offload_dir=folder.name, skip_keys=whole._skip_keys_device_placement)
+    return folder

@@ -1,0 +1,167 @@
+"""The architecture families that demur knows: where their blocks are and which module's output each branch adds to the stream.
+
+Read off the modelling code of transformers 5.23 (`models/<family>/modeling_<family>.py`) and keyed by the config's `model_type`.
+Where a config decides what a block does, the layout is a function of the config; a config whose blocks do not add to a residual
+stream is refused. So is a family that is not registered, with a sentence that says how to add it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from demur.core.errors import InputError, nearest
+from demur.models.layouts import Layout
+
+Rule = Callable[[Any], Layout]
+
+# Attention and MLP each read a norm of the stream and add to it, one after the other.
+_PRE_NORM = (
+    "gemma", "gpt_oss", "llama", "mistral", "mixtral", "olmo", "phi3", "qwen2", "qwen2_5_vl_text", "qwen2_moe", "qwen2_vl_text",
+    "qwen3", "qwen3_moe", "qwen3_vl_text", "smollm3", "starcoder2",
+)  # fmt: skip
+# A norm stands between each branch and the stream, so it is the norm's output that is added.
+_POST_NORM = {
+    "gemma2": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "gemma3_text": ("post_attention_layernorm", "post_feedforward_layernorm"),
+    "glm4": ("post_self_attn_layernorm", "post_mlp_layernorm"),
+    "olmo2": ("post_attention_layernorm", "post_feedforward_layernorm"),
+}
+# Both branches read the same stream.
+_PARALLEL = {
+    "cohere": ("model.layers", "self_attn", "mlp"),
+    "cohere2": ("model.layers", "self_attn", "mlp"),
+    "gptj": ("transformer.h", "attn", "mlp"),
+    "phi": ("model.layers", "self_attn", "mlp"),
+}
+# Sequential, under other names.
+_OTHER_NAMES = {
+    "gpt2": ("transformer.h", "attn", "mlp"),
+    "gpt_neo": ("transformer.h", "attn", "mlp"),
+}
+# Where the language model is inside a model that also sees.
+_TOWERS = {
+    "aya_vision": "model.language_model",
+    "gemma3": "model.language_model",
+    "idefics3": "model.text_model",
+    "internvl": "model.language_model",
+    "llava": "model.language_model",
+    "llava_next": "model.language_model",
+    "llava_onevision": "model.language_model",
+    "mistral3": "model.language_model",
+    "mllama": "model.language_model",
+    "qwen2_5_vl": "model.language_model",
+    "qwen2_vl": "model.language_model",
+    "qwen3_vl": "model.language_model",
+    "smolvlm": "model.text_model",
+    "vipllava": "model.language_model",
+}
+
+
+def _bloom(config: Any) -> Layout:
+    if config.apply_residual_connection_post_layernorm:
+        raise InputError(
+            "this BLOOM checkpoint adds its branches to the normalised stream (apply_residual_connection_post_layernorm=True), "
+            "so it has no residual stream to edit; use a checkpoint without that setting, as the published ones are"
+        )
+    if config.pretraining_tp > 1 and config.slow_but_exact:
+        raise InputError(
+            "this BLOOM config cuts its linear maps in slices (slow_but_exact=True), so no module holds what a branch adds; "
+            "load it with slow_but_exact=False"
+        )
+    # Attention and MLP modules add the stream themselves; what they add to it is the output of their last linear map.
+    return Layout("bloom", "transformer.h", "self_attention.dense", "mlp.dense_4h_to_h", rows_apart=True)
+
+
+def _falcon(config: Any) -> Layout:
+    parallel = bool(config.new_decoder_architecture or config.parallel_attn)
+    return Layout("falcon", "transformer.h", "self_attention", "mlp", parallel, rows_apart=bool(config.alibi))
+
+
+def _gpt_neox(config: Any) -> Layout:
+    return Layout("gpt_neox", "gpt_neox.layers", "attention", "mlp", bool(config.use_parallel_residual))
+
+
+def _granite(config: Any) -> Layout:
+    return Layout("granite", "model.layers", "self_attn", "mlp", multiplier=float(config.residual_multiplier))
+
+
+def _mllama_text(config: Any) -> Layout:
+    # Cross-attention blocks read an image; transformers skips them where there is none.
+    return Layout(
+        "mllama_text_model", "model.layers", "self_attn", "mlp", left_out=tuple(config.cross_attention_layers), rows_apart=True
+    )
+
+
+def _mpt(_: Any) -> Layout:
+    # MPT's MLP module returns the whole stream: what it adds is its last linear map's output.
+    return Layout("mpt", "transformer.blocks", "attn", "ffn.down_proj", rows_apart=True)
+
+
+def _opt(config: Any) -> Layout:
+    if not config.do_layer_norm_before:
+        raise InputError(
+            "this OPT checkpoint normalises the stream after each branch (do_layer_norm_before=False, as opt-350m does), so its "
+            "blocks do not add to a residual stream; use an OPT checkpoint with do_layer_norm_before=True"
+        )
+    return Layout("opt", "model.decoder.layers", "self_attn", "fc2")
+
+
+def _paligemma(_: Any) -> Layout:
+    raise InputError(
+        "PaliGemma reads its prompt in both directions, while demur hands a model its prompt left to right; "
+        "its numbers would not be those of the model as it is used"
+    )
+
+
+def _stablelm(config: Any) -> Layout:
+    return Layout("stablelm", "model.layers", "self_attn", "mlp", bool(config.use_parallel_residual))
+
+
+def _table() -> dict[str, Rule]:
+    fixed = [Layout(family, "model.layers", "self_attn", "mlp") for family in _PRE_NORM]
+    fixed += [Layout(family, "model.layers", attention, mlp) for family, (attention, mlp) in _POST_NORM.items()]
+    fixed += [Layout(family, *paths, parallel=True) for family, paths in _PARALLEL.items()]
+    fixed += [Layout(family, *paths) for family, paths in _OTHER_NAMES.items()]
+    by_config: dict[str, Rule] = {
+        "bloom": _bloom, "falcon": _falcon, "gpt_neox": _gpt_neox, "granite": _granite, "mllama_text_model": _mllama_text,
+        "mpt": _mpt, "opt": _opt, "paligemma": _paligemma, "stablelm": _stablelm,
+    }  # fmt: skip
+    return {layout.family: partial(_always, layout) for layout in fixed} | by_config
+
+
+def _always(layout: Layout, _: Any) -> Layout:
+    return layout
+
+
+_RULES = _table()
+
+
+def register(family: str, rule: Rule) -> None:
+    """Add or replace a family: `rule` gets the model's config and returns its `Layout`."""
+    _RULES[family] = rule
+
+
+def register_tower(family: str, tower: str) -> None:
+    """Add a multimodal family whose language model, of any registered family, is the module at the path `tower`."""
+    _TOWERS[family] = tower
+
+
+def families() -> tuple[str, ...]:
+    """All registered `model_type`s, multimodal ones included."""
+    return tuple(sorted({*_RULES, *_TOWERS}))
+
+
+def layout_of(config: Any) -> Layout:
+    """The layout of a transformers config. Raises `InputError` for a family that is not registered or cannot be supported."""
+    family = str(getattr(config, "model_type", "unknown"))
+    if family in _TOWERS:
+        text = layout_of(config.get_text_config())
+        inside = text.blocks.partition(".")[2]
+        return replace(text, family=family, blocks=f"{_TOWERS[family]}.{inside}")
+    if family not in _RULES:
+        raise InputError(
+            f"no layout is known for the architecture {family!r} ({nearest(family, families())}); "
+            "describe it with demur.families.register, three paths, as docs/families.md shows"
+        )
+    return _RULES[family](config)

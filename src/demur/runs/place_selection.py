@@ -1,0 +1,150 @@
+"""Where the directions of a study should be read: one selection an arm of each checkpoint, and one for all arms together.
+
+Candidates are made of the study's training instructions and scored on validation instructions; the test part is not looked at.
+Every checkpoint is loaded once and freed. An arm that a criterion cannot be applied to says why and stops no other.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from demur.measurements.selection.candidates import Candidates, candidate_directions
+from demur.engine.checkpoints import Checkpoint, free_memory, load_checkpoint
+from demur.measurements.selection.sweep import keep_refused, select_by_cosine, select_by_refusal, select_by_separation
+from demur.directions.direction import Direction
+from demur.core.errors import InputError, WorkError, nearest
+from demur.inputs.instructions import load_instructions
+from demur.models.device_placement import find_device
+from demur.study.plan import Arm, make_plan
+from demur.study.preflight import check, refuse_shared
+from demur.core.progress import Phases, no_phases
+from demur.inputs.prompts import Prompt, prompt_format
+from demur.measurements.refusal_tokens import RefusalTokens, find_refusal_tokens
+from demur.measurements.selection.ranking import Selection, jointly
+from demur.study.spec import LABELS, Label, Study
+
+Criterion = Literal["arditi", "cosmic", "separation"]
+VALIDATION = 32
+"""Validation instructions of each kind, as in Arditi et al.; fewer where a set has fewer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """One arm's selection with its candidates, or why there is none.
+
+    `tokens` are the refusal tokens that were found, `kept` how many harmful and harmless training instructions they left.
+    """
+
+    arm: str
+    selection: Selection | None
+    candidates: Candidates | None = None
+    tokens: RefusalTokens | None = None
+    problem: str = ""
+    kept: tuple[int, int] | None = None
+
+    def direction(self, place: tuple[int, int] | None = None) -> Direction | None:
+        """The candidate at a place, or at the selection's own; None where no place is valid."""
+        if self.candidates is None or self.selection is None:
+            return None
+        best = self.selection.best
+        wanted = place or (best.place if best else None)
+        return None if wanted is None else self.candidates.directions.get(wanted)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything that was measured, as plain data for JSON."""
+        found = self.selection
+        return {
+            "arm": self.arm,
+            "problem": self.problem,
+            "refusal_tokens": None if self.tokens is None else {**vars(self.tokens)},
+            "kept": None if self.kept is None else list(self.kept),
+            "criterion": None if found is None else found.criterion,
+            "best": None if found is None or found.best is None else list(found.best.place),
+            "places": []
+            if found is None
+            else [{"position": one.position, "layer": one.layer, "dropped": one.dropped, **one.measures} for one in found.places],
+        }
+
+
+def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto", phases: Phases = no_phases) -> Iterator[Chosen]:
+    """One `Chosen` an arm, as each is done. Raises `InputError` for anything wrong with the study before weights are read."""
+    if by not in get_args(Criterion):
+        raise InputError(f"{by!r} is not a criterion; {nearest(by, get_args(Criterion))}")
+    find_device(device)
+    plan = make_plan(study)
+    train: dict[Label, tuple[str, ...]] = {label: material.train for label, material in check(plan).material.items()}
+    held_out = {label: load_instructions(study.instructions[label].source).take("validation")[:VALIDATION] for label in LABELS}
+    refuse_shared(train, held_out, "validation")
+    for label in LABELS:
+        if len(held_out[label]) < 2:
+            raise InputError(
+                f"the {label} set {study.instructions[label].source!r} has {len(held_out[label])} validation instruction; "
+                "a selection needs at least 2 of each kind"
+            )
+    for name, spec in study.checkpoints.items():
+        with phases(f"loading {name}", 1) as progress:
+            checkpoint = load_checkpoint(
+                spec.model,
+                adapter=spec.adapter,
+                revision=spec.revision,
+                dtype=study.dtype,
+                quantise=spec.quantise,
+                device=device,
+                name=name,
+            )
+            progress(1)
+        for arm in plan.arms_of(name):
+            prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt)
+            if not prompt.positions():
+                problem = f"prompt format {prompt.name!r} ends with the instruction: there is no place behind it"
+                yield Chosen(arm.name, None, problem=problem)
+                continue
+            try:
+                found = _chosen(checkpoint, arm, prompt, by, train, held_out, phases)
+            except WorkError as error:
+                found = Chosen(arm.name, None, problem=str(error))
+            yield found
+        del checkpoint
+        free_memory()
+
+
+def _chosen(
+    checkpoint: Checkpoint,
+    arm: Arm,
+    prompt: Prompt,
+    by: str,
+    train: dict[Label, tuple[str, ...]],
+    held_out: dict[Label, tuple[str, ...]],
+    phases: Phases,
+) -> Chosen:
+    tokens = kept = None
+    if by == "arditi":
+        with phases(f"refusal tokens of {arm.name}", sum(map(len, train.values()))) as progress:
+            tokens = find_refusal_tokens(checkpoint, train["harmful"], train["harmless"], prompt, progress=progress)
+        train = _filtered(checkpoint, train, prompt, tokens)
+        kept = len(train["harmful"]), len(train["harmless"])
+        held_out = _filtered(checkpoint, held_out, prompt, tokens)
+    with phases(f"candidates of {arm.name}", sum(map(len, train.values()))) as progress:
+        candidates = candidate_directions(checkpoint, train["harmful"], train["harmless"], prompt, progress=progress)
+    sides = held_out["harmful"], held_out["harmless"]
+    with phases(f"scores of {arm.name}", None) as progress:
+        if tokens is not None:
+            found = select_by_refusal(checkpoint, candidates, *sides, prompt, tokens.ids, progress=progress)
+        elif by == "cosmic":
+            found = select_by_cosine(checkpoint, candidates, *sides, prompt, progress=progress)
+        else:
+            found = select_by_separation(checkpoint, candidates, *sides, prompt, progress=progress)
+    return Chosen(arm.name, found, candidates, tokens, kept=kept)
+
+
+def _filtered(
+    checkpoint: Checkpoint, sides: dict[Label, tuple[str, ...]], prompt: Prompt, tokens: RefusalTokens
+) -> dict[Label, tuple[str, ...]]:
+    harmful, harmless = keep_refused(checkpoint, sides["harmful"], sides["harmless"], prompt, tokens.ids)
+    return {"harmful": harmful, "harmless": harmless}
+
+
+def joint(chosen: Sequence[Chosen]) -> Selection | None:
+    """One place for all arms, or None where some arm has no selection."""
+    selections = [one.selection for one in chosen if one.selection is not None]
+    return jointly(selections) if len(selections) == len(chosen) > 0 else None

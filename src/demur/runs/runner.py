@@ -1,0 +1,49 @@
+"""Runs a study in a folder: checked first, then carried out, judged and reported.
+
+The same call again goes on where the last one stopped and repeats nothing. Importing this file imports nothing heavy, so that a
+study that cannot be run is refused at once.
+"""
+
+from pathlib import Path
+
+from demur.study.plan import make_plan
+from demur.study.preflight import check
+from demur.core.progress import Phases, no_phases
+from demur.runs.run import Run, open_run
+from demur.runs.store import Store
+from demur.study.spec import Study
+
+__all__ = ["Run", "open_run", "run"]
+
+
+def run(
+    study: Study,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    fresh: bool = False,
+    phases: Phases = no_phases,
+) -> Run:
+    """Run a study in a folder, or go on with it where it stopped.
+
+    Raises `InputError` for anything that can be seen to be wrong before weights are read, `WorkError` where the work fails; what
+    was finished by then is kept.
+    """
+    ready = check(make_plan(study))
+    # Only now: torch and transformers take seconds to import.
+    from demur.runs.manifest import describe
+    from demur.models.device_placement import find_device
+    from demur.runs.execution import Work
+
+    find_device(device)
+    store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh)
+    try:
+        describe(ready, store)
+        Work(ready, store, device, phases).carry_out()
+        finished = Run(store)
+        with phases("verdicts and report", 1) as progress:
+            finished.report()
+            progress(1)
+    finally:
+        store.release()
+    return finished

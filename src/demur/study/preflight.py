@@ -1,0 +1,96 @@
+"""Everything that can be refused before weights are read, and before anything heavy is imported.
+
+What passes here is in reach and fits together as far as names, files and counts tell; what only weights can tell is left to the
+run.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from demur.core.errors import InputError
+from demur.inputs.instructions import load_instructions
+from demur.inputs.prompts import NATIVES, template_text
+from demur.judges.early_stopping import check_foreseen
+from demur.judges.judging import get_judge
+from demur.models import quantisation
+from demur.models.compatibility import compare, shape
+from demur.models.sources import Source, find_adapter, find_model
+from demur.study.plan import Plan
+from demur.study.spec import LABELS, Label, Study
+
+
+@dataclass(frozen=True)
+class Material:
+    """The instructions of one label: those directions are read from, and those refusals are counted on."""
+
+    source: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A plan whose instructions were read and whose checkpoints were found."""
+
+    plan: Plan
+    material: Mapping[Label, Material]
+    sources: Mapping[str, Source]
+    warnings: tuple[str, ...] = ()
+
+
+def check(plan: Plan) -> Ready:
+    """Judges, prompt formats, sources, adapters and instructions of a plan. Raises `InputError` for the first that fails."""
+    study = plan.study
+    for name in study.judges:
+        get_judge(name)
+    if study.until_verdict:
+        check_foreseen(study.judges)
+    for text in study.prompts.values():
+        template_text(text)
+    for arm in plan.arms:
+        if arm.spec not in NATIVES:
+            template_text(arm.spec)
+    sources = {name: find_model(spec.model, spec.revision) for name, spec in study.checkpoints.items()}
+    for spec in study.checkpoints.values():
+        quantisation.check(spec.quantise)
+    warnings = (*compare(sources), *precisions(study))
+    _check_layers(study, sources)
+    for spec in study.checkpoints.values():
+        if spec.adapter is not None:
+            find_adapter(spec.adapter)
+    material = {label: _material(study, label) for label in LABELS}
+    train, test = ({label: getattr(material[label], part) for label in LABELS} for part in ("train", "test"))
+    refuse_shared(train, test, study.split)
+    return Ready(plan, material, sources, warnings)
+
+
+def refuse_shared(train: Mapping[Label, Sequence[str]], held_out: Mapping[Label, Sequence[str]], part: str) -> None:
+    """Raises `InputError` where an instruction that directions are made of is also one that they are tried on, in either set."""
+    used = {text.casefold() for texts in train.values() for text in texts}
+    shared = [text for texts in held_out.values() for text in texts if text.casefold() in used]
+    if shared:
+        raise InputError(f"{len(shared)} instructions are in both the training and the {part} part, such as {shared[0][:60]!r}")
+
+
+def precisions(study: Study) -> list[str]:
+    """What quantising some of the checkpoints and not others does to a comparison."""
+    quantised = {name: spec.quantise for name, spec in study.checkpoints.items()}
+    if len(set(quantised.values())) == 1:
+        return []
+    shown = ", ".join(f"{name} {how or study.dtype}" for name, how in quantised.items())
+    return [f"Weights differ in precision ({shown}), so a difference between checkpoints may be one of precision."]
+
+
+def _check_layers(study: Study, sources: Mapping[str, Source]) -> None:
+    asked = [*study.direction.layers, *(layer for edit in study.interventions for layer in edit.layers or ())]
+    for name, source in sources.items():
+        known = shape(source)
+        for layer in asked if known is not None else ():
+            if layer >= known[0]:  # type: ignore[index]
+                raise InputError(f"layer {layer} is out of range: {name!r} has layers 0 to {known[0] - 1}")  # type: ignore[index]
+
+
+def _material(study: Study, label: Label) -> Material:
+    spec = study.instructions[label]
+    found = load_instructions(spec.source)
+    return Material(found.source, found.take("train", study.direction.pairs), found.take(study.split, spec.test))

@@ -1,0 +1,82 @@
+"""Studies as they are written down: presets that ship, TOML files, and changes of single keys.
+
+Text becomes data here and a `Study` in `spec.py`, which says what may stand in it. What is no TOML, no preset and no file is
+refused in one sentence.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from demur.core.atomic_files import is_file
+from demur.core.errors import InputError, nearest
+from demur.study.spec import Study, make_study
+
+
+def preset_names() -> tuple[str, ...]:
+    """The studies that ship."""
+    folder = files("demur.study") / "presets"
+    return tuple(sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")))
+
+
+def load_study(spec: str | Path, settings: Sequence[str] = ()) -> Study:
+    """A preset by name, or a TOML file; `settings` are KEY=VALUE changes with dots in KEY, VALUE as in TOML or plain text.
+
+    Raises `InputError` in one sentence for an unknown preset, a missing file, an unknown key or a value out of range.
+    """
+    if str(spec) in preset_names():
+        text, where = (files("demur.study") / "presets" / f"{spec}.toml").read_text(encoding="utf-8"), f"preset {str(spec)!r}"
+    else:
+        path = Path(spec)
+        if not is_file(path):
+            hint = f"there is no file {str(spec)!r}" if path.suffix == ".toml" else nearest(str(spec), preset_names())
+            raise InputError(f"{str(spec)!r} is neither a preset nor a study file; {hint}")
+        try:
+            text, where = path.read_text(encoding="utf-8"), f"study {path.name!r}"
+        except UnicodeDecodeError as error:
+            raise InputError(f"{str(spec)!r} is not UTF-8 text: {error}") from error
+    data = _parsed(text, where)
+    for setting in settings:
+        _set(data, setting)
+    return make_study(data, where)
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # a number of too many digits is no TOMLDecodeError
+        raise InputError(f"{where} is not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{where} is not valid TOML: it is nested too deep") from error
+
+
+def _set(data: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise InputError(f"{setting!r} is not a setting; expected KEY=VALUE, for example direction.pairs=64")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except ValueError:
+        value = text
+    except RecursionError as error:
+        raise InputError(f"the value of {key!r} is nested too deep") from error
+    *path, last = key.split(".")
+    if not all(key.split(".")):
+        raise InputError(f"{setting!r} names '' between dots; expected KEY=VALUE, for example direction.pairs=64")
+    here: Any = data
+    for part in path:
+        here = here[_index(part, here, setting)] if isinstance(here, list) else here.setdefault(part, {})
+        if not isinstance(here, dict | list):
+            raise InputError(f"{setting!r} goes into {part!r}, which is a value and not a table")
+    if isinstance(here, list):
+        here[_index(last, here, setting)] = value
+    else:
+        here[last] = value
+
+
+def _index(part: str, items: list[Any], setting: str) -> int:
+    if not part.isdigit() or int(part) >= len(items):
+        raise InputError(f"{setting!r} needs a number from 0 to {len(items) - 1} in place of {part!r}")
+    return int(part)
