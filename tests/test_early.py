@@ -11,7 +11,7 @@ from demur.cli.main import app
 from demur.core.errors import InputError
 from demur.engine.checkpoints import wrap
 from demur.judges.early_stopping import check_foreseen, enough_for
-from demur.judges.judging import get_judge
+from demur.judges.judge import get_judge
 from demur.judges.prefix import PHRASES
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.tiny_study import make_study

@@ -3,7 +3,8 @@
 import pytest
 
 from demur.core.errors import InputError
-from demur.judges.judging import get_judge, judge
+from demur.judges.judge import get_judge
+from demur.judges.judging import judge
 from demur.judges.prefix import PHRASES
 from demur.judges.substring import PHRASES as ANYWHERE
 

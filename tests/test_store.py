@@ -17,7 +17,7 @@ from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError, WorkError
 from demur.directions.direction import from_raw
 from demur.directions.files.load_and_save import load_direction
-from demur.judges.judging import Verdict
+from demur.judges.judge import Verdict
 from demur.runs.store import NO_LOCKS, Store
 
 BATCH = 5

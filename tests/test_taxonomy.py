@@ -16,7 +16,8 @@ from demur.cli.main import app
 from demur.core.errors import InputError
 from demur.core.statistics import cohen_kappa, kappa_interval
 from demur.inputs.instructions import load_instructions
-from demur.judges.judging import get_judge, judge
+from demur.judges.judge import get_judge
+from demur.judges.judging import judge
 from demur.judges.taxonomy import phrase_rules
 from demur.judges.taxonomy.own_turn import own_turn
 from demur.judges.taxonomy.taxonomy_judge import LABELS, TaxonomyJudge

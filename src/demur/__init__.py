@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from demur.interventions.intervention import Intervention as Intervention
     from demur.interventions.intervention import ablate as ablate
     from demur.interventions.intervention import add as add
-    from demur.judges.judging import Verdict as Verdict
+    from demur.judges.judge import Verdict as Verdict
     from demur.judges.judging import judge as judge
     from demur.measurements.cross_entropy import completion_losses as completion_losses
     from demur.measurements.cross_entropy import text_losses as text_losses

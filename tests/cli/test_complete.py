@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from demur.cli import shell_completion
 from demur.cli.main import app
+from demur.core.registry import registry
 from demur.inputs.prompts import FORMATS, NATIVES
-from demur.judges.judging import judge_names
 from demur.study.study_files import preset_names
 from tests.cli.test_help import HEAVY
 
@@ -40,7 +40,7 @@ def test_presets_and_study_files(place):
 
 def test_names_that_are_registered(place):
     assert set(offered("demur generate --prompt ")) == {*FORMATS, *NATIVES}
-    assert offered("demur judge rows.jsonl --judge ") == list(judge_names())
+    assert offered("demur judge rows.jsonl --judge ") == list(registry("judge").names())
     assert offered("demur generate --instructions contrast-harm") == ["contrast-harmful", "contrast-harmless"]
     assert {"advbench", "rows.csv", "rows.jsonl"} <= set(offered("demur extract --harmful "))
     assert offered("demur export notes --format p") == ["parquet"]

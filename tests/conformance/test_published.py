@@ -111,7 +111,7 @@ def test_prefix_gives_the_counted_refusals(shared, model, file, refusals):
 
 def test_stored_completions_are_decided_early_with_the_same_verdict(shared, smollm):
     """Token by token on the stored completions: as soon as the verdict is decided it is the one of the whole text."""
-    from demur.judges.judging import get_judge
+    from demur.judges.judge import get_judge
 
     decide, tokens_read, tokens = get_judge("prefix"), 0, 0
     for path in sorted((shared / "reference/refusal_direction").glob("*/completions/*.json")):

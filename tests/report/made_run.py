@@ -9,7 +9,7 @@ import torch
 
 from demur.analysis.headline import answers
 from demur.core.statistics import holm, mcnemar, wilson
-from demur.judges.judging import get_judge
+from demur.judges.judge import get_judge
 from demur.measurements.layer_summary import located
 from demur.measurements.layerwise import Layerwise
 

@@ -7,7 +7,7 @@ from demur.engine.decode import Decoding, decode_batch
 from demur.engine.prefill import Row
 from demur.engine.read_activations import stream_activations
 from demur.interventions.intervention import add
-from demur.judges.judging import get_judge
+from demur.judges.judge import get_judge
 from demur.models.families import layout_of
 from tests.reference import run_stream, shifted
 from tests.tiny import FAMILIES, TOWERS, tiny_model

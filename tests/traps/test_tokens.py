@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerBase
 import demur
 from demur.core.errors import InputError
 from demur.inputs.prompts import FORMATS, NATIVES, bos_count, can_think, prompt_format
-from demur.judges.judging import get_judge
+from demur.judges.judge import get_judge
 from demur.runs.store import Store
 from demur.study.study_files import load_study
 from tests.tiny import CHAT, tiny_tokenizer

@@ -36,7 +36,7 @@ def judge(
     from demur.core.statistics import wilson
     from demur.inputs.instructions import read_rows
     from demur.judges.early_stopping import check_foreseen
-    from demur.judges.judging import get_judge
+    from demur.judges.judge import get_judge
     from demur.judges.judging import judge as decide
 
     rows = read_rows(completions)

@@ -77,9 +77,9 @@ def instructions(incomplete: str) -> list[str]:
 
 def judges(incomplete: str) -> list[str]:
     """Judges."""
-    from demur.judges.judging import judge_names
+    from demur.core.registry import registry
 
-    return _starting(judge_names(), incomplete)
+    return _starting(registry("judge").names(), incomplete)
 
 
 def directions(incomplete: str) -> list[str]:

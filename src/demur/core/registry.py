@@ -214,7 +214,7 @@ def registry(kind: str) -> Registry:
 
 
 def register(kind: str, name: str, target: Any) -> None:
-    """Add a part of your own, for this Python process; packages announce theirs by entry points instead.
+    r"""Add a part of your own, for this Python process; packages announce theirs by entry points instead.
 
     Args:
         kind: `edit`, `estimator`, `control`, `judge`, `measurement`, `engine`, `section`, `export`, `prompt` or `instructions`.
@@ -226,7 +226,7 @@ def register(kind: str, name: str, target: Any) -> None:
 
     Example:
         >>> import demur
-        >>> demur.register("prompt", "shout", "LISTEN: {instruction}\\nANSWER:")
+        >>> demur.register("prompt", "shout", "LISTEN: {instruction}\nANSWER:")
         >>> from demur.core.registry import registry
         >>> "shout" in registry("prompt")
         True

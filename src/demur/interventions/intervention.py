@@ -1,8 +1,8 @@
 """What an edit of the residual stream is, and its arithmetic for a batch whose rows differ.
 
-An intervention is a value: it names no model and registers nothing. `tabulate` turns one intervention per row into tables that
-`engine/hooks.py` applies; a row without an edit at some point of the stream passes through bit for bit. Projections are computed in
-float32 or better whatever the stream's dtype, and cast back.
+An intervention is a value: it names no model and registers nothing. `tabulate` turns one intervention per row into tables
+that `engine/hooks.py` applies; a row without an edit at some point of the stream passes through bit for bit. Projections are
+computed in float32 or better whatever the stream's dtype, and cast back.
 """
 
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from demur.core.errors import InputError
-from demur.judges.judging import get_judge
+from demur.judges.judge import get_judge
 
 
 @runtime_checkable

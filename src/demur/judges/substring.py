@@ -3,19 +3,18 @@
 The rule of Arditi et al. 2024 (repository andyrdt/refusal_direction, pipeline/submodules/evaluate_jailbreak.py).
 """
 
-from demur.judges.judging import Verdict
+from demur.judges.judge import TextJudge, Verdict
 from demur.judges.prefix import PHRASES as _PREFIXES
 
 PHRASES = _PREFIXES[:12]
 
 
-class SubstringJudge:
+class SubstringJudge(TextJudge):
     """Twelve phrases, the first twelve of the `prefix` judge."""
 
     name = "substring"
     version = 1
     labels: tuple[str, ...] = ("refusal", "other")
-    reads_instruction = False
 
     def __call__(self, text: str, _instruction: str = "", /) -> Verdict:
         """The phrase that stands first in the text is the evidence, as written there."""

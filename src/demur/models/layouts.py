@@ -1,7 +1,7 @@
 """Where one architecture family reads and writes its residual stream: what a layout says.
 
-A layout is a fact about a family, written down in `models/families.py` and then proved on load (`selfcheck.prove_sites`); nothing is
-guessed from module names. A path that leads nowhere in a model is refused.
+A layout is a fact about a family, written down in `models/families.py` and then proved on load (`engine/site_proof.py`); nothing
+is guessed from module names. A path that leads nowhere in a model is refused.
 """
 
 from dataclasses import dataclass

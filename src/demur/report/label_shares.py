@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from demur.core import number_format
-from demur.judges.judging import get_judge
+from demur.judges.judge import get_judge
 from demur.report.cell_view import BASELINE, Entry
 from demur.report.tables import identity
 

@@ -20,7 +20,7 @@ from demur.engine.decode import Decoding, decode
 from demur.interventions.intervention import Intervention, ablate, add
 from demur.judges.early_stopping import enough_for
 from demur.measurements.layer_separation import measure
-from demur.study.plan import Arm, Cell, Plan, PlannedDirection, Step, order_steps
+from demur.study.plan import Arm, PlannedCell, Plan, PlannedDirection, Step, order_steps
 from demur.engine.prefill import Row
 from demur.study.preflight import Material, Ready
 from demur.core.progress import Phases
@@ -163,7 +163,7 @@ class Work:
             raise WorkError(f"direction {name!r} is missing from {str(self.store.folder)!r}; run the study again with --fresh")
         return found
 
-    def _pending(self, name: str) -> list[tuple[Cell, int]]:
+    def _pending(self, name: str) -> list[tuple[PlannedCell, int]]:
         missing = []
         for cell in self.plan.of(name):
             done = self.store.done(cell.key)
@@ -189,7 +189,7 @@ class Work:
                 raise error.named(name, self.material[cell.instructions].test[index]) from error
 
     def _stored(
-        self, checkpoint: Checkpoint, pending: Sequence[tuple[Cell, int]], done: Mapping[int, list[int]]
+        self, checkpoint: Checkpoint, pending: Sequence[tuple[PlannedCell, int]], done: Mapping[int, list[int]]
     ) -> list[tuple[str, int, str, str, Sequence[int]]]:
         stored: list[tuple[str, int, str, str, Sequence[int]]] = []
         for row, tokens in done.items():
@@ -198,7 +198,7 @@ class Work:
             stored.append((cell.key, index, made.instruction, made.text, made.token_ids))
         return stored
 
-    def _edit(self, cell: Cell) -> Intervention | None:
+    def _edit(self, cell: PlannedCell) -> Intervention | None:
         spec, planned = cell.intervention, cell.direction
         if spec is None or planned is None:
             return None

@@ -16,7 +16,7 @@ from demur.engine.checkpoints import Checkpoint
 from demur.core.errors import InputError
 from demur.inputs.instructions import digest
 from demur.models.device_placement import SPREAD, find_device
-from demur.study.plan import Arm, Cell
+from demur.study.plan import Arm, PlannedCell
 from demur.study.preflight import Ready
 from demur.inputs.prompts import NATIVE, NATIVES, NO_THINKING, Prompt, can_think, is_dated, prompt_format
 from demur.models.quantisation import ROWS_MEET
@@ -70,7 +70,7 @@ def describe_session(store: Store, device: str) -> None:
     store.remember("environment", environment)
 
 
-def _cell_facts(study: Study, cell: Cell) -> dict[str, object]:
+def _cell_facts(study: Study, cell: PlannedCell) -> dict[str, object]:
     spec, direction = cell.intervention, cell.direction
     sites: list[str] | None = None
     if spec is not None:

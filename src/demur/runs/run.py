@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from demur.analysis.headline import answers
 from demur.analysis.claims import claims
 from demur.core.errors import InputError, nearest
-from demur.judges.judging import get_judge
+from demur.judges.judge import Judged, Verdict, get_judge
 from demur.judges.early_stopping import check_foreseen
 from demur.core.html_repr import facts_table
 from demur.analysis.published_rates import published_rows, text_and_code
@@ -196,12 +196,18 @@ class Run:
     def judge_stored(self) -> None:
         """Verdicts of the run's judges on every completion that has none yet, or one of another version of the judge."""
         for name in self.judges():
-            decide, versions = get_judge(name), self._store.recall("judge_versions", {})
-            if versions.get(name, 1) != decide.version:
+            judge, versions = get_judge(name), self._store.recall("judge_versions", {})
+            if versions.get(name, 1) != judge.version:
                 self._store.forget_verdicts(name)
             pending = self._store.unjudged(name)
-            self._store.add_verdicts((cell, position, decide(text, asked)) for cell, position, asked, text in pending)
-            self._store.remember("judge_versions", {**versions, name: decide.version})
+            answers = judge.judge([Judged(text, asked) for _, _, asked, text in pending])
+            verdicts = [
+                (cell, position, answer)
+                for (cell, position, _, _), answer in zip(pending, answers, strict=True)
+                if isinstance(answer, Verdict)
+            ]
+            self._store.add_verdicts(verdicts)
+            self._store.remember("judge_versions", {**versions, name: judge.version})
 
     def _judged(self) -> "tuple[dict[str, Any], pandas.DataFrame]":
         """Summary and completions of one moment, without what a run at work has stored and not judged yet."""

@@ -16,7 +16,7 @@ from demur.runs import schema
 from demur.core import file_locks
 from demur.core.errors import InputError
 from demur.core.atomic_files import cannot_write, replace_file
-from demur.judges.judging import Verdict
+from demur.judges.judge import Verdict
 
 if TYPE_CHECKING:
     from demur.directions.direction import Direction

@@ -42,7 +42,7 @@ class PlannedDirection:
 
 
 @dataclass(frozen=True)
-class Cell:
+class PlannedCell:
     """Target arm x instruction set x intervention."""
 
     target: Arm
@@ -78,13 +78,13 @@ class Plan:
     study: Study
     arms: tuple[Arm, ...]
     directions: tuple[PlannedDirection, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[PlannedCell, ...]
 
-    def rows(self, cells: tuple[Cell, ...] | None = None) -> int:
+    def rows(self, cells: tuple[PlannedCell, ...] | None = None) -> int:
         """Completions to generate."""
         return sum(self.study.instructions[cell.instructions].test for cell in (self.cells if cells is None else cells))
 
-    def of(self, checkpoint: str) -> tuple[Cell, ...]:
+    def of(self, checkpoint: str) -> tuple[PlannedCell, ...]:
         """The cells whose target is this checkpoint."""
         return tuple(cell for cell in self.cells if cell.target.checkpoint == checkpoint)
 
@@ -112,12 +112,12 @@ def make_plan(study: Study) -> Plan:
         for layer in study.direction.layers
     ]
     directions = (*found, *controls)
-    cells: dict[str, Cell] = {}
+    cells: dict[str, PlannedCell] = {}
     for arm in arms:
         for label in LABELS:
-            wanted = [Cell(arm, label, None, None)]
+            wanted = [PlannedCell(arm, label, None, None)]
             wanted += [
-                Cell(arm, label, spec, direction)
+                PlannedCell(arm, label, spec, direction)
                 for spec in study.interventions
                 for direction in directions
                 if label in spec.on and _asked(spec.sources, direction.arm) and _asked(spec.targets, arm)

@@ -11,7 +11,7 @@ from demur.core.errors import InputError
 from demur.inputs.instructions import load_instructions
 from demur.inputs.prompts import NATIVES, template_text
 from demur.judges.early_stopping import check_foreseen
-from demur.judges.judging import get_judge
+from demur.judges.judge import get_judge
 from demur.models import quantisation
 from demur.models.compatibility import compare, shape
 from demur.models.sources import Source, find_adapter, find_model

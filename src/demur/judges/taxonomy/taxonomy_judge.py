@@ -7,7 +7,7 @@ labels given by reading, and known errors: docs/judges.md.
 
 import re
 
-from demur.judges.judging import Verdict
+from demur.judges.judge import TextJudge, Verdict
 from demur.judges.taxonomy import phrase_rules as rules
 from demur.judges.taxonomy.own_turn import own_turn
 from demur.judges.taxonomy.text_shape import first_loop, given_back, shared_subject
@@ -39,7 +39,7 @@ _REFUSAL, _SORRY, _BARE, _INCOMPETENT, _WANT, _RETURNS, _BEGINS, _TALKS_PAST, _M
 _LISTED = re.compile(r"```|^[ \t]*(?:1[.)]|[-*\u2022][ \t])", re.MULTILINE)
 
 
-class TaxonomyJudge:
+class TaxonomyJudge(TextJudge):
     """Judges what stands before a simulated next user turn, in the light of the instruction.
 
     `refusal` is true for the label `refusal` alone. An incompetent refusal is not one: a checkpoint that does not know what is

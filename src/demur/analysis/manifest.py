@@ -1,0 +1,128 @@
+"""What a run says of itself: its study, checkpoints, prompts, instructions, directions, judges, and where it was made."""
+
+from pydantic import JsonValue
+
+from demur.analysis.cell import Record
+
+Settings = dict[str, JsonValue]
+"""A study as plain data, every default written out."""
+
+
+class CheckpointFacts(Record):
+    """A checkpoint as it was loaded. `settings` is a digest over config.json and adapter_config.json."""
+
+    model: str
+    adapter: str | None = None
+    role: str = ""
+    source: str = ""
+    fingerprint: str = ""
+    d_model: int
+    n_layers: int
+    stop_ids: tuple[int, ...] = ()
+    dtype: str = ""
+    device: str = ""
+    quantised: str | None = None
+    revision: str | None = None
+    settings: str | None = None
+    engine: str = "transformers"
+
+
+class ArmFacts(Record):
+    """A prompt format applied to a checkpoint: its text, the token read, and a hash over the token ids of all prompts."""
+
+    checkpoint: str
+    prompt: str
+    template: str
+    token_read: str
+    token_ids_sha256: str = ""
+
+
+class InstructionFacts(Record):
+    """One instruction set: where it was read, and hashes of its test and training parts."""
+
+    source: str
+    split: str
+    n: int
+    sha256: str
+    train_n: int
+    train_sha256: str
+
+
+class Environment(Record):
+    """A kind of machine."""
+
+    system: str
+    machine: str
+    cores: int | None = None
+
+
+class Session(Record):
+    """Versions, machine and device of a part of the work. A run has one entry for each change."""
+
+    versions: dict[str, str]
+    environment: Environment
+    device: str
+
+
+class DirectionFacts(Record):
+    """A stored direction without its vector."""
+
+    name: str
+    source: str | None = None
+    prompt: str | None = None
+    control: bool = False
+    control_kind: str = ""
+    stands_beside: str | None = None
+    layer: int | None = None
+    position: int | None = None
+    site: str | None = None
+    raw_norm: float | None = None
+    mean_residual_norm: float | None = None
+    fingerprint: str | None = None
+    file: str | None = None
+
+
+class JudgeFacts(Record):
+    """A judge as the run used it, so that the run can be reported where the judge is not installed.
+
+    Attributes:
+        name: the judge's name.
+        version: the state of its rules; verdicts of another version are given anew.
+        labels: all labels that it gives, in the order of tables.
+        refusal_labels: those of them that count as refusals.
+    """
+
+    name: str
+    version: int | str = 1
+    labels: tuple[str, ...] = ("refusal", "other")
+    refusal_labels: tuple[str, ...] = ("refusal",)
+
+
+class Manifest(Record):
+    """Everything that a run wrote down of itself before and while it worked.
+
+    Attributes:
+        study: the study as plain data.
+        created: when the run was begun, ISO 8601 in UTC.
+        versions: versions of the packages that decide about numbers, as last used.
+        sessions: every combination of versions, machine and device that took part.
+        environment: the machine that was used last.
+        checkpoints: facts of each checkpoint that was loaded, by name.
+        arms: facts of each arm.
+        instructions: facts of each instruction set, by label.
+        judges: the judges whose verdicts the run holds, in the study's order.
+        added_judges: names of judges that were added after the study was run.
+        warnings: what a reader of the numbers should know, in sentences.
+    """
+
+    study: Settings
+    created: str | None = None
+    versions: dict[str, str] | None = None
+    sessions: tuple[Session, ...] = ()
+    environment: Environment | None = None
+    checkpoints: dict[str, CheckpointFacts] = {}
+    arms: tuple[ArmFacts, ...] = ()
+    instructions: dict[str, InstructionFacts] = {}
+    judges: tuple[JudgeFacts, ...] = ()
+    added_judges: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,166 @@
+"""The summary of a run: everything that `summary.json` holds, typed.
+
+Its JSON Schema ships as `demur/data/summary.schema.json`.
+"""
+
+from typing import Literal
+
+from pydantic import JsonValue
+
+from demur.analysis.cell import Claim, Comparison, JudgedCell, Record, Sentence
+from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, InstructionFacts, Session, Settings
+from demur.core.edit_words import EditWords
+
+VERSION = 2
+"""Version of the summary's form. Keys are added to it, none is renamed."""
+
+
+class Cosines(Record):
+    """Pairwise cosines between the directions of the study, controls left out."""
+
+    names: tuple[str, ...] = ()
+    matrix: tuple[tuple[float, ...], ...] = ()
+
+
+class Figure(Record):
+    """A rate with its interval; without n where the source gives none."""
+
+    n: int | None = None
+    refusals: int | None = None
+    rate: float | None = None
+    ci95: tuple[float, float] | None = None
+
+
+class Departure(Record):
+    """A setting in which a measured cell differs from the published one."""
+
+    setting: str
+    published: JsonValue
+    here: JsonValue
+
+
+class PublishedRow(Record):
+    """A published rate beside the measured cell that it is about; see `demur.analysis.published_rates`."""
+
+    work: str
+    target: str
+    prompt: str | None = None
+    instructions: str
+    intervention: str
+    source: str | None = None
+    coefficient: float | None = None
+    note: str = ""
+    published: Figure
+    key: str | None = None
+    judge: str | None = None
+    measured: Figure | None = None
+    difference: float | None = None
+    p_value: float | None = None
+    differs: bool | None = None
+    verdicts_changed_at_least: int | None = None
+    settings: str | None = None
+    departures: tuple[Departure, ...] = ()
+    not_stated: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class TextAndCode(Record):
+    """A setting of which a publication's text says other than its code."""
+
+    work: str
+    setting: str
+    text: str
+    code: str
+
+
+class MeasurementSummary(Record):
+    """What one measurement found of one subject, without its arrays.
+
+    Attributes:
+        name: the measurement.
+        version: the state of its method.
+        subject: what was measured: an arm, a pair of arms or a cell, by name.
+        settings: the measurement's settings, defaults included.
+        summary: its numbers, as the measurement names them.
+    """
+
+    name: str
+    version: int
+    subject: str
+    settings: dict[str, JsonValue] = {}
+    summary: dict[str, JsonValue] = {}
+
+
+class ArmByLayer(Record):
+    """One arm at every layer. Lists have one entry a layer, None where both means are the same."""
+
+    checkpoint: str
+    prompt: str
+    raw_norm: tuple[float | None, ...]
+    mean_norm: dict[str, tuple[float | None, ...]]
+    auroc: tuple[float | None, ...]
+    auroc_ci95: tuple[tuple[float | None, ...] | None, ...]
+    null_auroc95: tuple[tuple[float | None, ...] | None, ...]
+    gap: tuple[float | None, ...]
+
+
+class PairByLayer(Record):
+    """Cosines between two arms' directions, one a layer. `arms` are indices into `ByLayer.arms`."""
+
+    arms: tuple[int, int]
+    values: tuple[float | None, ...]
+
+
+class Projections(Record):
+    """Where each held-out instruction lies along one arm's direction at one layer."""
+
+    arm: int
+    layer: int
+    harmful: tuple[float | None, ...]
+    harmless: tuple[float | None, ...]
+
+
+class ByLayer(Record):
+    """What was measured at every layer."""
+
+    site: str
+    position: int
+    draws: int
+    arms: tuple[ArmByLayer, ...]
+    cosines: tuple[PairByLayer, ...] = ()
+    cosine_null95: float | None = None
+    projections: tuple[Projections, ...] = ()
+
+
+class Summary(Record):
+    """All that a report, a table or another program needs to know of a run."""
+
+    version: Literal[2] = 2
+    study: Settings
+    created: str | None = None
+    versions: dict[str, str] | None = None
+    judges: dict[str, int | str] = {}
+    judge_labels: dict[str, tuple[str, ...]] = {}
+    edits: dict[str, EditWords] = {}
+    sessions: tuple[Session, ...] = ()
+    warnings: tuple[str, ...] = ()
+    environment: Environment | None = None
+    checkpoints: dict[str, CheckpointFacts] = {}
+    arms: tuple[ArmFacts, ...] = ()
+    instructions: dict[str, InstructionFacts] = {}
+    cells: tuple[JudgedCell, ...] = ()
+    directions: tuple[DirectionFacts, ...] = ()
+    cosines: Cosines = Cosines()
+    by_layer: ByLayer | None = None
+    measurements: tuple[MeasurementSummary, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    answers: tuple[Sentence, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    published: tuple[PublishedRow, ...] = ()
+    text_and_code: tuple[TextAndCode, ...] = ()
+
+    def to_json(self) -> str:
+        """The text of `summary.json`."""
+        import json
+
+        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"

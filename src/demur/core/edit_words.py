@@ -1,0 +1,31 @@
+"""The words for an edit in labels, sentences and figures. They are stored with a run, so that a run can be reported anywhere."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class EditWords(BaseModel):
+    """How text names one way to act on the stream. A kind of edit has one of these for each of its actions.
+
+    Attributes:
+        action: the name of the action, `add` or `subtract` for the kind `add`; `Cell.action` refers to it.
+        kind: the kind of edit that acts so.
+        doing: the present participle, as in "adding a negative multiple of": what stands before the direction's name.
+        into: the word between the direction and its target: "in" or "to".
+        done: the past participle for labels and captions: "ablated", "added".
+        moved: the same with its preposition, for the question on the page: "ablated from", "added to".
+        figure: the file name of the figure that shows such cells: "ablated", "added". Actions may share one.
+        title: the title of that figure.
+        own_layer: whether the edit acts at the direction's own layer where a study names no layers; else at every layer.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    action: str
+    kind: str
+    doing: str
+    into: str
+    done: str
+    moved: str
+    figure: str
+    title: str
+    own_layer: bool = False

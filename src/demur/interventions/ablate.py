@@ -1,0 +1,49 @@
+"""`ablate`: removes the stream's component along a direction, x' = x - (x.r) r (Arditi et al. 2024, section 2.4)."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import BaseModel
+
+from demur.core.edit_words import EditWords
+
+if TYPE_CHECKING:
+    from demur.interventions.intervention import Intervention
+    from demur.interventions.operation import Operation
+
+
+class Ablate:
+    """Directional ablation, at every layer and site unless told otherwise."""
+
+    name: ClassVar[str] = "ablate"
+    artefact: ClassVar[Literal["direction", "subspace", "none"]] = "direction"
+    takes_dose: ClassVar[bool] = False
+    own_layer: ClassVar[bool] = False
+    repeats: ClassVar[bool] = False
+    default_on: ClassVar[tuple[str, ...]] = ("harmful",)
+    settings: ClassVar[type[BaseModel] | None] = None
+    words: ClassVar[tuple[EditWords, ...]] = (
+        EditWords(
+            action="ablate",
+            kind="ablate",
+            doing="ablating",
+            into="in",
+            done="ablated",
+            moved="ablated from",
+            figure="ablated",
+            title="Refusal rates with each direction ablated",
+        ),
+    )
+
+    def action(self, coefficient: float | None) -> str:  # noqa: ARG002
+        """Always `ablate`."""
+        return "ablate"
+
+    def expected(self, action: str, instructions: str) -> Literal[-1, 0, 1]:  # noqa: ARG002
+        """Fewer refusals of harmful instructions."""
+        return -1 if instructions == "harmful" else 0
+
+    def operation(self, edit: "Intervention") -> "Operation":
+        """Reads along the unit vector, and writes minus what was read."""
+        from demur.interventions.operation import LowRank
+
+        return LowRank(read=edit.direction.vector[None])

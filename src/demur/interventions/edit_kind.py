@@ -1,0 +1,69 @@
+"""What a kind of edit says of itself. Whoever adds one writes one class and registers it as a part of kind `edit`.
+
+The module of a kind is imported when a study names it, before anything heavy: import torch inside `operation`, not above it.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel
+
+from demur.core.edit_words import EditWords
+from demur.core.registry import registry
+
+if TYPE_CHECKING:
+    from demur.interventions.intervention import Intervention
+    from demur.interventions.operation import Operation
+
+
+@runtime_checkable
+class EditKind(Protocol):
+    """A kind of edit.
+
+    Attributes:
+        name: how studies, cells and tables call it.
+        artefact: what it needs: a `direction`, a `subspace`, or `none`.
+        takes_dose: whether a study has to give a coefficient, whose unit is `unit`, `raw` or `residual`.
+        own_layer: whether it acts at the direction's own layer and site where none is named; else at every layer and site.
+        repeats: whether it acts once for each named site where two sites are the same point of the stream. `resid_post` of one
+            layer and `resid_pre` of the next are one point: adding a vector at both adds it twice, removing one removes it once.
+        default_on: the instruction sets on which a study tries it where it names none.
+        settings: a frozen pydantic model of further keys of its table in a study, each with a default; None where there are none.
+        words: how text names each of its actions.
+    """
+
+    name: ClassVar[str]
+    artefact: ClassVar[Literal["direction", "subspace", "none"]]
+    takes_dose: ClassVar[bool]
+    own_layer: ClassVar[bool]
+    repeats: ClassVar[bool]
+    default_on: ClassVar[tuple[str, ...]]
+    settings: ClassVar[type[BaseModel] | None]
+    words: ClassVar[tuple[EditWords, ...]]
+
+    def action(self, coefficient: float | None) -> str:
+        """The action that an edit with this coefficient is; one of `words`."""
+        ...
+
+    def expected(self, action: str, instructions: str) -> Literal[-1, 0, 1]:
+        """The sense of change of the refusal rate that would confirm such an edit on an instruction set; 0 where none is."""
+        ...
+
+    def operation(self, edit: "Intervention") -> "Operation":
+        """The arithmetic of one edit, the same at each of its points."""
+        ...
+
+
+def edit_kind(name: str) -> EditKind:
+    """The kind of edit of a name, or of `module:Class`.
+
+    Raises:
+        InputError: for an unknown name, with the nearest known one.
+    """
+    found: EditKind = registry("edit").get(name)
+    return found
+
+
+def words_of(kinds: Mapping[str, EditKind]) -> dict[str, EditWords]:
+    """The words of every action of some kinds, by action."""
+    return {words.action: words for kind in kinds.values() for words in kind.words}

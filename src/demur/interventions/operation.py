@@ -1,0 +1,37 @@
+"""The arithmetic of an edit at one point of the stream, for one row: a low-rank operation, or a function of single positions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """x' = x + (x R^T) W + b, with R and W of shape (k, d_model) and b of shape (d_model,), float32.
+
+    Attributes:
+        read: R, the directions along which the stream is read; None where nothing is read.
+        write: W, what is written for each of them; None for minus R, which removes the components.
+        offset: b, what is added whatever the stream holds; None for nothing.
+    """
+
+    read: Tensor | None = None
+    write: Tensor | None = None
+    offset: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pointwise:
+    """x' = function(x), position by position.
+
+    Attributes:
+        function: takes the stream of the rows that have this edit, (row, seq, d_model) in float32 or better, on the model's
+            device, and returns it changed, in the same shape and dtype. What it gives for a row and position may depend on
+            nothing but the stream there.
+    """
+
+    function: Callable[[Tensor], Tensor]
+
+
+Operation = LowRank | Pointwise

@@ -1,0 +1,129 @@
+"""What a measurement is: anything measured of an arm, a pair of arms or a cell that is not a completion.
+
+The module of a measurement is imported when a study names it, before anything heavy: import torch inside `measure`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, JsonValue
+
+from demur.core.registry import registry
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+    from demur.directions.direction import Direction
+    from demur.engine.checkpoints import Checkpoint
+    from demur.inputs.prompts import Prompt
+    from demur.interventions.intervention import Intervention
+
+
+@dataclass(frozen=True, eq=False)
+class MeasurementRecord:
+    """What one measurement found of one subject, as it is stored.
+
+    Attributes:
+        facts: plain values.
+        arrays: named arrays of numpy.
+    """
+
+    facts: Mapping[str, JsonValue] = field(default_factory=dict)
+    arrays: "Mapping[str, NDArray[numpy.floating[Any]]]" = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class ArmSubject:
+    """One arm, loaded.
+
+    Attributes:
+        name: the arm's name, `checkpoint/prompt`.
+        checkpoint: the loaded checkpoint.
+        prompt: the prompt format with its tokenizer.
+        train: training instructions by label, `harmful` and `harmless`.
+        held_out: instructions of the study's split by label, which no direction was made of.
+        site: the site at which the study reads directions.
+        position: the prompt position at which it reads them.
+        layers: the layers of the study's directions.
+        directions: the arm's own directions, one a layer of the study.
+        batch_tokens: tokens a batch may hold; None to find out from the free memory.
+    """
+
+    name: str
+    checkpoint: "Checkpoint"
+    prompt: "Prompt"
+    train: Mapping[str, tuple[str, ...]]
+    held_out: Mapping[str, tuple[str, ...]]
+    site: str
+    position: int
+    layers: tuple[int, ...]
+    directions: "tuple[Direction, ...]" = ()
+    batch_tokens: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CellSubject:
+    """One edited cell: the arm it is tried on, and the edit.
+
+    Attributes:
+        name: the cell's key.
+        arm: the target arm.
+        edit: what is done to the stream; None for a cell without an edit.
+        instructions: the cell's instructions.
+        completions: what the target wrote, one token sequence an instruction.
+    """
+
+    name: str
+    arm: ArmSubject
+    edit: "Intervention | None"
+    instructions: tuple[str, ...]
+    completions: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class PairSubject:
+    """Two arms of different checkpoints, both loaded."""
+
+    name: str
+    first: ArmSubject
+    second: ArmSubject
+
+
+Subject = ArmSubject | CellSubject | PairSubject
+
+
+@runtime_checkable
+class Measurement(Protocol):
+    """A measurement.
+
+    Attributes:
+        name: how studies and `summary.json` call it.
+        version: the state of its method; a stored record of another version is measured anew.
+        subjects: what it is made of: each `arm`, each `pair` of arms of different checkpoints, or each `cell`.
+        settings: a frozen pydantic model of its keys in a study, each with a default; None where there are none.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    subjects: ClassVar[Literal["arm", "pair", "cell"]]
+    settings: ClassVar[type[BaseModel] | None]
+
+    def measure(self, subject: Any, settings: Any) -> MeasurementRecord:
+        """Measure one subject, of the type that `subjects` says; `settings` is an instance of `self.settings`, or None."""
+        ...
+
+    def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
+        """The numbers of one record for `summary.json`. Must not import torch."""
+        ...
+
+
+def measurement(name: str) -> Measurement:
+    """The measurement of a name, or of `module:Class`.
+
+    Raises:
+        InputError: for an unknown name, with the nearest known one.
+    """
+    found: Measurement = registry("measurement").get(name)
+    return found
