@@ -10,7 +10,11 @@ from typer.testing import CliRunner
 
 import demur
 from demur.cli.main import app
-from demur.runs.exports import exported
+from demur.runs.exports.export import export_format
+
+
+def exported(run, name):
+    return export_format(name).content(run)
 
 
 def rows_of(run):

@@ -12,6 +12,7 @@ from demur.core.statistics import holm, mcnemar, wilson
 from demur.judges.judge import get_judge
 from demur.measurements.layer_summary import located
 from demur.measurements.layerwise import Layerwise
+from demur.measurements.measurement import MeasurementRecord
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -153,7 +154,7 @@ def _refusals(completions: pandas.DataFrame, judges: tuple[str, ...]) -> dict[tu
     return found
 
 
-def _measured(arms: list[tuple[str, str]], depth: int, n: int, width: int = 64) -> list[tuple[dict[str, Any], Layerwise]]:
+def _measured(arms: list[tuple[str, str]], depth: int, n: int, width: int = 64) -> list[MeasurementRecord]:
     """Directions that come to agree with depth, and instructions that lie further apart; none at the first layer."""
     generator = torch.Generator().manual_seed(3)
     shared = torch.randn(depth, width, generator=generator)
@@ -170,7 +171,8 @@ def _measured(arms: list[tuple[str, str]], depth: int, n: int, width: int = 64) 
         null = 0.5 + 0.15 * torch.randn(40, depth, generator=generator).clamp(-2, 2)
         norms = torch.linspace(5, 90, depth).repeat(2, 1)
         facts = {"checkpoint": name, "prompt": prompt, "site": "resid_pre", "position": -1}
-        found.append((facts, Layerwise(difference, norms, sides[0], sides[1], null)))
+        arrays = Layerwise(*(each.numpy() for each in (difference, norms, sides[0], sides[1], null))).arrays()
+        found.append(MeasurementRecord(facts, arrays))
     return found
 
 

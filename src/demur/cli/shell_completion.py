@@ -101,9 +101,9 @@ def direction_formats(incomplete: str) -> list[str]:
 
 def export_formats(incomplete: str) -> list[str]:
     """Formats of demur export."""
-    from demur.runs.exports import FORMATS
+    from demur.core.registry import registry
 
-    return _starting(FORMATS, incomplete)
+    return _starting(registry("export").names(), incomplete)
 
 
 def criteria(incomplete: str) -> list[str]:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from demur.core.errors import InputError, NotFinite
+from demur.core.errors import NotFinite
 from demur.engine.batching import in_batches, pad_left, position_ids
 from demur.engine.hooks import edited
 from demur.engine.model_lock import in_turn
@@ -122,39 +122,3 @@ def _losses(model: PreTrainedModel, layout: Layout, batch: Sequence[Given], pad_
         n = len(row.continuation)
         found.append(torch.nn.functional.cross_entropy(logits[:n].double(), targets[:n], reduction="none").cpu())
     return found
-
-
-def refusal_log_odds(
-    logits: Float[Tensor, "row vocab"], token_ids: Sequence[int], *, epsilon: float = 1e-8
-) -> Float[Tensor, " row"]:
-    """Log-odds that the next token is one of `token_ids`, float64: log(p + epsilon) - log(1 - p + epsilon).
-
-    Arditi et al. 2024, section 2.3 and appendix B; the epsilon is that of their code (pipeline/submodules/select_direction.py).
-    A token that is named twice counts once. Raises `InputError` for no token, and for one that the vocabulary does not have.
-    """
-    ids = sorted(set(token_ids))
-    if not ids or not 0 <= ids[0] <= ids[-1] < logits.shape[-1]:
-        raise InputError(f"refusal tokens must be ids from 0 to {logits.shape[-1] - 1}, at least one, not {ids}")
-    p = logits.double().softmax(-1)[:, ids].sum(-1)
-    return torch.log(p + epsilon) - torch.log(1 - p + epsilon)
-
-
-def divergence(
-    before: Float[Tensor, "row vocab"], after: Float[Tensor, "row vocab"], *, epsilon: float = 1e-6
-) -> Float[Tensor, " row"]:
-    """KL(before || after) of next-token distributions in nats, float64, as Arditi et al.'s code computes it.
-
-    The epsilon inside each logarithm keeps tokens of vanishing probability from deciding; with epsilon 0 it is exact.
-    """
-    p, q = before.double().softmax(-1), after.double().softmax(-1)
-    return (p * (torch.log(p + epsilon) - torch.log(q + epsilon))).sum(-1)
-
-
-def least_divergence(before: Float[Tensor, "row vocab"], *, epsilon: float = 1e-6) -> Float[Tensor, " row"]:
-    """What `divergence` from these logits is at least, whatever comes after: 0, less what the epsilon can take away.
-
-    Of p + epsilon and q + epsilon, scaled to sum to 1, the divergence is not negative; it exceeds what is computed by epsilon
-    times the sum of log((p + epsilon) / (q + epsilon)), which is largest where q is 0.
-    """
-    p = before.double().softmax(-1)
-    return -(epsilon * torch.log1p(p / epsilon)).sum(-1)

@@ -5,14 +5,14 @@ What else differs (weights, layer, prompt text, instructions, versions) is named
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from demur.analysis.comparison import Agreement, Comparison, Difference, SharedCell
-from demur.core.errors import InputError, nearest
+from demur.analysis.manifest import Session
 from demur.analysis.published_rates import in_words
+from demur.core.errors import InputError
+from demur.core.statistics import holm, mcnemar, shared
 from demur.runs.run import Run
-from demur.core.statistics import LEVEL, Paired, holm, mcnemar, shared
 from demur.runs.store import Store
 
 _BESIDE = "beside the weights: "
@@ -34,7 +34,7 @@ def compare_runs(first: Run, second: Run) -> Comparison:
     stores = Store.open(first.path), Store.open(second.path)
     rows: list[Rows] = [run.completions().to_dict("records") for run in (first, second)]  # type: ignore[misc]
     sides = _verdicts(first, rows[0]), _verdicts(second, rows[1])
-    cells = [{cell["key"]: cell for cell in store.cells()} for store in stores]
+    cells = [{cell.key: cell.model_dump(mode="json") for cell in store.cells()} for store in stores]
     found = [
         cell for judge in first.judges() for cell in _shared(judge, sides[0], sides[1], cells[0])
     ]  # in the order of the judges, then of the cells
@@ -51,6 +51,7 @@ def compare_runs(first: Run, second: Run) -> Comparison:
     names = [name for name in dict.fromkeys((*described[0], *described[1])) if name in known or not name.startswith(_BESIDE)]
     settings = [Difference(name, *(in_words(each.get(name)) for each in described)) for name in names]
     keys = [{key for key, _ in side} for side in sides]
+    manifest = stores[0].manifest().model_dump(mode="json")
     return Comparison(
         tuple(found),
         _agreement(*rows),
@@ -58,10 +59,10 @@ def compare_runs(first: Run, second: Run) -> Comparison:
         len(keys[0] - keys[1]),
         len(keys[1] - keys[0]),
         {
-            "study": stores[0].recall("study_facts"),
-            "checkpoints": stores[0].recall("checkpoints", {}),
-            "arms": stores[0].recall("arms", []),
-            "directions": stores[0].directions(),
+            "study": manifest["study"],
+            "checkpoints": manifest["checkpoints"],
+            "arms": manifest["arms"],
+            "directions": [facts.model_dump(mode="json") for facts in stores[0].directions()],
         },
     )
 
@@ -98,34 +99,37 @@ def _shared(judge: str, first: Sides, second: Sides, cells: Mapping[str, Any]) -
 
 def _described(store: Store, judges: Collection[str]) -> dict[str, Any]:
     """Everything that decides about a run's results, by name: the study's settings first."""
-    study = store.recall("study_facts")
+    manifest = store.manifest()
+    study: Any = manifest.study
     # In float32 a row's tokens do not depend on its batch; in lower precision, and in 8 bits, they may.
     exact = study["dtype"] == "float32" and not any(each.get("quantise") for each in study["checkpoints"].values())
     same = tuple(key for key in _SAME_RESULT if exact or key != "batch_tokens")
     found = _flat({key: value for key, value in study.items() if key not in same}, "")
-    for name, facts in store.recall("checkpoints", {}).items():
-        found[f"weights of {name}"] = facts["fingerprint"]
-        found |= {f"{_BESIDE}{what} of {name}": facts[key] for key, what in _SAID_BESIDE.items() if key in facts}
-    for arm in store.recall("arms", []):
-        found[f"prompt text of {arm['checkpoint']}/{arm['prompt']}"] = arm["template"]
-        found[f"token read in {arm['checkpoint']}/{arm['prompt']}"] = arm["token_read"]
-    for label, facts in store.recall("instructions", {}).items():
-        found |= {f"{label} test instructions": facts["sha256"], f"{label} training instructions": facts["train_sha256"]}
-    found |= _machines(store.recall("sessions", []))
-    found |= {f"version of {name}": version for name, version in store.recall("versions", {}).items()}
-    rules = store.recall("judge_versions", {})
-    found |= {f"rules of judge {name}": version for name, version in rules.items() if name in judges}
+    for name, facts in manifest.checkpoints.items():
+        found[f"weights of {name}"] = facts.fingerprint
+        if facts.settings is not None:
+            found[f"{_BESIDE}{_SAID_BESIDE['settings']} of {name}"] = facts.settings
+        if facts.stop_ids:
+            found[f"{_BESIDE}{_SAID_BESIDE['stop_ids']} of {name}"] = list(facts.stop_ids)
+    for arm in manifest.arms:
+        found[f"prompt text of {arm.checkpoint}/{arm.prompt}"] = arm.template
+        found[f"token read in {arm.checkpoint}/{arm.prompt}"] = arm.token_read
+    for label, texts in manifest.instructions.items():
+        found |= {f"{label} test instructions": texts.sha256, f"{label} training instructions": texts.train_sha256}
+    found |= _machines(manifest.sessions)
+    found |= {f"version of {name}": version for name, version in (manifest.versions or {}).items()}
+    found |= {f"rules of judge {judge.name}": judge.version for judge in manifest.judges if judge.name in judges}
     return found
 
 
-def _machines(sessions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _machines(sessions: Sequence[Session]) -> dict[str, str]:
     """Where a run was made, session by session: sums are rounded differently elsewhere, and a tie may then fall otherwise."""
     if not sessions:
         return {}
-    kinds = [each["environment"] for each in sessions]
+    kinds = [each.environment for each in sessions]
     return {
-        "device": ", ".join(dict.fromkeys(str(each["device"]) for each in sessions)),
-        "machine": ", ".join(dict.fromkeys(f"{kind['machine']} {kind['system']}, {kind['cores']} cores" for kind in kinds)),
+        "device": ", ".join(dict.fromkeys(each.device for each in sessions)),
+        "machine": ", ".join(dict.fromkeys(f"{kind.machine} {kind.system}, {kind.cores} cores" for kind in kinds)),
     }
 
 

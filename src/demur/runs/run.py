@@ -7,19 +7,24 @@ is one rule's work.
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demur.analysis.headline import answers
 from demur.analysis.claims import claims
-from demur.core.errors import InputError, nearest
-from demur.judges.judge import Judged, Verdict, get_judge
-from demur.judges.early_stopping import check_foreseen
-from demur.core.html_repr import facts_table
+from demur.analysis.headline import answers
+from demur.analysis.manifest import Manifest
 from demur.analysis.published_rates import published_rows, text_and_code
-from demur.runs.store import Store
 from demur.analysis.rates import Refusals, cell_rows, comparisons
+from demur.core.errors import InputError, nearest
+from demur.core.html_repr import facts_table
+from demur.judges.early_stopping import check_foreseen
+from demur.judges.judge import get_judge
+from demur.measurements.layer_summary import located
+from demur.runs.judging_stored import failure_warnings, judge_stored
+from demur.runs.measured_summaries import measurement_summaries
+from demur.runs.rows import StoredVerdict
+from demur.runs.store import Store
 
 if TYPE_CHECKING:
     import pandas
@@ -35,29 +40,31 @@ class Run:
 
     def __repr__(self) -> str:
         cells, done = self._progress()
-        return f"Run({self._store.recall('study_facts')['name']!r}, {cells} cells, {done} completions, in {str(self.path)!r})"
+        return f"Run({self._store.manifest().study['name']!r}, {cells} cells, {done} completions, in {str(self.path)!r})"
 
     def _repr_html_(self) -> str:
-        study, (cells, done) = self._store.recall("study_facts"), self._progress()
+        manifest, (cells, done) = self._store.manifest(), self._progress()
+        study: Any = manifest.study
         rows = [
             ("question", study["summary"]),
             ("checkpoints", ", ".join(study["checkpoints"])),
             ("cells", cells),
             ("completions", f"{done:,}"),
             ("judges", ", ".join(self.judges())),
-            ("begun", self._store.recall("created")),
+            ("begun", manifest.created),
             ("folder", self.path),
         ]
         return facts_table(f"Run of {study['name']}", rows)
 
     def _progress(self) -> tuple[int, int]:
         """Cells, and completions that are stored."""
-        keys = [cell["key"] for cell in self._store.cells()]
-        return len(keys), sum(len(self._store.done(key)) for key in keys)
+        return len(self._store.cells()), sum(self._store.progress().values())
 
     def judges(self) -> list[str]:
         """The judges of the study, first the one that figures use, then those that were added to the run."""
-        return list(dict.fromkeys([*self._store.recall("study_facts")["judges"], *self._store.recall("added judges", [])]))
+        manifest = self._store.manifest()
+        study: Any = manifest.study
+        return list(dict.fromkeys([*study["judges"], *manifest.added_judges]))
 
     def add_judges(self, names: Sequence[str]) -> None:
         """More judges for what is stored; nothing is generated, and the next report holds their verdicts.
@@ -66,45 +73,47 @@ class Run:
         """
         for name in names:
             get_judge(name)
-        if self._store.recall("study_facts").get("until_verdict"):
+        if self._store.manifest().study.get("until_verdict"):
             check_foreseen(names)
-        self._store.remember("added judges", list(dict.fromkeys([*self._store.recall("added judges", []), *names])))
-
-    def _refusals(self) -> Refusals:
-        found: dict[tuple[str, str], dict[int, bool]] = {}
-        for cell, position, judge, refusal, _, _ in self._store.verdicts():
-            found.setdefault((cell, judge), {})[position] = refusal
-        return found
-
-    def _labels(self) -> dict[tuple[str, str], Counter[str]]:
-        found: dict[tuple[str, str], Counter[str]] = {}
-        for cell, _, judge, _, label, _ in self._store.verdicts():
-            found.setdefault((cell, judge), Counter())[label] += 1
-        return found
+        self._store.remember_added_judges(names)
 
     def summary(self) -> dict[str, Any]:
         """Everything that `summary.json` holds, computed from the store."""
-        from demur.measurements.layer_summary import located  # imports torch
+        return self._summary(self._store.verdicts())
 
-        refusals, judges, stored = self._refusals(), self.judges(), self._store.cells()
-        study, labels = self._store.recall("study_facts"), self._labels()
+    def _summary(self, verdicts: Sequence[StoredVerdict]) -> dict[str, Any]:
+        refusals, labels, judges = _refusals(verdicts), _labels(verdicts), self.judges()
+        stored = [cell.model_dump(mode="json") for cell in self._store.cells()]
+        manifest = self._store.manifest()
+        study: Any = manifest.study
+        facts = manifest.model_dump(mode="json")
         rows = [{**row, "labels": dict(labels[row["key"], row["judge"]])} for row in cell_rows(stored, refusals, judges)]
-        compared, directions = comparisons(stored, refusals, judges), self._store.directions()
+        compared, directions = (
+            comparisons(stored, refusals, judges),
+            [entry.model_dump(mode="json") for entry in self._store.directions()],
+        )
+        measured = self._store.measurements()
         return {
             "study": study,
-            "created": self._store.recall("created"),
-            "versions": self._store.recall("versions"),
-            "judges": self._store.recall("judge_versions", {}),
-            "sessions": self._store.recall("sessions", []),
-            "warnings": [*self._unfinished(stored), *self._warnings()],
-            "environment": self._store.recall("environment"),
-            "checkpoints": self._store.recall("checkpoints", {}),
-            "arms": self._store.recall("arms", []),
-            "instructions": self._store.recall("instructions", {}),
+            "created": manifest.created,
+            "versions": manifest.versions,
+            "judges": {judge.name: judge.version for judge in manifest.judges},
+            "judge_labels": {judge.name: list(judge.labels) for judge in manifest.judges},
+            "sessions": facts["sessions"],
+            "warnings": [*self._unfinished(manifest), *self._warnings(manifest), *failure_warnings(self._store)],
+            "environment": facts["environment"],
+            "checkpoints": facts["checkpoints"],
+            "arms": facts["arms"],
+            "instructions": facts["instructions"],
             "cells": rows,
             "directions": directions,
             "cosines": self._cosines([entry["name"] for entry in directions if not entry["control"]]),
-            "by_layer": located(self._store.layerwise(), study["direction"]["layers"], list(study["checkpoints"])),
+            "by_layer": located(
+                [one.record for one in measured if one.name == "by-layer"],
+                study["direction"]["layers"],
+                list(study["checkpoints"]),
+            ),
+            "measurements": measurement_summaries(measured),
             "comparisons": compared,
             "answers": answers(rows, compared, refusals, judges[0], list(study["checkpoints"])),
             "claims": claims(rows, compared, refusals, judges[0]),
@@ -112,10 +121,9 @@ class Run:
             "text_and_code": text_and_code(study),
         }
 
-    def _unfinished(self, stored: Sequence[Mapping[str, Any]]) -> list[str]:
+    def _unfinished(self, manifest: Manifest) -> list[str]:
         """Whether completions are missing, so that what the figures are of is known."""
-        asked = self._store.recall("instructions", {})
-        planned = sum(asked[cell["instructions"]]["n"] for cell in stored)
+        planned = sum(manifest.instructions[cell.instructions].n for cell in self._store.cells())
         _, there = self._progress()
         if there >= planned:
             return []
@@ -124,18 +132,17 @@ class Run:
             "come first), and every figure and sentence is of these."
         ]
 
-    def _warnings(self) -> list[str]:
+    def _warnings(self, manifest: Manifest) -> list[str]:
         """What a reader of the numbers should know, in sentences."""
-        found = list(self._store.recall("warnings", []))
         names = ("demur", "torch", "transformers")
         parts = [
-            ", ".join(f"{name} {session['versions'][name]}" for name in names) + f" on {session['device']}"
-            for session in self._store.recall("sessions", [])
+            ", ".join(f"{name} {session.versions[name]}" for name in names) + f" on {session.device}"
+            for session in manifest.sessions
         ]
         took_part = list(dict.fromkeys(parts))
-        if len(took_part) > 1:
-            found.append(f"More than one version or device took part in this run: {'; '.join(took_part)}.")
-        return found
+        if len(took_part) < 2:
+            return list(manifest.warnings)
+        return [*manifest.warnings, f"More than one version or device took part in this run: {'; '.join(took_part)}."]
 
     def _cosines(self, names: list[str]) -> dict[str, Any]:
         from demur.directions.direction import cosines
@@ -148,15 +155,19 @@ class Run:
         """One row a cell and judge."""
         import pandas
 
-        return pandas.DataFrame(cell_rows(self._store.cells(), self._refusals(), self.judges()))
+        cells = [cell.model_dump(mode="json") for cell in self._store.cells()]
+        return pandas.DataFrame(cell_rows(cells, _refusals(self._store.verdicts()), self.judges()))
 
     def completions(self) -> "pandas.DataFrame":
         """One row a completion, with `{judge}_refusal`, `{judge}_label` and `{judge}_evidence` of every judge."""
+        return self._completions(self._store.verdicts())
+
+    def _completions(self, given: Sequence[StoredVerdict]) -> "pandas.DataFrame":
         import pandas
 
-        facts = {cell["key"]: cell for cell in self._store.cells()}
+        facts = {cell.key: cell.model_dump(mode="json") for cell in self._store.cells()}
         verdicts: dict[tuple[str, int], dict[str, Any]] = {}
-        for cell, position, judge, refusal, label, evidence in self._store.verdicts():
+        for cell, position, judge, refusal, label, evidence in given:
             entry = verdicts.setdefault((cell, position), {})
             entry.update({f"{judge}_refusal": refusal, f"{judge}_label": label, f"{judge}_evidence": evidence})
         return pandas.DataFrame(
@@ -166,7 +177,7 @@ class Run:
                     "index": position,
                     "instruction": instruction,
                     "completion": text,
-                    "token_ids": ids,
+                    "token_ids": list(ids),
                     "n_tokens": len(ids),
                     **verdicts.get((cell, position), {}),
                 }
@@ -195,24 +206,13 @@ class Run:
 
     def judge_stored(self) -> None:
         """Verdicts of the run's judges on every completion that has none yet, or one of another version of the judge."""
-        for name in self.judges():
-            judge, versions = get_judge(name), self._store.recall("judge_versions", {})
-            if versions.get(name, 1) != judge.version:
-                self._store.forget_verdicts(name)
-            pending = self._store.unjudged(name)
-            answers = judge.judge([Judged(text, asked) for _, _, asked, text in pending])
-            verdicts = [
-                (cell, position, answer)
-                for (cell, position, _, _), answer in zip(pending, answers, strict=True)
-                if isinstance(answer, Verdict)
-            ]
-            self._store.add_verdicts(verdicts)
-            self._store.remember("judge_versions", {**versions, name: judge.version})
+        judge_stored(self._store, self.judges())
 
     def _judged(self) -> "tuple[dict[str, Any], pandas.DataFrame]":
         """Summary and completions of one moment, without what a run at work has stored and not judged yet."""
         with self._store.snapshot():
-            summary, completions = self.summary(), self.completions()
+            given = self._store.verdicts()
+            summary, completions = self._summary(given), self._completions(given)
         verdicts = [f"{judge}_refusal" for judge in self.judges()]
         return summary, completions.dropna(subset=[name for name in verdicts if name in completions.columns])
 
@@ -226,6 +226,20 @@ class Run:
             summary, completions = self._judged()
             self._store.write_text("summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
             return write_report(self.path, summary, completions)
+
+
+def _refusals(verdicts: Sequence[StoredVerdict]) -> Refusals:
+    found: dict[tuple[str, str], dict[int, bool]] = {}
+    for each in verdicts:
+        found.setdefault((each.cell, each.judge), {})[each.position] = each.refusal
+    return found
+
+
+def _labels(verdicts: Sequence[StoredVerdict]) -> dict[tuple[str, str], Counter[str]]:
+    found: dict[tuple[str, str], Counter[str]] = {}
+    for each in verdicts:
+        found.setdefault((each.cell, each.judge), Counter())[each.label] += 1
+    return found
 
 
 def open_run(folder: str | Path) -> Run:

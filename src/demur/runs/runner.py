@@ -5,13 +5,17 @@ study that cannot be run is refused at once.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from demur.study.plan import make_plan
-from demur.study.preflight import check
 from demur.core.progress import Phases, no_phases
 from demur.runs.run import Run, open_run
 from demur.runs.store import Store
+from demur.study.plan import make_plan
+from demur.study.preflight import check
 from demur.study.spec import Study
+
+if TYPE_CHECKING:
+    from demur.runs.executors.executor import Executor
 
 __all__ = ["Run", "open_run", "run"]
 
@@ -23,23 +27,46 @@ def run(
     device: str = "auto",
     fresh: bool = False,
     phases: Phases = no_phases,
+    executor: "Executor | None" = None,
 ) -> Run:
     """Run a study in a folder, or go on with it where it stopped.
 
-    Raises `InputError` for anything that can be seen to be wrong before weights are read, `WorkError` where the work fails; what
-    was finished by then is kept.
+    Args:
+        study: the study, of `demur.load_study`.
+        out: the run folder; it is made where it is not there.
+        device: `auto` for the first GPU, else the CPU; or `cpu`, `cuda`, `cuda:1`, `spread`.
+        fresh: start over in a folder that holds a run.
+        phases: shows progress; nothing is shown unless given.
+        executor: runs the jobs; this process unless given.
+
+    Returns:
+        The finished run. `run.cells()` and `run.completions()` are pandas DataFrames; `run.summary()` is what `summary.json`
+        holds.
+
+    Raises:
+        InputError: for anything that can be seen to be wrong before weights are read.
+        WorkError: where the work fails; what was finished by then is kept.
+
+    Example:
+        >>> import demur
+        >>> study = demur.load_study("demo", ["instructions.harmful.test=10"])
+        >>> finished = demur.run(study, out="runs/demo")  # doctest: +SKIP
+        >>> finished.cells()[["target", "direction", "rate"]]  # doctest: +SKIP
+
+        The last two lines are skipped because they load a checkpoint.
     """
     ready = check(make_plan(study))
     # Only now: torch and transformers take seconds to import.
-    from demur.runs.manifest import describe
     from demur.models.device_placement import find_device
-    from demur.runs.execution import Work
+    from demur.runs.describe import describe
+    from demur.runs.driver import carry_out
+    from demur.runs.executors.in_process import InProcess
 
     find_device(device)
     store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh)
     try:
         describe(ready, store)
-        Work(ready, store, device, phases).carry_out()
+        carry_out(ready, store, executor or InProcess(), device=device, phases=phases)
         finished = Run(store)
         with phases("verdicts and report", 1) as progress:
             finished.report()

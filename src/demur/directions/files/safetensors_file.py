@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
+from torch import Tensor
 
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
@@ -53,13 +54,39 @@ def read(path: Path) -> Direction:
             tensor = file.get_tensor("direction").clone() if "direction" in keys else None
     except (SafetensorError, OSError) as error:
         raise InputError(f"{str(path)!r} is not a safetensors file: {error}") from error
+    return _made(tensor, keys, metadata, path, path.stat().st_size)
+
+
+def from_bytes(content: bytes, name: str) -> Direction:
+    """The direction in the content of a file that `write` wrote, without a file.
+
+    Args:
+        content: the bytes of the file.
+        name: what an error message calls them.
+
+    Raises:
+        InputError: for bytes that `write` did not write.
+    """
+    try:
+        tensors = load(content)
+        # `load` gives no metadata: it stands in the header, whose length is in the first 8 bytes.
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        metadata = header.get("__metadata__", {})
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{name!r} is not a safetensors file: {error}") from error
+    # The tensor may be a view of the bytes.
+    tensor = tensors["direction"].clone() if "direction" in tensors else None
+    return _made(tensor, list(tensors), metadata, Path(name), len(content))
+
+
+def _made(tensor: Tensor | None, keys: Sequence[str], metadata: dict[str, str], path: Path, size: int) -> Direction:
     if tensor is None or "demur" not in metadata:
         raise InputError(
             f"{str(path)!r} holds {', '.join(keys) or 'nothing'}, not a tensor 'direction' with demur's metadata; "
             "make direction files with demur extract"
         )
     facts = _facts(metadata["demur"], path)
-    vector = checked(tensor, path)
+    vector = checked(tensor, path, size=size)
     if vector.ndim != 1:
         raise InputError(f"{str(path)!r}: its tensor has the shape {tuple(vector.shape)}, not that of one vector, (d_model,)")
     return Direction(

@@ -50,8 +50,11 @@ def write_pt(value: Any, path: Path) -> None:
     replace_file(path, content.getvalue())
 
 
-def checked(value: Any, path: Path, what: str = "its tensor") -> Tensor:
-    """The value, if it is a finite tensor of a floating type. Raises `InputError` otherwise."""
+def checked(value: Any, path: Path, what: str = "its tensor", *, size: int | None = None) -> Tensor:
+    """The value, if it is a finite tensor of a floating type. Raises `InputError` otherwise.
+
+    `size` is the number of bytes that the tensor was read from; that of the file unless given.
+    """
     if not isinstance(value, Tensor):
         raise InputError(f"{str(path)!r} holds a {type(value).__name__} where a tensor is expected")
     if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in _DTYPES:
@@ -59,7 +62,7 @@ def checked(value: Any, path: Path, what: str = "its tensor") -> Tensor:
             f"{str(path)!r}: {what} is {value.dtype}, {value.layout}, on {value.device}; expected plain floating point"
         )
     # A tensor of strides zero can claim any size over one number; nothing may be made of it before this.
-    if value.numel() * value.element_size() > path.stat().st_size:
+    if value.numel() * value.element_size() > (path.stat().st_size if size is None else size):
         raise InputError(f"{str(path)!r}: {what} claims the shape {tuple(value.shape)}, which is more than the file holds")
     if not torch.isfinite(value).all():
         raise InputError(f"{str(path)!r}: {what} holds values that are not finite")

@@ -1,0 +1,26 @@
+"""The result table of a run for a paper: `latex`."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from demur.runs.run import Run
+
+
+class LatexExport:
+    """The refusal rates of all cells as a LaTeX table."""
+
+    name: ClassVar[str] = "latex"
+    binary: ClassVar[bool] = False
+
+    def content(self, run: "Run") -> str:
+        """The table, with its caption and label.
+
+        Args:
+            run: the run.
+        """
+        from demur.report import tables
+        from demur.report.cell_view import entries
+
+        summary = run.summary()
+        caption = f"Refusals in every cell of {summary['study']['name']}"
+        return tables.latex(tables.readable_results(entries(summary)), caption, "tab:results")
