@@ -18,7 +18,7 @@ from demur.core import versions
 from demur.core.errors import InputError
 from demur.inputs.instructions import digest
 from demur.inputs.prompts import NATIVE, NATIVES, NO_THINKING, can_think, is_dated
-from demur.interventions.edit_kind import edit_kind
+from demur.interventions.edit_kind import edit_kind, words_of
 from demur.models.device_placement import SPREAD, find_device
 from demur.models.quantisation import ROWS_MEET
 from demur.runs.job_inputs import JobInputs
@@ -53,6 +53,8 @@ def describe(ready: Ready, store: Store) -> None:
     store.remember_instructions(found)
     store.warn(ready.warnings)
     store.remember_study(study.model_dump(mode="json"))
+    store.remember_edits(words_of({spec.kind: edit_kind(spec.kind) for spec in study.interventions}))
+    store.add_planned_directions(direction.name for direction in ready.plan.directions)
     store.add_cells(cell_of(study, cell) for cell in ready.plan.cells)
 
 

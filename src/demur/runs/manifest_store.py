@@ -17,6 +17,7 @@ from demur.analysis.manifest import (
     Session,
     Settings,
 )
+from demur.core.edit_words import EditWords
 from demur.core.errors import InputError
 from demur.judges.judge import get_judge
 from demur.runs.connection import Connected
@@ -75,7 +76,7 @@ class ManifestStore(Connected):
         found = {field: entries.get(_ENTRIES.get(field, field)) for field in Manifest.model_fields}
         known = {field: value for field, value in found.items() if value is not None}
         manifest = Manifest.model_validate({**known, "judges": ()})
-        return manifest.model_copy(update={"judges": self._judges(entries, manifest)})
+        return manifest.model_copy(update={**_in_order(manifest), "judges": self._judges(entries, manifest)})
 
     def _judges(self, entries: Mapping[str, JsonValue], manifest: Manifest) -> tuple[JudgeFacts, ...]:
         """The facts of the judges that gave verdicts, in the order of the study's judges, then of those that were added."""
@@ -114,6 +115,10 @@ class ManifestStore(Connected):
     def remember_instructions(self, instructions: Mapping[str, InstructionFacts]) -> None:
         """Write down the instruction sets by label."""
         self.remember("instructions", {label: facts.model_dump(mode="json") for label, facts in instructions.items()})
+
+    def remember_edits(self, words: Mapping[str, EditWords]) -> None:
+        """Write down the words for each action of the run's kinds of edit."""
+        self.remember("edits", {action: each.model_dump(mode="json") for action, each in words.items()})
 
     def remember_checkpoint(self, name: str, facts: CheckpointFacts) -> None:
         """Write down one checkpoint as it was loaded."""
@@ -160,3 +165,12 @@ class ManifestStore(Connected):
         new = [sentence for sentence in sentences if sentence not in known]
         if new:
             self.remember("warnings", [*known, *new])
+
+
+def _in_order(manifest: Manifest) -> dict[str, object]:
+    """Checkpoints and arms in the order of the study, whichever was loaded first."""
+    names = manifest.study.get("checkpoints")
+    places = {name: place for place, name in enumerate(names if isinstance(names, dict) else ())}
+    checkpoints = sorted(manifest.checkpoints.items(), key=lambda item: places.get(item[0], len(places)))
+    arms = sorted(manifest.arms, key=lambda arm: places.get(arm.checkpoint, len(places)))
+    return {"checkpoints": dict(checkpoints), "arms": tuple(arms)}

@@ -6,7 +6,7 @@ process writes a folder at a time; others may read meanwhile. A folder that hold
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +41,15 @@ class Store(ManifestStore):
         self._lock = lock
 
     @classmethod
-    def create(cls, folder: Path, study_digest: str, study_toml: str, *, fresh: bool = False) -> "Store":
+    def create(
+        cls,
+        folder: Path,
+        study_digest: str,
+        study_toml: str,
+        *,
+        fresh: bool = False,
+        check_study: "Callable[[Store], None] | None" = None,
+    ) -> "Store":
         """Open the folder for a study, new or to go on, and keep every other process from writing it.
 
         Args:
@@ -49,6 +57,8 @@ class Store(ManifestStore):
             study_digest: the digest of the study.
             study_toml: the study with every default written out; it is written to `study.toml`.
             fresh: replace an earlier run of demur in the folder. Nothing is removed but what demur made.
+            check_study: called where the folder holds another digest; raises `InputError` if the study cannot go on there.
+                Without it, every other digest is refused.
 
         Returns:
             The open folder.
@@ -75,10 +85,13 @@ class Store(ManifestStore):
                 schema.make(file, {"study": study_digest})
             store = cls(folder, schema.connect(file), lock)
             if store.digest != study_digest:
-                raise InputError(
-                    f"{str(folder)!r} holds another study ({store.digest}, this one is {study_digest}); "
-                    "give another --out, or --fresh to start over"
-                )
+                if check_study is None:
+                    raise InputError(
+                        f"{str(folder)!r} holds another study ({store.digest}, this one is {study_digest}); "
+                        "give another --out, or --fresh to start over"
+                    )
+                check_study(store)
+                store.remember("study", study_digest)
             replace_file(folder / "study.toml", study_toml)
             if not lock.real:
                 store.warn([NO_LOCKS])
@@ -118,6 +131,11 @@ class Store(ManifestStore):
         self._db.close()
         self.release()
 
+    def add_planned_directions(self, names: Iterable[str]) -> None:
+        """Enter the names of directions that are to be made, so that `directions` gives them in the order of the study."""
+        with self._transaction() as db:
+            db.executemany("INSERT OR IGNORE INTO directions VALUES (?, '', NULL)", [(name,) for name in names])
+
     def add_direction(self, direction: "Direction", facts: DirectionFacts) -> None:
         """Store a direction and write its file.
 
@@ -154,8 +172,9 @@ class Store(ManifestStore):
         return from_bytes(rows[0][0], f"direction {name} in {self.folder / FILE}")
 
     def directions(self) -> list[DirectionFacts]:
-        """Facts of all directions, in order of entry."""
-        return [_direction_facts(json.loads(row[0])) for row in self._rows("SELECT facts FROM directions ORDER BY rowid")]
+        """Facts of the directions that were made, in the order of the study."""
+        rows = self._rows("SELECT facts FROM directions WHERE facts != '' ORDER BY rowid")
+        return [_direction_facts(json.loads(row[0])) for row in rows]
 
     def restore_directions(self) -> None:
         """Write the files in `directions/` that are missing or differ from what is stored."""
@@ -198,7 +217,7 @@ class Store(ManifestStore):
     def unmeasured(self) -> list[UnmeasuredSubject]:
         """The measurements that could not be made, in order of entry."""
         rows = self._rows("SELECT name, subject, settings, version, reason, try_again FROM measurement_failures ORDER BY rowid")
-        return [UnmeasuredSubject(*key, version, reason, bool(again)) for *key, version, reason, again in rows]
+        return [UnmeasuredSubject._make((*row[:5], bool(row[5]))) for row in rows]
 
     def measured(self) -> dict[tuple[str, str, str], int]:
         """(measurement, subject, settings) -> version, of what need not be measured: records, and failures that would recur."""

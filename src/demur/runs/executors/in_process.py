@@ -9,9 +9,9 @@ from demur.models.model_size import size_of
 from demur.runs.describe import loaded_record
 from demur.runs.execution import run_job
 from demur.runs.job_inputs import JobInputs
+from demur.runs.job_order import order_jobs
 from demur.runs.jobs import Job, stored_keys
 from demur.runs.records import JobRecord
-from demur.runs.schedule import schedule
 
 
 class InProcess:
@@ -20,7 +20,7 @@ class InProcess:
     name: ClassVar[str] = "local"
 
     def run(self, jobs: Sequence[Job], inputs: JobInputs) -> Iterator[JobRecord]:
-        """Run jobs in an order with few loads; see `demur.runs.schedule`.
+        """Run jobs in an order with few loads; see `demur.runs.job_order`.
 
         Args:
             jobs: the jobs.
@@ -35,7 +35,7 @@ class InProcess:
         """
         loaded: dict[str, Checkpoint] = {}
         names = {name for job in jobs for name in job.weights}
-        for step in schedule(jobs, stored_keys(inputs.ready, inputs.store), together=_fit(names, inputs)):
+        for step in order_jobs(jobs, stored_keys(inputs.ready, inputs.store), together=_fit(names, inputs)):
             if step.action == "load":
                 with inputs.phases(f"loading {step.checkpoint}", 1) as progress:
                     loaded[step.checkpoint] = _load(step.checkpoint, inputs)

@@ -9,7 +9,7 @@ from demur.runs.jobs import Job
 
 
 @dataclass(frozen=True)
-class Step:
+class JobStep:
     """One thing to do: load a checkpoint, free it, or run a job.
 
     Attributes:
@@ -23,7 +23,7 @@ class Step:
     job: Job | None = None
 
 
-def schedule(jobs: Sequence[Job], stored: Collection[str], *, together: bool) -> list[Step]:
+def order_jobs(jobs: Sequence[Job], stored: Collection[str], *, together: bool) -> list[JobStep]:
     """Put jobs in an order in which each has its inputs, with few loads.
 
     Nothing waits for all extractions: a checkpoint whose cells have their directions is generated from while it is in memory.
@@ -41,20 +41,20 @@ def schedule(jobs: Sequence[Job], stored: Collection[str], *, together: bool) ->
         WorkError: where an input of a job is neither stored nor given by another job.
     """
     waiting, there, loaded = list(jobs), set(stored), list[str]()
-    steps: list[Step] = []
+    steps: list[JobStep] = []
     while waiting:
         for job in _reach(waiting, there, loaded):
-            steps.append(Step("run", job=job))
+            steps.append(JobStep("run", job=job))
             waiting.remove(job)
             there.update(job.gives)
         for name in [name for name in loaded if not together or not _of(waiting, name)]:
-            steps.append(Step("free", name))
+            steps.append(JobStep("free", name))
             loaded.remove(name)
         if waiting:
             for name in _next(waiting, there, loaded):
-                steps.append(Step("load", name))
+                steps.append(JobStep("load", name))
                 loaded.append(name)
-    return steps + [Step("free", name) for name in loaded]
+    return steps + [JobStep("free", name) for name in loaded]
 
 
 def _reach(waiting: Sequence[Job], there: Collection[str], loaded: Collection[str]) -> list[Job]:
