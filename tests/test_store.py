@@ -1,5 +1,6 @@
 """The run folder as files: what is left after a power cut, on a full disk, under two processes, and of other versions."""
 
+import json
 import os
 import resource
 import signal
@@ -9,11 +10,13 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
+from safetensors.numpy import save
 
 from demur.analysis.cell import Cell
-from demur.analysis.manifest import DirectionFacts
+from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, Session
 from demur.core import file_locks
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError, WorkError
@@ -167,6 +170,67 @@ def test_a_folder_of_the_first_format_is_migrated(tmp_path):
     assert [entry.name for entry in store.directions()] == ["base", "chat"]
     for name in ("base", "chat"):
         assert torch.equal(store.direction(name).vector, a_direction(name).vector)
+
+
+def test_a_folder_of_the_third_format_is_migrated(tmp_path):
+    store = begin(tmp_path)
+    store.close()
+    arrays = save({"difference": numpy.ones((2, 3), dtype=numpy.float32)})
+    old = {"key": "old", "target": "chat", "prompt": "native", "instructions": "harmful", "intervention": "add",
+           "direction": "random-1", "source": "random-1", "control": True, "layer": 1, "sites": ["resid_pre"], "layers": None,
+           "coefficient": -2.0, "unit": "raw", "positions": "all"}  # fmt: skip
+    with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
+        for table in ("measurements", "measurement_failures", "judge_failures"):
+            db.execute(f"DROP TABLE {table}")
+        db.execute("CREATE TABLE layerwise (arm TEXT PRIMARY KEY, facts TEXT NOT NULL, arrays BLOB NOT NULL)")
+        db.execute("INSERT INTO layerwise VALUES ('base/native', '{\"checkpoint\": \"base\"}', ?)", (arrays,))
+        db.execute("INSERT INTO cells VALUES ('old', ?)", (json.dumps(old),))
+        db.execute('INSERT INTO directions VALUES (\'random-1\', \'{"name": "random-1", "control": true}\', NULL)')
+        db.execute("PRAGMA user_version = 3")
+        db.commit()
+    store = Store.open(tmp_path)
+    (found,) = store.measurements()
+    assert (*found.key, found.version, found.record.facts) == ("by-layer", "base/native", "{}", 1, {"checkpoint": "base"})
+    assert found.array_bytes() == arrays
+    assert store.measured() == {("by-layer", "base/native", "{}"): 1}
+    # What cells and directions did not say then follows from their kind.
+    cell = store.cells()[-1]
+    assert (cell.action, cell.expected, cell.control_kind) == ("subtract", -1, "random")
+    assert (store.cells()[0].action, store.cells()[0].expected) == ("", 0)
+    assert [facts.control_kind for facts in store.directions()] == ["random"]
+    assert (store.failures(), store.unmeasured()) == ([], [])
+
+
+def test_a_manifest_is_typed_and_in_the_order_of_the_study(tmp_path):
+    store = begin(tmp_path)
+    store.remember_study({"judges": ["prefix"], "checkpoints": {"base": {}, "chat": {}}})
+    for name in ("chat", "base"):
+        store.remember_checkpoint(name, CheckpointFacts(model=name, d_model=32, n_layers=3))
+        store.remember_arms([ArmFacts(checkpoint=name, prompt="p", template=name, token_read="x")])
+    session = Session(versions={"torch": "1"}, environment=Environment(system="s", machine="m"), device="cpu")
+    for device in ("cpu", "cuda", "cpu"):
+        store.remember_session(session.model_copy(update={"device": device}))
+    store.remember_added_judges(["taxonomy"])
+    store.remember_added_judges(["substring", "taxonomy"])
+    store.warn(["one", "two"])
+    store.warn(["two", "three"])
+    found = store.manifest()
+    assert list(found.checkpoints) == [arm.checkpoint for arm in found.arms] == ["base", "chat"]
+    assert [each.device for each in found.sessions] == ["cpu", "cuda"]
+    assert (found.versions, found.environment) == ({"torch": "1"}, session.environment)
+    assert found.added_judges == ("taxonomy", "substring")
+    assert found.warnings == ("one", "two", "three")
+
+
+def test_directions_are_listed_in_the_order_of_the_plan(tmp_path):
+    store = begin(tmp_path)
+    store.add_planned_directions(["base", "chat", "random-1"])
+    for name in ("random-1", "base"):
+        store.add_direction(a_direction(name), DirectionFacts(name=name))
+    assert [facts.name for facts in store.directions()] == ["base", "random-1"]
+    assert store.direction_names() == {"base", "random-1"}
+    assert not store.has_direction("chat")
+    assert store.direction("chat") is None
 
 
 def test_a_stored_direction_does_not_depend_on_its_file(tmp_path):
