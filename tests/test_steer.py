@@ -9,8 +9,8 @@ from transformers import CompileConfig, GenerationConfig
 import demur
 from demur.core.errors import InputError, WorkError
 from demur.directions.direction import from_raw
-from demur.engine.decode import Decoding, decode_batch
-from demur.engine.prefill import Row
+from demur.engine.decode import decode_batch
+from demur.engine.engine_protocol import Decoding, Row
 from demur.models.families import layout_of
 from tests.tiny import HARMFUL, tiny_model
 

@@ -232,8 +232,9 @@ def doctor(
     Layout, self-check, the prompt as tokens, BOS count, dtype, device, memory.
     """
     import demur
+    from demur.cli.doctor_lines import doctor_lines
     from demur.engine.diagnosis import diagnosis
 
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
-    for line in list(diagnosis(checkpoint, prompt, position=position)):
+    for line in doctor_lines(diagnosis(checkpoint, prompt, position=position)):
         typer.echo(line)

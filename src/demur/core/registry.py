@@ -70,7 +70,7 @@ KINDS: dict[str, PartKind] = {
             "equivalence": "demur.measurements.weight_equivalence:WeightEquivalence",
         },
     ),
-    "engine": PartKind("demur.engines", "engine", {"transformers": "demur.engine.transformers_engine:TransformersEngines"}),
+    "engine": PartKind("demur.engines", "engine", {"transformers": "demur.engine.load_transformers:TransformersEngines"}),
     "section": PartKind(
         "demur.sections",
         "report section",

@@ -80,7 +80,7 @@ def provenance(
         "source": checkpoint.source,
         "adapter": checkpoint.adapter,
         "fingerprint": checkpoint.fingerprint,
-        "architecture": {"family": checkpoint.layout.family, "layers": checkpoint.n_layers},
+        "architecture": {"family": checkpoint.engine.family, "layers": checkpoint.n_layers},
         "weights": str(checkpoint.dtype),
         "quantised": checkpoint.quantised,
         "prompt": prompt.name,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from demur.core.errors import InputError
-from demur.engine.prepacked_weights import bytes_packed
+from demur.engine.prepacked_weights import bytes_prepacked
 from demur.inputs.instructions import load_instructions
 from demur.inputs.prompts import NATIVES, template_text
 from demur.models import memory_budget
@@ -187,7 +187,7 @@ def _memory(
     extra = [need.activations for need in needs.values() if need.activations is not None]
     parts = [f"weights {_gib(held)}"]
     plain = [job.size for job in jobs.values() if not (job.quantise or job.size.already)]
-    copies = [bytes_packed(size.packable, study.dtype, device, beside=held) for size in plain]
+    copies = [bytes_prepacked(size.packable, study.dtype, device, still_to_load=held) for size in plain]
     if any(copies):
         parts.append(f"packed {_gib(max(copies))}")
         held += max(copies)
