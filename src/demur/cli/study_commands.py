@@ -105,10 +105,10 @@ def plan(
 
     Cells, tokens, loads, memory, and about how long it will take on this machine.
     """
-    from demur.study.plan_text import outlook
+    from demur.study.plan_outlook import look_ahead
+    from demur.study.plan_text import plan_lines
 
-    # All of it or nothing: a refusal on the way leaves no half of a plan.
-    for line in list(outlook(_study(study, set_, limit, dtype, quantise), device)):
+    for line in plan_lines(look_ahead(_study(study, set_, limit, dtype, quantise), device)):
         typer.echo(line)
 
 

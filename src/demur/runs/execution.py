@@ -20,7 +20,8 @@ from demur.engine.decode import Decoding, decode
 from demur.interventions.intervention import Intervention, ablate, add
 from demur.judges.early_stopping import enough_for
 from demur.measurements.layer_separation import measure
-from demur.study.plan import Arm, PlannedCell, Plan, PlannedDirection, Step, order_steps
+from demur.study.plan import Arm, PlannedCell, Plan, PlannedDirection
+from demur.study.schedule import Step, order_steps
 from demur.engine.prefill import Row
 from demur.study.preflight import Material, Ready
 from demur.core.progress import Phases

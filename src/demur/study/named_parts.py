@@ -7,9 +7,9 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from demur.core.errors import InputError
 from demur.core.registry import KINDS, registry
-from demur.directions.controls.control import Control, control_kind
-from demur.interventions.edit_kind import EditKind, edit_kind
-from demur.measurements.measurement import Measurement, measurement
+from demur.directions.controls.control import Control
+from demur.interventions.edit_kind import EditKind
+from demur.measurements.measurement import Measurement
 from demur.study.spec_fields import Facts, unknown_key
 
 
@@ -34,8 +34,7 @@ def named_edit(name: str) -> EditKind:
     Raises:
         InputError: for an unknown name, with the nearest known one, and for a part that lacks what a kind of edit needs.
     """
-    found = edit_kind(name)
-    _check_complete(name, found, EditKind, "edit")
+    found: EditKind = _complete(name, "edit", EditKind)
     if found.artefact == "subspace":
         raise InputError(f"the kind of edit {name!r} needs a subspace, and a study extracts directions only; use demur.generate")
     return found
@@ -47,8 +46,7 @@ def named_control(name: str) -> Control:
     Raises:
         InputError: for an unknown name, with the nearest known one, and for a part that lacks what a kind of control needs.
     """
-    found = control_kind(name)
-    _check_complete(name, found, Control, "control")
+    found: Control = _complete(name, "control", Control)
     if not is_short_name(found.name):
         raise InputError(f"the control {name!r} calls itself {found.name!r}; expected letters, digits, - and _, for file names")
     return found
@@ -60,8 +58,7 @@ def named_measurement(name: str) -> Measurement:
     Raises:
         InputError: for an unknown name, with the nearest known one, and for a part that lacks what a measurement needs.
     """
-    found = measurement(name)
-    _check_complete(name, found, Measurement, "measurement")
+    found: Measurement = _complete(name, "measurement", Measurement)
     return found
 
 
@@ -70,11 +67,14 @@ def is_short_name(name: str) -> bool:
     return name.replace("-", "").replace("_", "").isalnum()
 
 
-def _check_complete(name: str, part: object, protocol: type, kind: str) -> None:
+def _complete(name: str, kind: str, protocol: type) -> Any:
+    """A part that has everything that its protocol asks for."""
+    part = registry(kind).get(name)
     wanted = [*protocol.__annotations__, *(key for key, value in vars(protocol).items() if callable(value))]
     lacking = [key for key in wanted if not key.startswith("_") and not hasattr(part, key)]
     if lacking:
         raise InputError(f"{name!r} is not a {KINDS[kind].noun}: it has no {lacking[0]!r}; see {protocol.__module__}")
+    return part
 
 
 def checked_settings(settings: type[BaseModel] | None, given: dict[str, Any], taken: object) -> dict[str, JsonValue]:
