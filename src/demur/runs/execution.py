@@ -21,7 +21,7 @@ from demur.interventions.intervention import Intervention, ablate, add
 from demur.judges.early_stopping import enough_for
 from demur.measurements.layer_separation import measure
 from demur.study.plan import Arm, PlannedCell, Plan, PlannedDirection
-from demur.study.schedule import Step, order_steps
+from demur.study.load_order import Step, order_steps
 from demur.engine.prefill import Row
 from demur.study.preflight import Material, Ready
 from demur.core.progress import Phases

@@ -8,6 +8,7 @@ is one rule's work.
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,7 +203,7 @@ class Run:
             pending = self._store.unjudged(name)
             answers = judge.judge([Judged(text, asked) for _, _, asked, text in pending])
             verdicts = [
-                (cell, position, answer)
+                (cell, position, replace(answer, judge=name))  # a judge named by its class stores verdicts under that name
                 for (cell, position, _, _), answer in zip(pending, answers, strict=True)
                 if isinstance(answer, Verdict)
             ]

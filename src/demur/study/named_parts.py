@@ -1,6 +1,6 @@
 """The parts that a study names: found by name or `module:Class` and checked, before anything heavy is imported."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -77,7 +77,7 @@ def _complete(name: str, kind: str, protocol: type) -> Any:
     return part
 
 
-def checked_settings(settings: type[BaseModel] | None, given: dict[str, Any], taken: object) -> dict[str, JsonValue]:
+def checked_settings(settings: type[BaseModel] | None, given: Mapping[str, object], taken: Iterable[str]) -> dict[str, JsonValue]:
     """The settings of a part, validated by its own model and with every default written out.
 
     Args:
@@ -95,7 +95,7 @@ def checked_settings(settings: type[BaseModel] | None, given: dict[str, Any], ta
     known = {} if settings is None else settings.model_fields
     for key in given:
         if key not in known:
-            raise unknown_key(key, [*known, *taken])  # type: ignore[misc]
+            raise unknown_key(key, [*known, *taken])
     if settings is None:
         return {}
     try:

@@ -18,9 +18,9 @@ from demur.models.model_size import Size, size_of
 from demur.models.sources import Source, find_model
 from demur.study import cost
 from demur.study.cost import Job
+from demur.study.load_order import Step, loads, order_steps
 from demur.study.plan import Plan, make_plan
 from demur.study.preflight import precisions
-from demur.study.schedule import Step, loads, order_steps
 from demur.study.spec import LABELS, Label, Study
 
 TOKENS_A_WORD = 1.2

@@ -225,7 +225,7 @@ class Study(Table):
         return self.model_copy(update={"instructions": specs})
 
 
-def make_study(data: Mapping[str, Any], where: str = "study") -> Study:
+def make_study(data: Mapping[str, object], where: str = "study") -> Study:
     """A study from plain data.
 
     Args:

@@ -1,6 +1,6 @@
 """What the tables of a study share: types of values, and the mark on each key that says whether it decides about results."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -67,7 +67,7 @@ def mark_of(model: type[BaseModel], key: str) -> Mark:
     return marks[0]
 
 
-def unknown_key(key: str, known: object) -> PydanticCustomError:
+def unknown_key(key: str, known: Sequence[str]) -> PydanticCustomError:
     """The error for a key that a table does not have; `spec_errors` writes its sentence."""
     return PydanticCustomError("unknown_key", "unknown key", {"key": key, "known": known})
 
