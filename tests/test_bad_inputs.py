@@ -429,7 +429,7 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         ([*RUN, "--out", "{0}/run-garbage"], "damaged"),
         ([*RUN, "--out", "{0}/run-cut"], "damaged"),
         ([*RUN, "--out", "{0}/run-later"], "has format 99"),
-        ([*RUN, "--out", "{0}/run-no-rows"], "another study"),
+        ([*SET, "direction.pairs=3", "--out", "{0}/run-no-rows"], "another study: direction.pairs is 3 in this study and 4 in"),
     ],
     "plan": [
         (["plan"], "STUDY"),

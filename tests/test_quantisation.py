@@ -27,7 +27,8 @@ from demur.models.families import layout_of
 from demur.models.model_size import size_of
 from demur.models.quantisation import counted
 from demur.models.sources import find_model
-from demur.study.plan_text import outlook
+from demur.study.plan_outlook import look_ahead
+from demur.study.plan_text import plan_lines
 from demur.study.study_files import load_study
 from tests.tiny import HARMFUL, HARMLESS, tiny_model
 from tests.tiny_study import make_adapter, make_checkpoint, make_study
@@ -303,7 +304,7 @@ def test_a_study_says_what_was_quantised(tmp_path):
     refused = CliRunner().invoke(app, ["run", str(path), "--out", str(out), "-q"])
     assert refused.exit_code == 2
     assert "another study" in refused.stderr
-    base, chat = "\n".join(outlook(some)).partition("  chat  ")[::2]
+    base, chat = "\n".join(plan_lines(look_ahead(some))).partition("  chat  ")[::2]
     assert "in 4bit and float32" in chat
     assert "in float32" in base
     assert "4bit" not in base

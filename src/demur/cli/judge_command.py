@@ -23,7 +23,7 @@ def judge(
     judge: Annotated[
         str,
         typer.Option(
-            "--judge", "-j", metavar="NAME", help="prefix, substring or taxonomy", autocompletion=shell_completion.judges
+            "--judge", "-j", metavar="NAME", help="{judge names}, or module:Class", autocompletion=shell_completion.judges
         ),
     ] = "prefix",
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="a .jsonl file of verdicts")] = None,

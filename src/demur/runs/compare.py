@@ -5,14 +5,13 @@ What else differs (weights, layer, prompt text, instructions, versions) is named
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from demur.analysis.comparison import Agreement, Comparison, Difference, SharedCell
-from demur.core.errors import InputError, nearest
 from demur.analysis.published_rates import in_words
+from demur.core.errors import InputError
+from demur.core.statistics import holm, mcnemar, shared
 from demur.runs.run import Run
-from demur.core.statistics import LEVEL, Paired, holm, mcnemar, shared
 from demur.runs.store import Store
 
 _BESIDE = "beside the weights: "

@@ -7,22 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from demur.engine.capture import mean_activations
-from demur.engine.generate import Completion, CompletionRequest, generate_batches
-from demur.measurements.extraction import directions_between, provenance
-from demur.models import memory_budget
-from demur.engine.checkpoints import Checkpoint, free_memory, load_checkpoint
-from demur.directions.controls.random_directions import random_direction
-from demur.runs.manifest import describe_checkpoint, describe_session, prompt_of
-from demur.directions.direction import Direction
 from demur.core.errors import WorkError
-from demur.interventions.intervention import Intervention, ablate, add
-from demur.measurements.layer_separation import measure
-from demur.study.plan import Arm, PlannedCell, Plan, PlannedDirection, Step, order_steps
-from demur.study.preflight import Material, Ready
 from demur.core.progress import Phases
+from demur.directions.controls.random_directions import random_direction
+from demur.directions.direction import Direction
+from demur.engine.capture import mean_activations
+from demur.engine.checkpoints import Checkpoint, free_memory, load_checkpoint
+from demur.engine.generate import Completion, CompletionRequest, generate_batches
+from demur.interventions.intervention import Intervention, ablate, add
+from demur.measurements.extraction import directions_between, provenance
+from demur.measurements.layer_separation import measure
+from demur.models import memory_budget
 from demur.models.model_size import size_of
+from demur.runs.manifest import describe_checkpoint, describe_session, prompt_of
 from demur.runs.store import Store
+from demur.study.load_order import Step, order_steps
+from demur.study.plan import Arm, Plan, PlannedCell, PlannedDirection
+from demur.study.preflight import Material, Ready
 from demur.study.spec import LABELS, Label, Study
 
 

@@ -8,18 +8,19 @@ is one rule's work.
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demur.analysis.headline import answers
 from demur.analysis.claims import claims
-from demur.core.errors import InputError, nearest
-from demur.judges.judge import Judged, Verdict, get_judge
-from demur.judges.early_stopping import check_foreseen
-from demur.core.html_repr import facts_table
+from demur.analysis.headline import answers
 from demur.analysis.published_rates import published_rows, text_and_code
-from demur.runs.store import Store
 from demur.analysis.rates import Refusals, cell_rows, comparisons
+from demur.core.errors import InputError, nearest
+from demur.core.html_repr import facts_table
+from demur.judges.early_stopping import check_foreseen
+from demur.judges.judge import Judged, Verdict, get_judge
+from demur.runs.store import Store
 
 if TYPE_CHECKING:
     import pandas
@@ -202,7 +203,7 @@ class Run:
             pending = self._store.unjudged(name)
             answers = judge.judge([Judged(text, asked) for _, _, asked, text in pending])
             verdicts = [
-                (cell, position, answer)
+                (cell, position, replace(answer, judge=name))  # a judge named by its class stores verdicts under that name
                 for (cell, position, _, _), answer in zip(pending, answers, strict=True)
                 if isinstance(answer, Verdict)
             ]
