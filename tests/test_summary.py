@@ -3,7 +3,11 @@
 import pytest
 
 from demur.analysis.claims import claims
-from demur.analysis.rates import cell_rows, comparisons
+from demur.analysis.rates import comparisons, judged_cells
+from demur.interventions.edit_kind import edit_kind, words_of
+from demur.runs.stored_records import cell_of
+
+WORDS = words_of({name: edit_kind(name) for name in ("ablate", "add")})
 
 
 def cell(key, intervention="none", instructions="harmful", **facts):
@@ -23,9 +27,10 @@ def verdicts(**counts):
     return {(key, "prefix"): {i: i < refusals for i in range(50)} for key, refusals in counts.items()}
 
 
-def said(cells, refusals):
-    rows, compared = cell_rows(cells, refusals, ["prefix"]), comparisons(cells, refusals, ["prefix"])
-    return rows, compared, claims(rows, compared, refusals, "prefix")
+def said(facts, refusals, words=WORDS):
+    cells = [cell_of(each) for each in facts]
+    judged, compared = judged_cells(cells, refusals, ["prefix"]), comparisons(cells, refusals, ["prefix"])
+    return judged, compared, claims(judged, compared, refusals, "prefix", words)
 
 
 CELLS = [cell("none"), edited("own", "after"), edited("null", "random-1", control=True)]
@@ -33,19 +38,19 @@ CELLS = [cell("none"), edited("own", "after"), edited("null", "random-1", contro
 
 def test_rates_intervals_and_paired_tests():
     rows, compared, _ = said(CELLS, verdicts(none=40, own=2, null=39))
-    assert [(row["n"], row["refusals"], row["rate"]) for row in rows] == [(50, 40, 0.8), (50, 2, 0.04), (50, 39, 0.78)]
-    own = next(row for row in compared if row["key"] == "own")
-    assert (own["gained"], own["lost"], own["difference"]) == (0, 38, -0.76)
-    assert own["p_holm"] == pytest.approx(2 * own["p_value"]) == pytest.approx(2 * 2 / 2**38)
+    assert [(row.n, row.refusals, row.rate) for row in rows] == [(50, 40, 0.8), (50, 2, 0.04), (50, 39, 0.78)]
+    own = next(row for row in compared if row.key == "own")
+    assert (own.gained, own.lost, own.difference) == (0, 38, -0.76)
+    assert own.p_holm == pytest.approx(2 * own.p_value) == pytest.approx(2 * 2 / 2**38)
 
 
 def test_a_direction_that_works_is_shown():
     *_, found = said(CELLS, verdicts(none=40, own=2, null=39))
-    assert [claim["shown"] for claim in found] == [True, True]
-    assert "after refuses 80 % [67, 89] of 50 harmful instructions" in found[0]["text"]
-    assert "Ablating its own direction (layer 16) in after" in found[1]["text"]
-    assert "from 80 % to 4 % [1, 13]" in found[1]["text"]
-    assert "null directions there give 78 %" in found[1]["text"]
+    assert [claim.shown for claim in found] == [True, True]
+    assert "after refuses 80 % [67, 89] of 50 harmful instructions" in found[0].text
+    assert "Ablating its own direction (layer 16) in after" in found[1].text
+    assert "from 80 % to 4 % [1, 13]" in found[1].text
+    assert "null directions there give 78 %" in found[1].text
 
 
 @pytest.mark.parametrize(
@@ -58,23 +63,23 @@ def test_a_direction_that_works_is_shown():
 )
 def test_what_the_data_do_not_show_is_not_claimed(own, null, reason):
     *_, found = said(CELLS, verdicts(none=40, own=own, null=null))
-    assert found[1]["shown"] is False
-    assert reason in found[1]["text"]
+    assert found[1].shown is False
+    assert reason in found[1].text
 
 
 def test_nulls_are_those_of_the_same_dose():
     one = edited("add4", "after", intervention="add", instructions="harmless", coefficient=4.0, unit="unit")
     other = edited("null12", "random-1", control=True, intervention="add", instructions="harmless", coefficient=12.0, unit="unit")
     *_, found = said([cell("none", instructions="harmless"), one, other], verdicts(none=0, add4=30, null12=30))
-    assert "null directions" not in found[0]["text"]
-    assert found[0]["shown"] is False
-    assert found[0]["text"].endswith("No null direction was tried there.")
+    assert "null directions" not in found[0].text
+    assert found[0].shown is False
+    assert found[0].text.endswith("No null direction was tried there.")
 
 
 def test_nothing_is_shown_without_a_null_direction():
     *_, found = said(CELLS[:2], verdicts(none=40, own=2))
-    assert [claim["shown"] for claim in found] == [True, False]
-    assert found[1]["text"].endswith("(p < 0.001, Holm). No null direction was tried there.")
+    assert [claim.shown for claim in found] == [True, False]
+    assert found[1].text.endswith("(p < 0.001, Holm). No null direction was tried there.")
 
 
 @pytest.mark.parametrize(
@@ -86,8 +91,8 @@ def test_a_raw_dose_is_held_against_a_null_direction_of_its_own_norm(unit, besid
     *_, found = said(
         [cell("none", instructions="harmless"), edited("own", "after", **dose), null], verdicts(none=0, own=30, null=1)
     )
-    assert found[0]["shown"] is shown
-    assert ("No null direction of its norm was tried there." in found[0]["text"]) is not shown
+    assert found[0].shown is shown
+    assert ("No null direction of its norm was tried there." in found[0].text) is not shown
 
 
 def test_of_several_arms_the_null_direction_stands_beside_one():
@@ -99,13 +104,13 @@ def test_of_several_arms_the_null_direction_stands_beside_one():
         edited("null", "random-1", control=True, stands_beside="after.chatml", **dose),
     ]
     *_, found = said(cells, verdicts(none=0, own=30, null=1))
-    assert found[0]["shown"] is False
+    assert found[0].shown is False
 
 
 def test_cells_without_completions_are_left_out():
     rows, compared, found = said([*CELLS, edited("pending", "before")], verdicts(none=40, own=2, null=39))
     assert len(rows) == 3
-    assert {row["key"] for row in compared} == {"own", "null"}
+    assert {row.key for row in compared} == {"own", "null"}
     assert len(found) == 2
 
 
@@ -118,7 +123,7 @@ def test_edits_at_other_layers_are_other_edits_with_null_directions_of_their_own
         edited("null one", "random-1", control=True, layers=[16]),
     ]
     *_, found = said(cells, verdicts(none=45, all=1, one=5) | verdicts(**{"null all": 6, "null one": 44}))
-    texts = {claim["text"]: claim["shown"] for claim in found}
+    texts = {claim.text: claim.shown for claim in found}
     one = next(text for text in texts if "(layer 16, ablated at layer 16) in after" in text)
     every = next(text for text in texts if "(layer 16, ablated at every layer) in after" in text)
     assert texts[one] is True
@@ -130,4 +135,4 @@ def test_edits_at_other_layers_are_other_edits_with_null_directions_of_their_own
 def test_where_an_edit_acts_is_said_also_of_a_single_one():
     dose = {"intervention": "add", "instructions": "harmless", "coefficient": 2.0, "unit": "unit", "layers": [10, 11]}
     *_, found = said([cell("none", instructions="harmless"), edited("own", "after", **dose)], verdicts(none=0, own=30))
-    assert "Adding its own direction (layer 16, added at layers 10, 11, 2 unit vectors) to after" in found[0]["text"]
+    assert "Adding its own direction (layer 16, added at layers 10, 11, 2 unit vectors) to after" in found[0].text
