@@ -3,7 +3,7 @@
 from demur.analysis.headline import answers
 from demur.analysis.rates import comparisons, judged_cells
 from demur.runs.stored_records import cell_of
-from tests.test_summary import WORDS, cell, edited
+from tests.test_summary import INVENTED, NOISE, WORDS, cell, edited, turned
 
 LINEAGE = ["before", "after"]
 N = 50
@@ -163,3 +163,46 @@ def test_a_negative_coefficient_is_held_to_lower_refusals_of_harmful_instruction
     )
     both = [*cells, *(each | {"key": f"{each['key']} up", "coefficient": 1.0} for each in cells if each["source"])]
     assert len(told(counts | {f"{key} up": count for key, count in counts.items()}, both)) == 4
+
+
+def test_a_new_kind_of_edit_has_a_sentence_from_its_words_alone():
+    cells = [cell("none"), turned("before in after", "before"), turned("null", "shuffled-1", control=True)]
+    counts = {"none": 10, "before in after": 40, "null": 11}
+    _, *found = told(counts, cells, {**WORDS, **INVENTED})
+    assert [each.text for each in found] == [
+        "What ablating a direction does is not shown: there are no completions of such a cell.",
+        "What adding a direction does is not shown: there are no completions of such a cell.",
+        "Rotating towards before's direction in after takes refusals of harmful instructions from 20 % to 80 % [67, 89] "
+        "(p < 0.001, Holm; shuffled ones to 22 %).",
+        "What adding noise does is not shown: there are no completions of such a cell.",
+    ]
+    *_, turned_towards = told(counts | {"null": 42}, cells, {"rotate": INVENTED["rotate"]})
+    assert turned_towards.text == (
+        "That rotating towards another checkpoint's direction raises refusals of harmful instructions is not shown: before's "
+        "direction in after (from 20 % to 80 % [67, 89], not shown to be more than a null direction does)."
+    )
+
+
+def test_an_edit_that_takes_no_direction_has_no_owner():
+    facts = {"intervention": "noise", "action": "noise", "expected": 1}
+    cells = [cell("none"), *(cell(f"noisy {dose:g}", coefficient=dose, **facts) for dose in (1.0, 3.0))]
+    _, noisy = told({"none": 10, "noisy 1": 11, "noisy 3": 40}, cells, {"noise": NOISE})
+    assert noisy.text == (
+        "That adding noise raises refusals of harmful instructions is not shown: to after (coefficient 3) (from 20 % to 80 % "
+        "[67, 89], no null direction was tried there); to after (coefficient 1) (from 20 % to 22 % [13, 35])."
+    )
+
+
+def test_an_edit_that_should_act_on_both_instruction_sets_has_a_sentence_for_each():
+    cells = []
+    for label, expected in (("harmful", -1), ("harmless", 1)):
+        cells.append(cell(f"none {label}", instructions=label))
+        for source in ("before", "random-1"):
+            facts = {"instructions": label, "expected": expected, "control": source == "random-1"}
+            cells.append(turned(f"{source} {label}", source, **facts))
+    counts = {"none harmful": 45, "none harmless": 2, "before harmful": 5, "before harmless": 40}
+    counts |= {"random-1 harmful": 44, "random-1 harmless": 2}
+    _, one, other = told(counts, cells, {"rotate": INVENTED["rotate"]})
+    assert "takes refusals of harmful instructions from 90 % to 10 %" in one.text
+    assert "takes refusals of harmless instructions from 4 % to 80 %" in other.text
+    assert one.shown is other.shown is True

@@ -4,6 +4,8 @@ import pytest
 
 from demur.analysis.claims import claims
 from demur.analysis.rates import comparisons, judged_cells
+from demur.core.edit_words import EditWords
+from demur.core.statistics import paired_interval
 from demur.interventions.edit_kind import edit_kind, words_of
 from demur.runs.stored_records import cell_of
 
@@ -136,3 +138,112 @@ def test_where_an_edit_acts_is_said_also_of_a_single_one():
     dose = {"intervention": "add", "instructions": "harmless", "coefficient": 2.0, "unit": "unit", "layers": [10, 11]}
     *_, found = said([cell("none", instructions="harmless"), edited("own", "after", **dose)], verdicts(none=0, own=30))
     assert "Adding its own direction (layer 16, added at layers 10, 11, 2 unit vectors) to after" in found[0].text
+
+
+def claim_on(key, found):
+    return next(claim for claim in found if key in claim.id)
+
+
+def test_a_claim_has_its_effect_with_a_paired_interval_and_its_null():
+    cells = [*CELLS, edited("other null", "random-2", control=True), edited("before", "before")]
+    counts = {"none": 40, "own": 2, "null": 39, "other null": 1, "before": 20}
+    *_, found = said(cells, verdicts(**counts))
+    own = claim_on("own", found)
+    assert (own.effect, own.null.model_dump()) == (-0.76, {"kind": "random", "n": 2, "place": 1})
+    # The first 2 of 50 are refusals in both conditions, the next 38 in the first only.
+    assert own.ci95 == paired_interval(both=2, gained=0, lost=38, neither=10)
+    assert own.cells == ("none", "own", "null", "other null")
+    assert claim_on("before", found).null.place == 1
+    (rate,) = [claim for claim in found if claim.id.startswith("rate")]
+    assert (rate.verdict, rate.shown, rate.effect, rate.ci95, rate.p, rate.null) == ("not tested", True, None, None, None, None)
+    assert rate.cells == ("none",)
+    assert len({claim.id for claim in found}) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("own", "null", "verdict"),
+    [(2, 39, "supported"), (2, 3, "not shown"), (38, 40, "not shown"), (50, 40, "contradicted"), (50, 50, "contradicted")],
+)
+def test_the_verdict_follows_sense_chance_and_null(own, null, verdict):
+    *_, found = said(CELLS, verdicts(none=40, own=own, null=null))
+    claim = claim_on("own", found)
+    assert claim.verdict == verdict
+    assert claim.shown is (verdict == "supported")
+    assert (claim.p < 0.05) is (verdict == "contradicted" or own == 2)
+
+
+def test_without_a_null_direction_a_claim_says_so():
+    *_, found = said(CELLS[:2], verdicts(none=40, own=2))
+    claim = claim_on("own", found)
+    assert (claim.verdict, claim.null, claim.cells) == ("not shown", None, ("none", "own"))
+
+
+def test_claims_of_a_negative_dose_give_its_sign_and_no_more():
+    dose = {"intervention": "add", "coefficient": -1.5, "unit": "unit"}
+    cells = [cell("none"), edited("own", "after", **dose), edited("null", "random-1", control=True, **dose)]
+    *_, found = said(cells, verdicts(none=40, own=2, null=39))
+    claim = claim_on("own", found)
+    assert claim.text.startswith("Adding its own direction (layer 16, -1.5 unit vectors) to after takes refusals of harmful")
+    assert claim.verdict == "supported"
+
+
+def test_cells_of_earlier_versions_get_what_was_not_stored_then():
+    old = {name: value for name, value in CELLS[2].items() if name not in ("stands_beside",)}
+    assert (cell_of(old).action, cell_of(old).expected, cell_of(old).control_kind) == ("ablate", -1, "random")
+    added = cell_of(edited("x", "after", intervention="add", coefficient=-2.0, unit="raw"))
+    assert (added.action, added.expected, added.control_kind) == ("subtract", -1, "")
+    assert cell_of(CELLS[0]).action == ""
+    stored = cell_of({**CELLS[1], "action": "ablate", "expected": 1, "intervention": "gone"})
+    assert (stored.intervention, stored.expected) == ("gone", 1)
+
+
+ROTATE = EditWords(
+    action="rotate",
+    kind="turn",
+    doing="rotating towards",
+    into="in",
+    done="rotated",
+    moved="rotated in",
+    figure="rotated",
+    title="Refusal rates with the stream rotated",
+)
+NOISE = EditWords(
+    action="noise",
+    kind="noise",
+    doing="adding noise",
+    noun="",
+    into="to",
+    done="added",
+    moved="added to",
+    figure="noise",
+    title="Refusal rates with noise",
+)
+INVENTED = {"rotate": ROTATE, "noise": NOISE}
+
+
+def turned(key, source, control=False, **facts):
+    more = {"intervention": "turn", "action": "rotate", "expected": 1, "settings": {"angle": 30}, **facts}
+    return edited(key, source, control, **more) | ({"control_kind": "shuffled"} if control else {})
+
+
+def test_a_new_kind_of_edit_has_claims_from_its_words_alone():
+    cells = [
+        cell("none"),
+        turned("own", "after"),
+        turned("wide", "after", settings={"angle": 60}),
+        turned("null", "shuffled-1", control=True),
+        turned("wide null", "shuffled-1", control=True, settings={"angle": 60}),
+        cell("noisy", intervention="noise", action="noise", expected=1, coefficient=3.0),
+    ]
+    counts = {"none": 10, "own": 40, "wide": 45, "null": 11, "wide null": 44, "noisy": 12}
+    *_, found = said(cells, {(key, "prefix"): {i: i < n for i in range(50)} for key, n in counts.items()}, INVENTED)
+    own = next(claim for claim in found if claim.id == "effect: own")
+    assert own.text == (
+        "Rotating towards its own direction (layer 16, angle 30) in after takes refusals of harmful instructions from 20 % to "
+        "80 % [67, 89] (p < 0.001, Holm; null directions there give 22 %)."
+    )
+    assert (own.verdict, own.null.kind, own.cells) == ("supported", "shuffled", ("none", "own", "null"))
+    wide = next(claim for claim in found if claim.id == "effect: wide")
+    assert (wide.verdict, wide.cells) == ("not shown", ("none", "wide", "wide null"))
+    noisy = next(claim for claim in found if claim.id == "effect: noisy")
+    assert noisy.text.startswith("Adding noise (coefficient 3) to after takes refusals of harmful instructions from 20 % to 24 %")

@@ -170,9 +170,8 @@ def _owner_and_target(test: EditTest, words: EditWords, every: Sequence[EditTest
     if len({dose_text(other) for other in alike}) > 1:
         facts.append(dose_text(cell))
     facts += where_it_acts(cell, alike, words)
-    whose = f"{source_text(cell)}'s {words.noun}" if words.noun else ""
-    more = f"({', '.join(facts)})" if facts else ""
-    return " ".join(part for part in (whose, more, words.into, target_text(cell, cells)) if part)
+    more, place = f" ({', '.join(facts)})" if facts else "", f"{words.into} {target_text(cell, cells)}"
+    return f"{source_text(cell)}'s {words.noun}{more} {place}" if words.noun else f"{place}{more}"
 
 
 def _change(test: EditTest) -> str:
