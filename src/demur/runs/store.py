@@ -212,6 +212,10 @@ class Store:
         """Positions of a cell whose completions are stored."""
         return {row[0] for row in self._rows("SELECT position FROM completions WHERE cell = ?", (cell,))}
 
+    def progress(self) -> dict[str, int]:
+        """Cell -> number of its completions that are stored; cells without any are left out."""
+        return dict(self._rows("SELECT cell, count(*) FROM completions GROUP BY cell"))
+
     def add_completions(self, rows: Iterable[tuple[str, int, str, str, Sequence[int]]]) -> None:
         """One finished batch, in one transaction: (cell, position, instruction, text, token ids)."""
         with self._transaction() as db:
