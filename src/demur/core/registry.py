@@ -214,7 +214,7 @@ def registry(kind: str) -> Registry:
 
 
 def register(kind: str, name: str, target: Any) -> None:
-    r"""Add a part of your own, for this Python process; packages announce theirs by entry points instead.
+    """Add a part of your own, for this Python process; packages announce theirs by entry points instead.
 
     Args:
         kind: `edit`, `estimator`, `control`, `judge`, `measurement`, `engine`, `section`, `export`, `prompt` or `instructions`.
@@ -226,10 +226,11 @@ def register(kind: str, name: str, target: Any) -> None:
 
     Example:
         >>> import demur
-        >>> demur.register("prompt", "shout", "LISTEN: {instruction}\nANSWER:")
         >>> from demur.core.registry import registry
-        >>> "shout" in registry("prompt")
+        >>> demur.register("judge", "short-refusal", "mypackage.judges:ShortRefusal")  # imported when it is first used
+        >>> "short-refusal" in registry("judge")
         True
+        >>> registry("judge").unregister("short-refusal")
     """
     registry(kind).register(name, target)
 
@@ -238,3 +239,22 @@ def check_names(kind: str, names: Iterable[str]) -> None:
     """Raises `InputError` for the first name that no part of this kind has."""
     for name in names:
         registry(kind).get(name)
+
+
+def check_members(part: object, kind: str, name: str, protocol: type[Any]) -> None:
+    """Check that a part has every attribute and method that its protocol names.
+
+    Args:
+        part: the part, as it was registered or imported.
+        kind: its kind, a key of `KINDS`.
+        name: the name under which it was asked for.
+        protocol: the protocol of this kind of part.
+
+    Raises:
+        InputError: with the members that are missing.
+    """
+    methods = (member for member, value in vars(protocol).items() if callable(value) and not member.startswith("_"))
+    missing = [member for member in (*protocol.__annotations__, *methods) if not hasattr(part, member)]
+    if missing:
+        home = f"{protocol.__module__}.{protocol.__name__}"
+        raise InputError(f"the {KINDS[kind].noun} {name!r} has no {', '.join(missing)}; give it what {home} asks for")
