@@ -44,7 +44,7 @@ def extract(
     """
     import demur
     from demur.cli.progress_bars import bars
-    from demur.directions.files.load_and_save import format_for
+    from demur.directions.file_formats import format_for
 
     if format_for(out) != "demur":
         raise InputError(f"demur extract writes .safetensors files, not {out.name!r}; demur convert makes the others of them")

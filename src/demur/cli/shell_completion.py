@@ -94,7 +94,7 @@ def completions(incomplete: str) -> list[str]:
 
 def direction_formats(incomplete: str) -> list[str]:
     """Formats of direction files."""
-    from demur.directions.files.load_and_save import FORMATS
+    from demur.directions.file_formats import FORMATS
 
     return _starting(FORMATS, incomplete)
 
