@@ -41,7 +41,7 @@ def parts(monkeypatch):
     registries._points.cache_clear()
 
 
-@pytest.mark.parametrize("kind", ["edit", "estimator", "control", "judge"])
+@pytest.mark.parametrize("kind", ["edit", "estimator", "control", "judge", "prompt", "instructions"])
 def test_every_shipped_part_can_be_had(kind):
     assert registry(kind).names()
     check_names(kind, KINDS[kind].shipped)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from demur.core.statistics import LEVEL, fisher, wilson
-from demur.inputs.prompts import format_name
+from demur.inputs.prompt_formats import format_name
 from demur.study.published_spec import DIRECTION_KEYS, EDIT_KEYS, RUN_KEYS, Publication, PublishedRate, leaves
 
 SAME, DEPARTS, UNSTATED = "as published", "depart", "not all stated"

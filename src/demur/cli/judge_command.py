@@ -40,7 +40,7 @@ def judge(
     With --out one verdict a line is written, beside everything that the file said of the completion. Where the judge fails on
     some completions, the others are counted and written, and the exit status is 1.
     """
-    from demur.inputs.instructions import read_rows
+    from demur.inputs.instruction_files import read_rows
     from demur.judges.early_stopping import check_foreseen
     from demur.judges.judge import get_judge
     from demur.judges.judging import JudgeFailed

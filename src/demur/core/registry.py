@@ -95,8 +95,35 @@ KINDS: dict[str, PartKind] = {
             "latex": "demur.runs.exports.latex_results:LatexExport",
         },
     ),
-    "prompt": PartKind("demur.prompts", "prompt format", text="{instruction}"),
-    "instructions": PartKind("demur.instructions", "instruction set"),
+    "prompt": PartKind(
+        "demur.prompts",
+        "prompt format",
+        {
+            "chatml": "demur.inputs.prompt_formats:CHATML",
+            "gemma": "demur.inputs.prompt_formats:GEMMA",
+            "gemma-base": "demur.inputs.prompt_formats:GEMMA_BASE",
+            "vicuna": "demur.inputs.prompt_formats:VICUNA",
+            "user-assistant": "demur.inputs.prompt_formats:USER_ASSISTANT",
+            "pythia": "demur.inputs.prompt_formats:PYTHIA",
+            "native": "demur.inputs.chat_templates:NativeTemplate",
+            "native-no-thinking": "demur.inputs.chat_templates:NativeNoThinking",
+        },
+        text="{instruction}",
+    ),
+    "instructions": PartKind(
+        "demur.instructions",
+        "instruction set",
+        {
+            "contrast-harmful": "demur.inputs.registered_sets:contrast_harmful",
+            "contrast-harmless": "demur.inputs.registered_sets:contrast_harmless",
+            "contrast-lookalike": "demur.inputs.registered_sets:contrast_lookalike",
+            "advbench": "demur.inputs.registered_sets:advbench",
+            "jailbreakbench": "demur.inputs.registered_sets:jailbreakbench",
+            "alpaca": "demur.inputs.registered_sets:alpaca",
+            "arditi-harmful": "demur.inputs.registered_sets:arditi_harmful",
+            "arditi-harmless": "demur.inputs.registered_sets:arditi_harmless",
+        },
+    ),
 }
 """Every kind of part by its name. The parts that demur ships are listed here and nowhere else."""
 

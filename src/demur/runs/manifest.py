@@ -18,7 +18,9 @@ from demur.inputs.instructions import digest
 from demur.models.device_placement import SPREAD, find_device
 from demur.study.plan import Arm, PlannedCell
 from demur.study.preflight import Ready
-from demur.inputs.prompts import NATIVE, NATIVES, NO_THINKING, Prompt, can_think, is_dated, prompt_format
+from demur.inputs.chat_templates import can_think, is_dated
+from demur.inputs.prompt_formats import NATIVE, NATIVES, NO_THINKING
+from demur.inputs.prompts import Prompt, prompt_format
 from demur.models.quantisation import ROWS_MEET
 from demur.runs.store import Store
 from demur.study.spec import LABELS, Study

@@ -7,7 +7,7 @@ depends on within the study.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from demur.inputs.prompts import format_name
+from demur.inputs.prompt_formats import format_name
 from demur.study.spec import LABELS, InterventionSpec, Label, Study
 
 

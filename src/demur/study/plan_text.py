@@ -11,7 +11,7 @@ from contextlib import suppress
 from demur.core.errors import InputError
 from demur.engine.prepacked_weights import bytes_packed
 from demur.inputs.instructions import load_instructions
-from demur.inputs.prompts import NATIVES, template_text
+from demur.inputs.prompt_formats import needs_tokenizer, template_text
 from demur.models import memory_budget
 from demur.models.compatibility import compare
 from demur.models.model_size import Size, size_of
@@ -148,7 +148,7 @@ def _words(study: Study, label: str) -> tuple[float | int, float | int] | None:
 
 def _template_tokens(spec: str) -> int:
     """About how many tokens a format writes around an instruction. Raises `InputError` for a format that does not exist."""
-    return NATIVE_TOKENS if spec in NATIVES else len(_PIECES.findall(template_text(spec).replace("{instruction}", " ")))
+    return NATIVE_TOKENS if needs_tokenizer(spec) else len(_PIECES.findall(template_text(spec).replace("{instruction}", " ")))
 
 
 def _job(
