@@ -15,7 +15,7 @@ from demur.analysis.study_facts import StudyFacts
 from demur.analysis.summary import Departure, Figure, PublishedRow, TextAndCode
 from demur.core.nested import flatten
 from demur.core.statistics import LEVEL, fisher, wilson
-from demur.inputs.prompts import format_name
+from demur.inputs.prompt_formats import format_name
 from demur.study.published_spec import DIRECTION_KEYS, EDIT_KEYS, RUN_KEYS, Publication, PublishedRate
 
 SAME, DEPARTS, UNSTATED = "as published", "depart", "not all stated"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from demur.inputs.prompts import NO_THINKING
+from demur.inputs.prompt_formats import NO_THINKING
 
 if TYPE_CHECKING:
     from demur.engine.diagnosis import Diagnosis, PromptDiagnosis

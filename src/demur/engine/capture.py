@@ -12,7 +12,7 @@ from torch import Tensor
 
 from demur.core.errors import InputError, NotFinite
 from demur.core.progress import Progress, silent
-from demur.directions.direction import RunningMean
+from demur.directions.running_mean import RunningMean
 from demur.engine.checkpoints import Checkpoint
 from demur.inputs.prompts import Prompt
 from demur.models.layouts import Site

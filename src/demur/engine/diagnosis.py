@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from demur.core.errors import InputError
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.site_proof import Proof, prove_sites
-from demur.inputs.prompts import NATIVE, NATIVES, Prompt, bos_count, can_think, is_dated, prompt_format
+from demur.inputs.chat_templates import can_think, is_dated
+from demur.inputs.prompt_formats import NATIVE, NATIVES
+from demur.inputs.prompts import Prompt, bos_count, prompt_format
 from demur.models.device_placement import bytes_by_device
 from demur.models.layouts import Layout
 from demur.models.memory_budget import free

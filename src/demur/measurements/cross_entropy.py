@@ -13,7 +13,8 @@ from demur.core.progress import Progress, silent
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.engine_protocol import Continuation, Need
 from demur.engine.generate import Completion
-from demur.inputs.prompts import SLOT, Prompt, prompt_format
+from demur.inputs.prompt_formats import SLOT
+from demur.inputs.prompts import Prompt, prompt_format
 from demur.interventions.intervention import RowEdits, edit_sequence
 
 

@@ -213,4 +213,6 @@ class Work:
         if not edit.needs_residual_norm:
             return edit
         own = next(d for d in self._own(cell.target.checkpoint) if (d.arm, d.layer) == (cell.target, planned.layer))
-        return edit.with_residual_norm(float(self._direction(own.name).provenance["mean residual norm"]))
+        norm = self._direction(own.name).provenance.mean_residual_norm
+        assert norm is not None, "every direction of an arm has one"
+        return edit.with_residual_norm(norm)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from demur.core.errors import InputError
 from demur.core.progress import Progress, silent
-from demur.directions.direction import Direction, RunningMean, from_raw
+from demur.directions.direction import Direction, from_raw
+from demur.directions.running_mean import RunningMean
 from demur.engine.checkpoints import Checkpoint
 from demur.inputs.prompts import Prompt
 from demur.measurements.extraction import provenance
