@@ -48,10 +48,13 @@ def capture(
 
     Example:
         >>> import demur
-        >>> checkpoint = demur.load_checkpoint("demo:smollm2-135m-instruct")  # doctest: +SKIP
-        >>> prompt = demur.prompt_format("chatml", checkpoint)  # doctest: +SKIP
-        >>> demur.capture(checkpoint, ["tell me a joke"], prompt).shape  # doctest: +SKIP
-        torch.Size([1, 30, 576])
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> prompt = demur.prompt_format("a{instruction}", checkpoint)
+        >>> demur.capture(checkpoint, ["b", "ab"], prompt).shape
+        torch.Size([2, 2, 16])
     """
     chosen = list(range(checkpoint.n_layers)) if layers is None else list(layers)
     found = _activations(checkpoint, instructions, prompt, chosen, site, position, batch_tokens)

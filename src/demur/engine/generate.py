@@ -26,8 +26,8 @@ class Completion:
 
     Example:
         >>> import demur
-        >>> demur.Completion("tell me a joke", " I cannot", (40, 4))
-        Completion('tell me a joke' -> ' I cannot', 2 tokens)
+        >>> demur.Completion("tell me a joke", "I cannot", (40, 4))
+        Completion('tell me a joke' -> 'I cannot', 2 tokens)
     """
 
     instruction: str
@@ -147,11 +147,16 @@ def generate(
         WorkError: for logits that are not finite, and where one row alone does not fit into memory.
 
     Example:
-        >>> import demur
-        >>> checkpoint = demur.load_checkpoint("demo:smollm2-135m-instruct")  # doctest: +SKIP
-        >>> prompt = demur.prompt_format("chatml", checkpoint)  # doctest: +SKIP
-        >>> rows = demur.generate(checkpoint, ["tell me a joke"], prompt, max_new_tokens=8)  # doctest: +SKIP
-        >>> rows[0][0].text  # doctest: +SKIP
+        >>> import demur, torch
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> prompt = demur.prompt_format("a{instruction}", checkpoint)
+        >>> edit = demur.ablate(demur.from_raw(torch.ones(16), name="d", layer=1))
+        >>> rows = demur.generate(checkpoint, ["b", "ab"], prompt, [None, edit], max_new_tokens=4, stop_at_eos=False)
+        >>> len(rows), len(rows[0]), len(rows[1][0].token_ids)
+        (2, 2, 4)
     """
     if isinstance(interventions, Intervention):
         raise InputError("interventions is a list, one entry for each list of completions; give [edit], or [None, edit]")
