@@ -30,7 +30,9 @@ class Moody:
             raise KeyboardInterrupt
         self.sizes.append(len(batch))
         return [
-            Failure("moody", "the server gave no answer") if self.bad in one.text else Verdict("moody", "no" in one.text, "no")
+            Failure("moody", "the server gave no answer")
+            if self.bad in one.text
+            else Verdict("moody", "no" in one.text, "no" if "no" in one.text else "yes")
             for one in batch
         ]
 

@@ -15,7 +15,6 @@ from demur.core.progress import Progress, silent
 from demur.directions.geometry import auroc
 from demur.engine.capture import Means
 from demur.engine.checkpoints import Checkpoint
-from demur.engine.read_activations import stream_activations
 from demur.inputs.prompts import Prompt
 from demur.measurements.layerwise import DRAWS, SEED, Layerwise
 from demur.models.layouts import Site
@@ -57,14 +56,11 @@ def measure(
     drawn = torch.randn(difference.shape[-1], DRAWS, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
     found = {}
     for side in ("harmful", "harmless"):
-        stream = stream_activations(
-            checkpoint.model,
-            checkpoint.layout,
+        stream = checkpoint.engine_for("activations").read(
             prompt.encode(held_out[side]),
             layers=range(checkpoint.n_layers),
             site=site,
             positions=(position,),
-            pad_id=checkpoint.pad_id,
             batch_tokens=batch_tokens,
         )
         found[side] = _laid_along(stream, len(held_out[side]), harmless.mean, difference, drawn, progress)

@@ -16,8 +16,9 @@ from demur.analysis.cell import Cell
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, Environment, InstructionFacts, Session
 from demur.core import versions
 from demur.core.errors import InputError
+from demur.inputs.chat_templates import can_think, is_dated
 from demur.inputs.instructions import digest
-from demur.inputs.prompts import NATIVE, NATIVES, NO_THINKING, can_think, is_dated
+from demur.inputs.prompt_formats import NATIVE, NATIVES, NO_THINKING
 from demur.interventions.edit_kind import edit_kind, words_of
 from demur.models.device_placement import SPREAD, find_device
 from demur.models.quantisation import ROWS_MEET
@@ -55,7 +56,7 @@ def describe(ready: Ready, store: Store) -> None:
     store.remember_study(study.model_dump(mode="json"))
     store.remember_edits(words_of({spec.kind: edit_kind(spec.kind) for spec in study.interventions}))
     store.add_planned_directions(direction.name for direction in ready.plan.directions)
-    store.add_cells(cell_of(study, cell) for cell in ready.plan.cells)
+    store.add_cells(planned_cell(study, cell) for cell in ready.plan.cells)
 
 
 def _instruction_facts(study: Study, material: Material) -> InstructionFacts:
@@ -91,7 +92,7 @@ def session_now(device: str) -> Session:
     )
 
 
-def cell_of(study: Study, planned: PlannedCell) -> Cell:
+def planned_cell(study: Study, planned: PlannedCell) -> Cell:
     """A planned cell as it is stored; the kind of edit says which action it is and what would confirm it.
 
     Args:
@@ -124,7 +125,7 @@ def cell_of(study: Study, planned: PlannedCell) -> Cell:
         direction=None if direction is None else direction.name,
         source=None if direction is None else direction.source,
         control=direction is not None and direction.control,
-        control_kind="random" if direction is not None and direction.control else "",
+        control_kind="" if direction is None else direction.control_kind,
         stands_beside=None if direction is None else direction.beside,
         layer=None if direction is None else direction.layer,
         layers=None if spec.layers is None else tuple(spec.layers),
@@ -132,6 +133,7 @@ def cell_of(study: Study, planned: PlannedCell) -> Cell:
         coefficient=spec.coefficient,
         unit=spec.unit if kind.takes_dose else None,
         positions=spec.positions,
+        settings=spec.settings,
     )
 
 

@@ -2,22 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from demur.analysis.manifest import DirectionFacts
-from demur.core.errors import InputError, NotFinite, WorkError
+from demur.core.errors import InputError, WorkError
 from demur.core.progress import Progress, silent
-from demur.directions.controls.control import control_kind
+from demur.directions.controls.control import control_direction
 from demur.directions.direction import Direction
-from demur.directions.estimators.estimator import Side
-from demur.engine.capture import Means, capture, mean_activations
+from demur.directions.estimators.estimator import Side, estimator, fit_directions
+from demur.engine.capture import Means, mean_activations
 from demur.engine.checkpoints import Checkpoint
-from demur.engine.decode import Decoding, decode
-from demur.engine.generate import completion
-from demur.engine.prefill import Row
+from demur.engine.generate import CompletionRequest, generate_batches
 from demur.inputs.prompts import Prompt
-from demur.interventions.intervention import Intervention, ablate, add
-from demur.judges.early_stopping import enough_for
-from demur.measurements.extraction import directions_between, provenance
+from demur.interventions.intervention import Intervention, edit
+from demur.measurements.extraction import provenance, side_of, training_sides
 from demur.measurements.measurement import ArmSubject, CellSubject, PairSubject, Subject, measurement
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import (
@@ -65,36 +63,15 @@ def run_job(job: Job, inputs: JobInputs, loaded: Loaded) -> Iterator[JobRecord]:
 
 
 def _extract(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iterator[JobRecord]:
-    """The means of every layer: directions are made of them, and held-out instructions are measured along them."""
-    arm, settings = inputs.arm(job.arm), inputs.study.direction
+    """Read the training activations once: directions are made of them, and the arm is measured with their means."""
+    arm = inputs.arm(job.arm)
     prompt = inputs.prompt(arm, checkpoint)
-    train = {label: inputs.ready.material[label].train for label in LABELS}
-    held_out = sum(len(inputs.ready.material[label].test) for label in LABELS) if job.measurements else 0
-    with inputs.phases(f"directions of {arm.name}", sum(map(len, train.values())) + held_out) as progress:
-        means: dict[str, Means] = {
-            label: mean_activations(
-                checkpoint,
-                train[label],
-                prompt,
-                layers=range(checkpoint.n_layers),
-                site=settings.site,
-                position=settings.position,
-                batch_tokens=inputs.study.batch_tokens,
-                progress=progress,
-            )
-            for label in LABELS
-        }
-        planned = [inputs.planned(name) for name in job.directions]
-        found = directions_between(
-            means["harmful"],
-            means["harmless"],
-            name=arm.checkpoint,
-            layers=[each.layer for each in planned],
-            site=settings.site,
-            position=settings.position,
-            facts=provenance(checkpoint, prompt, settings.position, train["harmful"], train["harmless"]),
-        )
-        made = tuple(replace(direction, name=each.name) for direction, each in zip(found, planned, strict=True))
+    counts = [len(inputs.ready.material[label].train) for label in LABELS]
+    if job.measurements:
+        counts += [len(inputs.ready.material[label].test) for label in LABELS]
+    with inputs.phases(f"directions of {arm.name}", sum(counts)) as progress:
+        means, sides = _training(job, inputs, checkpoint, prompt, progress)
+        made = _directions(job, inputs, checkpoint, prompt, sides)
         for direction in made:
             yield DirectionMade(direction, _facts(direction, inputs))
         subject = _arm_subject(arm, inputs, checkpoint, prompt, made=made, means=means, progress=progress)
@@ -102,50 +79,86 @@ def _extract(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iter
             yield _measured(asked, subject)
 
 
-def _facts(direction: Direction, inputs: JobInputs, control: str = "") -> DirectionFacts:
+def _training(
+    job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt: Prompt, progress: Progress
+) -> tuple[dict[str, Means] | None, tuple[Side, Side]]:
+    """What the study's estimator needs of the training instructions, and the means of every layer where these are it."""
+    settings, material = inputs.study.direction, inputs.ready.material
+    layers = [inputs.planned(name).layer for name in job.directions]
+    # Unpacked into two functions, whose types differ.
+    reading: dict[str, Any] = {
+        "site": settings.site,
+        "position": settings.position,
+        "batch_tokens": inputs.study.batch_tokens,
+        "progress": progress,
+    }
+    if estimator(settings.estimator).needs == "activations":
+        harmful, harmless = (material[label].train for label in LABELS)
+        sides = training_sides(checkpoint, harmful, harmless, prompt, layers=layers, needs="activations", **reading)
+        return None, sides
+    means: dict[str, Means] = {
+        label: mean_activations(checkpoint, material[label].train, prompt, layers=range(checkpoint.n_layers), **reading)
+        for label in LABELS
+    }
+    return means, (side_of(means["harmful"], layers), side_of(means["harmless"], layers))
+
+
+def _directions(
+    job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt: Prompt, sides: tuple[Side, Side]
+) -> tuple[Direction, ...]:
+    settings, material = inputs.study.direction, inputs.ready.material
+    planned = [inputs.planned(name) for name in job.directions]
+    harmful, harmless = (material[label].train for label in LABELS)
+    found = fit_directions(
+        *sides,
+        name=job.checkpoint,
+        layers=[each.layer for each in planned],
+        estimator_name=settings.estimator,
+        site=settings.site,
+        position=settings.position,
+        provenance=provenance(checkpoint, prompt, settings.position, harmful, harmless),
+    )
+    return tuple(replace(direction, name=each.name) for direction, each in zip(found, planned, strict=True))
+
+
+def _facts(direction: Direction, inputs: JobInputs) -> DirectionFacts:
     planned = inputs.planned(direction.name)
-    norm, fingerprint = (direction.provenance.get(key) for key in ("mean residual norm", "fingerprint"))
     return DirectionFacts(
         name=planned.name,
         source=planned.source,
         prompt=planned.arm.prompt,
         control=planned.control,
-        control_kind=control,
+        control_kind=planned.control_kind,
         stands_beside=planned.beside,
         layer=direction.layer,
         position=direction.position,
         site=direction.site,
         raw_norm=direction.raw_norm,
-        mean_residual_norm=norm,
-        fingerprint=fingerprint,
+        mean_residual_norm=direction.provenance.mean_residual_norm,
+        fingerprint=direction.provenance.fingerprint,
         file=f"directions/{planned.name}.safetensors",
     )
 
 
 def _control(job: ControlJob, inputs: JobInputs, loaded: Loaded) -> DirectionMade:
-    beside, kind = inputs.direction(job.beside), control_kind(job.kind)
-    if job.checkpoint is None:
-        made = kind.make(beside, name=job.direction, seed=job.seed)
-    else:
-        arm, checkpoint = inputs.planned(job.beside).arm, loaded[job.checkpoint]
-        sides = [_side(inputs.ready.material[label].train, arm, beside, inputs, checkpoint) for label in LABELS]
-        made = kind.make(beside, name=job.direction, seed=job.seed, harmful=sides[0], harmless=sides[1])
-    return DirectionMade(made, _facts(made, inputs, job.kind))
-
-
-def _side(instructions: Sequence[str], arm: Arm, beside: Direction, inputs: JobInputs, checkpoint: Checkpoint) -> Side:
-    """The training activations of one instruction set at the layer of a direction."""
-    rows = capture(
-        checkpoint,
-        instructions,
-        inputs.prompt(arm, checkpoint),
-        layers=[beside.layer],
-        site=beside.site,
-        position=beside.position,
-        batch_tokens=inputs.study.batch_tokens,
-    )
-    exact = rows.double()
-    return Side(exact.mean(0), exact.norm(dim=-1).mean(0), len(rows), rows)
+    beside = inputs.direction(job.beside)
+    sides: tuple[Side | None, Side | None] = (None, None)
+    if job.checkpoint is not None:
+        checkpoint, arm = loaded[job.checkpoint], inputs.planned(job.beside).arm
+        harmful, harmless = (inputs.ready.material[label].train for label in LABELS)
+        sides = training_sides(
+            checkpoint,
+            harmful,
+            harmless,
+            inputs.prompt(arm, checkpoint),
+            layers=[beside.layer],
+            needs="activations",
+            site=beside.site,
+            position=beside.position,
+            batch_tokens=inputs.study.batch_tokens,
+        )
+    made = control_direction(job.kind, beside, name=job.direction, seed=job.seed, harmful=sides[0], harmless=sides[1])
+    return DirectionMade(made, _facts(made, inputs))
 
 
 def _arm_subject(
@@ -217,39 +230,43 @@ def _generate(job: GenerateJob, inputs: JobInputs, checkpoint: Checkpoint) -> It
     prompts = {arm: inputs.prompt(arm, checkpoint) for arm in dict.fromkeys(cell.target for cell in cells.values())}
     ids = {(arm, label): prompt.encode(material[label].test) for arm, prompt in prompts.items() for label in LABELS}
     edits = {key: _edit(cell, inputs) for key, cell in cells.items()}
-    rows = [Row(tuple(ids[cell.target, cell.instructions][i]), edits[cell.key]) for cell, i in pending]
-    stop = checkpoint.stop_ids if study.stop_at_eos else ()
-    enough = enough_for(study.judges, checkpoint.tokenizer) if study.until_verdict else None
-    decoding = Decoding(study.max_new_tokens, stop, checkpoint.pad_id, enough=enough)
-    with inputs.phases(f"completions of {job.checkpoint}", len(rows)) as progress:
-        try:
-            for done in decode(checkpoint.model, checkpoint.layout, rows, decoding, batch_tokens=study.batch_tokens):
-                yield CompletionsMade(tuple(_stored(pending, done, inputs, checkpoint)))
-                progress(len(done))
-        except NotFinite as error:
-            cell, index = pending[error.row]
-            raise error.named(job.checkpoint, material[cell.instructions].test[index]) from error
-
-
-def _stored(
-    pending: Sequence[tuple[PlannedCell, int]], done: Mapping[int, list[int]], inputs: JobInputs, checkpoint: Checkpoint
-) -> Iterator[StoredCompletion]:
-    for row, tokens in done.items():
-        cell, index = pending[row]
-        made = completion(checkpoint, inputs.ready.material[cell.instructions].test[index], tokens)
-        yield StoredCompletion(cell.key, index, made.instruction, made.text, made.token_ids)
+    requests = [
+        CompletionRequest(material[cell.instructions].test[i], tuple(ids[cell.target, cell.instructions][i]), edits[cell.key])
+        for cell, i in pending
+    ]
+    batches = generate_batches(
+        checkpoint,
+        requests,
+        max_new_tokens=study.max_new_tokens,
+        stop_at_eos=study.stop_at_eos,
+        until_verdicts=study.judges if study.until_verdict else (),
+        batch_tokens=study.batch_tokens,
+    )
+    with inputs.phases(f"completions of {job.checkpoint}", len(requests)) as progress:
+        for finished in batches:
+            rows = ((*pending[row], made) for row, made in finished.items())
+            yield CompletionsMade(
+                tuple(StoredCompletion(cell.key, i, made.instruction, made.text, made.token_ids) for cell, i, made in rows)
+            )
+            progress(len(finished))
 
 
 def _edit(cell: PlannedCell, inputs: JobInputs) -> Intervention | None:
     spec, planned = cell.intervention, cell.direction
-    if spec is None or planned is None:
+    if spec is None:
         return None
-    direction = inputs.direction(planned.name)
-    if spec.kind == "ablate":
-        return ablate(direction, layers=spec.layers, sites=spec.sites, positions=spec.positions)
-    assert spec.coefficient is not None
-    edit = add(direction, spec.coefficient, unit=spec.unit, layers=spec.layers, sites=spec.sites, positions=spec.positions)
-    if not edit.needs_residual_norm:
-        return edit
-    own = inputs.direction(residual_source(inputs.ready.plan, cell))
-    return edit.with_residual_norm(float(own.provenance["mean residual norm"]))
+    made = edit(
+        spec.kind,
+        None if planned is None else inputs.direction(planned.name),
+        coefficient=spec.coefficient,
+        unit=spec.unit,
+        layers=spec.layers,
+        sites=spec.sites,
+        positions=spec.positions,
+        **spec.settings,
+    )
+    if not made.needs_residual_norm:
+        return made
+    norm = inputs.direction(residual_source(inputs.ready.plan, cell)).provenance.mean_residual_norm
+    assert norm is not None, "every direction of an arm has one"
+    return made.with_residual_norm(norm)

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 from demur.core.errors import WorkError
 from demur.core.progress import Phases, no_phases
-from demur.inputs.prompts import NATIVES, Prompt, is_dated, prompt_format
+from demur.inputs.chat_templates import is_dated
+from demur.inputs.prompt_formats import NATIVES
+from demur.inputs.prompts import Prompt, prompt_format
 from demur.runs.rows import StoredCompletion
 from demur.runs.store import Store
 from demur.study.plan import Arm, PlannedCell, PlannedDirection

@@ -15,6 +15,7 @@ from demur.measurements.measurement import measurement
 from demur.runs.store import Store
 from demur.study.plan import Arm, Plan, PlannedCell
 from demur.study.preflight import Ready
+from demur.study.spec import Study
 
 
 @dataclass(frozen=True)
@@ -205,9 +206,13 @@ def canonical(settings: BaseModel | None) -> str:
     return json.dumps({} if settings is None else settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
 
-def asked_measurements() -> tuple[AskedMeasurement, ...]:
-    """What is measured where a study names no measurement: `by-layer` with its defaults."""
-    return (AskedMeasurement("by-layer"),)
+def asked_measurements(study: Study) -> tuple[AskedMeasurement, ...]:
+    """The measurements that a study asks for."""
+    found = []
+    for spec in study.measurements:
+        settings = measurement(spec.name).settings
+        found.append(AskedMeasurement(spec.name, canonical(None if settings is None else settings.model_validate(spec.settings))))
+    return tuple(found)
 
 
 def stored_keys(ready: Ready, store: Store) -> set[str]:
@@ -230,7 +235,7 @@ def pending_jobs(ready: Ready, store: Store, asked: Sequence[AskedMeasurement] |
         completions or pairs of arms.
     """
     plan, stored = ready.plan, store.direction_names()
-    unmeasured = _Unmeasured(asked_measurements() if asked is None else tuple(asked), store.measured())
+    unmeasured = _Unmeasured(asked_measurements(plan.study) if asked is None else tuple(asked), store.measured())
     jobs: list[Job] = []
     for arm in plan.arms:
         missing = tuple(name for name in own_directions(plan, arm) if name not in stored)
@@ -317,9 +322,8 @@ def _controls(plan: Plan, stored: set[str]) -> list[ControlJob]:
     jobs = []
     for one in plan.directions:
         if one.beside is not None and one.name not in stored:
-            kind = "random"
-            weights = one.arm.checkpoint if control_kind(kind).needs == "activations" else None
-            jobs.append(ControlJob(one.name, kind, one.beside, plan.study.controls.seed, weights))
+            weights = one.arm.checkpoint if control_kind(one.control_kind).needs == "activations" else None
+            jobs.append(ControlJob(one.name, one.control_kind, one.beside, plan.study.controls.seed, weights))
     return jobs
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from demur.analysis.manifest import JudgeFacts
 from demur.core.errors import InputError
-from demur.judges.judge import Judge, Judged, get_judge
+from demur.judges.judge import Judge, Judged, answers, get_judge
 from demur.runs.store import Store
 
 BATCH = 256
@@ -46,8 +46,8 @@ def _judge_with(judge: Judge, name: str, known: JudgeFacts | None, store: Store)
     pending = store.unjudged(name)
     for begin in range(0, len(pending), BATCH):
         batch = pending[begin : begin + BATCH]
-        answers = judge.judge([Judged(row.text, row.instruction) for row in batch])
-        store.add_answers(name, [(row.cell, row.position, answer) for row, answer in zip(batch, answers, strict=True)])
+        given = answers(judge, [Judged(row.text, row.instruction) for row in batch])
+        store.add_answers(name, [(row.cell, row.position, answer) for row, answer in zip(batch, given, strict=True)])
 
 
 def failure_warnings(store: Store) -> list[str]:

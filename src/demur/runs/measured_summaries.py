@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
+from demur.analysis.summary import MeasurementSummary
 from demur.core.errors import InputError
 from demur.measurements.measurement import measurement
 from demur.runs.rows import StoredMeasurement
 
 
-def measurement_summaries(measured: Sequence[StoredMeasurement]) -> list[dict[str, JsonValue]]:
-    """What `summary.json` holds under `measurements`, in the shape of `demur.analysis.summary.MeasurementSummary`.
+def measurement_summaries(measured: Sequence[StoredMeasurement]) -> list[MeasurementSummary]:
+    """What `summary.json` holds under `measurements`.
 
     Args:
         measured: stored records.
@@ -21,13 +22,13 @@ def measurement_summaries(measured: Sequence[StoredMeasurement]) -> list[dict[st
         version, only the stored facts are given.
     """
     return [
-        {
-            "name": one.name,
-            "version": one.version,
-            "subject": one.subject,
-            "settings": json.loads(one.settings),
-            "summary": _numbers(one),
-        }
+        MeasurementSummary(
+            name=one.name,
+            version=one.version,
+            subject=one.subject,
+            settings=json.loads(one.settings),
+            summary=_numbers(one),
+        )
         for one in sorted(measured, key=lambda one: (one.name, one.settings, one.subject))
     ]
 

@@ -4,12 +4,14 @@ The same call again goes on where the last one stopped and repeats nothing. Impo
 study that cannot be run is refused at once.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demur.core.progress import Phases, no_phases
 from demur.runs.run import Run, open_run
 from demur.runs.store import Store
+from demur.study.digest import differences, refusal
 from demur.study.plan import make_plan
 from demur.study.preflight import check
 from demur.study.spec import Study
@@ -63,8 +65,10 @@ def run(
     from demur.runs.executors.in_process import InProcess
 
     find_device(device)
-    store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh)
+    store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh, check_study=partial(refuse_another_study, study))
     try:
+        if store.recall("deciding") is None:
+            store.remember("deciding", study.deciding())
         describe(ready, store)
         carry_out(ready, store, executor or InProcess(), device=device, phases=phases)
         finished = Run(store)
@@ -74,3 +78,17 @@ def run(
     finally:
         store.release()
     return finished
+
+
+def refuse_another_study(study: Study, store: Store) -> None:
+    """Check that a study can go on in a run folder that holds another digest, also one of an earlier version's rule.
+
+    Raises:
+        InputError: where a key that decides about results differs, with its name and both values.
+    """
+    if not store.begun:
+        return  # nothing was made under another study
+    deciding = store.recall("deciding")
+    found = differences(study, store.manifest().study, deciding if isinstance(deciding, dict) else None)
+    if found:
+        raise refusal(found, str(store.folder))

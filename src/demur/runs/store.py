@@ -6,24 +6,22 @@ process writes a folder at a time; others may read meanwhile. A folder that hold
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from pydantic import JsonValue
 
 from demur.analysis.cell import Cell
 from demur.analysis.manifest import DirectionFacts
 from demur.core import file_locks
 from demur.core.atomic_files import cannot_write, replace_file
 from demur.core.errors import InputError
-from demur.interventions.edit_kind import edit_kind
 from demur.judges.judge import Failure, Verdict
 from demur.runs import schema
 from demur.runs.connection import FILE
 from demur.runs.manifest_store import ManifestStore
 from demur.runs.rows import StoredCompletion, StoredFailure, StoredMeasurement, StoredVerdict, Unjudged, UnmeasuredSubject
+from demur.runs.stored_records import cell_of, direction_of
 
 if TYPE_CHECKING:
     from demur.directions.direction import Direction
@@ -174,7 +172,7 @@ class Store(ManifestStore):
     def directions(self) -> list[DirectionFacts]:
         """Facts of the directions that were made, in the order of the study."""
         rows = self._rows("SELECT facts FROM directions WHERE facts != '' ORDER BY rowid")
-        return [_direction_facts(json.loads(row[0])) for row in rows]
+        return [direction_of(json.loads(row[0])) for row in rows]
 
     def restore_directions(self) -> None:
         """Write the files in `directions/` that are missing or differ from what is stored."""
@@ -237,7 +235,7 @@ class Store(ManifestStore):
 
     def cells(self) -> list[Cell]:
         """All cells, in order of entry. Cells of earlier versions get the facts that were not stored then."""
-        return [_cell(json.loads(row[0])) for row in self._rows("SELECT facts FROM cells ORDER BY rowid")]
+        return [cell_of(json.loads(row[0])) for row in self._rows("SELECT facts FROM cells ORDER BY rowid")]
 
     def progress(self) -> dict[str, int]:
         """Cell -> number of its completions that are stored; cells without any are left out."""
@@ -335,24 +333,3 @@ class Store(ManifestStore):
             Its path.
         """
         return replace_file(self.folder / name, text)
-
-
-def _cell(facts: Mapping[str, JsonValue]) -> Cell:
-    """A stored cell. Runs made before schema 4 had the edits `ablate` and `add` and random controls, and named no action."""
-    cell = Cell.model_validate(facts)
-    if "action" in facts or not cell.edited:
-        return cell
-    kind = edit_kind(cell.intervention)
-    action = kind.action(cell.coefficient)
-    filled = {
-        "action": action,
-        "expected": kind.expected(action, cell.instructions),
-        "control_kind": "random" if cell.control else "",
-    }
-    return cell.model_copy(update=filled)
-
-
-def _direction_facts(facts: Mapping[str, JsonValue]) -> DirectionFacts:
-    """Facts of a stored direction. Runs made before schema 4 had no kinds of controls but random ones."""
-    found = DirectionFacts.model_validate(facts)
-    return found.model_copy(update={"control_kind": "random"}) if found.control and "control_kind" not in facts else found

@@ -69,4 +69,5 @@ def _load(name: str, inputs: JobInputs) -> Checkpoint:
         quantise=spec.quantise,
         device=inputs.device,
         name=name,
+        engine=inputs.study.engine,
     )

@@ -1,0 +1,79 @@
+"""Stored JSON as typed records. Facts that earlier versions did not store are filled in here."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from demur.analysis.cell import Cell
+from demur.analysis.manifest import DirectionFacts
+from demur.analysis.rates import Labels, Refusals
+from demur.interventions.edit_kind import edit_kind
+from demur.runs.rows import StoredVerdict
+
+EARLIER_CONTROL = "random"
+"""The only kind of control that there was before cells and directions named it."""
+
+
+def cell_of(facts: Mapping[str, JsonValue]) -> Cell:
+    """A stored cell as a record.
+
+    Args:
+        facts: the cell as the store has it. Cells of earlier versions do not name their action, the change that would confirm
+            them, or their kind of control. The first two are those that the kind of edit says.
+
+    Returns:
+        The cell.
+
+    Raises:
+        InputError: where the action is not stored and the kind of edit is not known.
+    """
+    cell = Cell.model_validate(facts)
+    changes: dict[str, object] = {}
+    if cell.edited and "action" not in facts:
+        kind = edit_kind(cell.intervention)
+        action = kind.action(cell.coefficient)
+        changes |= {"action": action, "expected": kind.expected(action, cell.instructions)}
+    if cell.control and "control_kind" not in facts:
+        changes["control_kind"] = EARLIER_CONTROL
+    return cell.model_copy(update=changes)
+
+
+def direction_of(facts: Mapping[str, JsonValue]) -> DirectionFacts:
+    """A stored direction without its vector.
+
+    Args:
+        facts: the direction as the store has it. Directions of earlier versions do not name their kind of control.
+
+    Returns:
+        The direction's facts.
+    """
+    direction = DirectionFacts.model_validate(facts)
+    unnamed = direction.control and "control_kind" not in facts
+    return direction.model_copy(update={"control_kind": EARLIER_CONTROL}) if unnamed else direction
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """All verdicts of a run, read once.
+
+    Attributes:
+        rows: one verdict each.
+    """
+
+    rows: Sequence[StoredVerdict]
+
+    def refusals(self) -> Refusals:
+        """Whether each completion is called a refusal, by cell and judge."""
+        found: dict[tuple[str, str], dict[int, bool]] = {}
+        for row in self.rows:
+            found.setdefault((row.cell, row.judge), {})[row.position] = row.refusal
+        return found
+
+    def labels(self) -> Labels:
+        """How many completions got each label, by cell and judge."""
+        found: dict[tuple[str, str], Counter[str]] = {}
+        for row in self.rows:
+            found.setdefault((row.cell, row.judge), Counter())[row.label] += 1
+        return found
