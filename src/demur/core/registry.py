@@ -75,8 +75,8 @@ KINDS: dict[str, PartKind] = {
         "demur.sections",
         "report section",
         {
-            "rates": "demur.report.sections.rates:Rates",
-            "edited": "demur.report.sections.rates_under_edits:RatesUnderEdits",
+            "rates": "demur.report.sections.baseline_rates:BaselineRates",
+            "edited": "demur.report.sections.edited_rates:EditedRates",
             "transfer": "demur.report.sections.transfer:Transfer",
             "cosines-by-layer": "demur.report.sections.layer_cosines:LayerCosines",
             "separation": "demur.report.sections.layer_separation_figure:LayerSeparationFigure",

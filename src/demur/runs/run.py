@@ -182,16 +182,16 @@ class Run:
         """
         from plotly.graph_objects import Figure
 
-        from demur.report.cell_view import entries, judges
-        from demur.report.rates_plotly import interactives
-        from demur.report.transfer_matrix import matrices
+        from demur.report.complete_summary import parsed_summary
+        from demur.report.draw_plotly import interactive
+        from demur.report.sections.section import ReportView, figures_of
 
         summary, completions = self._judged()
-        first = entries(summary, judges(summary)[0])
-        found = {each.name: each for each in interactives(summary, first, matrices(first), completions)}
+        found = figures_of(ReportView.of(parsed_summary(summary), completions))
         if name not in found:
             raise InputError(f"this run has no figure {name!r}; {nearest(name, found)}")
-        return Figure({"data": found[name].data, "layout": found[name].titled()})
+        drawn = interactive(found[name])
+        return Figure({"data": drawn.data, "layout": drawn.titled()})
 
     def judge_stored(self) -> None:
         """Verdicts of the run's judges on every completion that has none yet, or one of another version of the judge."""
@@ -218,6 +218,7 @@ class Run:
 
     def report(self) -> Path:
         """Write `summary.json`, `report.html`, figures and tables anew from what is stored; returns the page's path."""
+        from demur.report.complete_summary import parsed_summary
         from demur.report.write_report import write_report
 
         with self._store.report_held():
@@ -225,7 +226,7 @@ class Run:
             self._store.restore_directions()
             summary, completions = self._judged()
             self._store.write_text("summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
-            return write_report(self.path, summary, completions)
+            return write_report(self.path, parsed_summary(summary), completions)
 
 
 def open_run(folder: str | Path) -> Run:
