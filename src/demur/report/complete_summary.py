@@ -1,15 +1,16 @@
-"""Completes summaries of earlier versions: the only place where missing words for edits, actions, labels and claims are filled in."""
+"""Completes summaries of earlier versions.
+
+Missing words for edits, actions of cells, labels of judges and facts of claims are filled in here and nowhere else.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
+from demur.analysis.cell import JudgedCell
 from demur.analysis.summary import Summary
 from demur.core.edit_words import EditWords
 from demur.core.registry import registry
 from demur.judges.judge import get_judge
-
-_EARLIER = ("add", "ablate")
-"""The kinds of edits that earlier versions knew, in the order in which their reports show them."""
 
 
 def parsed_summary(facts: Mapping[str, Any]) -> Summary:
@@ -35,31 +36,31 @@ def completed(summary: Summary) -> Summary:
         summary: a summary of this or an earlier version.
 
     Returns:
-        The same summary where nothing is missing. What is missing is asked of the kinds of edits and judges that are installed.
+        The same summary where nothing is missing. What is missing is taken from the kinds of edits and judges that are installed.
+        The words for edits are in reading order: edits at the direction's own layer come before edits at every layer; apart from
+        that, the summary's order is kept.
 
     Raises:
         InputError: where one of them is not installed.
     """
     known = {words.kind for words in summary.edits.values()}
     kinds = dict.fromkeys(cell.intervention for cell in summary.cells if cell.edited and cell.intervention not in known)
+    missing: list[EditWords] = [words for kind in kinds for words in registry("edit").get(kind).words]
+    ordered = sorted((*summary.edits.values(), *missing), key=lambda words: not words.own_layer)
     unlabelled = dict.fromkeys(cell.judge for cell in summary.cells if cell.judge not in summary.judge_labels)
     unnamed = any(cell.edited and not cell.action for cell in summary.cells)
-    if not (kinds or unlabelled or unnamed):
+    if not (unlabelled or unnamed) and ordered == list(summary.edits.values()):
         return summary
-    missing: dict[str, EditWords] = {}
-    for kind in sorted(kinds, key=lambda kind: _EARLIER.index(kind) if kind in _EARLIER else len(_EARLIER)):
-        missing |= {words.action: words for words in registry("edit").get(kind).words}
-    cells = [
-        cell.model_copy(update={"action": registry("edit").get(cell.intervention).action(cell.coefficient)})
-        if cell.edited and not cell.action
-        else cell
-        for cell in summary.cells
-    ]
-    labels = {name: get_judge(name).labels for name in unlabelled}
     return summary.model_copy(
         update={
-            "edits": {**summary.edits, **missing},
-            "cells": tuple(cells),
-            "judge_labels": {**summary.judge_labels, **labels},
+            "edits": {words.action: words for words in ordered},
+            "cells": tuple(_with_action(cell) for cell in summary.cells),
+            "judge_labels": {**summary.judge_labels, **{name: get_judge(name).labels for name in unlabelled}},
         }
     )
+
+
+def _with_action(cell: JudgedCell) -> JudgedCell:
+    if not cell.edited or cell.action:
+        return cell
+    return cell.model_copy(update={"action": registry("edit").get(cell.intervention).action(cell.coefficient)})

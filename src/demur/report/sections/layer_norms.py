@@ -28,8 +28,10 @@ class LayerNorms:
             columns += [(f"{name}: norm", numbers_of(arm.raw_norm))]
             columns += [(f"{name}: mean {side}", numbers_of(arm.mean_norm[side])) for side in ("harmful", "harmless")]
         title = "How long the difference of means is, by layer"
-        caption = "Above: its norm, the raw norm that a coefficient counts. "
+        caption = (
+            "Above: its norm, the raw norm that a coefficient counts. "
             "Below: as a share of the mean norm of the activations there."
+        )
         said = "; ".join(f"{name} {ranges(arm.raw_norm)}" for arm, name in zip(measured.arms, names, strict=True))
         content = LayerLines(
             (

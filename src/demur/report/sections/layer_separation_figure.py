@@ -43,7 +43,8 @@ class LayerSeparationFigure:
         title = "Held-out harmful against harmless instructions, by layer"
         caption = (
             "Above: the chance that a held-out harmful instruction lies further along the layer's own direction than a "
-            "harmless one, with 95 % intervals. Below: the distance of the two means in pooled standard deviations. Grey: random directions"
+            "harmless one, with 95 % intervals. "
+            "Below: the distance of the two means in pooled standard deviations. Grey: random directions"
         ) + (", the widest reach in any arm." if len(names) > 1 else ".")
         said = "; ".join(f"AUROC of {name} {ranges(arm.auroc)}" for arm, name in zip(measured.arms, names, strict=True))
         content = LayerLines(

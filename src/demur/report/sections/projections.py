@@ -29,8 +29,10 @@ class Projections:
         if not rows:
             return []
         title = "Single held-out instructions along each arm's own direction"
-        caption = "A point an instruction; filled where the checkpoint refuses it when left alone, "
+        caption = (
+            "A point an instruction; filled where the checkpoint refuses it when left alone, "
             "a cross where it is not answered yet."
+        )
         content = PointStrips(
             tuple(PointStrip(row.name, tuple(_group(row, side) for side in SETS)) for row in rows),
             _LOOKS,

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _FILE_NAME = re.compile(r"\w[\w.-]*")
 
+_OWN_TABLES = ("results", "directions", "labels", "published")
+"""The names of tables that belong to no section."""
+
 
 @dataclass(frozen=True)
 class ReportView:
@@ -142,12 +145,11 @@ def made_sections(view: ReportView) -> list[MadeSection]:
     for name in dict.fromkeys((*found.names(), *names_in(view.summary.study.get("sections")))):
         section = found.get(name)
         if not isinstance(section, Section):
-            raise InputError(f"the report section {name!r} is no section; it needs a part, figures(view) and tables(view)")
+            raise InputError(f"the report section {name!r} is not a section; it needs a part, figures(view) and tables(view)")
         parts.append(MadeSection(section.part, tuple(section.figures(view)), tuple(section.tables(view))))
-    figures = [figure.name for part in parts for figure in part.figures]
-    _check_names("figure", figures)
-    _check_names("figure file", [sheet.name for part in parts for figure in part.figures for sheet in figure.sheets])
-    _check_names("table", [table.name for part in parts for table in part.tables])
+    _check_names("figure", [figure.name for part in parts for figure in part.figures])
+    _check_names("drawing", [sheet.name for part in parts for figure in part.figures for sheet in figure.sheets])
+    _check_names("table", [*_OWN_TABLES, *(table.name for part in parts for table in part.tables)])
     return parts
 
 
@@ -161,4 +163,4 @@ def _check_names(what: str, names: Sequence[str]) -> None:
         if not _FILE_NAME.fullmatch(name):
             raise InputError(f"{name!r} cannot be the name of a {what} of the report; use letters, digits, '-', '_' and '.'")
         if name in names[:place]:
-            raise InputError(f"two sections of the report give a {what} the name {name!r}; rename one of them")
+            raise InputError(f"{name!r} is the name of two {what}s of the report; rename one of them")
