@@ -23,7 +23,7 @@ from demur.cli.main import app
 from demur.core.errors import InputError
 from demur.directions.direction import from_raw
 from demur.inputs.instructions import load_instructions
-from demur.inputs.prompts import template_text
+from demur.inputs.prompt_formats import template_text
 from demur.runs.store import Store
 from demur.study.spec import make_study as study_of
 from demur.study.study_files import load_study
@@ -429,7 +429,7 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         ([*RUN, "--out", "{0}/run-garbage"], "damaged"),
         ([*RUN, "--out", "{0}/run-cut"], "damaged"),
         ([*RUN, "--out", "{0}/run-later"], "has format 99"),
-        ([*RUN, "--out", "{0}/run-no-rows"], "another study"),
+        ([*SET, "direction.pairs=3", "--out", "{0}/run-no-rows"], "another study: direction.pairs is 3 in this study and 4 in"),
     ],
     "plan": [
         (["plan"], "STUDY"),

@@ -1,6 +1,7 @@
 """What a study comes to: every direction on every checkpoint, controls beside them, as few loads as memory allows."""
 
-from demur.study.plan import loads, make_plan, order_steps
+from demur.study.load_order import loads, order_steps
+from demur.study.plan import make_plan
 from demur.study.spec import make_study
 from demur.study.study_files import load_study
 from tests.test_study import changed

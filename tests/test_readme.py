@@ -70,6 +70,8 @@ def test_the_reference_has_every_key_with_its_default(of, model):
     assert list(told) == list(model.model_fields)
     for name, field in model.model_fields.items():
         default, said = field.default, told[name]
+        if name == "measurements":
+            default = [measurement.model_dump() for measurement in default]
         if field.is_required():
             assert said == "needed", name
         elif default in (None, [], {}, "") or name in ("on", "random", "controls"):

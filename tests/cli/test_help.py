@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from demur.cli.main import app
+from demur.core.registry import register, registry
 
 GROUP = typer.main.get_command(app)
 COMMANDS = sorted(GROUP.commands)
@@ -87,3 +88,14 @@ def test_commands_in_the_documentation_are_taken_by_the_parser(line):
         assert name in ("--install-completion", "--show-completion", "--help")
     elif "--help" not in words:
         assert GROUP.commands[name].make_context(name, words).params
+
+
+def test_help_lists_what_is_registered():
+    register("judge", "of-ones-own", "tests.study_parts:Shouting")
+    try:
+        for command, kind in (("judge", "judge"), ("report", "judge"), ("export", "export")):
+            text = " ".join(CliRunner().invoke(app, [command, "--help"], terminal_width=80).output.split())
+            for name in registry(kind).names():
+                assert name in text, (command, name)
+    finally:
+        registry("judge").unregister("of-ones-own")

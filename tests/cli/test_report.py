@@ -48,3 +48,14 @@ def test_a_judge_that_is_unknown_or_needs_more_than_there_is_is_refused(run):
     with pytest.raises(InputError, match="'taxonomy' reads whole completions"):
         demur.open_run(run).add_judges(["taxonomy"])
     assert "taxonomy" not in demur.open_run(run).judges()
+
+
+def test_a_judge_of_ones_own_is_named_by_its_class(run, tmp_path):
+    own = "tests.study_parts:Shouting"
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction": "x", "completion": "NO"}\n{"instruction": "x", "completion": "yes"}\n')
+    result = CliRunner().invoke(app, ["judge", str(rows), "--judge", own])
+    assert (result.exit_code, "1 of 2 refuse" in result.stdout) == (0, True), result.output
+    assert report(run, "--judge", own).exit_code == 0
+    cells = json.loads((run / "summary.json").read_text())["cells"]
+    assert sum(cell["judge"] in (own, "shouting") for cell in cells) == sum(cell["judge"] == "prefix" for cell in cells)

@@ -1,7 +1,7 @@
-"""The application, the options that commands share, and how a refusal becomes one sentence and an exit status.
+"""The application, the options that commands share, and how an error becomes one sentence and an exit status.
 
 Exit status: 0 done, 1 the work failed, 2 bad input, 130 interrupted. Every command is registered with its section of the help
-and with examples, which its help shows as they are.
+and with examples, which its help shows unchanged.
 """
 
 from collections.abc import Callable
@@ -100,11 +100,14 @@ P = ParamSpec("P")
 
 
 def command(section: str, *examples: str, goes_on: bool = False) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """Register a command whose refusals become one sentence and an exit status. Its help ends with the examples.
+    """Register a command whose errors become one sentence and an exit status.
 
-    `goes_on` says that it keeps what it has done, and that the same command goes on there unless it was told to begin `fresh`.
+    Args:
+        section: the section of the list of commands.
+        examples: command lines that its help shows at the end.
+        goes_on: whether the command keeps what it has done, so that the same command, without `--fresh`, goes on there.
     """
-    # The mark in front keeps the lines that follow as they are.
+    # \b keeps typer from wrapping the lines that follow.
     shown = "\b\n" + "\n".join(("Example:" if len(examples) == 1 else "Examples:", *(f"  {line}" for line in examples)))
 
     def register(function: Callable[P, None]) -> Callable[P, None]:

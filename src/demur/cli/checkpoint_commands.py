@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +13,41 @@ from demur.cli.app import CHECKPOINTS, Adapter, Device, DType, Format, Model, Qu
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
 
+if TYPE_CHECKING:
+    from demur.directions.direction import Direction
+    from demur.engine.checkpoints import Checkpoint
+    from demur.engine.generate import Completion
+    from demur.inputs.instructions import InstructionSet
+    from demur.interventions.intervention import Intervention
+
 INSTRUCTIONS = "instruction file, file:column, or a registered set"
 Instructions = Annotated[str, typer.Option(metavar="SET", help=INSTRUCTIONS, autocompletion=shell_completion.instructions)]
+Asked = Annotated[
+    str, typer.Option("--instructions", "-i", metavar="SET", help=INSTRUCTIONS, autocompletion=shell_completion.instructions)
+]
+Position = Annotated[int, typer.Option(metavar="N", help="prompt token that is read, from the end")]
+MaybeDirection = Annotated[
+    Path | None,
+    typer.Option("--direction", "-d", metavar="FILE", help="a direction file", autocompletion=shell_completion.directions),
+]
+Ablate = Annotated[bool, typer.Option("--ablate", help="remove the direction at every layer and site")]
+Add = Annotated[float | None, typer.Option("--add", metavar="NUMBER", help="add this multiple of the direction at its layer")]
+Unit = Annotated[
+    str | None,
+    typer.Option(metavar="UNIT", help="what 1 adds: unit (the default), raw or residual", autocompletion=shell_completion.units),
+]
+EditLayer = Annotated[
+    int | None,
+    typer.Option(
+        "--layer", "-l", metavar="N", help="edit this layer only, instead of the direction's own, or of all with --ablate"
+    ),
+]
+Sites = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SITE,...", help="any of resid_pre, resid_mid, resid_post, with commas", autocompletion=shell_completion.sites
+    ),
+]
 
 
 @command(
@@ -32,7 +66,7 @@ def extract(
     adapter: Adapter = None,
     pairs: Annotated[int, typer.Option(metavar="N", help="instructions of each kind")] = 32,
     layer: Annotated[str, typer.Option("--layer", "-l", metavar="N|all", help="a layer, or all but the first")] = "all",
-    position: Annotated[int, typer.Option(metavar="N", help="prompt token that is read, from the end")] = -1,
+    position: Position = -1,
     device: Device = "auto",
     dtype: DType = "float32",
     quantise: Quantise = None,
@@ -44,7 +78,7 @@ def extract(
     """
     import demur
     from demur.cli.progress_bars import bars
-    from demur.directions.files.load_and_save import format_for
+    from demur.directions.file_formats import format_for
 
     if format_for(out) != "demur":
         raise InputError(f"demur extract writes .safetensors files, not {out.name!r}; demur convert makes the others of them")
@@ -69,13 +103,17 @@ def extract(
     for spec, side in zip((harmful, harmless), sides, strict=True):
         if _read_split(side) == "test":
             _note(f"{spec!r} has no training part; directions are made of its first {pairs} instructions")
+    _save(found, out)
+
+
+def _save(found: "Sequence[Direction]", out: Path) -> None:
     for direction in found:
         path = out if len(found) == 1 else out.with_name(f"{out.stem}.layer{direction.layer}{out.suffix}")
         typer.echo(f"{direction.save(path)}  layer {direction.layer}  norm {direction.raw_norm:.4g}")
 
 
-def _read_split(side: Any) -> str:
-    """The split that directions are made of: without a training part, the only one."""
+def _read_split(side: "InstructionSet") -> str:
+    """The split that directions are made of: the training part, or the only part where there is none."""
     return "train" if side.splits.get("train") else "test"
 
 
@@ -97,41 +135,15 @@ def _layer(text: str, n_layers: int) -> int:
 def generate(
     model: Model,
     prompt: Format,
-    instructions: Annotated[
-        str,
-        typer.Option("--instructions", "-i", metavar="SET", help=INSTRUCTIONS, autocompletion=shell_completion.instructions),
-    ],
+    instructions: Asked,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="a .jsonl file of completions")],
     adapter: Adapter = None,
-    direction: Annotated[
-        Path | None,
-        typer.Option("--direction", "-d", metavar="FILE", help="a direction file", autocompletion=shell_completion.directions),
-    ] = None,
-    ablate: Annotated[bool, typer.Option("--ablate", help="remove the direction at every layer and site")] = False,
-    add: Annotated[
-        float | None, typer.Option("--add", metavar="NUMBER", help="add this multiple of the direction at its layer")
-    ] = None,
-    unit: Annotated[
-        str | None,
-        typer.Option(
-            metavar="UNIT", help="what 1 adds: unit (the default), raw or residual", autocompletion=shell_completion.units
-        ),
-    ] = None,
-    layer: Annotated[
-        int | None,
-        typer.Option(
-            "--layer",
-            "-l",
-            metavar="N",
-            help="edit only this layer: where to add, in place of the direction's; with --ablate, not all",
-        ),
-    ] = None,
-    sites: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SITE,...", help="any of resid_pre, resid_mid, resid_post, with commas", autocompletion=shell_completion.sites
-        ),
-    ] = None,
+    direction: MaybeDirection = None,
+    ablate: Ablate = False,
+    add: Add = None,
+    unit: Unit = None,
+    layer: EditLayer = None,
+    sites: Sites = None,
     max_new_tokens: Annotated[int, typer.Option(metavar="N", help="length of a completion, in tokens")] = 16,
     limit: Annotated[int | None, typer.Option(metavar="N", help="at most this many instructions")] = None,
     until_verdict: UntilVerdict = False,
@@ -140,14 +152,13 @@ def generate(
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """Greedy completions, with or without an edit of the stream."""
+    """Greedy completions, with or without an edit."""
     import demur
     from demur.cli.progress_bars import bars
 
-    if limit is not None and limit < 1:
-        raise InputError(f"--limit must be at least 1, not {limit}")
-    if max_new_tokens < 1:
-        raise InputError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+    for option, value in (("--limit", limit), ("max_new_tokens", max_new_tokens)):
+        if value is not None and value < 1:
+            raise InputError(f"{option} must be at least 1, not {value}")
     edit = _edit(direction, ablate, add, unit, layer, sites)
     found = demur.load_instructions(instructions, split=False).take("test")
     texts = found[:limit]
@@ -163,41 +174,66 @@ def generate(
             until_verdict="prefix" if until_verdict else None,
             progress=progress,
         )[0]
-    if edit is not None:
-        _say_what_was_read(edit.direction.provenance, found, texts)
-    made = {
-        "target": model if adapter is None else f"{model} + {adapter}",
-        "fingerprint": checkpoint.fingerprint,
-        "dtype": dtype,
-        "quantised": quantise,
-        "prompt_format": form.name,
-        "intervention": "none" if edit is None else edit.kind,
-        "direction": None if edit is None else edit.direction.name,
-        "coefficient": None if edit is None else edit.coefficient,
-        "unit": None if edit is None or edit.kind == "ablate" else edit.unit,
-        "layers": None if edit is None else edit.layers,
-        "sites": None if edit is None else edit.sites,
-        "until_verdict": until_verdict,
-    }
+    if edit is not None and edit.direction is not None:
+        _warn_of_training_instructions(edit.direction, found, texts)
+    target = model if adapter is None else f"{model} + {adapter}"
+    _write(out, rows, _Made(target, checkpoint, dtype, quantise, form.name, edit, until_verdict))
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """How completions were made, for each line of their file."""
+
+    target: str
+    checkpoint: "Checkpoint"
+    dtype: str
+    quantised: str | None
+    prompt_format: str
+    edit: "Intervention | None"
+    until_verdict: bool
+
+    def facts(self) -> dict[str, object]:
+        """The keys that every line has besides those of its completion."""
+        edit = self.edit
+        return {
+            "target": self.target,
+            "fingerprint": self.checkpoint.fingerprint,
+            "dtype": self.dtype,
+            "quantised": self.quantised,
+            "prompt_format": self.prompt_format,
+            "intervention": "none" if edit is None else edit.kind,
+            "direction": None if edit is None or edit.direction is None else edit.direction.name,
+            "coefficient": None if edit is None else edit.coefficient,
+            "unit": None if edit is None or edit.coefficient is None else edit.unit,
+            "layers": None if edit is None else edit.layers,
+            "sites": None if edit is None else edit.sites,
+            "until_verdict": self.until_verdict,
+        }
+
+
+def _write(out: Path, rows: "Sequence[Completion]", made: _Made) -> None:
+    facts = made.facts()
     lines = [
-        {"instruction": row.instruction, "completion": row.text, "prompt": row.prompt, "token_ids": row.token_ids, **made}
+        {"instruction": row.instruction, "completion": row.text, "prompt": row.prompt, "token_ids": row.token_ids, **facts}
         for row in rows
     ]
     typer.echo(str(replace_file(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))))
 
 
-def _say_what_was_read(provenance: Any, found: Sequence[str], texts: Sequence[str]) -> None:
-    """Tell where a direction is tried on what it was made of."""
+def _warn_of_training_instructions(direction: "Direction", found: Sequence[str], texts: Sequence[str]) -> None:
+    """Say so where a direction is tried on instructions that it was made of."""
     from demur.inputs.instructions import digest
 
     for label in ("harmful", "harmless"):
-        read = provenance.get(label)
+        read = direction.provenance.get(label)
         if isinstance(read, dict) and isinstance(read.get("n"), int) and digest(found[: read["n"]]) == read.get("sha256"):
             both = f"{min(read['n'], len(texts))} of these {len(texts)} instructions"
-            _note(f"the direction was made of {both}; what it does to them says less of others")
+            _note(f"the direction was made of {both}; what it does to them says less about others")
 
 
-def _edit(path: Path | None, ablate: bool, add: float | None, unit: str | None, layer: int | None, sites: str | None) -> Any:
+def _edit(
+    path: Path | None, ablate: bool, add: float | None, unit: str | None, layer: int | None, sites: str | None
+) -> "Intervention | None":
     if path is None:
         if ablate or any(given is not None for given in (add, unit, layer, sites)):
             raise InputError("--ablate, --add, --unit, --layer and --sites need a direction; give one with --direction FILE")
@@ -208,7 +244,7 @@ def _edit(path: Path | None, ablate: bool, add: float | None, unit: str | None, 
 
     direction = demur.load_direction(path)
     layers = None if layer is None else [layer]
-    names: Any = None if sites is None else sites.split(",")
+    names = None if sites is None else sites.split(",")
     if add is None:
         return demur.ablate(direction, layers=layers, sites=names)
     return demur.add(direction, add, unit=unit or "unit", layers=layers, sites=names)
@@ -221,7 +257,7 @@ def doctor(
     model: Model,
     adapter: Adapter = None,
     prompt: Format = "native",
-    position: Annotated[int, typer.Option(metavar="N", help="prompt token that is read, from the end")] = -1,
+    position: Position = -1,
     device: Device = "auto",
     dtype: DType = "float32",
     quantise: Quantise = None,
@@ -232,8 +268,9 @@ def doctor(
     Layout, self-check, the prompt as tokens, BOS count, dtype, device, memory.
     """
     import demur
+    from demur.cli.doctor_lines import doctor_lines
     from demur.engine.diagnosis import diagnosis
 
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
-    for line in list(diagnosis(checkpoint, prompt, position=position)):
+    for line in doctor_lines(diagnosis(checkpoint, prompt, position=position)):
         typer.echo(line)

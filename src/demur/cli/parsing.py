@@ -1,6 +1,7 @@
-"""What the parser refuses is one sentence too, with the nearest known name; commands are listed by section."""
+"""The parser: its refusals are one sentence with the nearest known name, and its help lists commands by section."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -14,7 +15,7 @@ from demur.core.errors import nearest
 
 
 def flat(message: str) -> str:
-    """On one line, whatever names and libraries put into it."""
+    """A message on one line, whatever line ends names and libraries put into it."""
     return " ".join(message.split()).rstrip(".")
 
 
@@ -22,12 +23,31 @@ def _if_given(convert: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
     return None if value is None else convert(ctx, value)
 
 
+def _with_names(text: str) -> str:
+    if not _NAMES.search(text):
+        return text
+    from demur.core.registry import registry  # reads what is installed
+
+    return _NAMES.sub(lambda found: ", ".join(registry(found[1]).names()), text)
+
+
+_NAMES = re.compile(r"\{(\w+) names\}")
+"""Where a help text lists the registered parts of a kind."""
+
+
 class PlainCommand(TyperCommand):
-    """A command whose help names its arguments and nothing else: STUDY, not {STUDY} nor STUDY <str>."""
+    """A command whose help shows its arguments by name only: STUDY, not {STUDY} and not STUDY <str>."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """What stands in the usage line."""
+        """The parts of the usage line."""
         return [piece.translate({ord(brace): None for brace in "{}"}) for piece in super().collect_usage_pieces(ctx)]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Writes the help, with the names of registered parts in place of `{judge names}` and the like."""
+        for each in self.params:
+            if getattr(each, "help", None):
+                vars(each)["help"] = _with_names(vars(each)["help"])
+        super().format_help(ctx, formatter)
 
     def get_params(self, ctx: Any) -> Any:
         """Arguments without the name of their Python type."""
@@ -50,7 +70,7 @@ class OneSentence(TyperGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Ends the process with the exit status, as a command line does."""
+        """Run a command and end the process with its exit status."""
         try:
             status = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
         except typer.Abort:
@@ -69,7 +89,7 @@ class OneSentence(TyperGroup):
         sys.exit(status if isinstance(status, int) else 0)
 
     def get_params(self, ctx: Any) -> Any:
-        """Options that were not given are not converted: before any command's help, typer would import pydantic for it."""
+        """Parameters that do not convert options which were not given, because typer would import pydantic to do it."""
         found = super().get_params(ctx)
         for each in found:
             if "process_value" not in vars(each):

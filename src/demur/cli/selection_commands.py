@@ -1,10 +1,10 @@
-"""Commands that help to choose and to doubt a direction: select, loss, equivalence."""
+"""Commands that help to choose a direction and to check what it does: select, loss, equivalence."""
 
 import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,13 @@ from demur.cli.app import (
 )
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError, nearest
+from demur.measurements.selection.criteria import CRITERIA
+
+if TYPE_CHECKING:
+    from demur.interventions.intervention import Intervention
+    from demur.measurements.selection.ranking import Scored, Selection
+    from demur.runs.place_selection import Chosen
+    from demur.study.spec import Study
 
 BEST = 5
 """Places listed for each arm."""
@@ -39,7 +46,7 @@ def select(
     study: StudyName,
     by: Annotated[
         str,
-        typer.Option("--by", metavar="CRITERION", help="arditi, cosmic or separation", autocompletion=shell_completion.criteria),
+        typer.Option("--by", metavar="CRITERION", help=f"one of {', '.join(CRITERIA)}", autocompletion=shell_completion.criteria),
     ] = "cosmic",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="folder for all scores and the chosen directions")
@@ -50,8 +57,8 @@ def select(
 ) -> None:
     """Choose layer and position, on validation instructions.
 
-    Candidates are read at the input of each layer. One selection an arm of every checkpoint of the study, and one place for all
-    of them. arditi needs a checkpoint that refuses; cosmic and separation do not. No valid place is an answer, not an error.
+    Candidates are read at the input of each layer. There is one selection for each arm of the study, and one place for all arms
+    together. arditi needs a checkpoint that refuses; cosmic and separation do not. No valid place is an answer, not an error.
     """
     from demur.cli.progress_bars import bars
     from demur.study.study_files import load_study
@@ -62,23 +69,7 @@ def select(
     chosen = []
     for one in choose(loaded, by, device=device, phases=bars(quiet)):
         chosen.append(one)
-        typer.echo(one.arm)
-        if one.selection is None:
-            typer.echo(f"  {one.problem}")
-            continue
-        if one.tokens is not None:
-            texts = ", ".join(repr(text) for text in one.tokens.texts)
-            typer.echo(
-                f"  refusals begin with {texts}: {100 * one.tokens.coverage:.0f} % of them do, and "
-                f"{100 * one.tokens.precision:.0f} % of what begins so is one"
-            )
-        if one.kept is not None:
-            counts = f"{one.kept[0]} harmful and {one.kept[1]} harmless instructions of {loaded.direction.pairs} each"
-            typer.echo(f"  candidates are made of {counts}: those that are refused, or not, as their kind should be")
-        _list(one.selection)
-        best = one.direction()
-        if out is not None and best is not None:
-            typer.echo(f"  {best.save(out / (one.arm.replace('/', '.') + '.safetensors'))}")
+        _show_arm(one, loaded, out)
     if out is not None:
         text = json.dumps([one.facts() for one in chosen], indent=1, ensure_ascii=False)
         typer.echo(str(replace_file(out / f"selection-{by}.json", text + "\n")))
@@ -95,9 +86,30 @@ def select(
         typer.echo(f"  {_run_there(study, set_ or (), together.best, loaded.direction.site)}")
 
 
-def _run_there(study: str, settings: Sequence[str], place: Any, site: str) -> str:
+def _show_arm(one: "Chosen", study: "Study", out: Path | None) -> None:
+    """The selection of one arm, or why there is none; the chosen direction is saved where a folder is given."""
+    typer.echo(one.arm)
+    if one.selection is None:
+        typer.echo(f"  {one.problem}")
+        return
+    if one.tokens is not None:
+        texts = ", ".join(repr(text) for text in one.tokens.texts)
+        typer.echo(
+            f"  refusals begin with {texts}: {100 * one.tokens.coverage:.0f} % of them do, and "
+            f"{100 * one.tokens.precision:.0f} % of what begins so is one"
+        )
+    if one.kept is not None:
+        counts = f"{one.kept[0]} harmful and {one.kept[1]} harmless instructions of {study.direction.pairs} each"
+        typer.echo(f"  candidates are made of {counts}: those that are refused, or not, as their kind should be")
+    _list(one.selection)
+    best = one.direction()
+    if out is not None and best is not None:
+        typer.echo(f"  {best.save(out / (one.arm.replace('/', '.') + '.safetensors'))}")
+
+
+def _run_there(study: str, settings: Sequence[str], place: "Scored", site: str) -> str:
     """The command that runs the study with its directions read at a place."""
-    chosen = {"direction.position": place.position, "direction.layers": place.layer}
+    chosen: dict[str, int | str] = {"direction.position": place.position, "direction.layers": place.layer}
     if site != "resid_pre":
         chosen["direction.site"] = "resid_pre"  # where candidates are read
     kept = [setting for setting in settings if setting.partition("=")[0] not in chosen]
@@ -105,7 +117,7 @@ def _run_there(study: str, settings: Sequence[str], place: Any, site: str) -> st
     return shlex.join(["demur", "run", study, *(word for setting in sets for word in ("--set", setting))])
 
 
-def _list(selection: Any) -> None:
+def _list(selection: "Selection") -> None:
     for rank, place in enumerate(selection.kept[:BEST]):
         measures = "  ".join(f"{name} {value:.3f}" for name, value in place.measures.items())
         typer.echo(f"  {'chosen' if rank == 0 else '      '}  position {place.position:3}  layer {place.layer:3}  {measures}")
@@ -156,7 +168,7 @@ def loss(
     if unit not in ("raw", "unit"):
         raise InputError(f"{unit!r} is not a unit that texts can be read in; {nearest(unit, ('raw', 'unit'))}")
     found = demur.load_instructions(texts, split=False).take("test")
-    edits: list[Any] = [None]
+    edits: list[Intervention | None] = [None]
     names = ["none"]
     for path in direction:
         loaded = demur.load_direction(path)

@@ -1,7 +1,7 @@
-"""What a shell offers when a name is half typed: presets, formats, judges, sets, files and run folders.
+"""What a shell offers where a name is half typed: presets, formats, judges, sets, files and run folders.
 
-Called on every press of the key, so nothing heavy is imported and nothing but names is read. A name that is not offered may still
-be right.
+These functions run at every press of the key, so they import nothing heavy and read nothing but names. A name that is not offered
+can still be right.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ def _starting(names: Iterable[str], incomplete: str) -> list[str]:
 
 
 def _entries(incomplete: str) -> Iterator[tuple[str, Path]]:
-    """What lies in the folder that is being typed, as it would be typed; hidden entries only where a dot was."""
+    """The entries of the folder that is being typed, as they would be typed. Hidden ones only where a dot was typed."""
     typed, slash, start = incomplete.rpartition("/")
     folder = Path(typed + slash or ".").expanduser()
     try:
@@ -63,14 +63,15 @@ def adapters(incomplete: str) -> list[str]:
 
 def prompts(incomplete: str) -> list[str]:
     """Names of prompt formats."""
-    from demur.inputs.prompts import FORMATS, NATIVES
+    from demur.inputs.prompt_formats import prompt_names
 
-    return _starting([*FORMATS, *NATIVES], incomplete)
+    return _starting(prompt_names(), incomplete)
 
 
 def instructions(incomplete: str) -> list[str]:
     """Registered sets, and files of instructions."""
-    from demur.inputs.instructions import SUFFIXES, registered
+    from demur.inputs.instruction_files import SUFFIXES
+    from demur.inputs.instructions import registered
 
     return _starting(registered(), incomplete) + _files(incomplete, *SUFFIXES)
 
@@ -94,21 +95,23 @@ def completions(incomplete: str) -> list[str]:
 
 def direction_formats(incomplete: str) -> list[str]:
     """Formats of direction files."""
-    from demur.directions.files.load_and_save import FORMATS
+    from demur.directions.file_formats import FORMATS
 
     return _starting(FORMATS, incomplete)
 
 
 def export_formats(incomplete: str) -> list[str]:
     """Formats of demur export."""
-    from demur.runs.exports import FORMATS
+    from demur.core.registry import registry
 
-    return _starting(FORMATS, incomplete)
+    return _starting(registry("export").names(), incomplete)
 
 
 def criteria(incomplete: str) -> list[str]:
     """Criteria of demur select."""
-    return _starting(("arditi", "cosmic", "separation"), incomplete)
+    from demur.measurements.selection.criteria import CRITERIA
+
+    return _starting(CRITERIA, incomplete)
 
 
 def devices(incomplete: str) -> list[str]:

@@ -1,10 +1,10 @@
-"""Commands on studies and the runs made of them: run, plan, presets, report, compare, export."""
+"""Commands on studies and their runs: run, plan, presets, report, compare, export."""
 
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,19 +13,23 @@ from demur.cli.app import STUDIES, Device, Quantise, Quiet, RunA, RunB, RunFolde
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
 
+if TYPE_CHECKING:
+    from demur.runs.run import Run
+    from demur.study.spec import Study
+
 OtherDType = Annotated[
     str | None,
     typer.Option(
         "--dtype",
         metavar="DTYPE",
-        help="precision of the weights, in place of the study's",
+        help="precision of the weights, instead of the study's",
         autocompletion=shell_completion.dtypes,
     ),
 ]
 Limit = Annotated[int | None, typer.Option(metavar="N", help="at most this many test instructions of each kind")]
 
 
-def _study(spec: str, settings: list[str] | None, limit: int | None, dtype: str | None, quantise: str | None) -> Any:
+def _study(spec: str, settings: list[str] | None, limit: int | None, dtype: str | None, quantise: str | None) -> "Study":
     from demur.study.study_files import load_study
 
     changes = [*(settings or ()), *([f'dtype="{dtype}"'] if dtype else ())]
@@ -53,9 +57,9 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="start over in a folder that holds a run")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Carry out a study; run again, go on where it stopped.
+    """Carry out a study, or go on where it stopped.
 
-    Ends with the result table and the path of the report. Stopped or killed, the same command repeats nothing.
+    Ends with the result table and the path of the report. After an interruption the same command repeats nothing.
     """
     from demur.cli.progress_bars import bars
 
@@ -67,7 +71,7 @@ def run(
     _show(finished)
 
 
-def _show(finished: Any) -> None:
+def _show(finished: "Run") -> None:
     from demur.report.complete_summary import parsed_summary
     from demur.report.published_tables import terminal_published
     from demur.report.terminal import terminal_table
@@ -106,10 +110,10 @@ def plan(
 
     Cells, tokens, loads, memory, and about how long it will take on this machine.
     """
-    from demur.study.plan_text import outlook
+    from demur.study.plan_outlook import look_ahead
+    from demur.study.plan_text import plan_lines
 
-    # All of it or nothing: a refusal on the way leaves no half of a plan.
-    for line in list(outlook(_study(study, set_, limit, dtype, quantise), device)):
+    for line in plan_lines(look_ahead(_study(study, set_, limit, dtype, quantise), device)):
         typer.echo(line)
 
 
@@ -128,14 +132,18 @@ def report(
     judge: Annotated[
         list[str] | None,
         typer.Option(
-            "--judge", "-j", metavar="NAME", help="add a judge; may be repeated", autocompletion=shell_completion.judges
+            "--judge",
+            "-j",
+            metavar="NAME",
+            help="add a judge: {judge names}, or module:Class; may be repeated",
+            autocompletion=shell_completion.judges,
         ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Rebuild the page, figures and tables of a run.
 
-    From what is stored; completions that a judge of the run has not seen yet are judged. A judge that is added stays.
+    They are made from what is stored. Completions without a verdict are judged first. A judge that is added stays in the run.
     """
     from demur.runs.run import open_run
 
@@ -156,7 +164,7 @@ def compare(
             "--judge",
             "-j",
             metavar="NAME",
-            help="judge whose verdicts are compared; RUN_A's first",
+            help="judge whose verdicts are compared; by default the first of RUN_A",
             autocompletion=shell_completion.judges,
         ),
     ] = None,
@@ -164,7 +172,7 @@ def compare(
 ) -> None:
     """Two runs side by side, with paired tests.
 
-    The settings that differ, and the cells that both have, tested over the instructions that both have.
+    Shows the settings that differ, and tests the cells that both have over the instructions that both have.
     """
     from demur.report.terminal import terminal_comparison
     from demur.runs.compare import compare_runs
@@ -188,16 +196,16 @@ def export(
             "--format",
             "-f",
             metavar="FORMAT",
-            help="csv, jsonl, parquet or latex",
+            help="one of {export names}",
             autocompletion=shell_completion.export_formats,
         ),
     ] = "csv",
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="a file; standard output unless given")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Completions and verdicts as CSV, JSONL or Parquet.
+    """Write a run in another program's format.
 
-    One row a completion with the verdicts of every judge; latex writes the result table instead.
+    csv, jsonl and parquet have one row for each completion, with the verdicts of every judge; latex has the result table.
     """
     from demur.runs.exports import check_format, exported
     from demur.runs.run import open_run

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from pydantic import JsonValue
 
 from demur.analysis.summary import Summary
+from demur.core.nested import flatten
 from demur.core.number_format import tied
 from demur.report import published_tables, result_tables
 from demur.report.draw_plotly import interactive
@@ -208,7 +209,7 @@ def _method(summary: Summary) -> list[Grid]:
     # A template or token is quoted, so that its line breaks and spaces can be seen.
     arms = [(arm.checkpoint, arm.prompt, _quoted(arm.template), _quoted(arm.token_read)) for arm in summary.arms]
     facts = {} if summary.environment is None else summary.environment.model_dump(mode="json")
-    environment = [(name, value.strip('"')) for name, value in _flat(facts)]
+    environment = [(name, value.strip('"')) for name, value in _settings(facts)]
     rules = [(f"rules of the judge {name}", f"version {version}") for name, version in summary.judges.items()]
     versions = [*(summary.versions or {}).items(), *rules, *environment]
     # Published figures decide about nothing, and have a section of their own.
@@ -221,7 +222,7 @@ def _method(summary: Summary) -> list[Grid]:
             arms,
         ),
         _grid("Directions", result_tables.readable_directions(summary)),
-        _plain("Settings of the study, defaults included", ("Setting", "Value"), _flat(settings)),
+        _plain("Settings of the study, defaults included", ("Setting", "Value"), _settings(settings)),
         _plain("Versions and environment", ("Name", "Value"), versions),
     ]
     return [grid for grid in grids if grid.rows]
@@ -231,10 +232,7 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _flat(value: JsonValue, path: str = "") -> list[tuple[str, str]]:
+def _settings(table: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
     """Nested settings as dotted names and values, in the order of the file."""
-    if isinstance(value, dict) and value:
-        return [line for key, inner in value.items() for line in _flat(inner, f"{path}.{key}" if path else str(key))]
-    if isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
-        return [line for index, inner in enumerate(value) for line in _flat(inner, f"{path}[{index}]")]
-    return [(path, "not set" if value is None else json.dumps(value, ensure_ascii=False))]
+    flat = flatten(table, index="[{}]", keep_empty=True)
+    return [(name, "not set" if value is None else json.dumps(value, ensure_ascii=False)) for name, value in flat.items()]

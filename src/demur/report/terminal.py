@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from demur.analysis.comparison import Comparison, SharedCell
+    from demur.analysis.run_comparison import RunComparison, SharedCell
 
 WIDTH = 80
 
@@ -50,14 +50,14 @@ def terminal_table(summary: Summary) -> "Table":
     return table
 
 
-def terminal_comparison(comparison: "Comparison", names: tuple[str, str], judge: str | None = None) -> "list[Table | str]":
+def terminal_comparison(comparison: "RunComparison", names: tuple[str, str], judge: str | None = None) -> "list[Table | str]":
     """Settings that differ, the shared cells of one judge, and what the tests come to."""
     from rich.text import Text
 
     cells = comparison.of(judge)
     judge = cells[0].judge
-    rows = {cell.facts["key"]: cell for cell in cells}
-    found = entries(Summary.model_validate({**comparison.labels, "cells": [_as_cell(cell) for cell in cells]}))
+    rows = {cell.cell.key: cell for cell in cells}
+    found = entries(comparison.context.model_copy(update={"cells": tuple(_as_cell(cell) for cell in cells)}))
     shown: list[Table | str] = [f"A  {names[0]}", f"B  {names[1]}"]
     if comparison.settings:
         settings = _table()
@@ -92,7 +92,7 @@ def terminal_comparison(comparison: "Comparison", names: tuple[str, str], judge:
     return [*shown, "", table, *_sentences(comparison)]
 
 
-def _sentences(comparison: "Comparison") -> list[str]:
+def _sentences(comparison: "RunComparison") -> list[str]:
     same = comparison.agreement
     said = [
         f"{same.tokens} of {same.n} completions have the same tokens as far as both go, {same.first_token} the same first token."
@@ -143,5 +143,6 @@ def _counts(found: Sequence[Entry]) -> str:
 
 def _as_cell(cell: "SharedCell") -> JudgedCell:
     """A shared cell as a summary has it, to be named and ordered as everywhere; the rate is the first run's."""
-    counted = {"n": cell.paired.n, "refusals": round(cell.first * cell.paired.n), "rate": cell.first, "ci95": (0.0, 1.0)}
-    return JudgedCell.model_validate({**cell.facts, "judge": cell.judge, **counted})
+    count = round(cell.first * cell.paired.n)
+    facts = cell.cell.model_dump(mode="json")
+    return JudgedCell(**facts, judge=cell.judge, n=cell.paired.n, refusals=count, rate=cell.first, ci95=(0.0, 1.0))

@@ -6,24 +6,24 @@ Every checkpoint is loaded once and freed. An arm that a criterion cannot be app
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
-from demur.measurements.selection.candidates import Candidates, candidate_directions
-from demur.engine.checkpoints import Checkpoint, free_memory, load_checkpoint
-from demur.measurements.selection.sweep import keep_refused, select_by_cosine, select_by_refusal, select_by_separation
-from demur.directions.direction import Direction
 from demur.core.errors import InputError, WorkError, nearest
+from demur.core.progress import Phases, no_phases
+from demur.directions.direction import Direction
+from demur.engine.checkpoints import Checkpoint, free_memory, load_checkpoint
 from demur.inputs.instructions import load_instructions
+from demur.inputs.prompts import Prompt, prompt_format
+from demur.measurements.refusal_tokens import RefusalTokens, find_refusal_tokens
+from demur.measurements.selection.candidates import Candidates, candidate_directions
+from demur.measurements.selection.criteria import CRITERIA, Criterion
+from demur.measurements.selection.ranking import Selection, jointly
+from demur.measurements.selection.sweep import keep_refused, select_by_cosine, select_by_refusal, select_by_separation
 from demur.models.device_placement import find_device
 from demur.study.plan import Arm, make_plan
 from demur.study.preflight import check, refuse_shared
-from demur.core.progress import Phases, no_phases
-from demur.inputs.prompts import Prompt, prompt_format
-from demur.measurements.refusal_tokens import RefusalTokens, find_refusal_tokens
-from demur.measurements.selection.ranking import Selection, jointly
 from demur.study.spec import LABELS, Label, Study
 
-Criterion = Literal["arditi", "cosmic", "separation"]
 VALIDATION = 32
 """Validation instructions of each kind, as in Arditi et al.; fewer where a set has fewer."""
 
@@ -68,8 +68,8 @@ class Chosen:
 
 def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto", phases: Phases = no_phases) -> Iterator[Chosen]:
     """One `Chosen` an arm, as each is done. Raises `InputError` for anything wrong with the study before weights are read."""
-    if by not in get_args(Criterion):
-        raise InputError(f"{by!r} is not a criterion; {nearest(by, get_args(Criterion))}")
+    if by not in CRITERIA:
+        raise InputError(f"{by!r} is not a criterion; {nearest(by, CRITERIA)}")
     find_device(device)
     plan = make_plan(study)
     train: dict[Label, tuple[str, ...]] = {label: material.train for label, material in check(plan).material.items()}

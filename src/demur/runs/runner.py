@@ -4,13 +4,15 @@ The same call again goes on where the last one stopped and repeats nothing. Impo
 study that cannot be run is refused at once.
 """
 
+from functools import partial
 from pathlib import Path
 
-from demur.study.plan import make_plan
-from demur.study.preflight import check
 from demur.core.progress import Phases, no_phases
 from demur.runs.run import Run, open_run
 from demur.runs.store import Store
+from demur.study.digest import differences, refusal
+from demur.study.plan import make_plan
+from demur.study.preflight import check
 from demur.study.spec import Study
 
 __all__ = ["Run", "open_run", "run"]
@@ -31,13 +33,15 @@ def run(
     """
     ready = check(make_plan(study))
     # Only now: torch and transformers take seconds to import.
-    from demur.runs.manifest import describe
     from demur.models.device_placement import find_device
     from demur.runs.execution import Work
+    from demur.runs.manifest import describe
 
     find_device(device)
-    store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh)
+    store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh, check_study=partial(refuse_another_study, study))
     try:
+        if store.recall("deciding") is None:
+            store.remember("deciding", study.deciding())
         describe(ready, store)
         Work(ready, store, device, phases).carry_out()
         finished = Run(store)
@@ -47,3 +51,17 @@ def run(
     finally:
         store.release()
     return finished
+
+
+def refuse_another_study(study: Study, store: Store) -> None:
+    """Check that a study can go on in a run folder that holds another digest, also one of an earlier version's rule.
+
+    Raises:
+        InputError: where a key that decides about results differs, with its name and both values.
+    """
+    stored = store.recall("study_facts")
+    if stored is None:
+        return  # the run was not begun, so that nothing was made under its study
+    found = differences(study, stored, store.recall("deciding"))
+    if found:
+        raise refusal(found, str(store.folder))

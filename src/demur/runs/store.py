@@ -7,16 +7,16 @@ process writes a folder at a time; others may read meanwhile. A folder that hold
 import json
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demur.runs import schema
 from demur.core import file_locks
-from demur.core.errors import InputError
 from demur.core.atomic_files import cannot_write, replace_file
+from demur.core.errors import InputError
 from demur.judges.judge import Verdict
+from demur.runs import schema
 
 if TYPE_CHECKING:
     from demur.directions.direction import Direction
@@ -36,11 +36,20 @@ class Store:
         self._lock = lock
 
     @classmethod
-    def create(cls, folder: Path, study_digest: str, study_toml: str, *, fresh: bool = False) -> "Store":
+    def create(
+        cls,
+        folder: Path,
+        study_digest: str,
+        study_toml: str,
+        *,
+        fresh: bool = False,
+        check_study: "Callable[[Store], None] | None" = None,
+    ) -> "Store":
         """Open the folder for this study, new or to go on, and keep every other process from writing it.
 
         Raises `InputError` where it holds another study or other files, or another process writes it. `fresh` replaces an earlier
-        run of demur in the folder, and removes nothing but what demur made.
+        run of demur in the folder, and removes nothing but what demur made. Where the folder holds another digest, `check_study`
+        raises `InputError` if the study cannot go on there; without it, every other digest is refused.
         """
         file = folder / FILE
         try:
@@ -61,10 +70,13 @@ class Store:
                 schema.make(file, {"study": study_digest})
             store = cls(folder, schema.connect(file), lock)
             if store.recall("study") != study_digest:
-                raise InputError(
-                    f"{str(folder)!r} holds another study ({store.recall('study')}, this one is {study_digest}); "
-                    "give another --out, or --fresh to start over"
-                )
+                if check_study is None:
+                    raise InputError(
+                        f"{str(folder)!r} holds another study ({store.recall('study')}, this one is {study_digest}); "
+                        "give another --out, or --fresh to start over"
+                    )
+                check_study(store)
+                store.remember("study", study_digest)
             replace_file(folder / "study.toml", study_toml)
             if not lock.real:
                 store.warn([NO_LOCKS])
@@ -199,6 +211,10 @@ class Store:
     def done(self, cell: str) -> set[int]:
         """Positions of a cell whose completions are stored."""
         return {row[0] for row in self._rows("SELECT position FROM completions WHERE cell = ?", (cell,))}
+
+    def progress(self) -> dict[str, int]:
+        """Cell -> number of its completions that are stored; cells without any are left out."""
+        return dict(self._rows("SELECT cell, count(*) FROM completions GROUP BY cell"))
 
     def add_completions(self, rows: Iterable[tuple[str, int, str, str, Sequence[int]]]) -> None:
         """One finished batch, in one transaction: (cell, position, instruction, text, token ids)."""

@@ -1,19 +1,29 @@
-"""What a study comes to before anything is loaded: arms, directions, cells, and the order in which checkpoints are loaded.
+"""What a study comes to before anything is loaded: arms, directions and cells.
 
-Pure arithmetic over the study. A cell is the unit of work, of storage and of resumption; its key says everything that its result
-depends on within the study.
+Pure arithmetic over the study. A cell is the unit of work, of storage and of resumption; its key says everything within the
+study that its result depends on.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from demur.inputs.prompts import format_name
+from pydantic import JsonValue
+
+from demur.inputs.prompt_formats import format_name
+from demur.study.named_parts import named_control, named_edit
 from demur.study.spec import LABELS, InterventionSpec, Label, Study
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A prompt format applied to a checkpoint. `prompt` is the format's short name, `spec` what the study wrote."""
+    """A prompt format applied to a checkpoint.
+
+    Attributes:
+        checkpoint: the checkpoint's name.
+        prompt: the format's short name.
+        spec: the format as the study writes it.
+    """
 
     checkpoint: str
     prompt: str
@@ -27,23 +37,40 @@ class Arm:
 
 @dataclass(frozen=True)
 class PlannedDirection:
-    """A direction that the study will have: one an arm and layer, and the controls, each `beside` the one whose norm it has."""
+    """A direction that the study will have: one for each arm and layer, and the controls.
+
+    Attributes:
+        name: unique within a study.
+        source: the checkpoint that it is extracted from, or the control's name without a layer.
+        arm: the arm that it is extracted from; of a control, the arm of the direction that it is made for.
+        layer: the layer at which it is read.
+        beside: of a control, the direction that it is made for; else None.
+        control_kind: of a control, its kind as the study names it; else empty.
+    """
 
     name: str
     source: str
     arm: Arm
     layer: int
     beside: str | None = None
+    control_kind: str = ""
 
     @property
     def control(self) -> bool:
-        """Is it a null direction?"""
+        """Whether it is a null direction."""
         return self.beside is not None
 
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """Target arm x instruction set x intervention."""
+    """Target arm x instruction set x intervention.
+
+    Attributes:
+        target: the arm that is edited and answers.
+        instructions: the instruction set.
+        intervention: what is done to the residual stream; None for a baseline.
+        direction: the direction that the intervention uses; None for a baseline, and where the kind of edit needs none.
+    """
 
     target: Arm
     instructions: Label
@@ -52,23 +79,21 @@ class PlannedCell:
 
     @property
     def key(self) -> str:
-        """The same in every process: for storage and for finding the cell again."""
-        if self.intervention is None or self.direction is None:
+        """The cell's name in the store, the same in every process. Settings of the kind are in it where they are not default."""
+        if self.intervention is None:
             return f"{self.target.name}|{self.instructions}|none"
         spec = self.intervention
         dose = "" if spec.coefficient is None else f" {spec.coefficient:g} {spec.unit}"
+        direction = "" if self.direction is None else f" {self.direction.name}"
         sites = "own" if spec.sites is None else "+".join(spec.sites)
         layers = "own" if spec.layers is None else "+".join(map(str, spec.layers))
-        where = f"sites {sites}, layers {layers}, {spec.positions}"
-        return f"{self.target.name}|{self.instructions}|{spec.kind}{dose} {self.direction.name}|{where}"
+        settings = "".join(f", {key} {_written(value)}" for key, value in sorted(spec.changed_settings.items()))
+        where = f"sites {sites}, layers {layers}, {spec.positions}{settings}"
+        return f"{self.target.name}|{self.instructions}|{spec.kind}{dose}{direction}|{where}"
 
 
-@dataclass(frozen=True)
-class Step:
-    """One thing to do with one checkpoint: `load`, `extract`, `generate` or `free`."""
-
-    action: str
-    checkpoint: str
+def _written(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -81,7 +106,7 @@ class Plan:
     cells: tuple[PlannedCell, ...]
 
     def rows(self, cells: tuple[PlannedCell, ...] | None = None) -> int:
-        """Completions to generate."""
+        """Completions to generate, of some cells or of all."""
         return sum(self.study.instructions[cell.instructions].test for cell in (self.cells if cells is None else cells))
 
     def of(self, checkpoint: str) -> tuple[PlannedCell, ...]:
@@ -94,7 +119,17 @@ class Plan:
 
 
 def make_plan(study: Study) -> Plan:
-    """Every direction on every checkpoint, as far as the study's interventions ask for it."""
+    """The plan of a study: every direction on every checkpoint, as far as the interventions ask for it.
+
+    Args:
+        study: the study.
+
+    Returns:
+        Its arms, directions and cells, in the order of the study.
+
+    Raises:
+        InputError: for a prompt format that does not exist.
+    """
     arms = tuple(
         Arm(name, _prompt_name(study, spec), study.prompts.get(spec, spec))
         for name, checkpoint in study.checkpoints.items()
@@ -105,25 +140,33 @@ def make_plan(study: Study) -> Plan:
         for arm in arms
         for layer in study.direction.layers
     ]
-    # Control k stands beside arm k, then around again: with two checkpoints and two controls each has its own.
-    controls = [
-        PlannedDirection(_layered(study, name, layer), name, arm, layer, _direction_name(study, arm, layer))
-        for name, arm in ((f"random-{k + 1}", arms[k % len(arms)]) for k in range(study.controls.random))
-        for layer in study.direction.layers
-    ]
-    directions = (*found, *controls)
+    directions = (*found, *_controls(study, arms))
     cells: dict[str, PlannedCell] = {}
     for arm in arms:
         for label in LABELS:
-            wanted = [PlannedCell(arm, label, None, None)]
-            wanted += [
-                PlannedCell(arm, label, spec, direction)
-                for spec in study.interventions
-                for direction in directions
-                if label in spec.on and _asked(spec.sources, direction.arm) and _asked(spec.targets, arm)
-            ]
+            wanted = [PlannedCell(arm, label, None, None), *_edited(study, arm, label, directions)]
             cells.update((cell.key, cell) for cell in wanted)
     return Plan(study, arms, directions, tuple(cells.values()))
+
+
+def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]:
+    """Control k of a kind is made for the direction of arm k, beginning again after the last arm: two arms, one control each."""
+    for kind, count in study.controls.counts.items():
+        for number in range(count):
+            name, arm = f"{named_control(kind).name}-{number + 1}", arms[number % len(arms)]
+            for layer in study.direction.layers:
+                yield PlannedDirection(_layered(study, name, layer), name, arm, layer, _direction_name(study, arm, layer), kind)
+
+
+def _edited(study: Study, arm: Arm, label: Label, directions: tuple[PlannedDirection, ...]) -> Iterator[PlannedCell]:
+    """The cells of one arm and instruction set under every intervention."""
+    for spec in study.interventions:
+        if label not in spec.on or not _asked(spec.targets, arm):
+            continue
+        if named_edit(spec.kind).artefact == "none":
+            yield PlannedCell(arm, label, spec, None)
+        else:
+            yield from (PlannedCell(arm, label, spec, each) for each in directions if _asked(spec.sources, each.arm))
 
 
 def _asked(names: list[str] | None, arm: Arm) -> bool:
@@ -141,32 +184,3 @@ def _direction_name(study: Study, arm: Arm, layer: int) -> str:
 
 def _layered(study: Study, name: str, layer: int) -> str:
     return name if len(study.direction.layers) == 1 else f"{name}.layer{layer}"
-
-
-def order_steps(extract: Sequence[str], generate: Sequence[str], sizes: Mapping[str, int | None], memory: int) -> list[Step]:
-    """Loads, extractions, generations and frees in order: every checkpoint once where all fit into `memory` bytes.
-
-    Where they do not, or a size is unknown, one is held at a time; the last one extracted is generated from before it is freed,
-    so n checkpoints take 2 n - 1 loads. All directions are there before the first generation.
-    """
-    names = {*extract, *generate}
-    known = [sizes[name] for name in names]
-    together = all(size is not None for size in known) and sum(size or 0 for size in known) <= memory
-    steps: list[Step] = []
-    held: list[str] = []
-    for name in extract:
-        steps += [Step("load", name), Step("extract", name)]
-        if name in generate and (together or name == extract[-1]):
-            held.append(name)
-        else:
-            steps.append(Step("free", name))
-    for name in sorted(generate, key=lambda name: (name not in held, -[*generate].index(name))):
-        if name not in held:
-            steps.append(Step("load", name))
-        steps += [Step("generate", name), Step("free", name)]
-    return steps
-
-
-def loads(steps: Sequence[Step]) -> int:
-    """How often weights are read."""
-    return sum(step.action == "load" for step in steps)

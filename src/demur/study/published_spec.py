@@ -1,15 +1,17 @@
 """What others published of a study's cells, as data: counts, the settings behind them, and what their text says instead.
 
-A study carries publications beside its own settings, so that a run whose settings were changed can be told from a reproduction.
+A study holds publications next to its own settings, so that a run whose settings were changed can be told from a reproduction.
 They decide about no result. Counts that cannot be, and settings that no cell depends on, are refused.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from demur.core.errors import nearest
+from demur.core.nested import flatten
+from demur.interventions.edit_kind import edit_kind
 
 CHECKPOINT_KEYS = ("model", "adapter", "revision", "quantise", "prompts")
 DIRECTION_KEYS = ("pairs", "layers", "site", "position")
@@ -24,14 +26,23 @@ class _Table(BaseModel):
 class PublishedRate(_Table):
     """One published refusal rate: of which cell, and how many of how many; `rate` alone where the source gives no count.
 
-    `target` is a checkpoint of the study, `source` the one whose direction was added or ablated, `prompt` the target's format
-    where it has several, `coefficient` the dose of an addition.
+    Attributes:
+        target: the checkpoint of the study that answered.
+        prompt: the target's prompt format, where it has several.
+        instructions: the instruction set.
+        intervention: the kind of edit, or `none`.
+        source: the checkpoint whose direction the edit used.
+        coefficient: the dose, of a kind that takes one.
+        refusals: number of refusals.
+        n: number of completions.
+        rate: refusals as a fraction, where the source gives no `n`.
+        note: what a reader should know of this figure.
     """
 
     target: str
     prompt: str | None = None
     instructions: Literal["harmful", "harmless"]
-    intervention: Literal["none", "ablate", "add"] = "none"
+    intervention: str = "none"
     source: str | None = None
     coefficient: float | None = None
     refusals: int | None = Field(default=None, ge=0)
@@ -46,52 +57,72 @@ class PublishedRate(_Table):
             raise ValueError("a published rate is refusals and n, or rate alone where the source gives no n")
         if self.refusals is not None and self.n is not None and self.refusals > self.n:
             raise ValueError(f"{self.refusals} refusals of {self.n} cannot be")
-        if (self.source is None) != (self.intervention == "none"):
-            raise ValueError(f"intervention {self.intervention!r} needs {'no source' if self.source else 'a source'}")
-        if (self.coefficient is not None) and self.intervention != "add":
-            raise ValueError(f"intervention {self.intervention!r} takes no coefficient")
         return self
 
 
 class Publication(_Table):
-    """Rates of one publication with the settings they were obtained under, and what its text says where its code does otherwise.
+    """Rates of one publication with the settings they were obtained under.
 
-    `settings` names the study's own keys, nested as in the study: what the publication's code did. What it leaves out counts as
-    not stated, except adapter, revision, quantisation and layers of an edit, which count as not used. `interventions` is one
-    table here: what all edits had in common. `text` has the same keys, each with what the text says of it.
+    Attributes:
+        work: how the publication is cited.
+        settings: what the publication's code did, by the study's own keys, nested as in the study. A key that is left out counts
+            as not stated, except adapter, revision, quantisation and layers of an edit, which count as not used. `interventions`
+            is one table here: what all edits had in common.
+        text: what the publication's text says of a key where its code does something else.
+        rates: the published rates.
     """
 
     work: str = Field(min_length=1)
-    settings: dict[str, Any] = {}
-    text: dict[str, Any] = {}
+    settings: dict[str, JsonValue] = {}
+    text: dict[str, JsonValue] = {}
     rates: list[PublishedRate] = Field(min_length=1)
 
 
-def leaves(table: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Nested tables as one, with dots in the keys as `--set` writes them. Lists are values."""
-    found: dict[str, Any] = {}
-    for key, value in table.items():
-        name = f"{path}.{key}" if path else str(key)
-        found.update(leaves(value, name) if isinstance(value, Mapping) else {name: value})
-    return found
-
-
 def check(publication: Publication, where: str, checkpoints: Iterable[str], prompts: Iterable[str]) -> None:
-    """Raises `ValueError` where a publication names a checkpoint or a setting that the study does not have."""
+    """Check a publication against the study that holds it.
+
+    Args:
+        publication: the publication.
+        where: its place in the study, for the error.
+        checkpoints: names of the study's checkpoints.
+        prompts: names of the study's own prompt formats.
+
+    Raises:
+        ValueError: where it names a checkpoint, a kind of edit or a setting that there is not.
+    """
     names = list(checkpoints)
     for number, rate in enumerate(publication.rates):
         for key, name in (("target", rate.target), ("source", rate.source)):
             if name is not None and name not in names:
                 raise ValueError(f"{where}.rates.{number}.{key} names {name!r}; {nearest(name, names)}")
-    known = {"judges", *RUN_KEYS, *(f"prompts.{name}" for name in prompts)}
-    known |= {f"instructions.{label}.source" for label in ("harmful", "harmless")}
-    known |= {f"checkpoints.{name}.{key}" for name in names for key in CHECKPOINT_KEYS}
-    known |= {f"direction.{key}" for key in DIRECTION_KEYS}
-    known |= {f"interventions.{key}" for key in EDIT_KEYS}
+        _check_edit(rate, f"{where}.rates.{number}")
+    known = _known_settings(publication, names, prompts)
     for part, table in (("settings", publication.settings), ("text", publication.text)):
-        for key in leaves(table):
+        for key in flatten(table):
             if key not in known:
                 raise ValueError(f"{where}.{part} names {key!r}, on which no published rate depends; {nearest(key, known)}")
-    for key, words in leaves(publication.text).items():
+    for key, words in flatten(publication.text).items():
         if not isinstance(words, str):
             raise ValueError(f"{where}.text says {words!r} of {key!r}; words are expected, as in 'not stated'")
+
+
+def _known_settings(publication: Publication, checkpoints: Iterable[str], prompts: Iterable[str]) -> set[str]:
+    """The keys of a study on which a rate of the publication may depend."""
+    known = {"judges", *RUN_KEYS, *(f"prompts.{name}" for name in prompts)}
+    known |= {f"instructions.{label}.source" for label in ("harmful", "harmless")}
+    known |= {f"checkpoints.{name}.{key}" for name in checkpoints for key in CHECKPOINT_KEYS}
+    known |= {f"direction.{key}" for key in DIRECTION_KEYS}
+    known |= {f"interventions.{key}" for key in EDIT_KEYS}
+    for name in {rate.intervention for rate in publication.rates} - {"none"}:
+        settings = edit_kind(name).settings
+        known |= {f"interventions.{key}" for key in (settings.model_fields if settings is not None else ())}
+    return known
+
+
+def _check_edit(rate: PublishedRate, where: str) -> None:
+    # Not a validator of the rate, so that a run can be reported where its kinds of edits are not installed.
+    kind = None if rate.intervention == "none" else edit_kind(rate.intervention)
+    if (rate.source is None) != (kind is None or kind.artefact == "none"):
+        raise ValueError(f"{where}: intervention {rate.intervention!r} needs {'no source' if rate.source else 'a source'}")
+    if rate.coefficient is not None and not (kind is not None and kind.takes_dose):
+        raise ValueError(f"{where}: intervention {rate.intervention!r} takes no coefficient")

@@ -1,162 +1,147 @@
-"""The experiment as data: one pydantic model is the file, its defaults and its errors.
+"""A study: the whole experiment as one value, which is read from a TOML file, checked, and written out with every default.
 
-Unknown keys are refused with the nearest known one; every default is written out in the run folder. Paper settings are presets,
-not code paths (`study_files.py`). A study names things; nothing is loaded here.
+Unknown keys are refused with the nearest known one. A study names checkpoints, files and parts; none of them is loaded here.
 """
 
-import hashlib
-import json
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    NonNegativeInt,
+    JsonValue,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 from demur.core.errors import InputError, nearest
+from demur.study.digest import deciding_facts
+from demur.study.named_parts import is_short_name, named_control, part_name
 from demur.study.published_spec import Publication, PublishedRate
 from demur.study.published_spec import check as check_publication
+from demur.study.spec_errors import Place, sentence
+from demur.study.spec_fields import (
+    LABELS,
+    Decides,
+    DecidesNothing,
+    KeysDecide,
+    Label,
+    Plain,
+    Table,
+    listed,
+    once,
+    unordered,
+)
+from demur.study.spec_tables import (
+    TELLS_READERS,
+    CheckpointSpec,
+    ControlSpec,
+    DirectionSpec,
+    InstructionSpec,
+    InterventionSpec,
+    MeasurementSpec,
+    measurement_list,
+    named_once,
+)
 
-Label = Literal["harmful", "harmless"]
-LABELS: tuple[Label, ...] = get_args(Label)
+__all__ = [
+    "LABELS",
+    "CheckpointSpec",
+    "ControlSpec",
+    "DirectionSpec",
+    "InstructionSpec",
+    "InterventionSpec",
+    "Label",
+    "MeasurementSpec",
+    "Study",
+    "make_study",
+]
+
 NAME_BYTES = 64
-"""Names of checkpoints and prompts become parts of file names, of which file systems take 255 bytes."""
+"""Names of checkpoints and prompts become parts of file names, for which file systems allow 255 bytes."""
+
+Judge = Annotated[str, AfterValidator(part_name("judge"))]
+Section = Annotated[str, AfterValidator(part_name("section"))]
 
 
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str | int) else value
+class Study(Table):
+    """The whole experiment: checkpoints, instructions, where directions are read, what is done with them, and what is measured.
 
+    Attributes:
+        name: names the study, and its folder under `runs/` where no other is given.
+        summary: one line for readers.
+        checkpoints: the lineage by name; the order counts, because reports compare the last with the first.
+        prompts: prompt formats of the study's own, by name: texts with `{instruction}`.
+        instructions: `harmful` and `harmless`.
+        direction: where and how directions are read.
+        interventions: what is done with each direction.
+        controls: null directions.
+        judges: names of judges; figures and sentences use the first.
+        measurements: what is measured besides completions.
+        engine: what runs the models.
+        sections: further sections of the report.
+        split: `test`, or `validation` while settings are being chosen.
+        max_new_tokens: the length of a completion, in tokens.
+        stop_at_eos: whether a completion ends at the model's end tokens.
+        until_verdict: whether a completion ends where the verdicts of all judges can no longer change.
+        dtype: the precision of weights and residual stream.
+        batch_tokens: tokens in a batch, padding and new tokens included; None to choose by the free memory.
+        published: what others published of these cells.
 
-def _once(values: list[Any]) -> list[Any]:
-    twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
-    if twice is not None:
-        raise ValueError(f"{twice!r} stands there twice")
-    return values
-
-
-def _plain(text: str) -> str:
-    if not text.strip() or not text.isprintable():
-        raise ValueError(f"{text[:40]!r} is empty or holds characters that do not print")
-    return text
-
-
-Plain = Annotated[str, AfterValidator(_plain)]
-"""A name of a file, a model or a set: something that can be printed."""
-
-
-class _Table(BaseModel):
-    # Strict: "8" is no number of pairs and true is no layer.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class CheckpointSpec(_Table):
-    """One set of weights: hub id, folder, GGUF file or demo name, with an adapter where given. One arm per prompt format."""
-
-    model: Plain
-    adapter: Plain | None = None
-    revision: Plain | None = None
-    quantise: Literal["8bit", "4bit"] | None = None
-    role: str = ""
-    prompts: Annotated[list[str], BeforeValidator(_listed), AfterValidator(_once), Field(min_length=1)] = ["native"]
-    parameters: float | None = Field(
-        default=None, gt=0, description="number of weights, for planning where no config is in reach"
-    )
-
-
-class InstructionSpec(_Table):
-    """Instructions of one label: a registered set, a file or file:column, and how many are used for testing."""
-
-    source: Plain
-    test: int = Field(default=100, ge=1)
-
-
-class DirectionSpec(_Table):
-    """Where directions are read: over `pairs` harmful and as many harmless training instructions, one direction a layer."""
-
-    pairs: int = Field(default=32, ge=1)
-    layers: Annotated[list[NonNegativeInt], BeforeValidator(_listed), AfterValidator(_once), Field(min_length=1)]
-    site: Literal["resid_pre", "resid_mid", "resid_post"] = "resid_pre"
-    position: int = Field(default=-1, le=-1)
-
-
-class InterventionSpec(_Table):
-    """One kind of edit, made with every direction on every checkpoint unless `sources` or `targets` say otherwise.
-
-    `layers` and `sites` left out mean every layer and site for `ablate`, the direction's own for `add`. A control takes part
-    wherever the checkpoint it stands beside does.
+    Example:
+        >>> from demur import load_study
+        >>> study = load_study("demo", ["direction.pairs=64"])
+        >>> study
+        Study('demo', checkpoints: before, after; layers: [17]; interventions: ablate, add)
+        >>> study.digest == load_study("demo").digest
+        False
+        >>> study.deciding()["direction.pairs"]
+        64
     """
 
-    kind: Literal["ablate", "add"]
-    coefficient: float | None = None
-    unit: Literal["unit", "raw", "residual"] = "unit"
-    layers: Annotated[list[NonNegativeInt], AfterValidator(_once)] | None = Field(default=None, min_length=1)
-    sites: list[Literal["resid_pre", "resid_mid", "resid_post"]] | None = Field(default=None, min_length=1)
-    positions: Literal["all", "prompt", "generated"] = "all"
-    on: Annotated[list[Label], BeforeValidator(_listed), Field(min_length=1)] = ["harmful", "harmless"]
-    sources: list[str] | None = None
-    targets: list[str] | None = None
+    name: Annotated[Plain, TELLS_READERS]
+    summary: Annotated[str, TELLS_READERS] = ""
+    checkpoints: Annotated[dict[str, CheckpointSpec], KeysDecide(), Field(min_length=1)]
+    prompts: Annotated[dict[str, str], KeysDecide()] = {}
+    instructions: Annotated[dict[Label, InstructionSpec], KeysDecide()]
+    direction: Annotated[DirectionSpec, KeysDecide()]
+    interventions: Annotated[list[InterventionSpec], KeysDecide()] = []
+    controls: Annotated[ControlSpec, KeysDecide(), Field(validate_default=True)] = ControlSpec()
+    judges: Annotated[
+        list[Judge],
+        BeforeValidator(listed),
+        AfterValidator(once),
+        Decides(unordered, when=lambda study: bool(study.get("until_verdict"))),
+        Field(min_length=1),
+    ] = ["prefix"]
+    measurements: Annotated[
+        list[MeasurementSpec], KeysDecide(), BeforeValidator(measurement_list), AfterValidator(named_once)
+    ] = [MeasurementSpec(name="by-layer")]
+    engine: Annotated[str, Decides(), AfterValidator(part_name("engine"))] = "transformers"
+    sections: Annotated[list[Section], TELLS_READERS, BeforeValidator(listed), AfterValidator(once)] = []
+    split: Annotated[Literal["test", "validation"], Decides()] = "test"
+    max_new_tokens: Annotated[int, Decides(), Field(ge=1)] = 16
+    stop_at_eos: Annotated[bool, Decides()] = True
+    until_verdict: Annotated[bool, Decides()] = False
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], Decides()] = "float32"
+    batch_tokens: Annotated[int | None, DecidesNothing("a row's result does not depend on its batch"), Field(ge=1)] = None
+    published: Annotated[list[Publication], TELLS_READERS] = []
 
-    @model_validator(mode="before")
+    @field_validator("controls", mode="before")
     @classmethod
-    def _ablation_is_tested_on_harmful(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("kind") == "ablate":
-            return {"on": ["harmful"], **value}
-        return value
-
-    @model_validator(mode="after")
-    def _coefficient_belongs_to_add(self) -> "InterventionSpec":
-        if (self.coefficient is None) == (self.kind == "add"):
-            need = "needs a coefficient" if self.kind == "add" else "takes no coefficient"
-            raise ValueError(f"an intervention of kind {self.kind!r} {need}")
-        if self.unit == "residual" and self.layers is not None:
-            raise ValueError("unit 'residual' counts norms at the direction's own layer; leave layers out, or use unit 'raw'")
-        return self
-
-
-class ControlSpec(_Table):
-    """Null directions: how many random ones, and their seed. Control k has the norm of arm k's direction, then around again.
-
-    Where a study does not say how many, each arm has one, and there are two at least.
-    """
-
-    random: int = Field(default=2, ge=0)
-    seed: int = 0
-
-
-class Study(_Table):
-    """The whole experiment. `lineage` is the order of `checkpoints`; `split` is `validation` while settings are being chosen."""
-
-    name: Plain
-    summary: str = ""
-    checkpoints: Annotated[dict[str, CheckpointSpec], Field(min_length=1)]
-    prompts: dict[str, str] = {}
-    instructions: dict[Label, InstructionSpec]
-    direction: DirectionSpec
-    interventions: list[InterventionSpec] = []
-    controls: ControlSpec = ControlSpec()
-    judges: Annotated[list[str], BeforeValidator(_listed), AfterValidator(_once), Field(min_length=1)] = ["prefix"]
-    split: Literal["test", "validation"] = "test"
-    max_new_tokens: int = Field(default=16, ge=1)
-    stop_at_eos: bool = True
-    until_verdict: bool = False
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    batch_tokens: int | None = Field(default=None, ge=1)
-    published: list[Publication] = []
-
-    @model_validator(mode="after")
-    def _every_arm_has_a_null(self) -> "Study":
-        if "random" not in self.controls.model_fields_set:
-            arms = sum(len(spec.prompts) for spec in self.checkpoints.values())
-            # Written out like any other default; there is no other way into a frozen model.
-            object.__setattr__(self, "controls", self.controls.model_copy(update={"random": max(self.controls.random, arms)}))
-        return self
+    def _one_null_direction_for_each_arm(cls, value: Any, info: ValidationInfo) -> Any:
+        """Writes out how many random controls there are, where the study does not say."""
+        written = value.model_dump(exclude_unset=True) if isinstance(value, ControlSpec) else value
+        checkpoints = info.data.get("checkpoints")
+        if not isinstance(written, dict) or "random" in written or checkpoints is None:
+            return value
+        arms = sum(len(spec.prompts) for spec in checkpoints.values())
+        return {**written, "random": max(ControlSpec.model_fields["random"].default, arms)}
 
     @model_validator(mode="after")
     def _names_fit(self) -> "Study":
@@ -166,16 +151,7 @@ class Study(_Table):
         # The study's name is that of the folder its run goes to, unless --out says otherwise.
         if self.name.startswith(".") or any(mark in self.name for mark in "/\\:") or len(self.name.encode()) > NAME_BYTES:
             raise ValueError(f"{self.name!r} is no name for a study: no / \\ or :, no dot in front, at most {NAME_BYTES} bytes")
-        for names in (self.checkpoints, self.prompts):
-            if len({name.casefold() for name in names}) < len(names):
-                raise ValueError(f"{', '.join(names)}: two of these names differ in nothing but capitals")
-        for name in (*self.checkpoints, *self.prompts):
-            if len(name.encode()) > NAME_BYTES:
-                raise ValueError(f"{name[:20]!r}... is longer than the {NAME_BYTES} bytes that a name may have")
-            if name.startswith("random-") or not name.replace("-", "").replace("_", "").isalnum():
-                raise ValueError(f"{name!r} is no name for a checkpoint or prompt: letters, digits, - and _, no random- in front")
-        if "baseline" in self.checkpoints:
-            raise ValueError("'baseline' is what cells without an edit are called; give the checkpoint another name")
+        self._check_names()
         for number, spec in enumerate(self.interventions):
             for key, wanted in (("sources", spec.sources), ("targets", spec.targets)):
                 for name in wanted or ():
@@ -185,71 +161,98 @@ class Study(_Table):
             check_publication(publication, f"published.{number}", self.checkpoints, self.prompts)
         return self
 
+    def _check_names(self) -> None:
+        """Names of checkpoints and prompts can be parts of file names, and are not taken for names of controls."""
+        for names in (self.checkpoints, self.prompts):
+            if len({name.casefold() for name in names}) < len(names):
+                raise ValueError(f"{', '.join(names)}: two of these names differ in nothing but capitals")
+        controls = dict.fromkeys(("random", *(named_control(kind).name for kind in self.controls.counts)))
+        for name in (*self.checkpoints, *self.prompts):
+            if len(name.encode()) > NAME_BYTES:
+                raise ValueError(f"{name[:20]!r}... is longer than the {NAME_BYTES} bytes that a name may have")
+            taken = next((control for control in controls if name.startswith(f"{control}-")), None)
+            if taken is not None or not is_short_name(name):
+                raise ValueError(
+                    f"{name!r} is no name for a checkpoint or prompt: letters, digits, - and _, no {taken or 'random'}- in front"
+                )
+        if "baseline" in self.checkpoints:
+            raise ValueError("'baseline' is what cells without an edit are called; give the checkpoint another name")
+
     def __repr__(self) -> str:
         lineage, edits = ", ".join(self.checkpoints), ", ".join(edit.kind for edit in self.interventions)
         return f"Study({self.name!r}, checkpoints: {lineage}; layers: {self.direction.layers}; interventions: {edits})"
 
+    def deciding(self) -> dict[str, JsonValue]:
+        """Everything that decides about results, by dotted key; defaults are left out, and paths are resolved.
+
+        Two studies with the same deciding facts have the same results, so that one goes on in the other's run folder.
+        """
+        return deciding_facts(type(self), self.model_dump(mode="json")).table()
+
     @property
     def digest(self) -> str:
-        """16 hex digits over everything that decides about results; names, summaries and published figures do not."""
-        facts = self.model_dump(mode="json", exclude={"name", "summary", "batch_tokens", "published"})
-        # As it was before there was a choice, so that runs go on.
-        if not facts["until_verdict"]:
-            del facts["until_verdict"]
-        for spec in facts["checkpoints"].values():
-            if spec["quantise"] is None:
-                del spec["quantise"]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        """16 hex digits over everything that decides about results, and over the version of the rule that says what does."""
+        return deciding_facts(type(self), self.model_dump(mode="json")).digest()
 
     def toml(self) -> str:
-        """The study with every default written out."""
+        """The study as TOML, with every default written out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
     def quantised(self, quantise: str) -> "Study":
-        """The same study with the weights of every checkpoint quantised, `8bit` or `4bit`."""
+        """The same study with the weights of every checkpoint quantised.
+
+        Args:
+            quantise: `8bit` or `4bit`.
+
+        Raises:
+            InputError: for another one.
+        """
         checkpoints = {name: {**spec, "quantise": quantise} for name, spec in self.model_dump()["checkpoints"].items()}
         return make_study({**self.model_dump(), "checkpoints": checkpoints}, f"study {self.name!r}")
 
     def limited(self, n: int) -> "Study":
-        """The same study on at most `n` test instructions of each label."""
+        """The same study on fewer test instructions.
+
+        Args:
+            n: at most so many of each label.
+
+        Raises:
+            InputError: where `n` is less than 1.
+        """
         if n < 1:
             raise InputError(f"--limit must be at least 1, not {n}")
         specs = {k: v.model_copy(update={"test": min(n, v.test)}) for k, v in self.instructions.items()}
         return self.model_copy(update={"instructions": specs})
 
 
-def make_study(data: dict[str, Any], where: str = "study") -> Study:
-    """A study from plain data. Raises `InputError` with the first thing that is wrong."""
+def make_study(data: Mapping[str, object], where: str = "study") -> Study:
+    """A study from plain data.
+
+    Args:
+        data: the study's tables, as TOML or JSON gives them.
+        where: what an error calls the study.
+
+    Returns:
+        The study, with every default written out.
+
+    Raises:
+        InputError: with the first thing that is wrong, in one sentence.
+    """
     try:
         return Study.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{where}: {_sentence(error)}") from error
+        raise InputError(f"{where}: {sentence(error, TABLES)}") from error
 
 
-_MODELS: dict[tuple[str, ...], type[BaseModel]] = {
+TABLES: dict[Place, type[BaseModel]] = {
     (): Study,
     ("checkpoints", "*"): CheckpointSpec,
     ("instructions", "*"): InstructionSpec,
     ("direction",): DirectionSpec,
     ("interventions", "*"): InterventionSpec,
     ("controls",): ControlSpec,
+    ("measurements", "*"): MeasurementSpec,
     ("published", "*"): Publication,
     ("published", "*", "rates", "*"): PublishedRate,
 }
-
-
-def _sentence(error: ValidationError) -> str:
-    # An unknown key is named first: it is often why another one is missing.
-    found = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")[0]
-    place = tuple(str(part) for part in found["loc"])
-    dotted = ".".join(place)
-    if found["type"] == "extra_forbidden":
-        # Every second step into a study is a checkpoint's name, a label or a number.
-        model = _MODELS.get(tuple("*" if step % 2 else part for step, part in enumerate(place[:-1])))
-        known = model.model_fields if model is not None else Study.model_fields
-        return f"{dotted!r} is not a key of a study; {nearest(place[-1], known)}"
-    if found["type"] == "missing":
-        return f"{dotted!r} is missing"
-    if found["type"] == "value_error":
-        return str(found["ctx"]["error"]) if not dotted else f"{dotted}: {found['ctx']['error']}"
-    return f"{dotted!r} is {found['input']!r}: {found['msg'][0].lower()}{found['msg'][1:]}"
+"""The model of each table of a study by its place, for error messages."""

@@ -1,14 +1,12 @@
-"""Studies as they are written down: presets that ship, TOML files, and changes of single keys.
+"""Studies as they are written: presets that ship, TOML files, and changes of single keys.
 
-Text becomes data here and a `Study` in `spec.py`, which says what may stand in it. What is no TOML, no preset and no file is
-refused in one sentence.
+Text becomes plain data here; `spec` makes a `Study` of it and says what it may hold.
 """
 
 import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from demur.core.atomic_files import is_file
 from demur.core.errors import InputError, nearest
@@ -16,15 +14,31 @@ from demur.study.spec import Study, make_study
 
 
 def preset_names() -> tuple[str, ...]:
-    """The studies that ship."""
+    """Names of the studies that ship."""
     folder = files("demur.study") / "presets"
     return tuple(sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")))
 
 
 def load_study(spec: str | Path, settings: Sequence[str] = ()) -> Study:
-    """A preset by name, or a TOML file; `settings` are KEY=VALUE changes with dots in KEY, VALUE as in TOML or plain text.
+    """Load a study. Nothing that it names is loaded.
 
-    Raises `InputError` in one sentence for an unknown preset, a missing file, an unknown key or a value out of range.
+    Args:
+        spec: the name of a preset, or a TOML file.
+        settings: changes of single keys, each KEY=VALUE with dots in KEY; VALUE is read as TOML, or as text where it is not TOML.
+
+    Returns:
+        The study, with every default written out.
+
+    Raises:
+        InputError: for an unknown preset, a missing file, an unknown key, or a value out of range.
+
+    Example:
+        >>> import demur
+        >>> study = demur.load_study("demo", ["direction.pairs=64", "max_new_tokens=8"])
+        >>> study.direction.pairs, study.max_new_tokens
+        (64, 8)
+        >>> list(study.checkpoints)
+        ['before', 'after']
     """
     if str(spec) in preset_names():
         text, where = (files("demur.study") / "presets" / f"{spec}.toml").read_text(encoding="utf-8"), f"preset {str(spec)!r}"
@@ -43,40 +57,48 @@ def load_study(spec: str | Path, settings: Sequence[str] = ()) -> Study:
     return make_study(data, where)
 
 
-def _parsed(text: str, where: str) -> dict[str, Any]:
+def _parsed(text: str, where: str) -> dict[str, object]:
     try:
         return tomllib.loads(text)
-    except ValueError as error:  # a number of too many digits is no TOMLDecodeError
+    except ValueError as error:  # a number of too many digits is not a TOMLDecodeError
         raise InputError(f"{where} is not valid TOML: {error}") from error
     except RecursionError as error:
         raise InputError(f"{where} is not valid TOML: it is nested too deep") from error
 
 
-def _set(data: dict[str, Any], setting: str) -> None:
+def _set(data: dict[str, object], setting: str) -> None:
+    """Change one key; tables on the way to it are made where they are missing."""
     key, equals, text = setting.partition("=")
     if not equals or not key:
         raise InputError(f"{setting!r} is not a setting; expected KEY=VALUE, for example direction.pairs=64")
-    try:
-        value: Any = tomllib.loads(f"value = {text}")["value"]
-    except ValueError:
-        value = text
-    except RecursionError as error:
-        raise InputError(f"the value of {key!r} is nested too deep") from error
+    value = _value(key, text)
     *path, last = key.split(".")
     if not all(key.split(".")):
         raise InputError(f"{setting!r} names '' between dots; expected KEY=VALUE, for example direction.pairs=64")
-    here: Any = data
+    here: object = data
     for part in path:
-        here = here[_index(part, here, setting)] if isinstance(here, list) else here.setdefault(part, {})
+        if isinstance(here, list):
+            here = here[_index(part, here, setting)]
+        elif isinstance(here, dict):
+            here = here.setdefault(part, {})
         if not isinstance(here, dict | list):
             raise InputError(f"{setting!r} goes into {part!r}, which is a value and not a table")
     if isinstance(here, list):
         here[_index(last, here, setting)] = value
-    else:
+    elif isinstance(here, dict):
         here[last] = value
 
 
-def _index(part: str, items: list[Any], setting: str) -> int:
+def _value(key: str, text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except ValueError:
+        return text
+    except RecursionError as error:
+        raise InputError(f"the value of {key!r} is nested too deep") from error
+
+
+def _index(part: str, items: list[object], setting: str) -> int:
     if not part.isdigit() or int(part) >= len(items):
         raise InputError(f"{setting!r} needs a number from 0 to {len(items) - 1} in place of {part!r}")
     return int(part)

@@ -1,0 +1,233 @@
+"""What decides about a study's results, as one flat table: for its digest, and for what differs between two studies.
+
+Every key of a study is marked as deciding or not (`spec_fields`). A value that equals its default is left out, so that a key
+that is added later changes no digest. Works on plain data, because the stored study of an old run may name parts that are not
+installed.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from pydantic import BaseModel, JsonValue
+
+from demur.core.errors import InputError
+from demur.interventions.edit_kind import edit_kind
+from demur.study.named_parts import changed_settings
+from demur.study.spec_fields import Decides, Facts, mark_of, one_text, unordered
+from demur.study.spec_tables import CheckpointSpec, ControlSpec, DirectionSpec, InstructionSpec, InterventionSpec
+
+if TYPE_CHECKING:
+    from demur.study.spec import Study
+
+VERSION = 2
+"""Version of the digest's rule; raise it where a default or the meaning of a key changes. Rule 1 counted every key."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One key that decides: its value in the one form that is compared, and whether that is the default."""
+
+    value: JsonValue
+    default: bool = False
+
+
+Keys = dict[str, Fact]
+
+
+@dataclass(frozen=True)
+class DecidingFacts:
+    """Everything that decides about a study's results.
+
+    Attributes:
+        keys: facts by their dotted key in the study, interventions left out.
+        interventions: facts of each intervention by its key, in the order of the study, which decides nothing.
+    """
+
+    keys: Mapping[str, Fact]
+    interventions: tuple[Mapping[str, Fact], ...]
+
+    def table(self) -> dict[str, JsonValue]:
+        """The facts as one flat table, defaults left out; interventions are numbered as in the study."""
+        numbered = {f"interventions.{n}.{key}": fact for n, edit in enumerate(self.interventions) for key, fact in edit.items()}
+        return _not_defaults({**self.keys, **numbered})
+
+    def digest(self) -> str:
+        """16 hex digits over the facts and the version of this rule."""
+        edits = sorted({json.dumps(_not_defaults(edit), sort_keys=True) for edit in self.interventions})
+        content = json.dumps([VERSION, _not_defaults(self.keys), edits], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A key that decides and differs.
+
+    Attributes:
+        key: the dotted key in the study.
+        here: its value in this study, None where it is not set.
+        there: its value in the other.
+    """
+
+    key: str
+    here: JsonValue
+    there: JsonValue
+
+
+def deciding_facts(model: type[BaseModel], study: Facts) -> DecidingFacts:
+    """What decides about the results of a study.
+
+    Args:
+        model: the model of a study, with a mark on each key.
+        study: a study as plain data, as `model_dump(mode="json")` gives it; keys that are missing have their defaults.
+
+    Returns:
+        The deciding facts.
+    """
+    controls = _controls(_table(study.get("controls")))
+    controlled = any(key != "controls.seed" and fact.value for key, fact in controls.items())
+    checkpoints = _tables(study.get("checkpoints"))
+    prompts = _table(study.get("prompts"))
+    # Controls are made for one arm after the other, so the order of checkpoints and prompts decides where there are controls.
+    keys: Keys = {"checkpoints": Fact(list(checkpoints) if controlled else unordered(list(checkpoints)))}
+    for name, spec in checkpoints.items():
+        keys |= _marked(CheckpointSpec, spec, f"checkpoints.{name}.")
+        written = [str(prompt) for prompt in cast(list[JsonValue], spec.get("prompts", ["native"]))]
+        formats: JsonValue = [prompt if prompt in prompts else one_text(prompt) for prompt in written]
+        default = formats == CheckpointSpec.model_fields["prompts"].default
+        keys[f"checkpoints.{name}.prompts"] = Fact(formats if controlled else unordered(formats), default)
+        keys |= {f"prompts.{prompt}": Fact(one_text(prompts[prompt])) for prompt in written if prompt in prompts}
+    for label, spec in _tables(study.get("instructions")).items():
+        keys |= _marked(InstructionSpec, spec, f"instructions.{label}.")
+    keys |= _marked(DirectionSpec, _table(study.get("direction")), "direction.")
+    keys |= controls
+    keys |= _marked(model, study, "")
+    edits = [_edit(_table(edit), list(checkpoints)) for edit in cast(list[JsonValue], study.get("interventions") or [])]
+    return DecidingFacts(keys, tuple(edits))
+
+
+def differences(study: "Study", stored: Facts, at_creation: Facts | None = None) -> list[Difference]:
+    """What decides and differs between a study and the one that a run folder holds.
+
+    Args:
+        study: the study that should go on in the folder.
+        stored: the study in the folder as plain data, also of an earlier version of demur.
+        at_creation: the folder's deciding facts as `Study.deciding` gave them when it was made; None in older folders. They
+            hold resolved paths, so that a run goes on from another working directory.
+
+    Returns:
+        One difference for each key, in the order of the study; empty where the run can go on.
+    """
+    here = deciding_facts(type(study), study.model_dump(mode="json"))
+    there = deciding_facts(type(study), stored)
+    kept = at_creation or {}
+    found = [
+        each
+        for each in _differing(here.keys, there.keys, "")
+        if each.here is None or each.key not in kept or kept[each.key] != each.here
+    ]
+    return found + _differing_edits(here.interventions, there.interventions)
+
+
+def _differing(here: Mapping[str, Fact], there: Mapping[str, Fact], prefix: str) -> list[Difference]:
+    found = []
+    for key in dict.fromkeys((*here, *there)):
+        one, other = here.get(key), there.get(key)
+        if _unless_default(one) != _unless_default(other):
+            found.append(Difference(prefix + key, one.value if one else None, other.value if other else None))
+    return found
+
+
+def _differing_edits(here: Sequence[Mapping[str, Fact]], there: Sequence[Mapping[str, Fact]]) -> list[Difference]:
+    """Interventions that only one side has, compared in pairs in the order of their study."""
+    known_here, known_there = ([_not_defaults(edit) for edit in side] for side in (here, there))
+    ours = [number for number, edit in enumerate(known_here) if edit not in known_there]
+    theirs = [number for number, edit in enumerate(known_there) if edit not in known_here]
+    found: list[Difference] = []
+    for one, other in zip(ours, theirs, strict=False):
+        found += _differing(here[one], there[other], f"interventions.{one}.")
+    found += [Difference(f"interventions.{number}", known_here[number], None) for number in ours[len(theirs) :]]
+    found += [Difference(f"interventions.{number}", None, known_there[number]) for number in theirs[len(ours) :]]
+    return found
+
+
+def refusal(found: Sequence[Difference], where: str) -> InputError:
+    """The error for a study that cannot go on in a folder, with the first key that differs and how to start over.
+
+    Args:
+        found: the differences, at least one.
+        where: the run folder.
+    """
+    first, more = found[0], len(found) - 1
+    others = "" if not more else f" ({more} more {'key differs' if more == 1 else 'keys differ'})"
+    return InputError(
+        f"{where!r} holds another study: {first.key} is {_shown(first.here)} in this study and {_shown(first.there)} in the "
+        f"run{others}; give another --out, or --fresh to start over"
+    )
+
+
+def _shown(value: JsonValue) -> str:
+    return "not set" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _marked(model: type[BaseModel], facts: Facts, prefix: str) -> Keys:
+    """The keys of one table that are marked as deciding, and keys that this version does not know, which may decide."""
+    found: Keys = {prefix + key: Fact(value) for key, value in facts.items() if key not in model.model_fields}
+    for key, field in model.model_fields.items():
+        mark = mark_of(model, key)
+        if not isinstance(mark, Decides) or (mark.when is not None and not mark.when(facts)):
+            continue
+        default: JsonValue = None if field.is_required() else field.get_default(call_default_factory=True)
+        value = facts.get(key, default)
+        if mark.form is not None:
+            value, default = mark.form(value), mark.form(default)
+        found[prefix + key] = Fact(value, not field.is_required() and value == default)
+    return found
+
+
+def _controls(facts: Facts) -> Keys:
+    seed = ControlSpec.model_fields["seed"].default
+    counts = {kind: count for kind, count in facts.items() if kind != "seed"}
+    found: Keys = {f"controls.{kind}": Fact(count, count == 0) for kind, count in counts.items()}
+    if any(counts.values()):
+        found["controls.seed"] = Fact(facts.get("seed", seed), facts.get("seed", seed) == seed)
+    return found
+
+
+def _edit(facts: Facts, checkpoints: Iterable[str]) -> Keys:
+    everywhere = set(checkpoints)
+    known = {key: value for key, value in facts.items() if key in InterventionSpec.model_fields}
+    for key in ("sources", "targets"):
+        names = known.get(key)
+        if isinstance(names, list) and everywhere.issubset(map(str, names)):
+            known[key] = None
+    found = _marked(InterventionSpec, known, "")
+    settings = {key: value for key, value in facts.items() if key not in InterventionSpec.model_fields}
+    changed = _changed(str(facts.get("kind")), settings) if settings else {}
+    return found | {key: Fact(value, key not in changed) for key, value in settings.items()}
+
+
+def _changed(kind: str, settings: Facts) -> Facts:
+    try:
+        return changed_settings(edit_kind(kind).settings, settings)
+    except InputError:
+        # The kind is not installed, so that its defaults are not known. Another study that has it differs by its kind.
+        return settings
+
+
+def _not_defaults(keys: Mapping[str, Fact]) -> dict[str, JsonValue]:
+    return {key: fact.value for key, fact in keys.items() if not fact.default}
+
+
+def _unless_default(fact: Fact | None) -> JsonValue:
+    return None if fact is None or fact.default else fact.value
+
+
+def _table(value: JsonValue) -> dict[str, JsonValue]:
+    return value if isinstance(value, dict) else {}
+
+
+def _tables(value: JsonValue) -> dict[str, dict[str, JsonValue]]:
+    return {name: _table(table) for name, table in _table(value).items()}

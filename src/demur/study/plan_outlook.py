@@ -1,0 +1,279 @@
+"""What a study comes to before anything is loaded: cells, tokens, loads, memory, and about how long it takes.
+
+Reads no weights. What the files on this machine do not tell is None, never a guess.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from demur.core.errors import InputError
+from demur.engine.prepacked_weights import bytes_prepacked
+from demur.inputs.instructions import load_instructions
+from demur.inputs.prompt_formats import needs_tokenizer, template_text
+from demur.models import memory_budget
+from demur.models.compatibility import compare
+from demur.models.model_size import Size, size_of
+from demur.models.sources import Source, find_model
+from demur.study import cost
+from demur.study.cost import Job
+from demur.study.load_order import Step, loads, order_steps
+from demur.study.plan import Plan, make_plan
+from demur.study.preflight import precisions
+from demur.study.spec import LABELS, Label, Study
+
+TOKENS_A_WORD = 1.2
+"""Rough number of tokens for a word of an English instruction; no tokenizer is loaded for a plan."""
+
+NATIVE_TOKENS = 30
+"""Rough number of tokens that a chat template writes around an instruction."""
+
+MEASURED_SECONDS = 0.3
+"""How long each of the machine's two rates is measured."""
+
+_PIECES = re.compile(r"<[^<>\s]+>|\w+|[^\w\s]|\n")
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words of a test instruction: mean, and longest."""
+
+    mean: float | int
+    longest: float | int
+
+
+USUAL_WORDS = Words(12.0, 25.0)
+"""Assumed where a set of instructions cannot be read on this machine."""
+
+
+@dataclass(frozen=True)
+class CheckpointOutlook:
+    """What is known of a checkpoint.
+
+    Attributes:
+        name: its name in the study.
+        size: its number of weights; None where not known.
+        bytes: bytes of its weights as the study loads them; None where not known.
+        found: whether it is on this machine or on a hub in reach.
+    """
+
+    name: str
+    size: Size | None
+    bytes: int | None
+    found: bool
+
+
+@dataclass(frozen=True)
+class MemoryOutlook:
+    """Bytes that the study needs at a time.
+
+    Attributes:
+        weights: of the checkpoints that are loaded together.
+        prepacked: of the prepacked copy of one checkpoint's weights; 0 where none is made.
+        cache: of the KV cache of the largest batch; None where not known.
+        activations: of what one forward pass needs besides; None where not known.
+        free: free memory now.
+        complete: whether the sizes of all checkpoints are known.
+    """
+
+    weights: int
+    prepacked: int
+    cache: int | None
+    activations: int | None
+    free: int
+    complete: bool
+
+    @property
+    def total(self) -> int:
+        """All that is known."""
+        return self.weights + self.prepacked + (self.cache or 0) + (self.activations or 0)
+
+
+@dataclass(frozen=True)
+class TimeOutlook:
+    """About how long the study takes on this machine.
+
+    Attributes:
+        low: seconds, at least.
+        high: seconds, at most.
+        operations: operations a second that the machine does now in the study's precision.
+        measured: whether the range was checked against runs on such a device.
+    """
+
+    low: float
+    high: float
+    operations: float
+    measured: bool
+
+
+@dataclass(frozen=True)
+class PlanOutlook:
+    """What a study comes to.
+
+    Attributes:
+        plan: its arms, directions and cells.
+        checkpoints: what is known of each checkpoint, in the order of the study.
+        completions: number of completions to generate.
+        tokens: number of tokens, prompts included.
+        unread: sources of instructions that cannot be read on this machine.
+        steps: loads, extractions, generations and frees in order.
+        memory: None where no checkpoint's size is known.
+        time: None where a checkpoint's size is not known.
+        warnings: what a reader should know, in sentences.
+    """
+
+    plan: Plan
+    checkpoints: tuple[CheckpointOutlook, ...]
+    completions: int
+    tokens: float
+    unread: tuple[str, ...]
+    steps: tuple[Step, ...]
+    memory: MemoryOutlook | None
+    time: TimeOutlook | None
+    warnings: tuple[str, ...]
+
+    @property
+    def loads(self) -> int:
+        """How often weights are read."""
+        return loads(self.steps)
+
+
+def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
+    """What a study comes to on this machine, as far as names and files tell.
+
+    Args:
+        study: the study.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `spread`.
+
+    Returns:
+        The outlook.
+
+    Raises:
+        InputError: for an unknown device or prompt format, and for checkpoints that cannot be compared.
+    """
+    from demur.models.device_placement import find_device  # imports torch
+
+    plan = make_plan(study)
+    used = str(find_device(device) or find_device("auto"))
+    template = {arm.spec: _template_tokens(arm.spec) for arm in plan.arms}
+    sources = _sources(study)
+    warnings = (*compare(sources), *precisions(study))
+    checkpoints = tuple(_checkpoint(study, name, sources.get(name)) for name in study.checkpoints)
+    names = list(study.checkpoints)
+    steps = order_steps(names, names, {each.name: each.bytes for each in checkpoints}, memory_budget.available(device))
+    known = {label: _words(study, label) for label in LABELS}
+    words: dict[Label, Words] = {label: found or USUAL_WORDS for label, found in known.items()}
+    jobs = {
+        each.name: _job(study, plan, each.name, each.size, words, template, steps)
+        for each in checkpoints
+        if each.size is not None
+    }
+    complete = len(jobs) == len(checkpoints)
+    return PlanOutlook(
+        plan=plan,
+        checkpoints=checkpoints,
+        completions=plan.rows(),
+        tokens=_tokens(study, plan, words, template),
+        unread=tuple(study.instructions[label].source for label in LABELS if known[label] is None),
+        steps=tuple(steps),
+        memory=_memory(study, jobs, complete, steps, device, memory_budget.kind_of(used)) if jobs else None,
+        time=_time(study, jobs, used) if complete else None,
+        warnings=warnings,
+    )
+
+
+def _sources(study: Study) -> dict[str, Source]:
+    """The checkpoints that can be found; a plan is made without the others."""
+    found = {}
+    for name, spec in study.checkpoints.items():
+        with suppress(InputError):
+            found[name] = find_model(spec.model, spec.revision)
+    return found
+
+
+def _checkpoint(study: Study, name: str, source: Source | None) -> CheckpointOutlook:
+    spec = study.checkpoints[name]
+    if source is not None:
+        size = size_of(source)
+    else:
+        # How many of the weights are in linear maps is not known; nearly all are.
+        count = None if spec.parameters is None else int(spec.parameters)
+        size = None if count is None else Size(total=count, blocks=count, linear=count)
+    return CheckpointOutlook(name, size, None if size is None else size.bytes(study.dtype, spec.quantise), source is not None)
+
+
+def _words(study: Study, label: Label) -> Words | None:
+    """Words of the test instructions of one label; None where the set cannot be read, because a plan is made all the same."""
+    spec = study.instructions[label]
+    try:
+        counts = [len(row.split()) for row in load_instructions(spec.source).take(study.split)[: spec.test]]
+    except InputError:
+        return None
+    return Words(sum(counts) / len(counts), max(counts))
+
+
+def _template_tokens(spec: str) -> int:
+    """About how many tokens a format writes around an instruction. Raises `InputError` for a format that does not exist."""
+    return NATIVE_TOKENS if needs_tokenizer(spec) else len(_PIECES.findall(template_text(spec).replace("{instruction}", " ")))
+
+
+def _tokens(study: Study, plan: Plan, words: Mapping[Label, Words], template: Mapping[str, int]) -> float:
+    return sum(
+        study.instructions[cell.instructions].test
+        * (words[cell.instructions].mean * TOKENS_A_WORD + template[cell.target.spec] + study.max_new_tokens)
+        for cell in plan.cells
+    )
+
+
+def _job(
+    study: Study,
+    plan: Plan,
+    name: str,
+    size: Size,
+    words: Mapping[Label, Words],
+    template: Mapping[str, int],
+    steps: list[Step],
+) -> Job:
+    cells = plan.of(name)
+    counts = [study.instructions[cell.instructions].test for cell in cells]
+    lengths = [template[cell.target.spec] + TOKENS_A_WORD * words[cell.instructions].mean for cell in cells]
+    return Job(
+        size=size,
+        rows=sum(counts),
+        prompt=sum(count * length for count, length in zip(counts, lengths, strict=True)) / sum(counts),
+        longest=max(template[cell.target.spec] + TOKENS_A_WORD * words[cell.instructions].longest for cell in cells),
+        read=2 * study.direction.pairs * len(plan.arms_of(name)),
+        loads=sum(step.action == "load" and step.checkpoint == name for step in steps),
+        quantise=study.checkpoints[name].quantise,
+    )
+
+
+def _memory(study: Study, jobs: Mapping[str, Job], complete: bool, steps: list[Step], device: str, kind: str) -> MemoryOutlook:
+    needs = [cost.memory_of(job, study, kind) for job in jobs.values()]
+    together = loads(steps) == len(study.checkpoints)
+    weights = sum(need.weights for need in needs) if together else max(need.weights for need in needs)
+    plain = [job.size for job in jobs.values() if not (job.quantise or job.size.already)]
+    prepacked = max((bytes_prepacked(size.packable, study.dtype, device, still_to_load=weights) for size in plain), default=0)
+    caches = [need.cache for need in needs if need.cache is not None]
+    extra = [need.activations for need in needs if need.activations is not None]
+    both = bool(caches and extra)
+    return MemoryOutlook(
+        weights=weights,
+        prepacked=prepacked,
+        cache=max(caches) if both else None,
+        activations=max(extra) if both else None,
+        free=memory_budget.free(device),
+        complete=complete,
+    )
+
+
+def _time(study: Study, jobs: Mapping[str, Job], device: str) -> TimeOutlook:
+    import torch
+
+    from demur.study.throughput import measure_rates
+
+    rates = measure_rates(getattr(torch, study.dtype), torch.device(device), MEASURED_SECONDS)
+    kind = memory_budget.kind_of(device)
+    low, high = cost.seconds(list(jobs.values()), study, rates, kind)
+    return TimeOutlook(low, high, rates.operations, measured=kind != "cuda")

@@ -1,0 +1,155 @@
+"""What the tables of a study share: types of values, and the mark on each key that says whether it decides about results."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic_core import PydanticCustomError
+
+from demur.inputs.instructions import registered
+
+Label = Literal["harmful", "harmless"]
+LABELS: tuple[Label, ...] = get_args(Label)
+
+Facts = Mapping[str, JsonValue]
+"""A table of a study as plain data."""
+
+
+@dataclass(frozen=True)
+class Decides:
+    """The key decides about results, so it is part of the study's digest.
+
+    Attributes:
+        form: turns a value that can be written in several ways into the one way that is compared; None where there is one way.
+        when: whether the key decides, given the other keys of its table; None for always.
+    """
+
+    form: Callable[[JsonValue], JsonValue] | None = None
+    when: Callable[[Facts], bool] | None = None
+
+
+@dataclass(frozen=True)
+class DecidesNothing:
+    """The key decides about no result, so a run goes on when it changes.
+
+    Attributes:
+        reason: why it does not.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class KeysDecide:
+    """The value is one table or several, and the marks on their keys say what decides."""
+
+
+Mark = Decides | DecidesNothing | KeysDecide
+
+
+class Table(BaseModel):
+    """One table of a study. Unknown keys are refused, and types are not converted: "8" is not a number, true is not a layer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def mark_of(model: type[BaseModel], key: str) -> Mark:
+    """The mark on a key.
+
+    Raises:
+        TypeError: where the key has no mark. A test asks for the mark of every key.
+    """
+    marks = [mark for mark in model.model_fields[key].metadata if isinstance(mark, Mark)]
+    if len(marks) != 1:
+        raise TypeError(f"{model.__name__}.{key} has {len(marks)} marks; expected one of Decides, DecidesNothing, KeysDecide")
+    return marks[0]
+
+
+def unknown_key(key: str, known: Sequence[str]) -> PydanticCustomError:
+    """The error for a key that a table does not have; `spec_errors` writes its sentence."""
+    return PydanticCustomError("unknown_key", "unknown key", {"key": key, "known": known})
+
+
+def listed(value: Any) -> Any:
+    """A single text or number as a list of one."""
+    return [value] if isinstance(value, str | int) else value
+
+
+def once(values: list[Any]) -> list[Any]:
+    """The same list. Raises `ValueError` where a value is in it twice."""
+    twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} stands there twice")
+    return values
+
+
+def _printable(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError(f"{text[:40]!r} is empty or holds characters that do not print")
+    return text
+
+
+Plain = Annotated[str, AfterValidator(_printable)]
+"""The name of a file, a model or a set: a text that can be printed."""
+
+Names = Annotated[list[str], BeforeValidator(listed), AfterValidator(once)]
+"""Different names; one name may be written without a list."""
+
+SomeNames = Annotated[Names, Field(min_length=1)]
+"""At least one name."""
+
+Layers = Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(once), Field(min_length=1)]
+"""At least one layer, each once."""
+
+Site = Literal["resid_pre", "resid_mid", "resid_post"]
+
+
+def unordered(value: JsonValue) -> JsonValue:
+    """A list in one order and without repetitions, where neither decides; other values as they are."""
+    if not isinstance(value, list):
+        return value
+    return sorted({str(item) if not isinstance(item, int) else item for item in value}, key=str)
+
+
+def one_path(value: JsonValue) -> JsonValue:
+    """The resolved path of an existing file or folder, also in front of `:column`; other names as they are.
+
+    A path that is relative, holds `..` or `~`, or goes through a symbolic link names the same file as its resolved path.
+    """
+    if not isinstance(value, str) or value.startswith("demo:"):
+        return value
+    whole = _resolved(value)
+    if whole is not None:
+        return whole
+    head, colon, column = value.rpartition(":")
+    file = _resolved(head) if colon else None
+    return value if file is None else f"{file}:{column}"
+
+
+def one_source(value: JsonValue) -> JsonValue:
+    """As `one_path`, but the name of a registered instruction set is never a path: it is looked up first."""
+    return value if value in registered() else one_path(value)
+
+
+def _resolved(text: str) -> str | None:
+    for spelling in (_expanded(text), Path(text)):
+        try:
+            if text and spelling.exists():
+                return str(spelling.resolve())
+        except (OSError, ValueError):  # no file can have this name, or links form a circle
+            continue
+    return None
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # ~name where there is no such user
+        return Path(text)
+
+
+def one_text(value: JsonValue) -> JsonValue:
+    r"""A prompt's text with `\n` replaced by a new line, as prompts understand it."""
+    return value.replace("\\n", "\n") if isinstance(value, str) else value

@@ -1,0 +1,213 @@
+"""The tables of a study: checkpoints, instructions, the direction, interventions, controls and measurements.
+
+Each key carries a mark that says whether it decides about results; `digest` reads these marks.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from demur.core.errors import InputError
+from demur.core.registry import registry
+from demur.study.named_parts import changed_settings, checked_settings, named_control, named_edit, named_measurement, part_name
+from demur.study.spec_fields import (
+    Decides,
+    DecidesNothing,
+    Label,
+    Layers,
+    Plain,
+    Site,
+    SomeNames,
+    Table,
+    listed,
+    one_path,
+    one_source,
+    unknown_key,
+    unordered,
+)
+
+TELLS_READERS = DecidesNothing("it is for readers only")
+PLANS = DecidesNothing("it is for planning only")
+
+
+class CheckpointSpec(Table):
+    """One set of weights: hub id, folder, GGUF file or demo name, with an adapter where given. One arm for each prompt format."""
+
+    model: Annotated[Plain, Decides(one_path)]
+    adapter: Annotated[Plain | None, Decides(one_path)] = None
+    revision: Annotated[Plain | None, Decides()] = None
+    quantise: Annotated[Literal["8bit", "4bit"] | None, Decides()] = None
+    role: Annotated[str, TELLS_READERS] = ""
+    prompts: Annotated[SomeNames, Decides()] = ["native"]
+    parameters: Annotated[
+        float | None, PLANS, Field(gt=0, description="number of weights, for planning where no config is in reach")
+    ] = None
+
+
+class InstructionSpec(Table):
+    """Instructions of one label: a registered set, a file or file:column, and how many are used for testing."""
+
+    source: Annotated[Plain, Decides(one_source)]
+    test: Annotated[int, Decides(), Field(ge=1)] = 100
+
+
+class DirectionSpec(Table):
+    """Where and how directions are read: from `pairs` harmful and as many harmless training instructions, one for each layer."""
+
+    pairs: Annotated[int, Decides(), Field(ge=1)] = 32
+    layers: Annotated[Layers, BeforeValidator(listed), Decides(unordered)]
+    site: Annotated[Site, Decides()] = "resid_pre"
+    position: Annotated[int, Decides(), Field(le=-1)] = -1
+    estimator: Annotated[str, Decides(), AfterValidator(part_name("estimator"))] = "difference-of-means"
+
+
+class InterventionSpec(Table):
+    """One kind of edit, made with every direction on every checkpoint unless `sources` or `targets` say otherwise.
+
+    Where `layers` and `sites` are left out, the kind says where it acts: `ablate` at every layer and site, `add` at the
+    direction's own. A control is used wherever the direction is that it was made for. Further keys are settings of the kind.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
+
+    kind: Annotated[str, Decides()]
+    coefficient: Annotated[float | None, Decides()] = None
+    unit: Annotated[Literal["unit", "raw", "residual"], Decides(when=lambda edit: edit.get("coefficient") is not None)] = "unit"
+    layers: Annotated[Layers | None, Decides()] = None
+    sites: Annotated[list[Site] | None, Decides(), Field(min_length=1)] = None
+    positions: Annotated[Literal["all", "prompt", "generated"], Decides()] = "all"
+    on: Annotated[list[Label], BeforeValidator(listed), Decides(unordered), Field(min_length=1)] = ["harmful", "harmless"]
+    sources: Annotated[list[str] | None, Decides(unordered)] = None
+    targets: Annotated[list[str] | None, Decides(unordered)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_belong_to_the_kind(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+            return value
+        try:
+            kind = named_edit(value["kind"])
+        except InputError:
+            return value  # refused below, with the kind's name
+        further = {key: given for key, given in value.items() if key not in cls.model_fields}
+        settings = checked_settings(kind.settings, further, cls.model_fields)
+        clash = next((key for key in settings if key in cls.model_fields), None)
+        if clash is not None:
+            raise ValueError(f"the kind {kind.name!r} has a setting {clash!r}, which every intervention has; rename the setting")
+        own = {key: given for key, given in value.items() if key in cls.model_fields}
+        return {"on": list(kind.default_on), **own, **settings}
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "InterventionSpec":
+        kind = named_edit(self.kind)
+        if kind.takes_dose and self.coefficient is None:
+            raise ValueError(f"an intervention of kind {self.kind!r} needs a coefficient")
+        if not kind.takes_dose and self.coefficient is not None:
+            raise ValueError(f"an intervention of kind {self.kind!r} takes no coefficient")
+        if self.unit == "residual" and self.layers is not None:
+            raise ValueError("unit 'residual' counts norms at the direction's own layer; leave layers out, or use unit 'raw'")
+        return self
+
+    @property
+    def settings(self) -> dict[str, JsonValue]:
+        """The settings of the kind as plain data, with every default written out."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @property
+    def changed_settings(self) -> dict[str, JsonValue]:
+        """Those settings that differ from the kind's defaults."""
+        return changed_settings(named_edit(self.kind).settings, self.settings)
+
+
+class ControlSpec(Table):
+    """Null directions: how many of each kind, and the seed of their draws. Every key but `seed` is the name of a kind.
+
+    Control k of a kind takes place and norm from arm k's direction, beginning again after the last arm. Where a study does not
+    say how many random ones there are, each arm has one, and there are at least two.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[int, Field(ge=0)]] = Field(init=False)
+
+    random: Annotated[int, Decides(), Field(ge=0)] = 2
+    seed: Annotated[int, Decides()] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_kinds_of_controls(cls, value: Any) -> Any:
+        for key in value if isinstance(value, dict) else ():
+            if key not in cls.model_fields and key not in registry("control") and ":" not in str(key):
+                raise unknown_key(str(key), [*cls.model_fields, *registry("control").names()])
+        return value
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "ControlSpec":
+        names: dict[str, str] = {}
+        for kind in self.counts:
+            name = named_control(kind).name
+            if name in names:
+                raise ValueError(f"the kinds {names[name]!r} and {kind!r} both call their directions {name}-1; use one of them")
+            names[name] = kind
+        return self
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many controls there are of each kind, without the kinds of which there are none."""
+        counts = {"random": self.random, **(self.__pydantic_extra__ or {})}
+        return {kind: count for kind, count in counts.items() if count}
+
+
+class MeasurementSpec(Table):
+    """One measurement: its name, and further keys that are its settings. Written as a bare name where it has no settings."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
+
+    name: Annotated[
+        Plain,
+        AfterValidator(part_name("measurement")),
+        DecidesNothing("a measurement is stored with its settings, and what is missing is measured when the run goes on"),
+    ]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_belong_to_the_measurement(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str) or len(value) == 1:
+            return value
+        further = {key: given for key, given in value.items() if key != "name"}
+        return {"name": value["name"], **checked_settings(named_measurement(value["name"]).settings, further, ["name"])}
+
+    @property
+    def settings(self) -> dict[str, JsonValue]:
+        """The settings as plain data; empty where the study says none, so that all have their defaults."""
+        return dict(self.__pydantic_extra__ or {})
+
+    @model_serializer(mode="wrap")
+    def _bare_where_it_can_be(self, written: SerializerFunctionWrapHandler) -> Any:
+        return written(self) if self.settings else self.name
+
+
+def measurement_list(value: Any) -> Any:
+    """A single name or table as a list of one."""
+    return [value] if isinstance(value, str | dict) else value
+
+
+def named_once(measurements: list[MeasurementSpec]) -> list[MeasurementSpec]:
+    """The same list. Raises `ValueError` where a measurement is in it twice."""
+    names = [one.name for one in measurements]
+    twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} stands there twice")
+    return measurements
