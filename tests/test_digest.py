@@ -16,7 +16,7 @@ import demur
 from demur.cli.main import app
 from demur.core.errors import InputError
 from demur.runs.store import Store
-from demur.study.digest import deciding_facts, differences
+from demur.study.digest import deciding_facts, differences, with_defaults
 from demur.study.published_spec import Publication, PublishedRate
 from demur.study.spec import Study, make_study
 from demur.study.spec_fields import Decides, DecidesNothing, mark_of
@@ -392,6 +392,16 @@ def test_a_folder_of_the_version_before_goes_on_and_ends_as_the_whole_one(done, 
     store = Store.open(old)
     assert store.recall("study") == load_study(done / "study.toml").digest
     assert store.recall("deciding") == load_study(done / "study.toml").deciding()
+
+
+def test_keys_of_this_version_are_no_difference_to_a_run_of_the_version_before(done, old):
+    assert CliRunner().invoke(app, ["report", str(old)]).exit_code == 0
+    result = CliRunner().invoke(app, ["compare", str(old), str(done / "run")])
+    assert result.exit_code == 0, result.output
+    for key in ("engine", "measurements", "sections", "estimator"):
+        assert key not in result.output
+    stored = old_facts(load_study(done / "study.toml"))
+    assert with_defaults(Study, stored) == load_study(done / "study.toml").model_dump(mode="json")
 
 
 def test_a_folder_of_the_version_before_refuses_what_decides(done, old):

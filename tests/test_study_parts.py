@@ -5,6 +5,8 @@ import sys
 import tomllib
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import demur
 from demur.core.errors import InputError
@@ -159,6 +161,24 @@ def test_what_is_no_part_is_refused_in_one_sentence(changes, message):
     with pytest.raises(InputError, match=message) as caught:
         make_study(changed(**changes))
     assert "\n" not in str(caught.value)
+
+
+@given(module=st.text(max_size=12), attribute=st.text(max_size=12), key=st.sampled_from(["kind", "judges", "controls"]))
+@settings(max_examples=150, deadline=None)
+def test_any_text_is_a_part_or_one_sentence(module, attribute, key):
+    name = f"{module}:{attribute}"
+    changes = {"kind": {"interventions": [{"kind": name}]}, "judges": {"judges": [name]}, "controls": {"controls": {name: 1}}}
+    with pytest.raises(InputError):
+        make_study(changed(**changes[key]))
+
+
+def test_a_module_that_fails_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "failing_part.py").write_text("raise RuntimeError('not today')")
+    (tmp_path / "broken_part.py").write_text("def")
+    monkeypatch.syspath_prepend(tmp_path)
+    for module, why in (("failing_part", "not today"), ("broken_part", "invalid syntax")):
+        with pytest.raises(InputError, match=f"cannot be imported: .*{why}"):
+            make_study(changed(judges=[f"{module}:Judge"]))
 
 
 def test_a_plan_shows_parts_of_ones_own():

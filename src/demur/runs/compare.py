@@ -14,6 +14,8 @@ from demur.analysis.published_rates import in_words
 from demur.runs.run import Run
 from demur.core.statistics import LEVEL, Paired, holm, mcnemar, shared
 from demur.runs.store import Store
+from demur.study.digest import with_defaults
+from demur.study.spec import Study
 
 _BESIDE = "beside the weights: "
 _SAID_BESIDE = {"settings": "config.json and adapter_config.json", "stop_ids": "end tokens"}
@@ -98,9 +100,9 @@ def _shared(judge: str, first: Sides, second: Sides, cells: Mapping[str, Any]) -
 
 def _described(store: Store, judges: Collection[str]) -> dict[str, Any]:
     """Everything that decides about a run's results, by name: the study's settings first."""
-    study = store.recall("study_facts")
+    study = with_defaults(Study, store.recall("study_facts"))
     # In float32 a row's tokens do not depend on its batch; in lower precision, and in 8 bits, they may.
-    exact = study["dtype"] == "float32" and not any(each.get("quantise") for each in study["checkpoints"].values())
+    exact = study["dtype"] == "float32" and not any(each.get("quantise") for each in store.recall("study_facts")["checkpoints"].values())
     same = tuple(key for key in _SAME_RESULT if exact or key != "batch_tokens")
     found = _flat({key: value for key, value in study.items() if key not in same}, "")
     for name, facts in store.recall("checkpoints", {}).items():
