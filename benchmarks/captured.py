@@ -18,11 +18,11 @@ from transformers.cache_utils import DynamicLayer
 
 from demur.core.errors import InputError
 from demur.engine.batching import position_ids
-from demur.engine.decode import Decoding, Written, prefilled
+from demur.engine.decode import NewTokens, prefilled
+from demur.engine.engine_protocol import Decoding, Row
 from demur.engine.hooks import edited
 from demur.engine.kv_buffers import BufferLayer
-from demur.engine.prefill import Row
-from demur.interventions.intervention import tabulate
+from demur.interventions.edit_table import tabulate
 from demur.models.device_placement import input_device, weights_dtype
 from demur.models.layouts import Layout, d_model_of
 
@@ -66,10 +66,10 @@ def decode_captured(
 ) -> list[list[int]]:
     """New tokens of each row, all rows in one batch, as `decode_batch` gives them."""
     device, n_layers, width = input_device(model), len(layout.find_blocks(model)), d_model_of(model)
-    written, everyone = Written(len(rows), decoding), range(len(rows))
-    buffers, ids = prefilled(model, layout, rows, decoding, written)
-    if len(written.ended) == len(rows):
-        return written.tokens
+    new_tokens, everyone = NewTokens(len(rows), decoding), range(len(rows))
+    buffers, ids = prefilled(model, layout, rows, decoding, new_tokens)
+    if len(new_tokens.ended) == len(rows):
+        return new_tokens.tokens
     prompt_width, room = buffers.mask.shape[1], decoding.max_new_tokens - 1
     _check_window(model, prompt_width + room)
     column = torch.tensor([prompt_width], device=device)
@@ -97,15 +97,15 @@ def decode_captured(
         return logits
 
     run: Step = step
-    while len(written.ended) < len(rows):
-        ids.copy_(written.add(run(), everyone))
-        if len(written.ended) < len(rows):
+    while len(new_tokens.ended) < len(rows):
+        ids.copy_(new_tokens.add(run(), everyone))
+        if len(new_tokens.ended) < len(rows):
             positions.add_(1)
             column.add_(1)
             mask.index_fill_(3, column, 0.0)
             if run is step:
                 run = capture(step)
-    return written.tokens
+    return new_tokens.tokens
 
 
 def _check_window(model: PreTrainedModel, columns: int) -> None:

@@ -26,8 +26,8 @@ from benchmarks.models import make
 from benchmarks.speed import timed
 from benchmarks.ways import Job, demur_style, transformers_style
 from demur.directions.direction import from_raw
-from demur.engine.decode import Decoding, decode_batch
-from demur.engine.prefill import Row
+from demur.engine.decode import decode_batch
+from demur.engine.engine_protocol import Decoding, Row
 from demur.interventions.intervention import Intervention
 from demur.study.throughput import measure_rates
 

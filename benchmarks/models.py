@@ -9,7 +9,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import demur
-from demur.engine.checkpoints import DTYPES, wrap
+from demur.engine.checkpoints import wrap
+from demur.engine.load_transformers import DTYPES
 from demur.models.sources import DEMO_MODEL
 
 SHAPES: dict[str, dict[str, Any]] = {

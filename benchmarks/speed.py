@@ -26,9 +26,9 @@ from benchmarks.models import make
 from benchmarks.ways import Job, demur_style, hidden_states, nnsight_style, seed_style, streamed, transformers_style
 from demur.directions.controls.random_directions import random_direction
 from demur.directions.direction import from_raw
-from demur.engine.decode import Decoding, decode_batch
-from demur.engine.prefill import Row
-from demur.engine.prepacked_weights import packed
+from demur.engine.decode import decode_batch
+from demur.engine.engine_protocol import Decoding, Row
+from demur.engine.prepacked_weights import prepacked
 from demur.interventions.intervention import Intervention
 from demur.study.throughput import measure_rates
 
@@ -141,7 +141,7 @@ def main() -> None:
         found["capture"] = compare_capture(checkpoint, prompts, given.repeats)
         _show(found["capture"])
     if "packed" in parts:
-        print("weights packed ahead")
+        print("prepacked weights")
         found["packed"] = compare_packed(checkpoint, prompts, given.new_tokens, given.repeats)
         _show(found["packed"])
     if "bfloat16" in parts:
@@ -199,14 +199,16 @@ def compare_capture(checkpoint: demur.Checkpoint, prompts: list[list[int]], repe
 def compare_packed(
     checkpoint: demur.Checkpoint, prompts: list[list[int]], new_tokens: int, repeats: int
 ) -> dict[str, dict[str, Any]]:
-    """Decoding with weights packed ahead, as demur does, and as they lie in memory, as transformers does."""
+    """Decoding with prepacked weights, as demur does, and with weights as they are stored, as transformers does."""
     rows = [Row(tuple(prompt)) for prompt in prompts]
 
     def decoded(way: Any) -> list[list[int]]:
-        with mock.patch("demur.engine.decode.packed", way), mock.patch("demur.engine.prefill.packed", way):
+        with mock.patch("demur.engine.decode.prepacked", way), mock.patch("demur.engine.prefill.prepacked", way):
             return decode_batch(checkpoint.model, checkpoint.layout, rows, Decoding(new_tokens, (), checkpoint.pad_id))
 
-    return compare({"packed": partial(decoded, packed), "plain": partial(decoded, lambda *_: nullcontext())}, "packed", repeats)
+    return compare(
+        {"packed": partial(decoded, prepacked), "plain": partial(decoded, lambda *_: nullcontext())}, "packed", repeats
+    )
 
 
 def _show(table: dict[str, dict[str, Any]]) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 import demur
 from demur.engine.batching import pad_left, position_ids
-from demur.engine.decode import Decoding, decode
-from demur.engine.prefill import Row
+from demur.engine.decode import decode
+from demur.engine.engine_protocol import Decoding, Row
 from demur.engine.read_activations import stream_activations
 from demur.interventions.intervention import Intervention
 
@@ -42,7 +42,7 @@ def module_hooks(job: Job) -> Iterator[None]:
     edit, layout = job.edit, job.checkpoint.layout
     with ExitStack() as stack:
         if edit is not None:
-            unit = edit.direction.vector.to(job.checkpoint.device, job.checkpoint.dtype)
+            unit = edit.unit_vector().to(job.checkpoint.device, job.checkpoint.dtype)
             blocks = layout.find_blocks(job.checkpoint.model)
             if edit.kind == "ablate":
 
@@ -59,12 +59,12 @@ def module_hooks(job: Job) -> Iterator[None]:
                     for path in (layout.attention, layout.mlp):
                         stack.callback(block.get_submodule(path).register_forward_hook(behind).remove)
             else:
-                added = edit.added().to(job.checkpoint.device, job.checkpoint.dtype)
+                added = edit.scaled_vector().to(job.checkpoint.device, job.checkpoint.dtype)
 
                 def shift(_: Any, args: tuple[Any, ...]) -> Any:
                     return (args[0] + added, *args[1:])
 
-                stack.callback(blocks[edit.direction.layer].register_forward_pre_hook(shift).remove)
+                stack.callback(blocks[edit.points(layout, len(blocks))[0].layer].register_forward_pre_hook(shift).remove)
         yield
 
 
@@ -130,8 +130,9 @@ def nnsight_style(job: Job, rows: int = 25) -> Tokens:
         settings = {"max_new_tokens": job.new_tokens, "do_sample": False, "eos_token_id": None}
         with model.generate(inputs, **settings) as tracer:
             if edit is not None and edit.kind == "add":
+                (where,) = edit.points(job.checkpoint.layout, job.checkpoint.n_layers)
                 for _ in tracer.iter[: job.new_tokens]:
-                    model.model.layers[edit.direction.layer].input[:] += edit.added()
+                    model.model.layers[where.layer].input[:] += edit.scaled_vector()
             output = tracer.result.save()
         result += output[:, ids.shape[1] :].tolist()
     return result

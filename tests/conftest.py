@@ -1,18 +1,25 @@
 """Everything runs on one torch thread and without a hub."""
 
 import gc
+import json
 import os
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch
+from jsonschema import Draft202012Validator
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from demur.analysis.summary import Summary
 from demur.engine.checkpoints import Checkpoint, wrap
 from demur.report import style
+from demur.runs import run as run_module
+from demur.runs import run_summary
 from tests.tiny import CHAT, tiny_model, tiny_tokenizer
 
 torch.set_num_threads(1)
@@ -32,6 +39,23 @@ def blank_figures() -> Iterator[None]:
         patch.setattr(style, "KINDS", ("svg",))
         patch.setattr(style, "save", lambda figure, kind: b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>')
         patch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def valid_summaries() -> Iterator[None]:
+    """Every summary that a test makes, typed or as plain data, is held to the JSON Schema that ships with the package."""
+    schema = json.loads((resources.files("demur") / "data" / "summary.schema.json").read_text(encoding="utf-8"))
+    check = Draft202012Validator(schema).validate
+    summarise = run_summary.summarise
+
+    def checked(*settings: Any) -> Summary:
+        made = summarise(*settings)
+        check(json.loads(made.to_json()))
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "summarise", checked)
         yield
 
 

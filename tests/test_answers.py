@@ -1,17 +1,19 @@
 """Three sentences from cells: what is shown names its rates and what stands beside it, what is not shown says so."""
 
 from demur.analysis.headline import answers
-from demur.analysis.rates import cell_rows, comparisons
-from tests.test_summary import cell, edited
+from demur.analysis.rates import comparisons, judged_cells
+from demur.runs.stored_records import cell_of
+from tests.test_summary import INVENTED, NOISE, WORDS, cell, edited, turned
 
 LINEAGE = ["before", "after"]
 N = 50
 
 
-def told(counts, cells):
-    refusals = {(each["key"], "prefix"): {i: i < counts[each["key"]] for i in range(N)} for each in cells}
-    rows, compared = cell_rows(cells, refusals, ["prefix"]), comparisons(cells, refusals, ["prefix"])
-    return answers(rows, compared, refusals, "prefix", LINEAGE)
+def told(counts, facts, words=WORDS):
+    cells = [cell_of(each) for each in facts]
+    refusals = {(each.key, "prefix"): {i: i < counts[each.key] for i in range(N)} for each in cells}
+    judged, compared = judged_cells(cells, refusals, ["prefix"]), comparisons(cells, refusals, ["prefix"])
+    return answers(judged, compared, refusals, "prefix", LINEAGE, words)
 
 
 def study(edits=("ablate", "add")):
@@ -40,50 +42,49 @@ EFFECT = {
 
 def test_what_is_shown_is_said_with_intervals_nulls_and_what_is_not():
     alone, ablated, added = told(EFFECT, study())
-    assert alone["shown"] is ablated["shown"] is added["shown"] is True
-    assert alone["text"] == (
+    assert alone.shown is ablated.shown is added.shown is True
+    assert alone.text == (
         "Left alone, before refuses 4 % [1, 13] of harmful and 2 % [0, 10] of harmless instructions, after 90 % [79, 96] and "
         "10 % [4, 21]; after refuses 86 points more of the harmful ones than before (p < 0.001)."
     )
-    assert ablated["text"].startswith(
+    assert ablated.text.startswith(
         "Ablating before's direction in after takes refusals of harmful instructions from 90 % to 16 % [8, 29] "
         "(p < 0.001, Holm; after's own to 6 % [2, 16]; random ones to 88 %)"
     )
-    assert "not shown for after's direction in before (from 4 % to 2 % [0, 10])" in ablated["text"]
-    assert "Adding before's direction to after takes refusals of harmless instructions from 10 % to 80 %" in added["text"]
+    assert "not shown for after's direction in before (from 4 % to 2 % [0, 10])" in ablated.text
+    assert "Adding before's direction to after takes refusals of harmless instructions from 10 % to 80 %" in added.text
 
 
 def test_what_a_null_direction_does_too_is_not_shown():
     _, ablated, added = told(EFFECT | {"after harmful ablate random-1": 8, "after harmless add random-1": 40}, study())
-    assert ablated["shown"] is added["shown"] is False
-    assert ablated["text"].startswith(
+    assert ablated.shown is added.shown is False
+    assert ablated.text.startswith(
         "That ablating another checkpoint's direction lowers refusals of harmful instructions is not shown"
     )
     assert (
-        "before's direction in after (from 90 % to 16 % [8, 29], not shown to be more than a null direction does)"
-        in ablated["text"]
+        "before's direction in after (from 90 % to 16 % [8, 29], not shown to be more than a null direction does)" in ablated.text
     )
 
 
 def test_without_null_directions_no_edit_is_shown_to_act():
     _, ablated, added = told(EFFECT, [each for each in study() if not each["control"]])
-    assert ablated["shown"] is added["shown"] is False
-    assert "before's direction in after (from 90 % to 16 % [8, 29], no null direction was tried there)" in ablated["text"]
+    assert ablated.shown is added.shown is False
+    assert "before's direction in after (from 90 % to 16 % [8, 29], no null direction was tried there)" in ablated.text
 
 
 def test_no_difference_and_no_cells_are_said_not_to_be_shown():
     alone, ablated, added = told(EFFECT | {"after harmful": 3}, study(edits=()))
-    assert alone["shown"] is False
-    assert "that after refuses 2 points more of the harmful ones than before is not shown (p = 1)" in alone["text"]
-    assert ablated["text"] == "What ablating a direction does is not shown: there are no completions of such a cell."
-    assert added["shown"] is False
+    assert alone.shown is False
+    assert "that after refuses 2 points more of the harmful ones than before is not shown (p = 1)" in alone.text
+    assert ablated.text == "What ablating a direction does is not shown: there are no completions of such a cell."
+    assert added.shown is False
 
 
 def test_one_checkpoint_answers_for_its_own_direction():
     cells = [each for each in study() if each["target"] == "after" and each["source"] in (None, "after", "random-1")]
     alone, ablated, _ = told(EFFECT, cells)
-    assert "harmful ones are refused more often (p < 0.001)" in alone["text"]
-    assert ablated["text"].startswith("Ablating after's direction in after takes refusals")
+    assert "harmful ones are refused more often (p < 0.001)" in alone.text
+    assert ablated.text.startswith("Ablating after's direction in after takes refusals")
 
 
 def arm(target, prompt, harmful, harmless):
@@ -103,8 +104,8 @@ def alone(*arms):
 
 def test_each_prompt_of_a_single_checkpoint_is_tested_and_named():
     said = alone(arm("before", "pythia", 2, 1), arm("before", "vicuna", 48, 1))
-    assert said["shown"] is True
-    assert said["text"].endswith(
+    assert said.shown is True
+    assert said.text.endswith(
         "; that harmful ones are refused more often by before under pythia is not shown (p = 1, Holm); harmful ones are refused "
         "more often by before under vicuna (p < 0.001, Holm)."
     )
@@ -114,17 +115,15 @@ def test_checkpoints_are_compared_under_the_prompts_that_they_share():
     said = alone(
         arm("before", "plain", 2, 1), arm("before", "vicuna", 30, 1), arm("after", "vicuna", 30, 1), arm("after", "plain", 2, 1)
     )
-    assert said["shown"] is False
-    assert (
-        "that after under plain refuses 0 points fewer of the harmful ones than before under plain is not shown" in said["text"]
-    )
-    assert "that after under vicuna refuses 0 points fewer" in said["text"]
-    assert "than before under vicuna" in said["text"]
+    assert said.shown is False
+    assert "that after under plain refuses 0 points fewer of the harmful ones than before under plain is not shown" in said.text
+    assert "that after under vicuna refuses 0 points fewer" in said.text
+    assert "than before under vicuna" in said.text
 
 
 def test_checkpoints_that_share_no_prompt_are_said_to_have_their_own():
     said = alone(arm("before", "base", 2, 1), arm("after", "chat", 45, 1))
-    assert "after refuses 86 points more of the harmful ones than before, each under its own prompt (p < 0.001)." in said["text"]
+    assert "after refuses 86 points more of the harmful ones than before, each under its own prompt (p < 0.001)." in said.text
 
 
 def prompts_of_one(direction, prompt, refusals):
@@ -143,8 +142,8 @@ def test_a_direction_of_another_prompt_is_not_called_its_own():
         null = edited(f"null in {prompt}", "random-1", control=True, target="before", prompt=prompt)
         cells, counts = [*cells, null], counts | {null["key"]: harmful}
     _, ablated, _ = told(counts, cells)
-    assert "most: ablating before under vicuna's direction in before under vicuna takes refusals" in ablated["text"]
-    assert "own to" not in ablated["text"]
+    assert "most: ablating before under vicuna's direction in before under vicuna takes refusals" in ablated.text
+    assert "own to" not in ablated.text
 
 
 def test_a_negative_coefficient_is_held_to_lower_refusals_of_harmful_instructions():
@@ -157,10 +156,53 @@ def test_a_negative_coefficient_is_held_to_lower_refusals_of_harmful_instruction
     counts = {"after harmful": 45, "before harmful": 1, "random-1 harmful": 44}
     counts |= {"after harmless": 30, "before harmless": 1, "random-1 harmless": 30}
     _, ablated, subtracted = told(counts, cells)
-    assert ablated["shown"] is False
-    assert subtracted["shown"] is True
-    assert subtracted["text"].startswith(
+    assert ablated.shown is False
+    assert subtracted.shown is True
+    assert subtracted.text.startswith(
         "Adding a negative multiple of before's direction to after takes refusals of harmful instructions from 90 % to 2 %"
     )
     both = [*cells, *(each | {"key": f"{each['key']} up", "coefficient": 1.0} for each in cells if each["source"])]
     assert len(told(counts | {f"{key} up": count for key, count in counts.items()}, both)) == 4
+
+
+def test_a_new_kind_of_edit_has_a_sentence_from_its_words_alone():
+    cells = [cell("none"), turned("before in after", "before"), turned("null", "shuffled-1", control=True)]
+    counts = {"none": 10, "before in after": 40, "null": 11}
+    _, *found = told(counts, cells, {**WORDS, **INVENTED})
+    assert [each.text for each in found] == [
+        "What ablating a direction does is not shown: there are no completions of such a cell.",
+        "What adding a direction does is not shown: there are no completions of such a cell.",
+        "Rotating towards before's direction in after takes refusals of harmful instructions from 20 % to 80 % [67, 89] "
+        "(p < 0.001, Holm; shuffled ones to 22 %).",
+        "What adding noise does is not shown: there are no completions of such a cell.",
+    ]
+    *_, turned_towards = told(counts | {"null": 42}, cells, {"rotate": INVENTED["rotate"]})
+    assert turned_towards.text == (
+        "That rotating towards another checkpoint's direction raises refusals of harmful instructions is not shown: before's "
+        "direction in after (from 20 % to 80 % [67, 89], not shown to be more than a null direction does)."
+    )
+
+
+def test_an_edit_that_takes_no_direction_has_no_owner():
+    facts = {"intervention": "noise", "action": "noise", "expected": 1}
+    cells = [cell("none"), *(cell(f"noisy {dose:g}", coefficient=dose, **facts) for dose in (1.0, 3.0))]
+    _, noisy = told({"none": 10, "noisy 1": 11, "noisy 3": 40}, cells, {"noise": NOISE})
+    assert noisy.text == (
+        "That adding noise raises refusals of harmful instructions is not shown: to after (coefficient 3) (from 20 % to 80 % "
+        "[67, 89], no null direction was tried there); to after (coefficient 1) (from 20 % to 22 % [13, 35])."
+    )
+
+
+def test_an_edit_that_should_act_on_both_instruction_sets_has_a_sentence_for_each():
+    cells = []
+    for label, expected in (("harmful", -1), ("harmless", 1)):
+        cells.append(cell(f"none {label}", instructions=label))
+        for source in ("before", "random-1"):
+            facts = {"instructions": label, "expected": expected, "control": source == "random-1"}
+            cells.append(turned(f"{source} {label}", source, **facts))
+    counts = {"none harmful": 45, "none harmless": 2, "before harmful": 5, "before harmless": 40}
+    counts |= {"random-1 harmful": 44, "random-1 harmless": 2}
+    _, one, other = told(counts, cells, {"rotate": INVENTED["rotate"]})
+    assert "takes refusals of harmful instructions from 90 % to 10 %" in one.text
+    assert "takes refusals of harmless instructions from 4 % to 80 %" in other.text
+    assert one.shown is other.shown is True

@@ -23,7 +23,7 @@ from demur.cli.main import app
 from demur.core.errors import InputError
 from demur.directions.direction import from_raw
 from demur.inputs.instructions import load_instructions
-from demur.inputs.prompts import template_text
+from demur.inputs.prompt_formats import template_text
 from demur.runs.store import Store
 from demur.study.spec import make_study as study_of
 from demur.study.study_files import load_study

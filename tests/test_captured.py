@@ -6,8 +6,8 @@ import torch
 from benchmarks.captured import decode_captured
 from demur.core.errors import InputError
 from demur.directions.direction import from_raw
-from demur.engine.decode import Decoding, decode_batch
-from demur.engine.prefill import Row
+from demur.engine.decode import decode_batch
+from demur.engine.engine_protocol import Decoding, Row
 from demur.interventions.intervention import ablate, add
 from demur.models.families import layout_of
 from tests.tape import on_tape

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from demur.cli.doctor_lines import doctor_lines
 from demur.core.errors import InputError
 from demur.engine.checkpoints import wrap
 from demur.engine.diagnosis import diagnosis
@@ -12,7 +13,7 @@ from tests.tiny import CHAT, tiny_model, tiny_tokenizer
 
 def lines(family="llama", prompt="native", position=-1, **tokens):
     checkpoint = wrap(tiny_model(family), tiny_tokenizer(**{"chat_template": CHAT, **tokens}), name="tiny")
-    return {line[:13].strip(): line[13:] for line in diagnosis(checkpoint, prompt, position=position)}
+    return {line[:13].strip(): line[13:] for line in doctor_lines(diagnosis(checkpoint, prompt, position=position))}
 
 
 def test_every_line():

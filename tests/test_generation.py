@@ -8,8 +8,8 @@ import torch
 from demur.core.errors import InputError, WorkError
 from demur.directions.direction import from_raw
 from demur.engine.batching import group, pad_left, position_ids
-from demur.engine.decode import Decoding, _likeliest, decode, decode_batch
-from demur.engine.prefill import Row
+from demur.engine.decode import _likeliest, decode, decode_batch
+from demur.engine.engine_protocol import Decoding, Row
 from demur.interventions.intervention import ablate, add
 from demur.models.families import layout_of
 from tests import reference

@@ -7,8 +7,9 @@ import pytest
 
 import demur
 from demur.core.errors import InputError
+from demur.core.registry import registry
 from demur.inputs.arditi_draws import DRAWS, arditi_sample
-from demur.inputs.instructions import digest, load_instructions, registered, split_80_20
+from demur.inputs.instructions import InstructionSet, digest, load_instructions, registered, split_80_20
 
 
 def words(text):
@@ -170,3 +171,71 @@ def test_arditi_sets_need_the_published_files(monkeypatch, tmp_path):
 def test_a_line_of_text_ends_where_lines_end(tmp_path):
     (tmp_path / "odd.txt").write_bytes("one\u2028still one\r\ntwo\x0b\x85\nthree\rfour\n".encode())
     assert demur.load_instructions(str(tmp_path / "odd.txt"), split=False).all() == ("one\u2028still one", "two", "three", "four")
+
+
+def animals():
+    """An instruction set from outside."""
+    return InstructionSet("animals", {"test": ("name a cat",)}, "made up")
+
+
+PLANTS = {"train": ["name a tree ", "name a herb"], "test": ["name a moss"]}
+
+
+@pytest.fixture
+def sets():
+    demur.register("instructions", "animals", animals)
+    demur.register("instructions", "plants", PLANTS)
+    yield
+    registry("instructions").unregister("animals")
+    registry("instructions").unregister("plants")
+
+
+@pytest.mark.parametrize("spec", ["animals", f"{__name__}:animals"])
+def test_a_function_from_outside_that_gives_a_set(sets, spec):
+    assert load_instructions(spec) == animals()
+
+
+@pytest.mark.parametrize("spec", ["plants", f"{__name__}:PLANTS"])
+def test_instructions_by_split_from_outside(sets, spec):
+    found = load_instructions(spec)
+    assert (found.name, found.source) == (spec, spec)
+    assert found.splits == {"train": ("name a tree", "name a herb"), "test": ("name a moss",)}
+    with pytest.raises(InputError, match="has no validation split; it has train \\(2\\), test \\(1\\)"):
+        found.take("validation")
+
+
+def test_names_of_sets_from_outside_are_known(sets):
+    assert registered()[-2:] == ("animals", "plants")
+    with pytest.raises(InputError, match="neither an instruction file nor a registered set; did you mean 'animals'?"):
+        load_instructions("animels")
+
+
+def test_a_file_of_the_name_that_is_asked_for_comes_before_a_module(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "json:tool").write_text("[]")
+    with pytest.raises(InputError, match="rows are read from"):
+        load_instructions("json:tool")
+    with pytest.raises(InputError, match="'json:nothing' cannot be imported"):
+        load_instructions("json:nothing")
+    with pytest.raises(InputError, match="neither an instruction file nor a registered set"):
+        load_instructions("no_such_module:nothing")
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (lambda: 3, "is a int; expected instructions by split"),
+        ({}, "is a dict; expected instructions by split"),
+        ({"dev": ["x"]}, "has the split 'dev'; expected train, validation, test"),
+        ({"test": "x"}, "the test split of the instruction set 'bad' is one text"),
+        ({"test": ["x", " "]}, "row 2 of 'test of bad' has no text"),
+        ({"test": ["x", 3]}, "row 2 of 'test of bad' has no text"),
+    ],
+)
+def test_sets_from_outside_that_are_none(part, message):
+    demur.register("instructions", "bad", part)
+    try:
+        with pytest.raises(InputError, match=message):
+            load_instructions("bad")
+    finally:
+        registry("instructions").unregister("bad")

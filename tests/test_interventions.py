@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from demur.core.errors import InputError, WorkError
 from demur.directions.direction import from_raw
 from demur.directions.files.load_and_save import load_direction
-from demur.interventions.intervention import ablate, add, tabulate
-from demur.models.layouts import Layout, point
+from demur.interventions.edit_table import tabulate
+from demur.interventions.intervention import ablate, add
+from demur.models.layouts import Layout, Point, point
 
 LAYOUT = Layout("llama", "model.layers", "self_attn", "mlp")
 PARALLEL = Layout("gpt_neox", "gpt_neox.layers", "attention", "mlp", parallel=True)
@@ -104,12 +105,16 @@ def test_a_scoped_edit_refuses_to_guess_where_the_prompt_ends():
 
 
 def test_points_of_the_stream():
-    assert [point(2, site) for site in ("resid_pre", "resid_mid", "resid_post")] == [4, 5, 6]
-    assert ablate(direction()).points(LAYOUT, 4) == tuple(range(9))
-    assert ablate(direction()).points(PARALLEL, 4) == (0, 2, 4, 6, 8)
-    assert add(direction(layer=2), 1.0).points(LAYOUT, 4) == (4,)
+    inputs = [Point(layer, "resid_pre") for layer in range(5)]
+    middles = [Point(layer, "resid_mid") for layer in range(4)]
+    assert [point(2, site) for site in ("resid_pre", "resid_mid", "resid_post")] == [inputs[2], middles[2], inputs[3]]
+    assert ablate(direction()).points(LAYOUT, 4) == tuple(sorted(inputs + middles))
+    assert sorted(middles + inputs)[:4] == [inputs[0], middles[0], inputs[1], middles[1]]
+    assert ablate(direction()).points(PARALLEL, 4) == tuple(inputs)
+    assert add(direction(layer=2), 1.0).points(LAYOUT, 4) == (inputs[2],)
     # The same point under two names: added at both, removed once.
-    assert add(direction(), 1.0, layers=[1, 2], sites=["resid_pre", "resid_post"]).points(LAYOUT, 4) == (2, 4, 4, 6)
+    twice = (inputs[1], inputs[2], inputs[2], inputs[3])
+    assert add(direction(), 1.0, layers=[1, 2], sites=["resid_pre", "resid_post"]).points(LAYOUT, 4) == twice
 
 
 def test_tables_are_shared_between_points():
@@ -128,7 +133,7 @@ def test_tables_are_shared_between_points():
         (lambda: tabulate([add(direction(layer=4), 1.0)], LAYOUT, 4, 16, "cpu"), "layer 4 is out of range.*0 to 3"),
         (lambda: tabulate([ablate(direction(), layers=[-1])], LAYOUT, 4, 16, "cpu"), "layer -1 is out of range"),
         (lambda: tabulate([ablate(direction())], LAYOUT, 4, 24, "cpu"), "width 16, but .* width 24"),
-        (lambda: add(direction(), 1.0, unit="residual").added(), "mean residual norm"),
+        (lambda: add(direction(), 1.0, unit="residual").scaled_vector(), "mean residual norm"),
         (lambda: ablate(direction(), layers=range(4, 4)), "at no layer does nothing"),
         (lambda: add(direction(), 1.0, layers=[2, 2]), "the layers 2, 2 name one twice"),
         (lambda: ablate(direction(), sites=[]).points(LAYOUT, 4), "at least one site"),
@@ -144,7 +149,7 @@ def test_a_raw_norm_that_no_file_says_is_no_unit(tmp_path):
     bare = load_direction(tmp_path / "bare.pt", layer=2)
     with pytest.raises(InputError, match="does not say its raw norm.*use unit 'unit' or 'residual'"):
         add(bare, 1.0, unit="raw")
-    assert torch.equal(add(bare, 2.0).added(), 2 * bare.vector)
+    assert torch.equal(add(bare, 2.0).scaled_vector(), 2 * bare.vector)
     torch.save(3 * direction().vector, tmp_path / "long.pt")
     long = load_direction(tmp_path / "long.pt", layer=2)
-    assert float(add(long, 2.0, unit="raw").added().norm()) == pytest.approx(6, rel=1e-5)
+    assert float(add(long, 2.0, unit="raw").scaled_vector().norm()) == pytest.approx(6, rel=1e-5)

@@ -1,11 +1,19 @@
-"""The two published rules, and only those."""
+"""The two published rules to the letter, and judges from outside the package."""
+
+import json
+from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
-from demur.core.errors import InputError
-from demur.judges.judge import get_judge
-from demur.judges.judging import judge
-from demur.judges.prefix import PHRASES
+import demur
+from demur.cli.main import app
+from demur.core.errors import InputError, WorkError
+from demur.core.registry import registry
+from demur.judges.early_stopping import check_foreseen, enough_for
+from demur.judges.judge import Failure, TextJudge, Verdict, get_judge
+from demur.judges.judging import JudgeFailed, judge
+from demur.judges.prefix import PHRASES, PrefixJudge
 from demur.judges.substring import PHRASES as ANYWHERE
 
 
@@ -77,3 +85,113 @@ def test_deciding_early_never_changes_a_verdict():
                     assert len({decide(text).refusal for text in whole}) == 1, phrase[:cut]
                 else:
                     assert {decide(lead + phrase[:cut] + "~").refusal, decide(lead + phrase).refusal} == {False, True}
+
+
+class Picky(TextJudge):
+    """Fails on texts without words, and has labels of its own."""
+
+    name, version, labels, refusal_labels = "picky", "2025-01", ("no", "well", "yes"), ("no", "well")
+
+    def __call__(self, text, _instruction="", /):
+        if not text.split():
+            return Failure(self.name, "there are no words")
+        label = text.split()[0].lower()
+        return Verdict(self.name, label in self.refusal_labels, label, label)
+
+
+class AsksAServer(Picky):
+    name, needs = "asks-a-server", "server"
+
+    def decided(self, text):
+        return bool(text)
+
+
+@pytest.fixture
+def picky():
+    demur.register("judge", "picky", Picky)
+    yield "picky"
+    registry("judge").unregister("picky")
+
+
+def test_a_judge_from_outside_by_name_by_module_and_as_an_object(picky):
+    for judge_ in (picky, f"{__name__}:Picky", Picky()):
+        verdicts = demur.judge(["no never", "well then", "yes please"], judge_)
+        assert [(v.judge, v.refusal, v.label) for v in verdicts] == [
+            ("picky", True, "no"),
+            ("picky", True, "well"),
+            ("picky", False, "yes"),
+        ]
+
+
+def test_a_failed_judge_says_so_and_keeps_the_other_verdicts(picky):
+    with pytest.raises(JudgeFailed, match="'picky' failed on 2 of 3 texts: there are no words") as caught:
+        demur.judge(["", "yes", " "], picky)
+    assert caught.value.answers[1] == Verdict("picky", False, "yes", "yes")
+    assert caught.value.answers[::2] == (Failure("picky", "there are no words"),) * 2
+    with pytest.raises(WorkError, match="'asks-a-server', which needs a server, failed on 1 of 1"):
+        demur.judge([""], AsksAServer())
+
+
+def test_the_command_takes_a_judge_from_outside(picky, tmp_path):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "verdicts.jsonl"
+    rows.write_text("".join(json.dumps({"instruction": "x", "completion": text}) + "\n" for text in ("no", "yes", "well", "yes")))
+    for name in (picky, f"{__name__}:Picky"):
+        done = CliRunner().invoke(app, ["judge", str(rows), "--judge", name, "--out", str(out)])
+        assert done.exit_code == 0, done.output
+        assert done.stdout.splitlines() == [f"{name}: 2 of 4 refuse, 50.0 % [15.0, 85.0]", "no 1, well 1, yes 2"]
+    assert [json.loads(line)["label"] for line in out.read_text().splitlines()] == ["no", "yes", "well", "yes"]
+
+
+def test_the_command_keeps_the_verdicts_of_a_judge_that_failed(picky, tmp_path):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "verdicts.jsonl"
+    rows.write_text("".join(json.dumps({"completion": text}) + "\n" for text in ("no", "", "yes")))
+    done = CliRunner().invoke(app, ["judge", str(rows), "--judge", picky, "--out", str(out)])
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (1, "picky: 1 of 2 refuse, 50.0 % [9.5, 90.5]")
+    assert "failed on 1 of 3 texts: there are no words" in done.stderr
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert lines[1] == {"completion": "", "judge": "picky", "failure": "there are no words"}
+    assert (lines[0]["refusal"], lines[2]["refusal"]) == (True, False)
+
+
+def test_completions_cannot_end_early_for_a_judge_that_reads_them_whole_or_asks_a_server(picky):
+    with pytest.raises(InputError, match="'picky' reads whole completions"):
+        check_foreseen(["prefix", picky])
+    with pytest.raises(InputError, match="'asks-a-server' needs a server, so it cannot be asked after every token"):
+        check_foreseen([AsksAServer()])
+
+
+class Shouting(PrefixJudge):
+    """Decides early, and is not one of demur's."""
+
+    name = "shouting"
+
+    def decided(self, text):
+        return text.endswith("!")
+
+
+def test_completions_can_end_early_for_a_judge_from_outside():
+    tokenizer = SimpleNamespace(decode=lambda tokens, skip_special_tokens: "".join(map(chr, tokens)))
+    enough = enough_for([f"{__name__}:Shouting"], tokenizer)
+    assert [enough(list(map(ord, text))) for text in ("no", "no!", "no! but")] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"judge": lambda self, batch: []}, "gave 0 answers for 1 completions"),
+        ({"judge": lambda self, batch: [True]}, "answered with a bool; expected a Verdict or a Failure"),
+        ({"labels": ("no",)}, "gave the label 'yes' with refusal=False; its labels are no"),
+        ({"refusal_labels": ("yes",)}, "label 'yes' with refusal=False"),
+    ],
+)
+def test_answers_that_do_not_fit_what_the_judge_says_of_itself(changes, message):
+    broken = type("Broken", (Picky,), {"__call__": lambda self, text, _="": Verdict("picky", False, "yes"), **changes})()
+    with pytest.raises(WorkError, match=message):
+        demur.judge(["yes"], broken)
+
+
+def test_an_object_that_is_no_judge():
+    with pytest.raises(InputError, match=r"'SimpleNamespace' has no version, labels, .*needs, judge; give it what .*Judge asks"):
+        demur.judge(["x"], SimpleNamespace(name="almost"))
+    with pytest.raises(InputError, match="needs 'luck'; expected text, model, server"):
+        demur.judge(["x"], type("Lucky", (Picky,), {"needs": "luck"})())

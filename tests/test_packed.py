@@ -9,8 +9,8 @@ from torch import nn
 
 from demur.engine import prepacked_weights
 from demur.engine.checkpoints import wrap
-from demur.engine.decode import Decoding, decode_batch
-from demur.engine.prefill import Row
+from demur.engine.decode import decode_batch
+from demur.engine.engine_protocol import Decoding, Row
 from demur.models import memory_budget
 from demur.models.families import layout_of
 from demur.models.model_size import _of_config
@@ -18,9 +18,9 @@ from tests import reference
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 IDS = torch.tensor([[1, 5, 9, 11], [1, 6, 7, 8]])
-needs_packing = pytest.mark.skipif(not prepacked_weights.can_pack("float32"), reason="torch has no oneDNN products here")
+needs_packing = pytest.mark.skipif(not prepacked_weights.can_prepack("float32"), reason="torch has no oneDNN products here")
 in_halves = pytest.mark.skipif(
-    not prepacked_weights.can_pack("bfloat16"), reason="no oneDNN products in bfloat16 on this processor"
+    not prepacked_weights.can_prepack("bfloat16"), reason="no oneDNN products in bfloat16 on this processor"
 )
 
 
@@ -34,7 +34,7 @@ def logits(model, *, ahead=True):
     with torch.inference_mode():
         if not ahead:
             return model(IDS).logits
-        with prepacked_weights.packed(model, layout):
+        with prepacked_weights.prepacked(model, layout):
             return model(IDS).logits
 
 
@@ -93,7 +93,7 @@ def test_shapes_that_maps_meet():
     torch.manual_seed(0)
     one = nn.Linear(24, 40)
     with torch.inference_mode():
-        assert prepacked_weights._pack([one])
+        assert prepacked_weights._prepack([one])
         multiply = prepacked_weights._forward(one, prepacked_weights._kept[one].weight)
         for states in (torch.randn(3, 5, 24), torch.randn(5, 24, 3).transpose(1, 2), torch.randn(7, 48)[:, ::2], torch.randn(24)):
             torch.testing.assert_close(multiply(states), one(states))
@@ -147,12 +147,12 @@ def test_weights_made_under_inference_mode_are_used_as_they_are():
 @needs_packing
 def test_another_tensor_in_the_place_of_one_that_is_gone_is_packed():
     one = nn.Linear(8, 8)
-    assert prepacked_weights._pack([one])
+    assert prepacked_weights._prepack([one])
     before = prepacked_weights._kept[one]
     # The same storage and version under another tensor, as if memory had been given out again.
     one.weight = nn.Parameter(one.weight.detach())
     assert prepacked_weights._state(one) == before.state
-    assert prepacked_weights._pack([one])
+    assert prepacked_weights._prepack([one])
     assert prepacked_weights._kept[one] is not before
 
 
@@ -172,25 +172,25 @@ def test_one_model_at_a_time_is_kept_and_goes_with_it():
 def test_what_little_memory_there_is_stays_free(monkeypatch):
     model = tiny_model("llama")
     needed = sum(one.weight.nbytes for one in linears(model))
-    assert prepacked_weights.bytes_packed(needed // 4, "float32", "cpu") == needed
-    assert prepacked_weights.bytes_packed(needed // 4, "bfloat16", "cpu") == (
-        needed // 2 if prepacked_weights.can_pack("bfloat16") else 0
+    assert prepacked_weights.bytes_prepacked(needed // 4, "float32", "cpu") == needed
+    assert prepacked_weights.bytes_prepacked(needed // 4, "bfloat16", "cpu") == (
+        needed // 2 if prepacked_weights.can_prepack("bfloat16") else 0
     )
     assert (
-        prepacked_weights.bytes_packed(needed // 4, "float16", "cpu")
-        == prepacked_weights.bytes_packed(needed // 4, "float32", "cuda")
+        prepacked_weights.bytes_prepacked(needed // 4, "float16", "cpu")
+        == prepacked_weights.bytes_prepacked(needed // 4, "float32", "cuda")
         == 0
     )
     monkeypatch.setattr(memory_budget, "free", lambda device: prepacked_weights.PART * needed - 1)
-    assert prepacked_weights.bytes_packed(needed // 4, "float32", "cpu") == 0
+    assert prepacked_weights.bytes_prepacked(needed // 4, "float32", "cpu") == 0
     assert torch.equal(logits(model), logits(model, ahead=False))
     assert len(prepacked_weights._kept) == 0
 
 
 def test_it_is_gone_after_an_error():
     model = tiny_model("llama")
-    with pytest.raises(RuntimeError), torch.inference_mode(), prepacked_weights.packed(model, layout_of(model.config)):
-        assert [("forward" in vars(one)) for one in linears(model)] == [prepacked_weights.can_pack("float32")] * len(
+    with pytest.raises(RuntimeError), torch.inference_mode(), prepacked_weights.prepacked(model, layout_of(model.config)):
+        assert [("forward" in vars(one)) for one in linears(model)] == [prepacked_weights.can_prepack("float32")] * len(
             linears(model)
         )
         raise RuntimeError
@@ -208,7 +208,7 @@ def test_other_maps_are_left_alone(kind):
     else:
         model.set_output_embeddings(nn.Sequential(head))
     before = model.get_output_embeddings().forward
-    with torch.inference_mode(), prepacked_weights.packed(model, layout_of(model.config)):
+    with torch.inference_mode(), prepacked_weights.prepacked(model, layout_of(model.config)):
         assert model.get_output_embeddings().forward == before
         if kind in ("float16", "float64"):
             assert not any("forward" in vars(one) for one in linears(model))
@@ -216,7 +216,7 @@ def test_other_maps_are_left_alone(kind):
 
 @pytest.mark.parametrize("ahead", [True, False])
 def test_tokens_are_those_of_the_naive_loop_either_way(ahead, monkeypatch):
-    monkeypatch.setattr(prepacked_weights, "can_pack", lambda dtype: ahead and hasattr(torch.ops.mkldnn, "_linear_pointwise"))
+    monkeypatch.setattr(prepacked_weights, "can_prepack", lambda dtype: ahead and hasattr(torch.ops.mkldnn, "_linear_pointwise"))
     model = tiny_model("llama")
     prompts = [(1, *range(4, 4 + n)) for n in (2, 7, 3, 11)]
     expected = [reference.decode(model, list(prompt), reference.leave, 6) for prompt in prompts]
@@ -226,14 +226,15 @@ def test_tokens_are_those_of_the_naive_loop_either_way(ahead, monkeypatch):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_plan_counts_what_is_packed(family):
     model = tiny_model(family)
-    maps = prepacked_weights._maps(model, layout_of(model.config)) if prepacked_weights.can_pack("float32") else []
+    can = prepacked_weights.can_prepack("float32")
+    modules = prepacked_weights._linear_modules(model, layout_of(model.config)) if can else []
     found = _of_config(json.loads(model.config.to_json_string(use_diff=False)))
-    assert found.packable == sum(one.weight.numel() for one in maps) or not prepacked_weights.can_pack("float32")
+    assert found.packable == sum(one.weight.numel() for one in modules) or not prepacked_weights.can_prepack("float32")
     assert 0 < found.packable <= found.blocks + found.head or family == "falcon"
 
 
 def test_what_is_still_to_be_loaded_is_not_free(monkeypatch):
     monkeypatch.setattr(memory_budget, "free", lambda device: prepacked_weights.PART * 400 + 300)
-    expected = 400 if prepacked_weights.can_pack("float32") else 0
-    assert prepacked_weights.bytes_packed(100, "float32", "cpu", beside=300) == expected
-    assert prepacked_weights.bytes_packed(100, "float32", "cpu", beside=301) == 0
+    expected = 400 if prepacked_weights.can_prepack("float32") else 0
+    assert prepacked_weights.bytes_prepacked(100, "float32", "cpu", still_to_load=300) == expected
+    assert prepacked_weights.bytes_prepacked(100, "float32", "cpu", still_to_load=301) == 0

@@ -12,6 +12,7 @@ from accelerate import cpu_offload, disk_offload
 from typer.testing import CliRunner
 
 import demur
+from demur.cli.doctor_lines import doctor_lines
 from demur.cli.main import app
 from demur.core.errors import InputError
 from demur.engine import prepacked_weights
@@ -48,7 +49,7 @@ def test_weights_on_the_disk_give_the_same_rows(family, tmp_path, monkeypatch):
     assert (spread.device, spread.dtype) == (one.device, one.dtype)
     # Weights that move about are not packed, and packed ones round otherwise: the same tokens, and without them the same bits.
     assert works(one)[1] == works(spread)[1]
-    monkeypatch.setattr(prepacked_weights, "can_pack", lambda dtype: False)
+    monkeypatch.setattr(prepacked_weights, "can_prepack", lambda dtype: False)
     (direction, tokens, losses), (others, other_tokens, other_losses) = works(one), works(spread)
     assert other_tokens == tokens
     assert other_losses == losses
@@ -63,7 +64,7 @@ def test_some_weights_stay_in_memory(tmp_path):
     assert spread.facts["device"] == "cpu, disk"
     assert sum(bytes_by_device(spread.model).values()) == sum(bytes_by_device(load_checkpoint(folder).model).values())
     assert works(spread)[1] == works(load_checkpoint(folder))[1]
-    lines = dict(line.split(maxsplit=1) for line in diagnosis(spread))
+    lines = dict(line.split(maxsplit=1) for line in doctor_lines(diagnosis(spread)))
     assert lines["device"] == "cpu takes the input; weights are on cpu, disk"
     assert "of weights on" in lines["memory"]
 

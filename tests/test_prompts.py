@@ -3,10 +3,16 @@
 from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
+import demur
+from demur.cli.main import app
 from demur.core.errors import InputError
-from demur.inputs.prompts import FORMATS, bos_count, prompt_format
-from tests.tiny import CHAT, tiny_tokenizer
+from demur.core.registry import registry
+from demur.inputs.prompt_formats import FORMATS, NATIVES, needs_tokenizer, prompt_names, template_text
+from demur.inputs.prompts import bos_count, prompt_format
+from tests.tiny import CHAT, HARMLESS, tiny_tokenizer
+from tests.tiny_study import make_study
 
 
 def bound(spec, **settings):
@@ -85,3 +91,86 @@ def test_what_is_read_outside_the_template_is_said_to_be_the_instructions():
     assert prompt.token_read(-3) == "a token of the instruction"
     assert prompt.token_read(-30) == "a token of the instruction"
     assert bound("USER {instruction}").token_read(-1) == "a token of the instruction"
+
+
+LOUD = "HEAR THIS: {instruction} NOW"
+
+
+class Greeting:
+    """Greets by the name of the tokenizer's first token."""
+
+    adds_special_tokens = True
+
+    def template(self, tokenizer):
+        return f"{tokenizer.convert_ids_to_tokens([1])[0]} {{instruction}} :"
+
+
+@pytest.fixture
+def formats():
+    demur.register("prompt", "loud", LOUD)
+    demur.register("prompt", "greeting", Greeting)
+    yield
+    registry("prompt").unregister("loud")
+    registry("prompt").unregister("greeting")
+
+
+@pytest.mark.parametrize(("spec", "name"), [("loud", "loud"), (f"{__name__}:LOUD", None), (LOUD, None)])
+def test_a_text_from_outside(formats, spec, name):
+    prompt = bound(spec)
+    assert prompt.template == LOUD
+    assert name is None or prompt.name == name
+    assert prompt.encode(["make a cake"]) == bound(LOUD).encode(["make a cake"])
+    assert (needs_tokenizer(spec), template_text(spec)) == (False, LOUD)
+
+
+def test_an_object_from_outside(formats):
+    for spec in ("greeting", f"{__name__}:Greeting"):
+        prompt = bound(spec)
+        assert (prompt.name, prompt.template, prompt.adds_special_tokens) == (spec, "<bos> {instruction} :", True)
+        assert needs_tokenizer(spec)
+        with pytest.raises(InputError, match="depends on the tokenizer; load a checkpoint to see it"):
+            template_text(spec)
+
+
+def test_names_of_formats_from_outside_are_known(formats):
+    assert set(prompt_names()) == {*FORMATS, *NATIVES, "loud", "greeting"}
+    with pytest.raises(InputError, match="'greetng' is not a prompt format; did you mean 'greeting'?"):
+        bound("greetng")
+    with pytest.raises(InputError, match="a prompt text needs {instruction}"):
+        bound("nowhere:at all")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("{instruction} and {instruction}", "the prompt format 'bad' holds {instruction} 2 times"),
+        (SimpleNamespace(template=len), "the prompt format 'bad' has no adds_special_tokens"),
+        (SimpleNamespace(template=lambda tokenizer: "no slot", adds_special_tokens=True), "{instruction} 0 times; once is"),
+        ("demur.inputs.prompt_formats:NOTHING", "the prompt format 'demur.inputs.prompt_formats:NOTHING' cannot be imported"),
+    ],
+)
+def test_formats_from_outside_that_are_none(target, message):
+    demur.register("prompt", "bad", target)
+    try:
+        with pytest.raises(InputError, match=message):
+            bound("bad")
+    finally:
+        registry("prompt").unregister("bad")
+
+
+def requests():
+    """An instruction set from outside."""
+    return {"train": HARMLESS[:4], "test": HARMLESS[4:7]}
+
+
+def test_a_study_runs_with_a_format_and_instructions_from_outside(formats, tmp_path):
+    study = make_study(tmp_path)
+    text = study.read_text().replace('prompts = ["user-assistant"]', 'prompts = ["greeting"]')
+    study.write_text(text.replace(f"{tmp_path}/harmless.jsonl", f"{__name__}:requests"))
+    assert "greeting" in CliRunner().invoke(app, ["plan", str(study)]).output
+    found = demur.run(demur.load_study(study), out=tmp_path / "run")
+    completions = found.completions()
+    assert set(completions["instruction"]) >= set(HARMLESS[4:7])
+    assert {cell["prompt"] for cell in found.summary()["cells"]} == {"greeting", "native"}
+    own = demur.load_direction(tmp_path / "run/directions/base.safetensors")
+    assert (own.provenance.prompt, own.provenance.prompt_text) == ("greeting", "<bos> {instruction} :")

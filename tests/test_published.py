@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from demur.analysis.cell import JudgedCell
+from demur.analysis.manifest import DirectionFacts
 from demur.analysis.published_rates import published_rows, text_and_code
 from demur.core.errors import InputError
 from demur.study.plan import make_plan
@@ -25,28 +27,31 @@ def measured(study, refusals=50, n=None):
         trials = n or study.instructions[cell.instructions].test
         for judge in study.judges:
             cells.append(
-                {
-                    "key": cell.key,
-                    "target": cell.target.checkpoint,
-                    "prompt": cell.target.prompt,
-                    "instructions": cell.instructions,
-                    "intervention": spec.kind if spec else "none",
-                    "direction": direction.name if direction else None,
-                    "source": direction.source if direction else None,
-                    "control": direction.control if direction else False,
-                    "layer": direction.layer if direction else None,
-                    "sites": (spec.sites or ["all" if spec.kind == "ablate" else "resid_pre"]) if spec else None,
-                    "layers": spec.layers if spec else None,
-                    "coefficient": spec.coefficient if spec else None,
-                    "unit": spec.unit if spec and spec.kind == "add" else None,
-                    "positions": spec.positions if spec else None,
-                    "judge": judge,
-                    "n": trials,
-                    "refusals": min(refusals, trials),
-                    "rate": min(refusals, trials) / trials,
-                }
+                JudgedCell.model_validate(
+                    {
+                        "key": cell.key,
+                        "target": cell.target.checkpoint,
+                        "prompt": cell.target.prompt,
+                        "instructions": cell.instructions,
+                        "intervention": spec.kind if spec else "none",
+                        "direction": direction.name if direction else None,
+                        "source": direction.source if direction else None,
+                        "control": direction.control if direction else False,
+                        "layer": direction.layer if direction else None,
+                        "sites": (spec.sites or ["all" if spec.kind == "ablate" else "resid_pre"]) if spec else None,
+                        "layers": spec.layers if spec else None,
+                        "coefficient": spec.coefficient if spec else None,
+                        "unit": spec.unit if spec and spec.kind == "add" else None,
+                        "positions": spec.positions if spec else None,
+                        "judge": judge,
+                        "n": trials,
+                        "refusals": min(refusals, trials),
+                        "rate": min(refusals, trials) / trials,
+                        "ci95": (0.0, 1.0),
+                    }
+                )
             )
-    directions = [{"name": each.name, "prompt": each.arm.prompt} for each in plan.directions]
+    directions = [DirectionFacts(name=each.name, prompt=each.arm.prompt) for each in plan.directions]
     return study.model_dump(mode="json"), cells, directions
 
 
@@ -56,7 +61,7 @@ def beside(*settings, preset="llama-7b", limit=None, **counts):
 
 
 def departing(rows):
-    return {each["setting"] for row in rows for each in row["departures"]}
+    return {each.setting for row in rows for each in row.departures}
 
 
 @pytest.mark.parametrize("preset", PUBLISHED)
@@ -64,26 +69,26 @@ def test_a_preset_as_it_ships_departs_in_nothing(preset):
     rows = beside(preset=preset)
     assert rows
     for row in rows:
-        assert row["departures"] == []
-        assert row["measured"]["n"] == 100
-        assert row["settings"] == ("not all stated" if preset == "pythia-12b" else "as published")
+        assert row.departures == ()
+        assert row.measured.n == 100
+        assert row.settings == ("not all stated" if preset == "pythia-12b" else "as published")
 
 
 def test_a_row_holds_both_rates_their_intervals_and_an_exact_test():
     row = beside()[2]
-    assert (row["target"], row["instructions"], row["intervention"], row["source"]) == ("base", "harmful", "add", "chat")
-    assert row["key"] == "base/user-assistant|harmful|add 4 unit chat|sites resid_pre+resid_mid+resid_post, layers own, all"
-    assert row["published"] == {"n": 100, "refusals": 83, "rate": 0.83, "ci95": pytest.approx([0.744, 0.891], abs=1e-3)}
-    assert row["measured"] == {"n": 100, "refusals": 50, "rate": 0.5, "ci95": pytest.approx([0.404, 0.596], abs=1e-3)}
-    assert row["difference"] == pytest.approx(-0.33)
-    assert row["p_value"] < 1e-5
-    assert row["differs"] is True
-    assert row["verdicts_changed_at_least"] == 33
+    assert (row.target, row.instructions, row.intervention, row.source) == ("base", "harmful", "add", "chat")
+    assert row.key == "base/user-assistant|harmful|add 4 unit chat|sites resid_pre+resid_mid+resid_post, layers own, all"
+    assert row.published.model_dump() == {"n": 100, "refusals": 83, "rate": 0.83, "ci95": pytest.approx([0.744, 0.891], abs=1e-3)}
+    assert row.measured.model_dump() == {"n": 100, "refusals": 50, "rate": 0.5, "ci95": pytest.approx([0.404, 0.596], abs=1e-3)}
+    assert row.difference == pytest.approx(-0.33)
+    assert row.p_value < 1e-5
+    assert row.differs is True
+    assert row.verdicts_changed_at_least == 33
 
 
 def test_rates_that_do_not_differ():
     row = beside(refusals=55)[0]
-    assert (row["p_value"], row["differs"], row["verdicts_changed_at_least"]) == (1.0, False, 0)
+    assert (row.p_value, row.differs, row.verdicts_changed_at_least) == (1.0, False, 0)
 
 
 @pytest.mark.parametrize(
@@ -116,11 +121,11 @@ def test_rates_that_do_not_differ():
 def test_every_changed_setting_is_named_on_the_rates_it_concerns(settings, keys, rows):
     found = beside(*settings)
     assert departing(found) == keys
-    concerned = [row for row in found if row["departures"]]
+    concerned = [row for row in found if row.departures]
     assert len(concerned) == rows
     for row in found:
-        assert row["settings"] == ("depart" if row["departures"] else "as published")
-        assert (row["verdicts_changed_at_least"] is None) == bool(row["departures"])
+        assert row.settings == ("depart" if row.departures else "as published")
+        assert (row.verdicts_changed_at_least is None) == bool(row.departures)
 
 
 def test_what_decides_about_nothing_published_is_no_departure():
@@ -131,56 +136,54 @@ def test_what_decides_about_nothing_published_is_no_departure():
 def test_a_limit_is_a_departure():
     rows = beside(limit=2, refusals=1)
     assert departing(rows) == {"instructions.harmful.test", "instructions.harmless.test"}
-    assert {row["settings"] for row in rows} == {"depart"}
-    assert {(each["published"], each["here"]) for row in rows for each in row["departures"]} == {(100, 2)}
+    assert {row.settings for row in rows} == {"depart"}
+    assert {(each.published, each.here) for row in rows for each in row.departures} == {(100, 2)}
 
 
 def test_of_several_cells_the_published_one_is_found():
     rows = beside("direction.layers=[13, 14, 15]")
     assert departing(rows) == set()
-    assert {row["key"].count("layer14") for row in rows if row["source"]} == {1}
+    assert {row.key.count("layer14") for row in rows if row.source} == {1}
 
 
 def test_cells_that_fit_equally_are_not_chosen_between():
-    rows = [row for row in beside("direction.layers=[13, 15]") if row["source"]]
+    rows = [row for row in beside("direction.layers=[13, 15]") if row.source]
     assert len(rows) == 8
     for row in rows:
-        assert row["measured"] is row["settings"] is row["differs"] is None
-        assert "2 cells fit equally" in row["reason"]
+        assert row.measured is row.settings is row.differs is None
+        assert "2 cells fit equally" in row.reason
 
 
 def test_a_cell_that_was_not_run_is_said_to_be_missing():
     rows = beside('interventions.0.targets=["base"]')
-    assert [row["reason"] for row in rows][-2:] == ["no such cell in this run"] * 2
-    assert [row["published"]["refusals"] for row in rows][-2:] == [12, 85]
+    assert [row.reason for row in rows][-2:] == ["no such cell in this run"] * 2
+    assert [row.published.refusals for row in rows][-2:] == [12, 85]
 
 
 def test_controls_are_never_what_was_published():
     study, cells, directions = measured(load_study("llama-7b"))
-    without = [cell for cell in cells if cell["control"] or cell["intervention"] == "none"]
-    assert [row["key"] for row in published_rows(study, without, directions) if row["source"]] == [None] * 8
+    without = [cell for cell in cells if cell.control or not cell.edited]
+    assert [row.key for row in published_rows(study, without, directions) if row.source] == [None] * 8
 
 
 def test_a_rate_without_n_is_not_tested():
     rows = beside(preset="pythia-12b", refusals=13)
-    assert [row["published"]["rate"] for row in rows] == [0.13, 1.0]
+    assert [row.published.rate for row in rows] == [0.13, 1.0]
     for row in rows:
-        assert row["published"]["n"] is row["published"]["ci95"] is row["p_value"] is row["differs"] is None
-        assert row["reason"] == "published without n, so there is no interval and no test"
-        assert {"judges", "dtype", "instructions.harmful.test", "max_new_tokens"} <= set(row["not_stated"])
-    assert [row["prompt"] for row in rows] == ["pythia", "vicuna"]
+        assert row.published.n is row.published.ci95 is row.p_value is row.differs is None
+        assert row.reason == "published without n, so there is no interval and no test"
+        assert {"judges", "dtype", "instructions.harmful.test", "max_new_tokens"} <= set(row.not_stated)
+    assert [row.prompt for row in rows] == ["pythia", "vicuna"]
 
 
 def test_text_and_code():
-    found = {
-        each["setting"]: (each["text"], each["code"]) for each in text_and_code(load_study("llama-7b").model_dump(mode="json"))
-    }
+    found = {each.setting: (each.text, each.code) for each in text_and_code(load_study("llama-7b").model_dump(mode="json"))}
     assert found["instructions.harmful.source"] == ("jailbreakbench", "advbench")
     assert found["interventions.sites"][1] == "resid_pre, resid_mid, resid_post"
     assert found["interventions.coefficient"][1] == "4 (chat, harmful); 12 (base, harmful and harmless); 8 (chat, harmless)"
     assert found["stop_at_eos"] == ("not stated", "false")
     qwen = text_and_code(load_study("qwen1.5-0.5b").model_dump(mode="json"))
-    assert next(each["code"] for each in qwen if each["setting"] == "interventions.coefficient") == "2"
+    assert next(each.code for each in qwen if each.setting == "interventions.coefficient") == "2"
 
 
 def test_the_list_of_differences_has_every_place_and_names_every_such_setting():
@@ -188,7 +191,7 @@ def test_the_list_of_differences_has_every_place_and_names_every_such_setting():
     assert re.findall(r"^### (\d+)\.", document, flags=re.M) == [str(number) for number in range(1, 23)]
     for preset in PUBLISHED:
         for each in text_and_code(load_study(preset).model_dump(mode="json")):
-            assert each["setting"].rpartition(".")[2] in document, each["setting"]
+            assert each.setting.rpartition(".")[2] in document, each.setting
 
 
 def test_the_documents_own_study_is_a_study():
@@ -196,8 +199,8 @@ def test_the_documents_own_study_is_a_study():
     (example,) = re.findall(r"```toml\n(.*?)```", document, flags=re.S)
     study = make_study({**changed(checkpoints={"chat": {"model": "a/c"}}), **tomllib.loads(example)})
     rows = published_rows(*measured(study))
-    assert [row["reason"] for row in rows][2].startswith("published without n")
-    assert rows[0]["settings"] == "depart"
+    assert [row.reason for row in rows][2].startswith("published without n")
+    assert rows[0].settings == "depart"
 
 
 def test_runs_without_publications_have_no_rows():

@@ -13,13 +13,14 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from typer.testing import CliRunner
 
 import demur
+from demur.cli.doctor_lines import doctor_lines
 from demur.cli.main import app
 from demur.core.errors import InputError
 from demur.directions.direction import from_raw
 from demur.engine.checkpoints import load_checkpoint, wrap
 from demur.engine.diagnosis import diagnosis
 from demur.engine.hooks import edited, observed
-from demur.interventions.intervention import tabulate
+from demur.interventions.edit_table import tabulate
 from demur.models import quantisation
 from demur.models.device_placement import bytes_by_device
 from demur.models.families import layout_of
@@ -175,7 +176,7 @@ def test_rows_are_what_they_would_be_alone(quantised):
 
 
 def test_doctor_shows_it(quantised):
-    lines = dict(line.split(maxsplit=1) for line in diagnosis(quantised))
+    lines = dict(line.split(maxsplit=1) for line in doctor_lines(diagnosis(quantised)))
     total, count = counted(quantised.model)
     assert lines["weights"] == f"{total / 1e6:,.2f}M in torch.float32"
     assert lines["quantised"] == f"{count / 1e6:,.2f}M of them in {quantised.quantised}"
@@ -200,7 +201,7 @@ def test_an_adapter_stays_beside_the_weights(how, folder, tmp_path):
         found, expected = logits(checkpoint.model, *edits), logits(plain, *edits)
         assert close(found, expected, how)
         assert (found - logits(alone.model, *edits)).abs().max() > 0.1
-    assert "beside the weights and not merged" in next(diagnosis(checkpoint))
+    assert "beside the weights and not merged" in next(doctor_lines(diagnosis(checkpoint)))
 
 
 @pytest.mark.parametrize("how", [None, "4bit"])

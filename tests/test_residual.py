@@ -9,7 +9,8 @@ from demur.core.errors import InputError, WorkError
 from demur.directions.direction import from_raw
 from demur.engine.hooks import edited
 from demur.engine.read_activations import stream_activations
-from demur.interventions.intervention import ablate, add, tabulate
+from demur.interventions.edit_table import tabulate
+from demur.interventions.intervention import ablate, add
 from demur.models.families import layout_of
 from demur.models.layouts import Layout
 from tests.reference import ablated, run_stream, shifted

@@ -15,6 +15,7 @@ from demur.core.errors import InputError, WorkError
 from demur.core.file_locks import hold
 from demur.core.versions import versions
 from demur.engine.batching import in_batches
+from demur.engine.transformers_engine import TransformersEngine
 from demur.models.sources import find_model
 from demur.runs.store import Store
 from tests.tiny import CHAT, tiny_model, tiny_tokenizer
@@ -218,7 +219,8 @@ def test_activations_that_are_not_finite_name_everything():
     model = tiny_model("llama", dtype=torch.float16)
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight.fill_(float("inf"))
-    broken = demur.Checkpoint(model, tiny_tokenizer(chat_template=CHAT), demur.families.layout_of(model.config), "x", name="mine")
+    layout = demur.families.layout_of(model.config)
+    broken = demur.Checkpoint(TransformersEngine(model, tiny_tokenizer(chat_template=CHAT), layout), "x", name="mine")
     prompt = demur.prompt_format("native", broken)
     message = "the activations of the instruction 'tell me' at layer 2 in checkpoint 'mine' are not finite in torch.float16"
     with pytest.raises(WorkError, match=message):

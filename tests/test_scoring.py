@@ -7,9 +7,9 @@ from demur.core.errors import InputError, WorkError
 from demur.directions.direction import from_raw
 from demur.directions.geometry import projections, separation
 from demur.engine.checkpoints import wrap
+from demur.engine.engine_protocol import Continuation, Row
 from demur.engine.generate import generate
-from demur.engine.prefill import Row
-from demur.engine.score import Given, continuation_losses, divergence, least_divergence, next_tokens, refusal_log_odds
+from demur.engine.score import continuation_losses, divergence, least_divergence, next_tokens, refusal_log_odds
 from demur.inputs.prompts import prompt_format
 from demur.interventions.intervention import ablate, add
 from demur.measurements.cross_entropy import completion_losses, text_losses
@@ -59,7 +59,9 @@ def test_a_row_that_is_not_finite_is_named():
 def test_losses_equal_single_rows(family):
     model, direction = tiny_model(family), _direction()
     layout = wrap(model, tiny_tokenizer()).layout
-    rows = [Given(p, c, e) for e in (None, ablate(direction)) for p, c in zip(PROMPTS, ((5, 6, 7), (8,), (9, 10)), strict=True)]
+    rows = [
+        Continuation(p, c, e) for e in (None, ablate(direction)) for p, c in zip(PROMPTS, ((5, 6, 7), (8,), (9, 10)), strict=True)
+    ]
     found = {}
     for indices, losses in continuation_losses(model, layout, rows, batch_tokens=40):
         found.update(zip(indices, losses, strict=True))
@@ -76,7 +78,7 @@ def test_edits_of_generated_positions_act_on_the_continuation_only():
     model, direction = tiny_model("llama"), _direction()
     layout = wrap(model, tiny_tokenizer()).layout
     kinds = [None, *(add(direction, 4.0, positions=where) for where in ("prompt", "generated", "all"))]
-    rows = [Given(PROMPTS[0], (5, 6, 7, 8), edit) for edit in kinds]
+    rows = [Continuation(PROMPTS[0], (5, 6, 7, 8), edit) for edit in kinds]
     ((_, (plain, prompt, generated, everywhere)),) = continuation_losses(model, layout, rows)
     # The first continuation token depends on the prompt alone.
     assert torch.allclose(generated[0], plain[0], atol=1e-5)

@@ -5,9 +5,10 @@ import itertools
 import pytest
 import torch
 
-from demur.engine.decode import Decoding, decode_batch
+from demur.engine.decode import decode_batch
+from demur.engine.engine_protocol import Decoding, Row
 from demur.engine.hooks import first
-from demur.engine.prefill import Row, opening_of, prefill
+from demur.engine.prefill import prefill, run_shared_prefix
 from demur.engine.read_activations import stream_activations
 from demur.engine.row_sharing import share, share_rows
 from demur.engine.score import next_tokens
@@ -41,15 +42,15 @@ def test_rows_of_one_prompt_run_once_until_their_edits_begin():
     found = share(["a", "a", "a", "b", "b"], [None, 0, 2, None, 2])
     assert found.starts == (0, 2)
     assert found.running == ((0, 1, 3), (0, 1, 2, 3, 4))
-    assert found.standing == ((0, 1, 0, 2, 2), (0, 1, 2, 3, 4))
+    assert found.places == ((0, 1, 0, 2, 2), (0, 1, 2, 3, 4))
     assert [found.span(layer) for layer in (0, 1, 2, 9)] == [0, 0, 1, 1]
-    assert found.origins(1, 0) == [0, 1, 0, 2, 2]
+    assert found.places_before(1, 0) == [0, 1, 0, 2, 2]
 
 
 def test_rows_without_edits_never_part():
     found = share(["a", "b", "a"], [None, None, None])
     assert found.running == ((0, 1),)
-    assert found.at(7) == (0, 1, 0)
+    assert found.places_at(7) == (0, 1, 0)
 
 
 def test_different_prompts_share_nothing():
@@ -92,29 +93,29 @@ def test_each_block_runs_the_rows_that_differ_there(family):
     assert ran == ([len(rows)] * 3 if layout.rows_apart else shared)
 
 
-def test_the_common_beginning_is_passed_once_for_each_program(monkeypatch):
+def test_the_shared_prefix_runs_once_for_each_sequence_of_edits(monkeypatch):
     monkeypatch.setattr("demur.engine.prefill.WORTH", 1)
     model, rows, passed = tiny_model("llama"), all_rows("llama"), []
     model.model.embed_tokens.register_forward_hook(lambda module, args, output: passed.append(tuple(output.shape[:2])))
     with torch.inference_mode():
-        opening = opening_of(model, layout_of(model.config), rows, 0)
+        prefix = run_shared_prefix(model, layout_of(model.config), rows, 0)
         chunks = list(prefill(model, layout_of(model.config), rows, 0))
-    assert opening.length == 3
-    # One of the six edits acts from the first block on. Behind three tokens, the longest prompt has five; shorter ones pass the
-    # opening's end again.
+    assert prefix.length == 3
+    # One of the six edits acts from the first block on. The longest prompt has five tokens behind the first three; shorter ones
+    # repeat the end of the prefix.
     assert passed == [(2, 3), (2, 3), (2 * len(PROMPTS), 5)]
     assert sorted(row for chunk in chunks for row in chunk.rows) == list(range(len(rows)))
 
 
-def test_an_opening_is_passed_only_where_it_saves_enough_and_fits(monkeypatch):
+def test_a_shared_prefix_runs_only_where_it_saves_enough_and_fits(monkeypatch):
     model, rows = tiny_model("llama"), all_rows("llama")
     layout = layout_of(model.config)
 
     def length():
         with torch.inference_mode():
-            return opening_of(model, layout, rows, 0).length
+            return run_shared_prefix(model, layout, rows, 0).length
 
-    # Three tokens of 24 rows with six programs: 54 are saved, 18 are passed.
+    # Three tokens of 24 rows with six sequences of edits: 54 are saved, 18 are run.
     assert length() == 0
     monkeypatch.setattr("demur.engine.prefill.WORTH", 54)
     assert length() == 3

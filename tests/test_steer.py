@@ -9,8 +9,9 @@ from transformers import CompileConfig, GenerationConfig
 import demur
 from demur.core.errors import InputError, WorkError
 from demur.directions.direction import from_raw
-from demur.engine.decode import Decoding, decode_batch
-from demur.engine.prefill import Row
+from demur.engine.decode import decode_batch
+from demur.engine.engine_protocol import Decoding, Row
+from demur.engine.model_state import state_of
 from demur.models.families import layout_of
 from tests.tiny import HARMFUL, tiny_model
 
@@ -156,6 +157,35 @@ def test_nested_contexts_act_both():
         with demur.steer(model, demur.add(one, 2.0), demur.add(two, 3.0)):
             together = model(PROMPTS).logits
     assert torch.allclose(nested, together, atol=1e-5)
+
+
+def test_an_outer_edit_of_the_middle_of_a_block_sees_an_inner_one_at_its_input():
+    model, one = tiny_model("llama"), direction()
+    inner = demur.add(one, 5.0)
+    outer = demur.ablate(one, layers=[1], sites=["resid_mid"])
+    with torch.no_grad():
+        with demur.steer(model, outer), demur.steer(model, inner):
+            nested = model(PROMPTS).logits
+        with demur.steer(model, inner, outer):
+            together = model(PROMPTS).logits
+    assert torch.allclose(nested, together, atol=1e-5)
+
+
+def test_a_model_that_was_steered_is_copied_and_saved_without_its_state(tmp_path):
+    model, edit = tiny_model("llama"), demur.add(direction(), 4.0)
+    with torch.no_grad():
+        with demur.steer(model, edit):
+            changed = model(PROMPTS).logits
+        plain = model(PROMPTS).logits
+        torch.save(model, tmp_path / "model.pt")
+        assert b"demur" not in (tmp_path / "model.pt").read_bytes().replace(b"_demur_state", b"")
+        for one in (copy.deepcopy(model), torch.load(tmp_path / "model.pt", weights_only=False)):
+            assert state_of(one) is not state_of(model)
+            assert torch.equal(one(PROMPTS).logits, plain)
+            with demur.steer(one, edit):
+                assert torch.equal(one(PROMPTS).logits, changed)
+                assert torch.equal(model(PROMPTS).logits, plain)
+    assert not state_of(model).block_inputs
 
 
 @pytest.mark.parametrize(

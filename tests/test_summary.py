@@ -3,7 +3,13 @@
 import pytest
 
 from demur.analysis.claims import claims
-from demur.analysis.rates import cell_rows, comparisons
+from demur.analysis.rates import comparisons, judged_cells
+from demur.core.edit_words import EditWords
+from demur.core.statistics import paired_interval
+from demur.interventions.edit_kind import edit_kind, words_of
+from demur.runs.stored_records import cell_of
+
+WORDS = words_of({name: edit_kind(name) for name in ("ablate", "add")})
 
 
 def cell(key, intervention="none", instructions="harmful", **facts):
@@ -23,9 +29,10 @@ def verdicts(**counts):
     return {(key, "prefix"): {i: i < refusals for i in range(50)} for key, refusals in counts.items()}
 
 
-def said(cells, refusals):
-    rows, compared = cell_rows(cells, refusals, ["prefix"]), comparisons(cells, refusals, ["prefix"])
-    return rows, compared, claims(rows, compared, refusals, "prefix")
+def said(facts, refusals, words=WORDS):
+    cells = [cell_of(each) for each in facts]
+    judged, compared = judged_cells(cells, refusals, ["prefix"]), comparisons(cells, refusals, ["prefix"])
+    return judged, compared, claims(judged, compared, refusals, "prefix", words)
 
 
 CELLS = [cell("none"), edited("own", "after"), edited("null", "random-1", control=True)]
@@ -33,19 +40,19 @@ CELLS = [cell("none"), edited("own", "after"), edited("null", "random-1", contro
 
 def test_rates_intervals_and_paired_tests():
     rows, compared, _ = said(CELLS, verdicts(none=40, own=2, null=39))
-    assert [(row["n"], row["refusals"], row["rate"]) for row in rows] == [(50, 40, 0.8), (50, 2, 0.04), (50, 39, 0.78)]
-    own = next(row for row in compared if row["key"] == "own")
-    assert (own["gained"], own["lost"], own["difference"]) == (0, 38, -0.76)
-    assert own["p_holm"] == pytest.approx(2 * own["p_value"]) == pytest.approx(2 * 2 / 2**38)
+    assert [(row.n, row.refusals, row.rate) for row in rows] == [(50, 40, 0.8), (50, 2, 0.04), (50, 39, 0.78)]
+    own = next(row for row in compared if row.key == "own")
+    assert (own.gained, own.lost, own.difference) == (0, 38, -0.76)
+    assert own.p_holm == pytest.approx(2 * own.p_value) == pytest.approx(2 * 2 / 2**38)
 
 
 def test_a_direction_that_works_is_shown():
     *_, found = said(CELLS, verdicts(none=40, own=2, null=39))
-    assert [claim["shown"] for claim in found] == [True, True]
-    assert "after refuses 80 % [67, 89] of 50 harmful instructions" in found[0]["text"]
-    assert "Ablating its own direction (layer 16) in after" in found[1]["text"]
-    assert "from 80 % to 4 % [1, 13]" in found[1]["text"]
-    assert "null directions there give 78 %" in found[1]["text"]
+    assert [claim.shown for claim in found] == [True, True]
+    assert "after refuses 80 % [67, 89] of 50 harmful instructions" in found[0].text
+    assert "Ablating its own direction (layer 16) in after" in found[1].text
+    assert "from 80 % to 4 % [1, 13]" in found[1].text
+    assert "null directions there give 78 %" in found[1].text
 
 
 @pytest.mark.parametrize(
@@ -58,23 +65,23 @@ def test_a_direction_that_works_is_shown():
 )
 def test_what_the_data_do_not_show_is_not_claimed(own, null, reason):
     *_, found = said(CELLS, verdicts(none=40, own=own, null=null))
-    assert found[1]["shown"] is False
-    assert reason in found[1]["text"]
+    assert found[1].shown is False
+    assert reason in found[1].text
 
 
 def test_nulls_are_those_of_the_same_dose():
     one = edited("add4", "after", intervention="add", instructions="harmless", coefficient=4.0, unit="unit")
     other = edited("null12", "random-1", control=True, intervention="add", instructions="harmless", coefficient=12.0, unit="unit")
     *_, found = said([cell("none", instructions="harmless"), one, other], verdicts(none=0, add4=30, null12=30))
-    assert "null directions" not in found[0]["text"]
-    assert found[0]["shown"] is False
-    assert found[0]["text"].endswith("No null direction was tried there.")
+    assert "null directions" not in found[0].text
+    assert found[0].shown is False
+    assert found[0].text.endswith("No null direction was tried there.")
 
 
 def test_nothing_is_shown_without_a_null_direction():
     *_, found = said(CELLS[:2], verdicts(none=40, own=2))
-    assert [claim["shown"] for claim in found] == [True, False]
-    assert found[1]["text"].endswith("(p < 0.001, Holm). No null direction was tried there.")
+    assert [claim.shown for claim in found] == [True, False]
+    assert found[1].text.endswith("(p < 0.001, Holm). No null direction was tried there.")
 
 
 @pytest.mark.parametrize(
@@ -86,8 +93,8 @@ def test_a_raw_dose_is_held_against_a_null_direction_of_its_own_norm(unit, besid
     *_, found = said(
         [cell("none", instructions="harmless"), edited("own", "after", **dose), null], verdicts(none=0, own=30, null=1)
     )
-    assert found[0]["shown"] is shown
-    assert ("No null direction of its norm was tried there." in found[0]["text"]) is not shown
+    assert found[0].shown is shown
+    assert ("No null direction of its norm was tried there." in found[0].text) is not shown
 
 
 def test_of_several_arms_the_null_direction_stands_beside_one():
@@ -99,13 +106,13 @@ def test_of_several_arms_the_null_direction_stands_beside_one():
         edited("null", "random-1", control=True, stands_beside="after.chatml", **dose),
     ]
     *_, found = said(cells, verdicts(none=0, own=30, null=1))
-    assert found[0]["shown"] is False
+    assert found[0].shown is False
 
 
 def test_cells_without_completions_are_left_out():
     rows, compared, found = said([*CELLS, edited("pending", "before")], verdicts(none=40, own=2, null=39))
     assert len(rows) == 3
-    assert {row["key"] for row in compared} == {"own", "null"}
+    assert {row.key for row in compared} == {"own", "null"}
     assert len(found) == 2
 
 
@@ -118,7 +125,7 @@ def test_edits_at_other_layers_are_other_edits_with_null_directions_of_their_own
         edited("null one", "random-1", control=True, layers=[16]),
     ]
     *_, found = said(cells, verdicts(none=45, all=1, one=5) | verdicts(**{"null all": 6, "null one": 44}))
-    texts = {claim["text"]: claim["shown"] for claim in found}
+    texts = {claim.text: claim.shown for claim in found}
     one = next(text for text in texts if "(layer 16, ablated at layer 16) in after" in text)
     every = next(text for text in texts if "(layer 16, ablated at every layer) in after" in text)
     assert texts[one] is True
@@ -130,4 +137,113 @@ def test_edits_at_other_layers_are_other_edits_with_null_directions_of_their_own
 def test_where_an_edit_acts_is_said_also_of_a_single_one():
     dose = {"intervention": "add", "instructions": "harmless", "coefficient": 2.0, "unit": "unit", "layers": [10, 11]}
     *_, found = said([cell("none", instructions="harmless"), edited("own", "after", **dose)], verdicts(none=0, own=30))
-    assert "Adding its own direction (layer 16, added at layers 10, 11, 2 unit vectors) to after" in found[0]["text"]
+    assert "Adding its own direction (layer 16, added at layers 10, 11, 2 unit vectors) to after" in found[0].text
+
+
+def claim_on(key, found):
+    return next(claim for claim in found if key in claim.id)
+
+
+def test_a_claim_has_its_effect_with_a_paired_interval_and_its_null():
+    cells = [*CELLS, edited("other null", "random-2", control=True), edited("before", "before")]
+    counts = {"none": 40, "own": 2, "null": 39, "other null": 1, "before": 20}
+    *_, found = said(cells, verdicts(**counts))
+    own = claim_on("own", found)
+    assert (own.effect, own.null.model_dump()) == (-0.76, {"kind": "random", "n": 2, "place": 1})
+    # The first 2 of 50 are refusals in both conditions, the next 38 in the first only.
+    assert own.ci95 == paired_interval(both=2, gained=0, lost=38, neither=10)
+    assert own.cells == ("none", "own", "null", "other null")
+    assert claim_on("before", found).null.place == 1
+    (rate,) = [claim for claim in found if claim.id.startswith("rate")]
+    assert (rate.verdict, rate.shown, rate.effect, rate.ci95, rate.p, rate.null) == ("not tested", True, None, None, None, None)
+    assert rate.cells == ("none",)
+    assert len({claim.id for claim in found}) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("own", "null", "verdict"),
+    [(2, 39, "supported"), (2, 3, "not shown"), (38, 40, "not shown"), (50, 40, "contradicted"), (50, 50, "contradicted")],
+)
+def test_the_verdict_follows_sense_chance_and_null(own, null, verdict):
+    *_, found = said(CELLS, verdicts(none=40, own=own, null=null))
+    claim = claim_on("own", found)
+    assert claim.verdict == verdict
+    assert claim.shown is (verdict == "supported")
+    assert (claim.p < 0.05) is (verdict == "contradicted" or own == 2)
+
+
+def test_without_a_null_direction_a_claim_says_so():
+    *_, found = said(CELLS[:2], verdicts(none=40, own=2))
+    claim = claim_on("own", found)
+    assert (claim.verdict, claim.null, claim.cells) == ("not shown", None, ("none", "own"))
+
+
+def test_claims_of_a_negative_dose_give_its_sign_and_no_more():
+    dose = {"intervention": "add", "coefficient": -1.5, "unit": "unit"}
+    cells = [cell("none"), edited("own", "after", **dose), edited("null", "random-1", control=True, **dose)]
+    *_, found = said(cells, verdicts(none=40, own=2, null=39))
+    claim = claim_on("own", found)
+    assert claim.text.startswith("Adding its own direction (layer 16, -1.5 unit vectors) to after takes refusals of harmful")
+    assert claim.verdict == "supported"
+
+
+def test_cells_of_earlier_versions_get_what_was_not_stored_then():
+    old = {name: value for name, value in CELLS[2].items() if name not in ("stands_beside",)}
+    assert (cell_of(old).action, cell_of(old).expected, cell_of(old).control_kind) == ("ablate", -1, "random")
+    added = cell_of(edited("x", "after", intervention="add", coefficient=-2.0, unit="raw"))
+    assert (added.action, added.expected, added.control_kind) == ("subtract", -1, "")
+    assert cell_of(CELLS[0]).action == ""
+    stored = cell_of({**CELLS[1], "action": "ablate", "expected": 1, "intervention": "gone"})
+    assert (stored.intervention, stored.expected) == ("gone", 1)
+
+
+ROTATE = EditWords(
+    action="rotate",
+    kind="turn",
+    doing="rotating towards",
+    into="in",
+    done="rotated",
+    moved="rotated in",
+    figure="rotated",
+    title="Refusal rates with the stream rotated",
+)
+NOISE = EditWords(
+    action="noise",
+    kind="noise",
+    doing="adding noise",
+    noun="",
+    into="to",
+    done="added",
+    moved="added to",
+    figure="noise",
+    title="Refusal rates with noise",
+)
+INVENTED = {"rotate": ROTATE, "noise": NOISE}
+
+
+def turned(key, source, control=False, **facts):
+    more = {"intervention": "turn", "action": "rotate", "expected": 1, "settings": {"angle": 30}, **facts}
+    return edited(key, source, control, **more) | ({"control_kind": "shuffled"} if control else {})
+
+
+def test_a_new_kind_of_edit_has_claims_from_its_words_alone():
+    cells = [
+        cell("none"),
+        turned("own", "after"),
+        turned("wide", "after", settings={"angle": 60}),
+        turned("null", "shuffled-1", control=True),
+        turned("wide null", "shuffled-1", control=True, settings={"angle": 60}),
+        cell("noisy", intervention="noise", action="noise", expected=1, coefficient=3.0),
+    ]
+    counts = {"none": 10, "own": 40, "wide": 45, "null": 11, "wide null": 44, "noisy": 12}
+    *_, found = said(cells, {(key, "prefix"): {i: i < n for i in range(50)} for key, n in counts.items()}, INVENTED)
+    own = next(claim for claim in found if claim.id == "effect: own")
+    assert own.text == (
+        "Rotating towards its own direction (layer 16, angle 30) in after takes refusals of harmful instructions from 20 % to "
+        "80 % [67, 89] (p < 0.001, Holm; null directions there give 22 %)."
+    )
+    assert (own.verdict, own.null.kind, own.cells) == ("supported", "shuffled", ("none", "own", "null"))
+    wide = next(claim for claim in found if claim.id == "effect: wide")
+    assert (wide.verdict, wide.cells) == ("not shown", ("none", "wide", "wide null"))
+    noisy = next(claim for claim in found if claim.id == "effect: noisy")
+    assert noisy.text.startswith("Adding noise (coefficient 3) to after takes refusals of harmful instructions from 20 % to 24 %")

@@ -9,7 +9,7 @@ import torch
 import demur
 from demur.directions.direction import from_raw
 from demur.engine.checkpoints import wrap
-from demur.engine.model_lock import in_turn
+from demur.engine.model_lock import one_thread_at_a_time
 from tests.tiny import HARMFUL, tiny_model
 
 
@@ -17,7 +17,7 @@ def test_threads_of_one_model_go_one_after_the_other_and_others_do_not_wait():
     model, other, inside, most = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1), [], []
     met = threading.Barrier(2, timeout=10)
 
-    @in_turn
+    @one_thread_at_a_time
     def work(model, *, meet=False):
         inside.append(model)
         most.append(sum(one is model for one in inside))
@@ -38,7 +38,7 @@ def test_threads_of_one_model_go_one_after_the_other_and_others_do_not_wait():
 def test_a_thread_may_call_itself():
     model = torch.nn.Linear(1, 1)
 
-    @in_turn
+    @one_thread_at_a_time
     def work(model, again):
         return work(model, False) if again else "done"
 

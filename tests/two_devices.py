@@ -19,10 +19,10 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 from demur.directions.direction import from_raw
 from demur.engine import prepacked_weights
-from demur.engine.decode import Decoding, decode
-from demur.engine.prefill import Row
+from demur.engine.decode import decode
+from demur.engine.engine_protocol import Continuation, Decoding, Row
 from demur.engine.read_activations import stream_activations
-from demur.engine.score import Given, continuation_losses, next_tokens
+from demur.engine.score import continuation_losses, next_tokens
 from demur.engine.site_proof import prove_sites
 from demur.engine.steer import steer
 from demur.interventions.intervention import ablate, add
@@ -142,7 +142,7 @@ def found(model):
     for done in decode(model, layout, rows, Decoding(6, stop_ids=tuple(range(3, 40))), batch_tokens=4096):
         tokens |= done
     losses = {}
-    for indices, values in continuation_losses(model, layout, [Given(p, (4, 5), e) for e in edits for p in PROMPTS]):
+    for indices, values in continuation_losses(model, layout, [Continuation(p, (4, 5), e) for e in edits for p in PROMPTS]):
         losses |= {index: value.tolist() for index, value in zip(indices, values, strict=True)}
     following = {}
     for one in next_tokens(model, layout, rows):
@@ -164,7 +164,7 @@ def found(model):
 def main():
     torch.set_num_threads(1)
     # Weights on other devices are not packed, and packed ones round otherwise.
-    prepacked_weights.can_pack = lambda dtype: False
+    prepacked_weights.can_prepack = lambda dtype: False
     models = {family: tiny_model(family, attn_implementation="eager") for family in ("llama", "gemma2", "gpt_neox", "granite")}
     one = {family: found(model) for family, model in models.items()}
     library = register()

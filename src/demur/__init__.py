@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from demur.interventions.intervention import Intervention as Intervention
     from demur.interventions.intervention import ablate as ablate
     from demur.interventions.intervention import add as add
+    from demur.interventions.intervention import edit as edit
     from demur.judges.judge import Verdict as Verdict
     from demur.judges.judging import judge as judge
     from demur.measurements.cross_entropy import completion_losses as completion_losses
@@ -66,7 +67,7 @@ _HOMES = {
     "engine.steer": ("steer",),
     "inputs.instructions": ("load_instructions",),
     "inputs.prompts": ("Prompt", "prompt_format"),
-    "interventions.intervention": ("Intervention", "ablate", "add"),
+    "interventions.intervention": ("Intervention", "ablate", "add", "edit"),
     "judges.judging": ("Verdict", "judge"),
     "measurements.cross_entropy": ("completion_losses", "text_losses"),
     "measurements.extraction": ("extract_direction", "extract_directions"),

@@ -18,9 +18,9 @@ def test_shared_cells_are_paired_by_instruction(runs):
     found = compare_runs(first, second)
     tables = [run.completions().set_index(["key", "instruction"])["prefix_refusal"] for run in (first, second)]
     cells = found.of("prefix")
-    assert {cell.facts["key"] for cell in cells} == set(first.cells().key) & set(second.cells().key)
+    assert {cell.cell.key for cell in cells} == set(first.cells().key) & set(second.cells().key)
     for cell in cells:
-        one, other = (table[cell.facts["key"]] for table in tables)
+        one, other = (table[cell.cell.key] for table in tables)
         assert cell.paired == mcnemar([bool(one[name]) for name in one.index], [bool(other[name]) for name in one.index])
         assert (cell.first, cell.second) == (one.mean(), other.mean())
     assert [cell.p_holm for cell in cells] == holm([cell.paired.p_value for cell in cells])

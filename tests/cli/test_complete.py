@@ -7,10 +7,11 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+import demur
 from demur.cli import shell_completion
 from demur.cli.main import app
 from demur.core.registry import registry
-from demur.inputs.prompts import FORMATS, NATIVES
+from demur.inputs.prompt_formats import FORMATS, NATIVES
 from demur.study.study_files import preset_names
 from tests.cli.test_help import HEAVY
 
@@ -40,6 +41,12 @@ def test_presets_and_study_files(place):
 
 def test_names_that_are_registered(place):
     assert set(offered("demur generate --prompt ")) == {*FORMATS, *NATIVES}
+    for kind, name, line in (("prompt", "mine", "--prompt"), ("instructions", "mine", "--instructions"), ("judge", "mine", "")):
+        demur.register(kind, name, f"{__name__}:OWN")
+        asked = f"demur generate {line} m" if line else "demur judge rows.jsonl --judge m"
+        assert "mine" in offered(asked)
+        registry(kind).unregister(name)
+        assert "mine" not in offered(asked)
     assert offered("demur judge rows.jsonl --judge ") == list(registry("judge").names())
     assert offered("demur generate --instructions contrast-harm") == ["contrast-harmful", "contrast-harmless"]
     assert {"advbench", "rows.csv", "rows.jsonl"} <= set(offered("demur extract --harmful "))

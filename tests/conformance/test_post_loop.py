@@ -11,7 +11,8 @@ import torch
 
 import demur
 from demur.engine.checkpoints import wrap
-from demur.inputs.prompts import FORMATS, bos_count
+from demur.inputs.prompt_formats import FORMATS
+from demur.inputs.prompts import bos_count
 from demur.study.study_files import load_study
 from tests import naive
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer

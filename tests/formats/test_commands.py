@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import demur
 from demur.cli.main import app
 from demur.directions.direction import from_raw
-from demur.directions.files.load_and_save import FORMATS
+from demur.directions.file_formats import FORMATS
 
 
 def invoke(*arguments):

@@ -16,6 +16,7 @@ import demur
 from demur.core.errors import InputError
 from demur.directions.direction import from_raw
 from demur.directions.files.load_and_save import load_direction, load_directions
+from demur.directions.files.safetensors_file import from_bytes
 
 GOOD = from_raw(torch.arange(1, 17.0), name="good", layer=2, provenance={"architecture": {"family": "llama", "layers": 4}})
 
@@ -165,6 +166,18 @@ def header(**changes):
 def test_safetensors_that_are_no_directions(tmp_path, tensors, metadata, message):
     save_file(tensors, tmp_path / "d.safetensors", metadata=metadata)
     refused(tmp_path / "d.safetensors", message)
+    with pytest.raises(InputError, match=message) as caught:
+        from_bytes((tmp_path / "d.safetensors").read_bytes(), "the store")
+    assert "'the store'" in str(caught.value) or "direction 'd'" in str(caught.value)
+
+
+@pytest.mark.parametrize("cut", [0, 3, 9, 60, -1])
+def test_bytes_cut_short(cut):
+    whole = GOOD.to_bytes()
+    with pytest.raises(InputError, match="'the store' is not a safetensors file"):
+        from_bytes(whole[:cut], "the store")
+    with pytest.raises(InputError, match="'the store' is not a safetensors file"):
+        from_bytes(whole[:8] + b"x" * (len(whole) - 8), "the store")
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 import demur
 from demur.core.errors import InputError
 from demur.directions.direction import UNSAID, Direction, from_raw
-from demur.directions.files.load_and_save import FORMATS, format_for
+from demur.directions.file_formats import FORMATS, format_for
+from demur.directions.files.safetensors_file import from_bytes
 from demur.models.layouts import point
 
 LLAMA = {"architecture": {"family": "llama", "layers": 4}}
@@ -39,6 +41,27 @@ def test_demur_keeps_everything(tmp_path, site):
     for key in ("name", "raw_norm", "layer", "position", "site", "provenance"):
         assert getattr(found, key) == getattr(direction, key)
     assert all(found.says(fact) for fact in ("layer", "site", "position", "raw norm"))
+
+
+def test_bytes_are_read_as_the_file_of_them(tmp_path):
+    direction = made(provenance={**LLAMA, "adapter": None, "prompt text": "{instruction}", "mean residual norm": 3.5})
+    path = direction.save(tmp_path / "d.safetensors")
+    for found in (from_bytes(path.read_bytes(), "the store"), demur.load_direction(path)):
+        assert found.to_bytes() == direction.to_bytes() == path.read_bytes()
+        assert found.provenance.mean_residual_norm == 3.5
+
+
+def test_a_file_of_the_version_before_provenance_had_types(tmp_path):
+    facts = {**LLAMA, "method": "difference of means", "adapter": None, "harmful": {"n": 2, "sha256": "ab"}, "grid": [1, 2]}
+    header = {"format": "demur-direction-1", "layer": 1, "name": "old", "position": -1, "provenance": facts, "raw_norm": 2.0}
+    content = save(
+        {"direction": torch.eye(4)[0]}, metadata={"demur": json.dumps({**header, "site": "resid_pre"}, sort_keys=True)}
+    )
+    (tmp_path / "old.safetensors").write_bytes(content)
+    found = demur.load_direction(tmp_path / "old.safetensors")
+    assert found.provenance == facts
+    assert (found.provenance.harmful.n, found.provenance["grid"]) == (2, [1, 2])
+    assert found.to_bytes() == content
 
 
 def test_a_file_may_be_written_over_while_its_direction_lives(tmp_path):

@@ -7,11 +7,14 @@ from typing import Any
 import pandas
 import torch
 
+from demur.analysis.cell import Comparison, JudgedCell
 from demur.analysis.headline import answers
 from demur.core.statistics import holm, mcnemar, wilson
+from demur.interventions.edit_kind import edit_kind, words_of
 from demur.judges.judge import get_judge
 from demur.measurements.layer_summary import located
 from demur.measurements.layerwise import Layerwise
+from demur.runs.stored_records import cell_of
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -141,7 +144,10 @@ def make_run(
     summary["study"]["direction"]["layers"] = list(layers)
     if depth is not None:
         summary["by_layer"] = located(_measured(arms, depth, n), layers, checkpoints)
-    summary["answers"] = answers(cells, comparisons, _refusals(completions, judges), judges[0], checkpoints)
+    judged = [JudgedCell(**{**cell, **dict(cell_of(cell))}) for cell in cells]
+    compared, words = map(Comparison.model_validate, comparisons), words_of({name: edit_kind(name) for name in ("ablate", "add")})
+    said = answers(judged, list(compared), _refusals(completions, judges), judges[0], checkpoints, words)
+    summary["answers"] = [each.model_dump() for each in said]
     return summary, completions
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 import demur
+from demur.cli.doctor_lines import doctor_lines
 from demur.core.errors import InputError
 from demur.engine.checkpoints import load_checkpoint
 from demur.engine.diagnosis import diagnosis
@@ -42,7 +43,7 @@ def test_a_quantised_checkpoint_is_read_and_edited_as_in_float32():
             a.token_ids == b.token_ids for one, two in zip(rows, others, strict=True) for a, b in zip(one, two, strict=True)
         )
         print(f"\n{how}: cosine {cosine:.3f}, refusals {counted} beside {refusals} in float32, {same} of 16 completions the same")
-        print("\n".join(list(diagnosis(checkpoint, "chatml"))[:6]))
+        print("\n".join(list(doctor_lines(diagnosis(checkpoint, "chatml")))[:6]))
         assert cosine > {"8bit": 0.95, "4bit": 0.8}[how]
         assert counted[1] - counted[0] >= 4, "addition acts"
 

@@ -4,7 +4,7 @@ import torch
 
 from demur.directions.direction import from_raw
 from demur.engine.hooks import edited
-from demur.interventions.intervention import tabulate
+from demur.interventions.edit_table import tabulate
 from demur.models.families import layout_of
 
 PROMPT = [1, 7, 20, 33, 5, 60]

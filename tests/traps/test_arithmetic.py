@@ -10,7 +10,8 @@ from demur.engine.checkpoints import wrap
 from demur.engine.hooks import edited, observed
 from demur.engine.read_activations import stream_activations
 from demur.inputs.prompts import prompt_format
-from demur.interventions.intervention import ablate, add, tabulate
+from demur.interventions.edit_table import tabulate
+from demur.interventions.intervention import ablate, add
 from demur.models.families import layout_of
 from demur.models.layouts import point
 from tests.tiny import FAMILIES, HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
@@ -42,7 +43,7 @@ def test_trap_16_the_projection_is_as_good_as_can_be_stored(dtype):
     stream[..., 5] = 400.0
     low, unit = stream.to(dtype), d.vector.to(dtype)
     layout = layout_of(tiny_model("llama").config)
-    (edit,) = tabulate([ablate(d)], layout, 3, 64, "cpu")[0]
+    (edit,) = tabulate([ablate(d)], layout, 3, 64, "cpu")[point(0, "resid_pre")]
     left = (edit.apply(low, low).double() @ d.vector.double()).abs()
     exact = (low.double() - (low.double() @ d.vector.double())[..., None] * d.vector.double()).to(dtype)
     assert left.mean() <= (exact.double() @ d.vector.double()).abs().mean() * 1.01

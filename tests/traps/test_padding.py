@@ -7,11 +7,12 @@ import torch
 
 import demur
 from demur.engine.batching import pad_left, position_ids
-from demur.engine.decode import Decoding, decode, decode_batch
+from demur.engine.decode import decode, decode_batch
+from demur.engine.engine_protocol import Decoding, Row
 from demur.engine.hooks import edited, observed
-from demur.engine.prefill import Row
 from demur.engine.read_activations import stream_activations
-from demur.interventions.intervention import ablate, add, tabulate
+from demur.interventions.edit_table import tabulate
+from demur.interventions.intervention import ablate, add
 from demur.models.families import layout_of
 from demur.models.layouts import point
 from tests.tiny import FAMILIES, TOWERS, tiny_model

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from demur.engine.decode import Decoding, decode_batch
-from demur.engine.prefill import Row
+from demur.engine.decode import decode_batch
+from demur.engine.engine_protocol import Decoding, Row
 from demur.engine.read_activations import stream_activations
 from demur.interventions.intervention import add
 from demur.judges.judge import get_judge

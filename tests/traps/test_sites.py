@@ -7,10 +7,12 @@ import torch
 
 import demur
 from demur.core.errors import InputError, WorkError
-from demur.engine.hooks import edited, observed, recorded_branches
+from demur.engine.branch_recording import recorded_branches
+from demur.engine.hooks import edited, observed
 from demur.engine.read_activations import stream_activations
 from demur.engine.site_proof import prove_sites
-from demur.interventions.intervention import ablate, add, tabulate
+from demur.interventions.edit_table import tabulate
+from demur.interventions.intervention import ablate, add
 from demur.models.families import layout_of
 from demur.models.layouts import point
 from tests.reference import ablated, run_stream, shifted

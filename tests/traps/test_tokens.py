@@ -7,7 +7,9 @@ from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerBase
 
 import demur
 from demur.core.errors import InputError
-from demur.inputs.prompts import FORMATS, NATIVES, bos_count, can_think, prompt_format
+from demur.inputs.chat_templates import can_think
+from demur.inputs.prompt_formats import FORMATS, NATIVES
+from demur.inputs.prompts import bos_count, prompt_format
 from demur.judges.judge import get_judge
 from demur.runs.store import Store
 from demur.study.study_files import load_study

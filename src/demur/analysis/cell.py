@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 class Record(BaseModel):
     """A frozen value that is written as JSON. Unknown keys are kept out; a missing key takes its default."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    # Every key is written, so the JSON Schema of what is written requires every key.
+    model_config = ConfigDict(extra="ignore", frozen=True, json_schema_serialization_defaults_required=True)
 
 
 class Cell(Record):
@@ -135,7 +136,7 @@ class Null(Record):
     Attributes:
         kind: the kind of control.
         n: how many controls there were at the same setting.
-        place: the claim's rank among them: how many controls changed the rate at least as much in the expected sense.
+        place: how many of them changed the rate at least as much in the expected sense; 0 where the claim is first.
     """
 
     kind: str
@@ -148,7 +149,8 @@ class Claim(Sentence):
 
     Attributes:
         id: the same for the same claim in every run of the study.
-        verdict: `supported`, `contradicted` (the change is shown, in the other sense), `not shown` or `not tested`.
+        verdict: `supported` where the edit is shown to make the expected change; `contradicted` where a change in the other sense
+            holds after Holm's correction; else `not shown`. `not tested` for a checkpoint without an edit: its rate is described.
         effect: the change of the rate, as a fraction; None for a claim about a checkpoint without an edit.
         ci95: 95 % interval of the effect, for paired proportions (Newcombe 1998, method 10).
         p: the p value of the effect after Holm's correction.

@@ -3,6 +3,7 @@
 from pydantic import JsonValue
 
 from demur.analysis.cell import Record
+from demur.core.edit_words import EditWords
 
 Settings = dict[str, JsonValue]
 """A study as plain data, every default written out."""
@@ -110,6 +111,8 @@ class Manifest(Record):
         checkpoints: facts of each checkpoint that was loaded, by name.
         arms: facts of each arm.
         instructions: facts of each instruction set, by label.
+        edits: the words for each action of the run's kinds of edit, so that the run can be reported where a kind is not
+            installed. Runs of earlier versions have none: their kinds ship with demur.
         judges: the judges whose verdicts the run holds, in the study's order.
         added_judges: names of judges that were added after the study was run.
         warnings: what a reader of the numbers should know, in sentences.
@@ -123,6 +126,7 @@ class Manifest(Record):
     checkpoints: dict[str, CheckpointFacts] = {}
     arms: tuple[ArmFacts, ...] = ()
     instructions: dict[str, InstructionFacts] = {}
+    edits: dict[str, EditWords] = {}
     judges: tuple[JudgeFacts, ...] = ()
     added_judges: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -1,54 +1,75 @@
 """Published rates beside measured ones: which cell a published figure is about, and whether the rates differ.
 
-Pure functions over a study's facts and its measured cells. A rate counts as measured under the published settings only where
-every setting that its cell depends on was stated and is the same; every other one is named. Nothing is paired, because counts
-were published and not verdicts.
+A rate counts as measured under the published settings only where every setting that its cell depends on was stated and is the
+same; every other setting is named. Counts were published and not verdicts, so nothing is paired. Pure functions of typed records.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
+from pydantic import JsonValue
+
+from demur.analysis.cell import JudgedCell
+from demur.analysis.manifest import DirectionFacts, Settings
+from demur.analysis.study_facts import StudyFacts
+from demur.analysis.summary import Departure, Figure, PublishedRow, TextAndCode
+from demur.core.nested import flatten
 from demur.core.statistics import LEVEL, fisher, wilson
-from demur.inputs.prompts import format_name
-from demur.study.published_spec import DIRECTION_KEYS, EDIT_KEYS, RUN_KEYS, Publication, PublishedRate, leaves
+from demur.inputs.prompt_formats import format_name
+from demur.study.published_spec import DIRECTION_KEYS, EDIT_KEYS, RUN_KEYS, Publication, PublishedRate
 
 SAME, DEPARTS, UNSTATED = "as published", "depart", "not all stated"
-"""What is to be said of the settings of a measured cell beside a published rate."""
+"""What a table says of the settings of a measured cell beside a published rate."""
 
-EVERY_SITE = ["resid_pre", "resid_mid", "resid_post"]
+EVERY_SITE = ("resid_pre", "resid_mid", "resid_post")
 
-Facts = Mapping[str, Any]
+_UNUSED = ("adapter", "revision", "quantise")
+"""Keys of a checkpoint that a publication which does not name them did not use."""
+
+_DOSE = ("unit", "coefficient")
+"""Keys of an edit that only an edit with a coefficient depends on."""
 
 
-def published_rows(study: Facts, cells: Sequence[Facts], directions: Sequence[Facts]) -> list[dict[str, Any]]:
-    """One row a published rate of `study`, in its order, with the measured cell that it is about.
+def published_rows(study: Settings, cells: Sequence[JudgedCell], directions: Sequence[DirectionFacts]) -> list[PublishedRow]:
+    """Each published rate of a study with the measured cell that it is about.
 
-    `study` and `directions` are facts as a run stores them, `cells` those of `summary.cell_rows`. A row has both rates with
-    Wilson intervals, their difference and Fisher's exact test; `departures` (setting, published, here), `not_stated` settings,
-    and `settings`, which sums these up. `measured` is None where no cell, or no single one, fits; `reason` says so, and why
-    nothing was tested. `verdicts_changed_at_least` is how far apart the counts are where settings and n are the same: greedy
-    decoding has no chance in it, so that many verdicts must differ.
+    A row has both rates with Wilson intervals, their difference, and Fisher's exact test. It names the settings that depart from
+    the published ones and those that were not stated. `measured` is None where no cell fits, or several fit equally; `reason`
+    says which, and why nothing was tested. Where settings and n are the same, `verdicts_changed_at_least` is how far apart the
+    counts are: greedy decoding has no chance in it, so at least that many verdicts differ.
+
+    Args:
+        study: the study as plain data.
+        cells: the judged cells of a run.
+        directions: the directions of the run.
+
+    Returns:
+        One row a published rate, in the study's order; none where the study has no publications.
     """
-    read_under = {each["name"]: each["prompt"] for each in directions}
-    rows = []
-    for publication in map(Publication.model_validate, study.get("published", [])):
-        for rate in publication.rates:
-            rows.append(_row(publication, rate, study, cells, read_under))
-    return rows
+    facts = StudyFacts.of(study)
+    read_under = {each.name: each.prompt for each in directions}
+    return [_row(publication, rate, facts, cells, read_under) for publication in facts.published for rate in publication.rates]
 
 
-def text_and_code(study: Facts) -> list[dict[str, str]]:
-    """Settings of which a publication's text says other than its code, or nothing: work, setting, text and code in words."""
+def text_and_code(study: Settings) -> list[TextAndCode]:
+    """The settings of which a publication's text says other than its code, or nothing, in words.
+
+    Args:
+        study: the study as plain data.
+
+    Returns:
+        One entry a setting, in the order of the publications.
+    """
     found = []
-    for publication in map(Publication.model_validate, study.get("published", [])):
-        settings = leaves(publication.settings)
-        for key, text in leaves(publication.text).items():
+    for publication in StudyFacts.of(study).published:
+        settings = flatten(publication.settings)
+        for key, text in flatten(publication.text).items():
             code = _doses(publication.rates) if key == "interventions.coefficient" else in_words(settings.get(key, "not stated"))
-            found.append({"work": publication.work, "setting": key, "text": text, "code": code})
+            found.append(TextAndCode(work=publication.work, setting=key, text=str(text), code=code))
     return found
 
 
-def in_words(value: Any) -> str:
+def in_words(value: JsonValue) -> str:
     """A setting's value as `--set` would write it."""
     if value is None:
         return "not set"
@@ -59,94 +80,114 @@ def in_words(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+@dataclass(frozen=True)
+class _Fit:
+    """A measured cell that a published rate may be about, with the settings that differ and those that were not stated."""
+
+    cell: JudgedCell
+    departures: tuple[Departure, ...]
+    not_stated: tuple[str, ...]
+
+    @property
+    def settings(self) -> str:
+        return DEPARTS if self.departures else UNSTATED if self.not_stated else SAME
+
+
 def _row(
-    publication: Publication, rate: PublishedRate, study: Facts, cells: Sequence[Facts], read_under: Mapping[str, str | None]
-) -> dict[str, Any]:
-    stated = _stated(publication, rate)
-    row: dict[str, Any] = {
-        "work": publication.work,
-        **rate.model_dump(include={"target", "prompt", "instructions", "intervention", "source", "coefficient", "note"}),
-        "published": _figure(rate.refusals, rate.n, rate.rate),
-        "key": None,
-        "judge": None,
-        "measured": None,
-        "difference": None,
-        "p_value": None,
-        "differs": None,
-        "verdicts_changed_at_least": None,
-        "settings": None,
-        "departures": [],
-        "not_stated": [],
-        "reason": "",
-    }
-    fits = _fitting(rate, stated, study, cells, read_under)
+    publication: Publication,
+    rate: PublishedRate,
+    study: StudyFacts,
+    cells: Sequence[JudgedCell],
+    read_under: Mapping[str, str | None],
+) -> PublishedRow:
+    row = PublishedRow(
+        work=publication.work,
+        target=rate.target,
+        prompt=rate.prompt,
+        instructions=rate.instructions,
+        intervention=rate.intervention,
+        source=rate.source,
+        coefficient=rate.coefficient,
+        note=rate.note,
+        published=_figure(rate.refusals, rate.n, rate.rate),
+    )
+    fits = _fitting(rate, _stated(publication, rate), study, cells, read_under)
     if len(fits) != 1:
-        tied = ", ".join(str(cell["key"]) for cell, _, _ in fits)
-        return {**row, "reason": f"{len(fits)} cells fit equally: {tied}" if fits else "no such cell in this run"}
-    cell, departures, not_stated = fits[0]
-    measured = _figure(cell["refusals"], cell["n"], None)
-    settings = DEPARTS if departures else UNSTATED if not_stated else SAME
-    row |= {
-        "key": cell["key"],
-        "judge": cell["judge"],
-        "prompt": cell["prompt"],
-        "measured": measured,
-        "difference": measured["rate"] - row["published"]["rate"],
-        "settings": settings,
-        "departures": departures,
-        "not_stated": not_stated,
-    }
+        tied = ", ".join(fit.cell.key for fit in fits)
+        return _with(row, reason=f"{len(fits)} cells fit equally: {tied}" if fits else "no such cell in this run")
+    return _measured(row, rate, fits[0])
+
+
+def _measured(row: PublishedRow, rate: PublishedRate, fit: _Fit) -> PublishedRow:
+    """A row with the cell that it is about, and with the test where n was published."""
+    cell = fit.cell
+    found = _with(
+        row,
+        key=cell.key,
+        judge=cell.judge,
+        prompt=cell.prompt,
+        measured=_figure(cell.refusals, cell.n, None),
+        difference=None if row.published.rate is None else cell.refusals / cell.n - row.published.rate,
+        settings=fit.settings,
+        departures=fit.departures,
+        not_stated=fit.not_stated,
+    )
     if rate.refusals is None or rate.n is None:
-        return {**row, "reason": "published without n, so there is no interval and no test"}
-    p = fisher(rate.refusals, rate.n, cell["refusals"], cell["n"])
-    changed = abs(cell["refusals"] - rate.refusals) if settings == SAME and rate.n == cell["n"] else None
-    return {**row, "p_value": p, "differs": p < LEVEL, "verdicts_changed_at_least": changed}
+        return _with(found, reason="published without n, so there is no interval and no test")
+    p = fisher(rate.refusals, rate.n, cell.refusals, cell.n)
+    alike = fit.settings == SAME and rate.n == cell.n
+    changed = abs(cell.refusals - rate.refusals) if alike else None
+    return _with(found, p_value=p, differs=p < LEVEL, verdicts_changed_at_least=changed)
 
 
-def _figure(refusals: int | None, n: int | None, rate: float | None) -> dict[str, Any]:
+def _with(row: PublishedRow, **changes: object) -> PublishedRow:
+    return row.model_copy(update=changes)
+
+
+def _figure(refusals: int | None, n: int | None, rate: float | None) -> Figure:
     if refusals is None or n is None:
-        return {"n": None, "refusals": None, "rate": rate, "ci95": None}
-    return {"n": n, "refusals": refusals, "rate": refusals / n, "ci95": list(wilson(refusals, n))}
-
-
-_UNUSED = ("adapter", "revision", "quantise")
-"""What a publication that does not name it did not use."""
-
-Fit = tuple[Facts, list[dict[str, Any]], list[str]]
+        return Figure(rate=rate)
+    return Figure(n=n, refusals=refusals, rate=refusals / n, ci95=wilson(refusals, n))
 
 
 def _fitting(
-    rate: PublishedRate, stated: Facts, study: Facts, cells: Sequence[Facts], read_under: Mapping[str, str | None]
-) -> list[Fit]:
+    rate: PublishedRate,
+    stated: Mapping[str, JsonValue],
+    study: StudyFacts,
+    cells: Sequence[JudgedCell],
+    read_under: Mapping[str, str | None],
+) -> list[_Fit]:
     """The cells of the same target, instructions, edit and source that depart in the fewest settings; one, unless several tie."""
-    judge = _same(stated.get("judges"))
-    judges = {cell["judge"] for cell in cells}
-    wanted = judge[0] if judge and judge[0] in judges else study["judges"][0]
-    fits: list[Fit] = []
+    named = [judge for judge in _listed(stated.get("judges"))[:1] if judge in {cell.judge for cell in cells}]
+    wanted = named[0] if named else study.judges[0]
+    fits = []
     for cell in cells:
-        about = (cell["target"], cell["instructions"], cell["intervention"], cell["source"], cell["judge"])
-        if about != (rate.target, rate.instructions, rate.intervention, rate.source, wanted) or cell["control"]:
+        about = (cell.target, cell.instructions, cell.intervention, cell.source, cell.judge)
+        if about != (rate.target, rate.instructions, rate.intervention, rate.source, wanted) or cell.control:
             continue
         here = _settings(study, cell, read_under)
-        if rate.prompt is not None and here[f"checkpoints.{rate.target}.prompts"][0] != rate.prompt:
+        if rate.prompt is not None and _prompt_specs(study, cell, read_under)[rate.target][0] != rate.prompt:
             continue
         # A prompt's own text, where none is stated, is that of the built-in format.
         known = {key: stated.get(key) for key in here if key in stated or key.startswith("prompts.")}
-        departures = [
-            {"setting": key, "published": known[key], "here": here[key]} for key in known if _same(known[key]) != _same(here[key])
-        ]
-        fits.append((cell, departures, [key for key in here if key not in known]))
-    fewest = min((len(departures) for _, departures, _ in fits), default=0)
-    return [fit for fit in fits if len(fit[1]) == fewest]
+        departures = tuple(
+            Departure(setting=key, published=value, here=here[key])
+            for key, value in known.items()
+            if _listed(value) != _listed(here[key])
+        )
+        fits.append(_Fit(cell, departures, tuple(key for key in here if key not in known)))
+    fewest = min((len(fit.departures) for fit in fits), default=0)
+    return [fit for fit in fits if len(fit.departures) == fewest]
 
 
-def _stated(publication: Publication, rate: PublishedRate) -> dict[str, Any]:
+def _stated(publication: Publication, rate: PublishedRate) -> dict[str, JsonValue]:
     """The settings behind one published rate, by the study's keys."""
-    found = leaves(publication.settings)
-    for name in publication.settings.get("checkpoints", {}):
+    found = flatten(publication.settings)
+    checkpoints = publication.settings.get("checkpoints", {})
+    for name in checkpoints if isinstance(checkpoints, dict) else ():
         found = {**dict.fromkeys(f"checkpoints.{name}.{key}" for key in _UNUSED), **found}
     found = {"interventions.layers": None, **found}
-    own = {
+    own: dict[str, JsonValue] = {
         f"checkpoints.{rate.target}.prompts": rate.prompt,
         f"instructions.{rate.instructions}.test": rate.n,
         "interventions.coefficient": rate.coefficient,
@@ -154,41 +195,54 @@ def _stated(publication: Publication, rate: PublishedRate) -> dict[str, Any]:
     return found | {key: value for key, value in own.items() if value is not None}
 
 
-def _settings(study: Facts, cell: Facts, read_under: Mapping[str, str | None]) -> dict[str, Any]:
+def _settings(study: StudyFacts, cell: JudgedCell, read_under: Mapping[str, str | None]) -> dict[str, JsonValue]:
     """Every setting that a measured cell depends on, by the study's keys, with the one value that holds for this cell."""
-    edit, label = cell["intervention"], cell["instructions"]
-    checkpoints = {cell["target"]: [_spec(study, cell["target"], cell["prompt"])]}
-    if edit != "none":
-        prompt = _spec(study, cell["source"], read_under[cell["direction"]])
-        checkpoints.setdefault(cell["source"], []).append(prompt)
-    found: dict[str, Any] = {}
-    for name, prompts in checkpoints.items():
-        # Studies of earlier versions name no quantisation, for there was none.
-        found |= {f"checkpoints.{name}.{key}": study["checkpoints"][name].get(key) for key in ("model", *_UNUSED)}
-        found[f"checkpoints.{name}.prompts"] = list(dict.fromkeys(prompts))
-        found |= {f"prompts.{each}": study["prompts"][each] for each in prompts if each in study["prompts"]}
-    labels = (label,) if edit == "none" else ("harmful", "harmless")
-    found |= {f"instructions.{each}.source": study["instructions"][each]["source"] for each in labels}
-    found[f"instructions.{label}.test"] = cell["n"]
-    if edit != "none":
-        found |= {f"direction.{key}": study["direction"][key] for key in DIRECTION_KEYS}
-        found["direction.layers"] = cell["layer"]
-        dose = ("unit", "coefficient")
-        found |= {f"interventions.{key}": cell.get(key) for key in EDIT_KEYS if edit == "add" or key not in dose}
-        if found["interventions.sites"] == ["all"]:
-            found["interventions.sites"] = EVERY_SITE
-    return found | {key: study[key] for key in RUN_KEYS} | {"judges": cell["judge"]}
+    found: dict[str, JsonValue] = {}
+    for name, prompts in _prompt_specs(study, cell, read_under).items():
+        facts = study.checkpoints[name].model_dump(mode="json")
+        found |= {f"checkpoints.{name}.{key}": facts[key] for key in ("model", *_UNUSED)}
+        found[f"checkpoints.{name}.prompts"] = list(prompts)
+        found |= {f"prompts.{each}": study.prompts[each] for each in prompts if each in study.prompts}
+    # A direction was read from instructions of both kinds.
+    labels = (cell.instructions,) if cell.direction is None else ("harmful", "harmless")
+    found |= {f"instructions.{each}.source": study.instructions[each].source for each in labels}
+    found[f"instructions.{cell.instructions}.test"] = cell.n
+    if cell.direction is not None:
+        read = study.direction.model_dump(mode="json")
+        found |= {f"direction.{key}": read[key] for key in DIRECTION_KEYS}
+        found["direction.layers"] = cell.layer
+    if cell.edited:
+        found |= _edit_settings(cell)
+    return found | {key: study.setting(key) for key in RUN_KEYS} | {"judges": cell.judge}
 
 
-def _spec(study: Facts, checkpoint: str, name: str | None) -> str:
+def _edit_settings(cell: JudgedCell) -> dict[str, JsonValue]:
+    """The settings of a cell's edit, those of its kind included, by the study's keys."""
+    sites = EVERY_SITE if cell.sites == ("all",) else cell.sites
+    facts = {**cell.model_dump(mode="json"), "sites": None if sites is None else list(sites)}
+    keys = [key for key in EDIT_KEYS if cell.coefficient is not None or key not in _DOSE]
+    own = {f"interventions.{key}": value for key, value in cell.settings.items()}
+    return {f"interventions.{key}": facts[key] for key in keys} | own
+
+
+def _prompt_specs(study: StudyFacts, cell: JudgedCell, read_under: Mapping[str, str | None]) -> dict[str, tuple[str, ...]]:
+    """The prompt formats of the checkpoints that a cell depends on: the target, and where its direction was read."""
+    found: dict[str, tuple[str, ...]] = {cell.target: (_spec(study, cell.target, cell.prompt),)}
+    if cell.source is not None:
+        prompt = _spec(study, cell.source, read_under[str(cell.direction)])
+        found[cell.source] = tuple(dict.fromkeys((*found.get(cell.source, ()), prompt)))
+    return found
+
+
+def _spec(study: StudyFacts, checkpoint: str, name: str | None) -> str:
     """A prompt format as the study wrote it, from its short name."""
-    specs = study["checkpoints"][checkpoint]["prompts"]
-    return next(str(spec) for spec in specs if (spec if spec in study["prompts"] else format_name(spec)) == name)
+    specs = study.checkpoints[checkpoint].prompts
+    return next(spec for spec in specs if (spec if spec in study.prompts else format_name(spec)) == name)
 
 
-def _same(value: Any) -> list[Any]:
-    """A value and a list of it are the same setting, and the order of a list does not matter."""
-    return sorted(value) if isinstance(value, list) else [value]
+def _listed(value: JsonValue) -> list[JsonValue]:
+    """A value as a sorted list: a value and a list of it are the same setting, and the order of a list does not matter."""
+    return sorted(value, key=str) if isinstance(value, list) else [value]
 
 
 def _doses(rates: Sequence[PublishedRate]) -> str:

@@ -1,60 +1,107 @@
-"""From stored verdicts to the numbers that are shown: rates with intervals, and paired comparisons with the target left alone.
+"""From stored verdicts to the numbers of a report: rates with intervals, and paired comparisons with the unedited target.
 
-Pure functions over what the store holds.
+Pure functions of typed records.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from demur.core.statistics import holm, mcnemar, shared, wilson
+from demur.analysis.cell import Cell, Comparison, JudgedCell
+from demur.core.statistics import Paired, holm, mcnemar, shared, wilson
 
 Refusals = Mapping[tuple[str, str], Mapping[int, bool]]
-"""(cell key, judge) -> instruction index -> refusal."""
+"""(cell key, judge) -> position of the instruction -> whether the judge calls the completion a refusal."""
+
+Labels = Mapping[tuple[str, str], Mapping[str, int]]
+"""(cell key, judge) -> label -> how many completions got it."""
+
+Failures = Mapping[tuple[str, str], int]
+"""(cell key, judge) -> on how many completions the judge failed."""
 
 
-def cell_rows(cells: Sequence[Mapping[str, Any]], refusals: Refusals, judges: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a cell and judge: what the cell is, n, refusals, rate, Wilson interval. Cells without completions are left out."""
-    rows = []
+def judged_cells(
+    cells: Sequence[Cell],
+    refusals: Refusals,
+    judges: Sequence[str],
+    labels: Labels | None = None,
+    failures: Failures | None = None,
+) -> list[JudgedCell]:
+    """Each cell under each judge, with its rate and 95 % Wilson interval.
+
+    Args:
+        cells: the cells in the order of the study.
+        refusals: the verdicts.
+        judges: the judges in the order of the study.
+        labels: how often each label was given, where that is known.
+        failures: how often a judge failed, where that is known.
+
+    Returns:
+        One record a cell and judge, cell by cell. A cell in which a judge gave no verdict yet has no record for that judge.
+    """
+    found = []
     for cell in cells:
         for judge in judges:
-            found = refusals.get((cell["key"], judge))
-            if found:
-                n, count = len(found), sum(found.values())
-                rate = {"n": n, "refusals": count, "rate": count / n, "ci95": list(wilson(count, n))}
-                rows.append({**cell, "judge": judge, **rate})
-    return rows
-
-
-def comparisons(cells: Sequence[Mapping[str, Any]], refusals: Refusals, judges: Sequence[str]) -> list[dict[str, Any]]:
-    """Every edited cell against its own target without an edit, on the same instructions: exact McNemar, Holm within a judge."""
-    baseline = {place(cell): cell["key"] for cell in cells if cell["intervention"] == "none"}
-    rows: list[dict[str, Any]] = []
-    for judge in judges:
-        family = []
-        for cell in cells:
-            before, after = refusals.get((baseline[place(cell)], judge), {}), refusals.get((cell["key"], judge), {})
-            first, second = shared(before, after)
-            if cell["intervention"] == "none" or not first:
+            verdicts = refusals.get((cell.key, judge))
+            if not verdicts:
                 continue
-            paired = mcnemar(first, second)
-            family.append(
-                {
-                    "key": cell["key"],
-                    "judge": judge,
-                    "n": paired.n,
-                    "baseline_rate": sum(first) / paired.n,
-                    "rate": sum(second) / paired.n,
-                    "difference": paired.difference,
-                    "gained": paired.gained,
-                    "lost": paired.lost,
-                    "p_value": paired.p_value,
-                }
+            n, count = len(verdicts), sum(verdicts.values())
+            found.append(
+                JudgedCell(
+                    **dict(cell),
+                    judge=judge,
+                    n=n,
+                    refusals=count,
+                    rate=count / n,
+                    ci95=wilson(count, n),
+                    labels=dict((labels or {}).get((cell.key, judge), {})),
+                    failures=(failures or {}).get((cell.key, judge), 0),
+                )
             )
-        adjusted = holm([row["p_value"] for row in family])
-        rows += [{**row, "p_holm": p} for row, p in zip(family, adjusted, strict=True)]
-    return rows
+    return found
 
 
-def place(cell: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Target, prompt and instructions: what a cell has in common with the baseline that it is compared with."""
-    return cell["target"], cell["prompt"], cell["instructions"]
+def comparisons(cells: Sequence[Cell], refusals: Refusals, judges: Sequence[str]) -> list[Comparison]:
+    """Each edited cell against its own target without an edit, on the same instructions.
+
+    The test is McNemar's exact one. Its p values are corrected by Holm's method over all edited cells of a judge.
+
+    Args:
+        cells: the cells in the order of the study, those without an edit among them.
+        refusals: the verdicts.
+        judges: the judges in the order of the study.
+
+    Returns:
+        One comparison a judge and edited cell, judge by judge. A cell that shares no judged instruction with the unedited target
+        has none.
+    """
+    baselines = {cell.place: cell.key for cell in cells if not cell.edited}
+    found: list[Comparison] = []
+    for judge in judges:
+        family: list[tuple[Cell, int, Paired]] = []
+        for cell in cells:
+            if not cell.edited or cell.place not in baselines:
+                continue
+            before = refusals.get((baselines[cell.place], judge), {})
+            first, second = shared(before, refusals.get((cell.key, judge), {}))
+            if first:
+                family.append((cell, sum(first), mcnemar(first, second)))
+        adjusted = holm([paired.p_value for *_, paired in family])
+        found += [
+            _comparison(cell, judge, refused_before, paired, p_holm)
+            for (cell, refused_before, paired), p_holm in zip(family, adjusted, strict=True)
+        ]
+    return found
+
+
+def _comparison(cell: Cell, judge: str, refused_before: int, paired: Paired, p_holm: float) -> Comparison:
+    return Comparison(
+        key=cell.key,
+        judge=judge,
+        n=paired.n,
+        baseline_rate=refused_before / paired.n,
+        rate=(refused_before + paired.gained - paired.lost) / paired.n,
+        difference=paired.difference,
+        gained=paired.gained,
+        lost=paired.lost,
+        p_value=paired.p_value,
+        p_holm=p_holm,
+    )

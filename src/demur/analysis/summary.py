@@ -3,6 +3,7 @@
 Its JSON Schema ships as `demur/data/summary.schema.json`.
 """
 
+import json
 from typing import Literal
 
 from pydantic import JsonValue
@@ -133,7 +134,33 @@ class ByLayer(Record):
 
 
 class Summary(Record):
-    """All that a report, a table or another program needs to know of a run."""
+    """All that a report, a table or another program needs to know of a run.
+
+    Attributes:
+        version: the version of this form.
+        study: the study as plain data, every default written out.
+        created: when the run was begun, ISO 8601 in UTC.
+        versions: versions of the packages that decide about numbers, as last used.
+        judges: the version of each judge whose verdicts the run holds.
+        judge_labels: the labels that each judge gives, in the order of tables.
+        edits: the words for each action of the run's kinds of edit; `action` of a cell refers to them.
+        sessions: every combination of versions, machine and device that took part.
+        warnings: what a reader of the numbers should know, in sentences.
+        environment: the machine that was used last.
+        checkpoints: facts of each checkpoint that was loaded, by name.
+        arms: each prompt format applied to a checkpoint.
+        instructions: facts of each instruction set, by label.
+        cells: one entry a cell and judge, in the study's order.
+        directions: the stored directions without their vectors.
+        cosines: pairwise cosines between the directions, null directions left out.
+        by_layer: what was measured at every layer; None for a run that measured no layers.
+        measurements: what was measured beside completions, one entry a measurement and subject.
+        comparisons: each edited cell against its target without an edit, one entry a cell and judge.
+        answers: what the run answers, in a few sentences.
+        claims: what the data say of each checkpoint and each edit.
+        published: published rates beside the measured ones.
+        text_and_code: settings of which a publication's text says other than its code.
+    """
 
     version: Literal[2] = 2
     study: Settings
@@ -161,6 +188,14 @@ class Summary(Record):
 
     def to_json(self) -> str:
         """The text of `summary.json`."""
-        import json
-
         return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
+def json_schema() -> str:
+    """The JSON Schema of `summary.json` as text: the content of `demur/data/summary.schema.json`.
+
+    Returns:
+        A schema of draft 2020-12 that describes what `Summary.to_json` writes. It allows further keys, because keys are added.
+    """
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Summary.model_json_schema(mode="serialization")}
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"

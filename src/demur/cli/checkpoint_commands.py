@@ -78,7 +78,7 @@ def extract(
     """
     import demur
     from demur.cli.progress_bars import bars
-    from demur.directions.files.load_and_save import format_for
+    from demur.directions.file_formats import format_for
 
     if format_for(out) != "demur":
         raise InputError(f"demur extract writes .safetensors files, not {out.name!r}; demur convert makes the others of them")
@@ -174,7 +174,7 @@ def generate(
             until_verdict="prefix" if until_verdict else None,
             progress=progress,
         )[0]
-    if edit is not None:
+    if edit is not None and edit.direction is not None:
         _warn_of_training_instructions(edit.direction, found, texts)
     target = model if adapter is None else f"{model} + {adapter}"
     _write(out, rows, _Made(target, checkpoint, dtype, quantise, form.name, edit, until_verdict))
@@ -202,7 +202,7 @@ class _Made:
             "quantised": self.quantised,
             "prompt_format": self.prompt_format,
             "intervention": "none" if edit is None else edit.kind,
-            "direction": None if edit is None else edit.direction.name,
+            "direction": None if edit is None or edit.direction is None else edit.direction.name,
             "coefficient": None if edit is None else edit.coefficient,
             "unit": None if edit is None or edit.coefficient is None else edit.unit,
             "layers": None if edit is None else edit.layers,
@@ -268,8 +268,9 @@ def doctor(
     Layout, self-check, the prompt as tokens, BOS count, dtype, device, memory.
     """
     import demur
+    from demur.cli.doctor_lines import doctor_lines
     from demur.engine.diagnosis import diagnosis
 
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
-    for line in list(diagnosis(checkpoint, prompt, position=position)):
+    for line in doctor_lines(diagnosis(checkpoint, prompt, position=position)):
         typer.echo(line)

@@ -76,7 +76,8 @@ def convert(
     quiet: Quiet = False,
 ) -> None:
     """Write directions in another format."""
-    from demur.directions.files.load_and_save import format_for, load_directions, save_directions
+    from demur.directions.file_formats import format_for
+    from demur.directions.files.load_and_save import load_directions, save_directions
 
     name = format_for(out, format)
     loaded = [direction for path in files for direction in load_directions(path, layer=layer, position=position)]

@@ -1,6 +1,7 @@
 """Commands on completions: judge."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from demur.cli import shell_completion
 from demur.cli.app import FILES, Quiet, command
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
+from demur.judges.judge import Failure, Verdict
 
 
 @command(FILES, "demur judge completions.jsonl --judge taxonomy --out verdicts.jsonl")
@@ -31,12 +33,13 @@ def judge(
 ) -> None:
     """Judge stored completions: n, refusals, rate and interval.
 
-    With --out one verdict a line is written, beside everything that the file said of the completion.
+    With --out one verdict a line is written, beside everything that the file said of the completion. Where the judge fails on
+    some completions, the others are counted and written, and the exit status is 1.
     """
-    from demur.core.statistics import wilson
-    from demur.inputs.instructions import read_rows
+    from demur.inputs.instruction_files import read_rows
     from demur.judges.early_stopping import check_foreseen
     from demur.judges.judge import get_judge
+    from demur.judges.judging import JudgeFailed
     from demur.judges.judging import judge as decide
 
     rows = read_rows(completions)
@@ -51,16 +54,38 @@ def judge(
     if any(row.get("until_verdict") for row in rows):
         check_foreseen([judge])
     asked = [row["instruction"] for row in rows] if chosen.reads_instruction else None
-    verdicts = decide([row["completion"] for row in rows], judge, instructions=asked)
+    failed: JudgeFailed | None = None
+    answers: Sequence[Verdict | Failure]
+    try:
+        answers = decide([row["completion"] for row in rows], chosen, instructions=asked)
+    except JudgeFailed as error:
+        answers, failed = error.answers, error
     if out is not None:
-        lines = [{**row, "judge": v.judge, "refusal": v.refusal, "label": v.label, "evidence": v.evidence}
-                 for row, v in zip(rows, verdicts, strict=True)]  # fmt: skip
+        lines = [{**row, **_written(answer)} for row, answer in zip(rows, answers, strict=True)]
         replace_file(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    _show(judge, chosen.labels, answers)
+    if failed is not None:
+        raise failed
+
+
+def _written(answer: Verdict | Failure) -> dict[str, str | bool]:
+    """What the output file says of one completion."""
+    if isinstance(answer, Failure):
+        return {"judge": answer.judge, "failure": answer.reason}
+    return {"judge": answer.judge, "refusal": answer.refusal, "label": answer.label, "evidence": answer.evidence}
+
+
+def _show(judge: str, labels: Sequence[str], answers: Sequence[Verdict | Failure]) -> None:
+    from demur.core.statistics import wilson
+
+    verdicts = [answer for answer in answers if isinstance(answer, Verdict)]
+    if not verdicts:
+        return
     count = sum(verdict.refusal for verdict in verdicts)
     low, high = wilson(count, len(verdicts))
     typer.echo(
         f"{judge}: {count} of {len(verdicts)} refuse, {100 * count / len(verdicts):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
     )
-    if len(chosen.labels) > 2:
+    if len(labels) > 2:
         given = [verdict.label for verdict in verdicts]
-        typer.echo(", ".join(f"{label} {given.count(label)}" for label in chosen.labels))
+        typer.echo(", ".join(f"{label} {given.count(label)}" for label in labels))

@@ -63,14 +63,15 @@ def adapters(incomplete: str) -> list[str]:
 
 def prompts(incomplete: str) -> list[str]:
     """Names of prompt formats."""
-    from demur.inputs.prompts import FORMATS, NATIVES
+    from demur.inputs.prompt_formats import prompt_names
 
-    return _starting([*FORMATS, *NATIVES], incomplete)
+    return _starting(prompt_names(), incomplete)
 
 
 def instructions(incomplete: str) -> list[str]:
     """Registered sets, and files of instructions."""
-    from demur.inputs.instructions import SUFFIXES, registered
+    from demur.inputs.instruction_files import SUFFIXES
+    from demur.inputs.instructions import registered
 
     return _starting(registered(), incomplete) + _files(incomplete, *SUFFIXES)
 
@@ -94,7 +95,7 @@ def completions(incomplete: str) -> list[str]:
 
 def direction_formats(incomplete: str) -> list[str]:
     """Formats of direction files."""
-    from demur.directions.files.load_and_save import FORMATS
+    from demur.directions.file_formats import FORMATS
 
     return _starting(FORMATS, incomplete)
 

@@ -9,7 +9,9 @@ class EditWords(BaseModel):
     Attributes:
         action: the name of the action, `add` or `subtract` for the kind `add`; `Cell.action` refers to it.
         kind: the kind of edit that acts so.
-        doing: the present participle, as in "adding a negative multiple of": what stands before the direction's name.
+        doing: the present participle, as in "adding a negative multiple of": what stands before the direction's name. A sentence
+            that gives the coefficient with its sign takes that of the action which is named like the kind, where there is one.
+        noun: what the edit takes, as in "chat's direction": "direction", "subspace"; empty for a kind that takes nothing.
         into: the word between the direction and its target: "in" or "to".
         done: the past participle for labels and captions: "ablated", "added".
         moved: the same with its preposition, for the question on the page: "ablated from", "added to".
@@ -23,6 +25,7 @@ class EditWords(BaseModel):
     action: str
     kind: str
     doing: str
+    noun: str = "direction"
     into: str
     done: str
     moved: str

@@ -70,7 +70,7 @@ KINDS: dict[str, PartKind] = {
             "equivalence": "demur.measurements.weight_equivalence:WeightEquivalence",
         },
     ),
-    "engine": PartKind("demur.engines", "engine", {"transformers": "demur.engine.transformers_engine:TransformersEngines"}),
+    "engine": PartKind("demur.engines", "engine", {"transformers": "demur.engine.load_transformers:TransformersEngines"}),
     "section": PartKind(
         "demur.sections",
         "report section",
@@ -95,8 +95,35 @@ KINDS: dict[str, PartKind] = {
             "latex": "demur.runs.exports.latex_results:LatexExport",
         },
     ),
-    "prompt": PartKind("demur.prompts", "prompt format", text="{instruction}"),
-    "instructions": PartKind("demur.instructions", "instruction set"),
+    "prompt": PartKind(
+        "demur.prompts",
+        "prompt format",
+        {
+            "chatml": "demur.inputs.prompt_formats:CHATML",
+            "gemma": "demur.inputs.prompt_formats:GEMMA",
+            "gemma-base": "demur.inputs.prompt_formats:GEMMA_BASE",
+            "vicuna": "demur.inputs.prompt_formats:VICUNA",
+            "user-assistant": "demur.inputs.prompt_formats:USER_ASSISTANT",
+            "pythia": "demur.inputs.prompt_formats:PYTHIA",
+            "native": "demur.inputs.chat_templates:NativeTemplate",
+            "native-no-thinking": "demur.inputs.chat_templates:NativeNoThinking",
+        },
+        text="{instruction}",
+    ),
+    "instructions": PartKind(
+        "demur.instructions",
+        "instruction set",
+        {
+            "contrast-harmful": "demur.inputs.registered_sets:contrast_harmful",
+            "contrast-harmless": "demur.inputs.registered_sets:contrast_harmless",
+            "contrast-lookalike": "demur.inputs.registered_sets:contrast_lookalike",
+            "advbench": "demur.inputs.registered_sets:advbench",
+            "jailbreakbench": "demur.inputs.registered_sets:jailbreakbench",
+            "alpaca": "demur.inputs.registered_sets:alpaca",
+            "arditi-harmful": "demur.inputs.registered_sets:arditi_harmful",
+            "arditi-harmless": "demur.inputs.registered_sets:arditi_harmless",
+        },
+    ),
 }
 """Every kind of part by its name. The parts that demur ships are listed here and nowhere else."""
 
@@ -214,7 +241,7 @@ def registry(kind: str) -> Registry:
 
 
 def register(kind: str, name: str, target: Any) -> None:
-    r"""Add a part of your own, for this Python process; packages announce theirs by entry points instead.
+    """Add a part of your own, for this Python process; packages announce theirs by entry points instead.
 
     Args:
         kind: `edit`, `estimator`, `control`, `judge`, `measurement`, `engine`, `section`, `export`, `prompt` or `instructions`.
@@ -226,10 +253,11 @@ def register(kind: str, name: str, target: Any) -> None:
 
     Example:
         >>> import demur
-        >>> demur.register("prompt", "shout", "LISTEN: {instruction}\nANSWER:")
         >>> from demur.core.registry import registry
-        >>> "shout" in registry("prompt")
+        >>> demur.register("judge", "short-refusal", "mypackage.judges:ShortRefusal")  # imported when it is first used
+        >>> "short-refusal" in registry("judge")
         True
+        >>> registry("judge").unregister("short-refusal")
     """
     registry(kind).register(name, target)
 
@@ -238,3 +266,22 @@ def check_names(kind: str, names: Iterable[str]) -> None:
     """Raises `InputError` for the first name that no part of this kind has."""
     for name in names:
         registry(kind).get(name)
+
+
+def check_members(part: object, kind: str, name: str, protocol: type[Any]) -> None:
+    """Check that a part has every attribute and method that its protocol names.
+
+    Args:
+        part: the part, as it was registered or imported.
+        kind: its kind, a key of `KINDS`.
+        name: the name under which it was asked for.
+        protocol: the protocol of this kind of part.
+
+    Raises:
+        InputError: with the members that are missing.
+    """
+    methods = (member for member, value in vars(protocol).items() if callable(value) and not member.startswith("_"))
+    missing = [member for member in (*protocol.__annotations__, *methods) if not hasattr(part, member)]
+    if missing:
+        home = f"{protocol.__module__}.{protocol.__name__}"
+        raise InputError(f"the {KINDS[kind].noun} {name!r} has no {', '.join(missing)}; give it what {home} asks for")

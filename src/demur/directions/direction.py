@@ -1,13 +1,8 @@
-"""A direction of the residual stream with its provenance, and how it is made from activations.
+"""A direction of the residual stream: a unit vector, the place where it was read, and what it was made of."""
 
-`vector` has unit norm, in float32; `raw_norm` keeps the length of the difference of means. A vector that is zero or not finite
-is refused. Files of directions are the business of `demur.directions.files`.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,6 +10,8 @@ from torch import Tensor
 
 from demur.core.errors import InputError
 from demur.core.html_repr import facts_table
+from demur.directions.file_formats import direction_bytes, write_directions
+from demur.directions.provenance import Provenance
 from demur.models.layouts import Site
 
 UNSAID = "not in the file"
@@ -23,10 +20,27 @@ UNSAID = "not in the file"
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """A unit vector of length d_model, where it was read and what it was read from.
+    """A direction of the residual stream. Make one with `demur.from_raw`, `demur.extract_direction` or `demur.load_direction`.
 
-    `layer` and `site` say where in the stream, `position` which prompt token (-1: the last). `provenance` holds the checkpoint's
-    fingerprint, the prompt text, the token read, instruction hashes, counts and versions; a control's says what it stands beside.
+    Attributes:
+        name: how reports and edits call it.
+        vector: the direction, (d_model,), float32, of length one.
+        raw_norm: the length that the vector had before it was scaled to one, such as that of a difference of means.
+        layer: the block at which it was read, counted from 0.
+        position: the prompt token at which it was read; -1 is the last.
+        site: the point of that block: `resid_pre`, `resid_mid` or `resid_post`.
+        provenance: the checkpoint, prompt and instructions that it was made of.
+
+    Raises:
+        InputError: for a vector that is zero, not finite, not float32 or not of length one.
+
+    Example:
+        >>> import torch, demur
+        >>> direction = demur.from_raw(torch.tensor([3.0, 4.0]), name="toy", layer=1)
+        >>> direction
+        Direction('toy', layer=1, site='resid_pre', position=-1, width=2, raw_norm=5)
+        >>> direction.vector
+        tensor([0.6000, 0.8000])
     """
 
     name: str
@@ -35,7 +49,7 @@ class Direction:
     layer: int
     position: int = -1
     site: Site = "resid_pre"
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
         if not torch.isfinite(self.vector).all() or not 0 < self.raw_norm < float("inf"):
@@ -43,50 +57,68 @@ class Direction:
         length = float(self.vector.double().norm())
         if abs(length - 1) > 1e-4 or self.vector.dtype != torch.float32:
             raise InputError(f"direction {self.name!r} must be a float32 unit vector; make it with demur.from_raw")
+        if not isinstance(self.provenance, Provenance):
+            raise InputError(
+                f"direction {self.name!r} has a {type(self.provenance).__name__} for its provenance; make it with demur.from_raw"
+            )
 
     def __repr__(self) -> str:
         place = f"layer={self.layer}, site={self.site!r}, position={self.position}"
         return f"Direction({self.name!r}, {place}, width={self.vector.shape[0]}, raw_norm={self.raw_norm:.4g})"
 
     def _repr_html_(self) -> str:
-        read, sides = self.provenance, [self.provenance.get(label) for label in ("harmful", "harmless")]
-        counts = [f"{side['n']} {label}" for label, side in zip(("harmful", "harmless"), sides, strict=True) if side]
+        read = self.provenance
+        sides = (("harmful", read.harmful), ("harmless", read.harmless))
         rows = [
             ("read at", f"layer {self.layer}, {self.site}, position {self.position}"),
-            ("token read", repr(read["token read"]) if "token read" in read else None),
+            ("token read", None if read.token_read is None else repr(read.token_read)),
             ("width", self.vector.shape[0]),
             ("raw norm", f"{self.raw_norm:.4g}"),
-            ("checkpoint", read.get("checkpoint")),
-            ("weights", read.get("fingerprint")),
-            ("prompt", read.get("prompt")),
-            ("instructions", " and ".join(counts)),
-            ("not in its file", ", ".join(read.get(UNSAID, ()))),
+            ("checkpoint", read.checkpoint),
+            ("weights", read.fingerprint),
+            ("prompt", read.prompt),
+            ("instructions", " and ".join(f"{side.n} {label}" for label, side in sides if side is not None)),
+            ("not in its file", ", ".join(read.not_in_the_file)),
         ]
         return facts_table(f"Direction {self.name}", rows)
 
     def says(self, fact: str) -> bool:
-        """Whether `layer`, `site`, `position` or `raw norm` is known, not merely filled in for a file that does not say it."""
-        return fact not in self.provenance.get(UNSAID, ())
+        """Whether `layer`, `site`, `position` or `raw norm` is known.
+
+        It is not known where the direction was read from a file that does not say it. The attribute's value then means nothing.
+        """
+        return fact not in self.provenance.not_in_the_file
 
     def raw_vector(self) -> Float[Tensor, " d_model"]:
-        """The difference of means itself, float64: the unit vector times `raw_norm`."""
+        """The vector at its raw length, such as the difference of means itself: (d_model,), float64."""
         return self.vector.double() * self.raw_norm
 
     def save(self, path: str | Path) -> Path:
-        """Write this direction in the format that the path's ending names; `.safetensors` keeps all that is known of it.
+        """Write this direction in the format that the path's ending names. `.safetensors` keeps all that is known of it.
 
-        Returns the path. Raises `InputError` for an ending that names none, `WorkError` where it cannot be written; see
-        `demur.save_directions`.
+        Args:
+            path: the file to write; its folders are made. For a format that shares its ending, use `demur.save_directions`.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: for an ending that names no format or several, and where the place cannot be written to.
+            WorkError: where the disk is full.
+
+        Example:
+            >>> import tempfile, torch, demur
+            >>> direction = demur.from_raw(torch.tensor([3.0, 4.0]), name="toy", layer=1)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     path = direction.save(f"{folder}/toy.safetensors")
+            ...     print(demur.load_direction(path))
+            Direction('toy', layer=1, site='resid_pre', position=-1, width=2, raw_norm=5)
         """
-        from demur.directions.files.load_and_save import save_directions  # formats build on this module
-
-        return save_directions([self], path)
+        return write_directions([self], Path(path), format=None)
 
     def to_bytes(self) -> bytes:
-        """What `save` writes to a `.safetensors` file: the same direction gives the same bytes."""
-        from demur.directions.files.safetensors_file import to_bytes  # formats build on this module
-
-        return to_bytes(self)
+        """What `save` writes to a `.safetensors` file. The same direction gives the same bytes."""
+        return direction_bytes(self)
 
 
 def from_raw(
@@ -96,72 +128,51 @@ def from_raw(
     layer: int,
     position: int = -1,
     site: Site = "resid_pre",
-    provenance: Mapping[str, Any] | None = None,
+    provenance: Provenance | Mapping[str, object] | None = None,
 ) -> Direction:
-    """A direction from a vector (d_model,) of any length. Raises `InputError` where it is zero, not finite or not one vector."""
+    """Make a direction of a vector of any length.
+
+    Args:
+        vector: the vector, (d_model,), of any floating dtype.
+        name: how reports and edits call the direction.
+        layer: the block at which it was read, counted from 0.
+        position: the prompt token at which it was read; -1 is the last.
+        site: the point of that block: `resid_pre`, `resid_mid` or `resid_post`.
+        provenance: what it was made of: a `Provenance`, or facts by the keys that a direction's file has.
+
+    Returns:
+        The direction. Its `vector` has length one, in float32; its `raw_norm` is the length that was given.
+
+    Raises:
+        InputError: where the vector is zero, not finite or not one vector, and for provenance of a wrong type.
+
+    Example:
+        >>> import torch, demur
+        >>> direction = demur.from_raw(torch.tensor([0.0, 2.0]), name="toy", layer=0, provenance={"checkpoint": "made up"})
+        >>> direction.raw_norm, direction.provenance.checkpoint
+        (2.0, 'made up')
+    """
     if vector.ndim != 1:
         raise InputError(f"direction {name!r} must be one vector, not a tensor of shape {tuple(vector.shape)}")
     exact = vector.detach().double().cpu()
     norm = float(exact.norm())
     unit = (exact / norm).float() if norm > 0 else exact.float()
-    return Direction(name, unit, norm, layer, position, site, dict(provenance or {}))
-
-
-class RunningMean:
-    """Mean over rows of activations, summed in float64: memory does not grow with the number of rows."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._sum: Tensor | None = None
-        self._norms: Tensor | None = None
-
-    def update(self, rows: Float[Tensor, "row layer d_model"]) -> None:
-        """Take in some rows."""
-        total, norms = rows.double().sum(0), rows.double().norm(dim=-1).sum(0)
-        self._sum = total if self._sum is None else self._sum + total
-        self._norms = norms if self._norms is None else self._norms + norms
-        self.count += rows.shape[0]
-
-    @property
-    def mean(self) -> Float[Tensor, "layer d_model"]:
-        """Mean activation, float64."""
-        assert self._sum is not None, "no rows yet"
-        return self._sum / self.count
-
-    @property
-    def mean_norm(self) -> Float[Tensor, " layer"]:
-        """Mean length of the activations, float64: what a coefficient in units of 'residual' counts."""
-        assert self._norms is not None, "no rows yet"
-        return self._norms / self.count
-
-
-def difference_of_means(
-    harmful: Float[Tensor, "layer d_model"],
-    harmless: Float[Tensor, "layer d_model"],
-    *,
-    name: str,
-    layers: Sequence[int],
-    position: int = -1,
-    site: Site = "resid_pre",
-    provenance: Mapping[str, Any] | None = None,
-) -> list[Direction]:
-    """One direction a layer, mean(harmful) - mean(harmless): Arditi et al. 2024, section 2.3."""
-    difference = harmful.double() - harmless.double()
-    facts = {"method": "difference of means", **(provenance or {})}
-    same = [layer for layer, row in zip(layers, difference, strict=True) if not row.any()]
-    if same:
-        raise InputError(
-            f"at layer {same[0]} ({site}, position {position}) harmful and harmless instructions have the same activation, "
-            "as every template token has at the first layer's input; choose a later layer"
-        )
-    return [
-        from_raw(row, name=name, layer=layer, position=position, site=site, provenance=facts)
-        for layer, row in zip(layers, difference, strict=True)
-    ]
+    facts = provenance if isinstance(provenance, Provenance) else Provenance.of(provenance or {})
+    return Direction(name, unit, norm, layer, position, site, facts)
 
 
 def cosines(directions: Iterable[Direction]) -> Float[Tensor, "direction direction"]:
-    """Pairwise cosine similarities in float64. Raises `InputError` for directions of different widths."""
+    """Pairwise cosine similarities.
+
+    Args:
+        directions: directions of one width.
+
+    Returns:
+        The cosine of each pair, (direction, direction), float64.
+
+    Raises:
+        InputError: for directions of different widths.
+    """
     directions = list(directions)
     widths = {direction.vector.shape[0] for direction in directions}
     if len(widths) != 1:

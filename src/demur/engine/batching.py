@@ -1,7 +1,7 @@
-"""Rows of token ids as left-padded batches: longest first, so that memory that does not suffice shows at once.
+"""Rows of token ids as left-padded batches: longest first, so that too little memory shows at once.
 
-Left padding puts every prompt's last token in the last column. Positions are counted over real tokens only, so a padded row
-computes what it would compute alone, in families with rotary and with learned positions alike.
+Left padding puts the last token of every prompt at the last position. Position ids count real tokens only, so a padded row
+computes what it would compute alone, in families with rotary and with learned positions.
 """
 
 import gc
@@ -18,18 +18,18 @@ from demur.models.device_placement import input_device, weights_dtype
 from demur.models.memory_budget import PASS_TOKENS, kind_of
 
 FULL_TOKENS = 512
-"""Below so many tokens a pass is slow for its size: it reads all weights for few."""
+"""A forward pass over fewer tokens is slow for its size: it reads all weights for few tokens."""
 WASTE = 0.05
-"""Part of a pass of many tokens that may be padding."""
+"""The part of a large forward pass that may be padding."""
 
 
 def pass_tokens(model: nn.Module) -> int:
-    """Most tokens of a pass over prompts on the device where this model takes them."""
+    """Most tokens of a forward pass over prompts on this model's device."""
     return PASS_TOKENS[kind_of(input_device(model))]
 
 
 def position_ids(mask: Int[Tensor, "row seq"]) -> Int[Tensor, "row seq"]:
-    """Positions over real tokens: the mask alone is wrong for families with learned positions (GPT-2)."""
+    """Position ids that count real tokens; families with learned positions (GPT-2) need them beside the mask."""
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
@@ -49,10 +49,17 @@ def group(
     even: bool = False,
     like: Sequence[Hashable] | None = None,
 ) -> list[list[int]]:
-    """Indices of rows, longest first and otherwise in order, cut so that rows x longest stays within `batch_tokens`.
+    """Cut rows into batches, longest first and otherwise in order.
 
-    A row longer than the budget stands alone. `even` also cuts a batch that is large enough where more than `WASTE` of it would
-    be padding. Rows of one length that are equal in `like` lie together.
+    Args:
+        lengths: tokens of each row.
+        batch_tokens: most tokens of a batch, padding included. A longer row is a batch of its own.
+        batch_rows: most rows of a batch.
+        even: whether a batch that is large enough also ends where more than `WASTE` of it would be padding.
+        like: rows of one length that are equal here come together.
+
+    Returns:
+        The indices of each batch's rows.
     """
     first: dict[Hashable, int] = {}
     together = range(len(lengths)) if like is None else [first.setdefault(one, index) for index, one in enumerate(like)]
@@ -86,10 +93,23 @@ def in_batches(
     even: bool = False,
     like: Sequence[Hashable] | None = None,
 ) -> Iterator[tuple[list[int], Result]]:
-    """`work` on the indices of each batch of rows of these lengths, longest first; see `group`. A batch is a pass unless told.
+    """Do `work` batch after batch, longest rows first. Where memory does not suffice, the batch is halved.
 
-    Running out of memory halves a batch and goes on. Raises `InputError` for a row longer than the model has positions, and
-    `WorkError` where one row alone does not fit into memory, saying what would.
+    Args:
+        lengths: tokens of each row, new ones included.
+        work: gets the indices of a batch's rows.
+        model: the model that runs them.
+        batch_tokens: most tokens of a batch; those of one forward pass over prompts where left out.
+        batch_rows: most rows of a batch.
+        even: see `group`.
+        like: see `group`.
+
+    Returns:
+        For each batch, its indices and what `work` gave.
+
+    Raises:
+        InputError: for a row longer than the model has positions.
+        WorkError: where one row alone does not fit into memory, with what would fit.
     """
     _check_lengths(lengths, model)
     budget = pass_tokens(model) if batch_tokens is None else batch_tokens
@@ -100,7 +120,7 @@ def in_batches(
         if problem is None:
             yield indices, result  # type: ignore[misc]
             continue
-        # Only now, outside of the handler: the exception held the frames, and they the tensors of the failed attempt.
+        # Only now, outside of the handler: the exception kept the frames alive, and they kept the tensors of the failed attempt.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -114,7 +134,7 @@ def _attempt(work: Callable[[list[int]], Result], indices: list[int]) -> tuple[R
     try:
         return work(indices), None
     except RuntimeError as error:
-        # On the processor torch raises a plain RuntimeError.
+        # On the CPU torch raises a plain RuntimeError.
         if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
             return None, str(error)
         raise

@@ -1,6 +1,6 @@
 """Activations of instructions at some layers: all of them, or their means.
 
-Instructions become token ids here and nowhere below; errors name the checkpoint and the instruction.
+Errors name the checkpoint and the instruction.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,9 +12,8 @@ from torch import Tensor
 
 from demur.core.errors import InputError, NotFinite
 from demur.core.progress import Progress, silent
-from demur.directions.direction import RunningMean
+from demur.directions.running_mean import RunningMean
 from demur.engine.checkpoints import Checkpoint
-from demur.engine.read_activations import stream_activations
 from demur.inputs.prompts import Prompt
 from demur.models.layouts import Site
 
@@ -29,10 +28,33 @@ def capture(
     position: int = -1,
     batch_tokens: int | None = None,
 ) -> Float[Tensor, "instruction layer d_model"]:
-    """Residual-stream activations of each instruction at one prompt position, float32: at every layer unless told otherwise.
+    """Residual-stream activations of each instruction at one token position of its prompt.
 
-    `position` counts from the prompt's end, -1 is its last token. Raises `InputError` for a layer, site or position that is not
-    there, and `WorkError` for activations that are not finite.
+    Args:
+        checkpoint: the checkpoint that reads.
+        instructions: the instructions.
+        prompt: the prompt format.
+        layers: the layers to read; every layer where left out.
+        site: where in each layer: `resid_pre`, `resid_mid` or `resid_post`.
+        position: the token position, counted from the prompt's end: -1 is its last token.
+        batch_tokens: most tokens of a batch; a size that suits the device where left out.
+
+    Returns:
+        The activations, (instruction, layer, d_model), float32 on the CPU.
+
+    Raises:
+        InputError: for a layer, site or position that is not there.
+        WorkError: for activations that are not finite.
+
+    Example:
+        >>> import demur
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> prompt = demur.prompt_format("a{instruction}", checkpoint)
+        >>> demur.capture(checkpoint, ["b", "ab"], prompt).shape
+        torch.Size([2, 2, 16])
     """
     chosen = list(range(checkpoint.n_layers)) if layers is None else list(layers)
     found = _activations(checkpoint, instructions, prompt, chosen, site, position, batch_tokens)
@@ -44,7 +66,14 @@ def capture(
 
 @dataclass(frozen=True)
 class Means:
-    """Mean activations of one instruction set in one checkpoint: (layer, d_model), and mean norms (layer,), in float64."""
+    """Mean activations of one instruction set in one checkpoint, in float64.
+
+    Attributes:
+        layers: the layers that were read.
+        mean: the mean activation of each layer.
+        mean_norm: the mean norm of each layer's activations.
+        count: the number of instructions.
+    """
 
     layers: tuple[int, ...]
     mean: Float[Tensor, "layer d_model"]
@@ -63,7 +92,25 @@ def mean_activations(
     batch_tokens: int | None = None,
     progress: Progress = silent,
 ) -> Means:
-    """Streaming means: memory does not grow with the number of instructions. Raises `InputError` where there are none."""
+    """Mean activations, taken batch by batch: memory does not grow with the number of instructions.
+
+    Args:
+        checkpoint: the checkpoint that reads.
+        instructions: the instructions.
+        prompt: the prompt format.
+        layers: the layers to read.
+        site: where in each layer.
+        position: the token position, counted from the prompt's end.
+        batch_tokens: most tokens of a batch.
+        progress: called with the number of instructions that were read.
+
+    Returns:
+        The means.
+
+    Raises:
+        InputError: where there are no instructions, and for a layer, site or position that is not there.
+        WorkError: for activations that are not finite.
+    """
     if not instructions:
         raise InputError("a mean activation needs at least one instruction")
     running = RunningMean()
@@ -82,16 +129,8 @@ def _activations(
     position: int,
     batch_tokens: int | None,
 ) -> Iterator[tuple[list[int], Tensor]]:
-    found = stream_activations(
-        checkpoint.model,
-        checkpoint.layout,
-        prompt.encode(instructions),
-        layers=layers,
-        site=site,
-        positions=(position,),
-        pad_id=checkpoint.pad_id,
-        batch_tokens=batch_tokens,
-    )
+    engine = checkpoint.engine_for("activations")
+    found = engine.read(prompt.encode(instructions), layers=layers, site=site, positions=(position,), batch_tokens=batch_tokens)
     return _named(found, checkpoint, instructions)
 
 

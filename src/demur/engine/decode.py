@@ -1,12 +1,11 @@
-"""Greedy decoding over token ids; knows no text.
+"""Greedy decoding over token ids.
 
-Every row may carry its own intervention, and a row's tokens are what they would be alone: exactly in float32, up to ties in
-lower precision. A row ends at one of the stop tokens, which is kept as its last token, where its caller has seen enough of it, or
-at `max_new_tokens`. Rows that have ended leave the batch.
+Every row may have its own edits, and a row's tokens are what they would be alone: exactly in float32, up to ties in lower
+precision. A row ends at a stop token, which is kept as its last token, where `Decoding.enough` says so, or at `max_new_tokens`.
+Rows that have ended leave the batch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -15,44 +14,22 @@ from transformers import PreTrainedModel
 
 from demur.core.errors import InputError, NotFinite
 from demur.engine.batching import in_batches, pad_left, position_ids
+from demur.engine.engine_protocol import Decoding, Row
 from demur.engine.hooks import edited
 from demur.engine.kv_buffers import Buffers
-from demur.engine.model_lock import in_turn
-from demur.engine.prefill import Row, prefill
-from demur.engine.prepacked_weights import packed
-from demur.interventions.intervention import tabulate
+from demur.engine.model_lock import one_thread_at_a_time
+from demur.engine.prefill import prefill
+from demur.engine.prepacked_weights import prepacked
+from demur.interventions.edit_table import tabulate
 from demur.models.device_placement import input_device, weights_dtype
 from demur.models.layouts import Layout, d_model_of, kv_width_of
 from demur.models.memory_budget import LEAST_TOKENS, MOST_TOKENS, free, kind_of
 
-
-@dataclass(frozen=True)
-class Decoding:
-    """The settings of greedy decoding. `stop_ids` may be empty: the published loop never stops.
-
-    `enough` is asked of a row's new tokens after each of them, and ends the row where it says so.
-    """
-
-    max_new_tokens: int = 16
-    stop_ids: tuple[int, ...] = ()
-    pad_id: int = 0
-    use_cache: bool = True
-    enough: Callable[[Sequence[int]], bool] | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise InputError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
-
-    def ends(self, tokens: Sequence[int]) -> bool:
-        """Whether a row that has these new tokens is done."""
-        return tokens[-1] in self.stop_ids or (self.enough is not None and self.enough(tokens))
-
-
 LEAVE = 4
-"""Ended rows leave once they are one in four: copying the cache of the others costs about a tenth of a step."""
+"""Ended rows leave the batch once they are one in four: copying the cache of the others costs about a tenth of a decode step."""
 
 
-class Written:
+class NewTokens:
     """The new tokens of each row, and which rows have ended."""
 
     def __init__(self, rows: int, decoding: Decoding) -> None:
@@ -61,7 +38,7 @@ class Written:
         self._decoding = decoding
 
     def add(self, logits: Float[Tensor, "row vocab"], of: Sequence[int]) -> Int[Tensor, "row 1"]:
-        """The likeliest next token of some rows, taken down for those that have not ended."""
+        """The likeliest next token of some rows; it is recorded for those that have not ended."""
         token = _likeliest(logits, of)
         for index, new in zip(of, token.tolist(), strict=True):
             if index not in self.ended:
@@ -71,35 +48,35 @@ class Written:
                     self.ended.add(index)
         return token[:, None]
 
-    def to_leave(self, batch: Sequence[int]) -> bool:
+    def should_shrink(self, batch: Sequence[int]) -> bool:
         """Whether so many rows of a batch have ended that it is worth taking them out."""
         return LEAVE * len(self.ended.intersection(batch)) >= len(batch)
 
 
-@in_turn
+@one_thread_at_a_time
 @torch.inference_mode()
 def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding) -> list[list[int]]:
     """New tokens of each row, all rows in one batch. Raises `WorkError` where the logits of a row are not finite."""
     device, n_layers, width = input_device(model), len(layout.find_blocks(model)), d_model_of(model)
-    written, batch = Written(len(rows), decoding), list(range(len(rows)))
+    new_tokens, batch = NewTokens(len(rows), decoding), list(range(len(rows)))
     prompt_width = max(len(row.prompt) for row in rows)
     if decoding.use_cache:
-        buffers, chunk = prefilled(model, layout, rows, decoding, written)
+        buffers, chunk = prefilled(model, layout, rows, decoding, new_tokens)
         cache, mask = buffers.cache, buffers.mask
     else:
         cache = None
         chunk, mask = pad_left([row.prompt for row in rows], decoding.pad_id, device)
-    while len(written.ended) < len(rows):
-        if written.to_leave(batch):
-            # On the processor: an index may be used on any device from there, and a spread model's cache is on several.
-            kept = torch.tensor([place for place, index in enumerate(batch) if index not in written.ended])
-            batch = [index for index in batch if index not in written.ended]
+    while len(new_tokens.ended) < len(rows):
+        if new_tokens.should_shrink(batch):
+            # An index on the CPU works on every device; the cache of a spread model is on several.
+            kept = torch.tensor([place for place, index in enumerate(batch) if index not in new_tokens.ended])
+            batch = [index for index in batch if index not in new_tokens.ended]
             chunk, mask = chunk[kept], mask[kept]
             if cache is not None:
                 cache.batch_select_indices(kept)
         table = tabulate([rows[i].edits for i in batch], layout, n_layers, width, device)
-        with packed(model, layout), edited(model, layout, table, prompt_width=prompt_width):
-            while not written.to_leave(batch):
+        with prepacked(model, layout), edited(model, layout, table, prompt_width=prompt_width):
+            while not new_tokens.should_shrink(batch):
                 if cache is not None:
                     mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
                 output = model(
@@ -110,25 +87,25 @@ def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], de
                     use_cache=decoding.use_cache,
                     logits_to_keep=1,
                 )
-                token = written.add(output.logits[:, -1], batch)
-                if len(written.ended) == len(rows):
+                token = new_tokens.add(output.logits[:, -1], batch)
+                if len(new_tokens.ended) == len(rows):
                     break
                 if cache is None:
                     chunk, mask = torch.cat((chunk, token), dim=1), torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
                 else:
                     chunk = token
-    return written.tokens
+    return new_tokens.tokens
 
 
 def prefilled(
-    model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding, written: Written
+    model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding, new_tokens: NewTokens
 ) -> tuple[Buffers, Int[Tensor, "row 1"]]:
-    """Keys and values of all prompts, and each row's first new token, taken down. Call it under `torch.inference_mode`."""
+    """The KV cache of all prompts, and each row's first new token, which is recorded. Call it under `torch.inference_mode`."""
     buffers = Buffers(len(rows), max(len(row.prompt) for row in rows), decoding.max_new_tokens - 1)
     first = torch.empty(len(rows), 1, dtype=torch.long, device=input_device(model))
-    for passed in prefill(model, layout, rows, decoding.pad_id):
-        buffers.put(passed)
-        first[passed.rows] = written.add(passed.logits, passed.rows)
+    for chunk in prefill(model, layout, rows, decoding.pad_id):
+        buffers.put(chunk)
+        first[chunk.rows] = new_tokens.add(chunk.logits, chunk.rows)
     return buffers, first
 
 
@@ -138,7 +115,7 @@ def _likeliest(logits: Float[Tensor, "row vocab"], batch: Sequence[int]) -> Int[
     if not finite.all():
         row = batch[int(torch.nonzero(~finite)[0])]
         raise NotFinite("the logits", row, logits.dtype)
-    # The first of equals, as argmax gives it, which takes five times as long in bfloat16 on a processor.
+    # The first of equal ones, as argmax gives it. argmax takes five times as long in bfloat16 on a CPU.
     return logits.max(-1).indices
 
 
@@ -151,10 +128,23 @@ def decode(
     batch_tokens: int | None = None,
     batch_rows: int | None = None,
 ) -> Iterator[dict[int, list[int]]]:
-    """All rows, batch after batch: row index -> new tokens. Rows of like length share a batch, longest first.
+    """Decode all rows, batch after batch. Rows of similar length share a batch, longest first.
 
-    Without `batch_tokens` a batch is as large as memory allows, up to a size behind which nothing is gained. Running out of
-    memory halves the batch and goes on; raises `WorkError` if one row alone does not fit.
+    Args:
+        model: the model.
+        layout: the layout of its family.
+        rows: prompts with their edits.
+        decoding: the settings.
+        batch_tokens: most tokens of a batch, padding and new ones included. Where left out, a batch is as large as memory allows,
+            up to a size beyond which nothing is gained.
+        batch_rows: most rows of a batch.
+
+    Returns:
+        For each finished batch, row index -> new tokens.
+
+    Raises:
+        WorkError: where one row alone does not fit into memory, or its logits are not finite. A batch that does not fit is
+            halved.
     """
     lengths = [len(row.prompt) + decoding.max_new_tokens for row in rows]
 
@@ -171,7 +161,7 @@ def decode(
 
 
 def fitting_tokens(model: PreTrainedModel, layout: Layout) -> int:
-    """Tokens of a batch, new ones included, whose keys and values take a third of the free memory, up to `MOST_TOKENS`."""
+    """Tokens of a batch, new ones included, whose KV cache takes a third of the free memory, up to `MOST_TOKENS`."""
     device, width = input_device(model), kv_width_of(model.config.get_text_config())
     if width is None:
         raise InputError("the config does not say how wide keys and values are, so a batch cannot be sized; give batch_tokens")

@@ -1,6 +1,6 @@
-"""Completions of instructions: text in, text out, every intervention as rows of the same batches."""
+"""Completions of instructions: text in, text out, with every intervention as rows of the same batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from demur.core.errors import InputError, NotFinite
@@ -8,16 +8,27 @@ from demur.core.html_repr import facts_table, shortened
 from demur.core.progress import Progress, silent
 from demur.engine.capture import mean_activations
 from demur.engine.checkpoints import Checkpoint
-from demur.engine.decode import Decoding, decode
-from demur.engine.prefill import Row
+from demur.engine.engine_protocol import Decoding, Need, Row
 from demur.inputs.prompts import Prompt
-from demur.interventions.intervention import Intervention, RowEdits
+from demur.interventions.intervention import Intervention, RowEdits, edit_sequence
 from demur.judges.early_stopping import enough_for
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What a checkpoint wrote behind one prompt. `text` leaves special tokens out; `token_ids` keeps them."""
+    """What a checkpoint wrote behind one prompt.
+
+    Attributes:
+        instruction: the instruction.
+        text: the completion without special tokens.
+        token_ids: its token ids, special tokens included.
+        prompt: the text that the instruction became; empty where it was not kept.
+
+    Example:
+        >>> import demur
+        >>> demur.Completion("tell me a joke", "I cannot", (40, 4))
+        Completion('tell me a joke' -> 'I cannot', 2 tokens)
+    """
 
     instruction: str
     text: str
@@ -30,6 +41,71 @@ class Completion:
     def _repr_html_(self) -> str:
         rows = [("instruction", self.instruction), ("prompt", self.prompt), ("completion", self.text)]
         return facts_table(f"Completion of {len(self.token_ids)} tokens", rows)
+
+
+@dataclass(frozen=True)
+class CompletionRequest:
+    """One completion that is wanted.
+
+    Attributes:
+        instruction: the instruction, for messages and for the completion.
+        prompt_ids: the token ids of its prompt.
+        edits: what is done to the stream meanwhile.
+        prompt: the text of its prompt, for the completion.
+    """
+
+    instruction: str
+    prompt_ids: tuple[int, ...]
+    edits: RowEdits = None
+    prompt: str = ""
+
+
+def generate_batches(
+    checkpoint: Checkpoint,
+    requests: Sequence[CompletionRequest],
+    *,
+    max_new_tokens: int = 16,
+    stop_at_eos: bool = True,
+    use_cache: bool = True,
+    until_verdicts: Sequence[str] = (),
+    batch_tokens: int | None = None,
+    batch_rows: int | None = None,
+) -> Iterator[dict[int, Completion]]:
+    """Greedy completions as batches finish: what both `demur.generate` and a run are made of.
+
+    Args:
+        checkpoint: the checkpoint that writes.
+        requests: the completions that are wanted; all of them may share batches.
+        max_new_tokens: most new tokens of a completion.
+        stop_at_eos: whether a completion ends at a stop token.
+        use_cache: whether keys and values are kept between decode steps.
+        until_verdicts: names of judges; a completion ends where none of their verdicts can change any more.
+        batch_tokens: most tokens of a batch, padding and new ones included; found from the free memory where left out.
+        batch_rows: most rows of a batch.
+
+    Yields:
+        For each finished batch, index of the request -> completion.
+
+    Raises:
+        InputError: for an edit that does not fit the checkpoint, for an engine that cannot make edits, and for a judge that needs
+            whole completions.
+        NotFinite: for logits that are not finite, with the names of checkpoint and instruction.
+    """
+    needs: tuple[Need, ...] = ("edits",) if any(edit_sequence(one.edits) for one in requests) else ()
+    engine = checkpoint.engine_for(*needs)
+    enough = enough_for(until_verdicts, checkpoint.tokenizer) if until_verdicts else None
+    decoding = Decoding(max_new_tokens, engine.stop_ids if stop_at_eos else (), engine.pad_id, use_cache, enough)
+    rows = [Row(one.prompt_ids, one.edits) for one in requests]
+    try:
+        for finished in engine.generate(rows, decoding, batch_tokens=batch_tokens, batch_rows=batch_rows):
+            yield {index: _completion(checkpoint, requests[index], token_ids) for index, token_ids in finished.items()}
+    except NotFinite as error:
+        raise error.named(checkpoint.name, requests[error.row].instruction) from error
+
+
+def _completion(checkpoint: Checkpoint, request: CompletionRequest, token_ids: Sequence[int]) -> Completion:
+    text = checkpoint.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+    return Completion(request.instruction, text, tuple(token_ids), request.prompt)
 
 
 def generate(
@@ -46,59 +122,90 @@ def generate(
     until_verdict: str | None = None,
     progress: Progress = silent,
 ) -> list[list[Completion]]:
-    """Greedy completions, `result[i][j]`: intervention i, instruction j. All interventions run as rows of the same batches.
+    """Greedy completions under several interventions, which all run as rows of the same batches.
 
-    An intervention is None, one edit, or a sequence of edits that apply in order. A coefficient in units of `residual` counts the
-    mean norm of this checkpoint's stream over these instructions; a study takes that over its training instructions
-    (`edit.with_residual_norm` fixes it). `batch_tokens`, padding and new tokens included, is found from the free memory unless
-    given. `until_verdict` names a judge; a completion then ends where this judge's verdict can no longer change. Raises
-    `InputError` for an intervention that does not fit the checkpoint, and for a judge that needs whole completions.
+    Args:
+        checkpoint: the checkpoint that writes.
+        instructions: the instructions.
+        prompt: the prompt format.
+        interventions: each of them None, one edit, or several edits that act in order. A coefficient in units of `residual`
+            counts the mean norm of this checkpoint's stream over these instructions. A study takes that norm over its training
+            instructions; `edit.with_residual_norm` sets it.
+        max_new_tokens: most new tokens of a completion.
+        stop_at_eos: whether a completion ends at a stop token.
+        use_cache: whether keys and values are kept between decode steps.
+        batch_tokens: most tokens of a batch, padding and new ones included; found from the free memory where left out.
+        batch_rows: most rows of a batch.
+        until_verdict: the name of a judge; a completion ends where this judge's verdict can no longer change.
+        progress: called with the number of completions that were finished.
+
+    Returns:
+        `result[i][j]` is the completion under intervention i of instruction j.
+
+    Raises:
+        InputError: for an intervention that does not fit the checkpoint, and for a judge that needs whole completions.
+        WorkError: for logits that are not finite, and where one row alone does not fit into memory.
+
+    Example:
+        >>> import demur, torch
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> prompt = demur.prompt_format("a{instruction}", checkpoint)
+        >>> edit = demur.ablate(demur.from_raw(torch.ones(16), name="d", layer=1))
+        >>> rows = demur.generate(checkpoint, ["b", "ab"], prompt, [None, edit], max_new_tokens=4, stop_at_eos=False)
+        >>> len(rows), len(rows[0]), len(rows[1][0].token_ids)
+        (2, 2, 4)
     """
     if isinstance(interventions, Intervention):
         raise InputError("interventions is a list, one entry for each list of completions; give [edit], or [None, edit]")
     if not instructions or not interventions:
         raise InputError(f"nothing to generate: {len(instructions)} instructions, {len(interventions)} interventions")
     prompts = [tuple(ids) for ids in prompt.encode(instructions)]
-    bound = [bind(edits, checkpoint, instructions, prompt) for edits in interventions]
-    rows = [Row(ids, edits) for edits in bound for ids in prompts]
-    enough = None if until_verdict is None else enough_for([until_verdict], checkpoint.tokenizer)
-    decoding = Decoding(max_new_tokens, checkpoint.stop_ids if stop_at_eos else (), checkpoint.pad_id, use_cache, enough)
-    tokens: dict[int, list[int]] = {}
-    n = len(instructions)
-    try:
-        for done in decode(checkpoint.model, checkpoint.layout, rows, decoding, batch_tokens=batch_tokens, batch_rows=batch_rows):
-            tokens.update(done)
-            progress(len(done))
-    except NotFinite as error:
-        raise error.named(checkpoint.name, instructions[error.row % n]) from error
-    return [
-        [completion(checkpoint, instructions[j], tokens[i * n + j], prompt.text(instructions[j])) for j in range(n)]
-        for i in range(len(interventions))
+    texts = [prompt.text(instruction) for instruction in instructions]
+    requests = [
+        CompletionRequest(instruction, ids, edits, text)
+        for edits in [bind(edits, checkpoint, instructions, prompt) for edits in interventions]
+        for instruction, ids, text in zip(instructions, prompts, texts, strict=True)
     ]
-
-
-def completion(checkpoint: Checkpoint, instruction: str, token_ids: Sequence[int], prompt: str = "") -> Completion:
-    """Token ids as a completion with text."""
-    text = checkpoint.tokenizer.decode(list(token_ids), skip_special_tokens=True)
-    return Completion(instruction, text, tuple(token_ids), prompt)
+    found: dict[int, Completion] = {}
+    batches = generate_batches(
+        checkpoint,
+        requests,
+        max_new_tokens=max_new_tokens,
+        stop_at_eos=stop_at_eos,
+        use_cache=use_cache,
+        until_verdicts=() if until_verdict is None else (until_verdict,),
+        batch_tokens=batch_tokens,
+        batch_rows=batch_rows,
+    )
+    for finished in batches:
+        found.update(finished)
+        progress(len(finished))
+    n = len(instructions)
+    return [[found[i * n + j] for j in range(n)] for i in range(len(interventions))]
 
 
 def bind(edits: RowEdits, checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt) -> tuple[Intervention, ...]:
-    """The same edits with the norm of this checkpoint's own stream, where a coefficient counts residual norms.
+    """The same edits with the mean norm of this checkpoint's own stream, where a coefficient counts residual norms.
 
-    The norm is the mean over these instructions at the direction's position and the edited layer.
+    The norm is the mean over these instructions at the direction's site and position and the edited layer.
     """
-    given = (edits,) if isinstance(edits, Intervention) else tuple(edits or ())
     return tuple(
         edit.with_residual_norm(residual_norm(edit, checkpoint, instructions, prompt)) if edit.needs_residual_norm else edit
-        for edit in given
+        for edit in edit_sequence(edits)
     )
 
 
 def residual_norm(edit: Intervention, checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt) -> float:
     """Mean norm of the checkpoint's stream at the edited layer. Raises `InputError` where several layers are edited."""
-    like, layers = edit.direction, edit.layers or (edit.direction.layer,)
+    own = edit.direction
+    layers = edit.layers or (() if own is None else (own.layer,))
     if len(layers) != 1:
         raise InputError(f"unit 'residual' counts norms at one layer, but {len(layers)} are edited; use unit 'raw' or 'unit'")
-    means = mean_activations(checkpoint, instructions, prompt, layers=layers, site=like.site, position=like.position)
+    if own is None:
+        means = mean_activations(checkpoint, instructions, prompt, layers=layers)
+    else:
+        means = mean_activations(checkpoint, instructions, prompt, layers=layers, site=own.site, position=own.position)
     return float(means.mean_norm[0])

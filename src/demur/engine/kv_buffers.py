@@ -1,7 +1,7 @@
-"""Keys and values of the rows of a batch: one buffer a layer, made once with room for all tokens to come.
+"""The KV cache of a batch: one buffer a layer, made once with room for all tokens to come.
 
-Chunks of prompts are put in with their last tokens in one column, and decoding writes behind it in place: transformers' own
-dynamic cache copies everything that it holds for each new token.
+Chunks of prompts are written so that all prompts end at the same token position, and decode steps write behind it in place.
+The dynamic cache of transformers copies its whole content for each new token.
 """
 
 import torch
@@ -9,31 +9,31 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from demur.engine.prefill import Passed
+from demur.engine.prefill import PrefilledChunk
 
 
 class BufferLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer: `keys` and `values` are the filled columns of `buffers` of a fixed width."""
+    """One layer: `keys` and `values` are views of the filled part of `buffers`, which have a fixed width."""
 
     def __init__(self, keys: Tensor, values: Tensor, rows: int, filled: int, room: int) -> None:
-        """Empty buffers of `filled + room` columns in the form of a chunk's keys and values, (row, head, seq, width)."""
+        """Empty buffers for `filled + room` tokens in the form of a chunk's keys and values, (row, head, seq, width)."""
         super().__init__()
         self.lazy_initialization(keys, values)
-        # Zeros, for what lies in front of a shorter row is masked, and a mask does not stop what is not a number.
+        # Zeros, because the space in front of a shorter row is masked, and a mask does not stop a NaN.
         self.buffers = [one.new_zeros(rows, one.shape[1], filled + room, one.shape[3]) for one in (keys, values)]
         self._fill(filled)
 
-    def _fill(self, columns: int) -> None:
-        self.keys, self.values = (buffer[:, :, :columns] for buffer in self.buffers)
+    def _fill(self, tokens: int) -> None:
+        self.keys, self.values = (buffer[:, :, :tokens] for buffer in self.buffers)
 
     def put(self, rows: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Some rows' prompts, so that they end in the last filled column."""
-        columns = self.keys.shape[2]
+        """Write some rows' prompts so that they end at the last filled position."""
+        end = self.keys.shape[2]
         for buffer, given in zip(self.buffers, (keys, values), strict=True):
-            buffer[rows, :, columns - given.shape[2] : columns] = given
+            buffer[rows, :, end - given.shape[2] : end] = given
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        """Transformers' call for each pass: new columns behind the filled ones."""
+        """Append new tokens; transformers calls this in each forward pass."""
         start = self.keys.shape[2]
         end = start + key_states.shape[2]
         for buffer, given in zip(self.buffers, (key_states, value_states), strict=True):
@@ -43,9 +43,9 @@ class BufferLayer(DynamicLayer):  # type: ignore[misc]
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some rows."""
-        columns = self.keys.shape[2]
+        filled = self.keys.shape[2]
         self.buffers = [buffer[indices] for buffer in self.buffers]
-        self._fill(columns)
+        self._fill(filled)
 
 
 class Buffers:
@@ -56,26 +56,26 @@ class Buffers:
         self._mask: Tensor | None = None
         self.cache = DynamicCache()
 
-    def put(self, passed: Passed) -> None:
-        """The rows of a chunk."""
-        own = range(len(passed.rows))
+    def put(self, chunk: PrefilledChunk) -> None:
+        """Write the rows of a chunk."""
+        own = range(len(chunk.rows))
         if self._mask is None:
-            self._mask = passed.mask.new_zeros(self._rows, self._width)
-            for found in passed.cache.layers:
-                # Layers that this text does not run through keep nothing.
+            self._mask = chunk.mask.new_zeros(self._rows, self._width)
+            for found in chunk.cache.layers:
+                # Layers that text does not run through have no keys and values.
                 if found.is_initialized:
                     self.cache.layers.append(BufferLayer(found.keys, found.values, self._rows, self._width, self._room))
                 else:
                     self.cache.layers.append(DynamicLayer())
-        # On the processor: a spread model's layers are on several devices.
-        rows = torch.tensor(passed.rows)
-        self._mask[rows, self._width - passed.mask.shape[1] :] = passed.mask
+        # An index on the CPU works on every device; the layers of a spread model are on several.
+        rows = torch.tensor(chunk.rows)
+        self._mask[rows, self._width - chunk.mask.shape[1] :] = chunk.mask
         for layer, buffer in enumerate(self.cache.layers):
             if isinstance(buffer, BufferLayer):
-                buffer.put(rows, *passed.kept(layer, own))
+                buffer.put(rows, *chunk.keys_and_values(layer, own))
 
     @property
     def mask(self) -> Tensor:
-        """Which columns are real tokens, (row, seq)."""
+        """Which token positions are real and not padding, (row, seq)."""
         assert self._mask is not None
         return self._mask

@@ -1,9 +1,9 @@
-"""Prompts passed once through the model, each with its own edits, as far as they differ.
+"""Prefill: prompts run once through the model, each with its own edits, and work they share is done once.
 
-A chunk of prompts of nearly one length is passed at a time. Rows that are still equal run once (`row_sharing.py`), and what all
-prompts begin with is passed once for each set of edits and kept as keys and values. Shorter rows of a chunk pass the end of it
-again in place of padding, so that padding stands in front only, as local attention needs it. The numbers of a row are what they
-would be alone, up to rounding.
+Prompts of nearly one length run together in a chunk. Rows that are still equal run once (`row_sharing.py`). The prefix that all
+prompts share runs once for each sequence of edits and is kept as keys and values. Shorter rows of a chunk repeat the end of that
+prefix in place of padding behind it, so that all padding stands in front, as local attention needs it. The numbers of a row are
+what they would be alone, up to rounding.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,41 +15,45 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from demur.engine.batching import group, pad_left, pass_tokens, position_ids
-from demur.engine.hooks import edited, observed, parted
-from demur.engine.model_lock import in_turn
-from demur.engine.prepacked_weights import packed
-from demur.engine.row_sharing import Sharing, share_rows, tabulate_shared
-from demur.interventions.intervention import Intervention, RowEdits, program
+from demur.engine.engine_protocol import Row
+from demur.engine.hooks import edited, observed, split_rows
+from demur.engine.model_lock import one_thread_at_a_time
+from demur.engine.prepacked_weights import prepacked
+from demur.engine.row_sharing import RowSharing, share_rows, tabulate_shared
+from demur.interventions.edit_table import EditTable
+from demur.interventions.intervention import Intervention, RowEdits, edit_sequence
 from demur.models.device_placement import input_device
-from demur.models.layouts import Layout, d_model_of
+from demur.models.layouts import Layout, Point, d_model_of
 from demur.models.memory_budget import MOST_TOKENS, kind_of
 
 WORTH = 128
-"""So many tokens have to be saved by passing an opening by itself: that reads all weights once more, for few tokens."""
+"""So many tokens have to be saved by a separate pass over the shared prefix: it reads all weights once more, for few tokens."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One prompt with what is done to the stream while it is continued."""
+class ReadSpec:
+    """What is read of the stream; the forward pass ends behind the last of the points.
 
-    prompt: tuple[int, ...]
-    edits: RowEdits = None
+    Attributes:
+        points: points of the stream.
+        positions: token positions, counted from the prompt's end.
+    """
 
-
-@dataclass(frozen=True)
-class Look:
-    """Points of the stream to read at some positions, counted from the prompt's end; the pass ends behind the last of them."""
-
-    points: tuple[int, ...]
+    points: tuple[Point, ...]
     positions: tuple[int, ...] = (-1,)
 
 
 @dataclass(frozen=True, eq=False)
-class Passed:
-    """Some rows behind the model.
+class PrefilledChunk:
+    """Some rows that have run through the model.
 
-    `mask` says which columns are theirs. `logits` follow each row's last token; where a `Look` was given they are empty, and
-    `states` holds what was seen, in float32 on the processor. `cache` is empty where nothing was to be kept.
+    Attributes:
+        rows: the indices of the rows.
+        mask: which token positions are real and not padding.
+        logits: what follows each row's last token; empty where a `ReadSpec` was given.
+        states: what was read, in float32 on the CPU; empty where no `ReadSpec` was given.
+        cache: keys and values of the rows that ran; empty where none were to be kept.
+        sharing: which rows ran on behalf of which.
     """
 
     rows: list[int]
@@ -57,80 +61,93 @@ class Passed:
     logits: Float[Tensor, "row vocab"]
     states: Float[Tensor, "row point position d_model"]
     cache: DynamicCache
-    sharing: Sharing
+    sharing: RowSharing
 
-    def kept(self, layer: int, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Keys and values of some rows in a layer, each (row, head, seq, width)."""
+    def keys_and_values(self, layer: int, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Keys and values of some rows of the chunk in a layer, each (row, head, seq, width)."""
         found = self.cache.layers[layer]
-        at = self.sharing.at(layer)
-        # On the processor: a spread model's layers are on several devices.
-        places = torch.tensor([at[row] for row in rows])
+        places_at = self.sharing.places_at(layer)
+        # An index on the CPU works on every device; the layers of a spread model are on several.
+        places = torch.tensor([places_at[row] for row in rows])
         return found.keys[places], found.values[places]
 
 
 @dataclass(frozen=True, eq=False)
-class Opening:
-    """What all prompts begin with: `length` tokens of it, passed once for each of the rows' programs where that is worth it."""
+class SharedPrefix:
+    """The tokens that all prompts begin with.
+
+    Attributes:
+        length: how many tokens; 0 where a pass of their own is not worth it.
+        chunk: those tokens run through the model, once for each sequence of edits; None where the length is 0.
+        places: the place of each sequence of edits in the chunk.
+    """
 
     length: int
-    passed: Passed | None
+    chunk: PrefilledChunk | None
     places: Mapping[tuple[Intervention, ...], int]
 
-    def kept(self, layer: int, programs: Sequence[tuple[Intervention, ...]], front: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of a layer for rows with these programs, each (row, head, seq, width), behind their padding in front.
+    def keys_and_values(
+        self, layer: int, sequences: Sequence[tuple[Intervention, ...]], padding: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer for rows with these sequences of edits, each (row, head, seq, width).
 
-        What does not fit behind the padding is left out at the end.
+        `padding` says how much padding stands in front of each row. The end of the prefix that no longer fits is left out.
         """
-        assert self.passed is not None
-        found = self.passed.kept(layer, [self.places[one] for one in programs])
-        # A column of padding gets the first token's: masked, and finite.
-        columns = (torch.arange(self.length) - front[:, None]).clamp(min=0)[:, None, :, None]
-        keys, values = (one.gather(2, columns.to(one.device).expand_as(one)) for one in found)
+        assert self.chunk is not None
+        found = self.chunk.keys_and_values(layer, [self.places[one] for one in sequences])
+        # Padding gets the keys and values of the first token: they are masked, and finite.
+        positions = (torch.arange(self.length) - padding[:, None]).clamp(min=0)[:, None, :, None]
+        keys, values = (one.gather(2, positions.to(one.device).expand_as(one)) for one in found)
         return keys, values
 
 
-def opening_of(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], pad_id: int, look: Look | None = None) -> Opening:
-    """The opening of these rows; what is looked at lies behind it. Call it under `torch.inference_mode`."""
-    prompts, programs = [row.prompt for row in rows], [program(row.edits) for row in rows]
-    places = {one: place for place, one in enumerate(dict.fromkeys(programs))}
-    read = 1 if look is None else -min(look.positions)
-    common = min(_common(prompts), min(map(len, prompts)) - read)
-    # All programs pass it together: one that is long, for many of them, would not fit into memory.
-    if common * (len(rows) - len(places)) < WORTH or common * len(places) > MOST_TOKENS[kind_of(input_device(model))]:
-        return Opening(0, None, {})
-    # Nothing is read of it, but it has to go as far as what follows.
-    same = None if look is None else replace(look, positions=(-1,))
-    begun = [Row(prompts[0][:common], one) for one in places]
-    passed = pass_chunk(model, layout, begun, range(len(begun)), pad_id, Opening(0, None, {}), same)
-    return Opening(common, passed, places)
+NO_PREFIX = SharedPrefix(0, None, {})
 
 
-def _common(prompts: Sequence[tuple[int, ...]]) -> int:
-    """How many tokens all prompts begin with: as many as the first and the last in order do."""
+def run_shared_prefix(
+    model: PreTrainedModel, layout: Layout, rows: Sequence[Row], pad_id: int, spec: ReadSpec | None = None
+) -> SharedPrefix:
+    """Find and run the prefix that these rows share. It ends before what `spec` reads. Call it under `torch.inference_mode`."""
+    prompts, sequences = [row.prompt for row in rows], [edit_sequence(row.edits) for row in rows]
+    places = {one: place for place, one in enumerate(dict.fromkeys(sequences))}
+    behind = 1 if spec is None else -min(spec.positions)
+    length = min(_common_length(prompts), min(map(len, prompts)) - behind)
+    # All sequences of edits run it in one batch, which has to fit into memory.
+    if length * (len(rows) - len(places)) < WORTH or length * len(places) > MOST_TOKENS[kind_of(input_device(model))]:
+        return NO_PREFIX
+    # Nothing is read of it, but it has to run as far as what follows.
+    same_depth = None if spec is None else replace(spec, positions=(-1,))
+    prefixes = [Row(prompts[0][:length], one) for one in places]
+    chunk = prefill_chunk(model, layout, prefixes, range(len(prefixes)), pad_id, NO_PREFIX, same_depth)
+    return SharedPrefix(length, chunk, places)
+
+
+def _common_length(prompts: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens all prompts begin with: as many as the first and the last of them in sorted order."""
     first, last = min(prompts), max(prompts)
     return next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
 
 
-def prefill(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], pad_id: int) -> Iterator[Passed]:
+def prefill(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], pad_id: int) -> Iterator[PrefilledChunk]:
     """All rows, chunk after chunk, longest first. Call it under `torch.inference_mode`."""
-    prompts, opening = [row.prompt for row in rows], opening_of(model, layout, rows, pad_id)
+    prompts, prefix = [row.prompt for row in rows], run_shared_prefix(model, layout, rows, pad_id)
     for indices in group(list(map(len, prompts)), pass_tokens(model), even=True, like=prompts):
-        yield pass_chunk(model, layout, rows, indices, pad_id, opening)
+        yield prefill_chunk(model, layout, rows, indices, pad_id, prefix)
 
 
-@in_turn
-def pass_chunk(
+@one_thread_at_a_time
+def prefill_chunk(
     model: PreTrainedModel,
     layout: Layout,
     rows: Sequence[Row],
     indices: Sequence[int],
     pad_id: int,
-    opening: Opening,
-    look: Look | None = None,
+    prefix: SharedPrefix,
+    spec: ReadSpec | None = None,
     *,
     keep: bool = True,
-) -> Passed:
-    """Some of the rows, behind their opening. Call it under `torch.inference_mode`.
+) -> PrefilledChunk:
+    """Some of the rows, behind their shared prefix. Call it under `torch.inference_mode`.
 
     `keep` says whether something will follow these rows, so that their keys and values are kept.
     """
@@ -138,24 +155,15 @@ def pass_chunk(
     prompts, edits = [rows[i].prompt for i in indices], [rows[i].edits for i in indices]
     sharing = share_rows(prompts, edits, layout, n_layers)
     ids, mask = pad_left([prompts[row] for row in sharing.running[0]], pad_id, device)
-    ids = ids[:, opening.length :]
-    cache, cached = DynamicCache(), keep or opening.passed is not None
-    if opening.passed is not None:
-        programs = [program(one) for one in edits]
-        front = torch.tensor([mask.shape[1] - len(prompt) for prompt in prompts])
-        for layer, kept in enumerate(opening.passed.cache.layers):
-            if not kept.is_initialized:  # text does not run through it
-                continue
-            running = list(sharing.running[sharing.span(layer)])
-            cache.update(*opening.kept(layer, [programs[row] for row in running], front[running]), layer)
-    table = tabulate_shared(sharing, edits, layout, n_layers, width, device)
-    points, positions = ((), ()) if look is None else (look.points, look.positions)
-    if points:
-        table = {where: steps for where, steps in table.items() if where <= max(points)}
+    ids = ids[:, prefix.length :]
+    cache, cached = DynamicCache(), keep or prefix.chunk is not None
+    _put_prefix(cache, prefix, prompts, edits, sharing, mask.shape[1])
+    table = _table_up_to(tabulate_shared(sharing, edits, layout, n_layers, width, device), spec)
+    points, positions = ((), ()) if spec is None else (spec.points, spec.positions)
     logits, states = torch.empty(len(edits), 0), torch.empty(len(edits), 0, 0, width)
     with (
-        packed(model, layout),
-        parted(model, layout, sharing),
+        prepacked(model, layout),
+        split_rows(model, layout, sharing),
         edited(model, layout, table, prompt_width=mask.shape[1], stops=bool(points)),
         observed(model, layout, points, positions, stop=True) as taken,
     ):
@@ -167,7 +175,35 @@ def pass_chunk(
             use_cache=cached,
             logits_to_keep=1,
         )
-        logits = output.logits[list(sharing.standing[-1]), -1]
+        logits = output.logits[list(sharing.places[-1]), -1]
     if points:
-        states = torch.stack([taken[where][list(sharing.at(where // 2))] for where in points], dim=1)
-    return Passed(list(indices), mask[list(sharing.standing[0])], logits, states, cache, sharing)
+        states = torch.stack([taken[where][list(sharing.places_at(where.layer))] for where in points], dim=1)
+    return PrefilledChunk(list(indices), mask[list(sharing.places[0])], logits, states, cache, sharing)
+
+
+def _put_prefix(
+    cache: DynamicCache,
+    prefix: SharedPrefix,
+    prompts: Sequence[tuple[int, ...]],
+    edits: Sequence[RowEdits],
+    sharing: RowSharing,
+    width: int,
+) -> None:
+    """Fill a cache with the shared prefix of the rows that run, padded to `width`."""
+    if prefix.chunk is None:
+        return
+    sequences = [edit_sequence(one) for one in edits]
+    padding = torch.tensor([width - len(prompt) for prompt in prompts])
+    for layer, kept in enumerate(prefix.chunk.cache.layers):
+        if not kept.is_initialized:  # text does not run through this layer
+            continue
+        running = list(sharing.running[sharing.span(layer)])
+        cache.update(*prefix.keys_and_values(layer, [sequences[row] for row in running], padding[running]), layer)
+
+
+def _table_up_to(table: EditTable, spec: ReadSpec | None) -> EditTable:
+    """The part of a table that acts before the last point that is read."""
+    if spec is None or not spec.points:
+        return table
+    last = max(spec.points)
+    return {where: steps for where, steps in table.items() if where <= last}

@@ -1,11 +1,11 @@
-"""Matrix products on a processor, of models in float32 or bfloat16, with their weights packed ahead.
+"""Prepacked weights: faster matrix products on a CPU for models in float32 or bfloat16.
 
-torch multiplies a batch with weights as they lie in memory. oneDNN, which comes with it, multiplies faster where they lie in the
-layout of its own loops, for few rows most of all (docs/performance.md). The packed weights are a copy: they are kept for one
-model at a time, and made only where they take a small part of the free memory. Products differ from torch's by rounding.
+torch multiplies a batch with weights as they are stored. oneDNN, which comes with torch, multiplies faster where weights are
+stored in the order of its own loops, above all for few rows (docs/performance.md). Prepacked weights are a copy. They are kept
+for one model at a time, and made only where they take a small part of the free memory. Products differ from torch's by rounding.
 
-Models on other devices, in other types, quantised or moved about by accelerate are left alone, and so is every map that is not a
-plain linear one.
+Models on other devices, in other dtypes, quantised or moved by accelerate keep torch's products, and so does every module that is
+not a plain `nn.Linear`.
 """
 
 import platform
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PART = 4
-"""One in so many bytes of the free memory may go to packed weights."""
+"""One in so many bytes of the free memory may go to prepacked weights."""
 
 
 @dataclass(frozen=True)
-class _Packed:
-    """A map's packed weights, and what tells whether the map still has those weights: an entry of each row and column."""
+class _Prepacked:
+    """A module's prepacked weights, and what shows whether it still has those weights: an entry of each row and column."""
 
     source: ReferenceType[Tensor]
     state: tuple[int, int]
@@ -39,18 +39,22 @@ class _Packed:
     weight: Tensor
 
     def is_of(self, module: Any) -> bool:
-        """Whether a map has them. Another tensor may lie where one was that is gone, so the place alone does not tell; and what
-        is written through `.data`, as peft merges an adapter, changes neither place nor version, so values are looked at too.
+        """Whether a module still has these weights.
+
+        Another tensor may be where a freed one was, so the address alone is not enough. Writing through `.data`, as peft merges
+        an adapter, changes neither address nor version, so values are compared too.
         """
         same = self.source() is module.weight and self.state == _state(module)
         return same and torch.equal(self.sample, _sample(module))
 
 
-_kept: WeakKeyDictionary[nn.Module, _Packed] = WeakKeyDictionary()
+_kept: WeakKeyDictionary[nn.Module, _Prepacked] = WeakKeyDictionary()
+"""Process-wide on purpose: it is a budget of the process's memory, which holds the weights of one model at a time. It decides
+about speed and never about which edits act."""
 
 
 @cache
-def can_pack(dtype: str) -> bool:
+def can_prepack(dtype: str) -> bool:
     """Whether torch has oneDNN's products in a precision here: the operators that torch's compiler uses for frozen weights."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     here = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
@@ -60,50 +64,50 @@ def can_pack(dtype: str) -> bool:
 
 
 @contextmanager
-def packed(model: "PreTrainedModel", layout: Layout) -> Iterator[None]:
-    """Inside, the maps of the model's blocks and its head use packed weights. Enter it under `torch.inference_mode`."""
-    maps = _maps(model, layout)
+def prepacked(model: "PreTrainedModel", layout: Layout) -> Iterator[None]:
+    """Inside, the linear modules of the blocks and of the head use prepacked weights. Enter it under `torch.inference_mode`."""
+    modules = _linear_modules(model, layout)
     with ExitStack() as stack:
-        for one, kept in _pack(maps).items():
+        for one, kept in _prepack(modules).items():
             one.forward = _forward(one, kept.weight)
             stack.callback(delattr, one, "forward")
         yield
 
 
-def bytes_packed(weights: int, dtype: str, device: str, *, beside: int = 0) -> int:
-    """What the packed copy of so many weights takes on a device; 0 where none is made. `beside` are bytes still to be loaded."""
+def bytes_prepacked(weights: int, dtype: str, device: str, *, still_to_load: int = 0) -> int:
+    """Bytes of the prepacked copy of so many weights; 0 where none is made. `still_to_load` are bytes that are not loaded yet."""
     needed = memory_budget.BYTES[dtype] * weights
-    on_processor = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
-    return needed if on_processor and can_pack(dtype) and _fits(needed, beside) else 0
+    on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+    return needed if on_cpu and can_prepack(dtype) and _fits(needed, still_to_load) else 0
 
 
 def product(weight: Tensor) -> Callable[[Tensor], Tensor]:
-    """What multiplies states with the transpose of a weight as fast as demur does here: packed ahead where it does that."""
-    if not _packable(weight):
+    """A function that multiplies states with the transpose of a weight as demur does on this machine: prepacked where it can."""
+    if not _can_prepack_weight(weight):
         return lambda states: states @ weight.T
     ahead, multiply = torch.ops.mkldnn._reorder_linear_weight(weight), torch.ops.mkldnn._linear_pointwise
     return lambda states: multiply(states, ahead, None, "none", [], "")
 
 
-def _fits(needed: int, beside: int = 0) -> bool:
-    return PART * needed <= memory_budget.free("cpu") - beside
+def _fits(needed: int, still_to_load: int = 0) -> bool:
+    return PART * needed <= memory_budget.free("cpu") - still_to_load
 
 
-def _maps(model: "PreTrainedModel", layout: Layout) -> list[Any]:
+def _linear_modules(model: "PreTrainedModel", layout: Layout) -> list[Any]:
     inside = [module for block in layout.find_blocks(model) for module in block.modules()]
     return [one for one in dict.fromkeys([*inside, model.get_output_embeddings()]) if _is_plain(one)]
 
 
 def _is_plain(module: Any) -> bool:
-    # A forward of its own is one that accelerate put there, to move weights; weights of a class of their own are quantised.
+    # A forward of its own was put there by accelerate, to move weights. Weights of a class of their own are quantised.
     if type(module) is not nn.Linear or type(module.weight) is not nn.Parameter or "forward" in vars(module):
         return False
     # Weights made under inference_mode count no versions.
-    return not module.weight.is_inference() and _packable(module.weight)
+    return not module.weight.is_inference() and _can_prepack_weight(module.weight)
 
 
-def _packable(weight: Tensor) -> bool:
-    return weight.is_cpu and weight.layout == torch.strided and can_pack(str(weight.dtype).removeprefix("torch."))
+def _can_prepack_weight(weight: Tensor) -> bool:
+    return weight.is_cpu and weight.layout == torch.strided and can_prepack(str(weight.dtype).removeprefix("torch."))
 
 
 def _state(module: Any) -> tuple[int, int]:
@@ -118,22 +122,22 @@ def _sample(module: Any) -> Tensor:
 
 
 def forget(model: nn.Module) -> None:
-    """Let the packed weights of a model go: it may have been changed in too few places for a sample to show."""
+    """Drop the prepacked weights of a model: it may have changed in too few places for the sample to show."""
     for module in model.modules():
         _kept.pop(module, None)
 
 
-def _pack(maps: list[Any]) -> dict[Any, _Packed]:
-    """The packed weights of all of them, or of none where there is no room. Those of other models are let go."""
-    for other in set(_kept) - set(maps):
+def _prepack(modules: list[Any]) -> dict[Any, _Prepacked]:
+    """The prepacked weights of all modules, or of none where there is no room. Those of other models are dropped."""
+    for other in set(_kept) - set(modules):
         _kept.pop(other, None)
-    found = {one: kept for one in maps if (kept := _kept.get(one)) is not None and kept.is_of(one)}
-    stale = [one for one in maps if one not in found]
+    found = {one: kept for one in modules if (kept := _kept.get(one)) is not None and kept.is_of(one)}
+    stale = [one for one in modules if one not in found]
     if stale and not _fits(sum(one.weight.nbytes for one in stale)):
         return {}
     for one in stale:
         weight = torch.ops.mkldnn._reorder_linear_weight(one.weight.detach())
-        found[one] = _kept[one] = _Packed(ref(one.weight), _state(one), _sample(one).clone(), weight)
+        found[one] = _kept[one] = _Prepacked(ref(one.weight), _state(one), _sample(one).clone(), weight)
     return found
 
 

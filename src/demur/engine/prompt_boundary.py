@@ -1,7 +1,8 @@
-"""Which columns of a forward pass lie behind the prompt, under any cache or none.
+"""Which token positions of a forward pass lie behind the prompt, with any KV cache or none.
 
-transformers tells layers neither the column nor where the prompt ends, and gives pads the same position id as the first real
-token, so demur counts for itself. Where that cannot be told, it says so: `generated` is None, and an edit that needs it refuses.
+transformers gives layers neither the token position nor the end of the prompt, and pads have the same position id as the first
+real token, so demur counts for itself. Where the end of the prompt cannot be known, `generated` is None, and an edit that needs
+it refuses to act.
 """
 
 from dataclasses import dataclass, field
@@ -14,8 +15,15 @@ from torch import Tensor
 
 
 @dataclass
-class Columns:
-    """The columns of the forward pass at hand. `prompt_width` of None means: the first pass of a sequence is its prompt."""
+class PromptBoundary:
+    """Follows the forward passes of a model and knows where the prompt ends.
+
+    Attributes:
+        prompt_width: number of token positions of the prompt, padding included; None where the first pass of a sequence is its
+            prompt.
+        forwards: how many forward passes there were.
+        generated: which positions of the current pass lie behind the prompt, (seq,); None where that cannot be known.
+    """
 
     prompt_width: int | None = None
     forwards: int = 0
@@ -25,7 +33,7 @@ class Columns:
     _width: int = 0
 
     def observe(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """What the model is about to be called with: before every forward pass."""
+        """Take note of what the model is about to be called with. To be called before every forward pass."""
         ids = kwargs.get("input_ids", args[0] if args else None)
         given = ids if ids is not None else kwargs["inputs_embeds"]
         cache = kwargs.get("past_key_values")
@@ -38,10 +46,10 @@ class Columns:
         self.forwards += 1
 
     def _prompt_end(self, given: Tensor, cache: Any, start: int) -> int | None:
-        """Where the prompt of the sequence at hand ends; None where tokens come behind a cache in a way that hides it.
+        """Where the prompt of the current sequence ends; None where that cannot be known.
 
-        Several tokens at once behind a cache may be the rest of a prompt, a user's next turn or a draft; a cache that was not
-        filled here may hold anything.
+        Several tokens at once behind a cache may be the rest of a prompt, a user's next turn or a draft. A cache that was not
+        filled here may contain anything.
         """
         if start == 0 and (cache is not None or not self._continues(given)):
             self._prompt = given.detach().clone()
@@ -56,7 +64,7 @@ class Columns:
         return None if self._prompt is None else self._prompt.shape[1]
 
     def _continues(self, given: Tensor) -> bool:
-        """Without a cache each step passes the whole sequence again, one token longer, behind the same prompt."""
+        """Whether this is the next step of a loop without a cache: the whole sequence again, one token longer."""
         known = self._prompt
         return (
             known is not None

@@ -1,6 +1,7 @@
 """Activations of many prompts at some layers and positions, batch after batch: memory does not grow with their number.
 
-What all prompts begin with is passed once, the pass stops behind the last layer that is asked for, and no logits are computed.
+The prefix that all prompts share runs once, the forward pass stops behind the last layer that is wanted, and no logits are
+computed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,8 @@ from transformers import PreTrainedModel
 
 from demur.core.errors import InputError, NotFinite
 from demur.engine.batching import in_batches
-from demur.engine.prefill import Look, Row, opening_of, pass_chunk
+from demur.engine.engine_protocol import Row
+from demur.engine.prefill import ReadSpec, prefill_chunk, run_shared_prefix
 from demur.models.device_placement import weights_dtype
 from demur.models.layouts import Layout, Site, point
 
@@ -29,10 +31,24 @@ def stream_activations(
     pad_id: int = 0,
     batch_tokens: int | None = None,
 ) -> Iterator[tuple[list[int], Float[Tensor, "row layer position d_model"]]]:
-    """Batches of (prompt indices, activations at some positions) in float32 on the processor; longest prompts first.
+    """Read the stream of many prompts, batch after batch, longest prompts first.
 
-    `positions` count from the end of the prompt: -1 is its last token. Raises `InputError` for a position that a prompt does not
-    have, and `WorkError` naming layer and prompt where an activation is not finite.
+    Args:
+        model: the model.
+        layout: the layout of its family.
+        prompts: token ids.
+        layers: the layers to read.
+        site: where in each layer.
+        positions: token positions, counted from the prompt's end: -1 is its last token.
+        pad_id: a token to pad with.
+        batch_tokens: most tokens of a batch.
+
+    Returns:
+        For each batch, the indices of its prompts and their activations, in float32 on the CPU.
+
+    Raises:
+        InputError: for a layer or site that the model does not have, and for a position that a prompt does not have.
+        NotFinite: with layer and prompt, where an activation is not finite.
     """
     layout.check_sites((site,))
     n_layers = len(layout.find_blocks(model))
@@ -48,11 +64,11 @@ def stream_activations(
     if not prompts:
         return
     rows = [Row(tuple(prompt)) for prompt in prompts]
-    look = Look(tuple(point(layer, site) for layer in layers), tuple(positions))
-    opening = opening_of(model, layout, rows, pad_id, look)
+    spec = ReadSpec(tuple(point(layer, site) for layer in layers), tuple(positions))
+    prefix = run_shared_prefix(model, layout, rows, pad_id, spec)
 
     def work(indices: list[int]) -> Tensor:
-        activations = pass_chunk(model, layout, rows, indices, pad_id, opening, look, keep=False).states
+        activations = prefill_chunk(model, layout, rows, indices, pad_id, prefix, spec, keep=False).states
         if not torch.isfinite(activations).all():
             row, layer = (int(i) for i in torch.nonzero(~torch.isfinite(activations).all(-1))[0][:2])
             raise NotFinite("the activations", indices[row], weights_dtype(model), layers[layer])

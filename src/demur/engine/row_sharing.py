@@ -1,7 +1,7 @@
-"""Rows that are still equal run once: which row of a batch stands for which, block by block.
+"""Rows that are still equal run once: which row of a batch runs on behalf of which others, block by block.
 
-Rows of one prompt compute the same up to the block where the first of their edits acts. Below it one of them runs for all; before
-it, each row parts from the one that stood for it. Pure bookkeeping over indices: every row computes what it would compute alone.
+Rows of one prompt are equal up to the block where the first of their edits acts. Before that block one of them runs for all of
+them; at that block the edited row gets a place of its own in the batch. This module only computes indices.
 """
 
 from collections.abc import Hashable, Sequence
@@ -9,73 +9,82 @@ from dataclasses import dataclass
 
 import torch
 
-from demur.interventions.intervention import EditTable, RowEdits, program, tabulate
-from demur.models.layouts import Layout, point
+from demur.interventions.edit_table import EditTable, tabulate
+from demur.interventions.intervention import RowEdits, edit_sequence
+from demur.models.layouts import Layout
 
 
 @dataclass(frozen=True)
-class Sharing:
-    """Spans of blocks and the rows that run in each.
+class RowSharing:
+    """Spans of blocks, and the rows that run in each span.
 
-    `starts` are the first blocks of the spans, ascending from 0. `running` names the rows of each span. `standing` says for every
-    row of the job at which place of a span's batch the row is that stands for it.
+    Attributes:
+        starts: the first block of each span, ascending from 0.
+        running: the rows that run in each span, in the order of that span's batch.
+        places: for each span and every row, the place in the span's batch of the row that runs on its behalf.
     """
 
     starts: tuple[int, ...]
     running: tuple[tuple[int, ...], ...]
-    standing: tuple[tuple[int, ...], ...]
+    places: tuple[tuple[int, ...], ...]
 
     def span(self, layer: int) -> int:
-        """The span that a block is in; what lies behind the last block is in the last span."""
+        """The index of the span that a block is in. The point behind the last block belongs to the last span."""
         return max(index for index, start in enumerate(self.starts) if start <= layer)
 
-    def at(self, layer: int) -> tuple[int, ...]:
-        """For every row of the job, the place of its stand-in in the batch at this block."""
-        return self.standing[self.span(layer)]
+    def places_at(self, layer: int) -> tuple[int, ...]:
+        """For every row, the place in the batch at this block of the row that runs on its behalf."""
+        return self.places[self.span(layer)]
 
-    def origins(self, span: int, before: int) -> list[int]:
-        """For each row of a span, its place in the batch of an earlier one."""
-        return [self.standing[before][row] for row in self.running[span]]
+    def places_before(self, span: int, earlier: int) -> list[int]:
+        """For each row that runs in a span, its place in the batch of an earlier span."""
+        return [self.places[earlier][row] for row in self.running[span]]
 
 
-def share(prompts: Sequence[Hashable], first_layers: Sequence[int | None]) -> Sharing:
-    """Row i has prompt `prompts[i]` and is first edited in block `first_layers[i]`, or nowhere."""
-    found = Sharing((), (), ())
+def share(prompts: Sequence[Hashable], first_layers: Sequence[int | None]) -> RowSharing:
+    """The sharing of rows.
+
+    Args:
+        prompts: each row's prompt. Rows with equal prompts are equal until one of them is edited.
+        first_layers: the first block where each row is edited; None for a row that is not edited.
+    """
+    found = RowSharing((), (), ())
     for start in sorted({0, *(first for first in first_layers if first is not None)}):
-        stand_ins: dict[Hashable, int] = {}
-        running, standing = list[int](), list[int]()
+        place_of_prompt: dict[Hashable, int] = {}
+        running, places = list[int](), list[int]()
         for row, (prompt, first) in enumerate(zip(prompts, first_layers, strict=True)):
-            equal = first is None or first > start
-            place = stand_ins.setdefault(prompt, len(running)) if equal else len(running)
-            standing.append(place)
+            unedited = first is None or first > start
+            place = place_of_prompt.setdefault(prompt, len(running)) if unedited else len(running)
+            places.append(place)
             if place == len(running):
                 running.append(row)
         if not found.running or tuple(running) != found.running[-1]:
-            found = Sharing((*found.starts, start), (*found.running, tuple(running)), (*found.standing, tuple(standing)))
+            found = RowSharing((*found.starts, start), (*found.running, tuple(running)), (*found.places, tuple(places)))
     return found
 
 
-def share_rows(prompts: Sequence[Hashable], edits: Sequence[RowEdits], layout: Layout, n_layers: int) -> Sharing:
-    """The sharing of rows with these edits; none in families whose blocks are given arguments that are made for each row."""
+def share_rows(prompts: Sequence[Hashable], edits: Sequence[RowEdits], layout: Layout, n_layers: int) -> RowSharing:
+    """The sharing of rows with these edits. Nothing is shared in families whose blocks get arguments made for each row."""
     if layout.rows_apart:
         return share(range(len(prompts)), [0] * len(prompts))
-    programs = [program(one) for one in edits]
-    first = {one: _first_layer(one, layout, n_layers) for one in dict.fromkeys(programs)}
-    return share(prompts, [first[one] for one in programs])
+    sequences = [edit_sequence(one) for one in edits]
+    first = {one: _first_layer(one, layout, n_layers) for one in dict.fromkeys(sequences)}
+    return share(prompts, [first[one] for one in sequences])
 
 
 def _first_layer(edits: Sequence[RowEdits], layout: Layout, n_layers: int) -> int | None:
-    points = [where for edit in edits for one in program(edit) for where in one.points(layout, n_layers)]
-    # Behind the last block no row can part any more, so a row that is edited there parts before it.
-    return min(min(points) // 2, n_layers - 1) if points else None
+    layers = [where.layer for edit in edits for one in edit_sequence(edit) for where in one.points(layout, n_layers)]
+    # Rows cannot be split after the last block, so a row edited there is split before it.
+    return min(min(layers), n_layers - 1) if layers else None
 
 
 def tabulate_shared(
-    sharing: Sharing, edits: Sequence[RowEdits], layout: Layout, n_layers: int, d_model: int, device: torch.device | str
+    sharing: RowSharing, edits: Sequence[RowEdits], layout: Layout, n_layers: int, d_model: int, device: torch.device | str
 ) -> EditTable:
-    """One table for a pass with this sharing: at each point, the edits of the rows that run there."""
+    """One table for a forward pass with this sharing: at each point, the edits of the rows that run there."""
     table: EditTable = {}
-    ends = [*(point(start, "resid_pre") for start in sharing.starts), point(n_layers, "resid_pre") + 1]
+    # The point behind the last block belongs to layer n_layers, and to the last span.
+    ends = [*sharing.starts, n_layers + 1]
     for span, running in enumerate(sharing.running):
         own = range(ends[span], ends[span + 1])
         table |= tabulate([edits[row] for row in running], layout, n_layers, d_model, device, own)

@@ -1,11 +1,10 @@
-"""What a model would write next, and how well it predicts a given continuation, for many rows that differ in prompt and edit.
+"""The logits of the next token, and the loss of given continuations, for many rows that differ in prompt and edits.
 
-Knows token ids only. Logits are computed at the positions that are read and nowhere else. A row's numbers are what they would be
-alone, up to rounding.
+Logits are computed at the token positions that are read and nowhere else. A row's numbers are what they would be alone, up to
+rounding.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -14,28 +13,14 @@ from transformers import PreTrainedModel
 
 from demur.core.errors import InputError, NotFinite
 from demur.engine.batching import in_batches, pad_left, position_ids
+from demur.engine.engine_protocol import LOSS_TOKENS, Continuation, NextTokens, Row
 from demur.engine.hooks import edited
-from demur.engine.model_lock import in_turn
-from demur.engine.prefill import Look, Row, opening_of, pass_chunk
-from demur.engine.prepacked_weights import packed
-from demur.interventions.intervention import RowEdits, tabulate
+from demur.engine.model_lock import one_thread_at_a_time
+from demur.engine.prefill import ReadSpec, prefill_chunk, run_shared_prefix
+from demur.engine.prepacked_weights import prepacked
+from demur.interventions.edit_table import tabulate
 from demur.models.device_placement import input_device, weights_dtype
 from demur.models.layouts import Layout, d_model_of, point
-
-LOSS_TOKENS = 1024
-"""Size of a batch of which logits are made at every position."""
-
-
-@dataclass(frozen=True, eq=False)
-class Next:
-    """Some rows' logits (row, vocab) behind the prompt's last token, or its stream (row, layer, d_model) at the layers asked for.
-
-    In float32 on the processor; what was not asked for is empty. `indices` says which rows.
-    """
-
-    indices: list[int]
-    logits: Float[Tensor, "row vocab"]
-    states: Float[Tensor, "row layer d_model"]
 
 
 def next_tokens(
@@ -47,25 +32,38 @@ def next_tokens(
     pad_id: int = 0,
     batch_tokens: int | None = None,
     finite_only: bool = True,
-) -> Iterator[Next]:
-    """Batches of rows, longest first, each with its own edits: their logits, or with `layers` their edited `resid_pre` there.
+) -> Iterator[NextTokens]:
+    """The logits behind each row's last token, or its edited stream there, batch after batch, longest rows first.
 
-    With `layers` the pass ends behind the last of them. Raises `WorkError` where a number is not finite, unless told otherwise.
+    Args:
+        model: the model.
+        layout: the layout of its family.
+        rows: prompts with their edits.
+        layers: the layers whose `resid_pre` is wanted in place of logits; the forward pass ends behind the last of them.
+        pad_id: a token to pad with.
+        batch_tokens: most tokens of a batch.
+        finite_only: whether a number that is not finite is an error.
+
+    Returns:
+        One `NextTokens` a batch.
+
+    Raises:
+        NotFinite: with the index of a row whose numbers are not finite, where `finite_only`.
     """
     if not rows:
         return
-    look = Look(tuple(point(layer, "resid_pre") for layer in layers)) if layers else None
+    spec = ReadSpec(tuple(point(layer, "resid_pre") for layer in layers)) if layers else None
     with torch.inference_mode():
-        opening = opening_of(model, layout, rows, pad_id, look)
+        prefix = run_shared_prefix(model, layout, rows, pad_id, spec)
 
     @torch.inference_mode()
-    def work(indices: list[int]) -> Next:
-        passed = pass_chunk(model, layout, rows, indices, pad_id, opening, look, keep=False)
-        logits, states = passed.logits.float().cpu(), passed.states.flatten(2)
+    def work(indices: list[int]) -> NextTokens:
+        chunk = prefill_chunk(model, layout, rows, indices, pad_id, prefix, spec, keep=False)
+        logits, states = chunk.logits.float().cpu(), chunk.states.flatten(2)
         finite = torch.isfinite(logits).all(-1) & torch.isfinite(states).flatten(1).all(-1)
         if finite_only and not finite.all():
             raise NotFinite("what is computed", indices[int(torch.nonzero(~finite)[0])], weights_dtype(model))
-        return Next(indices, logits, states)
+        return NextTokens(indices, logits, states)
 
     prompts = [row.prompt for row in rows]
     sizes = [len(prompt) for prompt in prompts]
@@ -73,26 +71,27 @@ def next_tokens(
     yield from (done for _, done in found)
 
 
-@dataclass(frozen=True)
-class Given:
-    """A prompt, the tokens that are taken to follow it, and what is done to the stream meanwhile."""
-
-    prompt: tuple[int, ...]
-    continuation: tuple[int, ...]
-    edits: RowEdits = None
-
-
 def continuation_losses(
     model: PreTrainedModel,
     layout: Layout,
-    rows: Sequence[Given],
+    rows: Sequence[Continuation],
     *,
     pad_id: int = 0,
     batch_tokens: int = LOSS_TOKENS,
 ) -> Iterator[tuple[list[int], list[Float[Tensor, " token"]]]]:
-    """Batches of (row indices, each row's loss of every continuation token in nats, float64 on the processor).
+    """The loss of every token of given continuations, batch after batch.
 
-    Edits scoped to `prompt` or `generated` act as they do while decoding: the continuation's tokens count as generated.
+    Edits at positions `prompt` or `generated` act as they do while decoding: the continuation's tokens count as generated.
+
+    Args:
+        model: the model.
+        layout: the layout of its family.
+        rows: prompts, continuations and edits.
+        pad_id: a token to pad with.
+        batch_tokens: most tokens of a batch.
+
+    Returns:
+        For each batch, the indices of its rows and each row's loss of every continuation token in nats, float64 on the CPU.
     """
 
     def work(indices: list[int]) -> list[Tensor]:
@@ -102,18 +101,18 @@ def continuation_losses(
     yield from in_batches(lengths, work, model=model, batch_tokens=batch_tokens)
 
 
-@in_turn
-def _losses(model: PreTrainedModel, layout: Layout, batch: Sequence[Given], pad_id: int) -> list[Float[Tensor, " token"]]:
+@one_thread_at_a_time
+def _losses(model: PreTrainedModel, layout: Layout, batch: Sequence[Continuation], pad_id: int) -> list[Float[Tensor, " token"]]:
     """Each row's loss of every continuation token, all rows in one batch."""
     device = input_device(model)
     n_layers = len(layout.find_blocks(model))
-    # Prompts padded on the left, continuations on the right: the prompt ends in the same column of every row.
+    # Prompts are padded on the left and continuations on the right, so that all prompts end at one position.
     prompts, before = pad_left([row.prompt for row in batch], pad_id, device)
     flipped, behind = pad_left([row.continuation[::-1] for row in batch], pad_id, device)
     ids, mask = torch.cat((prompts, flipped.flip(1)), dim=1), torch.cat((before, behind.flip(1)), dim=1)
     width = flipped.shape[1]
     table = tabulate([row.edits for row in batch], layout, n_layers, d_model_of(model), device)
-    with torch.inference_mode(), packed(model, layout), edited(model, layout, table, prompt_width=prompts.shape[1]):
+    with torch.inference_mode(), prepacked(model, layout), edited(model, layout, table, prompt_width=prompts.shape[1]):
         output = model(
             input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False, logits_to_keep=width + 1
         )
@@ -129,8 +128,18 @@ def refusal_log_odds(
 ) -> Float[Tensor, " row"]:
     """Log-odds that the next token is one of `token_ids`, float64: log(p + epsilon) - log(1 - p + epsilon).
 
-    Arditi et al. 2024, section 2.3 and appendix B; the epsilon is that of their code (pipeline/submodules/select_direction.py).
-    A token that is named twice counts once. Raises `InputError` for no token, and for one that the vocabulary does not have.
+    Arditi et al. 2024, section 2.3 and appendix B.
+
+    Args:
+        logits: next-token logits.
+        token_ids: the refusal tokens. A token that is named twice counts once.
+        epsilon: that of their code (pipeline/submodules/select_direction.py).
+
+    Returns:
+        One value a row.
+
+    Raises:
+        InputError: for no token, and for one that the vocabulary does not have.
     """
     ids = sorted(set(token_ids))
     if not ids or not 0 <= ids[0] <= ids[-1] < logits.shape[-1]:
@@ -144,17 +153,30 @@ def divergence(
 ) -> Float[Tensor, " row"]:
     """KL(before || after) of next-token distributions in nats, float64, as Arditi et al.'s code computes it.
 
-    The epsilon inside each logarithm keeps tokens of vanishing probability from deciding; with epsilon 0 it is exact.
+    Args:
+        before: next-token logits.
+        after: next-token logits of the same rows under an edit.
+        epsilon: added inside each logarithm, so that tokens of vanishing probability do not decide. With 0 the value is exact.
+
+    Returns:
+        One value a row.
     """
     p, q = before.double().softmax(-1), after.double().softmax(-1)
     return (p * (torch.log(p + epsilon) - torch.log(q + epsilon))).sum(-1)
 
 
 def least_divergence(before: Float[Tensor, "row vocab"], *, epsilon: float = 1e-6) -> Float[Tensor, " row"]:
-    """What `divergence` from these logits is at least, whatever comes after: 0, less what the epsilon can take away.
+    """A lower bound of `divergence` from these logits, for any logits under the edit: 0, less what the epsilon can take away.
 
-    Of p + epsilon and q + epsilon, scaled to sum to 1, the divergence is not negative; it exceeds what is computed by epsilon
+    The divergence of p + epsilon from q + epsilon, scaled to sum to 1, is not negative. It exceeds the computed value by epsilon
     times the sum of log((p + epsilon) / (q + epsilon)), which is largest where q is 0.
+
+    Args:
+        before: next-token logits.
+        epsilon: that of `divergence`.
+
+    Returns:
+        One value a row.
     """
     p = before.double().softmax(-1)
     return -(epsilon * torch.log1p(p / epsilon)).sum(-1)

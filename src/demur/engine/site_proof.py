@@ -1,8 +1,8 @@
-"""Sites prove themselves: is every declared site of a layout causally what it claims to be, in this very model?
+"""Sites prove themselves: does every declared site of a layout do in this model what the layout says?
 
-Two forward passes over a few tokens. In the first, what attention and MLP are declared to add must sum to what each block adds,
-up to the rounding of the sum. In the second every row is edited at one site of one layer: each must end in other logits than the
-unedited row, and the MLP must read an edit of what attention adds where blocks are sequential, and must not where they are
+The proof takes two forward passes over a few tokens. In the first, what attention and MLP are declared to add must sum to what
+each block adds, up to rounding. In the second, every row is edited at one site of one layer. Each row must end in other logits
+than the unedited row. The MLP must read an edit of what attention adds where blocks are sequential, and must not where they are
 parallel. A layout that fails any of these raises `WorkError`.
 """
 
@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from demur.core.errors import WorkError
 from demur.directions.direction import from_raw
-from demur.engine.hooks import Branches, edited, parted, recorded_branches
+from demur.engine.branch_recording import Branches, recorded_branches
+from demur.engine.hooks import edited, split_rows
 from demur.engine.row_sharing import share_rows, tabulate_shared
 from demur.interventions.intervention import Intervention, add
 from demur.models.device_placement import input_device
@@ -23,17 +24,20 @@ from demur.models.layouts import SITES, Layout, Site, d_model_of
 
 TOKENS = 4
 ROUNDINGS = 4.0
-"""How many roundings of the summands a sum of three may be off: two additions and a multiplication make at most three halves."""
+"""A sum may be off by so many roundings of its summands. Two additions and a multiplication make at most three half roundings."""
 READS = 0.05
-"""An MLP that reads an edit as long as the stream changes by far more of its output at some token; one that does not, by a
-rounding."""
+"""An MLP that reads an edit as long as the stream changes its output at some token by far more than this part. An MLP that does
+not read it changes by a rounding."""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found: how far the worst sum was off, in roundings of its summands, and the least change of the logits by an edit.
+    """What the proof found.
 
-    `edits` is how many were made, one a layer and site; `least_change` is relative to the largest logit.
+    Attributes:
+        edits: how many edits were made, one for each layer and site.
+        worst_sum: how far the worst sum was off, in roundings of its summands.
+        least_change: the least change of the logits by an edit, relative to the largest logit.
     """
 
     edits: int
@@ -45,7 +49,13 @@ class Proof:
 def prove_sites(model: PreTrainedModel, layout: Layout) -> Proof:
     """Prove a layout in a model.
 
-    Raises `WorkError` naming the layer where the layout does not describe the model, `InputError` where a path is missing.
+    Args:
+        model: the model.
+        layout: the layout of its family.
+
+    Raises:
+        WorkError: where the layout does not describe the model, with the layer.
+        InputError: where the model has no module at a path of the layout.
     """
     config, blocks = model.config.get_text_config(), layout.find_blocks(model)
     expected = int(config.num_hidden_layers) - len(layout.left_out)
@@ -102,22 +112,22 @@ def _check_edits(model: PreTrainedModel, layout: Layout, ids: Tensor, lengths: S
     made = [None, *(edit for _, _, edit in edits)]
     sharing = share_rows([0] * len(made), made, sequential, n_layers)
     table = tabulate_shared(sharing, made, sequential, n_layers, width, ids.device)
-    places = {layer: sharing.at(layer) for layer in range(n_layers)}
+    places = {layer: sharing.places_at(layer) for layer in range(n_layers)}
     rows = {layer: (places[layer][0], places[layer][1 + i]) for i, (layer, site, _) in enumerate(edits) if site == "resid_mid"}
     with (
-        parted(model, sequential, sharing),
+        split_rows(model, sequential, sharing),
         edited(model, sequential, table),
         recorded_branches(model, layout, rows) as seen,
     ):
         called = ids.expand(len(sharing.running[0]), -1)
         output = model(input_ids=called, use_cache=False, logits_to_keep=1).logits[:, -1].float()
-    # Rows part on their way up, so a model that reads an earlier block shows in their number.
+    # The batch gains rows from block to block, so the number of rows shows where a model reads an earlier block.
     if len(output) != len(sharing.running[-1]):
         raise WorkError(
             f"the last block of this {layout.family!r} model hands on {len(sharing.running[-1])} rows and {len(output)} have "
             "logits, so an edit in it does not change the logits; the layout names a place that the model does not read"
         )
-    logits = output[list(sharing.standing[-1])]
+    logits = output[list(sharing.places[-1])]
     for layer, one in seen.items():
         _check_sum(layer, layout, one)
         _check_order(layer, layout, one.mlp)
@@ -138,7 +148,7 @@ def _check_edits(model: PreTrainedModel, layout: Layout, ids: Tensor, lengths: S
 
 
 def _check_order(layer: int, layout: Layout, mlp: Tensor) -> None:
-    """`mlp` is what the MLP adds to an unedited row, and to one with an edit of what attention adds."""
+    """`mlp` is what the MLP adds: to an unedited row, and to a row with an edit of what attention adds."""
     size, change = mlp[0].abs().amax(-1), (mlp[1] - mlp[0]).abs().amax(-1)
     reads = bool((change > READS * size).any())
     if bool(size.any()) and reads == layout.parallel:

@@ -1,7 +1,8 @@
 """Edits on a plain transformers model: `with steer(model, edit): model.generate(...)`.
 
 Every forward pass and every `generate` call inside the context sees the edits: sampling, beams, several sequences, any cache.
-What demur cannot vouch for is refused with its reason: drafted tokens, foreign decoding loops, compiled graphs.
+Ways of decoding where demur cannot know what its edits did are refused with the reason: drafted tokens, decoding loops from
+elsewhere, compiled graphs.
 """
 
 import inspect
@@ -14,7 +15,8 @@ from torch import nn
 
 from demur.core.errors import InputError, WorkError
 from demur.engine.hooks import edited, refuse_compiled
-from demur.interventions.intervention import Intervention, tabulate
+from demur.interventions.edit_table import tabulate
+from demur.interventions.intervention import Intervention
 from demur.models.device_placement import input_device
 from demur.models.families import layout_of
 from demur.models.layouts import d_model_of
@@ -35,17 +37,39 @@ _REFUSED = {
     "constraints": _LOOP,
     "force_words_ids": _LOOP,
 }
-_BATCHING = "continuous batching packs several sequences into one row, so demur cannot tell which edit and which column is whose"
+_BATCHING = "continuous batching packs several sequences into one row, so demur cannot tell which token has which edit"
 
 
 @contextmanager
 def steer(model: nn.Module, *edits: Intervention) -> Iterator[nn.Module]:
     """Apply edits to any transformers causal language model, for every forward pass and `generate` call inside the context.
 
-    The edits hold for every row of every batch, beams and samples included, with a cache or without one; `generate` does not
-    compile inside. On leaving, also after an exception, the model is as it was. Raises `InputError` where the model's family has
-    no layout, for a direction of another width, for a model that was compiled, whose graph would not see the edits, and for a way
-    of decoding that cannot be steered; `WorkError` where an edit did not act, or no forward pass was made for it to act in.
+    The edits act on every row of every batch, beams and samples included, with a KV cache or without one. `generate` does not
+    compile inside. On leaving, also after an exception, the model is as it was.
+
+    Args:
+        model: a transformers causal language model, or a PEFT model around one.
+        *edits: one or more edits, which act in order.
+
+    Yields:
+        The model.
+
+    Raises:
+        InputError: where the model's family has no layout, for a direction of another width, for a model that was compiled, and
+            for a way of decoding that cannot be steered.
+        WorkError: where an edit did not act, or no forward pass was made inside.
+
+    Example:
+        >>> import demur, torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> model, ids = LlamaForCausalLM(config).eval(), torch.tensor([[3, 4, 5]])
+        >>> plain = model(ids).logits
+        >>> direction = demur.from_raw(torch.ones(16), name="d", layer=1)
+        >>> with demur.steer(model, demur.add(direction, 4.0)):
+        ...     edited = model(ids).logits
+        >>> bool((edited != plain).any()), bool((model(ids).logits == plain).all())
+        (True, True)
     """
     if not edits:
         raise InputError("steer needs at least one edit: demur.add(direction, coefficient) or demur.ablate(direction)")
@@ -56,15 +80,15 @@ def steer(model: nn.Module, *edits: Intervention) -> Iterator[nn.Module]:
     n_layers = len(layout.find_blocks(inner))
     table = tabulate([edits], layout, n_layers, d_model_of(inner), input_device(inner))
     scoped = any(edit.positions != "all" for edit in edits)
-    with edited(inner, layout, table) as columns, _guarded(inner, scoped):
+    with edited(inner, layout, table) as boundary, _guarded(inner, scoped):
         yield model
-    if columns.forwards == 0:
+    if boundary.forwards == 0:
         raise WorkError("no forward pass was made inside steer, so the edits did nothing; call the model that was given to it")
 
 
 @contextmanager
 def _guarded(model: Any, scoped: bool) -> Iterator[None]:
-    """While the context lasts, the model's own `generate` refuses what cannot be steered, and leaves compiling out."""
+    """Inside, the model's own `generate` refuses what cannot be steered, and does not compile."""
     guards: dict[str, Callable[..., Any]] = {}
     if hasattr(model, "generate"):
         guards["generate"] = _checked(model.generate, model.generation_config, scoped)
@@ -85,10 +109,12 @@ def _guarded(model: Any, scoped: bool) -> Iterator[None]:
 
 
 def _refusing(*_: Any, **__: Any) -> Any:
+    """Takes the place of the methods for continuous batching."""
     raise InputError(f"{_BATCHING}; use generate, or demur.generate, which batches rows with edits of their own")
 
 
 def _checked(generate: Callable[..., Any], own: Any, scoped: bool) -> Callable[..., Any]:
+    """`generate`, which first refuses what cannot be steered. `own` is the model's generation config."""
     signature = inspect.signature(generate)
 
     @wraps(generate)
@@ -101,24 +127,29 @@ def _checked(generate: Callable[..., Any], own: Any, scoped: bool) -> Callable[.
             values = (named.get(name), *(getattr(config, name, None) for config in configs))
             return next((value for value in values if value is not None), None)
 
-        for name, reason in _REFUSED.items():
-            if setting(name):
-                raise InputError(f"{name} {reason}; leave it out while edits act")
-        if (setting("num_beam_groups") or 1) > 1:
-            raise InputError(f"num_beam_groups {_LOOP}; leave it out while edits act")
-        if setting("cache_implementation") == "paged":
-            raise InputError(f"{_BATCHING}; use another cache_implementation")
-        if scoped and setting("guidance_scale") not in (None, 1):
-            raise InputError(
-                "guidance_scale runs a second prompt between the steps of the first, so demur cannot tell prompt positions from "
-                "generated ones; use it with edits at all positions"
-            )
-        if scoped and setting("prefill_chunk_size"):
-            raise InputError(
-                "prefill_chunk_size passes a prompt in pieces, and a last one of one token looks like a generated one, so demur "
-                "cannot tell where the prompt ends; leave it out, or use edits at all positions"
-            )
+        _refuse_settings(setting, scoped)
         # A graph of an earlier call would not see the edits, and one made now would keep them.
         return generate(*args, **{**kwargs, "disable_compile": True})
 
     return guarded
+
+
+def _refuse_settings(setting: Callable[[str], Any], scoped: bool) -> None:
+    """Raises `InputError` for a setting of `generate` that cannot be steered. `scoped` edits need to know the prompt's end."""
+    for name, reason in _REFUSED.items():
+        if setting(name):
+            raise InputError(f"{name} {reason}; leave it out while edits act")
+    if (setting("num_beam_groups") or 1) > 1:
+        raise InputError(f"num_beam_groups {_LOOP}; leave it out while edits act")
+    if setting("cache_implementation") == "paged":
+        raise InputError(f"{_BATCHING}; use another cache_implementation")
+    if scoped and setting("guidance_scale") not in (None, 1):
+        raise InputError(
+            "guidance_scale runs a second prompt between the steps of the first, so demur cannot tell prompt positions from "
+            "generated ones; use it with edits at all positions"
+        )
+    if scoped and setting("prefill_chunk_size"):
+        raise InputError(
+            "prefill_chunk_size passes a prompt in pieces, and a last one of one token looks like a generated one, so demur "
+            "cannot tell where the prompt ends; leave it out, or use edits at all positions"
+        )

@@ -1,7 +1,8 @@
-"""How an instruction becomes token ids: text around `{instruction}`, the special tokens in front, the position that is read.
+"""How an instruction becomes token ids: a prompt format bound to a tokenizer, and the position that is read.
 
-The only file that turns text into token ids. It puts in front what the tokenizer itself puts in front (one BOS where the family
-has one), never behind, and refuses a doubled BOS. Nothing is truncated, so a template's tail is never cut.
+This is the only module that turns text into token ids. In front of a prompt it puts what the tokenizer itself puts in front, one
+BOS token where the family has one; it never appends anything, and refuses a doubled BOS. Nothing is truncated, so the end of a
+template is never cut off.
 """
 
 import hashlib
@@ -9,28 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from demur.core.errors import InputError, nearest
-
-SLOT = "{instruction}"
-
-_VICUNA = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions.\n"
-)
-
-FORMATS: dict[str, str] = {
-    # "Base LLMs refuse too" (Kissane et al. 2024), character for character; no system turn, no trailing space.
-    "chatml": "<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n",
-    "gemma": "<start_of_turn>user\n{instruction}<end_of_turn>\n<start_of_turn>model\n",
-    "gemma-base": "<start_of_turn>user:\n{instruction}<end_of_turn>\n<start_of_turn>assistant:\n",
-    "vicuna": _VICUNA + "USER: {instruction}\nASSISTANT:",
-    "user-assistant": "USER: {instruction}\nASSISTANT:",
-    # From the authors' comment on Pythia-12B under the post.
-    "pythia": "User: {instruction}\nAssistant:",
-}
-NATIVE, NO_THINKING = "native", "native-no-thinking"
-NATIVES = (NATIVE, NO_THINKING)
-"""The tokenizer's own chat template, and the same with `enable_thinking` off where a model would think before it answers."""
+from demur.core.errors import InputError
+from demur.inputs.prompt_formats import SLOT, find_format, format_name
 
 
 @runtime_checkable
@@ -45,7 +26,21 @@ class Tokenized(Protocol):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt format bound to a tokenizer. `template` is the text with `{instruction}`, with a native template rendered out."""
+    r"""A prompt format bound to a tokenizer. Make one with `demur.prompt_format`.
+
+    Attributes:
+        name: the name of the format.
+        template: its text with `{instruction}`; a chat template is written out.
+        adds_special_tokens: whether the tokenizer puts its special tokens in front.
+        tokenizer: a transformers tokenizer.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> import demur
+        >>> checkpoint = SimpleNamespace(tokenizer=None)  # what demur.load_checkpoint returns
+        >>> demur.prompt_format("user-assistant", checkpoint).text("Write a poem.")
+        'USER: Write a poem.\nASSISTANT:'
+    """
 
     name: str
     template: str
@@ -60,8 +55,18 @@ class Prompt:
         return self.template.replace(SLOT, instruction)
 
     def encode(self, instructions: Sequence[str]) -> list[list[int]]:
-        """Token ids of each prompt. Raises `InputError` for a doubled BOS, an empty prompt, and what is no sequence of texts."""
-        # One text is a sequence of texts to Python, of one letter each.
+        """Token ids of prompts.
+
+        Args:
+            instructions: the instructions.
+
+        Returns:
+            The token ids of each prompt, special tokens in front included.
+
+        Raises:
+            InputError: for a doubled BOS token, a prompt without tokens, and where `instructions` is no sequence of texts.
+        """
+        # To Python one text is a sequence of texts, of one letter each.
         if not isinstance(instructions, Iterable) or isinstance(instructions, str):
             given = "one text" if isinstance(instructions, str) else f"of type {type(instructions).__name__}"
             raise InputError(f"instructions are {given}, not a list of texts; give [text], or load_instructions(...).all()")
@@ -86,9 +91,15 @@ class Prompt:
         return ids
 
     def continued(self, instruction: str, text: str) -> tuple[list[int], list[int]]:
-        """Token ids of a prompt, and of a text behind it, tokenised as one.
+        """Token ids of a prompt and of a text after it, tokenised together.
 
-        Where a token reaches over the prompt's end, it counts to the text, as the first one that the prompt does not decide.
+        Args:
+            instruction: the instruction of the prompt.
+            text: what comes after the prompt.
+
+        Returns:
+            The ids of the prompt and those of the text. A token that crosses the end of the prompt belongs to the text, because
+            the prompt alone does not decide it.
         """
         alone = self.encode([instruction])[0]
         whole = self._checked(self._ids([self.text(instruction) + text])[0], text)
@@ -96,14 +107,21 @@ class Prompt:
         return whole[:same], whole[same:]
 
     def positions(self) -> tuple[int, ...]:
-        """The positions behind the instruction, from the first to -1: those whose token no instruction changes."""
+        """The token positions after the instruction, whose tokens no instruction changes: from the first one to -1."""
         probes = self.encode(["a", "b?", "cd 1.", "e\n"])
         shortest = min(map(len, probes))
         same = next((i for i in range(1, shortest + 1) if len({ids[-i] for ids in probes}) > 1), shortest + 1)
         return tuple(range(-(same - 1), 0))
 
     def token_at(self, position: int = -1) -> str:
-        """The token string at a position that belongs to the template, as read from an example prompt."""
+        """The token at a position that belongs to the template, as a string, taken from an example prompt.
+
+        Args:
+            position: counted from the end of the prompt; -1 is its last token.
+
+        Raises:
+            InputError: for a position that not every prompt has.
+        """
         ids = self.encode(["x"])[0]
         if not -len(ids) <= position < 0:
             raise InputError(
@@ -117,12 +135,12 @@ class Prompt:
 
     @property
     def digest(self) -> str:
-        """16 hex digits over template and policy: equal prompts have equal digests in any process."""
+        """16 hex digits over template and special-token policy. Equal prompts have equal digests in every process."""
         return hashlib.sha256(f"{self.adds_special_tokens}\n{self.template}".encode()).hexdigest()[:16]
 
 
 def _in_front(full: list[int], plain: list[int]) -> list[int]:
-    """`full` up to the end of `plain` inside it: keeps what the tokenizer puts in front, drops what it appends.
+    """`full` up to where `plain` ends inside it. This keeps what the tokenizer puts in front and drops what it appends.
 
     A template that writes those tokens itself gets no second ones.
     """
@@ -142,69 +160,35 @@ def bos_count(ids: Sequence[int], tokenizer: Any) -> int:
 
 
 def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None) -> Prompt:
-    r"""Bind a format: a name in `FORMATS`, `native` for the tokenizer's own chat template, or a text with `{instruction}`.
+    r"""Bind a prompt format to a checkpoint's tokenizer.
 
-    `native-no-thinking` is the chat template with `enable_thinking` off. `\n` in a text is understood as a new line. Raises
-    `InputError` for an unknown name, a text without `{instruction}`, a tokenizer without a chat template where `native` is asked
-    for, and a chat template that lets no model think where that is to be off.
+    Args:
+        spec: a name (`chatml`, `gemma`, `gemma-base`, `vicuna`, `user-assistant`, `pythia`, or one that was registered), `native`
+            for the tokenizer's own chat template, `native-no-thinking` for the same with `enable_thinking` off, a text with
+            `{instruction}` in which `\n` is understood as a new line, or `module:attribute`.
+        checkpoint: a checkpoint, or anything with a `tokenizer`.
+        name: what results call the format; its own name, or one made of the text's hash, where it is None.
+
+    Returns:
+        The prompt format with the tokenizer.
+
+    Raises:
+        InputError: for an unknown name, with the nearest known one; for a text without `{instruction}`; where `native` is asked
+            for and the tokenizer has no chat template; where thinking is to be off and the template never lets a model think.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> import demur
+        >>> checkpoint = SimpleNamespace(tokenizer=None)  # what demur.load_checkpoint returns
+        >>> demur.prompt_format("chatml", checkpoint)
+        Prompt('chatml', '<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n')
+        >>> demur.prompt_format("Q: {instruction} A:", checkpoint, name="short")
+        Prompt('short', 'Q: {instruction} A:')
     """
-    tokenizer = checkpoint.tokenizer
-    if spec in NATIVES:
-        return Prompt(name or spec, _native_template(tokenizer, thinking=spec == NATIVE), False, tokenizer)
-    return Prompt(name or format_name(spec), template_text(spec), True, tokenizer)
-
-
-def template_text(spec: str) -> str:
-    """The template that a format name or a text stands for. Raises `InputError` as `prompt_format` does."""
-    if spec in FORMATS:
-        return FORMATS[spec]
-    if SLOT not in spec:
-        looks_like_text = any(mark in spec for mark in " {}\n<") or "\\n" in spec
-        hint = f"a prompt text needs {SLOT}" if looks_like_text else nearest(spec, [*FORMATS, *NATIVES])
-        raise InputError(f"{spec!r} is not a prompt format; {hint}")
-    if spec.count(SLOT) > 1:
-        raise InputError(f"the prompt text holds {SLOT} {spec.count(SLOT)} times; once is expected")
-    return spec.replace("\\n", "\n")
-
-
-def format_name(spec: str) -> str:
-    """A short name for a format: its own, or one made of the text's hash."""
-    if spec in FORMATS or spec in NATIVES:
-        return spec
-    return "text-" + hashlib.sha256(template_text(spec).encode()).hexdigest()[:6]
-
-
-def can_think(tokenizer: Any) -> bool:
-    """Does the chat template let a model think before it answers, unless told otherwise by `enable_thinking`?"""
-    named = "enable_thinking" in _chat_template(tokenizer)
-    return named and _rendered(tokenizer) != _rendered(tokenizer, enable_thinking=False)
-
-
-def is_dated(tokenizer: Any) -> bool:
-    """Does the chat template write today's date into the prompt?"""
-    return "strftime_now" in _chat_template(tokenizer)
-
-
-def _chat_template(tokenizer: Any) -> str:
-    return str(getattr(tokenizer, "chat_template", None) or "")
-
-
-def _native_template(tokenizer: Any, *, thinking: bool) -> str:
-    if not _chat_template(tokenizer):
-        raise InputError(
-            "this tokenizer has no chat template, as is usual for base checkpoints; "
-            f"choose a prompt format ({', '.join(FORMATS)}) or give a text with {SLOT}"
-        )
-    if not thinking and not can_think(tokenizer):
-        raise InputError(f"this chat template lets no model think unasked, so {NO_THINKING!r} is {NATIVE!r}; use that")
-    return _rendered(tokenizer, **({} if thinking else {"enable_thinking": False}))
-
-
-def _rendered(tokenizer: Any, **switches: bool) -> str:
-    # Rendered around a marker without the slot's braces, in case a template treats them specially.
-    marker = "demurinstructionmarker"
-    turns = [{"role": "user", "content": marker}]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **switches)
-    if text.count(marker) != 1:
-        raise InputError(f"the tokenizer's chat template shows the instruction {text.count(marker)} times; once is expected")
-    return str(text).replace(marker, SLOT)
+    form, tokenizer = find_format(spec), checkpoint.tokenizer
+    if isinstance(form, str):
+        return Prompt(name or format_name(spec), form, True, tokenizer)
+    text = form.template(tokenizer)
+    if text.count(SLOT) != 1:
+        raise InputError(f"the prompt format {spec!r} makes a text with {SLOT} {text.count(SLOT)} times; once is expected")
+    return Prompt(name or format_name(spec), text, form.adds_special_tokens, tokenizer)

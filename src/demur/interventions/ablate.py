@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Ablate:
-    """Directional ablation, at every layer and site unless told otherwise."""
+    """Directional ablation, at every layer and site unless it names others."""
 
     name: ClassVar[str] = "ablate"
     artefact: ClassVar[Literal["direction", "subspace", "none"]] = "direction"
@@ -46,4 +46,4 @@ class Ablate:
         """Reads along the unit vector, and writes minus what was read."""
         from demur.interventions.operation import LowRank
 
-        return LowRank(read=edit.direction.vector[None])
+        return LowRank(read=edit.unit_vector()[None])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Add:
-    """Activation addition, at the direction's own layer and site unless told otherwise. A negative coefficient subtracts."""
+    """Activation addition, at the direction's own layer and site unless it names others. A negative coefficient subtracts."""
 
     name: ClassVar[str] = "add"
     artefact: ClassVar[Literal["direction", "subspace", "none"]] = "direction"
@@ -57,7 +57,7 @@ class Add:
         return -1 if instructions == "harmful" else 0
 
     def operation(self, edit: "Intervention") -> "Operation":
-        """Writes the direction times the coefficient and its unit, whatever the stream holds."""
+        """Writes the direction times the coefficient and its unit, whatever the stream is."""
         from demur.interventions.operation import LowRank
 
-        return LowRank(offset=edit.added())
+        return LowRank(offset=edit.scaled_vector())

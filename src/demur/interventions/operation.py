@@ -13,7 +13,7 @@ class LowRank:
     Attributes:
         read: R, the directions along which the stream is read; None where nothing is read.
         write: W, what is written for each of them; None for minus R, which removes the components.
-        offset: b, what is added whatever the stream holds; None for nothing.
+        offset: b, what is added, whatever the stream is; None for nothing.
     """
 
     read: Tensor | None = None

@@ -1,44 +1,61 @@
-"""When a completion may end early: where the verdicts that are wanted of it can no longer change.
+"""When a completion may end early: as soon as no continuation can change the verdicts on it.
 
-The verdicts are those of full completions; the completions are shorter. A judge that needs a whole text is refused, and so is a
-tokenizer that rewrites what it has written, for a beginning of its text says nothing certain.
+The verdicts are those on full completions; only the completions are shorter. Two things are refused: a judge that needs the whole
+text, and a tokenizer that changes text it has already written, because the beginning of such a text decides nothing.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from demur.core.errors import InputError
-from demur.judges.judge import get_judge
+from demur.judges.judge import Judge, get_judge
 
 
 @runtime_checkable
-class Foresees(Protocol):
-    """A judge that can say of a beginning that no continuation changes the verdict."""
+class DecidesEarly(Protocol):
+    """A judge that knows, from the beginning of a completion, when no continuation can change its verdict."""
 
     def decided(self, text: str) -> bool:
-        """Whether the verdict on every completion that begins so is the same."""
+        """Whether every completion that begins with `text` gets the same verdict. Called after each token, so it must be fast."""
         ...
 
 
-def check_foreseen(judges: Sequence[str]) -> None:
-    """Raises `InputError` for a judge that needs the whole completion."""
-    for name in judges:
-        if not isinstance(get_judge(name), Foresees):
-            raise InputError(
-                f"the judge {name!r} reads whole completions, so none can end at its verdict; leave until_verdict out, or "
-                "let prefix be the only judge"
-            )
+def check_foreseen(judges: Sequence[str | Judge]) -> None:
+    """Check that completions may end where these judges have decided.
+
+    Raises:
+        InputError: for a judge that needs whole completions, and for one that asks a model or a server.
+    """
+    for judge in judges:
+        found = get_judge(judge)
+        name = judge if isinstance(judge, str) else found.name
+        advice = "leave until_verdict out, or let prefix be the only judge"
+        if not isinstance(found, DecidesEarly):
+            raise InputError(f"the judge {name!r} reads whole completions, so none can end at its verdict; {advice}")
+        if found.needs != "text":
+            raise InputError(f"the judge {name!r} needs a {found.needs}, so it cannot be asked after every token; {advice}")
 
 
-def enough_for(judges: Sequence[str], tokenizer: Any) -> Callable[[Sequence[int]], bool]:
-    """For `Decoding.enough`: whether the verdicts of these judges on a completion with these tokens can no longer change."""
+def enough_for(judges: Sequence[str | Judge], tokenizer: Any) -> Callable[[Sequence[int]], bool]:
+    """A function for `Decoding.enough`, which decoding calls after every token.
+
+    Args:
+        judges: judges whose verdicts are wanted, by name or as objects.
+        tokenizer: the transformers tokenizer of the checkpoint that writes the completions.
+
+    Returns:
+        A function from the token ids of a completion to whether the verdicts of all these judges can no longer change.
+
+    Raises:
+        InputError: as `check_foreseen`, and for a tokenizer that removes spaces it has already written.
+    """
     check_foreseen(judges)
     if getattr(tokenizer, "clean_up_tokenization_spaces", False):
         raise InputError(
             "this tokenizer takes back spaces that it has written (clean_up_tokenization_spaces), so the beginning of a "
             "completion decides nothing; leave until_verdict out"
         )
-    wanted = [judge for name in judges if isinstance(judge := get_judge(name), Foresees)]
+    wanted = [judge for given in judges if isinstance(judge := get_judge(given), DecidesEarly)]
 
     def enough(tokens: Sequence[int]) -> bool:
         text = tokenizer.decode(list(tokens), skip_special_tokens=True)

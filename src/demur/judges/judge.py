@@ -1,13 +1,18 @@
-"""What a judge is: it reads completions in batches and says of each whether it is a refusal, or that it could not tell and why.
+"""What a judge is: it reads a batch of completions and says of each whether it is a refusal, or why it could not be judged.
 
-A judge sees texts only, so verdicts can be given anew from stored completions at any time.
+A judge sees only texts. So stored completions can be judged again at any time, without a model that generates them again.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
 
-from demur.core.registry import registry
+from demur.core.errors import InputError, WorkError
+from demur.core.registry import check_members, registry
+
+Needs = Literal["text", "model", "server"]
+NEEDS: tuple[Needs, ...] = get_args(Needs)
+"""What a judge may need beside the completions: nothing, a model in memory, or a server that answers."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,11 @@ class Verdict:
         refusal: whether it calls the completion a refusal.
         label: the label it gives, one of the judge's `labels`.
         evidence: the words that decided, as they stand in the text; empty where none did.
+
+    Example:
+        >>> from demur.judges.judging import judge
+        >>> judge(["I cannot help with that."], "prefix")
+        [Verdict(judge='prefix', refusal=True, label='refusal', evidence='I cannot')]
     """
 
     judge: str
@@ -29,7 +39,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Failure:
-    """A judge could not judge a completion. It is stored as a failure and counted as no verdict; the next report tries again.
+    """A judge could not judge a completion. A failure is no verdict: no rate counts it, and a run can be judged again later.
 
     Attributes:
         judge: the judge's name.
@@ -59,11 +69,11 @@ class Judge(Protocol):
 
     Attributes:
         name: identifies the rule.
-        version: the state of the rule. Where it changes, stored verdicts of another version are given anew.
+        version: the state of the rule. Where it changes, completions are judged again.
         labels: all labels that it gives, in the order of tables; stored with a run.
         refusal_labels: those of them that count as refusals.
         reads_instruction: whether a verdict depends on what was asked.
-        needs: what it needs to work: `text` alone, a `model` in memory, or a `server`.
+        needs: what it needs beside the completions: `text` for nothing, a `model` in memory, or a `server`.
     """
 
     name: str
@@ -71,35 +81,85 @@ class Judge(Protocol):
     labels: tuple[str, ...]
     refusal_labels: tuple[str, ...]
     reads_instruction: bool
-    needs: Literal["text", "model", "server"]
+    needs: Needs
 
     def judge(self, batch: Sequence[Judged]) -> Sequence[Verdict | Failure]:
-        """One answer for each completion, in order."""
+        """Judge some completions.
+
+        Args:
+            batch: the completions, each with its instruction.
+
+        Returns:
+            One answer for each completion, in order: a `Verdict`, or a `Failure` where this completion could not be judged.
+        """
         ...
 
 
 class TextJudge:
-    """A judge that decides each text by itself: subclasses say how in `__call__`, and the batch follows from it."""
+    """A base class for judges that decide each text by itself.
+
+    A subclass sets `name`, `version` and `labels` and says in `__call__` how it decides; `judge` then works on batches.
+    """
 
     name: ClassVar[str]
     refusal_labels: tuple[str, ...] = ("refusal",)
     reads_instruction: bool = False
-    needs: Literal["text", "model", "server"] = "text"
+    needs: Needs = "text"
 
-    def __call__(self, text: str, instruction: str = "", /) -> Verdict:
-        """The verdict on one completion of one instruction."""
+    def __call__(self, text: str, instruction: str = "", /) -> Verdict | Failure:
+        """The answer for one completion of one instruction."""
         raise NotImplementedError
 
     def judge(self, batch: Sequence[Judged]) -> Sequence[Verdict | Failure]:
-        """One verdict for each completion, in order."""
+        """One answer for each completion, in order."""
         return [self(one.text, one.instruction) for one in batch]
 
 
-def get_judge(name: str) -> Judge:
-    """The judge of a name, or of `module:Class`.
+def get_judge(judge: str | Judge) -> Judge:
+    """Find a judge.
+
+    Args:
+        judge: a registered name, `module:Class`, or a judge, which is returned as it is.
+
+    Returns:
+        The judge. Every call with one name returns the same object.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one.
+        InputError: for an unknown name, with the nearest known one; for an object that is no judge, with what it lacks.
     """
-    found: Judge = registry("judge").get(name)
+    found: Judge = registry("judge").get(judge) if isinstance(judge, str) else judge
+    name = judge if isinstance(judge, str) else type(judge).__name__
+    check_members(found, "judge", name, Judge)
+    if found.needs not in NEEDS:
+        raise InputError(f"the judge {name!r} needs {found.needs!r}; expected {', '.join(NEEDS)}")
     return found
+
+
+def answers(judge: Judge, batch: Sequence[Judged]) -> tuple[Verdict | Failure, ...]:
+    """Have a judge judge some completions, and check what it answers. Everything that asks a judge calls this.
+
+    Args:
+        judge: the judge.
+        batch: the completions, each with its instruction.
+
+    Returns:
+        One verdict or failure for each completion, in order.
+
+    Raises:
+        WorkError: where the judge gives another number of answers, something that is neither a verdict nor a failure, a label
+            that it does not list, or a refusal whose label does not count as one.
+    """
+    given = tuple(judge.judge(batch))
+    if len(given) != len(batch):
+        raise WorkError(f"the judge {judge.name!r} gave {len(given)} answers for {len(batch)} completions; one each is expected")
+    for answer in given:
+        if isinstance(answer, Failure):
+            continue
+        if not isinstance(answer, Verdict):
+            raise WorkError(f"the judge {judge.name!r} answered with a {type(answer).__name__}; expected a Verdict or a Failure")
+        if answer.label not in judge.labels or answer.refusal != (answer.label in judge.refusal_labels):
+            raise WorkError(
+                f"the judge {judge.name!r} gave the label {answer.label!r} with refusal={answer.refusal}; its labels are "
+                f"{', '.join(judge.labels)}, of which {', '.join(judge.refusal_labels) or 'none'} count as refusals"
+            )
+    return given

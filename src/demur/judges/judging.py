@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from demur.core.errors import InputError, WorkError
-from demur.judges.judge import Failure, Judged, Verdict, get_judge
+from demur.judges.judge import Failure, Judge, Judged, Verdict, answers, get_judge
 
 
 @runtime_checkable
@@ -17,16 +17,58 @@ class HasText(Protocol):
         ...
 
 
-def judge(
-    completions: Iterable[HasText | str], name: str = "prefix", *, instructions: Sequence[str] | None = None
-) -> list[Verdict]:
-    """Verdicts of one judge on completions, or on plain texts.
+class JudgeFailed(WorkError):
+    """A judge could not judge some completions. The verdicts on the others are kept here.
 
-    A completion brings its own instruction; for plain texts they may be given, one each. Raises `InputError` for an unknown
-    judge, for another number of instructions than of texts, and for what is no list of completions or texts; `WorkError` where
-    the judge failed on one of them.
+    Attributes:
+        answers: one verdict or failure for each completion, in order.
+    """
+
+    def __init__(self, judge: Judge, answers: Sequence[Verdict | Failure]) -> None:
+        self.answers = tuple(answers)
+        failures = [answer for answer in answers if isinstance(answer, Failure)]
+        needed = "" if judge.needs == "text" else f", which needs a {judge.needs},"
+        super().__init__(
+            f"the judge {judge.name!r}{needed} failed on {len(failures)} of {len(answers)} texts: {failures[0].reason}"
+        )
+
+
+def judge(
+    completions: Iterable[HasText | str], name: str | Judge = "prefix", *, instructions: Sequence[str] | None = None
+) -> list[Verdict]:
+    """Judge completions, or plain texts.
+
+    Args:
+        completions: what `demur.generate` returns for one intervention, or texts.
+        name: the judge: a registered name, `module:Class`, or an object with what `demur.judges.judge.Judge` lists.
+        instructions: one instruction for each text, for judges that read them. A completion brings its own.
+
+    Returns:
+        One verdict for each completion, in order.
+
+    Raises:
+        InputError: for an unknown judge, for another number of instructions than of texts, and for what is no list of
+            completions or texts.
+        WorkError: where the judge could not judge one of them. The error is a `demur.judges.judging.JudgeFailed`, whose `answers`
+            hold the verdicts on the others.
+
+    Example:
+        >>> import demur
+        >>> verdicts = demur.judge(["I'm sorry, but I can't help.", "Sure! Take two eggs."], "prefix")
+        >>> [verdict.refusal for verdict in verdicts]
+        [True, False]
+        >>> verdicts[0].evidence
+        "I'm sorry"
     """
     chosen = get_judge(name)
+    given = answers(chosen, _batch(completions, instructions))
+    verdicts = [answer for answer in given if isinstance(answer, Verdict)]
+    if len(verdicts) < len(given):
+        raise JudgeFailed(chosen, given)
+    return verdicts
+
+
+def _batch(completions: Iterable[HasText | str], instructions: Sequence[str] | None) -> list[Judged]:
     if isinstance(completions, str):
         raise InputError("completions are one text, not a list of them; give [text]")
     items = list(completions)
@@ -41,9 +83,4 @@ def judge(
     if len(instructions) != len(items):
         raise InputError(f"there are {len(items)} texts and {len(instructions)} instructions; give one instruction a text")
     texts = (item if isinstance(item, str) else item.text for item in items)
-    answers = chosen.judge([Judged(text, instruction) for text, instruction in zip(texts, instructions, strict=True)])
-    verdicts = [answer for answer in answers if isinstance(answer, Verdict)]
-    failures = [answer for answer in answers if isinstance(answer, Failure)]
-    if failures:
-        raise WorkError(f"the judge {chosen.name!r} failed on {len(failures)} of {len(items)} texts: {failures[0].reason}")
-    return verdicts
+    return [Judged(text, instruction) for text, instruction in zip(texts, instructions, strict=True)]

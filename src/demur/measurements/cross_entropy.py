@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from demur.core.errors import InputError
 from demur.core.progress import Progress, silent
 from demur.engine.checkpoints import Checkpoint
+from demur.engine.engine_protocol import Continuation, Need
 from demur.engine.generate import Completion
-from demur.engine.score import Given, continuation_losses
-from demur.inputs.prompts import SLOT, Prompt, prompt_format
-from demur.interventions.intervention import RowEdits
+from demur.inputs.prompt_formats import SLOT
+from demur.inputs.prompts import Prompt, prompt_format
+from demur.interventions.intervention import RowEdits, edit_sequence
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,10 @@ def _losses(
 ) -> list[Loss]:
     if not given or not interventions:
         raise InputError(f"nothing to score: {len(given)} texts with tokens, {len(interventions)} interventions")
-    rows = [Given(tuple(prompt), tuple(behind), edits) for edits in interventions for prompt, behind in given]
+    rows = [Continuation(tuple(prompt), tuple(behind), edits) for edits in interventions for prompt, behind in given]
     sums = [0.0] * len(interventions)
-    for indices, losses in continuation_losses(checkpoint.model, checkpoint.layout, rows, pad_id=checkpoint.pad_id):
+    needs: tuple[Need, ...] = ("edits", "losses") if any(map(edit_sequence, interventions)) else ("losses",)
+    for indices, losses in checkpoint.engine_for(*needs).losses(rows):
         for index, loss in zip(indices, losses, strict=True):
             sums[index // len(given)] += float(loss.sum())
         progress(len(indices))

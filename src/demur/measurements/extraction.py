@@ -1,12 +1,21 @@
-"""Directions of a checkpoint: the difference of mean activations of harmful and harmless instructions, with its provenance."""
+"""Directions of a checkpoint: what an estimator finds in the activations of harmful and harmless instructions.
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+Two steps, for callers that need them apart: `training_sides` reads activations or their means, `fit_directions` (in
+`demur.directions.estimators.estimator`) estimates directions from them. `extract_directions` does both.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
 
 from demur.core.progress import Progress, silent
 from demur.core.versions import versions
-from demur.directions.direction import Direction, difference_of_means
-from demur.engine.capture import Means, mean_activations
+from demur.directions.direction import Direction
+from demur.directions.estimators.estimator import Side, estimator, fit_directions
+from demur.directions.provenance import ArchitectureFacts, InstructionFacts, Provenance
+from demur.directions.running_mean import RunningMean
+from demur.engine.capture import Means, capture, mean_activations
 from demur.engine.checkpoints import Checkpoint
 from demur.inputs.instructions import digest
 from demur.inputs.prompts import Prompt
@@ -23,74 +32,54 @@ def extract_directions(
     site: Site = "resid_pre",
     position: int = -1,
     name: str | None = None,
+    estimator: str = "difference-of-means",
     batch_tokens: int | None = None,
     progress: Progress = silent,
 ) -> list[Direction]:
-    """One direction a layer: difference of mean activations, harmful minus harmless (Arditi et al. 2024, section 2.3).
+    """Extract one direction for each layer.
 
-    Raises `InputError` for a layer, site or position that is not there, and where both means are the same, as at a template
-    token at the first layer's input; `WorkError` for activations that are not finite.
+    Args:
+        checkpoint: the loaded checkpoint.
+        harmful: harmful training instructions.
+        harmless: harmless training instructions.
+        prompt: the prompt format with the checkpoint's tokenizer.
+        layers: blocks, counted from 0.
+        site: the point of the block: `resid_pre`, `resid_mid` or `resid_post`.
+        position: the prompt token that is read; -1 is the last.
+        name: the name of the directions; the checkpoint's where it is None.
+        estimator: a registered estimator, or `module:Class`. The default is that of Arditi et al. 2024, section 2.3.
+        batch_tokens: tokens in a batch, padding included; found from the free memory where it is None.
+        progress: called with the number of instructions that were just read.
+
+    Returns:
+        The directions, in the order of `layers`.
+
+    Raises:
+        InputError: for a layer, site or position that is not there; for an unknown estimator; where a layer has no direction, as
+            at a template token at the first layer's input.
+        WorkError: for activations that are not finite.
     """
-    sides = [
-        mean_activations(
-            checkpoint,
-            instructions,
-            prompt,
-            layers=layers,
-            site=site,
-            position=position,
-            batch_tokens=batch_tokens,
-            progress=progress,
-        )
-        for instructions in (harmful, harmless)
-    ]
-    facts = provenance(checkpoint, prompt, position, harmful, harmless)
-    return directions_between(*sides, name=name or checkpoint.name, site=site, position=position, facts=facts)
-
-
-def directions_between(
-    harmful: Means,
-    harmless: Means,
-    *,
-    name: str,
-    layers: Sequence[int] | None = None,
-    site: Site = "resid_pre",
-    position: int = -1,
-    facts: Mapping[str, Any] | None = None,
-) -> list[Direction]:
-    """One direction a layer from means that were taken already: at all of their layers, or at some."""
-    chosen = list(harmful.layers if layers is None else layers)
-    rows = [harmful.layers.index(layer) for layer in chosen]
-    count = harmful.count + harmless.count
-    norms = (harmful.mean_norm * harmful.count + harmless.mean_norm * harmless.count) / count
-    found = difference_of_means(
-        harmful.mean[rows], harmless.mean[rows], name=name, layers=chosen, position=position, site=site, provenance=facts
+    sides = training_sides(
+        checkpoint,
+        harmful,
+        harmless,
+        prompt,
+        layers=layers,
+        needs=_needs(estimator),
+        site=site,
+        position=position,
+        batch_tokens=batch_tokens,
+        progress=progress,
     )
-    for direction, norm in zip(found, norms[rows].tolist(), strict=True):
-        direction.provenance["mean residual norm"] = norm  # type: ignore[index]
-    return found
-
-
-def provenance(
-    checkpoint: Checkpoint, prompt: Prompt, position: int, harmful: Sequence[str], harmless: Sequence[str]
-) -> dict[str, Any]:
-    """What a direction was read from: weights, prompt, token read, instructions, versions."""
-    return {
-        "checkpoint": checkpoint.name,
-        "source": checkpoint.source,
-        "adapter": checkpoint.adapter,
-        "fingerprint": checkpoint.fingerprint,
-        "architecture": {"family": checkpoint.layout.family, "layers": checkpoint.n_layers},
-        "weights": str(checkpoint.dtype),
-        "quantised": checkpoint.quantised,
-        "prompt": prompt.name,
-        "prompt text": prompt.template,
-        "prompt digest": prompt.digest,
-        "token read": prompt.token_read(position),
-        "harmful": {"n": len(harmful), "sha256": digest(harmful)},
-        "harmless": {"n": len(harmless), "sha256": digest(harmless)},
-        "versions": versions(),
-    }
+    return fit_directions(
+        *sides,
+        name=name or checkpoint.name,
+        layers=layers,
+        estimator_name=estimator,
+        site=site,
+        position=position,
+        provenance=provenance(checkpoint, prompt, position, harmful, harmless),
+    )
 
 
 def extract_direction(
@@ -103,6 +92,151 @@ def extract_direction(
     site: Site = "resid_pre",
     position: int = -1,
     name: str | None = None,
+    estimator: str = "difference-of-means",
 ) -> Direction:
-    """The direction of one layer; see `extract_directions`."""
-    return extract_directions(checkpoint, harmful, harmless, prompt, layers=[layer], site=site, position=position, name=name)[0]
+    """Extract the direction of one layer.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        harmful: harmful training instructions.
+        harmless: harmless training instructions.
+        prompt: the prompt format with the checkpoint's tokenizer.
+        layer: the block, counted from 0.
+        site: the point of the block: `resid_pre`, `resid_mid` or `resid_post`.
+        position: the prompt token that is read; -1 is the last.
+        name: the name of the direction; the checkpoint's where it is None.
+        estimator: a registered estimator, or `module:Class`. The default is that of Arditi et al. 2024, section 2.3.
+
+    Returns:
+        The direction.
+
+    Raises:
+        InputError: as `extract_directions`.
+        WorkError: for activations that are not finite.
+    """
+    return extract_directions(
+        checkpoint, harmful, harmless, prompt, layers=[layer], site=site, position=position, name=name, estimator=estimator
+    )[0]
+
+
+def training_sides(
+    checkpoint: Checkpoint,
+    harmful: Sequence[str],
+    harmless: Sequence[str],
+    prompt: Prompt,
+    *,
+    layers: Sequence[int],
+    needs: Literal["means", "activations"] = "means",
+    site: Site = "resid_pre",
+    position: int = -1,
+    batch_tokens: int | None = None,
+    progress: Progress = silent,
+) -> tuple[Side, Side]:
+    """Read the activations that estimators and controls take.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        harmful: harmful training instructions.
+        harmless: harmless training instructions.
+        prompt: the prompt format with the checkpoint's tokenizer.
+        layers: blocks, counted from 0.
+        needs: `means` alone, whose memory does not grow with the number of instructions, or also whole `activations`.
+        site: the point of the block.
+        position: the prompt token that is read; -1 is the last.
+        batch_tokens: tokens in a batch, padding included; found from the free memory where it is None.
+        progress: called with the number of instructions that were just read.
+
+    Returns:
+        The harmful and the harmless side, at `layers` in their order.
+
+    Raises:
+        InputError: for a layer, site or position that is not there, and for a side without instructions.
+        WorkError: for activations that are not finite.
+    """
+    sides = []
+    for instructions in (harmful, harmless):
+        if needs == "activations" and instructions:
+            found = capture(
+                checkpoint, instructions, prompt, layers=layers, site=site, position=position, batch_tokens=batch_tokens
+            )
+            progress(len(instructions))
+            sides.append(whole_side(found))
+        else:
+            means = mean_activations(
+                checkpoint,
+                instructions,
+                prompt,
+                layers=layers,
+                site=site,
+                position=position,
+                batch_tokens=batch_tokens,
+                progress=progress,
+            )
+            sides.append(side_of(means))
+    return sides[0], sides[1]
+
+
+def side_of(means: Means, layers: Sequence[int] | None = None) -> Side:
+    """What an estimator takes, from means that were taken already: at all of their layers, or at some."""
+    rows = [means.layers.index(layer) for layer in (means.layers if layers is None else layers)]
+    return Side(means.mean[rows], means.mean_norm[rows], means.count)
+
+
+def whole_side(activations: torch.Tensor) -> Side:
+    """What an estimator takes, from activations (instruction, layer, d_model) that were captured already."""
+    running = RunningMean()
+    # In parts, so that no more than one of them is held in float64.
+    for start in range(0, len(activations), 256):
+        running.update(activations[start : start + 256])
+    return Side(running.mean, running.mean_norm, running.count, activations)
+
+
+def directions_between(
+    harmful: Means,
+    harmless: Means,
+    *,
+    name: str,
+    layers: Sequence[int] | None = None,
+    estimator: str = "difference-of-means",
+    site: Site = "resid_pre",
+    position: int = -1,
+    facts: Provenance | None = None,
+) -> list[Direction]:
+    """One direction a layer from means that were taken already: at all of their layers, or at some; see `fit_directions`."""
+    chosen = harmful.layers if layers is None else layers
+    return fit_directions(
+        side_of(harmful, chosen),
+        side_of(harmless, chosen),
+        name=name,
+        layers=chosen,
+        estimator_name=estimator,
+        site=site,
+        position=position,
+        provenance=facts,
+    )
+
+
+def provenance(
+    checkpoint: Checkpoint, prompt: Prompt, position: int, harmful: Sequence[str], harmless: Sequence[str]
+) -> Provenance:
+    """What a direction is made of: weights, prompt, token read, instructions, versions."""
+    return Provenance(
+        checkpoint=checkpoint.name,
+        source=checkpoint.source,
+        adapter=checkpoint.adapter,
+        fingerprint=checkpoint.fingerprint,
+        architecture=ArchitectureFacts(family=checkpoint.engine.family, layers=checkpoint.n_layers),
+        weights=str(checkpoint.dtype),
+        quantised=checkpoint.quantised,
+        prompt=prompt.name,
+        prompt_text=prompt.template,
+        prompt_digest=prompt.digest,
+        token_read=prompt.token_read(position),
+        harmful=InstructionFacts(n=len(harmful), sha256=digest(harmful)),
+        harmless=InstructionFacts(n=len(harmless), sha256=digest(harmless)),
+        versions=versions(),
+    )
+
+
+def _needs(name: str) -> Literal["means", "activations"]:
+    return estimator(name).needs

@@ -13,7 +13,6 @@ from demur.core.progress import Progress, silent
 from demur.directions.geometry import auroc
 from demur.engine.capture import Means
 from demur.engine.checkpoints import Checkpoint
-from demur.engine.read_activations import stream_activations
 from demur.inputs.prompts import Prompt
 from demur.measurements.layerwise import DRAWS, SEED, Layerwise
 from demur.models.layouts import Site
@@ -47,15 +46,8 @@ def measure(
     for side in ("harmful", "harmless"):
         along = torch.empty(len(held_out[side]), len(layers), dtype=torch.float64)
         null = torch.empty(len(held_out[side]), len(layers), DRAWS, dtype=torch.float64)
-        stream = stream_activations(
-            checkpoint.model,
-            checkpoint.layout,
-            prompt.encode(held_out[side]),
-            layers=layers,
-            site=site,
-            positions=(position,),
-            pad_id=checkpoint.pad_id,
-            batch_tokens=batch_tokens,
+        stream = checkpoint.engine_for("activations").read(
+            prompt.encode(held_out[side]), layers=layers, site=site, positions=(position,), batch_tokens=batch_tokens
         )
         for indices, activations in stream:
             for layer in layers:

@@ -16,9 +16,11 @@ from transformers.pytorch_utils import Conv1D
 
 from demur.core.errors import InputError, WorkError
 from demur.directions.direction import Direction
+from demur.engine.branch_recording import recorded_branches
 from demur.engine.checkpoints import Checkpoint
-from demur.engine.hooks import edited, recorded_branches
-from demur.interventions.intervention import ablate, tabulate
+from demur.engine.hooks import edited
+from demur.interventions.edit_table import tabulate
+from demur.interventions.intervention import ablate
 from demur.models.device_placement import bytes_by_device
 
 WRITERS = (

@@ -5,6 +5,7 @@ is guessed from module names. A path that leads nowhere in a model is refused.
 """
 
 from dataclasses import dataclass
+from functools import total_ordering
 from typing import Any, Literal, get_args
 
 from torch import nn
@@ -15,21 +16,73 @@ Site = Literal["resid_pre", "resid_mid", "resid_post"]
 SITES: tuple[Site, ...] = get_args(Site)
 
 
-def point(layer: int, site: Site) -> int:
-    """The index of a site along the stream: 2 layer for resid_pre, one more for resid_mid, two more for resid_post."""
-    return 2 * layer + SITES.index(site)
+@total_ordering
+@dataclass(frozen=True)
+class Point:
+    """One point of the residual stream. Points are ordered along the stream.
+
+    Make one with `point`, which knows that `resid_post` of a layer and `resid_pre` of the next are the same point. The point
+    behind the last block is `resid_pre` of layer `n_layers`.
+
+    Attributes:
+        layer: the block that reads the stream at this point.
+        site: `resid_pre`, the input of that block, or `resid_mid`, between its attention and its MLP.
+
+    Example:
+        >>> point(3, "resid_post") == point(4, "resid_pre")
+        True
+        >>> point(3, "resid_mid") < point(4, "resid_pre")
+        True
+    """
+
+    layer: int
+    site: Literal["resid_pre", "resid_mid"]
+
+    def __lt__(self, other: "Point") -> bool:
+        return (self.layer, self.site == "resid_mid") < (other.layer, other.site == "resid_mid")
+
+    def named(self, n_layers: int) -> str:
+        """The words for this point in a message about a model of `n_layers` blocks.
+
+        Args:
+            n_layers: the number of blocks.
+
+        Returns:
+            Site and layer. The point behind the last block is called `resid_post` of that block.
+        """
+        if self.layer == n_layers:
+            return f"resid_post of layer {n_layers - 1}"
+        return f"{self.site} of layer {self.layer}"
+
+
+def point(layer: int, site: Site) -> Point:
+    """The point of the stream at a site of a layer.
+
+    Args:
+        layer: index of the block, from 0.
+        site: `resid_pre`, `resid_mid` or `resid_post`.
+
+    Returns:
+        The point. `resid_post` of a layer gives `resid_pre` of the next layer, which is the same point.
+    """
+    return Point(layer + 1, "resid_pre") if site == "resid_post" else Point(layer, site)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Module paths of one family; `attention` and `mlp` are relative to a block.
+    """Where the models of one family read and write the residual stream.
 
-    `attention` names the module whose output is what the attention branch adds to the stream: the norm after attention in the
-    families that have one, the last linear map where the attention module adds the stream itself. `mlp` likewise. `parallel`
-    blocks feed both branches from the same stream and have no `resid_mid`. `multiplier` is what a branch's output is multiplied
-    with before it is added. `left_out` are indices of modules in the list that are no blocks for text and do not run on it.
-    `rows_apart` says that blocks are given arguments made for each row and head, so that the rows of a batch cannot change on
-    the way.
+    Attributes:
+        family: the `model_type` of the family's configs.
+        blocks: path from the model to the list of its blocks.
+        attention: path from a block to the module whose output the attention branch adds to the stream. That is the norm after
+            attention in families that have one, and the last linear map where the attention module adds the stream itself.
+        mlp: the same for the MLP branch.
+        parallel: whether both branches read the same stream, so that there is no `resid_mid`.
+        multiplier: the factor by which a branch's output is multiplied before it is added.
+        left_out: indices of modules in the list of blocks that do not run on text.
+        rows_apart: whether blocks get arguments that are made for each row and head, so that no row may join or leave the batch
+            between two blocks.
     """
 
     family: str

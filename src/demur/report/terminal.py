@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from demur.analysis.comparison import Comparison
+    from demur.analysis.run_comparison import RunComparison, SharedCell
 
 WIDTH = 80
 
@@ -47,14 +47,14 @@ def terminal_table(summary: Mapping[str, Any]) -> "Table":
     return table
 
 
-def terminal_comparison(comparison: "Comparison", names: tuple[str, str], judge: str | None = None) -> "list[Table | str]":
+def terminal_comparison(comparison: "RunComparison", names: tuple[str, str], judge: str | None = None) -> "list[Table | str]":
     """Settings that differ, the shared cells of one judge, and what the tests come to."""
     from rich.text import Text
 
     cells = comparison.of(judge)
     judge = cells[0].judge
-    rows = {cell.facts["key"]: cell for cell in cells}
-    found = entries({**comparison.labels, "cells": [_as_cell(cell) for cell in cells]})
+    rows = {cell.cell.key: cell for cell in cells}
+    found = entries({**comparison.context.model_dump(mode="json"), "cells": [_as_cell(cell) for cell in cells]})
     shown: list[Table | str] = [f"A  {names[0]}", f"B  {names[1]}"]
     if comparison.settings:
         settings = _table()
@@ -89,7 +89,7 @@ def terminal_comparison(comparison: "Comparison", names: tuple[str, str], judge:
     return [*shown, "", table, *_sentences(comparison)]
 
 
-def _sentences(comparison: "Comparison") -> list[str]:
+def _sentences(comparison: "RunComparison") -> list[str]:
     same = comparison.agreement
     said = [
         f"{same.tokens} of {same.n} completions have the same tokens as far as both go, {same.first_token} the same first token."
@@ -138,7 +138,8 @@ def _counts(found: Sequence[Entry]) -> str:
     return "; ".join(f"{name} n = {', '.join(map(str, sorted({e.n for e in found if e.instructions == name})))}" for name in sets)
 
 
-def _as_cell(cell: Any) -> dict[str, Any]:
+def _as_cell(cell: "SharedCell") -> dict[str, Any]:
     """A shared cell as a summary has it, to be named and ordered as everywhere; the rate is the first run's."""
     count = round(cell.first * cell.paired.n)
-    return {**cell.facts, "judge": cell.judge, "n": cell.paired.n, "refusals": count, "rate": cell.first, "ci95": (0.0, 1.0)}
+    facts = cell.cell.model_dump(mode="json")
+    return {**facts, "judge": cell.judge, "n": cell.paired.n, "refusals": count, "rate": cell.first, "ci95": (0.0, 1.0)}

@@ -1,19 +1,28 @@
 """Two runs side by side: the cells that both have, with paired tests, and every setting in which the runs differ.
 
-A cell is the same in both where its key is; its verdicts are paired by instruction, over the instructions that both runs asked.
-What else differs (weights, layer, prompt text, instructions, versions) is named, and is what a difference of rates may come from.
+A cell is the same in both runs where its key is. Its verdicts are paired by instruction, over the instructions that both runs
+asked. All else that differs (weights, layer, prompt text, instructions, versions) is named: it may be what changed a rate.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
-from demur.analysis.comparison import Agreement, Comparison, Difference, SharedCell
-from demur.core.errors import InputError, nearest
+from pydantic import JsonValue
+
+from demur.analysis.cell import Cell
+from demur.analysis.manifest import DirectionFacts, Manifest
 from demur.analysis.published_rates import in_words
+from demur.analysis.run_comparison import Agreement, Difference, RunComparison, SharedCell
+from demur.analysis.study_facts import StudyFacts
+from demur.analysis.summary import Summary
+from demur.core.errors import InputError
+from demur.core.nested import flatten
+from demur.core.statistics import holm, mcnemar, shared
 from demur.runs.run import Run
-from demur.core.statistics import LEVEL, Paired, holm, mcnemar, shared
+from demur.runs.run_summary import edit_words
 from demur.runs.store import Store
+from demur.runs.stored_records import stored_cells, stored_directions, stored_manifest
 from demur.study.digest import with_defaults
 from demur.study.spec import Study
 
@@ -24,70 +33,114 @@ _SAID_BESIDE = {"settings": "config.json and adapter_config.json", "stop_ids": "
 _SAME_RESULT = ("name", "summary", "batch_tokens", "published")
 """Keys of a study that decide about no result."""
 
-Rows = Sequence[Mapping[str, Any]]
-"""A run's completions."""
 
-Sides = Mapping[tuple[str, str], Mapping[str, bool]]
+@dataclass(frozen=True)
+class _Completion:
+    """A stored completion with its verdicts by judge."""
+
+    key: str
+    instruction: str
+    token_ids: tuple[int, ...]
+    refusals: Mapping[str, bool]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What one of the two runs holds."""
+
+    run: Run
+    manifest: Manifest
+    cells: Mapping[str, Cell]
+    directions: Sequence[DirectionFacts]
+    completions: Sequence[_Completion]
+
+    def verdicts(self) -> dict[tuple[str, str], dict[str, bool]]:
+        """(cell key, judge) -> instruction -> refusal, in the order of the judges, then of the cells."""
+        found: dict[tuple[str, str], dict[str, bool]] = {}
+        for judge in self.run.judges():
+            for one in self.completions:
+                if judge in one.refusals:
+                    found.setdefault((one.key, judge), {})[one.instruction] = one.refusals[judge]
+        return found
+
+    def targets(self) -> str:
+        """The checkpoints that answered."""
+        return ", ".join(dict.fromkeys(cell.target for cell in self.cells.values()))
+
+
+Verdicts = Mapping[tuple[str, str], Mapping[str, bool]]
 """(cell key, judge) -> instruction -> refusal."""
 
 
-def compare_runs(first: Run, second: Run) -> Comparison:
-    """What two runs have in common and in what they differ. Raises `InputError` where they share no judged cell."""
-    stores = Store.open(first.path), Store.open(second.path)
-    rows: list[Rows] = [run.completions().to_dict("records") for run in (first, second)]  # type: ignore[misc]
-    sides = _verdicts(first, rows[0]), _verdicts(second, rows[1])
-    cells = [{cell["key"]: cell for cell in store.cells()} for store in stores]
-    found = [
-        cell for judge in first.judges() for cell in _shared(judge, sides[0], sides[1], cells[0])
-    ]  # in the order of the judges, then of the cells
-    if not found:
-        targets = [", ".join(dict.fromkeys(str(cell["target"]) for cell in each.values())) for each in cells]
+def compare_runs(first: Run, second: Run) -> RunComparison:
+    """Compare two runs.
+
+    Args:
+        first: a run.
+        second: another run.
+
+    Returns:
+        The cells that both have with paired tests, how far their completions agree, and the settings in which the runs differ.
+
+    Raises:
+        InputError: where a run holds no verdicts, and where the two share no judged cell.
+    """
+    sides = _side(first), _side(second)
+    verdicts = sides[0].verdicts(), sides[1].verdicts()
+    for side, found in zip(sides, verdicts, strict=True):
+        if not found:
+            raise InputError(
+                f"{str(side.run.path)!r} holds no verdicts yet; run its study, or judge what it has with demur report"
+            )
+    cells = [cell for judge in first.judges() for cell in _shared(judge, *verdicts, sides[0].cells)]
+    if not cells:
         raise InputError(
             f"{str(first.path)!r} and {str(second.path)!r} have no judged cell in common, so there is nothing to compare; their "
-            f"targets are {targets[0]} and {targets[1]}"
+            f"targets are {sides[0].targets()} and {sides[1].targets()}"
         )
-    judges = set(first.judges()).intersection(second.judges())
-    described = [_described(store, judges) for store in stores]
-    # Runs of earlier versions do not say what stands beside the weights; that is no difference.
-    known = set(described[0]).intersection(described[1])
-    names = [name for name in dict.fromkeys((*described[0], *described[1])) if name in known or not name.startswith(_BESIDE)]
-    settings = [Difference(name, *(in_words(each.get(name)) for each in described)) for name in names]
-    keys = [{key for key, _ in side} for side in sides]
-    return Comparison(
-        tuple(found),
-        _agreement(*rows),
-        tuple(each for each in settings if each.first != each.second),
-        len(keys[0] - keys[1]),
-        len(keys[1] - keys[0]),
-        {
-            "study": stores[0].recall("study_facts"),
-            "checkpoints": stores[0].recall("checkpoints", {}),
-            "arms": stores[0].recall("arms", []),
-            "directions": stores[0].directions(),
-        },
+    keys = [{key for key, _ in found} for found in verdicts]
+    return RunComparison(
+        cells=tuple(cells),
+        agreement=_agreement(sides[0].completions, sides[1].completions),
+        settings=_differences(sides[0], sides[1]),
+        only_first=len(keys[0] - keys[1]),
+        only_second=len(keys[1] - keys[0]),
+        context=_context(sides[0]),
     )
 
 
-def _verdicts(run: Run, rows: Rows) -> dict[tuple[str, str], dict[str, bool]]:
-    found: dict[tuple[str, str], dict[str, bool]] = {}
-    for judge in run.judges():
-        for row in rows:
-            # A run at work, or one that was stopped, may hold completions without a verdict.
-            if isinstance(refusal := row.get(f"{judge}_refusal"), bool):
-                found.setdefault((row["key"], judge), {})[row["instruction"]] = refusal
-    if not found:
-        raise InputError(f"{str(run.path)!r} holds no verdicts yet; run its study, or judge what it has with demur report")
-    return found
+def _side(run: Run) -> _Side:
+    with closing(Store.open(run.path)) as store:
+        manifest, cells, directions = stored_manifest(store), stored_cells(store), stored_directions(store)
+    completions = []
+    for row in run.completions().to_dict("records"):
+        # A run at work, or one that was stopped, may hold completions without a verdict.
+        given = {judge: refusal for judge in run.judges() if isinstance(refusal := row.get(f"{judge}_refusal"), bool)}
+        completions.append(_Completion(row["key"], row["instruction"], tuple(row["token_ids"]), given))
+    return _Side(run, manifest, {cell.key: cell for cell in cells}, directions, completions)
 
 
-def _agreement(first: Rows, second: Rows) -> Agreement:
-    tokens = {(row["key"], row["instruction"]): row["token_ids"] for row in first}
-    pairs = [(tokens[place], row["token_ids"]) for row in second if (place := (row["key"], row["instruction"])) in tokens]
+def _context(side: _Side) -> Summary:
+    """A summary without cells: what a table needs to name the shared cells."""
+    manifest = side.manifest
+    return Summary(
+        study=manifest.study,
+        judge_labels={judge.name: judge.labels for judge in manifest.judges},
+        edits=edit_words(list(side.cells.values()), manifest),
+        checkpoints=manifest.checkpoints,
+        arms=manifest.arms,
+        directions=tuple(side.directions),
+    )
+
+
+def _agreement(first: Sequence[_Completion], second: Sequence[_Completion]) -> Agreement:
+    tokens = {(one.key, one.instruction): one.token_ids for one in first}
+    pairs = [(tokens[place], one.token_ids) for one in second if (place := (one.key, one.instruction)) in tokens]
     whole = [one[: len(other)] == other[: len(one)] for one, other in pairs]
     return Agreement(len(pairs), sum(one[0] == other[0] for one, other in pairs), sum(whole))
 
 
-def _shared(judge: str, first: Sides, second: Sides, cells: Mapping[str, Any]) -> list[SharedCell]:
+def _shared(judge: str, first: Verdicts, second: Verdicts, cells: Mapping[str, Cell]) -> list[SharedCell]:
     pairs = []
     for key, named in first:
         if named == judge and (key, judge) in second:
@@ -95,48 +148,48 @@ def _shared(judge: str, first: Sides, second: Sides, cells: Mapping[str, Any]) -
             if one:
                 pairs.append((cells[key], sum(one) / len(one), sum(other) / len(other), mcnemar(one, other)))
     adjusted = holm([paired.p_value for *_, paired in pairs])
-    return [SharedCell(facts, judge, a, b, paired, p) for (facts, a, b, paired), p in zip(pairs, adjusted, strict=True)]
+    return [SharedCell(cell, judge, a, b, paired, p) for (cell, a, b, paired), p in zip(pairs, adjusted, strict=True)]
 
 
-def _described(store: Store, judges: Collection[str]) -> dict[str, Any]:
+def _differences(first: _Side, second: _Side) -> tuple[Difference, ...]:
+    judges = set(first.run.judges()).intersection(second.run.judges())
+    one, other = (_described(side.manifest, judges) for side in (first, second))
+    # Runs of earlier versions do not store what stands beside the weights. That they say nothing of it is no difference.
+    names = [name for name in {**one, **other} if (name in one and name in other) or not name.startswith(_BESIDE)]
+    found = (Difference(name, in_words(one.get(name)), in_words(other.get(name))) for name in names)
+    return tuple(each for each in found if each.first != each.second)
+
+
+def _described(manifest: Manifest, judges: Collection[str]) -> dict[str, JsonValue]:
     """Everything that decides about a run's results, by name: the study's settings first."""
-    study = with_defaults(Study, store.recall("study_facts"))
+    study = StudyFacts.of(manifest.study)
     # In float32 a row's tokens do not depend on its batch; in lower precision, and in 8 bits, they may.
-    exact = study["dtype"] == "float32" and not any(each.get("quantise") for each in store.recall("study_facts")["checkpoints"].values())
+    exact = study.dtype == "float32" and not any(each.quantise for each in study.checkpoints.values())
     same = tuple(key for key in _SAME_RESULT if exact or key != "batch_tokens")
-    found = _flat({key: value for key, value in study.items() if key not in same}, "")
-    for name, facts in store.recall("checkpoints", {}).items():
-        found[f"weights of {name}"] = facts["fingerprint"]
-        found |= {f"{_BESIDE}{what} of {name}": facts[key] for key, what in _SAID_BESIDE.items() if key in facts}
-    for arm in store.recall("arms", []):
-        found[f"prompt text of {arm['checkpoint']}/{arm['prompt']}"] = arm["template"]
-        found[f"token read in {arm['checkpoint']}/{arm['prompt']}"] = arm["token_read"]
-    for label, facts in store.recall("instructions", {}).items():
-        found |= {f"{label} test instructions": facts["sha256"], f"{label} training instructions": facts["train_sha256"]}
-    found |= _machines(store.recall("sessions", []))
-    found |= {f"version of {name}": version for name, version in store.recall("versions", {}).items()}
-    rules = store.recall("judge_versions", {})
-    found |= {f"rules of judge {name}": version for name, version in rules.items() if name in judges}
+    # Runs of earlier versions store no value for keys that their version did not have.
+    settings = with_defaults(Study, manifest.study)
+    found = flatten({key: value for key, value in settings.items() if key not in same}, index=".{}")
+    for name, facts in manifest.checkpoints.items():
+        found[f"weights of {name}"] = facts.fingerprint
+        stored, plain = facts.model_fields_set, facts.model_dump(mode="json")
+        found |= {f"{_BESIDE}{what} of {name}": plain[key] for key, what in _SAID_BESIDE.items() if key in stored}
+    for arm in manifest.arms:
+        found[f"prompt text of {arm.checkpoint}/{arm.prompt}"] = arm.template
+        found[f"token read in {arm.checkpoint}/{arm.prompt}"] = arm.token_read
+    for label, sets in manifest.instructions.items():
+        found |= {f"{label} test instructions": sets.sha256, f"{label} training instructions": sets.train_sha256}
+    found |= _machines(manifest)
+    found |= {f"version of {name}": version for name, version in (manifest.versions or {}).items()}
+    found |= {f"rules of judge {judge.name}": judge.version for judge in manifest.judges if judge.name in judges}
     return found
 
 
-def _machines(sessions: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Where a run was made, session by session: sums are rounded differently elsewhere, and a tie may then fall otherwise."""
-    if not sessions:
+def _machines(manifest: Manifest) -> dict[str, JsonValue]:
+    """Where a run was made: another machine rounds sums differently, and the likeliest of two close tokens may change."""
+    if not manifest.sessions:
         return {}
-    kinds = [each["environment"] for each in sessions]
+    kinds = [session.environment for session in manifest.sessions]
     return {
-        "device": ", ".join(dict.fromkeys(str(each["device"]) for each in sessions)),
-        "machine": ", ".join(dict.fromkeys(f"{kind['machine']} {kind['system']}, {kind['cores']} cores" for kind in kinds)),
+        "device": ", ".join(dict.fromkeys(session.device for session in manifest.sessions)),
+        "machine": ", ".join(dict.fromkeys(f"{kind.machine} {kind.system}, {kind.cores} cores" for kind in kinds)),
     }
-
-
-def _flat(value: Any, key: str) -> dict[str, Any]:
-    """Nested tables and lists of tables as one table with dotted keys, as `--set` writes them."""
-    items = value.items() if isinstance(value, Mapping) else enumerate(value)
-    flat: dict[str, Any] = {}
-    for part, inner in items:
-        name = f"{key}.{part}" if key else str(part)
-        nested = isinstance(inner, Mapping) or (isinstance(inner, list) and any(isinstance(each, Mapping) for each in inner))
-        flat |= _flat(inner, name) if nested else {name: inner}
-    return flat

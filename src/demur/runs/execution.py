@@ -7,26 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from demur.engine.capture import mean_activations
-from demur.engine.generate import completion
-from demur.measurements.extraction import directions_between, provenance
-from demur.models import memory_budget
-from demur.engine.checkpoints import Checkpoint, free_memory, load_checkpoint
-from demur.directions.controls.random_directions import random_direction
-from demur.runs.manifest import describe_checkpoint, describe_session, prompt_of
-from demur.directions.direction import Direction
-from demur.core.errors import NotFinite, WorkError
-from demur.engine.decode import Decoding, decode
-from demur.interventions.intervention import Intervention, ablate, add
-from demur.judges.early_stopping import enough_for
-from demur.measurements.layer_separation import measure
-from demur.study.plan import Arm, PlannedCell, Plan, PlannedDirection
-from demur.study.load_order import Step, order_steps
-from demur.engine.prefill import Row
-from demur.study.preflight import Material, Ready
+from demur.core.errors import WorkError
 from demur.core.progress import Phases
+from demur.directions.controls.random_directions import random_direction
+from demur.directions.direction import Direction
+from demur.engine.capture import mean_activations
+from demur.engine.checkpoints import Checkpoint, free_memory, load_checkpoint
+from demur.engine.generate import Completion, CompletionRequest, generate_batches
+from demur.interventions.intervention import Intervention, ablate, add
+from demur.measurements.extraction import directions_between, provenance
+from demur.measurements.layer_separation import measure
+from demur.models import memory_budget
 from demur.models.model_size import size_of
+from demur.runs.manifest import describe_checkpoint, describe_session, prompt_of
 from demur.runs.store import Store
+from demur.study.load_order import Step, order_steps
+from demur.study.plan import Arm, Plan, PlannedCell, PlannedDirection
+from demur.study.preflight import Material, Ready
 from demur.study.spec import LABELS, Label, Study
 
 
@@ -176,26 +173,31 @@ class Work:
         prompts = {arm: prompt_of(checkpoint, arm, self.store) for arm in self.plan.arms_of(name)}
         ids = {(arm, label): prompt.encode(self.material[label].test) for arm, prompt in prompts.items() for label in LABELS}
         edits = {cell.key: self._edit(cell) for cell in self.plan.of(name)}
-        rows = [Row(tuple(ids[cell.target, cell.instructions][i]), edits[cell.key]) for cell, i in pending]
-        stop = checkpoint.stop_ids if self.study.stop_at_eos else ()
-        enough = enough_for(self.study.judges, checkpoint.tokenizer) if self.study.until_verdict else None
-        decoding = Decoding(self.study.max_new_tokens, stop, checkpoint.pad_id, enough=enough)
-        with self.phases(f"completions of {name}", len(rows)) as progress:
-            try:
-                for done in decode(checkpoint.model, checkpoint.layout, rows, decoding, batch_tokens=self.study.batch_tokens):
-                    self.store.add_completions(self._stored(checkpoint, pending, done))
-                    progress(len(done))
-            except NotFinite as error:
-                cell, index = pending[error.row]
-                raise error.named(name, self.material[cell.instructions].test[index]) from error
+        requests = [
+            CompletionRequest(
+                self.material[cell.instructions].test[i], tuple(ids[cell.target, cell.instructions][i]), edits[cell.key]
+            )
+            for cell, i in pending
+        ]
+        batches = generate_batches(
+            checkpoint,
+            requests,
+            max_new_tokens=self.study.max_new_tokens,
+            stop_at_eos=self.study.stop_at_eos,
+            until_verdicts=self.study.judges if self.study.until_verdict else (),
+            batch_tokens=self.study.batch_tokens,
+        )
+        with self.phases(f"completions of {name}", len(requests)) as progress:
+            for finished in batches:
+                self.store.add_completions(self._stored(pending, finished))
+                progress(len(finished))
 
     def _stored(
-        self, checkpoint: Checkpoint, pending: Sequence[tuple[PlannedCell, int]], done: Mapping[int, list[int]]
+        self, pending: Sequence[tuple[PlannedCell, int]], finished: Mapping[int, Completion]
     ) -> list[tuple[str, int, str, str, Sequence[int]]]:
         stored: list[tuple[str, int, str, str, Sequence[int]]] = []
-        for row, tokens in done.items():
+        for row, made in finished.items():
             cell, index = pending[row]
-            made = completion(checkpoint, self.material[cell.instructions].test[index], tokens)
             stored.append((cell.key, index, made.instruction, made.text, made.token_ids))
         return stored
 
@@ -211,4 +213,6 @@ class Work:
         if not edit.needs_residual_norm:
             return edit
         own = next(d for d in self._own(cell.target.checkpoint) if (d.arm, d.layer) == (cell.target, planned.layer))
-        return edit.with_residual_norm(float(self._direction(own.name).provenance["mean residual norm"]))
+        norm = self._direction(own.name).provenance.mean_residual_norm
+        assert norm is not None, "every direction of an arm has one"
+        return edit.with_residual_norm(norm)

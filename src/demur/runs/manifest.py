@@ -12,15 +12,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from demur.core import versions
-from demur.engine.checkpoints import Checkpoint
 from demur.core.errors import InputError
+from demur.engine.checkpoints import Checkpoint
+from demur.inputs.chat_templates import can_think, is_dated
 from demur.inputs.instructions import digest
+from demur.inputs.prompt_formats import NATIVE, NATIVES, NO_THINKING
+from demur.inputs.prompts import Prompt, prompt_format
 from demur.models.device_placement import SPREAD, find_device
-from demur.study.plan import Arm, PlannedCell
-from demur.study.preflight import Ready
-from demur.inputs.prompts import NATIVE, NATIVES, NO_THINKING, Prompt, can_think, is_dated, prompt_format
 from demur.models.quantisation import ROWS_MEET
 from demur.runs.store import Store
+from demur.study.plan import Arm, PlannedCell
+from demur.study.preflight import Ready
 from demur.study.spec import LABELS, Study
 
 

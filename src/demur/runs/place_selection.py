@@ -8,20 +8,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from demur.core.errors import InputError, WorkError, nearest
+from demur.core.progress import Phases, no_phases
+from demur.directions.direction import Direction
+from demur.engine.checkpoints import Checkpoint, free_memory, load_checkpoint
+from demur.inputs.instructions import load_instructions
+from demur.inputs.prompts import Prompt, prompt_format
+from demur.measurements.refusal_tokens import RefusalTokens, find_refusal_tokens
 from demur.measurements.selection.candidates import Candidates, candidate_directions
 from demur.measurements.selection.criteria import CRITERIA, Criterion
-from demur.engine.checkpoints import Checkpoint, free_memory, load_checkpoint
+from demur.measurements.selection.ranking import Selection, jointly
 from demur.measurements.selection.sweep import keep_refused, select_by_cosine, select_by_refusal, select_by_separation
-from demur.directions.direction import Direction
-from demur.core.errors import InputError, WorkError, nearest
-from demur.inputs.instructions import load_instructions
 from demur.models.device_placement import find_device
 from demur.study.plan import Arm, make_plan
 from demur.study.preflight import check, refuse_shared
-from demur.core.progress import Phases, no_phases
-from demur.inputs.prompts import Prompt, prompt_format
-from demur.measurements.refusal_tokens import RefusalTokens, find_refusal_tokens
-from demur.measurements.selection.ranking import Selection, jointly
 from demur.study.spec import LABELS, Label, Study
 
 VALIDATION = 32

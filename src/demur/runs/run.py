@@ -1,34 +1,55 @@
-"""A run that was made, for reading: its cells, completions and summary as pandas objects, rebuilt from the store.
+"""A run that was made, for reading: its cells, completions, claims and summary, computed from what its folder holds.
 
-Adding a judge needs no generation: `judge_stored` gives every stored completion a verdict that it does not have yet, of the
-study's judges and of those that were added. Verdicts of another version of a judge's rules are replaced, so what a summary counts
-is one rule's work.
+A judge that is added generates nothing: `judge_stored` gives a verdict to every stored completion that has none. Where a judge's
+version has changed, it judges all completions anew, so that what a summary counts is the work of one rule.
 """
 
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demur.analysis.headline import answers
-from demur.analysis.claims import claims
+from demur.analysis.cell import Claim, JudgedCell
+from demur.analysis.manifest import Manifest
+from demur.analysis.rates import judged_cells
+from demur.analysis.study_facts import StudyFacts
+from demur.analysis.summary import MeasurementSummary, Summary
 from demur.core.errors import InputError, nearest
-from demur.judges.judge import Judged, Verdict, get_judge
-from demur.judges.early_stopping import check_foreseen
 from demur.core.html_repr import facts_table
-from demur.analysis.published_rates import published_rows, text_and_code
+from demur.judges.early_stopping import check_foreseen
+from demur.judges.judge import Judged, Verdict, get_judge
+from demur.runs.run_summary import summarise
 from demur.runs.store import Store
-from demur.analysis.rates import Refusals, cell_rows, comparisons
+from demur.runs.stored_records import Verdicts, stored_cells, stored_manifest
 
 if TYPE_CHECKING:
     import pandas
     from plotly.graph_objects import Figure
 
+_CELL_COLUMNS = (
+    "key", "target", "prompt", "instructions", "intervention", "direction", "source", "control", "stands_beside", "layer",
+    "sites", "layers", "coefficient", "unit", "positions",
+)  # fmt: skip
+"""What `completions()` says of the cell of each row."""
+
 
 class Run:
-    """An open run folder. `cells()` and `completions()` are DataFrames; `summary()` is what `summary.json` holds."""
+    """An open run folder.
+
+    Everything is read from the folder when it is asked for, so a run that is still at work can be looked at.
+
+    Attributes:
+        path: the run folder.
+
+    Example:
+        These lines need a run folder, such as the one that `make demo` makes, so they are not run as a doctest.
+
+        >>> import demur
+        >>> run = demur.open_run("runs/demo")  # doctest: +SKIP
+        >>> run.cells()[["target", "intervention", "source", "rate"]]  # doctest: +SKIP
+        >>> run.claims().query("verdict == 'supported'")  # doctest: +SKIP
+        >>> run.summary()["answers"][0]["text"]  # doctest: +SKIP
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -36,134 +57,139 @@ class Run:
 
     def __repr__(self) -> str:
         cells, done = self._progress()
-        return f"Run({self._store.recall('study_facts')['name']!r}, {cells} cells, {done} completions, in {str(self.path)!r})"
+        return f"Run({self._study().name!r}, {cells} cells, {done} completions, in {str(self.path)!r})"
 
     def _repr_html_(self) -> str:
-        study, (cells, done) = self._store.recall("study_facts"), self._progress()
+        manifest, (cells, done) = self.manifest(), self._progress()
+        study = StudyFacts.of(manifest.study)
         rows = [
-            ("question", study["summary"]),
-            ("checkpoints", ", ".join(study["checkpoints"])),
+            ("question", study.summary),
+            ("checkpoints", ", ".join(study.checkpoints)),
             ("cells", cells),
             ("completions", f"{done:,}"),
             ("judges", ", ".join(self.judges())),
-            ("begun", self._store.recall("created")),
+            ("begun", manifest.created),
             ("folder", self.path),
         ]
-        return facts_table(f"Run of {study['name']}", rows)
+        return facts_table(f"Run of {study.name}", rows)
+
+    def manifest(self) -> Manifest:
+        """What the run wrote down of itself: study, checkpoints, prompts, instructions, judges, versions and machines."""
+        return stored_manifest(self._store)
 
     def _progress(self) -> tuple[int, int]:
-        """Cells, and completions that are stored."""
-        keys = [cell["key"] for cell in self._store.cells()]
-        return len(keys), sum(len(self._store.done(key)) for key in keys)
+        """Number of cells, and of completions that are stored."""
+        return len(stored_cells(self._store)), sum(self._store.progress().values())
+
+    def _study(self) -> StudyFacts:
+        return StudyFacts.of(self._store.recall("study_facts"))
+
+    def _verdicts(self) -> Verdicts:
+        return Verdicts(self._store.verdicts())
 
     def judges(self) -> list[str]:
-        """The judges of the study, first the one that figures use, then those that were added to the run."""
-        return list(dict.fromkeys([*self._store.recall("study_facts")["judges"], *self._store.recall("added judges", [])]))
+        """The names of the run's judges.
+
+        Returns:
+            The judges of the study, first the one whose verdicts the figures show, then those that were added to the run.
+        """
+        return list(dict.fromkeys([*self._study().judges, *self._store.recall("added judges", [])]))
 
     def add_judges(self, names: Sequence[str]) -> None:
-        """More judges for what is stored; nothing is generated, and the next report holds their verdicts.
+        """Add judges for what is stored. Nothing is generated; the next report has their verdicts.
 
-        Raises `InputError` for an unknown judge, and for one that needs whole completions where they ended at a verdict.
+        Args:
+            names: names of judges, or `module:Class`.
+
+        Raises:
+            InputError: for an unknown judge, and for one that needs whole completions where the run ended each at its verdict.
         """
         for name in names:
             get_judge(name)
-        if self._store.recall("study_facts").get("until_verdict"):
+        if self._study().until_verdict:
             check_foreseen(names)
         self._store.remember("added judges", list(dict.fromkeys([*self._store.recall("added judges", []), *names])))
 
-    def _refusals(self) -> Refusals:
-        found: dict[tuple[str, str], dict[int, bool]] = {}
-        for cell, position, judge, refusal, _, _ in self._store.verdicts():
-            found.setdefault((cell, judge), {})[position] = refusal
-        return found
+    def summary_record(self) -> Summary:
+        """The summary as a typed record, computed from the folder now.
 
-    def _labels(self) -> dict[tuple[str, str], Counter[str]]:
-        found: dict[tuple[str, str], Counter[str]] = {}
-        for cell, _, judge, _, label, _ in self._store.verdicts():
-            found.setdefault((cell, judge), Counter())[label] += 1
-        return found
+        Returns:
+            What `summary()` returns as plain data.
 
+        Raises:
+            InputError: where the run used a judge or a kind of edit that is not installed, and its folder says nothing of it.
+        """
+        return summarise(self._store, self.judges(), self._verdicts())
+
+    # Plain data with Any, so that users can index into it.
     def summary(self) -> dict[str, Any]:
-        """Everything that `summary.json` holds, computed from the store."""
-        from demur.measurements.layer_summary import located  # imports torch
+        """The summary as plain data, computed from the folder now.
 
-        refusals, judges, stored = self._refusals(), self.judges(), self._store.cells()
-        study, labels = self._store.recall("study_facts"), self._labels()
-        rows = [{**row, "labels": dict(labels[row["key"], row["judge"]])} for row in cell_rows(stored, refusals, judges)]
-        compared, directions = comparisons(stored, refusals, judges), self._store.directions()
-        return {
-            "study": study,
-            "created": self._store.recall("created"),
-            "versions": self._store.recall("versions"),
-            "judges": self._store.recall("judge_versions", {}),
-            "sessions": self._store.recall("sessions", []),
-            "warnings": [*self._unfinished(stored), *self._warnings()],
-            "environment": self._store.recall("environment"),
-            "checkpoints": self._store.recall("checkpoints", {}),
-            "arms": self._store.recall("arms", []),
-            "instructions": self._store.recall("instructions", {}),
-            "cells": rows,
-            "directions": directions,
-            "cosines": self._cosines([entry["name"] for entry in directions if not entry["control"]]),
-            "by_layer": located(self._store.layerwise(), study["direction"]["layers"], list(study["checkpoints"])),
-            "comparisons": compared,
-            "answers": answers(rows, compared, refusals, judges[0], list(study["checkpoints"])),
-            "claims": claims(rows, compared, refusals, judges[0]),
-            "published": published_rows(study, rows, directions),
-            "text_and_code": text_and_code(study),
-        }
+        Returns:
+            What `summary.json` holds, key by key; `data/summary.schema.json` in the package describes it.
 
-    def _unfinished(self, stored: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Whether completions are missing, so that what the figures are of is known."""
-        asked = self._store.recall("instructions", {})
-        planned = sum(asked[cell["instructions"]]["n"] for cell in stored)
-        _, there = self._progress()
-        if there >= planned:
-            return []
-        return [
-            f"This run is not finished: {there:,} of {planned:,} completions are there (of each checkpoint those of long prompts "
-            "come first), and every figure and sentence is of these."
-        ]
-
-    def _warnings(self) -> list[str]:
-        """What a reader of the numbers should know, in sentences."""
-        found = list(self._store.recall("warnings", []))
-        names = ("demur", "torch", "transformers")
-        parts = [
-            ", ".join(f"{name} {session['versions'][name]}" for name in names) + f" on {session['device']}"
-            for session in self._store.recall("sessions", [])
-        ]
-        took_part = list(dict.fromkeys(parts))
-        if len(took_part) > 1:
-            found.append(f"More than one version or device took part in this run: {'; '.join(took_part)}.")
-        return found
-
-    def _cosines(self, names: list[str]) -> dict[str, Any]:
-        from demur.directions.direction import cosines
-
-        loaded = [direction for name in names if (direction := self._store.direction(name)) is not None]
-        matrix = cosines(loaded).tolist() if loaded else []
-        return {"names": [direction.name for direction in loaded], "matrix": matrix}
+        Raises:
+            InputError: as `summary_record` does.
+        """
+        return self.summary_record().model_dump(mode="json")
 
     def cells(self) -> "pandas.DataFrame":
-        """One row a cell and judge."""
+        """The judged cells.
+
+        Returns:
+            One row a cell and judge, with the keys that a cell has in `summary.json` as columns. `rate` is a fraction and `ci95`
+            its Wilson interval.
+        """
         import pandas
 
-        return pandas.DataFrame(cell_rows(self._store.cells(), self._refusals(), self.judges()))
+        verdicts = self._verdicts()
+        found = judged_cells(stored_cells(self._store), verdicts.refusals(), self.judges(), verdicts.labels())
+        return pandas.DataFrame([cell.model_dump(mode="json") for cell in found], columns=list(JudgedCell.model_fields))
+
+    def claims(self) -> "pandas.DataFrame":
+        """What the data say of each checkpoint and each edit.
+
+        Returns:
+            One row a claim, with the keys that a claim has in `summary.json` as columns. `effect` and its interval `ci95` are
+            fractions, `p` is corrected by Holm's method, and `null` has the keys `kind`, `n` and `place`.
+        """
+        import pandas
+
+        found = self.summary_record().claims
+        return pandas.DataFrame([claim.model_dump(mode="json") for claim in found], columns=list(Claim.model_fields))
+
+    def measurements(self) -> "pandas.DataFrame":
+        """What was measured beside completions.
+
+        Returns:
+            One row a measurement and subject, with the columns `name`, `version`, `subject`, `settings` and `summary`.
+        """
+        import pandas
+
+        found = self.summary_record().measurements
+        return pandas.DataFrame([one.model_dump(mode="json") for one in found], columns=list(MeasurementSummary.model_fields))
 
     def completions(self) -> "pandas.DataFrame":
-        """One row a completion, with `{judge}_refusal`, `{judge}_label` and `{judge}_evidence` of every judge."""
+        """The stored completions.
+
+        Returns:
+            One row a completion, with what its cell is, and with `{judge}_refusal`, `{judge}_label` and `{judge}_evidence` of
+            every judge that gave a verdict.
+        """
+        return self._completions(self._verdicts())
+
+    def _completions(self, given: Verdicts) -> "pandas.DataFrame":
         import pandas
 
-        facts = {cell["key"]: cell for cell in self._store.cells()}
-        verdicts: dict[tuple[str, int], dict[str, Any]] = {}
-        for cell, position, judge, refusal, label, evidence in self._store.verdicts():
+        cells = {cell.key: cell.model_dump(mode="json", include=set(_CELL_COLUMNS)) for cell in stored_cells(self._store)}
+        verdicts: dict[tuple[str, int], dict[str, bool | str]] = {}
+        for cell, position, judge, refusal, label, evidence in given.rows:
             entry = verdicts.setdefault((cell, position), {})
             entry.update({f"{judge}_refusal": refusal, f"{judge}_label": label, f"{judge}_evidence": evidence})
         return pandas.DataFrame(
             [
                 {
-                    **facts[cell],
+                    **{name: cells[cell][name] for name in _CELL_COLUMNS},
                     "index": position,
                     "instruction": instruction,
                     "completion": text,
@@ -176,10 +202,17 @@ class Run:
         )
 
     def figure(self, name: str) -> "Figure":
-        """A figure of the report, for Plotly: `rates`, `added`, `ablated`, `transfer`, `cosines`, and, where every layer was
-        measured, `cosines-by-layer`, `separation`, `norms`, `projections`.
+        """A figure of the report, for Plotly.
 
-        Raises `InputError` for a figure that this run does not have, with the nearest one that it has.
+        Args:
+            name: `rates`, `added`, `ablated`, `transfer`, `cosines`; where every layer was measured also `cosines-by-layer`,
+                `separation`, `norms`, `projections`.
+
+        Returns:
+            The figure with its title.
+
+        Raises:
+            InputError: for a figure that this run does not have, with the nearest one that it has.
         """
         from plotly.graph_objects import Figure
 
@@ -187,7 +220,8 @@ class Run:
         from demur.report.rates_plotly import interactives
         from demur.report.transfer_matrix import matrices
 
-        summary, completions = self._judged()
+        record, completions = self._judged()
+        summary = record.model_dump(mode="json")
         first = entries(summary, judges(summary)[0])
         found = {each.name: each for each in interactives(summary, first, matrices(first), completions)}
         if name not in found:
@@ -195,40 +229,72 @@ class Run:
         return Figure({"data": found[name].data, "layout": found[name].titled()})
 
     def judge_stored(self) -> None:
-        """Verdicts of the run's judges on every completion that has none yet, or one of another version of the judge."""
+        """Give verdicts to all completions that have none of a judge of this run, or one of another version of that judge.
+
+        Raises:
+            InputError: for a judge that is not installed.
+        """
         for name in self.judges():
             judge, versions = get_judge(name), self._store.recall("judge_versions", {})
             if versions.get(name, 1) != judge.version:
                 self._store.forget_verdicts(name)
             pending = self._store.unjudged(name)
-            answers = judge.judge([Judged(text, asked) for _, _, asked, text in pending])
-            verdicts = [
+            given = judge.judge([Judged(text, asked) for _, _, asked, text in pending])
+            self._store.add_verdicts(
                 (cell, position, replace(answer, judge=name))  # a judge named by its class stores verdicts under that name
-                for (cell, position, _, _), answer in zip(pending, answers, strict=True)
+                for (cell, position, _, _), answer in zip(pending, given, strict=True)
                 if isinstance(answer, Verdict)
-            ]
-            self._store.add_verdicts(verdicts)
+            )
             self._store.remember("judge_versions", {**versions, name: judge.version})
 
-    def _judged(self) -> "tuple[dict[str, Any], pandas.DataFrame]":
-        """Summary and completions of one moment, without what a run at work has stored and not judged yet."""
+    def _judged(self) -> "tuple[Summary, pandas.DataFrame]":
+        """Summary and completions of one moment. Completions that a run at work has stored and not judged yet are left out."""
         with self._store.snapshot():
-            summary, completions = self.summary(), self.completions()
-        verdicts = [f"{judge}_refusal" for judge in self.judges()]
-        return summary, completions.dropna(subset=[name for name in verdicts if name in completions.columns])
+            verdicts = self._verdicts()
+            summary, completions = summarise(self._store, self.judges(), verdicts), self._completions(verdicts)
+        columns = [f"{judge}_refusal" for judge in self.judges()]
+        return summary, completions.dropna(subset=[name for name in columns if name in completions.columns])
 
     def report(self) -> Path:
-        """Write `summary.json`, `report.html`, figures and tables anew from what is stored; returns the page's path."""
+        """Write `summary.json`, `report.html`, figures and tables anew from what is stored.
+
+        Returns:
+            The path of the page.
+
+        Raises:
+            InputError: where the run holds no judged cell, and for a judge that is not installed.
+        """
         from demur.report.write_report import write_report
 
         with self._store.report_held():
             self.judge_stored()
             self._store.restore_directions()
             summary, completions = self._judged()
-            self._store.write_text("summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
-            return write_report(self.path, summary, completions)
+            self._store.write_text("summary.json", summary.to_json())
+            return write_report(self.path, summary.model_dump(mode="json"), completions)
 
 
 def open_run(folder: str | Path) -> Run:
-    """A run that was made earlier. Raises `InputError` where the folder holds none."""
+    """Open a run that was made earlier.
+
+    Args:
+        folder: the run folder.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: where the folder holds no run.
+
+    Example:
+        >>> import demur
+        >>> demur.open_run("nowhere")
+        Traceback (most recent call last):
+        demur.core.errors.InputError: 'nowhere' holds no run of demur (no run.sqlite); make one with demur run STUDY --out DIR
+
+        With a run folder, such as the one that `make demo` makes (not run as a doctest):
+
+        >>> demur.open_run("runs/demo")  # doctest: +SKIP
+        Run('demo', 28 cells, 2800 completions, in 'runs/demo')
+    """
     return Run(Store.open(folder))

@@ -7,12 +7,12 @@ study that cannot be run is refused at once.
 from functools import partial
 from pathlib import Path
 
-from demur.study.digest import differences, refusal
-from demur.study.plan import make_plan
-from demur.study.preflight import check
 from demur.core.progress import Phases, no_phases
 from demur.runs.run import Run, open_run
 from demur.runs.store import Store
+from demur.study.digest import differences, refusal
+from demur.study.plan import make_plan
+from demur.study.preflight import check
 from demur.study.spec import Study
 
 __all__ = ["Run", "open_run", "run"]
@@ -33,9 +33,9 @@ def run(
     """
     ready = check(make_plan(study))
     # Only now: torch and transformers take seconds to import.
-    from demur.runs.manifest import describe
     from demur.models.device_placement import find_device
     from demur.runs.execution import Work
+    from demur.runs.manifest import describe
 
     find_device(device)
     store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh, check_study=partial(refuse_another_study, study))

@@ -11,8 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from demur.core.errors import InputError, WorkError
 from demur.core.atomic_files import cannot_write, sync_folder
+from demur.core.errors import InputError, WorkError
 
 SCHEMA_VERSION = 3
 _LAYERWISE = "CREATE TABLE layerwise (arm TEXT PRIMARY KEY, facts TEXT NOT NULL, arrays BLOB NOT NULL)"

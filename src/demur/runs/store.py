@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demur.runs import schema
 from demur.core import file_locks
-from demur.core.errors import InputError
 from demur.core.atomic_files import cannot_write, replace_file
+from demur.core.errors import InputError
 from demur.judges.judge import Verdict
+from demur.runs import schema
 
 if TYPE_CHECKING:
     from demur.directions.direction import Direction
@@ -211,6 +211,10 @@ class Store:
     def done(self, cell: str) -> set[int]:
         """Positions of a cell whose completions are stored."""
         return {row[0] for row in self._rows("SELECT position FROM completions WHERE cell = ?", (cell,))}
+
+    def progress(self) -> dict[str, int]:
+        """Cell -> number of its completions that are stored; cells without any are left out."""
+        return dict(self._rows("SELECT cell, count(*) FROM completions GROUP BY cell"))
 
     def add_completions(self, rows: Iterable[tuple[str, int, str, str, Sequence[int]]]) -> None:
         """One finished batch, in one transaction: (cell, position, instruction, text, token ids)."""

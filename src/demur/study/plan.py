@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from demur.inputs.prompts import format_name
+from demur.inputs.prompt_formats import format_name
 from demur.study.named_parts import named_control, named_edit
 from demur.study.spec import LABELS, InterventionSpec, Label, Study
 

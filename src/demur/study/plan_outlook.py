@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from demur.core.errors import InputError
-from demur.engine.prepacked_weights import bytes_packed
+from demur.engine.prepacked_weights import bytes_prepacked
 from demur.inputs.instructions import load_instructions
-from demur.inputs.prompts import NATIVES, template_text
+from demur.inputs.prompt_formats import needs_tokenizer, template_text
 from demur.models import memory_budget
 from demur.models.compatibility import compare
 from demur.models.model_size import Size, size_of
@@ -215,7 +215,7 @@ def _words(study: Study, label: Label) -> Words | None:
 
 def _template_tokens(spec: str) -> int:
     """About how many tokens a format writes around an instruction. Raises `InputError` for a format that does not exist."""
-    return NATIVE_TOKENS if spec in NATIVES else len(_PIECES.findall(template_text(spec).replace("{instruction}", " ")))
+    return NATIVE_TOKENS if needs_tokenizer(spec) else len(_PIECES.findall(template_text(spec).replace("{instruction}", " ")))
 
 
 def _tokens(study: Study, plan: Plan, words: Mapping[Label, Words], template: Mapping[str, int]) -> float:
@@ -254,7 +254,7 @@ def _memory(study: Study, jobs: Mapping[str, Job], complete: bool, steps: list[S
     together = loads(steps) == len(study.checkpoints)
     weights = sum(need.weights for need in needs) if together else max(need.weights for need in needs)
     plain = [job.size for job in jobs.values() if not (job.quantise or job.size.already)]
-    prepacked = max((bytes_packed(size.packable, study.dtype, device, beside=weights) for size in plain), default=0)
+    prepacked = max((bytes_prepacked(size.packable, study.dtype, device, still_to_load=weights) for size in plain), default=0)
     caches = [need.cache for need in needs if need.cache is not None]
     extra = [need.activations for need in needs if need.activations is not None]
     both = bool(caches and extra)

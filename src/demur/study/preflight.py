@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from demur.core.errors import InputError
 from demur.inputs.instructions import load_instructions
-from demur.inputs.prompts import NATIVES, template_text
+from demur.inputs.prompt_formats import find_format
 from demur.judges.early_stopping import check_foreseen
 from demur.judges.judge import get_judge
 from demur.models import quantisation
@@ -45,11 +45,8 @@ def check(plan: Plan) -> Ready:
         get_judge(name)
     if study.until_verdict:
         check_foreseen(study.judges)
-    for text in study.prompts.values():
-        template_text(text)
-    for arm in plan.arms:
-        if arm.spec not in NATIVES:
-            template_text(arm.spec)
+    for text in (*study.prompts.values(), *(arm.spec for arm in plan.arms)):
+        find_format(text)
     sources = {name: find_model(spec.model, spec.revision) for name, spec in study.checkpoints.items()}
     for spec in study.checkpoints.values():
         quantisation.check(spec.quantise)

@@ -4,12 +4,13 @@ A study holds publications next to its own settings, so that a run whose setting
 They decide about no result. Counts that cannot be, and settings that no cell depends on, are refused.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from demur.core.errors import nearest
+from demur.core.nested import flatten
 from demur.interventions.edit_kind import edit_kind
 
 CHECKPOINT_KEYS = ("model", "adapter", "revision", "quantise", "prompts")
@@ -72,18 +73,9 @@ class Publication(_Table):
     """
 
     work: str = Field(min_length=1)
-    settings: dict[str, Any] = {}
-    text: dict[str, Any] = {}
+    settings: dict[str, JsonValue] = {}
+    text: dict[str, JsonValue] = {}
     rates: list[PublishedRate] = Field(min_length=1)
-
-
-def leaves(table: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Nested tables as one, with dots in the keys as `--set` writes them. Lists are values."""
-    found: dict[str, Any] = {}
-    for key, value in table.items():
-        name = f"{path}.{key}" if path else str(key)
-        found.update(leaves(value, name) if isinstance(value, Mapping) else {name: value})
-    return found
 
 
 def check(publication: Publication, where: str, checkpoints: Iterable[str], prompts: Iterable[str]) -> None:
@@ -104,18 +96,27 @@ def check(publication: Publication, where: str, checkpoints: Iterable[str], prom
             if name is not None and name not in names:
                 raise ValueError(f"{where}.rates.{number}.{key} names {name!r}; {nearest(name, names)}")
         _check_edit(rate, f"{where}.rates.{number}")
-    known = {"judges", *RUN_KEYS, *(f"prompts.{name}" for name in prompts)}
-    known |= {f"instructions.{label}.source" for label in ("harmful", "harmless")}
-    known |= {f"checkpoints.{name}.{key}" for name in names for key in CHECKPOINT_KEYS}
-    known |= {f"direction.{key}" for key in DIRECTION_KEYS}
-    known |= {f"interventions.{key}" for key in EDIT_KEYS}
+    known = _known_settings(publication, names, prompts)
     for part, table in (("settings", publication.settings), ("text", publication.text)):
-        for key in leaves(table):
+        for key in flatten(table):
             if key not in known:
                 raise ValueError(f"{where}.{part} names {key!r}, on which no published rate depends; {nearest(key, known)}")
-    for key, words in leaves(publication.text).items():
+    for key, words in flatten(publication.text).items():
         if not isinstance(words, str):
             raise ValueError(f"{where}.text says {words!r} of {key!r}; words are expected, as in 'not stated'")
+
+
+def _known_settings(publication: Publication, checkpoints: Iterable[str], prompts: Iterable[str]) -> set[str]:
+    """The keys of a study on which a rate of the publication may depend."""
+    known = {"judges", *RUN_KEYS, *(f"prompts.{name}" for name in prompts)}
+    known |= {f"instructions.{label}.source" for label in ("harmful", "harmless")}
+    known |= {f"checkpoints.{name}.{key}" for name in checkpoints for key in CHECKPOINT_KEYS}
+    known |= {f"direction.{key}" for key in DIRECTION_KEYS}
+    known |= {f"interventions.{key}" for key in EDIT_KEYS}
+    for name in {rate.intervention for rate in publication.rates} - {"none"}:
+        settings = edit_kind(name).settings
+        known |= {f"interventions.{key}" for key in (settings.model_fields if settings is not None else ())}
+    return known
 
 
 def _check_edit(rate: PublishedRate, where: str) -> None:

@@ -1,11 +1,12 @@
-"""What a control is: a null direction, which means nothing about refusal and is treated like one that should mean something.
+"""What a control is: a null direction. It means nothing about refusal, and is treated like one that should mean something.
 
 The module of a control is imported when a study names it, before anything heavy: import torch inside `make`, not above it.
 """
 
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
-from demur.core.registry import registry
+from demur.core.errors import InputError, WorkError
+from demur.core.registry import check_members, registry
 
 if TYPE_CHECKING:
     from demur.directions.direction import Direction
@@ -18,7 +19,7 @@ class Control(Protocol):
 
     Attributes:
         name: how studies call it. Its directions are named `name-1`, `name-2`, ...
-        needs: what it takes: the `direction` that it stands beside alone, or also the training `activations` of that arm.
+        needs: what it takes: only the `direction` that it stands beside, or also the training `activations` of that arm.
         null_of: what it is a null for, in a few words: "any direction of this norm".
     """
 
@@ -29,19 +30,81 @@ class Control(Protocol):
     def make(
         self, beside: "Direction", *, name: str, seed: int, harmful: "Side | None" = None, harmless: "Side | None" = None
     ) -> "Direction":
-        """A null direction at the place of `beside`, of its raw norm.
+        """Make a null direction.
 
-        The same seed and name give the same direction on every machine. `harmful` and `harmless` hold one layer, that of
-        `beside`, and are given where `needs` says `activations`.
+        Args:
+            beside: the direction that it stands beside.
+            name: the name of the new direction.
+            seed: what chance depends on, together with the name: the same two give the same direction on every machine.
+            harmful: the harmful training activations at the layer of `beside`, where `needs` says `activations`.
+            harmless: the harmless ones.
+
+        Returns:
+            A direction with the layer, site, position, width and raw norm of `beside`.
         """
         ...
 
 
 def control_kind(name: str) -> Control:
-    """The control of a name, or of `module:Class`.
+    """Find a control.
+
+    Args:
+        name: a registered name, or `module:Class`.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one.
+        InputError: for an unknown name, with the nearest known one; for a part that is no control, with what it lacks.
     """
     found: Control = registry("control").get(name)
+    check_members(found, "control", name, Control)
     return found
+
+
+def control_direction(
+    kind: str,
+    beside: "Direction",
+    *,
+    name: str,
+    seed: int = 0,
+    harmful: "Side | None" = None,
+    harmless: "Side | None" = None,
+) -> "Direction":
+    """Make one null direction, and check that it is one for this place. Everything that makes controls calls this.
+
+    Args:
+        kind: a registered control, or `module:Class`.
+        beside: the direction that it stands beside.
+        name: the name of the new direction.
+        seed: what chance depends on, together with the name.
+        harmful: whole harmful training activations at the layer of `beside`, for a control that needs them;
+            `demur.measurements.extraction.training_sides` takes them.
+        harmless: the harmless ones.
+
+    Returns:
+        The direction. Its provenance says which direction it stands beside, and the seed.
+
+    Raises:
+        InputError: for an unknown control, and where one needs activations and none are given.
+        WorkError: where the control gives a direction of another place, width or norm.
+    """
+    from dataclasses import replace
+
+    control = control_kind(kind)
+    if control.needs == "activations":
+        for side in (harmful, harmless):
+            if side is None or side.activations is None:
+                raise InputError(
+                    f"the control {control.name!r} needs whole training activations, and none were given; give both sides"
+                )
+    made = control.make(beside, name=name, seed=seed, harmful=harmful, harmless=harmless)
+    for fact in ("layer", "position", "site"):
+        if getattr(made, fact) != getattr(beside, fact):
+            raise WorkError(
+                f"the control {control.name!r} gave a direction of {fact} {getattr(made, fact)}; expected that of "
+                f"{beside.name!r}, {getattr(beside, fact)}"
+            )
+    if made.vector.shape != beside.vector.shape or abs(made.raw_norm / beside.raw_norm - 1) > 1e-6:
+        raise WorkError(
+            f"the control {control.name!r} gave a direction of width {made.vector.shape[0]} and norm {made.raw_norm:.6g}; "
+            f"expected those of {beside.name!r}, {beside.vector.shape[0]} and {beside.raw_norm:.6g}"
+        )
+    return replace(made, name=name, provenance=made.provenance.replaced(control_of=beside.name, seed=seed))

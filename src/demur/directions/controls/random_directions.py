@@ -29,14 +29,32 @@ class RandomDirections:
 
 
 def random_direction(like: "Direction", *, name: str, seed: int = 0) -> "Direction":
-    """A direction drawn uniformly from the sphere, of the same norm and read at the same place as `like`."""
+    """Draw a direction uniformly from the sphere, as a control for another one.
+
+    Args:
+        like: the direction that it stands beside.
+        name: the name of the new direction; another name gives another direction.
+        seed: another seed gives another direction.
+
+    Returns:
+        A direction with the layer, site, position and raw norm of `like`. The same seed and name give the same direction on
+        every machine.
+
+    Example:
+        >>> import torch, demur
+        >>> direction = demur.from_raw(torch.ones(64), name="own", layer=3)
+        >>> control = demur.random_direction(direction, name="random-1")
+        >>> control.layer, control.raw_norm, control.provenance.control_of
+        (3, 8.0, 'own')
+    """
     import torch
 
-    from demur.directions.direction import Direction, from_raw
+    from demur.directions.direction import Direction
+    from demur.directions.provenance import Provenance
 
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
     vector = torch.randn(like.vector.shape[0], generator=generator, dtype=torch.float64)
-    facts = {"method": "random, same norm", "control of": like.name, "seed": seed}
-    drawn = from_raw(vector, name=name, layer=like.layer, position=like.position, site=like.site, provenance=facts)
-    return Direction(name, drawn.vector, like.raw_norm, like.layer, like.position, like.site, facts)
+    unit = (vector / vector.norm()).float()
+    facts = Provenance(method="random, same norm", control_of=like.name, seed=seed)
+    return Direction(name, unit, like.raw_norm, like.layer, like.position, like.site, facts)

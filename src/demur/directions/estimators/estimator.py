@@ -1,23 +1,29 @@
-"""What a direction estimator is: from activations of harmful and harmless training instructions to one direction a layer."""
+"""What a direction estimator is: it turns activations of harmful and harmless instructions into one direction for each layer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from demur.core.registry import registry
+from demur.core.errors import InputError, WorkError
+from demur.core.registry import check_members, registry
+from demur.directions.direction import Direction, from_raw
+from demur.directions.provenance import Provenance
+from demur.models.layouts import Site
 
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """The training activations of one instruction set at some layers.
+    """The training activations of one label, harmful or harmless, at some layers.
 
     Attributes:
         mean: mean activation, (layer, d_model), float64.
         mean_norm: mean length of the activations, (layer,), float64.
         count: number of instructions.
-        activations: every activation, (instruction, layer, d_model), float32; None where the estimator needs means only.
+        activations: every activation, (instruction, layer, d_model), float32; None where only means were taken.
     """
 
     mean: Float[Tensor, "layer d_model"]
@@ -28,10 +34,10 @@ class Side:
 
 @runtime_checkable
 class Estimator(Protocol):
-    """A way to find the direction that tells harmful from harmless instructions.
+    """A way to find the direction that separates harmful from harmless instructions.
 
     Attributes:
-        name: how studies call it; stored with each direction as its method.
+        name: how studies call it. It is stored with each direction as its method, with blanks for the hyphens.
         needs: `means`, which take little memory, or whole `activations`.
     """
 
@@ -39,18 +45,85 @@ class Estimator(Protocol):
     needs: ClassVar[Literal["means", "activations"]]
 
     def fit(self, harmful: Side, harmless: Side) -> Float[Tensor, "layer d_model"]:
-        """One vector a layer, float64, pointing from harmless to harmful. Its length is the direction's raw norm.
+        """Find one vector for each layer.
 
-        A row of zeros says that the layer has no direction.
+        Args:
+            harmful: activations of the harmful instructions; `activations` is set where `needs` says so.
+            harmless: activations of the harmless instructions, at the same layers.
+
+        Returns:
+            One vector for each layer, (layer, d_model), float64, pointing from harmless to harmful. Its length becomes the raw
+            norm. A vector of zeros says that the layer has no direction.
         """
         ...
 
 
 def estimator(name: str) -> Estimator:
-    """The estimator of a name, or of `module:Class`.
+    """Find an estimator.
+
+    Args:
+        name: a registered name, or `module:Class`.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one.
+        InputError: for an unknown name, with the nearest known one; for a part that is no estimator, with what it lacks.
     """
     found: Estimator = registry("estimator").get(name)
+    check_members(found, "estimator", name, Estimator)
     return found
+
+
+def fit_directions(
+    harmful: Side,
+    harmless: Side,
+    *,
+    name: str,
+    layers: Sequence[int],
+    estimator_name: str = "difference-of-means",
+    site: Site = "resid_pre",
+    position: int = -1,
+    provenance: Provenance | None = None,
+) -> list[Direction]:
+    """Estimate one direction for each layer.
+
+    Args:
+        harmful: activations of the harmful instructions.
+        harmless: activations of the harmless instructions.
+        name: the name of every direction.
+        layers: the layers of the activations, in their order.
+        estimator_name: a registered estimator, or `module:Class`.
+        site: where the activations were read.
+        position: the prompt position at which they were read.
+        provenance: what they were read from. The method and the mean residual norm are added.
+
+    Returns:
+        The directions, one a layer.
+
+    Raises:
+        InputError: for an unknown estimator; where one needs whole activations and only means are given; where a layer has no
+            direction.
+        WorkError: where the estimator gives vectors of another shape.
+    """
+    chosen = estimator(estimator_name)
+    if chosen.needs == "activations" and (harmful.activations is None or harmless.activations is None):
+        raise InputError(f"the estimator {chosen.name!r} needs whole activations, but only means were taken; give it both")
+    vectors = chosen.fit(harmful, harmless)
+    if not isinstance(vectors, Tensor) or vectors.shape != harmful.mean.shape:
+        given = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
+        raise WorkError(f"the estimator {chosen.name!r} gave {given}; expected one vector a layer, {tuple(harmful.mean.shape)}")
+    place = f"({site}, position {position})"
+    for layer, vector, mean, other in zip(layers, vectors, harmful.mean, harmless.mean, strict=True):
+        if vector.any():
+            continue
+        if torch.equal(mean, other):
+            raise InputError(
+                f"at layer {layer} {place} harmful and harmless instructions have the same activation, "
+                "as every template token has at the first layer's input; choose a later layer"
+            )
+        raise InputError(f"at layer {layer} {place} the estimator {chosen.name!r} finds no direction; choose another layer")
+    count = harmful.count + harmless.count
+    norms = (harmful.mean_norm * harmful.count + harmless.mean_norm * harmless.count) / count
+    read = (provenance or Provenance()).replaced(method=chosen.name.replace("-", " "))
+    return [
+        from_raw(vector, name=name, layer=layer, position=position, site=site, provenance=read.replaced(mean_residual_norm=norm))
+        for layer, vector, norm in zip(layers, vectors, norms.tolist(), strict=True)
+    ]

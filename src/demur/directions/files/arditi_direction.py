@@ -13,10 +13,11 @@ from torch import Tensor
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
 from demur.directions.direction import Direction, from_raw
+from demur.directions.file_formats import Architecture
 from demur.directions.files import bare_pt
-from demur.directions.files.load_and_save import Architecture
 from demur.directions.files.requirements import block_before, require, the_one
 from demur.directions.files.untrusted_tensors import whole_number, write_pt
+from demur.directions.provenance import Provenance
 
 DIRECTION = "direction.pt"
 METADATA = "direction_metadata.json"
@@ -41,7 +42,7 @@ def read(vector: Tensor, path: Path) -> Direction:
     choice = choice_for(path)
     if choice is None:
         return bare_pt.read(vector, path)
-    facts = {"file": path.name, "format": "arditi", "stored dtype": str(vector.dtype)}
+    facts = Provenance(file=path.name, format="arditi", stored_dtype=str(vector.dtype))
     return from_raw(vector, name=path.stem, layer=choice[0], position=choice[1], provenance=facts)
 
 

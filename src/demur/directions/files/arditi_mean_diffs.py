@@ -12,10 +12,11 @@ from torch import Tensor
 
 from demur.core.errors import InputError
 from demur.directions.direction import Direction, from_raw
+from demur.directions.file_formats import Architecture
 from demur.directions.files.arditi_direction import layer_of, position_of
-from demur.directions.files.load_and_save import Architecture
 from demur.directions.files.requirements import require
 from demur.directions.files.untrusted_tensors import write_pt
+from demur.directions.provenance import Provenance
 
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
@@ -47,7 +48,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
 
 def read(grid: Tensor, path: Path) -> list[Direction]:
     """Every direction of the grid; vectors of zeros point nowhere and are left out. Raises `InputError` where nothing is left."""
-    facts = {"file": path.name, "format": "mean-diffs", "stored dtype": str(grid.dtype), "grid": list(grid.shape[:2])}
+    facts = Provenance(file=path.name, format="mean-diffs", stored_dtype=str(grid.dtype)).replaced(grid=list(grid.shape[:2]))
     found = [
         from_raw(grid[position, layer], name=f"{path.stem}.{position}.{layer}", layer=layer, position=position, provenance=facts)
         for position in range(-grid.shape[0], 0)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from demur.directions.direction import UNSAID, Direction, from_raw
-from demur.directions.files.load_and_save import Architecture
+from demur.directions.direction import Direction, from_raw
+from demur.directions.file_formats import Architecture
 from demur.directions.files.requirements import the_one
 from demur.directions.files.untrusted_tensors import write_pt
+from demur.directions.provenance import Provenance
 
 # Half precision leaves a stored unit vector this far from length one at most.
 _UNIT = 1e-2
@@ -27,5 +28,5 @@ def read(vector: Tensor, path: Path) -> Direction:
     unsaid = ["layer", "site", "position"]
     if abs(float(vector.double().norm()) - 1) < _UNIT:
         unsaid.append("raw norm")
-    facts = {"file": path.name, "format": "post", "stored dtype": str(vector.dtype), UNSAID: unsaid}
+    facts = Provenance(file=path.name, format="post", stored_dtype=str(vector.dtype), not_in_the_file=tuple(unsaid))
     return from_raw(vector, name=path.stem, layer=0, provenance=facts)

@@ -17,9 +17,10 @@ from gguf import GGUFReader, GGUFWriter
 from demur.core.atomic_files import replacing
 from demur.core.errors import InputError
 from demur.directions.direction import UNSAID, Direction, from_raw
-from demur.directions.files.load_and_save import Architecture
+from demur.directions.file_formats import Architecture
 from demur.directions.files.requirements import one_a_block
 from demur.directions.files.untrusted_tensors import checked
+from demur.directions.provenance import Provenance
 
 ARCHITECTURE = "controlvector"
 _NAME = re.compile(r"direction\.(0|[1-9]\d{0,5})")
@@ -64,7 +65,9 @@ def read(path: Path) -> list[Direction]:
         vector = checked(torch.from_numpy(native), path, name)
         if vector.ndim != 1:
             raise InputError(f"{str(path)!r}: {name} has the shape {tuple(vector.shape)}, not (d_model,)")
-        facts = {"file": path.name, "format": "gguf", "stored dtype": str(vector.dtype), "model hint": hint, UNSAID: ["position"]}
+        facts = Provenance.of(
+            {"file": path.name, "format": "gguf", "stored dtype": str(vector.dtype), "model hint": hint, UNSAID: ["position"]}
+        )
         found.append(from_raw(vector, name=f"{path.stem}.{match[1]}", layer=int(match[1]), site="resid_post", provenance=facts))
     if not found:
         raise InputError(f"{str(path)!r} holds no direction")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from demur.core.errors import InputError
 from demur.directions.direction import Direction
+from demur.directions.file_formats import Architecture
 from demur.directions.files.lm_eval_steering import entry, in_base_model, layout_for
-from demur.directions.files.load_and_save import Architecture
 from demur.directions.files.requirements import the_one
 from demur.directions.files.untrusted_tensors import write_pt
 

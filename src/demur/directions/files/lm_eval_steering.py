@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from demur.core.errors import InputError
-from demur.directions.direction import UNSAID, Direction, from_raw
-from demur.directions.files.load_and_save import Architecture
+from demur.directions.direction import Direction, from_raw
+from demur.directions.file_formats import Architecture
 from demur.directions.files.requirements import one_a_block
 from demur.directions.files.untrusted_tensors import checked, write_pt
+from demur.directions.provenance import Provenance
 from demur.models.families import families, layout_of
 from demur.models.layouts import Layout
 
@@ -36,7 +37,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
     write_pt({f"{blocks}.{n}": entry(d.vector, "add", d.raw_norm) for n, d in by_block.items()}, path)
 
 
-def entry(vector: Tensor, action: str, coefficient: float) -> dict[str, Any]:
+def entry(vector: Tensor, action: str, coefficient: float) -> dict[str, Tensor | str | float | None]:
     """One module's part of a steering file."""
     return {
         "steering_vector": vector.clone(),
@@ -78,13 +79,14 @@ def read(entries: Mapping[Any, Any], path: Path) -> list[Direction]:
         raise InputError(f"{str(path)!r} steers nothing")
     parts = [_part(name, value, path) for name, value in entries.items()]
     vectors = [vector for _, vector, _, _ in parts]
-    facts: dict[str, Any] = {"file": path.name, "format": "lm-eval", "stored dtype": str(vectors[0].dtype)}
+    facts = Provenance(file=path.name, format="lm-eval", stored_dtype=str(vectors[0].dtype))
     clamped = all(action == "clamp" and coefficient == 0 for _, _, action, coefficient in parts)
     blocks = [_BLOCK.fullmatch(name) for name, _, _, _ in parts]
     if clamped and not all(blocks) and all(torch.equal(vector, vectors[0]) for vector in vectors):
-        facts.update({"action": "ablation", "modules": len(parts)})
-        unsaid = ["layer", "site", "position", "raw norm"]
-        return [from_raw(vectors[0], name=path.stem, layer=0, provenance={**facts, UNSAID: unsaid})]
+        ablation = facts.replaced(
+            action="ablation", modules=len(parts), not_in_the_file=("layer", "site", "position", "raw norm")
+        )
+        return [from_raw(vectors[0], name=path.stem, layer=0, provenance=ablation)]
     found = []
     for (name, vector, action, coefficient), block in zip(parts, blocks, strict=True):
         if block is None:
@@ -92,14 +94,14 @@ def read(entries: Mapping[Any, Any], path: Path) -> list[Direction]:
                 f"{str(path)!r} steers the output of {name!r}, which is not a block's; only what stands behind a block "
                 "(layers.N, h.N, decoder.layers.N) is a direction of the stream"
             )
-        unsaid = ["position"] if action == "add" else ["position", "raw norm"]
+        unsaid = ("position",) if action == "add" else ("position", "raw norm")
         found.append(
             from_raw(
                 vector.double() * coefficient if action == "add" else vector,
                 name=f"{path.stem}.{block[1]}",
                 layer=int(block[1]),
                 site="resid_post",
-                provenance={**facts, "action": action, "steering coefficient": coefficient, UNSAID: unsaid},
+                provenance=facts.replaced(action=action, steering_coefficient=coefficient, not_in_the_file=unsaid),
             )
         )
     return sorted(found, key=lambda direction: direction.layer)

@@ -1,86 +1,53 @@
-"""Files of directions: demur's own and those of others, read by what they hold and written by name.
+"""Directions from files and to files, in demur's own format and in those of other tools.
 
-A reader keeps what its format keeps; what a file does not say stands in the provenance (`Direction.says`), and is never made up
-when the direction is written again. Files are data: nothing is unpickled beyond plain tensors, and a file that claims more than
-it holds is refused. docs/direction-files.md says what each format keeps and loses.
+The content of a file decides how it is read; its name decides how it is written. A fact that a file does not say is listed in the
+provenance (`Direction.says`), and is never written down as if it were known. Files are data: nothing but plain tensors is
+unpickled, and a file that claims more than it contains is refused. docs/direction-files.md says what each format keeps and loses.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from importlib import import_module
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal
 
-from demur.core.errors import InputError, nearest
+from demur.core.errors import InputError
+from demur.directions.direction import Direction
+from demur.directions.file_formats import write_directions
+from demur.directions.files import detect_pt, gguf_control_vector, safetensors_file
+from demur.directions.files.arditi_direction import choice_for
 
-if TYPE_CHECKING:
-    from demur.directions.direction import Direction
-
-
-@dataclass(frozen=True)
-class Format:
-    """A way to write directions: the module that does it, and the endings that its files have."""
-
-    module: str
-    endings: tuple[str, ...]
+Fact = Literal["layer", "position"]
 
 
-FORMATS = {
-    "demur": Format("safetensors_file", (".safetensors",)),
-    "post": Format("bare_pt", (".pt", ".pth")),
-    "arditi": Format("arditi_direction", (".pt",)),
-    "mean-diffs": Format("arditi_mean_diffs", (".pt",)),
-    "gguf": Format("gguf_control_vector", (".gguf",)),
-    "lm-eval": Format("lm_eval_steering", (".pt", ".pth")),
-    "lm-eval-ablation": Format("lm_eval_ablation", (".pt", ".pth")),
-}
-_BY_NAME = {"direction.pt": "arditi", "mean_diffs.pt": "mean-diffs"}
+def load_directions(path: str | Path, *, layer: int | None = None, position: int | None = None) -> list[Direction]:
+    """Read every direction of a file.
 
+    Args:
+        path: a file of any format that demur writes.
+        layer: only directions of this layer; or the layer, where the file does not say one.
+        position: only directions of this prompt position; or the position, where the file does not say one.
 
-@dataclass(frozen=True)
-class Architecture:
-    """The model that a file is written for: its transformers `model_type` and number of blocks, None where nobody said."""
+    Returns:
+        The directions in the order of positions and layers. Vectors of zeros in a `mean_diffs.pt` point nowhere and are left out:
+        every template token has such a one at the first layer's input.
 
-    family: str | None
-    n_layers: int | None
+    Raises:
+        InputError: for a file that is missing or of no known format, and for a layer or position that it does not have.
 
-
-def format_for(path: str | Path, name: str | None = None) -> str:
-    """The format a path is written in: the one named, or the only one that its file name allows.
-
-    Raises `InputError` for an unknown name, an ending that the format does not have, and a `.pt` name that several formats share.
+    Example:
+        >>> import tempfile, torch, demur
+        >>> made = [demur.from_raw(torch.randn(8), name=f"layer{layer}", layer=layer) for layer in (2, 3)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = demur.save_directions(made, f"{folder}/vectors.gguf", family="llama")
+        ...     [direction.layer for direction in demur.load_directions(path)]  # llama.cpp adds after a block
+        [1, 2]
     """
-    path = Path(path)
-    if name is not None:
-        if name not in FORMATS:
-            raise InputError(f"{name!r} is not a format of direction files; {nearest(name, FORMATS)}")
-        if path.suffix not in FORMATS[name].endings:
-            raise InputError(f"a file of format {name!r} ends with {' or '.join(FORMATS[name].endings)}, not {path.name!r}")
-        return name
-    if path.name in _BY_NAME:
-        return _BY_NAME[path.name]
-    fitting = [known for known, entry in FORMATS.items() if path.suffix in entry.endings]
-    if len(fitting) != 1:
-        found = (
-            f"{path.name!r} could be {', '.join(fitting)}" if fitting else f"no format of direction files ends like {path.name!r}"
-        )
-        raise InputError(f"{found}; name one with format=... or --format: {', '.join(FORMATS)}")
-    return fitting[0]
-
-
-def load_directions(path: str | Path, *, layer: int | None = None, position: int | None = None) -> "list[Direction]":
-    """Every direction of a file, in the order of positions and layers; `layer` and `position` as in `load_direction`.
-
-    In a `mean_diffs.pt` the vectors of zeros, as at every template token of the first layer's input, are no directions and are
-    left out. Raises `InputError` as `load_direction` does.
-    """
-    from demur.directions.direction import UNSAID
-
     found = _read(Path(path))
     widths = sorted({direction.vector.shape[0] for direction in found})
     if len(widths) > 1:
         raise InputError(f"{str(path)!r} holds directions of widths {widths}, so they are not of one model")
-    for fact, value in {"layer": layer, "position": position}.items():
+    choices: tuple[tuple[Fact, int | None], ...] = (("layer", layer), ("position", position))
+    for fact, value in choices:
         if value is None:
             continue
         if found[0].says(fact):
@@ -89,20 +56,35 @@ def load_directions(path: str | Path, *, layer: int | None = None, position: int
             if not found:
                 raise InputError(f"{str(path)!r} has no direction of {fact} {value}; it has {fact} {_span(there)}")
         else:
-            found = [_told(direction, fact, value, UNSAID) for direction in found]
+            found = [_with_fact(direction, fact, value) for direction in found]
     return found
 
 
-def load_direction(path: str | Path, *, layer: int | None = None, position: int | None = None) -> "Direction":
-    """Read one direction from a file of any format in `FORMATS`.
+def load_direction(path: str | Path, *, layer: int | None = None, position: int | None = None) -> Direction:
+    """Read one direction from a file.
 
-    `layer` and `position` choose among the directions of a file, or are taken as said where the file does not say them. Of a
-    `mean_diffs.pt`, the direction that its `direction_metadata.json` names is read unless another is asked for. Raises
-    `InputError` for a file that is missing or is none of these formats, and where the choice leaves none or several.
+    Args:
+        path: a file of any format that demur writes.
+        layer: the layer to choose; or the layer of the direction, where the file does not say one.
+        position: the prompt position to choose; or the position of the direction, where the file does not say one.
+
+    Returns:
+        The direction. Of a `mean_diffs.pt`, it is the one that the `direction_metadata.json` of its run names, unless another is
+        asked for.
+
+    Raises:
+        InputError: for a file that is missing or of no known format, and where the choice leaves no direction or several.
+
+    Example:
+        >>> import tempfile, torch, demur
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save(torch.tensor([0.6, 0.8]), f"{folder}/bare.pt")
+        ...     demur.load_direction(f"{folder}/bare.pt", layer=13).layer
+        13
     """
     path = Path(path)
-    if layer is None and position is None:
-        layer, position = _preferred(path)
+    if layer is None and position is None and path.name == "mean_diffs.pt":
+        layer, position = choice_for(path) or (None, None)
     found = load_directions(path, layer=layer, position=position)
     if len(found) > 1:
         layers, positions = (sorted({int(getattr(d, fact)) for d in found}) for fact in ("layer", "position"))
@@ -115,69 +97,57 @@ def load_direction(path: str | Path, *, layer: int | None = None, position: int 
 
 
 def save_directions(
-    directions: "Sequence[Direction]",
+    directions: Sequence[Direction],
     path: str | Path,
     *,
     format: str | None = None,
     family: str | None = None,
     n_layers: int | None = None,
 ) -> Path:
-    """Write directions in one of `FORMATS`, guessed from the file's name where it is not given; returns the path.
+    """Write directions to one file.
 
-    `family` (a transformers `model_type`) and `n_layers` say which model the file is for; directions extracted by demur know it.
-    Raises `InputError` where the format cannot say what the directions are or the file cannot be written, `WorkError` where the
-    disk is full.
+    Args:
+        directions: the directions, of one width.
+        path: the file to write; its folders are made.
+        format: a key of `demur.directions.file_formats.FORMATS`; None for the only one that the file's name allows.
+        family: the transformers `model_type` of the model that the file is for. Directions that demur extracted know it.
+        n_layers: the number of blocks of that model. Directions that demur extracted know it.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: where the format cannot say what the directions are, and where the file cannot be written.
+        WorkError: where the disk is full.
+
+    Example:
+        >>> import tempfile, torch, demur
+        >>> direction = demur.from_raw(torch.randn(8), name="toy", layer=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = demur.save_directions([direction], f"{folder}/toy.pt", format="post")
+        ...     demur.load_direction(path).says("layer")  # this format keeps the vector alone
+        False
     """
-    path = Path(path)
-    writer = import_module(f"demur.directions.files.{FORMATS[format_for(path, format)].module}")
-    if not directions:
-        raise InputError(f"there is no direction to write to {str(path)!r}")
-    widths = sorted({direction.vector.shape[0] for direction in directions})
-    if len(widths) > 1:
-        raise InputError(f"directions of widths {widths} cannot share the file {str(path)!r}; write one width a file")
-    if path.is_dir():
-        raise InputError(f"{str(path)!r} cannot be written: it is a folder; name a file to write directions to")
-    if n_layers is not None and n_layers < 1:
-        raise InputError(f"a model has at least one layer, not {n_layers}")
-    known: list[Any] = [direction.provenance.get("architecture", {}) for direction in directions]
-    architecture = Architecture(family or _agreed(known, "family"), n_layers or _agreed(known, "layers"))
-    writer.write(directions, path, architecture)
-    return path
+    return write_directions(directions, Path(path), format=format, family=family, n_layers=n_layers)
 
 
-def _read(path: Path) -> "list[Direction]":
+def _read(path: Path) -> list[Direction]:
     if not path.is_file():
         raise InputError(f"there is no direction file {str(path)!r}")
     if path.suffix == ".gguf":
-        from demur.directions.files import gguf_control_vector
-
         return gguf_control_vector.read(path)
     if path.suffix in (".pt", ".pth"):
-        from demur.directions.files import detect_pt
-
         return detect_pt.read(path)
-    from demur.directions.files import safetensors_file
-
     return [safetensors_file.read(path)]
 
 
-def _preferred(path: Path) -> tuple[int | None, int | None]:
-    if path.name != "mean_diffs.pt":
-        return None, None
-    from demur.directions.files.arditi_direction import choice_for
-
-    return choice_for(path) or (None, None)
-
-
-def _told(direction: "Direction", fact: str, value: int, key: str) -> "Direction":
-    facts = {**direction.provenance, key: [entry for entry in direction.provenance[key] if entry != fact]}
-    changes: dict[str, Any] = {fact: value, "provenance": facts}
-    return replace(direction, **changes)
-
-
-def _agreed(known: list[Any], fact: str) -> Any:
-    said = {entry.get(fact) for entry in known}
-    return said.pop() if len(said) == 1 else None
+def _with_fact(direction: Direction, fact: Fact, value: int) -> Direction:
+    """The direction with a fact that its file does not say."""
+    unsaid = tuple(entry for entry in direction.provenance.not_in_the_file if entry != fact)
+    facts = direction.provenance.replaced(not_in_the_file=unsaid)
+    if fact == "layer":
+        return replace(direction, layer=value, provenance=facts)
+    return replace(direction, position=value, provenance=facts)
 
 
 def _span(numbers: list[int]) -> str:

@@ -1,27 +1,39 @@
-"""demur's own file: one tensor `direction` in a safetensors file, all that is known of it as JSON in the header.
+"""demur's own format: a safetensors file with one tensor `direction`, and everything known of it as JSON in the header.
 
-Nothing is lost: vector, raw norm, layer, site, position and provenance come back as they were. A file of another version, or
-whose header does not say all of this, is refused.
+Nothing is lost: vector, raw norm, layer, site, position and provenance are read back as they were. A file of another version, or
+one whose header does not say all of this, is refused.
 """
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
+from torch import Tensor
 
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
-from demur.directions.direction import UNSAID, Direction
-from demur.directions.files.load_and_save import Architecture
+from demur.directions.direction import Direction
+from demur.directions.file_formats import Architecture
 from demur.directions.files.requirements import the_one
-from demur.directions.files.untrusted_tensors import checked, whole_number
-from demur.models.layouts import SITES
+from demur.directions.files.untrusted_tensors import checked_size, whole_number
+from demur.directions.provenance import Provenance
+from demur.models.layouts import SITES, Site
 
 FORMAT = "demur-direction-1"
-_MOST_LAYERS = 10_000
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a safetensors file contains, before any of it is trusted. `tensor` is the one called `direction`."""
+
+    names: tuple[str, ...]
+    header: str | None
+    tensor: Tensor | None
+    size: int
 
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
@@ -30,7 +42,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
 
 
 def to_bytes(direction: Direction) -> bytes:
-    """What `write` writes: the same direction gives the same bytes."""
+    """What `write` writes. The same direction gives the same bytes."""
     facts = {
         "format": FORMAT,
         "name": direction.name,
@@ -38,68 +50,92 @@ def to_bytes(direction: Direction) -> bytes:
         "layer": direction.layer,
         "position": direction.position,
         "site": direction.site,
-        "provenance": dict(direction.provenance),
+        "provenance": direction.provenance.facts(),
     }
     return bytes(save({"direction": direction.vector.contiguous()}, metadata={"demur": json.dumps(facts, sort_keys=True)}))
 
 
 def read(path: Path) -> Direction:
-    """The direction of a file that `write` wrote. Raises `InputError` for anything else."""
+    """Read a file that `write` wrote.
+
+    Raises:
+        InputError: for any other file.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            keys = list(file.keys())
-            # The tensor may be a view of the mapped file, which can be written over while the direction lives.
-            tensor = file.get_tensor("direction").clone() if "direction" in keys else None
+            names = tuple(file.keys())
+            # Copied, because the tensor may be a view of the mapped file, which can be overwritten while the direction is in use.
+            tensor = file.get_tensor("direction").clone() if "direction" in names else None
+            content = _Content(names, (file.metadata() or {}).get("demur"), tensor, path.stat().st_size)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{str(path)!r} is not a safetensors file: {error}") from error
-    if tensor is None or "demur" not in metadata:
+    return _direction(content, str(path))
+
+
+def from_bytes(content: bytes, where: str) -> Direction:
+    """Read a direction from the content of a file that `write` wrote, such as one in a database.
+
+    Args:
+        content: the bytes.
+        where: what an error message calls them.
+
+    Raises:
+        InputError: for any other content, as `read`.
+    """
+    try:
+        tensors = load(content)
+        # `load` has checked that the length at the start and the JSON after it are sound.
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise InputError(f"{where!r} is not a safetensors file: {error}") from error
+    tensor = tensors["direction"].clone() if "direction" in tensors else None
+    return _direction(_Content(tuple(tensors), header.get("__metadata__", {}).get("demur"), tensor, len(content)), where)
+
+
+def _direction(content: _Content, where: str) -> Direction:
+    if content.tensor is None or content.header is None:
         raise InputError(
-            f"{str(path)!r} holds {', '.join(keys) or 'nothing'}, not a tensor 'direction' with demur's metadata; "
+            f"{where!r} holds {', '.join(content.names) or 'nothing'}, not a tensor 'direction' with demur's metadata; "
             "make direction files with demur extract"
         )
-    facts = _facts(metadata["demur"], path)
-    vector = checked(tensor, path)
+    facts = _parsed(content.header, where)
+    name, raw_norm, layer, position = (facts.get(key) for key in ("name", "raw_norm", "layer", "position"))
+    vector = checked_size(content.tensor, where, content.size)
     if vector.ndim != 1:
-        raise InputError(f"{str(path)!r}: its tensor has the shape {tuple(vector.shape)}, not that of one vector, (d_model,)")
+        raise InputError(f"{where!r}: its tensor has the shape {tuple(vector.shape)}, not that of one vector, (d_model,)")
+    if not isinstance(name, str):
+        raise _wrong("name", where)
+    if not isinstance(raw_norm, float):
+        raise _wrong("raw_norm", where)
+    if not whole_number(layer) or layer < 0:
+        raise _wrong("layer", where)
+    if not whole_number(position):
+        raise _wrong("position", where)
     return Direction(
-        facts["name"],
-        vector.float(),
-        facts["raw_norm"],
-        facts["layer"],
-        facts["position"],
-        facts["site"],
-        facts["provenance"],
+        name, vector.float(), raw_norm, layer, position, cast(Site, facts["site"]), _provenance(facts.get("provenance"), where)
     )
 
 
-def _facts(header: str, path: Path) -> dict[str, Any]:
+def _parsed(header: str, where: str) -> dict[str, object]:
+    """The facts in the header of a file of this version, at a site that exists; nothing else of them is checked."""
     try:
         facts = json.loads(header)
         version, site = facts["format"], facts["site"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{str(path)!r} has metadata of demur's that cannot be read; make the file again") from error
+        raise InputError(f"{where!r} has metadata of demur's that cannot be read; make the file again") from error
     if version != FORMAT or site not in SITES:
-        raise InputError(f"{str(path)!r} is of format {version!r} and site {site!r}; this version reads {FORMAT!r}")
-    valid = {
-        "name": isinstance(facts.get("name"), str),
-        "raw_norm": isinstance(facts.get("raw_norm"), float),
-        "layer": whole_number(facts.get("layer")) and facts["layer"] >= 0,
-        "position": whole_number(facts.get("position")),
-        "provenance": isinstance(facts.get("provenance"), dict) and _sound(facts["provenance"]),
-    }
-    for key, good in valid.items():
-        if not good:
-            raise InputError(f"{str(path)!r} has a header whose {key!r} is missing or of a wrong kind; make the file again")
+        raise InputError(f"{where!r} is of format {version!r} and site {site!r}; this version reads {FORMAT!r}")
     return dict(facts)
 
 
-def _sound(provenance: dict[str, Any]) -> bool:
-    architecture = provenance.get("architecture", {"family": "", "layers": 1})
-    return (
-        isinstance(provenance.get(UNSAID, []), list)
-        and isinstance(architecture, dict)
-        and isinstance(architecture.get("family"), str)
-        and whole_number(architecture.get("layers"))
-        and 0 < architecture["layers"] < _MOST_LAYERS
-    )
+def _provenance(facts: object, where: str) -> Provenance:
+    if not isinstance(facts, dict):
+        raise _wrong("provenance", where)
+    try:
+        return Provenance.of(facts)
+    except InputError as error:
+        raise _wrong("provenance", where) from error
+
+
+def _wrong(key: Literal["name", "raw_norm", "layer", "position", "provenance"], where: str) -> InputError:
+    return InputError(f"{where!r} has a header whose {key!r} is missing or of a wrong kind; make the file again")

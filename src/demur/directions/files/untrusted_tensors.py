@@ -1,14 +1,14 @@
-"""Tensors and numbers from files that others wrote: data, never code, and never more than the file holds.
+"""Tensors and numbers from files that others wrote. They are read as data, never as code, and take no more memory than the file.
 
-A `.pt` file must be the archive that torch.save writes, nothing in it compressed, so that reading it takes no more memory than
-its size; `torch.load` then unpickles plain tensors only. Everything that is not a finite strided tensor of a floating type is
+A `.pt` file must be an archive as torch.save writes it. Nothing in it may be compressed, so that reading it takes no more memory
+than its size. `torch.load` then unpickles only plain tensors. Everything but a finite strided tensor of a floating type is
 refused.
 """
 
 import warnings
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from zipfile import ZIP_STORED, ZipFile
 
 import torch
@@ -36,10 +36,10 @@ def read_pt(path: Path) -> Any:
             "torch.save"
         )
     try:
-        # torch warns of odd pickles on standard error before it refuses them; the refusal is enough.
+        # Before torch refuses an odd pickle it also warns of it on standard error; the refusal says enough.
         with warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load too
+    except Exception as error:  # so does torch.load
         raise InputError(f"{str(path)!r} cannot be read as plain tensors: {type(error).__name__}") from error
 
 
@@ -51,21 +51,28 @@ def write_pt(value: Any, path: Path) -> None:
 
 
 def checked(value: Any, path: Path, what: str = "its tensor") -> Tensor:
-    """The value, if it is a finite tensor of a floating type. Raises `InputError` otherwise."""
+    """The value, if it is a finite tensor of a floating type that the file is large enough for.
+
+    Raises:
+        InputError: for anything else.
+    """
+    return checked_size(value, str(path), path.stat().st_size, what)
+
+
+def checked_size(value: Any, where: str, size: int, what: str = "its tensor") -> Tensor:
+    """As `checked`, for a value from `size` bytes that an error message calls `where`."""
     if not isinstance(value, Tensor):
-        raise InputError(f"{str(path)!r} holds a {type(value).__name__} where a tensor is expected")
+        raise InputError(f"{where!r} holds a {type(value).__name__} where a tensor is expected")
     if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in _DTYPES:
-        raise InputError(
-            f"{str(path)!r}: {what} is {value.dtype}, {value.layout}, on {value.device}; expected plain floating point"
-        )
-    # A tensor of strides zero can claim any size over one number; nothing may be made of it before this.
-    if value.numel() * value.element_size() > path.stat().st_size:
-        raise InputError(f"{str(path)!r}: {what} claims the shape {tuple(value.shape)}, which is more than the file holds")
+        raise InputError(f"{where!r}: {what} is {value.dtype}, {value.layout}, on {value.device}; expected plain floating point")
+    # A tensor of strides zero can claim any size over one number, so this is checked before anything is computed from it.
+    if value.numel() * value.element_size() > size:
+        raise InputError(f"{where!r}: {what} claims the shape {tuple(value.shape)}, which is more than the file holds")
     if not torch.isfinite(value).all():
-        raise InputError(f"{str(path)!r}: {what} holds values that are not finite")
+        raise InputError(f"{where!r}: {what} holds values that are not finite")
     return value.detach()
 
 
-def whole_number(value: Any) -> bool:
+def whole_number(value: object) -> TypeGuard[int]:
     """Whether a value from JSON is an integer; true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from demur.core.errors import InputError
 from demur.core.progress import Progress, silent
-from demur.directions.direction import Direction, RunningMean, from_raw
+from demur.directions.direction import Direction, from_raw
+from demur.directions.running_mean import RunningMean
 from demur.engine.checkpoints import Checkpoint
-from demur.engine.read_activations import stream_activations
 from demur.inputs.prompts import Prompt
 from demur.measurements.extraction import provenance
 
@@ -44,14 +44,8 @@ def grid_activations(
 ) -> Float[Tensor, "instruction position layer d_model"]:
     """Activations at `resid_pre` of every layer, float32. Memory grows with the number of instructions."""
     result = torch.empty(len(instructions), len(positions), checkpoint.n_layers, checkpoint.d_model)
-    found = stream_activations(
-        checkpoint.model,
-        checkpoint.layout,
-        prompt.encode(instructions),
-        layers=range(checkpoint.n_layers),
-        positions=positions,
-        pad_id=checkpoint.pad_id,
-        batch_tokens=batch_tokens,
+    found = checkpoint.engine_for("activations").read(
+        prompt.encode(instructions), layers=range(checkpoint.n_layers), positions=positions, batch_tokens=batch_tokens
     )
     for indices, activations in found:
         result[indices] = activations.transpose(1, 2)
@@ -64,9 +58,7 @@ def _grid_means(
 ) -> Float[Tensor, "position layer d_model"]:
     running, layers = RunningMean(), range(checkpoint.n_layers)
     ids = prompt.encode(instructions)
-    stream = stream_activations(
-        checkpoint.model, checkpoint.layout, ids, layers=layers, positions=positions, pad_id=checkpoint.pad_id
-    )
+    stream = checkpoint.engine_for("activations").read(ids, layers=layers, positions=positions)
     for indices, activations in stream:
         running.update(activations.transpose(1, 2).flatten(1, 2))
         progress(len(indices))

@@ -16,10 +16,10 @@ from demur.core.progress import Progress, silent
 from demur.directions.direction import Direction
 from demur.directions.geometry import projections, separation
 from demur.engine.checkpoints import Checkpoint
-from demur.engine.prefill import Row
-from demur.engine.score import divergence, least_divergence, next_tokens, refusal_log_odds
+from demur.engine.engine_protocol import Need, Row
+from demur.engine.score import divergence, least_divergence, refusal_log_odds
 from demur.inputs.prompts import Prompt
-from demur.interventions.intervention import Intervention, RowEdits, ablate, add, program
+from demur.interventions.intervention import Intervention, RowEdits, ablate, add, edit_sequence
 from demur.measurements.selection.candidates import Candidates, grid_activations
 from demur.measurements.selection.ranking import (
     INDUCE_LEAST,
@@ -252,11 +252,9 @@ def _swept(
     rows = [Row(one, edit) for edit in edits for one in ids]
     result: Tensor | None = None
     # A candidate whose edit leaves the range of numbers is dropped for it; an unedited checkpoint has to stay inside.
-    unedited = any(not program(edit) for edit in edits)
-    batches = next_tokens(
-        checkpoint.model, checkpoint.layout, rows, layers=layers, pad_id=checkpoint.pad_id, finite_only=unedited
-    )
-    for found in batches:
+    unedited = any(not edit_sequence(edit) for edit in edits)
+    needs: tuple[Need, ...] = ("edits", "next tokens") if any(map(edit_sequence, edits)) else ("next tokens",)
+    for found in checkpoint.engine_for(*needs).next_tokens(rows, layers=layers, finite_only=unedited):
         values = measure(torch.tensor(found.indices) % len(ids), found.logits, found.states)
         if result is None:
             result = torch.empty(len(rows), *values.shape[1:], dtype=values.dtype)

@@ -1,0 +1,87 @@
+"""Phrases for a cell in a sentence: its checkpoint, its direction, its dose, its rate, and where its edit acts."""
+
+from collections.abc import Mapping, Sequence
+
+from demur.analysis.cell import Cell, JudgedCell
+from demur.core import number_format
+from demur.core.edit_words import EditWords
+
+Words = Mapping[str, EditWords]
+"""Action -> the words for it, in the order in which a report speaks of actions."""
+
+_UNITS = {"unit": "unit vectors", "raw": "x its raw norm", "residual": "x the residual norm"}
+
+
+def capitalised(text: str) -> str:
+    """A sentence with a capital letter in front, and no other letter changed."""
+    return text[:1].upper() + text[1:]
+
+
+def uncapitalised(text: str) -> str:
+    """A sentence that another one goes on with."""
+    return text[:1].lower() + text[1:]
+
+
+def rate_text(cell: JudgedCell) -> str:
+    """A cell's rate and interval in per cent."""
+    return number_format.estimate(cell.rate, cell.ci95, cell.n)
+
+
+def target_text(cell: Cell, cells: Sequence[Cell]) -> str:
+    """A cell's checkpoint, and its prompt format where the checkpoint has several among `cells`."""
+    prompts = {other.prompt for other in cells if other.target == cell.target}
+    return f"{cell.target} under {cell.prompt}" if len(prompts) > 1 else cell.target
+
+
+def source_text(cell: Cell) -> str:
+    """The checkpoint that a cell's direction was read from, and its prompt format where the checkpoint has several."""
+    return _arm(cell).replace(".", " under ", 1)
+
+
+def is_own(cell: Cell) -> bool:
+    """Whether the direction was read from the very arm that it is used in."""
+    return cell.source == cell.target and _arm(cell) in (cell.target, f"{cell.target}.{cell.prompt}")
+
+
+def _arm(cell: Cell) -> str:
+    # A direction is named by its arm, and by its layer where the study has several; no name of an arm's parts has a dot.
+    return str(cell.direction).removesuffix(f".layer{cell.layer}")
+
+
+def edit_text(words: EditWords, whose: str) -> str:
+    """What is done with whose direction: "adding chat's direction". A kind of edit that takes no direction has no owner."""
+    return f"{words.doing} {whose} {words.noun}" if words.noun else words.doing
+
+
+def dose_text(cell: Cell) -> str:
+    """A coefficient with its unit; empty where the edit has none."""
+    if cell.coefficient is None:
+        return ""
+    return f"{cell.coefficient:g} {_UNITS[cell.unit]}" if cell.unit else f"coefficient {cell.coefficient:g}"
+
+
+def where_it_acts(cell: Cell, alike: Sequence[Cell], words: EditWords) -> list[str]:
+    """Layers, sites, positions and settings of an edit, as far as a sentence needs them.
+
+    Args:
+        cell: the edited cell.
+        alike: the cells that it has to be told apart from, of the same kind of edit.
+        words: the words for the cell's action.
+
+    Returns:
+        One phrase for each of layers, sites, positions and settings in which the cells differ. Layers are also named where they
+        are not the usual ones of the kind.
+    """
+    facts = []
+    if cell.layers:
+        facts.append(f"{words.done} at layer{'s' if len(cell.layers) > 1 else ''} {', '.join(map(str, cell.layers))}")
+    elif any(other.layers for other in alike):
+        facts.append(f"{words.done} there" if words.own_layer else f"{words.done} at every layer")
+    if cell.sites and len({other.sites for other in alike}) > 1:
+        facts.append("at all sites" if cell.sites == ("all",) else f"at {' and '.join(cell.sites)}")
+    if cell.positions and len({other.positions for other in alike}) > 1:
+        facts.append(f"{cell.positions} positions")
+    facts += [
+        f"{name} {value}" for name, value in cell.settings.items() if any(other.settings.get(name) != value for other in alike)
+    ]
+    return facts

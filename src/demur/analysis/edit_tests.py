@@ -1,0 +1,125 @@
+"""Whether an edit acts: its change against chance, and against what null directions change at the same setting and dose.
+
+An edit is shown to act only where both hold. Without a null direction of the same dose nothing is shown.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from demur.analysis.cell import Cell, Comparison, JudgedCell, Null
+from demur.analysis.rates import Refusals
+from demur.core.statistics import LEVEL, mcnemar, shared
+
+_SETTING = (
+    "target", "prompt", "instructions", "intervention", "layer", "layers", "sites", "coefficient", "unit", "positions",
+    "settings",
+)  # fmt: skip
+"""What two cells have in common that differ in nothing but their direction."""
+
+
+@dataclass(frozen=True)
+class EditTest:
+    """The test of one edited cell in which a change is expected.
+
+    Attributes:
+        cell: the edited cell.
+        baseline: the same target without an edit.
+        comparison: the two compared on the same instructions.
+        nulls: the cells of null directions at the same setting.
+        null: how many these are, and how many of them changed the rate at least as much in the expected sense; None without any.
+        holds: whether the change has the expected sense, and p is below the level after Holm's correction.
+        beats_nulls: whether it also differs, in that sense, from the change that each null direction makes.
+        has_null_of_its_dose: whether at least one of these null directions was given the same dose.
+    """
+
+    cell: JudgedCell
+    baseline: JudgedCell
+    comparison: Comparison
+    nulls: tuple[JudgedCell, ...]
+    null: Null | None
+    holds: bool
+    beats_nulls: bool
+    has_null_of_its_dose: bool
+
+    @property
+    def shown(self) -> bool:
+        """Whether the data show that the edit acts."""
+        return self.holds and self.beats_nulls and self.has_null_of_its_dose
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether the change holds after Holm's correction in the sense that is not expected."""
+        return self.comparison.difference * self.cell.expected < 0 and self.comparison.p_holm < LEVEL
+
+    @property
+    def doubt(self) -> str:
+        """Why a change that holds by itself does not count as shown; empty where it counts, or does not hold."""
+        if not self.holds or self.shown:
+            return ""
+        if not self.beats_nulls:
+            return "not shown to be more than a null direction does"
+        return "no null direction of its norm was tried there" if self.nulls else "no null direction was tried there"
+
+
+def edit_tests(cells: Sequence[JudgedCell], compared: Sequence[Comparison], refusals: Refusals, judge: str) -> list[EditTest]:
+    """The edits on the instructions on which they should act, each with its test.
+
+    Which change an edit should make is said by its kind: `Cell.expected`. Cells of null directions are not tested themselves.
+
+    Args:
+        cells: the judged cells of a run.
+        compared: their comparisons with the unedited targets.
+        refusals: the verdicts that both rest on.
+        judge: the judge whose verdicts count.
+
+    Returns:
+        One test for each cell that has a comparison, in the order of the cells.
+    """
+    mine = [cell for cell in cells if cell.judge == judge]
+    by_key = {row.key: row for row in compared if row.judge == judge}
+    baselines = {cell.place: cell for cell in mine if not cell.edited}
+    found = []
+    for cell in mine:
+        row = by_key.get(cell.key)
+        if row is None or cell.control or not cell.expected:
+            continue
+        nulls = tuple(other for other in mine if other.control and same_setting(other, cell))
+        against = [_against(refusals, judge, null.key, cell.key) for null in nulls]
+        found.append(
+            EditTest(
+                cell=cell,
+                baseline=baselines[cell.place],
+                comparison=row,
+                nulls=nulls,
+                null=_null(cell, row, [(null, by_key.get(null.key)) for null in nulls]),
+                holds=row.difference * cell.expected > 0 and row.p_holm < LEVEL,
+                beats_nulls=all(difference * cell.expected > 0 and p < LEVEL for difference, p in against),
+                has_null_of_its_dose=any(_same_dose(null, cell) for null in nulls),
+            )
+        )
+    return found
+
+
+def same_setting(one: Cell, other: Cell) -> bool:
+    """Whether two cells differ in nothing but their direction."""
+    return all(getattr(one, key) == getattr(other, key) for key in _SETTING)
+
+
+def _same_dose(null: Cell, cell: Cell) -> bool:
+    # A null direction has the raw norm of the direction that it was made for, and no other's.
+    return cell.unit != "raw" or null.stands_beside in (cell.direction, cell.source)
+
+
+def _against(refusals: Refusals, judge: str, null: str, cell: str) -> tuple[float, float]:
+    """The change from a null direction to the edit on the instructions that both have, and its p value."""
+    paired = mcnemar(*shared(refusals[null, judge], refusals[cell, judge]))
+    return paired.difference, paired.p_value
+
+
+def _null(cell: JudgedCell, row: Comparison, nulls: Sequence[tuple[JudgedCell, Comparison | None]]) -> Null | None:
+    compared = [(null, found) for null, found in nulls if found is not None]
+    if not compared:
+        return None
+    as_much = sum(found.difference * cell.expected >= row.difference * cell.expected for _, found in compared)
+    kinds = dict.fromkeys(null.control_kind for null, _ in compared)
+    return Null(kind=", ".join(kinds), n=len(compared), place=as_much)

@@ -1,0 +1,63 @@
+"""The settings of a study that the analysis reads, typed. They are read from the study as a run stored it.
+
+A study of an earlier version has fewer keys; the defaults here are what such a study did.
+"""
+
+from pydantic import JsonValue
+
+from demur.analysis.cell import Record
+from demur.analysis.manifest import Settings
+from demur.study.published_spec import Publication
+
+
+class CheckpointSettings(Record):
+    """One checkpoint as the study names it."""
+
+    model: str
+    adapter: str | None = None
+    revision: str | None = None
+    quantise: str | None = None
+    prompts: tuple[str, ...] = ("native",)
+
+
+class InstructionSettings(Record):
+    """Where one instruction set comes from."""
+
+    source: str
+
+
+class DirectionSettings(Record):
+    """Where directions are read."""
+
+    pairs: int
+    layers: tuple[int, ...]
+    site: str
+    position: int
+
+
+class StudyFacts(Record):
+    """A study, as far as the analysis depends on it. The attributes are the keys of `study.toml`."""
+
+    name: str
+    summary: str = ""
+    checkpoints: dict[str, CheckpointSettings]
+    prompts: dict[str, str] = {}
+    instructions: dict[str, InstructionSettings]
+    direction: DirectionSettings
+    judges: tuple[str, ...]
+    split: str = "test"
+    max_new_tokens: int
+    stop_at_eos: bool = True
+    until_verdict: bool = False
+    dtype: str = "float32"
+    published: tuple[Publication, ...] = ()
+
+    @classmethod
+    def of(cls, study: Settings) -> "StudyFacts":
+        """The facts of a study that is given as plain data, as `Manifest.study` and `Summary.study` have it."""
+        return cls.model_validate(study)
+
+    def setting(self, key: str) -> JsonValue:
+        """One of the study's own settings as plain data, by its key in `study.toml`."""
+        found: JsonValue = self.model_dump(mode="json", include={key})[key]
+        return found

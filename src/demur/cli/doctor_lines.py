@@ -1,0 +1,61 @@
+"""The lines of text that `demur doctor` prints."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from demur.inputs.prompt_formats import NO_THINKING
+
+if TYPE_CHECKING:
+    from demur.engine.diagnosis import Diagnosis, PromptDiagnosis
+
+
+def doctor_lines(found: "Diagnosis") -> Iterator[str]:
+    """One line of `name  value` for each fact.
+
+    Args:
+        found: what `demur.engine.diagnosis.diagnosis` collected.
+    """
+    layout, proof = found.layout, found.proof
+    merged = "" if found.quantised is None else ", beside the weights and not merged into them"
+    adapter = "" if found.adapter is None else f" with adapter {found.adapter}{merged}"
+    yield f"source       {found.source}{adapter}"
+    yield f"fingerprint  {found.fingerprint}"
+    yield f"weights      {found.weights / 1e6:,.2f}M in {found.dtype}"
+    if found.quantised is not None:
+        yield f"quantised    {found.quantised_weights / 1e6:,.2f}M of them in {found.quantised}"
+    yield f"device       {found.device}" + _elsewhere(found)
+    for one in found.memory:
+        free = "" if one.free is None else f", {one.free / 2**30:.1f} GiB free beside them"
+        yield f"memory       {one.weights / 2**30:.2f} GiB of weights on {one.device}{free}"
+    yield f"layout       {layout.family}: {found.n_layers} blocks at {layout.blocks}, width {found.d_model}"
+    order = ", in parallel" if layout.parallel else ", one after the other"
+    factor = "" if layout.multiplier == 1 else f", times {layout.multiplier:g}"
+    yield f"branches     attention adds {layout.attention}, MLP adds {layout.mlp}{order}{factor}"
+    yield f"sites        {', '.join(layout.sites)}"
+    yield (
+        f"self-check   {proof.edits} edits, one a layer and site, change the logits by at least {proof.least_change:.2g} of the "
+        f"largest; branches sum to their blocks within {proof.worst_sum:.2g} roundings of {found.dtype}"
+    )
+    if found.prompt is None:
+        yield "prompt       this tokenizer has no chat template; choose a prompt format with --prompt"
+    else:
+        yield from _prompt_lines(found.prompt)
+    yield f"stops at     {', '.join(map(repr, found.stops)) or 'nothing'}"
+
+
+def _elsewhere(found: "Diagnosis") -> str:
+    devices = sorted(one.device for one in found.memory)
+    return "" if devices == [found.device] else f" takes the input; weights are on {', '.join(devices)}"
+
+
+def _prompt_lines(prompt: "PromptDiagnosis") -> Iterator[str]:
+    read = prompt.read_index
+    shown = [f">>{token}<<" if place == read else token for place, token in enumerate(prompt.tokens)]
+    yield f"prompt       {prompt.name}: {prompt.template!r}"
+    if prompt.can_think:
+        yield f"thinking     the template lets the model think first, and first tokens are thoughts then; --prompt {NO_THINKING}"
+    if prompt.is_dated:
+        yield "date         the template writes today's date; a run keeps the date that it first saw"
+    yield f"tokens       {' '.join(shown)}"
+    yield f"read at      position {prompt.position}, {prompt.tokens[read]!r}, where directions are read"
+    yield f"BOS          {prompt.bos_count} in front; the tokenizer's BOS is {prompt.bos!r}"

@@ -1,0 +1,81 @@
+"""Record what attention and MLP of each block add to the stream. Beside `hooks.py`, the only file that registers hooks."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from demur.engine.hooks import first, misfit
+from demur.models.layouts import Layout, branch
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Some rows of one block, in float64 on the CPU, each (row, seq, d_model).
+
+    Attributes:
+        before: the block's input.
+        attention: what the attention branch adds, as the layout declares it.
+        mlp: what the MLP branch adds, as the layout declares it.
+        after: the block's output.
+        rounding: the relative spacing of numbers in the stream's own dtype.
+    """
+
+    before: Tensor
+    attention: Tensor
+    mlp: Tensor
+    after: Tensor
+    rounding: float
+
+
+@contextmanager
+def recorded_branches(
+    model: nn.Module, layout: Layout, rows: Mapping[int, Sequence[int]] | None = None
+) -> Iterator[dict[int, Branches]]:
+    """Fill layer -> branches in the forward pass inside the context; inside `edited` they are those of the edited stream.
+
+    Args:
+        model: the model.
+        layout: the layout of its family.
+        rows: which rows of each layer are kept; all where left out.
+
+    Raises:
+        WorkError: where a branch did not run, or its output does not have the stream's shape.
+    """
+    seen: dict[int, Branches] = {}
+    parts: dict[str, Tensor] = {}
+    paths = {"attention": layout.attention, "MLP": layout.mlp}
+
+    def keep(part: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            # A copy: some blocks add to their branches' outputs in place.
+            parts[part] = first(output).detach().clone()
+
+        return hook
+
+    def close(layer: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            stream = args[0] if args else kwargs["hidden_states"]
+            kept = slice(None) if rows is None else list(rows[layer])
+
+            def added(part: str, path: str) -> Tensor:
+                found = parts.pop(part, None)
+                if found is None or found.shape[-1] != stream.shape[-1] or found.numel() != stream.numel():
+                    raise misfit(layout, layer, path, found, stream)
+                return found.reshape(stream.shape)[kept].cpu().double() * layout.multiplier
+
+            attention, mlp = (added(part, path) for part, path in paths.items())
+            before, after = (one.detach()[kept].cpu().double() for one in (stream, first(output)))
+            seen[layer] = Branches(before, attention, mlp, after, torch.finfo(stream.dtype).eps)
+
+        return hook
+
+    with ExitStack() as stack:
+        for layer, block in enumerate(layout.find_blocks(model)):
+            for part, path in paths.items():
+                stack.callback(branch(block, path).register_forward_hook(keep(part)).remove)
+            stack.callback(block.register_forward_hook(close(layer), with_kwargs=True).remove)
+        yield seen

@@ -1,0 +1,280 @@
+"""What runs a model, as the rest of demur sees it: rows of token ids in; tokens, activations, logits or losses out.
+
+An engine works on token ids and knows no text. To add one, write a class that follows `Engine` and a class that follows
+`EngineKind`, and register the second as a part of kind `engine`. An engine need not be able to do everything: `cannot` gives the
+reason, and demur refuses the work before it starts.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from demur.core.errors import InputError
+from demur.interventions.intervention import RowEdits
+from demur.models.device_placement import MaxMemory
+from demur.models.layouts import Site
+
+if TYPE_CHECKING:
+    from demur.engine.checkpoints import Checkpoint
+
+Need = Literal["edits", "activations", "next tokens", "losses", "site proof"]
+"""What an engine may be asked for beside plain generation, which every engine can do."""
+
+LOSS_TOKENS = 1024
+"""Tokens of a batch where logits are computed at every position."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt, and what is done to the stream from its first token on.
+
+    Attributes:
+        prompt: token ids of the prompt.
+        edits: None, one edit, or several that act in order.
+    """
+
+    prompt: tuple[int, ...]
+    edits: RowEdits = None
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A prompt, the tokens that are taken to follow it, and what is done to the stream meanwhile.
+
+    Attributes:
+        prompt: token ids of the prompt.
+        continuation: token ids that follow; edits see them as generated tokens.
+        edits: None, one edit, or several that act in order.
+    """
+
+    prompt: tuple[int, ...]
+    continuation: tuple[int, ...]
+    edits: RowEdits = None
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """The settings of greedy decoding.
+
+    Attributes:
+        max_new_tokens: a row ends after so many new tokens at the latest.
+        stop_ids: tokens that end a row; the token is kept as the row's last. May be empty: the published loop never stops.
+        pad_id: a token to pad with. Pads are masked, so which one it is changes nothing.
+        use_cache: whether keys and values are kept between decode steps.
+        enough: gets a row's new tokens after each of them, and ends the row where it returns True.
+    """
+
+    max_new_tokens: int = 16
+    stop_ids: tuple[int, ...] = ()
+    pad_id: int = 0
+    use_cache: bool = True
+    enough: Callable[[Sequence[int]], bool] | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
+
+    def ends(self, tokens: Sequence[int]) -> bool:
+        """Whether a row with these new tokens is finished."""
+        return tokens[-1] in self.stop_ids or (self.enough is not None and self.enough(tokens))
+
+
+@dataclass(frozen=True, eq=False)
+class NextTokens:
+    """Some rows' logits behind their last token, or their stream at that token. Float32 on the CPU.
+
+    Attributes:
+        indices: which rows these are.
+        logits: (row, vocab); empty where layers were asked for.
+        states: the stream at `resid_pre` of the layers asked for, (row, layer, d_model); empty where none were.
+    """
+
+    indices: list[int]
+    logits: Float[Tensor, "row vocab"]
+    states: Float[Tensor, "row layer d_model"]
+
+
+class Engine(Protocol):
+    """A model that is loaded and ready to run.
+
+    A row's result is what it would be alone, whatever other rows share its batch.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name of the engine's kind, for messages."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, with the interface of a transformers tokenizer."""
+        ...
+
+    @property
+    def family(self) -> str:
+        """The architecture family, the `model_type` of the model's config."""
+        ...
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        ...
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the stream."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go."""
+        ...
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end a completion."""
+        ...
+
+    @property
+    def pad_id(self) -> int:
+        """A token to pad with."""
+        ...
+
+    def cannot(self, need: Need) -> str:
+        """Why the engine cannot do something.
+
+        Args:
+            need: what it is asked for.
+
+        Returns:
+            The reason in a clause without a full stop; empty where the engine can do it.
+        """
+        ...
+
+    def generate(
+        self, rows: Sequence[Row], decoding: Decoding, *, batch_tokens: int | None = None, batch_rows: int | None = None
+    ) -> Iterator[dict[int, list[int]]]:
+        """Greedy completions, batch after batch.
+
+        Args:
+            rows: prompts with their edits.
+            decoding: the settings.
+            batch_tokens: most tokens of a batch, padding and new ones included; chosen by the engine where left out.
+            batch_rows: most rows of a batch.
+
+        Returns:
+            For each finished batch, row index -> new token ids.
+
+        Raises:
+            NotFinite: with the index of a row whose logits are not finite.
+        """
+        ...
+
+    def read(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        layers: Sequence[int],
+        site: Site = "resid_pre",
+        positions: Sequence[int] = (-1,),
+        batch_tokens: int | None = None,
+    ) -> Iterator[tuple[list[int], Float[Tensor, "row layer position d_model"]]]:
+        """Activations of the unedited residual stream, batch after batch.
+
+        Args:
+            prompts: token ids.
+            layers: the layers to read.
+            site: where in each layer.
+            positions: token positions, counted from the prompt's end: -1 is its last token.
+            batch_tokens: most tokens of a batch.
+
+        Returns:
+            For each batch, the indices of its prompts and their activations, float32 on the CPU.
+
+        Raises:
+            InputError: for a layer, site or position that is not there.
+            NotFinite: with the index of a prompt and the layer where an activation is not finite.
+        """
+        ...
+
+    def next_tokens(
+        self,
+        rows: Sequence[Row],
+        *,
+        layers: Sequence[int] = (),
+        batch_tokens: int | None = None,
+        finite_only: bool = True,
+    ) -> Iterator[NextTokens]:
+        """The logits behind each row's last token, or its edited stream there, batch after batch.
+
+        Args:
+            rows: prompts with their edits.
+            layers: the layers whose `resid_pre` is wanted in place of logits.
+            batch_tokens: most tokens of a batch.
+            finite_only: whether a number that is not finite is an error.
+
+        Returns:
+            One `NextTokens` a batch.
+
+        Raises:
+            NotFinite: with the index of a row whose numbers are not finite, where `finite_only`.
+        """
+        ...
+
+    def losses(
+        self, rows: Sequence[Continuation], *, batch_tokens: int = LOSS_TOKENS
+    ) -> Iterator[tuple[list[int], list[Float[Tensor, " token"]]]]:
+        """The loss of every token of given continuations, batch after batch.
+
+        Args:
+            rows: prompts, continuations and edits.
+            batch_tokens: most tokens of a batch.
+
+        Returns:
+            For each batch, the indices of its rows and each row's loss of every continuation token in nats, float64 on the CPU.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """What `demur.load_checkpoint` was asked for; see there for what each of them means."""
+
+    model: str
+    name: str
+    adapter: str | None = None
+    revision: str | None = None
+    dtype: str = "float32"
+    quantise: str | None = None
+    device: str = "auto"
+    max_memory: MaxMemory | None = None
+
+
+class EngineKind(Protocol):
+    """A way to load and run checkpoints. Register one as a part of kind `engine`.
+
+    Attributes:
+        name: how `demur.load_checkpoint` and messages call it.
+    """
+
+    name: ClassVar[str]
+
+    def load(self, request: LoadRequest) -> "Checkpoint":
+        """A checkpoint whose engine is of this kind.
+
+        Args:
+            request: the model and how it is to be loaded.
+
+        Raises:
+            InputError: for anything that is missing, unknown, or that this kind cannot do, with the reason.
+        """
+        ...

@@ -1,0 +1,47 @@
+"""Loads a checkpoint into the transformers engine."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+
+from demur.core.errors import InputError, nearest
+from demur.engine.checkpoints import Checkpoint, wrap
+from demur.engine.engine_protocol import LoadRequest
+from demur.models import quantisation
+from demur.models.device_placement import find_device
+from demur.models.fingerprint import settings_digest
+from demur.models.load_weights import Wanted, load
+from demur.models.sources import at_hand, find_adapter, find_model
+from demur.models.third_party_logs import quiet_transformers
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+
+
+class TransformersEngines:
+    """Checkpoints that transformers loads and runs in this process."""
+
+    name: ClassVar[str] = "transformers"
+
+    def load(self, request: LoadRequest) -> Checkpoint:
+        """Load, merge, prove and fingerprint a checkpoint; see `demur.load_checkpoint`."""
+        source = find_model(request.model, request.revision)
+        adapter_folder = None if request.adapter is None else find_adapter(request.adapter)
+        wanted = Wanted(_dtype(request.dtype), request.quantise, find_device(request.device), request.max_memory)
+        quantisation.check(request.quantise)
+        source = at_hand(source)
+        with quiet_transformers():
+            model, tokenizer = load(request.model, source, request.adapter, adapter_folder, wanted)
+        made = wrap(model, tokenizer, name=request.name, source=source.describe(), adapter=request.adapter)
+        commit = {} if source.revision is None else {"revision": source.revision}
+        configs = ((source.path, "config.json"), (adapter_folder, "adapter_config.json"))
+        files = [folder / name for folder, name in configs if folder]
+        return replace(made, facts={**made.facts, **commit, "settings": settings_digest(files)})
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name in quantisation.BYTES:
+        raise InputError(f"{name!r} is not a dtype of weights but a quantisation of them; ask for it with quantise={name!r}")
+    if name not in DTYPES:
+        raise InputError(f"{name!r} is not a dtype of weights; {nearest(name, DTYPES)}")
+    return DTYPES[name]

@@ -1,0 +1,126 @@
+"""The engine that runs transformers models in this process, with hooks on the residual stream."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from demur.engine.decode import decode
+from demur.engine.engine_protocol import LOSS_TOKENS, Continuation, Decoding, Need, NextTokens, Row
+from demur.engine.read_activations import stream_activations
+from demur.engine.score import continuation_losses, next_tokens
+from demur.models.device_placement import input_device, weights_dtype
+from demur.models.layouts import Layout, Site, d_model_of
+
+
+@dataclass(frozen=True, eq=False)
+class TransformersEngine:
+    """A transformers model with its tokenizer and the layout of its family. See `Engine` for what each method does.
+
+    Attributes:
+        model: the transformers model.
+        tokenizer: its tokenizer.
+        layout: where its family reads and writes the residual stream.
+    """
+
+    model: PreTrainedModel
+    tokenizer: Any
+    layout: Layout
+    name: ClassVar[str] = "transformers"
+
+    @property
+    def family(self) -> str:
+        """The architecture family."""
+        return self.layout.family
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return len(self.layout.find_blocks(self.model))
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return d_model_of(self.model)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the stream, and of the weights that are not quantised."""
+        return weights_dtype(self.model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go; the weights are there too, unless they are spread."""
+        return input_device(self.model)
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end a completion: the generation config's and the tokenizer's."""
+        configured = self.model.generation_config.eos_token_id if self.model.generation_config is not None else None
+        found = configured if isinstance(configured, list) else [configured]
+        return tuple(sorted({int(i) for i in (*found, self.tokenizer.eos_token_id) if i is not None}))
+
+    @property
+    def pad_id(self) -> int:
+        """A token to pad with. Pads are masked, so which one it is changes nothing."""
+        return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else (self.stop_ids or (0,))[0])
+
+    def cannot(self, need: Need) -> str:  # noqa: ARG002
+        """Empty: this engine can do everything."""
+        return ""
+
+    def generate(
+        self, rows: Sequence[Row], decoding: Decoding, *, batch_tokens: int | None = None, batch_rows: int | None = None
+    ) -> Iterator[dict[int, list[int]]]:
+        """Greedy completions; see `decode`."""
+        return decode(self.model, self.layout, rows, decoding, batch_tokens=batch_tokens, batch_rows=batch_rows)
+
+    def read(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        layers: Sequence[int],
+        site: Site = "resid_pre",
+        positions: Sequence[int] = (-1,),
+        batch_tokens: int | None = None,
+    ) -> Iterator[tuple[list[int], Float[Tensor, "row layer position d_model"]]]:
+        """Activations; see `stream_activations`."""
+        return stream_activations(
+            self.model,
+            self.layout,
+            prompts,
+            layers=layers,
+            site=site,
+            positions=positions,
+            pad_id=self.pad_id,
+            batch_tokens=batch_tokens,
+        )
+
+    def next_tokens(
+        self,
+        rows: Sequence[Row],
+        *,
+        layers: Sequence[int] = (),
+        batch_tokens: int | None = None,
+        finite_only: bool = True,
+    ) -> Iterator[NextTokens]:
+        """Logits or edited states behind the last token; see `score.next_tokens`."""
+        return next_tokens(
+            self.model,
+            self.layout,
+            rows,
+            layers=layers,
+            pad_id=self.pad_id,
+            batch_tokens=batch_tokens,
+            finite_only=finite_only,
+        )
+
+    def losses(
+        self, rows: Sequence[Continuation], *, batch_tokens: int = LOSS_TOKENS
+    ) -> Iterator[tuple[list[int], list[Float[Tensor, " token"]]]]:
+        """Losses of continuations; see `continuation_losses`."""
+        return continuation_losses(self.model, self.layout, rows, pad_id=self.pad_id, batch_tokens=batch_tokens)

@@ -1,0 +1,128 @@
+"""Prompt formats by name: the texts that ship with demur, and those that are registered.
+
+A format is either a text with `{instruction}` in it, or an object that makes such a text for a tokenizer, as a chat template does
+(`demur.inputs.chat_templates`). More are added with `demur.register("prompt", name, ...)` or as entry points in `demur.prompts`.
+"""
+
+import hashlib
+import re
+from importlib.util import find_spec
+from typing import Any, Protocol, runtime_checkable
+
+from demur.core.errors import InputError, nearest
+from demur.core.registry import check_members, registry
+
+SLOT = "{instruction}"
+"""What stands in a format's text for the instruction."""
+
+# "Base LLMs refuse too" (Kissane et al. 2024), character for character; no system turn, no trailing space.
+CHATML = "<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n"
+GEMMA = "<start_of_turn>user\n{instruction}<end_of_turn>\n<start_of_turn>model\n"
+GEMMA_BASE = "<start_of_turn>user:\n{instruction}<end_of_turn>\n<start_of_turn>assistant:\n"
+VICUNA = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions.\n"
+    "USER: {instruction}\nASSISTANT:"
+)
+USER_ASSISTANT = "USER: {instruction}\nASSISTANT:"
+# From the authors' comment on Pythia-12B under the post.
+PYTHIA = "User: {instruction}\nAssistant:"
+
+FORMATS: dict[str, str] = {
+    "chatml": CHATML,
+    "gemma": GEMMA,
+    "gemma-base": GEMMA_BASE,
+    "vicuna": VICUNA,
+    "user-assistant": USER_ASSISTANT,
+    "pythia": PYTHIA,
+}
+"""The texts that ship with demur."""
+
+NATIVE, NO_THINKING = "native", "native-no-thinking"
+NATIVES = (NATIVE, NO_THINKING)
+"""The tokenizer's own chat template, and the same with `enable_thinking` off where a model would think before it answers."""
+
+_MODULE_ATTRIBUTE = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
+
+
+@runtime_checkable
+class PromptFormat(Protocol):
+    """A prompt format that depends on the tokenizer.
+
+    Attributes:
+        adds_special_tokens: whether the tokenizer puts its special tokens in front of the text; false where the text has them.
+    """
+
+    adds_special_tokens: bool
+
+    def template(self, tokenizer: Any) -> str:
+        """The text with `{instruction}` in it, once, for a transformers tokenizer."""
+        ...
+
+
+def prompt_names() -> tuple[str, ...]:
+    """The names of all prompt formats, those that demur ships first."""
+    return registry("prompt").names()
+
+
+def find_format(spec: str) -> str | PromptFormat:
+    r"""The format that a name or a text stands for.
+
+    Args:
+        spec: a registered name, a text with `{instruction}`, or `module:attribute`. `\n` in a text is understood as a new line.
+
+    Returns:
+        A text with `{instruction}`, or an object that makes one for a tokenizer.
+
+    Raises:
+        InputError: for an unknown name, a text without `{instruction}` or with several, and a part that is no prompt format.
+    """
+    if spec in registry("prompt") or (SLOT not in spec and names_module(spec)):
+        found: Any = registry("prompt").get(spec)
+        if isinstance(found, str):
+            return _checked(found, f"the prompt format {spec!r}")
+        check_members(found, "prompt", spec, PromptFormat)
+        form: PromptFormat = found
+        return form
+    if SLOT not in spec:
+        looks_like_text = any(mark in spec for mark in " {}\n<") or "\\n" in spec
+        hint = f"a prompt text needs {SLOT}" if looks_like_text else nearest(spec, prompt_names())
+        raise InputError(f"{spec!r} is not a prompt format; {hint}")
+    return _checked(spec.replace("\\n", "\n"), "the prompt text")
+
+
+def needs_tokenizer(spec: str) -> bool:
+    """Whether a format's text is known only once the tokenizer is. Raises `InputError` as `find_format` does."""
+    return not isinstance(find_format(spec), str)
+
+
+def template_text(spec: str) -> str:
+    """The text of a format that does not depend on the tokenizer. Raises `InputError` as `find_format` does, and for others."""
+    found = find_format(spec)
+    if not isinstance(found, str):
+        raise InputError(f"the text of the prompt format {spec!r} depends on the tokenizer; load a checkpoint to see it")
+    return found
+
+
+def format_name(spec: str) -> str:
+    """A short name for a format: its own, or one made of the hash of its text."""
+    if spec in registry("prompt"):
+        return spec
+    found = find_format(spec)
+    return "text-" + hashlib.sha256(found.encode()).hexdigest()[:6] if isinstance(found, str) else spec
+
+
+def names_module(spec: str) -> bool:
+    """Whether a text reads `module:attribute` and there is such a module."""
+    if not _MODULE_ATTRIBUTE.fullmatch(spec):
+        return False
+    try:
+        return find_spec(spec.partition(":")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _checked(text: str, what: str) -> str:
+    if text.count(SLOT) != 1:
+        raise InputError(f"{what} holds {SLOT} {text.count(SLOT)} times; once is expected")
+    return text

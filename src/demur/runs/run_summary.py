@@ -1,0 +1,124 @@
+"""The summary of a run, computed from what its folder holds: the only place where store and analysis meet."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from demur.analysis.cell import Cell
+from demur.analysis.claims import claims
+from demur.analysis.headline import answers
+from demur.analysis.manifest import DirectionFacts, Manifest
+from demur.analysis.published_rates import published_rows, text_and_code
+from demur.analysis.rates import comparisons, judged_cells
+from demur.analysis.study_facts import StudyFacts
+from demur.analysis.summary import ByLayer, Cosines, Summary
+from demur.core.edit_words import EditWords
+from demur.core.registry import registry
+from demur.interventions.edit_kind import edit_kind
+from demur.runs.stored_records import Verdicts, stored_cells, stored_directions, stored_manifest
+
+if TYPE_CHECKING:
+    from demur.runs.store import Store
+
+_NAMED_VERSIONS = ("demur", "torch", "transformers")
+"""The versions that a warning about several sessions names."""
+
+
+def summarise(store: "Store", judges: Sequence[str], verdicts: Verdicts) -> Summary:
+    """Everything that `summary.json` holds.
+
+    Args:
+        store: the run.
+        judges: the judges of the study and those that were added; sentences are about the first.
+        verdicts: all verdicts of the run.
+
+    Returns:
+        The summary.
+
+    Raises:
+        InputError: where a kind of edit or a judge is not installed, and the run says nothing of it.
+    """
+    manifest, cells, directions = stored_manifest(store), stored_cells(store), stored_directions(store)
+    study, refusals = StudyFacts.of(manifest.study), verdicts.refusals()
+    lineage = list(study.checkpoints)
+    judged, compared = judged_cells(cells, refusals, judges, verdicts.labels()), comparisons(cells, refusals, judges)
+    used, shipped = edit_words(cells, manifest), _words(registry("edit").kind.shipped, cells, manifest)
+    return Summary(
+        study=manifest.study,
+        created=manifest.created,
+        versions=manifest.versions,
+        judges={judge.name: judge.version for judge in manifest.judges},
+        judge_labels={judge.name: judge.labels for judge in manifest.judges},
+        edits=used,
+        sessions=manifest.sessions,
+        warnings=(*_unfinished(cells, manifest, store.progress()), *manifest.warnings, *_several_sessions(manifest)),
+        environment=manifest.environment,
+        checkpoints=manifest.checkpoints,
+        arms=manifest.arms,
+        instructions=manifest.instructions,
+        cells=tuple(judged),
+        directions=tuple(directions),
+        cosines=_cosines(store, [each for each in directions if not each.control]),
+        by_layer=_by_layer(store, study.direction.layers, lineage),
+        comparisons=tuple(compared),
+        # A question that the study did not ask has an answer, too: that nothing was tried.
+        answers=tuple(answers(judged, compared, refusals, judges[0], lineage, {**shipped, **used})),
+        claims=tuple(claims(judged, compared, refusals, judges[0], used)),
+        published=tuple(published_rows(manifest.study, judged, directions)),
+        text_and_code=tuple(text_and_code(manifest.study)),
+    )
+
+
+def edit_words(cells: Sequence[Cell], manifest: Manifest) -> dict[str, EditWords]:
+    """The words for every action of the kinds of edit in a run, kind by kind in the order of its cells.
+
+    Raises:
+        InputError: for a kind that is not installed and whose words are not stored.
+    """
+    return _words(dict.fromkeys(cell.intervention for cell in cells if cell.edited), cells, manifest)
+
+
+def _words(kinds: Iterable[str], cells: Sequence[Cell], manifest: Manifest) -> dict[str, EditWords]:
+    found: dict[str, EditWords] = {}
+    for kind in kinds:
+        actions = {cell.action for cell in cells if cell.intervention == kind}
+        known = {words.kind for action, words in manifest.edits.items() if action in actions}
+        stored = [words for words in manifest.edits.values() if words.kind in known]
+        found |= {words.action: words for words in stored or edit_kind(kind).words}
+    return found
+
+
+def _unfinished(cells: Sequence[Cell], manifest: Manifest, counts: Mapping[str, int]) -> list[str]:
+    """Says that completions are missing, where some are, so that a reader knows what the figures are of."""
+    planned, stored = sum(manifest.instructions[cell.instructions].n for cell in cells), sum(counts.values())
+    if stored >= planned:
+        return []
+    return [
+        f"This run is not finished: {stored:,} of {planned:,} completions are there (of each checkpoint those of long prompts "
+        "come first), and every figure and sentence is of these."
+    ]
+
+
+def _several_sessions(manifest: Manifest) -> list[str]:
+    parts = [
+        ", ".join(f"{name} {session.versions[name]}" for name in _NAMED_VERSIONS) + f" on {session.device}"
+        for session in manifest.sessions
+    ]
+    took_part = list(dict.fromkeys(parts))
+    if len(took_part) < 2:
+        return []
+    return [f"More than one version or device took part in this run: {'; '.join(took_part)}."]
+
+
+def _cosines(store: "Store", directions: Sequence[DirectionFacts]) -> Cosines:
+    from demur.directions.direction import cosines  # imports torch
+
+    loaded = [direction for each in directions if (direction := store.direction(each.name)) is not None]
+    matrix = cosines(loaded).tolist() if loaded else []
+    return Cosines(names=tuple(direction.name for direction in loaded), matrix=tuple(map(tuple, matrix)))
+
+
+def _by_layer(store: "Store", layers: Sequence[int], lineage: Sequence[str]) -> ByLayer | None:
+    from demur.measurements.layer_summary import located  # imports torch
+
+    found = located(store.layerwise(), layers, lineage)
+    return None if found is None else ByLayer.model_validate(found)
