@@ -415,10 +415,20 @@ def test_a_folder_of_the_version_before_refuses_what_decides(done, old):
     assert "(2 more keys differ)" in result.stderr
 
 
-def test_a_run_goes_on_with_another_judge_role_and_spelling_and_generates_nothing(done, tmp_path, monkeypatch):
+@pytest.fixture
+def without_weights(done):
+    """The checkpoints of the run without their weights, so that nothing can be generated."""
+    files = [done / name / "model.safetensors" for name in ("base", "chat")]
+    for file in files:
+        file.rename(file.with_suffix(".away"))
+    yield
+    for file in files:
+        file.with_suffix(".away").rename(file)
+
+
+def test_a_run_goes_on_with_another_judge_role_and_spelling_and_generates_nothing(done, without_weights, tmp_path, monkeypatch):
     out = tmp_path / "run"
     shutil.copytree(done / "run", out)
-    monkeypatch.setattr("demur.runs.execution.decode", None)
     monkeypatch.chdir(done)
     result = run(
         done,
