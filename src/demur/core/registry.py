@@ -218,7 +218,7 @@ def _imported(target: str, noun: str) -> Any:
         found: Any = import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # the module is not ours: its code may raise anything, and its name may not be one
         raise InputError(f"the {noun} {target!r} cannot be imported: {error}") from error
     return found
 
