@@ -21,7 +21,11 @@ _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def read_pt(path: Path) -> Any:
-    """What a `.pt` file holds. Raises `InputError` where that is more than tensors, numbers, texts, lists and dicts of them."""
+    """The content of a `.pt` file: tensors, numbers, texts, and lists and dicts of them.
+
+    Raises:
+        InputError: for any other content.
+    """
     try:
         with ZipFile(path) as archive:
             entries = archive.infolist()
