@@ -49,7 +49,7 @@ class Header:
 
 
 def header(path: Path) -> Header:
-    """What a GGUF file says of its weights. Reading it takes seconds, so the answer is kept beside the file's conversion.
+    """What a GGUF file says of its weights. Reading it takes seconds, so the answer is kept in the cache of conversions.
 
     Raises:
         InputError: for a file that cannot be read.

@@ -109,7 +109,7 @@ def compute_as_asked(model: "nn.Module") -> None:
             state = getattr(module.weight, "quant_state", None)
             if getattr(state, "packing_format_for_cpu", False):
                 raise InputError(
-                    "an earlier pass laid 4-bit weights out anew, for this CPU's products in bfloat16; load them again "
-                    "and hand the model to demur before it is used"
+                    "an earlier forward pass rearranged the 4-bit weights for this CPU's products in bfloat16; load them again "
+                    "and give the model to demur before it is used"
                 )
             module.support_avx512bf16_for_cpu = False

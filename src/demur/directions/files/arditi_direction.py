@@ -28,7 +28,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
     """Write one vector of its raw norm, (d_model,), float64, and its position and layer to the metadata file."""
     if path.name != DIRECTION:
         raise InputError(
-            f"refusal_direction reads a file named {DIRECTION}, with {METADATA} beside it; {path.name!r} is another name"
+            f"refusal_direction reads a file named {DIRECTION}, and {METADATA} in the same folder; {path.name!r} is another name"
         )
     direction = the_one(directions, path)
     choice = {"pos": position_of(direction), "layer": layer_of(direction, architecture)}
@@ -55,7 +55,8 @@ def layer_of(direction: Direction, architecture: Architecture) -> int:
     layer = block_before(direction) + 1
     if architecture.n_layers is not None and layer >= architecture.n_layers:
         raise InputError(
-            f"direction {direction.name!r} stands behind the last block; refusal_direction knows inputs of blocks only"
+            f"direction {direction.name!r} was read at the output of the last block; "
+            "refusal_direction has directions at inputs of blocks only"
         )
     return layer
 

@@ -29,7 +29,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
         place = position_of(direction), layer_of(direction, architecture)
         require(direction, "raw norm")
         if place in cells:
-            raise InputError(f"two directions stand at position {place[0]} and layer {place[1]}; mean_diffs.pt holds one")
+            raise InputError(f"two directions are of position {place[0]} and layer {place[1]}; mean_diffs.pt has one of each")
         cells[place] = direction
     n_positions = -min(position for position, _ in cells)
     n_layers = architecture.n_layers or 1 + max(layer for _, layer in cells)

@@ -28,7 +28,9 @@ _NAME = re.compile(r"direction\.(0|[1-9]\d{0,5})")
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
     """Write raw vectors, float32, one a block. llama.cpp takes none at the output of block 0 or before, so those are refused."""
-    by_block = one_a_block(directions, 1, "llama.cpp adds behind block 1 and later ones only (from resid_pre of layer 2)")
+    by_block = one_a_block(
+        directions, 1, "llama.cpp adds to the output of block 1 and later ones only (from resid_pre of layer 2)"
+    )
     vectors = {block: by_block[block].raw_vector().float() for block in by_block}
     for block, vector in vectors.items():
         if not torch.isfinite(vector).all():

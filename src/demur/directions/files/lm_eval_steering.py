@@ -33,7 +33,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
     The harness then does what `demur.add(direction, 1, unit="raw")` does. Another coefficient in the file scales it.
     """
     blocks = in_base_model(layout_for(architecture))
-    by_block = one_a_block(directions, 0, "the harness adds behind blocks only, not at the first block's input")
+    by_block = one_a_block(directions, 0, "the harness adds to outputs of blocks only, not to the first block's input")
     write_pt({f"{blocks}.{n}": entry(d.vector, "add", d.raw_norm) for n, d in by_block.items()}, path)
 
 
@@ -98,8 +98,8 @@ def read(entries: Mapping[Any, Any], path: Path) -> list[Direction]:
     for (name, vector, action, coefficient), block in zip(parts, blocks, strict=True):
         if block is None:
             raise InputError(
-                f"{str(path)!r} steers the output of {name!r}, which is not a block's; only what stands behind a block "
-                "(layers.N, h.N, decoder.layers.N) is a direction of the stream"
+                f"{str(path)!r} steers the output of {name!r}, which is not a block; only the output of a block "
+                "(layers.N, h.N, decoder.layers.N) is a point of the stream"
             )
         unsaid = ("position",) if action == "add" else ("position", "raw norm")
         found.append(

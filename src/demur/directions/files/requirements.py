@@ -75,8 +75,8 @@ def one_a_block(directions: Sequence[Direction], first: int, why: str) -> dict[i
             raise InputError(f"direction {direction.name!r} is of layer {direction.layer}, {direction.site}, but {why}")
         if block in by_block:
             raise InputError(
-                f"directions {by_block[block].name!r} and {direction.name!r} both stand behind block {block}, and this format "
-                "holds one a block; choose by layer and position"
+                f"directions {by_block[block].name!r} and {direction.name!r} are both of the output of block {block}, and this "
+                "format has one for each block; choose by layer and position"
             )
         by_block[block] = direction
     return dict(sorted(by_block.items()))

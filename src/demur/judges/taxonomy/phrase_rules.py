@@ -1,8 +1,8 @@
 """The phrases by which the judge `taxonomy` recognises what a text does: refuse, be unable, begin an answer, miss the request.
 
 They are patterns over plain words (`demur.judges.taxonomy.word_text`): short forms are written out, commas are removed, and `.`
-and `?` end a sentence. docs/judges.md says how they were tuned and on what they were measured. `VERSION` changes with every change
-of a rule.
+and `?` end a sentence. docs/judges.md says how they were tuned and on what they were measured. `VERSION` changes whenever a rule
+changes.
 """
 
 import re
