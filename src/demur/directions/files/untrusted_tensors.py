@@ -36,8 +36,8 @@ def read_pt(path: Path) -> Any:
     compressed = any(entry.compress_type != ZIP_STORED for entry in entries)
     if compressed or sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise InputError(
-            f"{str(path)!r} has compressed or overlapping entries, which torch.save never writes, and may unpack to far more than "
-            "its size; write it again with torch.save"
+            f"{str(path)!r} has compressed or overlapping entries, which torch.save never writes, and may unpack to far more "
+            "than its size; write it again with torch.save"
         )
     try:
         # Before torch refuses an odd pickle it also warns of it on standard error; the refusal says enough.
