@@ -29,12 +29,12 @@ class Moody:
         if self.stop_after is not None and len(self.sizes) == self.stop_after:
             raise KeyboardInterrupt
         self.sizes.append(len(batch))
-        return [
-            Failure("moody", "the server gave no answer")
-            if self.bad in one.text
-            else Verdict("moody", "no" in one.text, "no" if "no" in one.text else "yes")
-            for one in batch
-        ]
+        return [self.answer(one.text) for one in batch]
+
+    def answer(self, text):
+        if self.bad in text:
+            return Failure("moody", "the server gave no answer")
+        return Verdict("moody", True, "no") if "no" in text else Verdict("moody", False, "yes")
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from demur.judges.judging import judge
 from demur.judges.taxonomy import phrase_rules
 from demur.judges.taxonomy.own_turn import own_turn
 from demur.judges.taxonomy.taxonomy_judge import LABELS, TaxonomyJudge
+from demur.runs.judging_stored import judge_stored
 from demur.runs.rows import StoredCompletion
-from demur.runs.run import Run
 from demur.runs.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -286,10 +286,9 @@ def test_verdicts_of_another_version_are_given_anew(tmp_path, monkeypatch):
     store.add_completions(
         [StoredCompletion("cell", 0, ASKED, ASKED, (1,)), StoredCompletion("cell", 1, ASKED, "I can't help with that.", (2,))]
     )
-    run = Run(store)
 
     def labels():
-        run.judge_stored()
+        judge_stored(store, ["prefix", "taxonomy"])
         return {(name, position): label for _, position, name, _, label, _ in store.verdicts()}
 
     expected = {("prefix", 0): "other", ("prefix", 1): "refusal", ("taxonomy", 0): "echo", ("taxonomy", 1): "refusal"}

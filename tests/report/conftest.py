@@ -9,6 +9,7 @@ import pandas
 import pytest
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from demur.analysis.summary import Summary
 from demur.report import style
 from demur.report.write_report import write_report
 from tests.conftest import KINDS, LAY_OUT, SAVE
@@ -39,18 +40,18 @@ def every_kind() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def made() -> tuple[dict[str, Any], pandas.DataFrame]:
+def made() -> tuple[Summary, pandas.DataFrame]:
     return make_run()
 
 
 @pytest.fixture(scope="session")
-def page(made: tuple[dict[str, Any], pandas.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(made: tuple[Summary, pandas.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> Path:
     with drawn_for_real():
         return write_report(tmp_path_factory.mktemp("run"), *made)
 
 
 @pytest.fixture(scope="session")
-def undrawn(made: tuple[dict[str, Any], pandas.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def undrawn(made: tuple[Summary, pandas.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with blank drawings, which stand hidden behind the figures that scripts draw: made and opened sooner."""
     return write_report(tmp_path_factory.mktemp("undrawn"), *made)
 

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pandas
@@ -9,12 +10,17 @@ import torch
 
 from demur.analysis.cell import Comparison, JudgedCell
 from demur.analysis.headline import answers
+from demur.analysis.summary import Summary
+from demur.core.registry import registry
 from demur.core.statistics import holm, mcnemar, wilson
 from demur.interventions.edit_kind import edit_kind, words_of
 from demur.judges.judge import get_judge
 from demur.measurements.layer_summary import located
 from demur.measurements.layerwise import Layerwise
 from demur.measurements.measurement import MeasurementRecord
+from demur.report.complete_summary import parsed_summary
+from demur.report.figure_spec import Sheet
+from demur.report.sections.section import ReportView
 from demur.runs.stored_records import cell_of
 
 HOSTILE = [
@@ -33,7 +39,24 @@ HOSTILE = [
 PHRASES = ["I'm sorry", "I cannot", "I can't"]
 
 
-def make_run(
+def make_run(**settings: Any) -> tuple[Summary, pandas.DataFrame]:
+    """The run of `made_facts` as the report takes it."""
+    facts, completions = made_facts(**settings)
+    return parsed_summary(facts), completions
+
+
+RATES = ("rates", "edited", "transfer", "cosines")
+"""The sections that need no measured layers."""
+LAYERS = ("cosines-by-layer", "separation", "norms", "projections")
+
+
+def sheets(summary: Summary, completions: pandas.DataFrame, sections: Sequence[str] = RATES) -> list[Sheet]:
+    """The figures of some sections as files for paper."""
+    view = ReportView.of(summary, completions)
+    return [sheet for name in sections for figure in registry("section").get(name).figures(view) for sheet in figure.sheets]
+
+
+def made_facts(
     checkpoints: tuple[str, ...] = ("before", "after"),
     prompts: tuple[str, ...] = ("chatml",),
     layers: tuple[int, ...] = (16,),
@@ -241,7 +264,7 @@ def _summary(
         },
         "created": "2026-01-02T03:04:05+00:00",
         "versions": {"demur": "0.1.0", "torch": "2.9.0"},
-        "environment": {"python": "3.11.7", "machine": "x86_64"},
+        "environment": {"system": "Linux", "machine": "x86_64", "cores": 2},
         "checkpoints": {
             name: {
                 "model": f"models/{name}",
@@ -249,6 +272,8 @@ def _summary(
                 "role": "chat",
                 "source": f"folder {name}",
                 "fingerprint": "0123456789abcdef",
+                "d_model": 64,
+                "n_layers": 24,
                 "dtype": "float32",
                 "device": "cpu",
             }

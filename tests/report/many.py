@@ -8,6 +8,7 @@ from demur.report.payload import script_json
 
 MANY = 50_000
 CELLS, EACH = 50, 1000
+DONE = {"none": "no intervention", "add": "added", "ablate": "ablated"}
 
 
 def _text(cell: int, index: int) -> str:
@@ -43,7 +44,8 @@ def with_many(page: Path, target: Path) -> Path:
         cells.append(
             {
                 "key": f"cell {cell}", "checkpoint": checkpoint, "target": checkpoint, "prompt": "chatml", "instructions": kind,
-                "intervention": intervention, "direction": "" if intervention == "none" else f"direction {cell // 4}",
+                "intervention": intervention, "done": DONE[intervention],
+                "direction": "" if intervention == "none" else f"direction {cell // 4}",
                 "source": None, "control": False, "layer": 3, "coefficient": None, "unit": None, "dose": "",
                 "rows": {
                     "instruction": [index + EACH * (kind == "harmless") for index in range(EACH)],

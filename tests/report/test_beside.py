@@ -9,11 +9,10 @@ from rich.console import Console
 
 from demur.core.statistics import fisher, wilson
 from demur.report import published_tables
-from demur.report.cell_view import entries, judges
-from demur.report.figures import draw
-from demur.report.transfer_matrix import matrices
+from demur.report.complete_summary import parsed_summary
+from demur.report.draw_static import draw
 from demur.report.write_report import write_report
-from tests.report.made_run import make_run
+from tests.report.made_run import made_facts, make_run, sheets
 
 WORK = "A. Nother & <b>Co</b> 2024, Table 3"
 
@@ -46,7 +45,7 @@ DEPARTURE = {"setting": "checkpoints.after.model", "published": "big/<model>", "
 
 @pytest.fixture(scope="module")
 def published():
-    summary, completions = make_run()
+    summary, completions = made_facts()
     cells = [cell for cell in summary["cells"] if cell["judge"] == "prefix" and not cell["control"]]
     base = next(cell for cell in cells if cell["target"] == "before" and cell["intervention"] == "none")
     after = [cell for cell in cells if cell["target"] == "after" and cell["instructions"] == "harmful"]
@@ -68,7 +67,7 @@ def published():
     ]
     summary["published"][-1]["published"] = {"n": None, "refusals": None, "rate": 0.13, "ci95": None}
     summary["text_and_code"] = [{"work": WORK, "setting": "direction.layers", "text": "not stated", "code": "14 & more"}]
-    return summary, completions
+    return parsed_summary(summary), completions
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +103,7 @@ def test_terminal_says_nothing_where_nothing_was_published():
 def test_sentences(published):
     summary, _ = published
     said = " ".join(published_tables.verdicts(summary))
-    count = len(summary["published"])
+    count = len(summary.published)
     assert f"1 of {count} published rates were measured under the published settings" in said
     assert f"Not a reproduction: {count - 3} of {count}" in said
     assert f"Not known to be a reproduction: for 1 of {count}" in said
@@ -112,14 +111,14 @@ def test_sentences(published):
     assert "Not stated: dtype, judges." in said
     assert "no such cell in this run." in said
     assert "published without n" in said
-    differ = sum(bool(each["differs"]) for each in summary["published"])
+    differ = sum(bool(each.differs) for each in summary.published)
     assert f"differ in {differ} of {count - 2} tested pairs" in said
 
 
 def test_departures_are_counted_by_rate(published):
     summary, _ = published
     (found,) = published_tables.departures(summary)
-    n = len(summary["published"])
+    n = len(summary.published)
     assert (found.setting, found.published, found.here) == ("checkpoints.after.model", "big/<model>", "small/model")
     assert found.rates == f"{n - 3} of {n - 1}"
 
@@ -128,12 +127,12 @@ def test_csv_holds_full_numbers(published, folder):
     summary, _ = published
     with (folder / "tables" / "published.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(summary["published"])
-    for found, each in zip(rows, summary["published"], strict=True):
-        assert float(found["published_rate"]) == each["published"]["rate"]
-        assert found["published_n"] == ("" if each["published"]["n"] is None else "100")
-        assert found["p_value"] == "" if each["p_value"] is None else float(found["p_value"]) == each["p_value"]
-        assert found["measured_refusals"] == ("" if each["measured"] is None else str(each["measured"]["refusals"]))
+    assert len(rows) == len(summary.published)
+    for found, each in zip(rows, summary.published, strict=True):
+        assert float(found["published_rate"]) == each.published.rate
+        assert found["published_n"] == ("" if each.published.n is None else "100")
+        assert found["p_value"] == "" if each.p_value is None else float(found["p_value"]) == each.p_value
+        assert found["measured_refusals"] == ("" if each.measured is None else str(each.measured.refusals))
     assert rows[1]["departures"] == "checkpoints.after.model: published big/<model>, here small/model"
 
 
@@ -143,17 +142,15 @@ def test_latex_table_is_written_and_removed_with_its_rows(published, folder, tmp
     assert "no difference shown" in text
     summary, completions = published
     write_report(tmp_path, summary, completions)
-    write_report(tmp_path, {**summary, "published": []}, completions)
+    write_report(tmp_path, summary.model_copy(update={"published": ()}), completions)
     assert not list((tmp_path / "tables").glob("published*"))
 
 
 def test_figures_mark_published_rates_filled_only_under_the_same_settings(published):
-    summary, _ = published
-    found = entries(summary, judges(summary)[0])
-    drawings = {drawing.name: drawing for drawing in draw(summary, found, matrices(found))}
+    drawings = {sheet.name: sheet for sheet in sheets(*published)}
     marks = {}
     for name in ("rates", "ablated", "added"):
-        for axes in drawings[name].figure.axes:
+        for axes in draw(drawings[name].content).axes:
             for line in axes.get_lines():
                 if line.get_marker() == "D":
                     marks.setdefault(name, []).extend((round(float(x)), line.get_markerfacecolor()) for x in line.get_xdata())
@@ -162,9 +159,7 @@ def test_figures_mark_published_rates_filled_only_under_the_same_settings(publis
     assert "Diamonds: published rates, hollow where the settings are not known to be the same." in drawings["rates"].caption
     assert "(published 40 %)" in drawings["rates"].alternative
     assert list(drawings["rates"].data["published"]) == ["40.0 %, 13.0 %", "", "90.0 %", ""]
-    plain, _ = make_run()
-    one = entries(plain, "prefix")
-    assert not any("Diamond" in drawing.caption for drawing in draw(plain, one, matrices(one)))
+    assert not any("Diamond" in sheet.caption for sheet in sheets(*make_run()))
 
 
 def test_the_page_says_it_at_its_head_and_in_a_section(folder):
@@ -183,6 +178,6 @@ def test_the_page_says_it_at_its_head_and_in_a_section(folder):
 
 def test_a_reproduction_keeps_its_own_summary_at_the_head(published, tmp_path):
     summary, completions = published
-    page = write_report(tmp_path, {**summary, "published": summary["published"][:1]}, completions).read_text()
+    page = write_report(tmp_path, summary.model_copy(update={"published": summary.published[:1]}), completions).read_text()
     assert "Not a reproduction" not in page
     assert "Did safety tuning build on something" in page[: page.index("<main")]

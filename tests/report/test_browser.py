@@ -29,9 +29,9 @@ def test_it_opens_from_disk_and_draws_every_figure(open_page, page, made):
         assert plot.locator("svg.main-svg").first.is_visible()
         assert len(plot.get_attribute("aria-label")) > 40
         assert not opened.locator(f"#figure-{name} .drawing").is_visible()
-    baselines = [c for c in made[0]["cells"] if c["intervention"] == "none" and c["judge"] == "prefix"]
+    baselines = [c for c in made[0].cells if c.intervention == "none" and c.judge == "prefix"]
     shown = opened.locator('.plot[data-figure="rates"] .text text').all_text_contents()
-    assert sorted(shown) == sorted(f"{100 * cell['rate']:.0f} %" for cell in baselines)
+    assert sorted(shown) == sorted(f"{100 * cell.rate:.0f} %" for cell in baselines)
 
 
 def test_a_run_without_measured_layers_says_so(open_page, tmp_path):

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 from matplotlib.text import Text
 
-from demur.report import figures, style
+from demur.report import draw_static, style
 from demur.report.cell_view import entries
-from demur.report.layer_view import instruction_rows
-from demur.report.layers_plotly import by_layer
-from demur.report.layers_static import draw_layers
-from demur.report.transfer_matrix import matrices
-from tests.report.made_run import make_run
+from demur.report.draw_plotly import interactive
+from demur.report.sections.layer_view import instruction_places
+from demur.report.sections.section import ReportView, figures_of
+from tests.report.made_run import make_run, sheets
 
 pytestmark = pytest.mark.usefixtures("real_figures")
 STORED = Path(__file__).with_name("figures.json")
@@ -29,9 +28,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def drawings(shape):
-    summary, _ = make_run(**SHAPES[shape])
-    first = [entry for entry in entries(summary) if entry.judge == summary["study"]["judges"][0]]
-    return figures.draw(summary, first, matrices(first))
+    return {sheet.name: draw_static.draw(sheet.content) for sheet in sheets(*make_run(**SHAPES[shape]))}
 
 
 drawn_once = cache(drawings)
@@ -47,7 +44,7 @@ def facts(figure):
 
 
 def all_facts():
-    return {shape: {drawing.name: facts(drawing.figure) for drawing in drawn_once(shape)} for shape in SHAPES}
+    return {shape: {name: facts(figure) for name, figure in drawn_once(shape).items()} for shape in SHAPES}
 
 
 def test_figures_are_as_stored():
@@ -56,11 +53,11 @@ def test_figures_are_as_stored():
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_figure_is_one_or_two_columns_wide_and_fits_a_page(shape):
-    for drawing in drawn_once(shape):
-        width, height = drawing.figure.get_size_inches()
+    for figure in drawn_once(shape).values():
+        width, height = figure.get_size_inches()
         assert width in (3.25, 6.75)
         assert height <= 9.5
-        box = drawing.figure.get_tightbbox()
+        box = figure.get_tightbbox()
         assert min(box.x0, box.y0) >= 0, "something is cut off"
         assert box.x1 <= width
         assert box.y1 <= height
@@ -78,7 +75,7 @@ def test_a_layout_is_at_rest_behind_one_drawing(shape, monkeypatch):
         drawn.append((first, [side for axes in figure.axes for side in axes.get_position().bounds]))
         return figure
 
-    monkeypatch.setattr(figures, "settled", twice)
+    monkeypatch.setattr(draw_static, "settled", twice)
     drawings(shape)
     for first, second in drawn:
         assert first == pytest.approx(second, abs=1e-9)
@@ -104,17 +101,15 @@ if __name__ == "__main__":
 def test_instructions_that_are_not_answered_yet_are_no_answers():
     summary, completions = make_run(n=6)
     found = [entry for entry in entries(summary) if entry.judge == "prefix"]
-    whole = {point.verdict for row in instruction_rows(summary, found, completions) for point in row.points}
+    whole = {place.verdict for row in instruction_places(summary, found, completions) for place in row.places}
     assert whole == {"refused", "not refused"}
     late = completions[~((completions["instructions"] == "harmful") & (completions["index"] > 2))]
-    for row in instruction_rows(summary, found, late):
-        unanswered = {(point.instructions, point.index) for point in row.points if point.refused is None}
+    for row in instruction_places(summary, found, late):
+        unanswered = {(place.instructions, place.index) for place in row.places if place.refused is None}
         assert unanswered == {("harmful", 3), ("harmful", 4), ("harmful", 5)}
-    palette = {"before": style.PALETTE[0], "after": style.PALETTE[1]}
-    drawn = next(drawing for drawing in draw_layers(summary, found, palette, late) if drawing.name == "projections")
-    named = [text.get_text() for text in drawn.figure.legends[0].get_texts()]
+    figure = figures_of(ReportView.of(summary, late))["projections"]
+    named = [text.get_text() for text in draw_static.draw(figure.content).legends[0].get_texts()]
     assert "harmful, not answered yet" in named
     assert "harmless, not answered yet" not in named
-    shown = next(one for one in by_layer(summary, palette, found, late) if one.name == "projections")
-    symbols = [trace["marker"]["symbol"] for trace in shown.data if trace.get("mode") == "markers"]
+    symbols = [trace["marker"]["symbol"] for trace in interactive(figure).data if trace.get("mode") == "markers"]
     assert {symbol for side in symbols for symbol in side} == {"circle", "circle-open", "x-thin-open"}

@@ -10,7 +10,7 @@ from PIL import Image
 
 from demur.core.errors import InputError
 from demur.report.style import DOUBLE, SINGLE
-from demur.report.write_report import _remove_stale, write_report
+from demur.report.write_report import earlier_files, write_report
 from tests.conftest import KINDS
 from tests.report.conftest import drawn_for_real
 from tests.report.made_run import make_run
@@ -88,8 +88,17 @@ def test_every_file_of_a_report_is_known_as_one(tmp_path):
     write_report(tmp_path, summary, completions)
     made = {path for folder in ("figures", "tables") for path in (tmp_path / folder).iterdir()}
     assert {"added-2", "transfer-add-minus-2-raw-harmless", "labels"} <= {path.stem for path in made}
-    _remove_stale(tmp_path, set())
-    assert not any(path.exists() for path in made)
+    assert set(earlier_files(tmp_path)) == made
+
+
+def test_every_file_of_an_earlier_version_is_known_as_one(tmp_path):
+    """Pages of earlier versions do not list the files that were written with them."""
+    write_report(tmp_path, *make_run(n=2, coefficients=(1.0, -2.0), judges=("prefix", "taxonomy")))
+    made = {path for folder in ("figures", "tables") for path in (tmp_path / folder).iterdir()}
+    for name in ("rates-talk.svg", "transfer-add.svg"):
+        (tmp_path / "figures" / name).write_text("kept")
+    (tmp_path / "report.html").write_text("<!DOCTYPE html><p>a page without a list of files")
+    assert set(earlier_files(tmp_path)) == made
 
 
 def test_figures_are_column_wide_and_sharp(folder):
@@ -118,23 +127,21 @@ def test_csv_holds_full_numbers(page, made):
     summary, _ = made
     with (page.parent / "tables" / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(summary["cells"])
+    assert len(rows) == len(summary.cells)
     found = {(r["target"], r["instructions"], r["intervention"], r["direction"], r["coefficient"], r["judge"]): r for r in rows}
     assert len(found) == len(rows)
-    for cell in summary["cells"]:
-        coefficient = "" if cell["coefficient"] is None else str(cell["coefficient"])
-        row = found[
-            cell["target"], cell["instructions"], cell["intervention"], cell["direction"] or "", coefficient, cell["judge"]
-        ]
-        assert float(row["rate"]) == cell["rate"]
-        assert [float(row["ci_low"]), float(row["ci_high"])] == pytest.approx(cell["ci95"])
-        assert int(row["n"]) == cell["n"]
-        assert (row["layer"] or None) == (None if cell["layer"] is None else str(cell["layer"]))
+    for cell in summary.cells:
+        coefficient = "" if cell.coefficient is None else str(cell.coefficient)
+        row = found[cell.target, cell.instructions, cell.intervention, cell.direction or "", coefficient, cell.judge]
+        assert float(row["rate"]) == cell.rate
+        assert [float(row["ci_low"]), float(row["ci_high"])] == pytest.approx(cell.ci95)
+        assert int(row["n"]) == cell.n
+        assert (row["layer"] or None) == (None if cell.layer is None else str(cell.layer))
 
 
 def test_completions_of_an_unknown_cell_are_refused(made, tmp_path):
     summary, completions = made
-    fewer = {**summary, "cells": [cell for cell in summary["cells"] if cell["intervention"] != "ablate"]}
+    fewer = summary.model_copy(update={"cells": tuple(cell for cell in summary.cells if cell.intervention != "ablate")})
     with pytest.raises(InputError, match="have completions but no entry in the summary"):
         write_report(tmp_path, fewer, completions)
     assert list(tmp_path.iterdir()) == []
@@ -157,7 +164,7 @@ def test_a_missing_verdict_is_refused(made, tmp_path):
 def test_a_summary_without_cells_is_refused(made, tmp_path):
     summary, completions = made
     with pytest.raises(InputError, match="no judged cell"):
-        write_report(tmp_path, {**summary, "cells": []}, completions)
+        write_report(tmp_path, summary.model_copy(update={"cells": ()}), completions)
 
 
 @pytest.mark.parametrize(

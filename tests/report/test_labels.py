@@ -2,12 +2,13 @@
 
 import pytest
 
-from demur.report.cell_view import direction_labels, entries, judges
-from demur.report.figures import draw
-from demur.report.page_figures import _readable_data
-from demur.report.tables import result_frame
-from demur.report.transfer_matrix import matrices
-from tests.report.made_run import make_run
+from demur.report.cell_labels import direction_labels
+from demur.report.cell_view import entries, judges
+from demur.report.complete_summary import parsed_summary
+from demur.report.page_figures import readable_numbers
+from demur.report.result_tables import result_frame
+from demur.report.sections.transfer_matrix import matrices
+from tests.report.made_run import made_facts, make_run, sheets
 
 
 def shown(**settings):
@@ -43,29 +44,29 @@ def test_no_two_cells_share_their_labels(settings):
 
 
 def test_edits_at_other_layers_are_told_apart_in_every_figure():
-    summary, _ = make_run(n=3)
+    facts, _ = made_facts(n=3)
     elsewhere = [
-        {**cell, "key": cell["key"] + "elsewhere", "layers": [4, 5]}
-        for cell in summary["cells"]
-        if cell["intervention"] != "none"
+        {**cell, "key": cell["key"] + "elsewhere", "layers": [4, 5]} for cell in facts["cells"] if cell["intervention"] != "none"
     ]
-    summary["cells"] += elsewhere
+    facts["cells"] += elsewhere
+    summary = parsed_summary(facts)
     found = entries(summary, judges(summary)[0])
     assert {"before, ablated at all layers", "before, ablated at 4+5"} <= {e.variant for e in found if e.intervention == "ablate"}
     assert {"after, added at its own layer", "after, added at 4+5"} <= {e.variant for e in found if e.intervention == "add"}
-    assert sum(len(matrix.cells) for matrix in matrices(found)) >= len([e for e in found if e.intervention != "none"])
+    assert sum(len(matrix.cells) for matrix in matrices(summary, found)) >= len([e for e in found if e.intervention != "none"])
 
 
 def test_what_differs_in_name_only_is_told_apart_by_name():
-    summary, _ = make_run(n=3)
-    twin = {**next(each for each in summary["directions"] if each["source"] == "before"), "name": "twin"}
-    summary["directions"].append(twin)
+    facts, _ = made_facts(n=3)
+    twin = {**next(each for each in facts["directions"] if each["source"] == "before"), "name": "twin"}
+    facts["directions"].append(twin)
     copies = [
         {**cell, "key": cell["key"] + "twin", "direction": "twin"}
-        for cell in summary["cells"]
+        for cell in facts["cells"]
         if cell["direction"] == "before-chatml-16"
     ]
-    summary["cells"] += copies
+    facts["cells"] += copies
+    summary = parsed_summary(facts)
     variants = {entry.variant for entry in entries(summary) if entry.intervention == "add"}
     assert {"before (twin)", "before (before-chatml-16)", "after"} <= variants
     assert direction_labels(summary)["twin"] == "before (twin)"
@@ -83,18 +84,18 @@ def test_order_is_that_of_the_lineage_with_the_baseline_first_and_controls_last(
         ("add", "harmful", "random-1"),
         ("add", "harmful", "random-2"),
     ]
-    summary["cells"].reverse()
-    assert [entry.key for entry in entries(summary, "prefix")] == [entry.key for entry in found]
+    turned = summary.model_copy(update={"cells": summary.cells[::-1]})
+    assert [entry.key for entry in entries(turned, "prefix")] == [entry.key for entry in found]
 
 
 def test_changes_are_those_of_the_comparisons_and_follow_from_rates_without_them():
     summary, found = shown()
-    tests = {(test["key"], test["judge"]): test for test in summary["comparisons"]}
+    tests = {(test.key, test.judge): test for test in summary.comparisons}
     edits = [entry for entry in found if entry.intervention != "none"]
-    assert all(entry.change == tests[entry.key, entry.judge]["difference"] for entry in edits)
-    assert all(entry.p_holm == tests[entry.key, entry.judge]["p_holm"] for entry in edits)
+    assert all(entry.change == tests[entry.key, entry.judge].difference for entry in edits)
+    assert all(entry.p_holm == tests[entry.key, entry.judge].p_holm for entry in edits)
     assert all(entry.change is None and entry.p_value is None for entry in found if entry.intervention == "none")
-    without = entries({**summary, "comparisons": []}, "prefix")
+    without = entries(summary.model_copy(update={"comparisons": ()}), "prefix")
     assert [entry.change for entry in without] == pytest.approx([entry.change for entry in found])
     assert all(entry.p_value is None for entry in without)
 
@@ -102,13 +103,13 @@ def test_changes_are_those_of_the_comparisons_and_follow_from_rates_without_them
 def test_the_first_judge_of_the_study_is_the_first():
     summary, _ = make_run(n=3)
     assert judges(summary) == ["prefix", "substring"]
-    summary["study"]["judges"] = ["substring", "never ran"]
-    assert judges(summary) == ["substring", "prefix"]
+    other = {**summary.study, "judges": ["substring", "never ran"]}
+    assert judges(summary.model_copy(update={"study": other})) == ["substring", "prefix"]
 
 
 def test_matrices_hold_every_measured_pair_once():
-    _, found = shown(coefficients=(1.0, 2.0))
-    made = matrices(found)
+    summary, found = shown(coefficients=(1.0, 2.0))
+    made = matrices(summary, found)
     assert [matrix.name for matrix in made] == [
         f"transfer-{what}-{kind}" for what in ("add-1-raw", "add-2-raw", "ablate") for kind in ("harmful", "harmless")
     ]
@@ -124,8 +125,9 @@ def test_matrices_hold_every_measured_pair_once():
 
 
 def test_every_figure_says_its_numbers():
-    summary, found = shown()
-    drawings = draw(summary, found, matrices(found))
+    summary, completions = make_run(n=3)
+    found = entries(summary, judges(summary)[0])
+    drawings = sheets(summary, completions)
     assert len(drawings) == 8
     for drawing in drawings[:-1]:
         assert len(drawing.data) > 0
@@ -133,24 +135,21 @@ def test_every_figure_says_its_numbers():
         assert "%" in drawing.alternative
     added = next(drawing for drawing in drawings if drawing.name == "added")
     keys = {
-        (entry.cell["target"], entry.cell["direction"], entry.instructions)
-        for entry in found
-        if entry.intervention in ("none", "add")
+        (entry.cell.target, entry.cell.direction, entry.instructions) for entry in found if entry.intervention in ("none", "add")
     }
     rows = added.data[["target", "direction", "instructions"]].astype(object)
     assert {tuple(row) for row in rows.where(rows.notna(), None).itertuples(index=False)} == keys
 
 
 def test_the_numbers_under_a_figure_tell_every_cell_apart():
-    summary, _ = make_run(n=3, prompts=("chatml", "plain"), coefficients=(1.0,), layers=(3, 4))
-    edited = [cell for cell in summary["cells"] if cell["intervention"] != "none"]
-    summary["cells"] += [{**cell, "key": cell["key"] + "late", "positions": "generated"} for cell in edited]
-    summary["cells"] += [
-        {**cell, "key": cell["key"] + "unit", "unit": "unit"} for cell in edited if cell["intervention"] == "add"
-    ]
+    facts, completions = made_facts(n=3, prompts=("chatml", "plain"), coefficients=(1.0,), layers=(3, 4))
+    edited = [cell for cell in facts["cells"] if cell["intervention"] != "none"]
+    facts["cells"] += [{**cell, "key": cell["key"] + "late", "positions": "generated"} for cell in edited]
+    facts["cells"] += [{**cell, "key": cell["key"] + "unit", "unit": "unit"} for cell in edited if cell["intervention"] == "add"]
+    summary = parsed_summary(facts)
     found = entries(summary, judges(summary)[0])
-    for drawing in draw(summary, found, matrices(found)):
-        table = _readable_data(drawing)
+    for drawing in sheets(summary, completions):
+        table = readable_numbers(drawing)
         if "rate" in table.columns:
             assert not table[["target", "instructions", "intervention", "direction", "coefficient"]].duplicated().any(), (
                 drawing.name
@@ -177,10 +176,11 @@ def test_the_numbers_under_a_figure_tell_every_cell_apart():
 
 
 def test_where_an_edit_acts_is_named_also_where_its_source_tells_it_apart():
-    summary, _ = make_run(n=3)
-    for cell in summary["cells"]:
+    facts, _ = made_facts(n=3)
+    for cell in facts["cells"]:
         if cell["intervention"] == "add" and cell["source"] == "after":
             cell["sites"] = ["resid_pre", "resid_mid", "resid_post"]
+    summary = parsed_summary(facts)
     added = {entry.variant for entry in entries(summary, judges(summary)[0]) if entry.intervention == "add"}
     assert "after, resid_pre+resid_mid+resid_post" in added
     assert "before, resid_pre" in added

@@ -146,11 +146,11 @@ def test_sections_come_in_order_with_figures_said_in_words(outline, page):
 
 def test_three_answers_come_first_and_what_is_not_shown_is_marked(outline, made):
     summary, _ = made
-    assert len(summary["answers"]) == 3
+    assert len(summary.answers) == 3
     words = "".join(outline.words)
-    assert all(tied(answer["text"]) in words for answer in summary["answers"])
+    assert all(tied(answer.text) in words for answer in summary.answers)
     marked = [attrs for tag, attrs in outline.elements if tag == "li" and attrs.get("class") == "not-shown"]
-    assert len(marked) == sum(not each["shown"] for each in (*summary["answers"], *summary["claims"])) > 0
+    assert len(marked) == sum(not each.shown for each in (*summary.answers, *summary.claims)) > 0
     assert outline.words.count("not shown") == len(marked)
 
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from demur.core import number_format
-from demur.report import tables, terminal
+from demur.report import latex, result_tables, terminal
 from demur.report.cell_view import entries
 from tests.report.made_run import make_run
 
@@ -35,7 +35,7 @@ def test_terminal_table_fits_eighty_columns(settings):
     assert max(map(len, text.splitlines())) <= 80
     assert "\u2026" not in text
     rates = re.findall(r"\d+(\.\d)? % \[\d+(?:\.\d)?, \d+(?:\.\d)?\]", text)
-    assert len(rates) == sum(cell["judge"] == "prefix" for cell in summary["cells"])
+    assert len(rates) == sum(cell.judge == "prefix" for cell in summary.cells)
 
 
 def test_terminal_table_groups_targets_with_baseline_first():
@@ -51,13 +51,13 @@ def test_terminal_table_dims_controls_and_reads_no_markup():
     summary, _ = make_run(checkpoints=("[red]before[/red]", "after"))
     text = printed(summary, force_terminal=True, color_system="standard")
     dimmed = [line for line in text.splitlines() if "\x1b[2m" in line and "random-" in line]
-    controls = sum(cell["control"] and cell["judge"] == "prefix" for cell in summary["cells"])
+    controls = sum(cell.control and cell.judge == "prefix" for cell in summary.cells)
     assert len(dimmed) == controls
     assert "[red]" in printed(summary)
 
 
 def test_latex_escapes_every_special_character():
-    escaped = tables.latex_escape("50 % of a_b & {c} #1 $x^2$ ~ \\frac < > | \N{MINUS SIGN}4 2 \N{MULTIPLICATION SIGN} raw")
+    escaped = latex.latex_escape("50 % of a_b & {c} #1 $x^2$ ~ \\frac < > | \N{MINUS SIGN}4 2 \N{MULTIPLICATION SIGN} raw")
     assert escaped == (
         r"50 \% of a\_b \& \{c\} \#1 \$x\textasciicircum{}2\$ \textasciitilde{} \textbackslash{}frac "
         r"\textless{} \textgreater{} \textbar{} $-$4 2 $\times$ raw"
@@ -66,11 +66,11 @@ def test_latex_escapes_every_special_character():
 
 def test_latex_tables_are_whole():
     summary, _ = make_run(n=3)
-    text = tables.latex(tables.readable_results(entries(summary, "prefix")), "Rates of a & b", "tab:x")
+    text = latex.latex(result_tables.readable_results(entries(summary, "prefix")), "Rates of a & b", "tab:x")
     assert r"\caption{Rates of a \& b" in text
     assert r"}\label{tab:x}" in text
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert len(rows) == 1 + sum(cell["judge"] == "prefix" for cell in summary["cells"])
+    assert len(rows) == 1 + sum(cell.judge == "prefix" for cell in summary.cells)
     columns = {len(re.split(r"(?<!\\)&", row)) for row in rows}
     shape = re.search(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}", text)
     assert shape is not None
@@ -80,16 +80,16 @@ def test_latex_tables_are_whole():
 
 
 def test_long_latex_tables_break_across_pages_and_brackets_start_no_option():
-    text = tables.latex(pandas.DataFrame({"a": ["[1]"] * (tables.LONG + 1)}), "c", "l")
+    text = latex.latex(pandas.DataFrame({"a": ["[1]"] * (latex.LONG + 1)}), "c", "l")
     assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") == 1
-    assert text.count("\n{}[1]") == tables.LONG + 1
+    assert text.count("\n{}[1]") == latex.LONG + 1
 
 
 def test_readable_results_leave_out_what_is_the_same_everywhere():
     one, _ = make_run(n=3, judges=("prefix",))
     two, _ = make_run(n=3, prompts=("a", "b"))
-    assert not {"Prompt", "Judge"} & set(tables.readable_results(entries(one)).columns)
-    assert {"Prompt", "Judge"} <= set(tables.readable_results(entries(two)).columns)
+    assert not {"Prompt", "Judge"} & set(result_tables.readable_results(entries(one)).columns)
+    assert {"Prompt", "Judge"} <= set(result_tables.readable_results(entries(two)).columns)
 
 
 def test_words():

@@ -78,7 +78,7 @@ def test_fifty_random_kills_end_as_an_uninterrupted_run(tmp_path):
     # Imported here, so that no child spends its life on it.
     for module in (
         "demur.runs.executors.in_process",
-        "demur.report.figures",
+        "demur.report.draw_static",
         "demur.report.page",
         "matplotlib.pyplot",
         "pandas",

@@ -72,16 +72,17 @@ def run(
 
 
 def _show(finished: "Run") -> None:
+    from demur.report.complete_summary import parsed_summary
     from demur.report.published_tables import terminal_published
     from demur.report.terminal import terminal_table
 
     # The report has just been written, so its numbers are not computed again.
-    summary = json.loads((finished.path / "summary.json").read_text(encoding="utf-8"))
+    summary = parsed_summary(json.loads((finished.path / "summary.json").read_text(encoding="utf-8")))
     parts: list[Any] = [terminal_table(summary)]
     for part in terminal_published(summary):
         parts += [part] if isinstance(part, str) else ["", part]
-    parts += [("" if claim["shown"] else "(not shown) ") + claim["text"] for claim in summary["claims"]]
-    _print([*parts, *(f"Note: {warning}" for warning in summary["warnings"])])
+    parts += [("" if claim.shown else "(not shown) ") + claim.text for claim in summary.claims]
+    _print([*parts, *(f"Note: {warning}" for warning in summary.warnings)])
     # Not through the console: a path must not be wrapped.
     typer.echo(str(finished.path / "report.html"))
 

@@ -23,7 +23,7 @@ class PartKind:
         group: the entry-point group in which other packages announce such parts.
         noun: what an error message calls one of them.
         shipped: names of the parts that demur ships, each with its target.
-        text: what a text holds that is a part itself and no `module:attribute`; empty where no text is.
+        text: a mark that tells a text which is the part itself from one that names a module; empty where no text is a part.
     """
 
     group: str
@@ -75,8 +75,8 @@ KINDS: dict[str, PartKind] = {
         "demur.sections",
         "report section",
         {
-            "rates": "demur.report.sections.rates:Rates",
-            "edited": "demur.report.sections.rates_under_edits:RatesUnderEdits",
+            "rates": "demur.report.sections.baseline_rates:BaselineRates",
+            "edited": "demur.report.sections.edited_rates:EditedRates",
             "transfer": "demur.report.sections.transfer:Transfer",
             "cosines-by-layer": "demur.report.sections.layer_cosines:LayerCosines",
             "separation": "demur.report.sections.layer_separation_figure:LayerSeparationFigure",
@@ -218,7 +218,7 @@ def _imported(target: str, noun: str) -> Any:
         found: Any = import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # the module is not ours: its code may raise anything, and its name may not be one
         raise InputError(f"the {noun} {target!r} cannot be imported: {error}") from error
     return found
 

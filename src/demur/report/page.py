@@ -1,122 +1,157 @@
-"""The page of a run: one HTML file with its styles, scripts, figures and completions inside, that asks nothing of any network.
+"""The page of a run: one HTML file with its styles, scripts, figures and completions inside, that loads nothing from a network.
 
-Everything that comes from a study or a model is escaped by the template, or travels as inert JSON and is shown as text only.
-A content security policy allows the page's own script and Plotly by their hashes and no other, should an escape be forgotten.
+Everything that comes from a study or a model is escaped by the template, or is carried as inert JSON and shown as text only. A
+content security policy allows the page's own script and Plotly by their hashes and no other, should an escape be forgotten.
 """
 
 import gzip
 import hashlib
 import json
+import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from pydantic import JsonValue
 
+from demur.analysis.summary import Summary
+from demur.core.nested import flatten
 from demur.core.number_format import tied
-from demur.report import published_tables, tables
-from demur.report.cell_view import Entry
-from demur.report.figures import Drawing
+from demur.report import published_tables, result_tables
+from demur.report.draw_plotly import interactive
 from demur.report.label_shares import label_names, labelled, readable_labels
-from demur.report.page_figures import Grid, panels
-from demur.report.payload import script_json
-from demur.report.plotly_base import DARK, Interactive
-from demur.report.transfer_matrix import Matrix
+from demur.report.page_figures import Drawn, Grid, Panel, panel
+from demur.report.payload import PageData, script_json
+from demur.report.plotly_base import DARK
+from demur.report.sections.section import MadeSection, ReportView
 
 if TYPE_CHECKING:
     import pandas
 
 _HERE = Path(__file__).parent
 _ASSETS = _HERE / "assets"
-
-
 _PLOTLY = _HERE / "vendor" / "plotly-cartesian-4.1.1.min.js.gz"
-"""Plotly.js for flat figures, as published and packed: a third of its size, and no address stands in the page to be followed."""
-_SECTIONS = {
-    "rates": ("rates", "added", "ablated"),
-    "transfer": ("transfer",),
-    "where": ("cosines-by-layer", "separation", "norms", "projections", "cosines"),
-}
+"""Plotly.js for flat figures, as published and compressed: a third of the size, and no address in the page can be followed."""
+
+_PARTS = ("rates", "transfer", "where")
+"""The parts of the page that have a place of their own; sections can add further ones."""
+
+
+@dataclass(frozen=True)
+class PagePart:
+    """What sections put into one part of the page."""
+
+    anchor: str
+    title: str
+    figures: tuple[Panel, ...]
+    tables: tuple[Grid, ...]
 
 
 def render(
-    summary: Mapping[str, Any],
-    found: Sequence[Entry],
-    judges: Sequence[str],
-    drawings: Sequence[tuple[Drawing, bytes]],
-    live: Sequence[Interactive],
-    matrices: Sequence[Matrix],
-    data: Mapping[str, Any],
+    view: ReportView, made: Sequence[MadeSection], drawn: Mapping[str, Drawn], data: PageData, files: Sequence[str]
 ) -> str:
     """The whole page.
 
-    `found` are the entries of all judges, `drawings` come with their SVGs, `live` are the same for Plotly, `data` is the payload.
+    Args:
+        view: the run.
+        made: what each section gives.
+        drawn: the drawings of all sheets, by their names.
+        data: the completions.
+        files: names of the figures and tables that the report writes, such as `figures/rates`; the next report reads them here.
+
+    Returns:
+        The text of `report.html`.
     """
+    summary = view.summary
     script = Markup("\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "rows.js", "completions.js")))
-    study = summary["study"]
     environment = Environment(
         loader=FileSystemLoader(_ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["tied"] = tied
-    packed = _PLOTLY.read_bytes()
-    shown = panels(_SECTIONS, summary, drawings, live, matrices, judges[0])
+    compressed = _PLOTLY.read_bytes()
+    parts = _parts(made, drawn)
     return environment.get_template("page.html.jinja").render(
-        study=study,
-        created=summary["created"],
+        study=summary.study,
+        created=summary.created,
         question=_question(summary),
-        answers=summary.get("answers", []),
-        claims=summary.get("claims", []),
-        warnings=summary.get("warnings", []),
-        judges=judges,
+        answers=summary.answers,
+        claims=summary.claims,
+        warnings=summary.warnings,
+        judges=view.judges,
         style=Markup((_ASSETS / "page.css").read_text(encoding="utf-8")),
         script=script,
-        script_hashes=[_hash(script.encode()), _hash(gzip.decompress(packed))],
-        plotly=b64encode(packed).decode(),
+        script_hashes=[_hash(script.encode()), _hash(gzip.decompress(compressed))],
+        plotly=b64encode(compressed).decode(),
         plotly_licence=(_PLOTLY.parent / "LICENSE-plotly.txt").read_text(encoding="utf-8"),
         checkpoints=_checkpoints(summary),
-        **shown,
-        by_layer=summary.get("by_layer"),
+        **{name: parts[name] for name in _PARTS},
+        further=[part for name, part in parts.items() if name not in _PARTS],
+        by_layer=summary.by_layer,
         held_out=_held_out(summary),
         published=_published(summary),
         departing=list(dict.fromkeys(each.setting for each in published_tables.departures(summary))),
-        works=list(dict.fromkeys(row["work"] for row in summary.get("published", []))),
+        works=list(dict.fromkeys(row.work for row in summary.published)),
         verdicts=published_tables.verdicts(summary),
-        results=_grid("Every cell under every judge", tables.readable_results(found)),
-        labels=_labels(found),
+        results=_grid("Every cell under every judge", result_tables.readable_results(view.all_entries)),
+        labels=_labels(view),
         data=Markup(script_json(data)),
-        figures=Markup(script_json({"dark": DARK, "figures": [asdict(one) for one in live]})),
+        figures=Markup(script_json(_interactive(made))),
+        files=files,
         n_completions=sum(len(cell["rows"]["text"]) for cell in data["cells"]),
         method=_method(summary),
-        version=summary.get("versions", {}).get("demur", ""),
+        version=(summary.versions or {}).get("demur", ""),
     )
+
+
+def _parts(made: Sequence[MadeSection], drawn: Mapping[str, Drawn]) -> dict[str, PagePart]:
+    """The parts of the page with their figures, which are numbered through the page."""
+    parts: dict[str, PagePart] = {}
+    number = 0
+    for name in dict.fromkeys((*_PARTS, *(section.part for section in made))):
+        figures, tables = [], []
+        for section in made:
+            if section.part != name:
+                continue
+            for figure in section.figures:
+                number += 1
+                figures.append(panel(figure, number, drawn))
+            tables += [Grid.of(table.caption, table.readable, table.numeric) for table in section.tables if table.on_page]
+        if name in _PARTS or figures or tables:
+            anchor = name if name in _PARTS else f"part-{len(parts)}-" + re.sub(r"\W+", "-", name).strip("-").lower()
+            parts[name] = PagePart(anchor, name, tuple(figures), tuple(tables))
+    return parts
+
+
+def _interactive(made: Sequence[MadeSection]) -> dict[str, object]:
+    figures = [asdict(interactive(figure)) for section in made for figure in section.figures]
+    return {"dark": DARK, "figures": figures}
 
 
 def _hash(script: bytes) -> str:
     return b64encode(hashlib.sha256(script).digest()).decode()
 
 
-def _question(summary: Mapping[str, Any]) -> str:
-    """What the study asks, from what it does."""
-    names = list(summary["checkpoints"])
+def _question(summary: Summary) -> str:
+    """What the study asks, from what it does: edits in the order in which the study has them."""
+    names = list(summary.checkpoints)
     said = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    done = {cell["intervention"] for cell in summary["cells"]}
-    ways = [way for kind, way in (("ablate", "ablated from"), ("add", "added to")) if kind in done]
+    ways = list(dict.fromkeys(summary.edits[cell.action].moved for cell in summary.cells if cell.edited))
     moved = f", and what does the refusal direction of each do when it is {' or '.join(ways)}" if ways else ""
     whom = (" each of them" if len(names) > 1 else " it") if ways else ""
     sets = " and ".join(
-        f"{each.get('n')} {label} instructions ({each.get('source')}, {each.get('split')} split)"
-        for label, each in summary["instructions"].items()
+        f"{each.n} {label} instructions ({each.source}, {each.split} split)" for label, each in summary.instructions.items()
     )
     return f"How often do{'es' if len(names) == 1 else ''} {said} refuse{moved}{whom}? Asked with {sets}."
 
 
-def _held_out(summary: Mapping[str, Any]) -> str:
-    sets = summary["instructions"]
-    parts = list(dict.fromkeys(str(each.get("split")) for each in sets.values()))
-    counts = ", ".join(f"{each.get('n')} {label}" for label, each in sets.items())
+def _held_out(summary: Summary) -> str:
+    sets = summary.instructions
+    parts = list(dict.fromkeys(each.split for each in sets.values()))
+    counts = ", ".join(f"{each.n} {label}" for label, each in sets.items())
     return f"the {' and '.join(parts)} split ({counts})"
 
 
@@ -124,18 +159,18 @@ def _grid(caption: str, frame: "pandas.DataFrame") -> Grid:
     return Grid.of(caption, frame)
 
 
-def _labels(found: Sequence[Entry]) -> Grid | None:
-    chosen = labelled(found)
+def _labels(view: ReportView) -> Grid | None:
+    chosen = labelled(view.summary, view.all_entries)
     if not chosen:
         return None
     caption = f"Share of each label of the judge {', '.join(dict.fromkeys(entry.judge for entry in chosen))}"
-    grid = _grid(caption, readable_labels(chosen))
-    return replace(grid, numeric=frozenset({"n", *label_names(chosen)}))
+    grid = _grid(caption, readable_labels(view.summary, chosen))
+    return replace(grid, numeric=frozenset({"n", *label_names(view.summary, chosen)}))
 
 
-def _published(summary: Mapping[str, Any]) -> list[Grid]:
-    """Published rates beside measured ones, where the run departs, and where the published text and code part."""
-    if not summary.get("published"):
+def _published(summary: Summary) -> list[Grid]:
+    """Published rates with measured ones, settings that differ, and settings in which the published text and code differ."""
+    if not summary.published:
         return []
     grids = [
         _grid("Published beside measured", published_tables.readable_published(summary)),
@@ -145,38 +180,40 @@ def _published(summary: Mapping[str, Any]) -> list[Grid]:
     return [grid for grid in grids if grid.rows]
 
 
-def _plain(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Grid:
+def _plain(caption: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Grid:
     return Grid(caption, tuple(columns), tuple(tuple("" if value is None else str(value) for value in row) for row in rows))
 
 
-def _checkpoints(summary: Mapping[str, Any]) -> Grid:
+def _checkpoints(summary: Summary) -> Grid:
     rows = [
         (
             name,
-            each.get("role"),
-            each.get("model"),
-            each.get("adapter"),
-            " and ".join(filter(None, (each.get("quantised"), each.get("dtype")))),
-            each.get("device"),
-            each.get("fingerprint"),
+            each.role,
+            each.model,
+            each.adapter,
+            " and ".join(filter(None, (each.quantised, each.dtype))),
+            each.device,
+            each.fingerprint,
         )
-        for name, each in summary["checkpoints"].items()
+        for name, each in summary.checkpoints.items()
     ]
     return _plain("Checkpoints", ("Name", "Role", "Model", "Adapter", "Precision", "Device", "Fingerprint"), rows)
 
 
-def _method(summary: Mapping[str, Any]) -> list[Grid]:
-    """Settings and provenance as tables. What a summary does not hold is left out."""
+def _method(summary: Summary) -> list[Grid]:
+    """Settings and provenance as tables. A table without rows is left out."""
     sets = [
-        (name, *_of(each, "source", "split", "n", "sha256", "train_n", "train_sha256"))
-        for name, each in summary["instructions"].items()
+        (name, each.source, each.split, each.n, each.sha256, each.train_n, each.train_sha256)
+        for name, each in summary.instructions.items()
     ]
-    arms = [_of(arm, "checkpoint", "prompt", "template", "token_read") for arm in summary.get("arms", [])]
-    environment = [(name, value.strip('"')) for name, value in _flat(summary.get("environment", {}))]
-    rules = [(f"rules of the judge {name}", f"version {version}") for name, version in summary.get("judges", {}).items()]
-    versions = [*summary.get("versions", {}).items(), *rules, *environment]
+    # A template or token is quoted, so that its line breaks and spaces can be seen.
+    arms = [(arm.checkpoint, arm.prompt, _quoted(arm.template), _quoted(arm.token_read)) for arm in summary.arms]
+    facts = {} if summary.environment is None else summary.environment.model_dump(mode="json")
+    environment = [(name, value.strip('"')) for name, value in _settings(facts)]
+    rules = [(f"rules of the judge {name}", f"version {version}") for name, version in summary.judges.items()]
+    versions = [*(summary.versions or {}).items(), *rules, *environment]
     # Published figures decide about nothing, and have a section of their own.
-    settings = {name: value for name, value in summary["study"].items() if name != "published"}
+    settings = {name: value for name, value in summary.study.items() if name != "published"}
     grids = [
         _plain("Instruction sets", ("Set", "Source", "Split", "n", "Hash", "n to train", "Hash of these"), sets),
         _plain(
@@ -184,27 +221,18 @@ def _method(summary: Mapping[str, Any]) -> list[Grid]:
             ("Checkpoint", "Format", "Template", "Token read"),
             arms,
         ),
-        _grid("Directions", tables.readable_directions(summary)),
-        _plain("Settings of the study, defaults included", ("Setting", "Value"), _flat(settings)),
+        _grid("Directions", result_tables.readable_directions(summary)),
+        _plain("Settings of the study, defaults included", ("Setting", "Value"), _settings(settings)),
         _plain("Versions and environment", ("Name", "Value"), versions),
     ]
     return [grid for grid in grids if grid.rows]
 
 
-def _of(each: Mapping[str, Any], *names: str) -> tuple[Any, ...]:
-    """Some values of a record; a template or token is quoted, so that its line breaks and spaces can be seen."""
-    return tuple(
-        json.dumps(each[name], ensure_ascii=False)
-        if name in ("template", "token_read") and each.get(name) is not None
-        else each.get(name)
-        for name in names
-    )
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
-def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
+def _settings(table: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
     """Nested settings as dotted names and values, in the order of the file."""
-    if isinstance(value, Mapping) and value:
-        return [line for key, inner in value.items() for line in _flat(inner, f"{path}.{key}" if path else str(key))]
-    if isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
-        return [line for index, inner in enumerate(value) for line in _flat(inner, f"{path}[{index}]")]
-    return [(path, "not set" if value is None else json.dumps(value, ensure_ascii=False, default=str))]
+    flat = flatten(table, index="[{}]", keep_empty=True)
+    return [(name, "not set" if value is None else json.dumps(value, ensure_ascii=False)) for name, value in flat.items()]

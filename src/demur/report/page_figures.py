@@ -1,27 +1,34 @@
-"""The figures of the page: what a pointer can be held on, the same as drawn for paper, and its numbers.
+"""The figures of the page: the interactive one, the same as drawn for paper, and its numbers as a table.
 
-Each figure has its words once, a text alternative, and all of its numbers as a table, so that nothing is in a picture alone.
+Each figure has its words once and a text alternative, so that nothing is in a picture alone.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from demur.core import number_format
-from demur.report import tables
-from demur.report.cell_view import Entry, direction_labels
-from demur.report.figures import Drawing
-from demur.report.plotly_base import Interactive
-from demur.report.style import diverging, shade
-from demur.report.transfer_matrix import Matrix
+from demur.report import result_tables
+from demur.report.figure_contents import HeatMap, HeatMaps
+from demur.report.figure_spec import FigureSpec, Sheet
+from demur.report.style import SINGLE, diverging, shade
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 _NUMERIC = frozenset({"n", "refusals", "rate", "layer", "coefficient", "value"})
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A sheet drawn for paper."""
+
+    figure: "Figure"
+    svg: bytes
 
 
 @dataclass(frozen=True)
@@ -34,15 +41,15 @@ class Grid:
     numeric: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, caption: str, frame: "pandas.DataFrame") -> "Grid":
-        """A table of texts as the page shows it."""
+    def of(cls, caption: str, frame: "pandas.DataFrame", numeric: frozenset[str] = frozenset()) -> "Grid":
+        """A table of texts as the page shows it; `numeric` are further columns of numbers."""
         rows = tuple(tuple(str(value) for value in row) for row in frame.itertuples(index=False, name=None))
-        return cls(caption, tuple(str(name) for name in frame.columns), rows, tables.NUMERIC | _NUMERIC)
+        return cls(caption, tuple(str(name) for name in frame.columns), rows, result_tables.NUMERIC | _NUMERIC | numeric)
 
 
 @dataclass(frozen=True)
-class Tile:
-    """A cell of a coloured matrix: what stands in it, in small print below, and its colour."""
+class ColouredCell:
+    """A cell of a coloured table: its text, what follows in small print, and its colour."""
 
     text: str
     detail: str
@@ -50,8 +57,18 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One drawing of a figure, `single`: for one column of a paper. `title` stands above it where there are several."""
+class ColouredTable:
+    """The numbers of a heat map. Each row has a name, whether it is a control, and its cells, None where nothing was measured."""
+
+    title: str
+    corner: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, bool, tuple[ColouredCell | None, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One drawing of a figure, `single`: one column of a paper wide. `title` stands above it where there are several."""
 
     svg: Markup
     title: str
@@ -61,89 +78,59 @@ class Part:
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure of the page. `live`: Plotly draws it too. `tables` and `tiles` are its numbers."""
+    """A figure of the page. `tables` and `tiles` are its numbers."""
 
     name: str
     number: int
     title: str
     caption: str
     alternative: str
-    live: bool
-    drawn: tuple[Part, ...]
+    drawn: tuple[Drawing, ...]
     tables: tuple[Grid, ...] = ()
-    tiles: tuple[Mapping[str, Any], ...] = field(default=())
+    tiles: tuple[ColouredTable, ...] = ()
 
 
-def panels(
-    sections: Mapping[str, Sequence[str]],
-    summary: Mapping[str, Any],
-    drawings: Sequence[tuple[Drawing, bytes]],
-    live: Sequence[Interactive],
-    matrices: Sequence[Matrix],
-    judge: str,
-) -> dict[str, list[Panel]]:
-    """The figures of every section, numbered through the page. A figure that needed several drawings is one."""
-    made: dict[str, list[Panel]] = {section: [] for section in sections}
-    number = 0
-    for section, names in sections.items():
-        for name in names:
-            parts = [(drawing, svg) for drawing, svg in drawings if _belongs(drawing.name, name)]
-            spec = next((one for one in live if one.name == name), None)
-            if not parts:
-                continue
-            number += 1
-            title, caption, alternative = _words(name, [drawing for drawing, _ in parts], spec, judge)
-            numbers: tuple[Grid, ...] = tuple(
-                Grid.of(f"Numbers of: {drawing.title}", _readable_data(drawing))
-                for drawing, _ in parts
-                if name not in ("transfer", "cosines")
-            )
-            tiles: list[Mapping[str, Any]] = []
-            if name == "transfer":
-                tiles = [_tiles(matrix) for matrix in matrices]
-            elif name == "cosines":
-                tiles = [_cosine_tiles(summary)]
-            drawn = tuple(
-                Part(
-                    _inline(drawing, svg),
-                    drawing.title if len(parts) > 1 else "",
-                    drawing.alternative,
-                    float(drawing.figure.get_size_inches()[0]) < 5,
-                )
-                for drawing, svg in parts
-            )
-            made[section].append(Panel(name, number, title, caption, alternative, spec is not None, drawn, numbers, tuple(tiles)))
-    return made
+def panel(figure: FigureSpec, number: int, drawn: Mapping[str, Drawn]) -> Panel:
+    """A figure with its number on the page.
 
+    Args:
+        figure: what it shows.
+        number: its place among the figures of the page, from 1.
+        drawn: the drawing of each sheet, by the sheet's name.
 
-def _belongs(drawing: str, name: str) -> bool:
-    """Is this drawing the figure, one of its pages, or one of its matrices?"""
-    return (
-        drawing == name
-        or re.fullmatch(rf"{re.escape(name)}-\d+", drawing) is not None
-        or (name == "transfer" and drawing.startswith("transfer-"))
-    )
-
-
-def _words(name: str, parts: Sequence[Drawing], spec: Interactive | None, judge: str) -> tuple[str, str, str]:
-    title = spec.title if spec is not None else parts[0].title
-    if name == "transfer":
-        caption = (
-            "Refused, by where the direction came from (rows) and which checkpoint it was applied to (columns). The first row is "
-            f"the checkpoint left alone, the last are controls; judge {judge}."
+    Returns:
+        The figure as the template needs it.
+    """
+    several = len(figure.sheets) > 1
+    parts = tuple(
+        Drawing(
+            _inline(sheet.name, drawn[sheet.name].svg),
+            sheet.title if several else "",
+            sheet.alternative,
+            float(drawn[sheet.name].figure.get_size_inches()[0]) <= SINGLE,
         )
-    else:
-        caption = parts[0].caption
-    alternative = " ".join(part.alternative for part in parts)
-    return title, caption, alternative
+        for sheet in figure.sheets
+    )
+    alternative = " ".join(sheet.alternative for sheet in figure.sheets)
+    maps = figure.content.maps if isinstance(figure.content, HeatMaps) else ()
+    grids = [] if maps else [Grid.of(f"Numbers of: {sheet.title}", readable_numbers(sheet)) for sheet in figure.sheets]
+    tiles = tuple(_coloured(one) for one in maps)
+    return Panel(figure.name, number, figure.title, figure.caption, alternative, parts, tuple(grids), tiles)
 
 
-def _inline(drawing: Drawing, svg: bytes) -> Markup:
-    """Ids get the figure's name in front, so that several figures can share a document; what only a file needs is cut off."""
+def readable_numbers(sheet: Sheet) -> "pandas.DataFrame":
+    """The numbers of a sheet as the page shows them."""
+    if sheet.readable is not None:
+        return sheet.readable
+    return sheet.data.map(lambda value: number_format.number(value, 4) if isinstance(value, float) else value)
+
+
+def _inline(name: str, svg: bytes) -> Markup:
+    """Ids get the sheet's name in front, so that several drawings can share a document; what only a file needs is cut off."""
     text = svg.decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    prefix = re.sub(r"\W", "-", drawing.name)
+    prefix = re.sub(r"\W", "-", name)
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'href="#', f'href="#{prefix}-', text)
     text = text.replace("url(#", f"url(#{prefix}-")
@@ -155,41 +142,14 @@ def _inline(drawing: Drawing, svg: bytes) -> Markup:
     return Markup(text)
 
 
-def _readable_data(drawing: Drawing) -> "pandas.DataFrame":
-    frame = drawing.data
-    if "rate" not in frame.columns:
-        return frame.map(lambda value: number_format.number(value, 4) if isinstance(value, float) else value)
-    shown = frame[["arm", "instructions", "intervention", "label", "layer", "dose", "n", "refusals"]].astype(object)
-    shown = shown.where(shown.notna(), "").rename(columns={"arm": "target", "label": "direction", "dose": "coefficient"})
-    shown["rate"] = [f"{100 * rate:.1f} %" for rate in frame["rate"]]
-    shown["95 % interval"] = [number_format.interval(bounds) for bounds in zip(frame["ci_low"], frame["ci_high"], strict=True)]
-    if "published" in frame.columns:
-        shown["published"] = frame["published"]
-    return shown
-
-
-def _tiles(matrix: Matrix) -> dict[str, Any]:
-    def tile(entry: Entry | None) -> Tile | None:
-        if entry is None:
-            return None
-        bounds = number_format.interval(entry.interval, number_format.decimals(entry.n))
-        return Tile(number_format.percent(entry.rate, entry.n), f"{bounds}, n = {entry.n}", shade(entry.rate))
-
-    rows = [
-        (row, row in matrix.controls, [tile(matrix.cells.get((row, column))) for column in matrix.columns]) for row in matrix.rows
-    ]
-    return {"title": matrix.title, "corner": "Direction from", "columns": matrix.columns, "rows": rows}
-
-
-def _cosine_tiles(summary: Mapping[str, Any]) -> dict[str, Any]:
-    labels = direction_labels(summary)
-    shown = [labels.get(name, name) for name in summary["cosines"]["names"]]
-
-    def tile(value: float) -> Tile:
-        return Tile(f"{value:.2f}".replace("-", number_format.MINUS), "", diverging(value))
-
-    rows = [
-        (name, False, [tile(float(value)) for value in row])
-        for name, row in zip(shown, summary["cosines"]["matrix"], strict=True)
-    ]
-    return {"title": "Cosines between the directions", "corner": "Direction", "columns": shown, "rows": rows}
+def _coloured(one: HeatMap) -> ColouredTable:
+    colour = diverging if one.signed else shade
+    rows = tuple(
+        (
+            name,
+            name in one.controls,
+            tuple(None if tile is None else ColouredCell(tile.text, tile.detail, colour(tile.value)) for tile in row),
+        )
+        for name, row in zip(one.rows, one.tiles, strict=True)
+    )
+    return ColouredTable(one.title, one.corner, one.columns, rows)

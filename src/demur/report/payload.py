@@ -1,13 +1,13 @@
 """Completions as the JSON that the page carries: every text once, safe inside a script element.
 
-Rows lie cell by cell in columns of indices, so that fifty thousand of them stay small. The page finds a row's baseline by target,
-instruction set and instruction. A completion whose cell the summary does not hold, or that a judge left out, is refused.
+Rows are stored cell by cell in columns of indices, so that fifty thousand of them stay small. The page finds a row's baseline by
+target, instruction set and instruction.
 """
 
 import json
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 from demur.core.errors import InputError
 from demur.report.cell_view import Entry
@@ -18,24 +18,86 @@ if TYPE_CHECKING:
 _UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
 
-def script_json(value: Any) -> str:
-    """JSON that can stand in any HTML element: no `<`, `>`, `&`, line separator or lone surrogate stands in it unescaped."""
+def script_json(value: object) -> str:
+    """JSON that can stand in any HTML element: every `<`, `>`, `&`, line separator and lone surrogate in it is escaped."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-class _Table:
+class CellRows(TypedDict):
+    """The completions of a cell in four columns of equal length, the last one with a list for each judge: indices into texts."""
+
+    instruction: list[int]
+    text: list[int]
+    tokens: list[int]
+    verdicts: list[list[int]]
+
+
+class PageCell(TypedDict):
+    """A cell with its completions. `done` is what was done to the direction, in words."""
+
+    key: str
+    checkpoint: str
+    target: str
+    prompt: str
+    instructions: str
+    intervention: str
+    done: str
+    direction: str
+    source: str | None
+    control: bool
+    layer: int | None
+    coefficient: float | None
+    unit: str | None
+    layers: tuple[int, ...] | None
+    sites: tuple[str, ...] | None
+    positions: str | None
+    dose: str
+    rows: CellRows
+
+
+class PageData(TypedDict):
+    """What the page's table of completions is made from.
+
+    An instruction is (set, index, text), a verdict is (refusal, label, evidence).
+    """
+
+    study: str
+    judges: list[str]
+    instructions: list[tuple[str, int, str]]
+    texts: list[str]
+    verdicts: list[tuple[int, str, str]]
+    cells: list[PageCell]
+
+
+Value = TypeVar("Value", bound=Hashable)
+
+
+class _Table(Generic[Value]):
     """Values with a number each, the same number for the same value."""
 
     def __init__(self) -> None:
-        self.values: dict[Any, int] = {}
+        self.values: dict[Value, int] = {}
 
-    def index(self, value: Any) -> int:
+    def index(self, value: Value) -> int:
         return self.values.setdefault(value, len(self.values))
 
 
-def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completions: "pandas.DataFrame") -> dict[str, Any]:
-    """The page's data: tables of texts, and for each cell four columns of equal length that point into them."""
+def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completions: "pandas.DataFrame") -> PageData:
+    """The page's data.
+
+    Args:
+        study: the study's name.
+        found: one judge's entries.
+        judges: all judges.
+        completions: the completions with every judge's verdicts.
+
+    Returns:
+        Tables of texts, and for each cell columns that point into them.
+
+    Raises:
+        InputError: where the completions do not belong to the entries, or a judge has no verdict on one of them.
+    """
     by_key = {entry.key: entry for entry in found}
     wanted = ["key", "index", "instruction", "completion", "n_tokens"]
     wanted += [f"{judge}_{field}" for judge in judges for field in ("refusal", "label", "evidence")]
@@ -53,14 +115,16 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
     if unjudged:
         raise InputError(f"the judges {', '.join(unjudged)} have no verdict on some completions; judge the run again")
 
-    texts, instructions, verdicts = _Table(), _Table(), _Table()
+    texts: _Table[str] = _Table()
+    instructions: _Table[tuple[str, int, str]] = _Table()
+    verdicts: _Table[tuple[int, str, str]] = _Table()
     groups = {str(key): group for key, group in completions.groupby("key", sort=False)}
     cells = []
     for key, entry in by_key.items():
         if key not in groups:
             continue
-        rows = groups[key].sort_values("index", kind="stable")
-        columns = {name: rows[name].tolist() for name in wanted}
+        group = groups[key].sort_values("index", kind="stable")
+        columns = {name: group[name].tolist() for name in wanted}
         decided = [
             [
                 verdicts.index((int(bool(refusal)), _text(label), _text(evidence)))
@@ -70,20 +134,16 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
             ]
             for judge in judges
         ]
-        cells.append(
-            _cell(entry)
-            | {
-                "rows": {
-                    "instruction": [
-                        instructions.index((entry.instructions, int(index), str(text)))
-                        for index, text in zip(columns["index"], columns["instruction"], strict=True)
-                    ],
-                    "text": [texts.index(str(text)) for text in columns["completion"]],
-                    "tokens": [int(count) for count in columns["n_tokens"]],
-                    "verdicts": decided,
-                }
-            }
+        rows = CellRows(
+            instruction=[
+                instructions.index((entry.instructions, int(index), str(text)))
+                for index, text in zip(columns["index"], columns["instruction"], strict=True)
+            ],
+            text=[texts.index(str(text)) for text in columns["completion"]],
+            tokens=[int(count) for count in columns["n_tokens"]],
+            verdicts=decided,
         )
+        cells.append(_cell(entry, rows))
     return {
         "study": study,
         "judges": list(judges),
@@ -94,27 +154,29 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
     }
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _cell(entry: Entry) -> dict[str, Any]:
+def _cell(entry: Entry, rows: CellRows) -> PageCell:
     cell = entry.cell
-    return {
-        "key": entry.key,
-        "checkpoint": cell["target"],
-        "target": entry.target,
-        "prompt": cell["prompt"],
-        "instructions": entry.instructions,
-        "intervention": entry.intervention,
-        "direction": "" if entry.intervention == "none" else entry.direction,
-        "source": entry.source,
-        "control": entry.control,
-        "layer": cell["layer"],
-        "coefficient": cell["coefficient"],
-        "unit": cell["unit"],
-        "layers": cell.get("layers"),
-        "sites": cell.get("sites"),
-        "positions": cell.get("positions"),
-        "dose": entry.dose,
-    }
+    return PageCell(
+        key=entry.key,
+        checkpoint=cell.target,
+        target=entry.target,
+        prompt=cell.prompt,
+        instructions=entry.instructions,
+        intervention=entry.intervention,
+        done=entry.done,
+        direction=entry.direction if entry.edited else "",
+        source=entry.source,
+        control=entry.control,
+        layer=cell.layer,
+        coefficient=cell.coefficient,
+        unit=cell.unit,
+        layers=cell.layers,
+        sites=cell.sites,
+        positions=cell.positions,
+        dose=entry.dose,
+        rows=rows,
+    )

@@ -1,8 +1,8 @@
-"""What figures that answer to a pointer have in common: their data, axes, labels, and colours by light and by dark.
+"""What interactive figures have in common: their data, axes, labels, and colours in the light and the dark theme.
 
 A figure is plain data for Plotly, so that the page and a notebook draw the same one. Names are escaped where Plotly would read
-markup. Every colour that depends on the paper is one of `INK`, and the page exchanges these for the dark; the others are told
-apart by colour-blind readers on both.
+markup. Every colour that depends on the theme is one of the constants below, and the page replaces these in the dark theme. The
+other colours can be told apart by colour-blind readers in both themes.
 """
 
 import textwrap
@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from demur.core import number_format
-from demur.report.cell_view import BASELINE, INTERVENTIONS, Entry
+from demur.report.figure_contents import Tip
 
 INK, SOFT, LINE, PAPER, CONTROL = "#1d1d1b", "#5a5a55", "#d9d9d2", "#fdfdfb", "#a8a8a2"
 LOW, HIGH, AGAINST = "#f4f4ef", "#56b3e8", "#e6a000"
@@ -27,24 +26,34 @@ DARK = {
     HIGH: "#0b78bb",
     AGAINST: "#a86400",
 }
-"""What stands for each of them in the dark."""
+"""The colour of the dark theme for each of them."""
 ROW = 21
-"""Height of a bar or a row of cells with what is around it, in pixels."""
+"""Height of a bar or of a row of cells with its margins, in pixels."""
+Json = dict[str, Any]
+"""A part of a figure as Plotly reads it. Its form is Plotly's, so it has no type of ours."""
 SANS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif'
 
 
 @dataclass(frozen=True)
 class Interactive:
-    """A figure under the name that `Run.figure` knows it by: Plotly's `data` and `layout`, and what is `narrow` on a phone."""
+    """A figure for Plotly.
+
+    Attributes:
+        name: the name by which `Run.figure` finds it.
+        title: what it shows.
+        data: Plotly's traces.
+        layout: Plotly's layout.
+        narrow: paths into the layout, each with its value on a phone.
+    """
 
     name: str
     title: str
-    data: list[dict[str, Any]]
-    layout: dict[str, Any]
-    narrow: dict[str, Any] = field(default_factory=dict)
+    data: list[Json]
+    layout: Json
+    narrow: Json = field(default_factory=dict)
 
-    def titled(self) -> dict[str, Any]:
-        """The layout with the title in it, for where no caption stands beside the figure."""
+    def titled(self) -> Json:
+        """The layout with the title in it, for use where the figure has no caption."""
         top = 70 if self.layout["showlegend"] or self.layout.get("annotations") else 40
         title = {
             "text": self.title,
@@ -65,7 +74,7 @@ class Interactive:
 
 
 def label(text: str, width: int = 30) -> str:
-    """A name as Plotly shows it to the letter, in lines of about this width."""
+    """A name in lines of about this width, escaped so that Plotly shows it letter by letter."""
     return "<br>".join(escape(line, quote=False) for line in textwrap.wrap(text, width)) or escape(text, quote=False)
 
 
@@ -74,7 +83,7 @@ def row_height(labels: Sequence[str]) -> int:
     return max(ROW, max((15 * (text.count("<br>") + 1) + 4 for text in labels), default=ROW))
 
 
-def frame(height: int, **more: Any) -> dict[str, Any]:
+def frame(height: int, **more: Any) -> Json:
     """What every layout has in common."""
     return {
         "height": height,
@@ -95,10 +104,10 @@ def frame(height: int, **more: Any) -> dict[str, Any]:
     }
 
 
-def axis(title: str = "", **more: Any) -> dict[str, Any]:
+def axis(title: str = "", **more: Any) -> Json:
     """An axis as all figures have it."""
     return {
-        "title": {"text": title, "font": {"size": 12}, "standoff": 6},
+        "title": {"text": escape(title, quote=False), "font": {"size": 12}, "standoff": 6},
         "gridcolor": LINE,
         "linecolor": LINE,
         "zeroline": False,
@@ -124,16 +133,16 @@ def spread(index: int, count: int, gap: float) -> list[float]:
     return [index * (size + gap), index * (size + gap) + size]
 
 
-def said(entry: Entry) -> str:
-    """What a pointer on an entry is told."""
-    what = BASELINE if entry.intervention == "none" else f"{label(entry.variant, 60)} {INTERVENTIONS[entry.intervention]}"
-    lines = [
-        f"<b>{label(entry.target, 60)}</b>, {escape(entry.instructions)} instructions",
-        what + (f", {entry.dose}" if entry.dose else ""),
-        f"{entry.refusals} of {entry.n} refused, {number_format.percent(entry.rate, entry.n)} "
-        f"{number_format.interval(entry.interval)}",
-    ]
-    if entry.change is not None:
-        tested = "" if entry.p_holm is None else f" (Holm p {number_format.p_value(entry.p_holm)})"
-        lines.append(f"change {number_format.points(entry.change)} points{escape(tested)}")
-    return "<br>".join(lines)
+def tip_text(tip: Tip) -> str:
+    """What a reader is told who points at a value."""
+    lines = [label(line, 60) for line in tip.lines]
+    if not tip.name:
+        return "<br>".join(lines)
+    first, *others = lines or [""]
+    return "<br>".join([f"<b>{label(tip.name, 60)}</b>" + (f", {first}" if first else ""), *others])
+
+
+def faint(colour: str, share: float = 0.16) -> str:
+    """A colour that lets what is behind it shine through."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{share})"

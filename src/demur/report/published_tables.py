@@ -4,14 +4,15 @@ A measured rate whose settings depart from the published ones is never set besid
 departing setting is listed with both values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from demur.analysis.published_rates import DEPARTS, SAME, UNSTATED, in_words
+from demur.analysis.summary import Departure, Figure, PublishedRow, Summary
 from demur.core import number_format
 from demur.core.statistics import LEVEL
-from demur.report.cell_view import BASELINE
+from demur.report.cell_labels import BASELINE
 
 if TYPE_CHECKING:
     import pandas
@@ -24,8 +25,8 @@ UNPAIRED = (
 
 
 @dataclass(frozen=True)
-class Departure:
-    """A setting in which measured cells differ from the published ones, and of how many of the rates that is true."""
+class CountedDeparture:
+    """A setting in which measured cells differ from the published ones, and for how many of the rates that is true."""
 
     setting: str
     published: str
@@ -33,57 +34,57 @@ class Departure:
     rates: str
 
 
-def published_table(summary: Mapping[str, Any]) -> "pandas.DataFrame":
+def published_table(summary: Summary) -> "pandas.DataFrame":
     """One row a published rate, with the measured one beside it. Rates are fractions, `difference` is in percentage points."""
     import pandas
 
     rows = [
         {
-            **{key: row[key] for key in ("work", "target", "prompt", "instructions", "intervention", "source", "coefficient")},
-            **_numbers("published", row["published"]),
-            "judge": row["judge"],
-            **_numbers("measured", row["measured"] or {}),
-            "difference": None if row["difference"] is None else 100 * row["difference"],
-            "p_value": row["p_value"],
-            "verdicts_changed_at_least": row["verdicts_changed_at_least"],
-            "settings": row["settings"],
-            "departures": "; ".join(_departure(each) for each in row["departures"]),
-            "not_stated": "; ".join(row["not_stated"]),
-            "note": row["note"],
-            "reason": row["reason"],
+            **row.model_dump(include={"work", "target", "prompt", "instructions", "intervention", "source", "coefficient"}),
+            **_numbers("published", row.published),
+            "judge": row.judge,
+            **_numbers("measured", row.measured),
+            "difference": None if row.difference is None else 100 * row.difference,
+            "p_value": row.p_value,
+            "verdicts_changed_at_least": row.verdicts_changed_at_least,
+            "settings": row.settings,
+            "departures": "; ".join(_departure(each) for each in row.departures),
+            "not_stated": "; ".join(row.not_stated),
+            "note": row.note,
+            "reason": row.reason,
         }
-        for row in summary.get("published", [])
+        for row in summary.published
     ]
     counts = ["published_n", "published_refusals", "measured_n", "measured_refusals", "verdicts_changed_at_least"]
     numbers = ["coefficient", "difference", "p_value"]
     return pandas.DataFrame(rows).astype({**dict.fromkeys(counts, "Int64"), **dict.fromkeys(numbers, "float64")})
 
 
-def readable_published(summary: Mapping[str, Any]) -> "pandas.DataFrame":
+def readable_published(summary: Summary) -> "pandas.DataFrame":
     """The same in words."""
     import pandas
 
     rows = [
         {
-            "Work": row["work"],
-            "Target": row["target"],
-            "Prompt": row["prompt"] or "",
-            "Instructions": row["instructions"],
+            "Work": row.work,
+            "Target": row.target,
+            "Prompt": row.prompt or "",
+            "Instructions": row.instructions,
             "Edit": _edit(row),
-            "Published": rate_in_words(row["published"]),
-            "Measured": rate_in_words(row["measured"]),
-            "Difference": number_format.points(row["difference"]),
-            "p": number_format.p_value(row["p_value"]),
+            "Published": rate_in_words(row.published),
+            "Measured": rate_in_words(row.measured),
+            "Difference": number_format.points(row.difference),
+            "p": number_format.p_value(row.p_value),
             "The rates": finding(row),
-            "Settings": row["settings"] or "",
+            "Settings": row.settings or "",
         }
-        for row in summary.get("published", [])
+        for row in summary.published
     ]
     frame = pandas.DataFrame(rows)
     return frame.drop(columns=[name for name in ("Work", "Prompt") if frame[name].nunique() == 1])
 
 
-def readable_departures(summary: Mapping[str, Any]) -> "pandas.DataFrame":
+def readable_departures(summary: Summary) -> "pandas.DataFrame":
     """Settings in which the run departs from the published ones."""
     import pandas
 
@@ -91,78 +92,78 @@ def readable_departures(summary: Mapping[str, Any]) -> "pandas.DataFrame":
     return pandas.DataFrame(rows, columns=["Setting", "As published", "This run", "Rates"])
 
 
-def readable_text_and_code(summary: Mapping[str, Any]) -> "pandas.DataFrame":
+def readable_text_and_code(summary: Summary) -> "pandas.DataFrame":
     """Settings of which a publication's text says other than its code, or nothing."""
     import pandas
 
-    rows = [(each["setting"], each["text"], each["code"]) for each in summary.get("text_and_code", [])]
+    rows = [(each.setting, each.text, each.code) for each in summary.text_and_code]
     return pandas.DataFrame(rows, columns=["Setting", "The text says", "The code does"])
 
 
-def departures(summary: Mapping[str, Any]) -> list[Departure]:
+def departures(summary: Summary) -> list[CountedDeparture]:
     """Every departing setting once, in the order of the rates."""
     found: dict[tuple[str, str, str], int] = {}
-    rows = [row for row in summary.get("published", []) if row["measured"]]
+    rows = [row for row in summary.published if row.measured]
     for row in rows:
-        for each in row["departures"]:
-            key = each["setting"], in_words(each["published"]), in_words(each["here"])
+        for each in row.departures:
+            key = each.setting, in_words(each.published), in_words(each.here)
             found[key] = found.get(key, 0) + 1
-    return [Departure(*key, "all" if count == len(rows) else f"{count} of {len(rows)}") for key, count in found.items()]
+    return [CountedDeparture(*key, "all" if count == len(rows) else f"{count} of {len(rows)}") for key, count in found.items()]
 
 
-def verdicts(summary: Mapping[str, Any]) -> list[str]:
+def verdicts(summary: Summary) -> list[str]:
     """What the comparison comes to, in sentences: is it a reproduction, what differs, what was not stated or not measured."""
-    rows = summary.get("published", [])
+    rows = summary.published
     said = []
     for settings, sentence in {
         SAME: "{} of {} published rates were measured under the published settings.",
         DEPARTS: "Not a reproduction: {} of {} were measured under other settings than the published ones, listed below.",
         UNSTATED: "Not known to be a reproduction: for {} of {} the source does not state every setting.",
     }.items():
-        count = sum(row["settings"] == settings for row in rows)
+        count = sum(row.settings == settings for row in rows)
         if count:
             said.append(sentence.format(count, len(rows)))
-    tested = [row for row in rows if row["differs"] is not None]
+    tested = [row for row in rows if row.differs is not None]
     if tested:
-        differ = sum(row["differs"] for row in tested)
+        differ = sum(bool(row.differs) for row in tested)
         said.append(f"Measured and published rates differ in {differ or 'none'} of {len(tested)} tested pairs (p < {LEVEL}).")
         said.append(UNPAIRED)
-    changed = [row["verdicts_changed_at_least"] for row in rows if row["verdicts_changed_at_least"]]
+    changed = [row.verdicts_changed_at_least for row in rows if row.verdicts_changed_at_least]
     if changed:
         said.append(
             f"Under the same settings greedy decoding has no sampling error, so counts that differ by k mean at least k other "
             f"verdicts: at least {max(changed)} in one cell."
         )
-    said += [f"Not stated: {name}." for name in [_listed(row["not_stated"] for row in rows)] if name]
-    said += list(dict.fromkeys(f"{_what(row)}: {row['reason']}." for row in rows if row["reason"]))
-    said += [f"{_what(row)}: {row['note']}." for row in rows if row["note"]]
+    said += [f"Not stated: {name}." for name in [_listed(row.not_stated for row in rows)] if name]
+    said += list(dict.fromkeys(f"{_what(row)}: {row.reason}." for row in rows if row.reason))
+    said += [f"{_what(row)}: {row.note}." for row in rows if row.note]
     return said
 
 
-def finding(row: Mapping[str, Any]) -> str:
+def finding(row: PublishedRow) -> str:
     """What the test says of one pair of rates, in words."""
-    if row["differs"] is None:
-        return "not measured" if row["measured"] is None else "no test"
-    return "differ" if row["differs"] else "no difference shown"
+    if row.differs is None:
+        return "not measured" if row.measured is None else "no test"
+    return "differ" if row.differs else "no difference shown"
 
 
-def rate_in_words(figure: Mapping[str, Any] | None) -> str:
+def rate_in_words(figure: Figure | None) -> str:
     """A rate with its interval, or alone where no n was published; a dash where nothing was measured."""
-    if figure is None:
+    if figure is None or figure.rate is None:
         return number_format.DASH
-    if figure["n"] is None:
-        return f"{100 * figure['rate']:.0f} %"
-    return number_format.estimate(figure["rate"], tuple(figure["ci95"]), figure["n"])
+    if figure.n is None or figure.ci95 is None:
+        return f"{100 * figure.rate:.0f} %"
+    return number_format.estimate(figure.rate, figure.ci95, figure.n)
 
 
-def terminal_published(summary: Mapping[str, Any]) -> "list[Table | str]":
+def terminal_published(summary: Summary) -> "list[Table | str]":
     """What a terminal shows within 80 columns: the rates, the sentences, where the run departs, where text and code part."""
     from rich.text import Text
 
-    rows = summary.get("published", [])
+    rows = summary.published
     if not rows:
         return []
-    departing = any(row["settings"] == DEPARTS for row in rows)
+    departing = any(row.settings == DEPARTS for row in rows)
     rates = _table("Published beside measured: not a reproduction" if departing else "Published beside measured")
     for name, width in (("target", 11), ("set", 8), ("edit", 6), ("from", 12)):
         rates.add_column(name, width=width, overflow="fold")
@@ -170,15 +171,15 @@ def terminal_published(summary: Mapping[str, Any]) -> "list[Table | str]":
         rates.add_column(name, width=width, justify="right", no_wrap=True)
     for row in rows:
         cells = (
-            row["target"],
-            row["instructions"],
-            row["intervention"],
-            row["source"] or BASELINE,
-            rate_in_words(row["published"]),
-            rate_in_words(row["measured"]),
-            number_format.p_value(row["p_value"]),
+            row.target,
+            row.instructions,
+            row.intervention,
+            row.source or BASELINE,
+            rate_in_words(row.published),
+            rate_in_words(row.measured),
+            number_format.p_value(row.p_value),
         )
-        rates.add_row(*map(Text, cells), style="bold" if row["differs"] else "")
+        rates.add_row(*map(Text, cells), style="bold" if row.differs else "")
     shown: list[Table | str] = [rates, *verdicts(summary)]
     for title, frame in (
         ("Settings in which this run departs from the published ones", readable_departures(summary)),
@@ -201,25 +202,26 @@ def _table(title: str) -> "Table":
     return Table(title=title, title_justify="left", box=box.HORIZONTALS, padding=0, show_edge=False, width=80)
 
 
-def _numbers(name: str, figure: Mapping[str, Any]) -> dict[str, Any]:
-    low, high = figure.get("ci95") or (None, None)
-    counts = {f"{name}_{key}": figure.get(key) for key in ("n", "refusals", "rate")}
+def _numbers(name: str, figure: Figure | None) -> dict[str, object]:
+    found = figure or Figure()
+    low, high = found.ci95 or (None, None)
+    counts = {f"{name}_n": found.n, f"{name}_refusals": found.refusals, f"{name}_rate": found.rate}
     return {**counts, f"{name}_ci_low": low, f"{name}_ci_high": high}
 
 
-def _departure(each: Mapping[str, Any]) -> str:
-    return f"{each['setting']}: published {in_words(each['published'])}, here {in_words(each['here'])}"
+def _departure(each: Departure) -> str:
+    return f"{each.setting}: published {in_words(each.published)}, here {in_words(each.here)}"
 
 
-def _edit(row: Mapping[str, Any]) -> str:
-    dose = "" if row["coefficient"] is None else f", {number_format.TIMES} {number_format.number(row['coefficient'])}"
-    return BASELINE if row["intervention"] == "none" else f"{row['intervention']} {row['source']}{dose}"
+def _edit(row: PublishedRow) -> str:
+    dose = "" if row.coefficient is None else f", {number_format.TIMES} {number_format.number(row.coefficient)}"
+    return BASELINE if row.intervention == "none" else f"{row.intervention} {row.source}{dose}"
 
 
-def _what(row: Mapping[str, Any]) -> str:
-    prompt = f" under {row['prompt']}" if row["prompt"] else ""
-    return f"{row['target']}{prompt}, {row['instructions']}, {_edit(row)}"
+def _what(row: PublishedRow) -> str:
+    prompt = f" under {row.prompt}" if row.prompt else ""
+    return f"{row.target}{prompt}, {row.instructions}, {_edit(row)}"
 
 
-def _listed(names: Any) -> str:
+def _listed(names: Iterable[Iterable[str]]) -> str:
     return ", ".join(dict.fromkeys(name for each in names for name in each))

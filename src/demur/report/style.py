@@ -75,6 +75,19 @@ def diverging(value: float) -> str:
     return shade(abs(value), HEAT[0] if value >= 0 else HEAT[1])
 
 
+def scattered(index: int) -> float:
+    """The van der Corput sequence: places between 0 and 1 that keep clear of each other and are the same every time."""
+    value, share = 0.0, 0.5
+    while index:
+        value, share, index = value + share * (index % 2), share / 2, index // 2
+    return value
+
+
+def group_offsets(count: int) -> list[float]:
+    """Where the groups of a strip of points lie around its middle, as fractions of the distance between two strips."""
+    return [0.88 / count * (index - (count - 1) / 2) for index in range(count)]
+
+
 def settled(figure: "Figure") -> "Figure":
     """The figure with its layout as it is now: every file of it is laid out alike, and the same however often it is saved."""
     engine = figure.get_layout_engine()

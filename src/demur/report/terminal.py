@@ -3,13 +3,16 @@
 Colour is beside what is written, never in place of it: where there is none, in a pipe or under NO_COLOR, nothing is lost.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from demur.analysis.cell import JudgedCell
+from demur.analysis.summary import Summary
 from demur.core import number_format
 from demur.core.statistics import LEVEL
-from demur.report.cell_view import BASELINE, Entry, entries, judges
+from demur.report.cell_labels import BASELINE
+from demur.report.cell_view import Entry, entries, judges
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,18 +23,18 @@ if TYPE_CHECKING:
 WIDTH = 80
 
 
-def terminal_table(summary: Mapping[str, Any]) -> "Table":
+def terminal_table(summary: Summary) -> "Table":
     """The first judge's results: a group a target, its baseline first, controls dimmed, changes that hold coloured."""
     from rich.text import Text
 
     judge = judges(summary)[0]
     found = entries(summary, judge)
-    doses = list(dict.fromkeys(entry.dose for entry in found if entry.dose))
-    added = f"; added: {doses[0]}" if len(doses) == 1 else ""
+    doses = list(dict.fromkeys((entry.done, entry.dose) for entry in found if entry.dose))
+    added = "; {}: {}".format(*doses[0]) if len(doses) == 1 else ""
     table = _table(f"Judge {judge}; {_counts(found)}{added}. 95 % Wilson intervals; change in points.")
     table.add_column("target", width=14, overflow="fold")
     table.add_column("set", width=8, overflow="ellipsis", no_wrap=True)
-    table.add_column("edit", width=6, no_wrap=True)
+    table.add_column("edit", width=6, overflow="fold")
     table.add_column("direction", ratio=1, overflow="fold")
     table.add_column(
         "refused", justify="right", width=21 if any(number_format.decimals(e.n) for e in found) else 18, no_wrap=True
@@ -54,7 +57,7 @@ def terminal_comparison(comparison: "RunComparison", names: tuple[str, str], jud
     cells = comparison.of(judge)
     judge = cells[0].judge
     rows = {cell.cell.key: cell for cell in cells}
-    found = entries({**comparison.context.model_dump(mode="json"), "cells": [_as_cell(cell) for cell in cells]})
+    found = entries(comparison.context.model_copy(update={"cells": tuple(_as_cell(cell) for cell in cells)}))
     shown: list[Table | str] = [f"A  {names[0]}", f"B  {names[1]}"]
     if comparison.settings:
         settings = _table()
@@ -72,7 +75,7 @@ def terminal_comparison(comparison: "RunComparison", names: tuple[str, str], jud
     table.title, table.title_justify = "Refusals in the cells that both have", "left"
     table.add_column("target", width=12, overflow="fold")
     table.add_column("set", width=8, overflow="ellipsis", no_wrap=True)
-    table.add_column("edit", width=6, no_wrap=True)
+    table.add_column("edit", width=6, overflow="fold")
     table.add_column("direction", ratio=1, overflow="fold")
     for name, width in (("A", 7), ("B", 7), *((("n", 4),) if many else ()), ("change", 6), ("p", 7)):
         table.add_column(name, justify="right", width=width, no_wrap=True)
@@ -116,13 +119,13 @@ def _names(entry: Entry, *, first: bool) -> "list[Text]":
     """Target, set, edit and direction. Text, not str: a checkpoint's name in brackets must not be read as markup."""
     from rich.text import Text
 
-    baseline = entry.intervention == "none"
+    baseline = not entry.edited
     cells = (entry.target if first else "", entry.instructions, entry.intervention, BASELINE if baseline else entry.variant)
     return [Text(cell) for cell in cells]
 
 
 def _style(entry: Entry) -> str:
-    return "dim" if entry.control else "bold" if entry.intervention == "none" else ""
+    return "dim" if entry.control else "bold" if not entry.edited else ""
 
 
 def _change(change: float | None, n: int, *, coloured: bool) -> "Text":
@@ -138,8 +141,8 @@ def _counts(found: Sequence[Entry]) -> str:
     return "; ".join(f"{name} n = {', '.join(map(str, sorted({e.n for e in found if e.instructions == name})))}" for name in sets)
 
 
-def _as_cell(cell: "SharedCell") -> dict[str, Any]:
+def _as_cell(cell: "SharedCell") -> JudgedCell:
     """A shared cell as a summary has it, to be named and ordered as everywhere; the rate is the first run's."""
     count = round(cell.first * cell.paired.n)
     facts = cell.cell.model_dump(mode="json")
-    return {**facts, "judge": cell.judge, "n": cell.paired.n, "refusals": count, "rate": cell.first, "ci95": (0.0, 1.0)}
+    return JudgedCell(**facts, judge=cell.judge, n=cell.paired.n, refusals=count, rate=cell.first, ci95=(0.0, 1.0))

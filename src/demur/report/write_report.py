@@ -1,82 +1,126 @@
-"""The report of a run: figures, tables and one self-contained page, all made from its summary and completions.
+"""Writes the report of a run: figures, tables and one self-contained page, all made from its summary and completions.
 
-The same input gives the same bytes. Each file is replaced as a whole, and figures and tables of an earlier report that this one
-no longer has are removed; nothing else in the run folder is touched.
+The same input gives the same bytes. Each file is replaced as a whole. Figures and tables of an earlier report that this one does
+not have are removed; nothing else in the run folder is touched.
 """
 
 import re
+from collections.abc import Collection, Sequence
+from html import unescape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from demur.analysis.summary import Summary
 from demur.core.atomic_files import replace_file
 
 if TYPE_CHECKING:
     import pandas
 
-_OWN = re.compile(
+    from demur.report.figure_spec import TableSpec
+    from demur.report.sections.section import MadeSection, ReportView
+
+_LISTED = re.compile(r'<meta name="demur-files" content="([^"]*)">')
+"""Where a page lists the figures and tables that were written with it."""
+
+_UNLISTED = re.compile(
     r"rates|(added|ablated)(-\d+)?|transfer-(add|ablate)(-.+)?-(harmful|harmless)|cosines(-by-layer)?|separation|norms|projections"
     r"|results|directions|labels|published"
 )
-"""The names that a report gives its figures and tables."""
+"""The names of figures and tables of the versions whose pages do not list them. It stays as it is: newer pages have the list."""
 
 
-def write_report(folder: Path, summary: dict[str, Any], completions: "pandas.DataFrame") -> Path:
-    """Write `report.html`, `figures/` and `tables/` into a run folder and return the page's path.
+def write_report(folder: Path, summary: Summary, completions: "pandas.DataFrame") -> Path:
+    """Write `report.html`, `figures/` and `tables/` into a run folder.
 
-    Raises `InputError` where the summary holds no judged cell, or the completions do not belong to it.
+    Args:
+        folder: the run folder.
+        summary: the run's summary.
+        completions: one row a completion, with its cell and every judge's verdict.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: where the summary holds no judged cell, the completions do not belong to it, or a section cannot be used.
     """
-    from demur.report import label_shares, published_tables, tables
-    from demur.report.cell_view import entries, judges
-    from demur.report.figures import draw
-    from demur.report.layers_static import draw_layers
+    from demur.report.draw_static import draw
+    from demur.report.latex import latex
     from demur.report.page import render
+    from demur.report.page_figures import Drawn
     from demur.report.payload import payload
-    from demur.report.rates_plotly import interactives
-    from demur.report.style import KINDS, colours, save
-    from demur.report.transfer_matrix import matrices
+    from demur.report.result_tables import NUMERIC
+    from demur.report.sections.section import ReportView, made_sections
+    from demur.report.style import KINDS, save
 
-    judged = judges(summary)
-    found = entries(summary)
-    first = [entry for entry in found if entry.judge == judged[0]]
-    data = payload(str(summary["study"]["name"]), first, judged, completions)
-    moved = matrices(first)
-    drawn = [*draw(summary, first, moved), *draw_layers(summary, first, colours(list(summary["checkpoints"])), completions)]
-    drawings = [(drawing, save(drawing.figure, "svg")) for drawing in drawn]
-    live = interactives(summary, first, moved, completions)
-    page = render(summary, found, judged, drawings, live, moved, data)
+    view = ReportView.of(summary, completions)
+    data = payload(str(summary.study["name"]), view.entries, view.judges, completions)
+    made = made_sections(view)
+    drawn = {}
+    for sheet in (sheet for section in made for figure in section.figures for sheet in figure.sheets):
+        drawing = draw(sheet.content)
+        drawn[sheet.name] = Drawn(drawing, save(drawing, "svg"))
+    tables = _tables(view, made)
+    names = [*(f"figures/{name}" for name in drawn), *(f"tables/{table.name}" for table in tables)]
+    page = render(view, made, drawn, data, names)
 
     files: dict[Path, bytes] = {}
-    for drawing, svg in drawings:
+    for name, one in drawn.items():
         for kind in KINDS:
-            files[folder / "figures" / f"{drawing.name}.{kind}"] = svg if kind == "svg" else save(drawing.figure, kind)
-    name = str(summary["study"]["name"])
-    written = [
-        ("results", tables.result_table(summary), tables.readable_results(found), f"Refusals in every cell of {name}"),
-        ("directions", tables.direction_table(summary), tables.readable_directions(summary), f"Directions of {name}"),
-        *((matrix.name, tables.matrix_table(matrix), tables.readable_matrix(matrix), matrix.title) for matrix in moved),
-    ]
-    kinds = label_shares.labelled(found)
-    if kinds:
-        written.append(
-            ("labels", label_shares.label_table(kinds), label_shares.readable_labels(kinds), f"Labels in every cell of {name}")
-        )
-    numeric = tables.NUMERIC | {"n", *label_shares.label_names(kinds)}
-    if summary.get("published"):
-        full, readable = published_tables.published_table(summary), published_tables.readable_published(summary)
-        written.append(("published", full, readable, f"Published and measured refusals of {name}"))
-    for stem, full, readable, caption in written:
-        files[folder / "tables" / f"{stem}.csv"] = full.to_csv(index=False, lineterminator="\n").encode()
-        files[folder / "tables" / f"{stem}.tex"] = tables.latex(readable, caption, f"tab:{stem}", numeric).encode()
-    path = folder / "report.html"
-    files[path] = page.encode()
+            files[folder / "figures" / f"{name}.{kind}"] = one.svg if kind == "svg" else save(one.figure, kind)
+    for table in tables:
+        files[folder / "tables" / f"{table.name}.csv"] = table.data.to_csv(index=False, lineterminator="\n").encode()
+        text = latex(table.readable, table.caption, f"tab:{table.name}", NUMERIC | table.numeric)
+        files[folder / "tables" / f"{table.name}.tex"] = text.encode()
     for target, content in files.items():
         replace_file(target, content)
-    _remove_stale(folder, set(files))
+    path = folder / "report.html"
+    # The old page goes last: it lists what has to be removed, also where this process is stopped before.
+    for stale in earlier_files(folder):
+        if stale not in files:
+            stale.unlink()
+    replace_file(path, page.encode())
     return path
 
 
-def _remove_stale(folder: Path, kept: set[Path]) -> None:
+def _tables(view: "ReportView", made: "Sequence[MadeSection]") -> "list[TableSpec]":
+    """Every table of the report: of all cells, directions, labels and published rates, and those of the sections."""
+    from demur.report import label_shares, published_tables, result_tables
+    from demur.report.figure_spec import TableSpec
+
+    summary, found = view.summary, view.all_entries
+    name = str(summary.study["name"])
+    results, directions = result_tables.readable_results(found), result_tables.readable_directions(summary)
+    tables = [
+        TableSpec("results", f"Refusals in every cell of {name}", result_tables.result_table(summary), results),
+        TableSpec("directions", f"Directions of {name}", result_tables.direction_table(summary), directions),
+        *(table for section in made for table in section.tables),
+    ]
+    if kinds := label_shares.labelled(summary, found):
+        shares = label_shares.label_table(summary, kinds), label_shares.readable_labels(summary, kinds)
+        columns = frozenset({"n", *label_shares.label_names(summary, kinds)})
+        tables.append(TableSpec("labels", f"Labels in every cell of {name}", *shares, columns))
+    if summary.published:
+        published = published_tables.published_table(summary), published_tables.readable_published(summary)
+        tables.append(TableSpec("published", f"Published and measured refusals of {name}", *published))
+    return tables
+
+
+def earlier_files(folder: Path) -> list[Path]:
+    """The figures and tables in a run folder that an earlier report wrote.
+
+    Args:
+        folder: the run folder.
+
+    Returns:
+        Those that its page lists; where the page is of a version that lists none, those with a name that this version gave.
+    """
+    page = folder / "report.html"
+    found = _LISTED.search(page.read_text(encoding="utf-8")) if page.is_file() else None
+    listed: Collection[str] | None = None if found is None else set(unescape(found[1]).split())
+    files = []
     for inner, kinds in (("figures", (".svg", ".png", ".pdf")), ("tables", (".csv", ".tex"))):
-        for path in (folder / inner).glob("*"):
-            if path.suffix in kinds and _OWN.fullmatch(path.stem) and path not in kept:
-                path.unlink()
+        for path in sorted((folder / inner).glob("*")):
+            own = _UNLISTED.fullmatch(path.stem) if listed is None else f"{inner}/{path.stem}" in listed
+            if path.suffix in kinds and own:
+                files.append(path)
+    return files

@@ -216,17 +216,14 @@ class Run:
         """
         from plotly.graph_objects import Figure
 
-        from demur.report.cell_view import entries, judges
-        from demur.report.rates_plotly import interactives
-        from demur.report.transfer_matrix import matrices
+        from demur.report.draw_plotly import interactive
+        from demur.report.sections.section import ReportView, figures_of
 
-        record, completions = self._judged()
-        summary = record.model_dump(mode="json")
-        first = entries(summary, judges(summary)[0])
-        found = {each.name: each for each in interactives(summary, first, matrices(first), completions)}
+        found = figures_of(ReportView.of(*self._judged()))
         if name not in found:
             raise InputError(f"this run has no figure {name!r}; {nearest(name, found)}")
-        return Figure({"data": found[name].data, "layout": found[name].titled()})
+        drawn = interactive(found[name])
+        return Figure({"data": drawn.data, "layout": drawn.titled()})
 
     def judge_stored(self) -> None:
         """Give verdicts to all completions that have none of a judge of this run, or one of another version of that judge.
@@ -260,7 +257,7 @@ class Run:
             self._store.restore_directions()
             summary, completions = self._judged()
             self._store.write_text("summary.json", summary.to_json())
-            return write_report(self.path, summary.model_dump(mode="json"), completions)
+            return write_report(self.path, summary, completions)
 
 
 def open_run(folder: str | Path) -> Run:

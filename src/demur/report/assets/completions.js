@@ -31,8 +31,6 @@
     try { localStorage.setItem(remembered, open ? "yes" : "no"); } catch { /* forgotten */ }
   };
 
-  const words = { none: "no intervention", add: "added", ablate: "ablated" };
-
   const unique = (values) => [...new Set(values)];
   const addFacet = (name, label, options, { always = false, needless = false } = {}) => {
     const select = make("select");
@@ -52,7 +50,7 @@
     addFacet("checkpoint", "Checkpoint", plain(data.cells.map((cell) => cell.checkpoint)));
     addFacet("target", "Arm", plain(data.cells.map((cell) => cell.target)), { needless: data.cells.every((cell) => cell.target === cell.checkpoint) });
     addFacet("instructions", "Instruction set", plain(data.cells.map((cell) => cell.instructions)));
-    addFacet("intervention", "Intervention", plain(data.cells.map((cell) => cell.intervention)).map(([value]) => [value, words[value] ?? value]));
+    addFacet("intervention", "Intervention", [...new Map(data.cells.map((cell) => [cell.intervention, cell.done]))]);
     addFacet("direction", "Direction from", plain(data.cells.map((cell) => cell.direction)));
     addFacet("dose", "Coefficient", plain(data.cells.map((cell) => cell.dose)));
     const kinds = Object.entries(kept.kinds).filter(([name]) => name !== "disagree" || data.judges.length > 1);
@@ -78,7 +76,7 @@
   const describe = (cell) => {
     if (cell.intervention === "none") return "No intervention";
     const facts = [cell.dose, cell.layer === null ? "" : `layer ${cell.layer}`, cell.control ? "control" : ""].filter(Boolean);
-    return `${cell.direction} ${words[cell.intervention] ?? cell.intervention}${facts.length ? ` (${facts.join(", ")})` : ""}`;
+    return `${cell.direction} ${cell.done}${facts.length ? ` (${facts.join(", ")})` : ""}`;
   };
 
   // The phrase that decided is marked where it stands first.

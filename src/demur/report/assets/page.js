@@ -71,7 +71,7 @@
     });
     // A point that stands for an instruction leads to its completions.
     plot.on("plotly_click", ({ points: [point] }) => {
-      if (Array.isArray(point.customdata) && plot.dataset.figure === "projections") {
+      if (Array.isArray(point.customdata) && point.customdata[0]) {
         location.hash = new URLSearchParams({ instruction: point.customdata[0] });
         byId("completions").scrollIntoView();
       }

@@ -18,9 +18,11 @@ class LatexExport:
         Args:
             run: the run.
         """
-        from demur.report import tables
+        from demur.report import result_tables
         from demur.report.cell_view import entries
+        from demur.report.complete_summary import parsed_summary
+        from demur.report.latex import latex
 
-        summary = run.summary()
-        caption = f"Refusals in every cell of {summary['study']['name']}"
-        return tables.latex(tables.readable_results(entries(summary)), caption, "tab:results")
+        summary = parsed_summary(run.summary())
+        caption = f"Refusals in every cell of {summary.study['name']}"
+        return latex(result_tables.readable_results(entries(summary)), caption, "tab:results")

@@ -1,0 +1,121 @@
+"""Labels for checkpoints, directions and edits, as short as they can be.
+
+Prompt format, layer, coefficient and other settings are named only where a study has several of them.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from demur.analysis.cell import Cell
+from demur.analysis.manifest import DirectionFacts
+from demur.analysis.summary import Summary
+from demur.core.edit_words import EditWords
+from demur.core.number_format import TIMES
+
+BASELINE = "baseline"
+"""The label of a cell without an edit."""
+
+Setting = tuple[object, ...]
+"""What an edit is, whatever checkpoint and instructions it is applied to."""
+
+_UNITS = {"unit": "unit vector", "raw": "raw norm", "residual": "mean residual norm"}
+
+
+def setting_of(cell: Cell) -> Setting:
+    """What a cell's edit is, whatever checkpoint and instructions it is applied to."""
+    return (
+        *(cell.intervention, cell.direction, cell.source, cell.layer, cell.layers, cell.sites, cell.positions),
+        *(cell.coefficient, cell.unit, json.dumps(cell.settings, sort_keys=True)),
+    )
+
+
+def arm_labels(summary: Summary) -> dict[tuple[str, str], str]:
+    """The label of each arm: the checkpoint, and the prompt format where any checkpoint has several."""
+    arms = dict.fromkeys(cell.arm for cell in summary.cells)
+    several = len({checkpoint for checkpoint, _ in arms}) < len(arms)
+    return {(checkpoint, prompt): f"{checkpoint} / {prompt}" if several else checkpoint for checkpoint, prompt in arms}
+
+
+def dose_label(cell: Cell) -> str:
+    """The coefficient in words, empty where there is none."""
+    if cell.coefficient is None:
+        return ""
+    return f"{cell.coefficient:g}" + (f" {TIMES} {_UNITS.get(cell.unit, cell.unit)}" if cell.unit else "")
+
+
+def direction_labels(summary: Summary) -> dict[str, str]:
+    """A label for each direction by its name: its source, and what else tells it from others of the same source."""
+    facts = [
+        {"prompt": each.prompt, "layer": each.layer, "site": each.site, "position": each.position} for each in summary.directions
+    ]
+    needed = _distinguishing([(each.source, fields) for each, fields in zip(summary.directions, facts, strict=True)])
+    words = {"prompt": " / {}", "layer": ", layer {}", "site": ", {}", "position": ", position {}"}
+    labels = {
+        each.name: f"{each.source}"
+        + "".join(words[name].format(value) for name, value in fields.items() if name in needed and value is not None)
+        for each, fields in zip(summary.directions, facts, strict=True)
+    }
+    counts = Counter(labels.values())
+    return {name: f"{label} ({name})" if counts[label] > 1 else label for name, label in labels.items()}
+
+
+def setting_labels(summary: Summary) -> dict[Setting, tuple[str, str]]:
+    """The labels of each edit, without and with its coefficient; no two edits in one figure share both."""
+    origins = {each.name: each for each in summary.directions}
+    figures: dict[str, dict[Setting, Cell]] = defaultdict(dict)
+    for cell in summary.cells:
+        figures[summary.edits[cell.action].figure if cell.edited else ""][setting_of(cell)] = cell
+    labels: dict[Setting, tuple[str, str]] = dict.fromkeys(figures.pop("", {}), (BASELINE, BASELINE))
+    for chosen in figures.values():
+        labels |= _labels_of_figure(chosen, summary.edits, origins)
+    return labels
+
+
+def _labels_of_figure(
+    chosen: Mapping[Setting, Cell], edits: Mapping[str, EditWords], origins: Mapping[str, DirectionFacts]
+) -> dict[Setting, tuple[str, str]]:
+    names = {setting: edits[cell.action].done if cell.source is None else cell.source for setting, cell in chosen.items()}
+    parts = {setting: _parts(cell, edits[cell.action], origins.get(cell.direction or "")) for setting, cell in chosen.items()}
+    needed = _distinguishing([(names[setting], fields) for setting, fields in parts.items()])
+    # Where an edit acts decides about its effect, so it is named also where the source alone tells two bars apart.
+    needed |= {field for field in ("layers", "sites", "positions") if len({fields[field] for fields in parts.values()}) > 1}
+    made = {
+        setting: (
+            names[setting] + "".join(text for field, text in fields.items() if field in needed - {"dose"}),
+            "".join(text for field, text in fields.items() if field in needed & {"dose"}),
+        )
+        for setting, fields in parts.items()
+    }
+    counts = Counter(direction + dose for direction, dose in made.values())
+    labels = {}
+    for setting, (direction, dose) in made.items():
+        name = f"{direction} ({chosen[setting].direction})" if counts[direction + dose] > 1 else direction
+        labels[setting] = name, name + dose
+    return labels
+
+
+def _distinguishing(described: Sequence[tuple[object, Mapping[str, object]]]) -> set[str]:
+    """Fields in which two things of the same source differ."""
+    values: dict[tuple[object, str], set[object]] = defaultdict(set)
+    for source, fields in described:
+        for field, value in fields.items():
+            values[source, field].add(value)
+    return {field for (_, field), seen in values.items() if len(seen) > 1}
+
+
+def _parts(cell: Cell, words: EditWords, origin: DirectionFacts | None) -> dict[str, str]:
+    """What could tell an edit from another one of the same source, in the order in which a label has it."""
+    layer = cell.layer if cell.layer is not None or origin is None else origin.layer
+    coefficient = "" if cell.coefficient is None else f", {TIMES} {cell.coefficient:g} {cell.unit or ''}".rstrip()
+    where = "+".join(map(str, cell.layers)) if cell.layers else "its own layer" if words.own_layer else "all layers"
+    return {
+        "done": f", {words.done}",
+        "prompt": f" / {origin.prompt}" if origin is not None and origin.prompt is not None else "",
+        "layer": "" if layer is None else f", layer {layer}",
+        "layers": f", {words.done} at {where}",
+        "sites": f", {'+'.join(cell.sites)}" if cell.sites else "",
+        "positions": f", {cell.positions} positions" if cell.positions else "",
+        "settings": "".join(f", {name} {json.dumps(value)}" for name, value in cell.settings.items()),
+        "dose": coefficient,
+    }

@@ -1,0 +1,66 @@
+"""Completes summaries of earlier versions.
+
+Missing words for edits, actions of cells, labels of judges and facts of claims are filled in here and nowhere else.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from demur.analysis.cell import JudgedCell
+from demur.analysis.summary import Summary
+from demur.core.edit_words import EditWords
+from demur.core.registry import registry
+from demur.judges.judge import get_judge
+
+
+def parsed_summary(facts: Mapping[str, Any]) -> Summary:
+    """The typed summary of what `summary.json` holds, also where an earlier version wrote it.
+
+    Args:
+        facts: the parsed JSON. Its form is not known before it has been checked here, hence `Any`.
+
+    Returns:
+        The summary with everything that a report needs.
+
+    Raises:
+        InputError: where it names a kind of edit or a judge that is neither described in it nor installed.
+    """
+    claims = [{"id": "", "verdict": "supported" if each["shown"] else "not shown", **each} for each in facts.get("claims", [])]
+    return completed(Summary.model_validate({**facts, "claims": claims}))
+
+
+def completed(summary: Summary) -> Summary:
+    """The summary with words for every edit, an action in every edited cell and the labels of every judge.
+
+    Args:
+        summary: a summary of this or an earlier version.
+
+    Returns:
+        The same summary where nothing is missing. What is missing is taken from the kinds of edits and judges that are installed.
+        The words for edits are in reading order: edits at the direction's own layer come before edits at every layer; apart from
+        that, the summary's order is kept.
+
+    Raises:
+        InputError: where one of them is not installed.
+    """
+    known = {words.kind for words in summary.edits.values()}
+    kinds = dict.fromkeys(cell.intervention for cell in summary.cells if cell.edited and cell.intervention not in known)
+    missing: list[EditWords] = [words for kind in kinds for words in registry("edit").get(kind).words]
+    ordered = sorted((*summary.edits.values(), *missing), key=lambda words: not words.own_layer)
+    unlabelled = dict.fromkeys(cell.judge for cell in summary.cells if cell.judge not in summary.judge_labels)
+    unnamed = any(cell.edited and not cell.action for cell in summary.cells)
+    if not (unlabelled or unnamed) and ordered == list(summary.edits.values()):
+        return summary
+    return summary.model_copy(
+        update={
+            "edits": {words.action: words for words in ordered},
+            "cells": tuple(_with_action(cell) for cell in summary.cells),
+            "judge_labels": {**summary.judge_labels, **{name: get_judge(name).labels for name in unlabelled}},
+        }
+    )
+
+
+def _with_action(cell: JudgedCell) -> JudgedCell:
+    if not cell.edited or cell.action:
+        return cell
+    return cell.model_copy(update={"action": registry("edit").get(cell.intervention).action(cell.coefficient)})

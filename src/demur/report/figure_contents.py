@@ -1,0 +1,301 @@
+"""What can be drawn: bars, heat maps, lines over layers, and strips of points, as plain values.
+
+A section of the report describes what each of its figures shows with the values below. `draw_plotly` draws them for the page and
+for notebooks, `draw_static` for paper. Neither knows any section, and a section knows neither of them.
+
+Texts are plain text: whoever draws them escapes them. Colours are six hex digits.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Tip:
+    """What a reader is told who points at a value.
+
+    Attributes:
+        name: the first words, in bold; empty for none.
+        lines: the lines of the text; the first one follows the name.
+    """
+
+    name: str = ""
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A diamond on a bar: a value from elsewhere.
+
+    Attributes:
+        value: its place on the axis.
+        filled: whether it is filled; hollow ones are compared with reservations.
+        tip: what is said of it.
+    """
+
+    value: float
+    filled: bool
+    tip: Tip
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar with its interval.
+
+    Attributes:
+        value: its length, in the unit of the axis.
+        low: the lower end of its interval.
+        high: the upper end of its interval.
+        text: the value in words, written at the end of the bar.
+        tip: what is said of it.
+        colour: its colour, None for a neutral one.
+        control: whether it is a control, which is grey and hatched.
+        marks: values to compare it with.
+    """
+
+    value: float
+    low: float
+    high: float
+    text: str
+    tip: Tip
+    colour: str | None = None
+    control: bool = False
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True)
+class BarRow:
+    """One label with a bar in each panel, None where nothing was measured."""
+
+    label: str
+    bars: tuple[Bar | None, ...]
+
+
+@dataclass(frozen=True)
+class BarBlock:
+    """Rows under one title, which is empty where there is but one block."""
+
+    title: str
+    rows: tuple[BarRow, ...]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Horizontal bars in blocks, so that long names stay readable.
+
+    Attributes:
+        panels: the title of each panel's axis; panels stand next to each other.
+        blocks: the blocks, from top to bottom.
+        full: the value at which the axis ends.
+    """
+
+    panels: tuple[str, ...]
+    blocks: tuple[BarBlock, ...]
+    full: float = 100.0
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One cell of a heat map.
+
+    Attributes:
+        value: what its colour shows.
+        text: the value in words.
+        detail: what a table adds in small print.
+        below: a second line for a drawing that has room for it.
+        tip: what is said of it; None says the names of row and column and the value.
+    """
+
+    value: float
+    text: str
+    detail: str = ""
+    below: str = ""
+    tip: Tip | None = None
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Coloured cells, rows against columns.
+
+    Attributes:
+        title: the title of its table.
+        rows: names of rows, from top to bottom.
+        columns: names of columns.
+        tiles: the cells row by row, None where nothing was measured.
+        signed: whether values go from -1 to 1; else from 0 to 1.
+        written: whether the values are written into the cells of a drawing.
+        heading: what stands above it where several are drawn together, the first line in bold.
+        row_title: what the rows are, in the drawing.
+        column_title: what the columns are, in the drawing.
+        corner: what the rows are, in the table.
+        controls: names of the rows that are controls.
+        rules: rows above which a white line is drawn.
+    """
+
+    title: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    tiles: tuple[tuple[Tile | None, ...], ...]
+    signed: bool = False
+    written: bool = True
+    heading: tuple[str, ...] = ()
+    row_title: str = ""
+    column_title: str = ""
+    corner: str = ""
+    controls: frozenset[str] = frozenset()
+    rules: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class HeatMaps:
+    """Heat maps that are shown together."""
+
+    maps: tuple[HeatMap, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One number a layer.
+
+    Attributes:
+        name: its name in the legend.
+        values: one value a layer, None where it is not defined.
+        colour: its colour.
+        dash: which dash it has: 0 is solid, and there are four.
+        notes: words for each value that a pointer is told after it, such as an interval.
+    """
+
+    name: str
+    values: tuple[float | None, ...]
+    colour: str
+    dash: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Band:
+    """An interval a layer, as a faint area.
+
+    Attributes:
+        name: its name; a band and a line of one name belong together.
+        bounds: lower and upper end of each layer, None where there is none.
+        colour: its colour, None for a neutral one.
+        in_legend: whether the legend names it.
+    """
+
+    name: str
+    bounds: tuple[tuple[float, float] | None, ...]
+    colour: str | None = None
+    in_legend: bool = False
+
+
+@dataclass(frozen=True)
+class LinePanel:
+    """Lines over the layers with one vertical axis.
+
+    Attributes:
+        title: the title of the vertical axis.
+        lines: the lines.
+        bands: the bands behind them.
+        unit: what a pointer is told after a value.
+        scale: how the vertical axis counts; `share` writes fractions in per cent, from 0.
+        places: decimals of the axis's numbers at most; None for as many as they need.
+        short_title: the title where there is little room; the title itself unless given.
+    """
+
+    title: str
+    lines: tuple[Line, ...]
+    bands: tuple[Band, ...] = ()
+    unit: str = ""
+    scale: Literal["linear", "log", "share"] = "linear"
+    places: int | None = None
+    short_title: str = ""
+
+
+@dataclass(frozen=True)
+class LayerLines:
+    """Panels below each other over one axis of layers.
+
+    Attributes:
+        panels: the panels, from top to bottom. The first one's lines make the legend.
+        marked: layers with a dotted line.
+        inches: the height on paper.
+        pixels: the height on the page.
+    """
+
+    panels: tuple[LinePanel, ...]
+    marked: tuple[int, ...] = ()
+    inches: float = 3.4
+    pixels: int = 480
+
+
+@dataclass(frozen=True)
+class PointLook:
+    """How points of one class look.
+
+    Attributes:
+        name: what the class is, in the legend.
+        look: the look.
+        optional: whether the legend names the class only where there are such points.
+    """
+
+    name: str
+    look: Literal["filled", "hollow", "cross"]
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point.
+
+    Attributes:
+        value: its place on the axis.
+        look: the name of its `PointLook`.
+        tip: what is said of it.
+        instruction: the instruction that it stands for, such as `harmful 3`: a click shows its completions. Empty for none.
+    """
+
+    value: float
+    look: str
+    tip: str
+    instruction: str = ""
+
+
+@dataclass(frozen=True)
+class PointGroup:
+    """Points of one colour with one name in the legend."""
+
+    name: str
+    colour: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class PointStrip:
+    """One row of points: its groups lie below each other."""
+
+    name: str
+    groups: tuple[PointGroup, ...]
+
+
+@dataclass(frozen=True)
+class PointStrips:
+    """Single values on one axis, in rows.
+
+    Attributes:
+        strips: the rows, from top to bottom.
+        looks: the classes of points.
+        axis: the title of the axis.
+        narrow_axis: its title on a phone, in lines.
+        lines: values at which a dotted line stands.
+    """
+
+    strips: tuple[PointStrip, ...]
+    looks: tuple[PointLook, ...]
+    axis: str
+    narrow_axis: tuple[str, ...] = ()
+    lines: tuple[float, ...] = ()
+
+
+Content = Bars | HeatMaps | LayerLines | PointStrips
+"""Everything that can be drawn."""

@@ -1,0 +1,77 @@
+"""A figure or table of the report with its words and numbers: what a section of the report hands over."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from demur.report.figure_contents import Content
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A figure, or a part of it, that is one file for paper.
+
+    Attributes:
+        name: the file's name without its ending.
+        title: what it shows.
+        caption: how to read it.
+        alternative: the same in words with the most important numbers, for readers who do not see it.
+        data: its numbers in full.
+        content: what is drawn.
+        readable: the numbers as the page shows them; `data` with rounded numbers unless given.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alternative: str
+    data: "pandas.DataFrame"
+    content: Content
+    readable: "pandas.DataFrame | None" = None
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """A figure of the page.
+
+    Attributes:
+        name: the name by which `Run.figure` finds it.
+        title: what it shows.
+        caption: how to read it.
+        content: what is drawn on the page.
+        sheets: the same for paper, where a large figure is several files.
+    """
+
+    name: str
+    title: str
+    caption: str
+    content: Content
+    sheets: tuple[Sheet, ...]
+
+    @classmethod
+    def of(cls, sheet: Sheet) -> "FigureSpec":
+        """A figure that is one file for paper."""
+        return cls(sheet.name, sheet.title, sheet.caption, sheet.content, (sheet,))
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table of the report: `tables/NAME.csv` and `tables/NAME.tex`.
+
+    Attributes:
+        name: the files' name without its ending.
+        caption: what it holds.
+        data: full numbers, for the CSV file.
+        readable: the same in words, for LaTeX and the page.
+        numeric: further columns of `readable` that are set flush right.
+        on_page: whether the page shows it where its section stands.
+    """
+
+    name: str
+    caption: str
+    data: "pandas.DataFrame"
+    readable: "pandas.DataFrame"
+    numeric: frozenset[str] = frozenset()
+    on_page: bool = True

@@ -1,0 +1,94 @@
+"""Refusal rates under every edit: one figure for each way to edit that the summary describes."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from demur.report.cell_view import Entry, instruction_sets, targets_of
+from demur.report.figure_contents import BarBlock, Bars
+from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
+from demur.report.sections.rate_bars import (
+    axis_titles,
+    bar_block,
+    diamonds_in_words,
+    rate_numbers,
+    rates_in_words,
+    readable_rate_numbers,
+    source_colour,
+    trials_in_words,
+)
+from demur.report.sections.section import ReportView
+
+BARS_A_SHEET = 44
+"""A figure that is taller than a page is cut between targets into several files."""
+
+
+class EditedRates:
+    """The figures that the words of the edits name, such as `added` and `ablated`."""
+
+    part: ClassVar[str] = "rates"
+
+    def figures(self, view: ReportView) -> Sequence[FigureSpec]:
+        """A figure for each name in the summary's words for edits, in their order."""
+        titles: dict[str, str] = {}
+        for words in view.summary.edits.values():
+            titles.setdefault(words.figure, words.title)
+        made = []
+        for name, title in titles.items():
+            found = [entry for entry in view.entries if entry.words is not None and entry.words.figure == name]
+            if found:
+                made.append(_figure(view, name, title, found))
+        return made
+
+    def tables(self, view: ReportView) -> Sequence[TableSpec]:  # noqa: ARG002
+        """None beside the numbers of the figures."""
+        return []
+
+
+def _figure(view: ReportView, name: str, title: str, found: Sequence[Entry]) -> FigureSpec:
+    """A block of bars for each target: its baseline, then every direction; the panels are instruction sets."""
+    sets = instruction_sets(found)
+    shown = [entry for entry in view.entries if not entry.edited and entry.instructions in sets] + list(found)
+    by_target = {target: [entry for entry in shown if entry.target == target] for target in targets_of(found)}
+    colour = source_colour(view.palette)
+    blocks = {
+        target: bar_block(f"on {target}", chosen, sets, lambda entry: entry.variant, colour)
+        for target, chosen in by_target.items()
+    }
+    doses = list(dict.fromkeys(entry.dose for entry in found if entry.dose))
+    strength = f"; coefficient {doses[0]}" if len(doses) == 1 else ""
+    sheets = []
+    pages = _pages(blocks)
+    for index, page in enumerate(pages):
+        there = [entry for target in page for entry in _in_order_of_rows(by_target[target])]
+        part = f" ({index + 1} of {len(pages)})" if len(pages) > 1 else ""
+        caption = (
+            f"One block a target, one bar a direction, named by where it came from{strength}; {trials_in_words(there)}, "
+            f"95 % Wilson intervals, judge {view.judge}. Grey and hatched: controls.{diamonds_in_words(there)}"
+        )
+        data = rate_numbers(there)
+        content = Bars(axis_titles(sets), tuple(blocks[target] for target in page))
+        said = rates_in_words(title, there)
+        suffix = f"-{index + 1}" if index else ""
+        sheets.append(Sheet(name + suffix, title + part, caption, said, data, content, readable_rate_numbers(data)))
+    return FigureSpec(name, title, sheets[0].caption, Bars(axis_titles(sets), tuple(blocks.values())), tuple(sheets))
+
+
+def _in_order_of_rows(found: Sequence[Entry]) -> list[Entry]:
+    """Entries as the bars stand: row by row, and in a row in the order of the entries."""
+    rows: dict[str, list[Entry]] = {}
+    for entry in sorted(found, key=lambda e: (e.edited, e.control)):
+        rows.setdefault(entry.variant, []).append(entry)
+    return [entry for row in rows.values() for entry in row]
+
+
+def _pages(blocks: Mapping[str, BarBlock]) -> list[list[str]]:
+    """Targets of each file."""
+    pages: list[list[str]] = []
+    count = 0
+    for target, block in blocks.items():
+        if not pages or count + len(block.rows) > BARS_A_SHEET:
+            pages.append([])
+            count = 0
+        pages[-1].append(target)
+        count += len(block.rows)
+    return pages

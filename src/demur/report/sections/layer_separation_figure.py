@@ -1,0 +1,64 @@
+"""How well held-out harmful and harmless instructions are told apart, by layer."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from demur.report.figure_contents import Band, LayerLines, Line, LinePanel
+from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
+from demur.report.sections.layer_view import (
+    arm_looks,
+    arm_names,
+    bounds_of,
+    intervals_of,
+    layer_table,
+    null_band,
+    numbers_of,
+    ranges,
+    study_layers,
+)
+from demur.report.sections.section import ReportView
+
+
+class LayerSeparationFigure:
+    """The figure `separation`."""
+
+    part: ClassVar[str] = "where"
+
+    def figures(self, view: ReportView) -> Sequence[FigureSpec]:
+        """AUROC and gap of every arm; none where nothing was measured."""
+        measured = view.summary.by_layer
+        if measured is None:
+            return []
+        bands = [Band("random directions", tuple(null_band(measured)), in_legend=True)]
+        aurocs, gaps = [], []
+        columns: list[tuple[str, Sequence[object]]] = []
+        names = arm_names(view.summary)
+        for arm, name, (colour, dash) in zip(measured.arms, names, arm_looks(measured, view.palette), strict=True):
+            bounds = bounds_of(arm.auroc_ci95)
+            bands.append(Band(name, bounds, colour))
+            aurocs.append(Line(name, arm.auroc, colour, dash, tuple(intervals_of(bounds))))
+            gaps.append(Line(name, arm.gap, colour, dash))
+            columns += [(f"{name}: AUROC", numbers_of(arm.auroc)), (f"{name}: 95 %", intervals_of(bounds))]
+            columns += [(f"{name}: random", intervals_of(bounds_of(arm.null_auroc95))), (f"{name}: gap", numbers_of(arm.gap))]
+        title = "Held-out harmful against harmless instructions, by layer"
+        caption = (
+            "Above: the chance that a held-out harmful instruction lies further along the layer's own direction than a "
+            "harmless one, with 95 % intervals. "
+            "Below: the distance of the two means in pooled standard deviations. Grey: random directions"
+        ) + (", the widest reach in any arm." if len(names) > 1 else ".")
+        said = "; ".join(f"AUROC of {name} {ranges(arm.auroc)}" for arm, name in zip(measured.arms, names, strict=True))
+        content = LayerLines(
+            (
+                LinePanel("AUROC", tuple(aurocs), tuple(bands), places=2),
+                LinePanel("gap (pooled SD)", tuple(gaps), unit="standard deviations"),
+            ),
+            study_layers(view.summary),
+            inches=3.6,
+            pixels=520,
+        )
+        data = layer_table(columns, len(measured.arms[0].auroc))
+        return [FigureSpec.of(Sheet("separation", title, caption, f"{title}. {said}.", data, content))]
+
+    def tables(self, view: ReportView) -> Sequence[TableSpec]:  # noqa: ARG002
+        """None beside the numbers of the figure."""
+        return []

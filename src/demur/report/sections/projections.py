@@ -1,0 +1,72 @@
+"""Single held-out instructions along each arm's own direction."""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import ClassVar
+
+from demur.report.figure_contents import Point, PointGroup, PointLook, PointStrip, PointStrips
+from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
+from demur.report.sections.layer_view import SETS, PlacesOfArm, instruction_places
+from demur.report.sections.section import ReportView
+
+_LOOKS = (
+    PointLook("refused", "filled"),
+    PointLook("not refused", "hollow"),
+    PointLook("not answered yet", "cross", optional=True),
+)
+
+
+class Projections:
+    """The figure `projections`."""
+
+    part: ClassVar[str] = "where"
+
+    def figures(self, view: ReportView) -> Sequence[FigureSpec]:
+        """A strip for each arm and layer; none where nothing was measured."""
+        import pandas
+
+        rows = instruction_places(view.summary, view.entries, view.completions)
+        if not rows:
+            return []
+        title = "Single held-out instructions along each arm's own direction"
+        caption = (
+            "A point an instruction; filled where the checkpoint refuses it when left alone, "
+            "a cross where it is not answered yet."
+        )
+        content = PointStrips(
+            tuple(PointStrip(row.name, tuple(_group(row, side) for side in SETS)) for row in rows),
+            _LOOKS,
+            "along the direction: 0 the mean of harmless, 1 of harmful training instructions",
+            ("along the direction", "(0: mean harmless, 1: mean harmful)"),
+            (0, 1),
+        )
+        records = [
+            (row.name, place.instructions, str(place.index), along, place.verdict)
+            for row in rows
+            for side in SETS
+            for place, along in row.of(side)
+        ]
+        data = pandas.DataFrame(records, columns=["arm", "instructions", "index", "along", "verdict"])
+        return [FigureSpec.of(Sheet("projections", title, caption, f"{title}. {_in_words(rows)}.", data, content))]
+
+    def tables(self, view: ReportView) -> Sequence[TableSpec]:  # noqa: ARG002
+        """None beside the numbers of the figure."""
+        return []
+
+
+def _group(row: PlacesOfArm, side: str) -> PointGroup:
+    points = (
+        Point(along, place.verdict, f"{side} instruction {place.index}, {place.verdict}", f"{side} {place.index}")
+        for place, along in row.of(side)
+    )
+    return PointGroup(side, SETS[side], tuple(points))
+
+
+def _in_words(rows: Sequence[PlacesOfArm]) -> str:
+    parts = []
+    for row in rows:
+        for side in SETS:
+            values = sorted(along for _, along in row.of(side))
+            if values:
+                parts.append(f"{row.name}, {side}: median {median(values):.2f}, from {values[0]:.2f} to {values[-1]:.2f}")
+    return "; ".join(parts)

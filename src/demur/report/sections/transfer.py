@@ -1,0 +1,74 @@
+"""Transfer: which checkpoint a direction came from, against which checkpoint it was applied to."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from demur.core import number_format
+from demur.report.cell_labels import BASELINE
+from demur.report.cell_view import Entry
+from demur.report.figure_contents import HeatMap, HeatMaps, Tile
+from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
+from demur.report.result_tables import matrix_table, readable_matrix
+from demur.report.sections.rate_bars import rate_numbers, rates_in_words, readable_rate_numbers, tip_of
+from demur.report.sections.section import ReportView
+from demur.report.sections.transfer_matrix import Matrix
+
+
+class Transfer:
+    """The figure `transfer`; each of its matrices is a file for paper."""
+
+    part: ClassVar[str] = "transfer"
+
+    def figures(self, view: ReportView) -> Sequence[FigureSpec]:
+        """A heat map for each kind of edit, coefficient and instruction set."""
+        if not view.matrices:
+            return []
+        maps = [_map(matrix) for matrix in view.matrices]
+        caption = (
+            "Refused, by where the direction came from (rows) and which checkpoint it was applied to (columns). The first row is "
+            f"the checkpoint left alone, the last are controls; judge {view.judge}."
+        )
+        title = "Where a direction came from, and where it was moved to"
+        sheets = [_sheet(matrix, one, view.judge) for matrix, one in zip(view.matrices, maps, strict=True)]
+        return [FigureSpec("transfer", title, caption, HeatMaps(tuple(maps)), tuple(sheets))]
+
+    def tables(self, view: ReportView) -> Sequence[TableSpec]:
+        """One for each matrix; the page shows them with the figure."""
+        return [
+            TableSpec(matrix.name, matrix.title, matrix_table(matrix), readable_matrix(matrix), on_page=False)
+            for matrix in view.matrices
+        ]
+
+
+def _map(matrix: Matrix) -> HeatMap:
+    rules = [1] if matrix.rows[0] == BASELINE else []
+    if matrix.controls:
+        rules.append(len(matrix.rows) - len(matrix.controls))
+    dose = f", {matrix.dose}" if matrix.dose else ""
+    return HeatMap(
+        title=matrix.title,
+        rows=matrix.rows,
+        columns=matrix.columns,
+        tiles=tuple(tuple(_tile(matrix.cells.get((row, column))) for column in matrix.columns) for row in matrix.rows),
+        heading=(f"{matrix.done}{dose}", f"{matrix.instructions} instructions"),
+        row_title="direction from",
+        column_title="target",
+        corner="Direction from",
+        controls=matrix.controls,
+        rules=tuple(rules),
+    )
+
+
+def _tile(entry: Entry | None) -> Tile | None:
+    if entry is None:
+        return None
+    bounds = number_format.interval(entry.interval, number_format.decimals(entry.n))
+    text = number_format.percent(entry.rate, entry.n)
+    return Tile(entry.rate, text, f"{bounds}, n = {entry.n}", f"n = {entry.n}", tip_of(entry))
+
+
+def _sheet(matrix: Matrix, one: HeatMap, judge: str) -> Sheet:
+    shown = [entry for row in matrix.rows for column in matrix.columns if (entry := matrix.cells.get((row, column)))]
+    caption = f"Refused, by where the direction came from (rows) and which checkpoint it was applied to (columns); judge {judge}."
+    said, data = rates_in_words(matrix.title, shown), rate_numbers(shown)
+    return Sheet(matrix.name, matrix.title, caption, said, data, HeatMaps((one,)), readable_rate_numbers(data))

@@ -1,0 +1,82 @@
+"""The transfer matrix: which checkpoint a direction came from, against which checkpoint it was applied to.
+
+There is one matrix for each kind of edit, coefficient and instruction set. Its first row is the targets' own baseline, its last
+rows are the controls.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from demur.analysis.summary import Summary
+from demur.report.cell_labels import BASELINE
+from demur.report.cell_view import Entry, instruction_sets, targets_of
+from demur.report.complete_summary import completed
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One transfer matrix.
+
+    Attributes:
+        name: the name of its files.
+        done: what was done to the direction, such as `added`.
+        dose: the coefficient in words, empty where there is none.
+        instructions: the name of the instruction set.
+        rows: labels of the directions' sources.
+        columns: labels of the targets.
+        controls: the rows that are controls.
+        cells: the entry of each row and column; a pair that was not measured is missing.
+    """
+
+    name: str
+    done: str
+    dose: str
+    instructions: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    controls: frozenset[str]
+    cells: Mapping[tuple[str, str], Entry]
+
+    @property
+    def title(self) -> str:
+        """What was done and on which instructions."""
+        dose = f", {self.dose}" if self.dose else ""
+        return f"Direction {self.done}{dose}: {self.instructions} instructions"
+
+
+def matrices(summary: Summary, found: Sequence[Entry]) -> list[Matrix]:
+    """All transfer matrices of one judge's entries: kinds of edits in the summary's order, harmful before harmless."""
+    edits = [entry for entry in found if entry.edited and entry.cell.direction is not None]
+    made = []
+    for kind in dict.fromkeys(words.kind for words in completed(summary).edits.values()):
+        chosen = [entry for entry in edits if entry.intervention == kind]
+        doses = {entry.dose: entry.cell for entry in sorted(chosen, key=lambda e: e.cell.coefficient or 0.0)}
+        for dose, cell in doses.items():
+            strength = "-".join(("", f"{cell.coefficient:g}", *filter(None, (cell.unit,)))) if dose else ""
+            strength = strength.replace("--", "-minus-")
+            for instructions in instruction_sets(chosen):
+                name = re.sub(r"[^\w.-]+", "-", f"transfer-{kind}{strength}-{instructions}")
+                matrix = _matrix(found, chosen, dose, instructions, name)
+                made += [matrix] if matrix else []
+    return made
+
+
+def _matrix(found: Sequence[Entry], chosen: Sequence[Entry], dose: str, instructions: str, name: str) -> Matrix | None:
+    inside = [entry for entry in chosen if entry.dose == dose and entry.instructions == instructions]
+    if not inside:
+        return None
+    columns = targets_of(inside)
+    baselines = [e for e in found if not e.edited and e.instructions == instructions and e.target in columns]
+    ordered = list(dict.fromkeys((entry.control, entry.direction) for entry in inside))
+    rows = [direction for _, direction in sorted(ordered, key=lambda pair: pair[0])]
+    return Matrix(
+        name,
+        inside[0].done,
+        dose,
+        instructions,
+        ((BASELINE,) if baselines else ()) + tuple(rows),
+        tuple(columns),
+        frozenset(direction for control, direction in ordered if control),
+        {(entry.direction, entry.target): entry for entry in (*baselines, *inside)},
+    )

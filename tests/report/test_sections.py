@@ -1,0 +1,244 @@
+"""What others add to the report: a section of their own, a kind of edit, a judge that is not installed here."""
+
+import json
+import re
+
+import pandas
+import pytest
+
+from demur.core.edit_words import EditWords
+from demur.core.errors import InputError
+from demur.core.registry import registry
+from demur.report.complete_summary import completed, parsed_summary
+from demur.report.draw_plotly import interactive
+from demur.report.draw_static import draw
+from demur.report.figure_contents import (
+    Bar,
+    BarBlock,
+    BarRow,
+    Bars,
+    HeatMap,
+    HeatMaps,
+    LayerLines,
+    Line,
+    LinePanel,
+    Point,
+    PointGroup,
+    PointLook,
+    PointStrip,
+    PointStrips,
+    Tile,
+    Tip,
+)
+from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
+from demur.report.sections.section import ReportView, figures_of, made_sections
+from demur.report.terminal import terminal_table
+from demur.report.write_report import write_report
+from tests.report.made_run import made_facts, make_run
+from tests.report.test_tables import printed
+
+
+class CompletionLengths:
+    """A section as somebody else writes it: how long completions are."""
+
+    part = "Lengths of <completions>"
+
+    def figures(self, view):
+        means = view.completions.groupby("target")["n_tokens"].mean()
+        rows = [
+            BarRow(name, (Bar(mean, mean, mean, f"{mean:.1f}", Tip(name, ("tokens on average",))),))
+            for name, mean in means.items()
+        ]
+        content = Bars(("tokens of a completion",), (BarBlock("", tuple(rows)),), full=20)
+        data = pandas.DataFrame({"target": means.index, "tokens": means.to_numpy()})
+        words = "Lengths of completions", "How many tokens a completion has.", "Lengths: before and after, in tokens."
+        return [FigureSpec.of(Sheet("lengths", *words, data, content))]
+
+    def tables(self, view):
+        data = view.completions.groupby("prompt", as_index=False)["n_tokens"].max()
+        return [TableSpec("longest", "The longest completions", data, data.astype(str))]
+
+
+@pytest.fixture
+def added():
+    registry("section").register("lengths", CompletionLengths)
+    yield
+    registry("section").unregister("lengths")
+
+
+def written_by(page):
+    return {f"{path.parent.name}/{path.stem}" for inner in ("figures", "tables") for path in (page.parent / inner).iterdir()}
+
+
+def test_a_section_from_outside_is_on_the_page_and_in_the_folder(added, tmp_path, real_figures):
+    page = write_report(tmp_path, *make_run(n=3))
+    text = page.read_text(encoding="utf-8")
+    assert (tmp_path / "figures" / "lengths.svg").read_bytes().startswith(b"<?xml")
+    assert "\\toprule" in (tmp_path / "tables" / "longest.tex").read_text()
+    assert pandas.read_csv(tmp_path / "tables" / "longest.csv")["prompt"].tolist() == ["chatml"]
+    figure = text[text.index('<figure id="figure-lengths">') :]
+    figure = figure[: figure.index("</figure>")]
+    assert 'data-figure="lengths"' in figure
+    assert "<svg" in figure
+    assert "Numbers of: Lengths of completions" in figure
+    assert "<caption>The longest completions</caption>" in text
+    (anchor,) = re.findall(r'<a href="#(part-[\w-]+)">Lengths of &lt;completions&gt;</a>', text)
+    assert f'<section id="{anchor}"' in text
+    figures = json.loads(re.search(r'id="figures-data">(.*?)</script>', text)[1])["figures"]
+    (live,) = [each for each in figures if each["name"] == "lengths"]
+    assert live["data"][0]["type"] == "bar"
+    numbers = [int(number) for number in re.findall(r"<b>Figure (\d+)\.", text)]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_its_files_are_removed_when_it_is_gone(added, tmp_path):
+    made = make_run(n=2)
+    before = written_by(write_report(tmp_path, *made))
+    registry("section").unregister("lengths")
+    assert before - written_by(write_report(tmp_path, *made)) == {"figures/lengths", "tables/longest"}
+
+
+def test_a_study_can_name_a_section():
+    summary, completions = make_run(n=2)
+    named = summary.model_copy(update={"study": {**summary.study, "sections": [f"{__name__}:CompletionLengths"]}})
+    found = figures_of(ReportView.of(named, completions))
+    assert list(found)[-1] == "lengths"
+    assert "lengths" not in figures_of(ReportView.of(summary, completions))
+
+
+class NoSection:
+    part = "rates"
+
+
+class SameName(CompletionLengths):
+    def tables(self, view):
+        return [TableSpec("results", "x", view.completions, view.completions)]
+
+
+class OddName(CompletionLengths):
+    def tables(self, view):
+        return [TableSpec("../x", "x", view.completions, view.completions)]
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (NoSection, "'odd' is not a section; it needs a part, figures"),
+        (SameName, "'results' is the name of two tables"),
+        (OddName, "'../x' cannot be the name of a table"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(section, message, tmp_path):
+    registry("section").register("odd", section)
+    try:
+        with pytest.raises(InputError, match=message):
+            write_report(tmp_path, *make_run(n=2))
+    finally:
+        registry("section").unregister("odd")
+    assert list(tmp_path.iterdir()) == []
+
+
+CLAMP = EditWords(
+    action="clamp",
+    kind="clamp",
+    doing="clamping",
+    into="in",
+    done="clamped",
+    moved="clamped in",
+    figure="clamped",
+    title="Refusal rates with each direction clamped",
+)
+
+
+def test_a_kind_of_edit_that_is_not_installed_shows_everywhere(tmp_path):
+    """The summary brings its words, so nothing in the report knows its name."""
+    facts, completions = made_facts(n=3, controls=1, judges=("prefix",))
+    as_clamped = {"intervention": "clamp", "action": "clamp", "settings": {"ceiling": 1.5}}
+    facts["cells"] = [cell | as_clamped if cell["intervention"] == "ablate" else cell for cell in facts["cells"]]
+    summary = parsed_summary({**facts, "edits": {"clamp": CLAMP}})
+    page = write_report(tmp_path, summary, completions.replace({"intervention": {"ablate": "clamp"}}))
+    assert {"figures/clamped", "figures/transfer-clamp-harmful", "tables/transfer-clamp-harmful"} <= written_by(page)
+    assert "figures/ablated" not in written_by(page)
+    text = page.read_text(encoding="utf-8")
+    assert "when it is added to or clamped in each of them?" in text
+    assert "Refusal rates with each direction clamped" in text
+    data = json.loads(re.search(r'id="completions-data">(.*?)</script>', text)[1])
+    assert {(cell["intervention"], cell["done"]) for cell in data["cells"]} == {
+        ("none", "no intervention"),
+        ("add", "added"),
+        ("clamp", "clamped"),
+    }
+    assert len(re.findall(r"\bclamp\b", printed(summary))) == sum(cell.intervention == "clamp" for cell in summary.cells)
+    assert "clamped" in figures_of(ReportView.of(summary, completions))
+
+
+def test_edits_that_differ_in_a_setting_only_are_told_apart():
+    facts, completions = made_facts(n=3, judges=("prefix",))
+    edited = [cell for cell in facts["cells"] if cell["intervention"] == "ablate"]
+    facts["cells"] += [{**cell, "key": cell["key"] + "half", "settings": {"strength": 0.5}} for cell in edited]
+    view = ReportView.of(parsed_summary(facts), completions)
+    variants = [(e.target, e.instructions, e.variant) for e in view.entries if e.intervention == "ablate"]
+    assert len(set(variants)) == len(variants)
+    assert ("after", "harmful", "before, strength 0.5") in variants
+
+
+def test_a_run_is_reported_where_its_judge_is_not_installed(tmp_path):
+    facts, completions = made_facts(n=4, judges=("taxonomy",))
+    labels = ["refusal", *(f"kind {i}" for i in range(1, 6))]
+    old = json.dumps(facts["cells"])
+    facts["cells"] = json.loads(old.replace('"taxonomy"', '"panel of three"'))
+    facts["comparisons"] = json.loads(json.dumps(facts["comparisons"]).replace('"taxonomy"', '"panel of three"'))
+    facts["study"]["judges"] = ["panel of three"]
+    with pytest.raises(InputError, match="no judge 'panel of three'"):
+        parsed_summary(facts)
+    summary = parsed_summary({**facts, "judge_labels": {"panel of three": labels}})
+    renamed = completions.rename(columns=lambda name: name.replace("taxonomy_", "panel of three_"))
+    page = write_report(tmp_path, summary, renamed)
+    table = pandas.read_csv(page.parent / "tables" / "labels.csv")
+    assert list(table.columns[-6:]) == labels
+    assert terminal_table(summary).row_count == len(summary.cells)
+
+
+def test_a_summary_of_an_earlier_version_is_completed_once():
+    facts, _ = made_facts(n=2)
+    assert not any("action" in cell for cell in facts["cells"])
+    summary = parsed_summary(facts)
+    assert list(summary.edits) == ["add", "subtract", "ablate"]
+    assert {cell.action for cell in summary.cells} == {"", "add", "ablate"}
+    assert {claim.verdict for claim in summary.claims} == {"supported", "not shown"}
+    assert completed(summary) is summary
+
+
+TIP = Tip("name", ("line", "other"))
+LOOKS = (PointLook("yes", "filled"), PointLook("no", "hollow"), PointLook("open", "cross", optional=True))
+CONTENTS = {
+    "bars": Bars(("a (%)", "b (%)"), (BarBlock("on x", (BarRow("r", (Bar(5, 4, 6, "5", TIP), None)),)),)),
+    "maps": HeatMaps(tuple(HeatMap(f"m{i}", ("r",), ("c",), ((Tile(0.5, "0.50"),),), heading=(f"m{i}",)) for i in range(2))),
+    "signed map": HeatMaps((HeatMap("m", ("r", "s"), ("c",), ((Tile(-0.5, "-0.5"),), (None,)), signed=True),)),
+    "lines": LayerLines((LinePanel("norm", (Line("l", (1.0, None, 3.0), "#0072B2"),), scale="log"),), (1,)),
+    "points": PointStrips(
+        (PointStrip("s", tuple(PointGroup(f"g{i}", "#0072B2", (Point(0.5, "yes", "a point"),)) for i in range(3))),),
+        LOOKS,
+        "place",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_each_content_is_drawn_both_ways(name, real_figures):
+    content = CONTENTS[name]
+    figure = draw(content)
+    figure.draw_without_rendering()
+    live = interactive(FigureSpec(name, "title", "caption", content, ()))
+    assert live.data
+    json.dumps([live.data, live.titled(), live.narrow])
+    panels = {"bars": 2, "maps": 2, "signed map": 1, "lines": 1, "points": 1}[name]
+    assert len(figure.axes) == panels
+    assert sum(key.startswith("yaxis") for key in live.layout) == panels
+
+
+def test_sections_are_made_in_the_order_of_the_registry():
+    found = made_sections(ReportView.of(*make_run(n=2)))
+    assert [figure.name for section in found for figure in section.figures] == [
+        "rates", "added", "ablated", "transfer", "cosines-by-layer", "separation", "norms", "projections", "cosines",
+    ]  # fmt: skip
