@@ -21,7 +21,7 @@ class Size:
     `head` those of the unembedding, which the last prompt token and every new token pass. `kv_width` is what one token adds to a
     layer's keys, and to its values; `inner` the width inside the MLP. Where only a count is known, all weights are in `blocks`.
     `linear` are those that bitsandbytes would quantise, and `already` says how the checkpoint's folder quantises them; `packable`
-    are those that `engine/prepacked_weights.py` copies.
+    are those that `prepacked_weights.py` copies.
     """
 
     total: int
