@@ -16,7 +16,7 @@ import demur
 from demur.cli.main import app
 from demur.core.errors import InputError
 from demur.runs.store import Store
-from demur.study.digest import deciding_facts, differences
+from demur.study.digest import deciding_facts, differences, with_defaults
 from demur.study.published_spec import Publication, PublishedRate
 from demur.study.spec import Study, make_study
 from demur.study.spec_fields import Decides, DecidesNothing, mark_of
@@ -394,6 +394,16 @@ def test_a_folder_of_the_version_before_goes_on_and_ends_as_the_whole_one(done, 
     assert store.recall("deciding") == load_study(done / "study.toml").deciding()
 
 
+def test_keys_of_this_version_are_no_difference_to_a_run_of_the_version_before(done, old):
+    assert CliRunner().invoke(app, ["report", str(old)]).exit_code == 0
+    result = CliRunner().invoke(app, ["compare", str(old), str(done / "run")])
+    assert result.exit_code == 0, result.output
+    for key in ("engine", "measurements", "sections", "estimator"):
+        assert key not in result.output
+    stored = old_facts(load_study(done / "study.toml"))
+    assert with_defaults(Study, stored) == load_study(done / "study.toml").model_dump(mode="json")
+
+
 def test_a_folder_of_the_version_before_refuses_what_decides(done, old):
     result = run(done, old, "direction.pairs=3")
     assert result.exit_code == 2
@@ -405,10 +415,20 @@ def test_a_folder_of_the_version_before_refuses_what_decides(done, old):
     assert "(2 more keys differ)" in result.stderr
 
 
-def test_a_run_goes_on_with_another_judge_role_and_spelling_and_generates_nothing(done, tmp_path, monkeypatch):
+@pytest.fixture
+def without_weights(done):
+    """The checkpoints of the run without their weights, so that nothing can be generated."""
+    files = [done / name / "model.safetensors" for name in ("base", "chat")]
+    for file in files:
+        file.rename(file.with_suffix(".away"))
+    yield
+    for file in files:
+        file.with_suffix(".away").rename(file)
+
+
+def test_a_run_goes_on_with_another_judge_role_and_spelling_and_generates_nothing(done, without_weights, tmp_path, monkeypatch):
     out = tmp_path / "run"
     shutil.copytree(done / "run", out)
-    monkeypatch.setattr("demur.runs.execution.decode", None)
     monkeypatch.chdir(done)
     result = run(
         done,

@@ -5,6 +5,8 @@ import sys
 import tomllib
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import demur
 from demur.core.errors import InputError
@@ -117,8 +119,8 @@ def test_judges_engines_estimators_and_sections():
         ({"interventions": [{"kind": "abblate"}]}, "interventions.0: there is no kind of edit 'abblate'; did you mean 'ablate'"),
         ({"interventions": [{"kind": f"{HERE}Rotat"}]}, "cannot be imported"),
         ({"interventions": [{"kind": "no.such.module:Class"}]}, "cannot be imported"),
-        ({"interventions": [{"kind": f"{HERE}Nothing"}]}, "Nothing' is not a kind of edit: it has no 'name'"),
-        ({"interventions": [{"kind": "json:dumps"}]}, "'json:dumps' is not a kind of edit: it has no 'name'"),
+        ({"interventions": [{"kind": f"{HERE}Nothing"}]}, "Nothing' has no name, artefact"),
+        ({"interventions": [{"kind": "json:dumps"}]}, "the kind of edit 'json:dumps' has no name"),
         ({"interventions": [{"kind": f"{HERE}Project"}]}, "needs a subspace"),
         ({"interventions": [{"kind": f"{HERE}Clash"}]}, "has a setting 'unit', which every intervention has"),
         ({"interventions": [{**ROTATE, "degres": 3}]}, "'interventions.0.degres' is not a key .*; did you mean 'degrees'"),
@@ -133,7 +135,7 @@ def test_judges_engines_estimators_and_sections():
         ({"controls": {f"{HERE}Shuffled": -1}}, "-1: input should be greater than or equal to 0"),
         ({"controls": {f"{HERE}SecondRandom": 1}}, "both call their directions random-1"),
         ({"controls": {f"{HERE}OddlyNamed": 1}}, "calls itself 'a/b'"),
-        ({"controls": {f"{HERE}Nothing": 1}}, "is not a kind of control: it has no 'name'"),
+        ({"controls": {f"{HERE}Nothing": 1}}, "has no name, needs"),
         (
             {"controls": {f"{HERE}Shuffled": 1}, "checkpoints": {"shuffled-x": {"model": "a/b"}}},
             "'shuffled-x' is no name for a checkpoint or prompt: letters, digits, - and _, no shuffled- in front",
@@ -159,6 +161,24 @@ def test_what_is_no_part_is_refused_in_one_sentence(changes, message):
     with pytest.raises(InputError, match=message) as caught:
         make_study(changed(**changes))
     assert "\n" not in str(caught.value)
+
+
+@given(module=st.text(max_size=12), attribute=st.text(max_size=12), key=st.sampled_from(["kind", "judges", "controls"]))
+@settings(max_examples=150, deadline=None)
+def test_any_text_is_a_part_or_one_sentence(module, attribute, key):
+    name = f"{module}:{attribute}"
+    changes = {"kind": {"interventions": [{"kind": name}]}, "judges": {"judges": [name]}, "controls": {"controls": {name: 1}}}
+    with pytest.raises(InputError):
+        make_study(changed(**changes[key]))
+
+
+def test_a_module_that_fails_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "failing_part.py").write_text("raise RuntimeError('not today')")
+    (tmp_path / "broken_part.py").write_text("def")
+    monkeypatch.syspath_prepend(tmp_path)
+    for module, why in (("failing_part", "not today"), ("broken_part", "invalid syntax")):
+        with pytest.raises(InputError, match=f"cannot be imported: .*{why}"):
+            make_study(changed(judges=[f"{module}:Judge"]))
 
 
 def test_a_plan_shows_parts_of_ones_own():

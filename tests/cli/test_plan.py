@@ -100,7 +100,6 @@ def test_a_gguf_header_is_read_once_a_file(tmp_path, monkeypatch):
         writer.add_tensor("output.weight", np.ones((4, 8), dtype=np.float32))
         for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
             step()
-        gguf_files.header.cache_clear()
 
     def reading(allowed):
         monkeypatch.setattr("gguf.GGUFReader", whole if allowed else None)
@@ -109,7 +108,7 @@ def test_a_gguf_header_is_read_once_a_file(tmp_path, monkeypatch):
     write(3)
     first = reading(allowed=True)
     assert (first.weights, first.settings["block_count"]) == (32, 3)
-    gguf_files.header.cache_clear()
+    gguf_files._header.cache_clear()
     assert reading(allowed=False) == first
     # Another file of that name, and a kept header that was damaged, are read.
     write(4)
@@ -117,12 +116,12 @@ def test_a_gguf_header_is_read_once_a_file(tmp_path, monkeypatch):
     assert len(list((cache / "gguf").iterdir())) == 2
     for kept in (cache / "gguf").iterdir():
         kept.write_text('{"weights": 1')
-    gguf_files.header.cache_clear()
+    gguf_files._header.cache_clear()
     assert reading(allowed=True).settings["block_count"] == 4
     # Nor is a cache needed.
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DEMUR_CACHE", str(tmp_path / "file"))
-    gguf_files.header.cache_clear()
+    gguf_files._header.cache_clear()
     assert reading(allowed=True).settings["block_count"] == 4
 
 

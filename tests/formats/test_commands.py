@@ -88,7 +88,7 @@ def test_directions_reads_all_of_them(grid, tmp_path):
         (["--out", "v.pt", "--format", "lmeval"], "did you mean 'lm-eval'"),
         (["--out", "v.safetensors"], "holds one direction, but 6 were given; choose by layer and position"),
         (["--out", "v.safetensors", "--layer", "9"], "has no direction of layer 9; it has layer 1"),
-        (["--out", "v.gguf"], "behind block 1 and later ones only"),
+        (["--out", "v.gguf"], "adds to the output of block 1 and later ones only"),
     ],
 )
 def test_refusals(grid, tmp_path, arguments, message):

@@ -93,7 +93,7 @@ def steering(**changes):
         (steering(head_index=0), "has a head_index"),
         (steering(steering_vector=torch.ones(3, 8)), r"has the shape \(3, 8\)"),
         (steering(steering_vector=[1.0]), "holds a list where a tensor is expected"),
-        ({"layers.1.mlp": steering()["layers.1"]}, "steers the output of 'layers.1.mlp', which is not a block's"),
+        ({"layers.1.mlp": steering()["layers.1"]}, "steers the output of 'layers.1.mlp', which is not a block;"),
         ({"norm": steering(action="clamp")["layers.1"]}, "steers the output of 'norm'"),
     ],
 )

@@ -1,6 +1,6 @@
-"""Files are replaced as a whole: a reader sees the old one or the new one, never half of either, and neither does a power cut.
+"""Writes files as a whole. Who reads sees the old file or the new one, never a part, also after a power cut.
 
-What is written goes to a temporary name in the same folder, is forced to the disk, and takes the file's name in one step.
+The content is written under a temporary name in the same folder, is forced to the disk, and then renamed in one step.
 """
 
 import errno
@@ -15,10 +15,18 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def replace_file(path: Path, content: bytes | str) -> Path:
-    """Write a file, with its folders, and return its path. Text is written as UTF-8.
+    """Write a file and make its folders. Where that fails, the old file stays as it was.
 
-    Raises `WorkError` where the disk is full and `InputError` where the place cannot be written to or a text is no text, with the
-    old file as it was.
+    Args:
+        path: the file.
+        content: bytes, or a text, which is written as UTF-8.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: where the place cannot be written to, and for a text that UTF-8 cannot encode.
+        WorkError: where the disk is full.
     """
     try:
         data = content if isinstance(content, bytes) else content.encode()
@@ -31,13 +39,13 @@ def replace_file(path: Path, content: bytes | str) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, which takes the place of `path` at the end, for writers that want one. As `replace_file`."""
+    """A temporary path, for code that writes a file itself. At the end of the block it replaces `path`; see `replace_file`."""
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
-            with partial.open("r+b") as file:  # some systems force only what is open to be written
+            with partial.open("r+b") as file:  # some systems flush only files that are open for writing
                 os.fsync(file.fileno())
             partial.replace(path)
         except BaseException:
@@ -49,7 +57,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def is_file(path: Path) -> bool:
-    """Is there such a file? A name that no file can have, too long or with a NUL byte, is none."""
+    """Whether there is such a file. For a name that no file can have, too long or with a NUL byte, there is none."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -57,7 +65,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Is there such a folder? As `is_file`."""
+    """Whether there is such a folder; as `is_file`."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -65,7 +73,7 @@ def is_folder(path: Path) -> bool:
 
 
 def cannot_write(path: Path, error: OSError) -> DemurError:
-    """The refusal for a file or folder that could not be written."""
+    """The error for a file or folder that could not be written."""
     reason = error.strerror or type(error).__name__
     if error.errno in _NO_ROOM:
         return WorkError(f"{str(path)!r} could not be written: {reason}; free some space and run the same command again")
@@ -73,7 +81,7 @@ def cannot_write(path: Path, error: OSError) -> DemurError:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force a folder's entries to the disk, so that a new name outlives a power cut."""
+    """Force the entries of a folder to the disk, so that a new name survives a power cut."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -1,7 +1,7 @@
-"""The three ways demur says no. Each carries one sentence: what was found, what was expected, what to do.
+"""The errors of demur. Each has one sentence: what was found, what was expected, what to do.
 
-The command line turns `InputError` into exit status 2 and `WorkError` into exit status 1; nothing else is caught there,
-so a traceback always means a defect of demur itself.
+The command line turns `InputError` into exit status 2 and `WorkError` into exit status 1. It catches nothing else, so a traceback
+always means a defect of demur itself, or of a part that was added to it.
 """
 
 from collections.abc import Iterable
@@ -9,19 +9,47 @@ from difflib import get_close_matches
 
 
 class DemurError(Exception):
-    """Anything demur refuses to do."""
+    """The base class of demur's errors.
+
+    Example:
+        >>> import demur
+        >>> try:
+        ...     demur.judge(["I cannot"], "prefx")
+        ... except demur.DemurError as error:
+        ...     print(error)
+        there is no judge 'prefx'; did you mean 'prefix'?
+    """
 
 
 class InputError(DemurError, ValueError):
-    """The request cannot be carried out as written: a missing file, an unknown name, a value out of range."""
+    """The request cannot be carried out as written: a missing file, an unknown name, a value out of range.
+
+    It is also a `ValueError`. The command line ends with exit status 2.
+
+    Example:
+        >>> import demur
+        >>> issubclass(demur.InputError, ValueError)
+        True
+    """
 
 
 class WorkError(DemurError, RuntimeError):
-    """The request was fine but the work failed: an edit that did not act, weights that hold NaN, no memory."""
+    """The request was right, but the work failed: an edit that did not act, weights with NaN, too little memory.
+
+    It is also a `RuntimeError`. The command line ends with exit status 1.
+
+    Example:
+        >>> import demur
+        >>> issubclass(demur.WorkError, RuntimeError)
+        True
+    """
 
 
 class NotFinite(WorkError):
-    """Activations or logits that hold NaN or infinity. The parts know row and layer; the library's verbs put the names in."""
+    """Activations or logits with NaN or infinity.
+
+    Code that computes knows the row and the layer. `named` adds the checkpoint and the instruction, where these are known.
+    """
 
     def __init__(
         self,
@@ -42,11 +70,11 @@ class NotFinite(WorkError):
         super().__init__(f"{what} of {whose}{where}{owner} are not finite in {dtype}; {advice}, or use a smaller coefficient")
 
     def of_row(self, row: int) -> "NotFinite":
-        """The same, counted among all rows."""
+        """The same error with another number of the row: counted among all rows, not among those of one batch."""
         return NotFinite(self.what, row, self.dtype, self.layer)
 
     def named(self, checkpoint: str, text: str) -> "NotFinite":
-        """The same, with the names that a user knows."""
+        """The same error with the checkpoint's name and the instruction's text."""
         return NotFinite(self.what, self.row, self.dtype, self.layer, checkpoint=checkpoint, text=text)
 
 
@@ -55,7 +83,14 @@ def _short(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A clause that names the closest known word, or lists all of them: for the end of an error's sentence."""
+    """The end of an error's sentence about an unknown name: the most similar known name, or all of them.
+
+    Example:
+        >>> nearest("prefx", ["prefix", "substring"])
+        "did you mean 'prefix'?"
+        >>> nearest("x", ["prefix", "substring"])
+        'known: prefix, substring'
+    """
     choices = sorted(known)
     close = get_close_matches(name, choices, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(choices)}"

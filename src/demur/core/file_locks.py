@@ -1,7 +1,7 @@
-"""Locks on a run folder: one process writes a run, and one at a time writes its report.
+"""Locks on a run folder, so that one process at a time writes a run, and one at a time writes its report.
 
-A lock is the operating system's (flock), so it ends with its process however that ends, and nothing is left to clean up. The file
-says who holds it. Where the file system or the system has no such locks, `hold` says so instead of pretending.
+A lock belongs to the operating system (flock). It ends with its process, however that ends, and nothing has to be cleaned up. The
+lock file says which process has it. Where the file system has no such locks, `Lock.real` is false.
 """
 
 import errno
@@ -25,14 +25,18 @@ _NONE_HERE = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 class Lock:
-    """A held lock. `real` is False where this file system has no locks, so that nothing keeps a second process out."""
+    """A lock that this process has.
+
+    Attributes:
+        real: False where this file system has no locks, so that nothing keeps a second process out.
+    """
 
     def __init__(self, handle: int, *, real: bool) -> None:
         self._handle: int | None = handle
         self.real = real
 
     def release(self) -> None:
-        """Give the lock back; it may be asked for again by anyone."""
+        """Give the lock back. Calling this twice does no harm."""
         if self._handle is not None:
             with suppress(OSError):
                 os.ftruncate(self._handle, 0)
@@ -41,7 +45,18 @@ class Lock:
 
 
 def hold(file: Path, *, wait: bool = False) -> Lock:
-    """Take the lock that a file stands for. Raises `InputError` naming the holder where another process has it and not `wait`."""
+    """Take the lock of a file.
+
+    Args:
+        file: the lock file; it is made where it does not exist.
+        wait: whether to wait while another process has the lock.
+
+    Returns:
+        The lock.
+
+    Raises:
+        InputError: where another process has the lock and `wait` is false, with that process; where the file cannot be written.
+    """
     try:
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -65,7 +80,7 @@ def hold(file: Path, *, wait: bool = False) -> Lock:
         os.close(handle)
         raise
     facts = {"pid": os.getpid(), "host": socket.gethostname(), "started": datetime.now(UTC).isoformat(timespec="seconds")}
-    # The lock holds without its holder's name, as on a full disk.
+    # On a full disk the file cannot say which process has the lock; the lock works all the same.
     with suppress(OSError):
         os.ftruncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)
@@ -78,13 +93,13 @@ def _holder(text: bytes) -> str:
         facts = json.loads(text)
         return f"process {facts['pid']} on {facts['host']} since {facts['started']}"
     except (ValueError, KeyError, TypeError):
-        # Taken a moment ago, and its name is not written yet.
+        # The other process has just taken the lock and not written its name yet.
         return "another process"
 
 
 @contextmanager
 def held(file: Path) -> Iterator[None]:
-    """Wait for a lock and hold it."""
+    """Wait for a lock, and have it inside the block."""
     lock = hold(file, wait=True)
     try:
         yield

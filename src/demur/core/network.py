@@ -1,6 +1,7 @@
-"""Is a hub in reach? Asked once, with a short time-out, before anything that would retry for half a minute.
+"""Whether the model hub is in reach: asked once, with a short time-out, before anything that would retry for half a minute.
 
-demur looks locally first; only what is not on this machine asks the hub, and where none answers the error says what is missing.
+demur looks on this machine first, and asks the hub only for what is not here. Where no hub answers, the error says what is
+missing.
 """
 
 import os
@@ -17,7 +18,7 @@ TIMEOUT_SECONDS = 3.0
 
 @cache
 def reachable() -> bool:
-    """True where the hub's address answers within three seconds and `HF_HUB_OFFLINE` is not set."""
+    """Whether the hub's address answers within three seconds and `HF_HUB_OFFLINE` is not set."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         return False
     from huggingface_hub import constants
@@ -32,7 +33,7 @@ def reachable() -> bool:
         with suppress(OSError), socket.create_connection((target.hostname or "", port), timeout=TIMEOUT_SECONDS):
             answered.set()
 
-    # In a thread of its own, because looking up a name knows no time-out.
+    # In a thread of its own, because looking up a name has no time-out.
     knocking = threading.Thread(target=knock, daemon=True)
     knocking.start()
     knocking.join(TIMEOUT_SECONDS)
@@ -40,6 +41,14 @@ def reachable() -> bool:
 
 
 def require(what: str, way_out: str) -> None:
-    """Raises `InputError` where no hub answers: `what` is missing, `way_out` is what to do without one."""
+    """Check that the hub is in reach.
+
+    Args:
+        what: what is missing on this machine, for the error.
+        way_out: what to do without a hub, for the error.
+
+    Raises:
+        InputError: where no hub answers.
+    """
     if not reachable():
         raise InputError(f"{what} is not on this machine and no model hub is in reach; {way_out}")

@@ -1,4 +1,4 @@
-"""Numbers as a reader sees them: rates in per cent, changes in points, p values. Files for machines hold full numbers instead."""
+"""Numbers as text for people: rates in per cent, changes in percentage points, p values. Data files have all digits instead."""
 
 import re
 
@@ -8,7 +8,7 @@ MINUS, TIMES, DASH = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 
 
 def decimals(n: int) -> int:
-    """Decimals of a rate in per cent: none up to a hundred trials, where none could hold anything, else one."""
+    """Decimals of a rate in per cent: none for up to a hundred trials, where they would mean nothing, else one."""
     return 0 if n <= 100 else 1
 
 
@@ -18,18 +18,18 @@ def percent(rate: float, n: int) -> str:
 
 
 def interval(bounds: tuple[float, float], digits: int = 1) -> str:
-    """An interval in per cent, without the sign."""
+    """An interval in per cent, without the per cent sign."""
     low, high = (f"{100 * bound:.{digits}f}" for bound in bounds)
     return f"[{low}, {high}]"
 
 
 def estimate(rate: float, bounds: tuple[float, float], n: int) -> str:
-    """A rate with its interval, both with as many decimals as `percent` gives the rate."""
+    """A rate and its interval, with the same number of decimals."""
     return f"{percent(rate, n)} {interval(bounds, decimals(n))}"
 
 
 def points(change: float | None, digits: int = 1, minus: str = MINUS) -> str:
-    """A difference of rates in percentage points with its sign; empty where there is none."""
+    """A difference of rates in percentage points, with its sign; empty for None."""
     if change is None:
         return ""
     size = f"{abs(100 * change):.{digits}f}"
@@ -39,14 +39,14 @@ def points(change: float | None, digits: int = 1, minus: str = MINUS) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """A p value; empty where nothing was tested."""
+    """A p value for a table; empty for None."""
     if p is None:
         return ""
     return "< 0.001" if p < 0.001 else _kept_below(p, f"{p:.3f}")
 
 
 def p_in_words(p: float) -> str:
-    """A p value in a sentence."""
+    """A p value for a sentence."""
     if p < 0.001:
         return "p < 0.001"
     text = _kept_below(p, f"{p:.2g}")
@@ -54,12 +54,12 @@ def p_in_words(p: float) -> str:
 
 
 def _kept_below(p: float, text: str) -> str:
-    # What holds at this level must not look as if it did not.
+    # A p value below the level must not be rounded to it.
     return f"< {LEVEL:g}" if p < LEVEL <= float(text) else text
 
 
 def number(value: float | int | None, digits: int = 4) -> str:
-    """A plain number with so many significant digits; empty where there is none."""
+    """A number with some significant digits; empty for None."""
     return "" if value is None else f"{value:.{digits}g}".replace("-", MINUS)
 
 
@@ -67,5 +67,5 @@ _INSIDE = re.compile(r"(?<=\d) (?=%)|(?<=\d,) (?=[\d.]+\])|(?<=\bp) (?=[<=] \d)|
 
 
 def tied(text: str) -> str:
-    """A sentence in which no line ends inside `91 %`, `[9, 23]` or `p < 0.001`."""
+    """The sentence with no-break spaces inside `91 %`, `[9, 23]` and `p < 0.001`."""
     return _INSIDE.sub("\N{NO-BREAK SPACE}", text)

@@ -1,7 +1,7 @@
-"""Progress of long steps: a callable that is told how much was just done.
+"""Progress of long steps: a function that is called with the number of units just finished.
 
-Library functions take one and know nothing of terminals; the command line passes bars, everything else passes `silent`. What is
-shown goes to standard error: live bars in a terminal, few plain lines elsewhere.
+Functions of the library take one and know nothing of terminals. The command line passes progress bars; everything else passes
+`silent`.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,11 +11,11 @@ Progress = Callable[[int], None]
 """Called with the number of units just finished."""
 
 Phases = Callable[[str, int | None], AbstractContextManager[Progress]]
-"""Opens a phase: `with phases("generating", 1200) as progress: ...`; None where its size shows on the way."""
+"""Begins a phase of some units: `with phases("generating", 1200) as progress: ...`. None where the number is not known yet."""
 
 
 def silent(_done: int) -> None:
-    """Shows nothing."""
+    """Progress that shows nothing."""
 
 
 @contextmanager

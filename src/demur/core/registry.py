@@ -23,7 +23,7 @@ class PartKind:
         group: the entry-point group in which other packages announce such parts.
         noun: what an error message calls one of them.
         shipped: names of the parts that demur ships, each with its target.
-        text: what a text holds that is a part itself and no `module:attribute`; empty where no text is.
+        text: a mark that tells a text which is the part itself from one that names a module; empty where no text is a part.
     """
 
     group: str
@@ -218,7 +218,7 @@ def _imported(target: str, noun: str) -> Any:
         found: Any = import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # the module is not ours: its code may raise anything, and its name may not be one
         raise InputError(f"the {noun} {target!r} cannot be imported: {error}") from error
     return found
 

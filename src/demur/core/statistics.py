@@ -1,7 +1,7 @@
-"""Intervals and paired tests for refusal counts, from scipy; no normal approximation, also at 0 and at n.
+"""Intervals and tests for refusal counts, from scipy. None of them uses a normal approximation of the counts.
 
-Rates of different interventions are measured on the same instructions, so they are compared pair by pair; where only a count was
-published nothing can be paired, and two proportions are compared. Agreement of two labellers is Cohen's kappa, with a bootstrap
+Rates under different interventions are measured on the same instructions, so they are compared in pairs. Where only a count was
+published, nothing can be paired, and two proportions are compared. Agreement of two labellers is Cohen's kappa with a bootstrap
 interval.
 """
 
@@ -16,11 +16,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEVEL = 0.05
-"""Significance level of every test in demur, after Holm's correction where there are several."""
+"""Significance level of every test in demur; where there are several tests, after Holm's correction."""
 
 
 def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a binomial rate (Wilson 1927). Raises `InputError` for n = 0 or a count outside 0..n."""
+    """Wilson score interval of a binomial rate (Wilson 1927).
+
+    Args:
+        count: the number of successes.
+        n: the number of trials, at least 1.
+        confidence: the coverage of the interval.
+
+    Returns:
+        The lower and the upper bound, between 0 and 1.
+
+    Raises:
+        InputError: for n = 0 or a count outside 0..n.
+
+    Example:
+        >>> [round(bound, 3) for bound in wilson(0, 20)]
+        [0.0, 0.161]
+    """
     from scipy.stats import binomtest
 
     if n < 1 or not 0 <= count <= n:
@@ -30,9 +46,19 @@ def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
 
 
 def auroc_interval(auroc: float, n: int, m: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Score interval of an area under the ROC curve over `n` against `m` cases: Newcombe 2006, method 5.
+    """Score interval of an area under the ROC curve (Newcombe 2006, method 5).
 
-    Has a width at 0 and 1 too, as Wilson's has. Raises `InputError` for an area outside 0 to 1 or a side without cases.
+    Args:
+        auroc: the area, between 0 and 1.
+        n: the number of cases on one side, at least 1.
+        m: the number of cases on the other side, at least 1.
+        confidence: the coverage of the interval.
+
+    Returns:
+        The lower and the upper bound. As with Wilson's interval, they differ also where the area is 0 or 1.
+
+    Raises:
+        InputError: for an area outside 0 to 1 or a side without cases.
     """
     from scipy.optimize import brentq
     from scipy.stats import norm
@@ -50,7 +76,7 @@ def auroc_interval(auroc: float, n: int, m: int, confidence: float = 0.95) -> tu
         return z2 * area / (n * m) * (1 + inner * ((1 - area) / (2 - area) + area / (1 + area)))
 
     if auroc == 1:
-        # Distance and variance both vanish at 1; what is left when that root is divided out has the other one.
+        # At 1 both sides of the equation are 0. Dividing by (1 - area) removes this root and leaves the other one.
         return float(brentq(lambda area: 1 - area - spread(area), 0.0, 1.0)), 1.0
 
     def excess(area: float) -> float:
@@ -61,7 +87,14 @@ def auroc_interval(auroc: float, n: int, m: int, confidence: float = 0.95) -> tu
 
 @dataclass(frozen=True)
 class Paired:
-    """Two conditions on the same instructions: `gained` turned into refusals, `lost` stopped being ones."""
+    """Verdicts under two conditions on the same instructions.
+
+    Attributes:
+        n: the number of instructions.
+        gained: how many are refused under the second condition only.
+        lost: how many are refused under the first condition only.
+        p_value: of the exact McNemar test.
+    """
 
     n: int
     gained: int
@@ -70,7 +103,7 @@ class Paired:
 
     @property
     def difference(self) -> float:
-        """Change of the refusal rate, second minus first."""
+        """Change of the refusal rate: second minus first condition."""
         return (self.gained - self.lost) / self.n
 
 
@@ -78,13 +111,24 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def shared(first: Mapping[Key, bool], second: Mapping[Key, bool]) -> tuple[list[bool], list[bool]]:
-    """The verdicts of both conditions on the instructions that both have, in one order."""
+    """The verdicts under both conditions on the instructions that both have, in the same order."""
     common = [key for key in first if key in second]
     return [first[key] for key in common], [second[key] for key in common]
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Paired:
-    """Exact two-sided McNemar test: a binomial test on the discordant pairs (McNemar 1947). p is 1 where none differ."""
+    """Exact two-sided McNemar test: a binomial test on the pairs that differ (McNemar 1947).
+
+    Args:
+        first: whether each instruction is refused under the first condition.
+        second: the same under the second condition, in the same order.
+
+    Returns:
+        The counts and the p value, which is 1 where no pair differs.
+
+    Raises:
+        InputError: where the lists are empty or differ in length.
+    """
     from scipy.stats import binomtest
 
     if len(first) != len(second) or not first:
@@ -143,9 +187,16 @@ def paired_interval(both: int, gained: int, lost: int, neither: int, confidence:
 
 
 def fisher(first: int, n_first: int, second: int, n_second: int) -> float:
-    """Two-sided p of Fisher's exact test for two independent proportions, `first` of `n_first` and `second` of `n_second`.
+    """Two-sided p value of Fisher's exact test for two independent proportions (Fisher 1934).
 
-    Fisher 1934. Raises `InputError` for a side without trials or a count outside 0..n.
+    Args:
+        first: the count on one side.
+        n_first: the trials on that side.
+        second: the count on the other side.
+        n_second: the trials on that side.
+
+    Raises:
+        InputError: for a side without trials or a count outside 0..n.
     """
     from scipy.stats import fisher_exact
 
@@ -156,7 +207,18 @@ def fisher(first: int, n_first: int, second: int, n_second: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Holm 1979), in the order given: controls the chance of any false claim in the family."""
+    """Holm's step-down correction (Holm 1979), which controls the chance of any false rejection in the family.
+
+    Args:
+        p_values: the p values of all tests of the family.
+
+    Returns:
+        The adjusted p values, in the order given.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     adjusted, running = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
@@ -166,10 +228,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
-    """Agreement of two labellers beyond chance (Cohen 1960): 1 is full agreement, 0 what their label counts alone would give.
+    """Agreement of two labellers beyond chance (Cohen 1960).
 
-    Raises `InputError` where the lists differ in length or are empty, and where both give one and the same label throughout:
-    chance agreement is then full too.
+    Args:
+        first: the labels of one labeller.
+        second: the labels of the other, in the same order.
+
+    Returns:
+        1 for full agreement; 0 for the agreement that their label counts alone would give.
+
+    Raises:
+        InputError: where the lists are empty or differ in length, and where both labellers give every item the same label:
+            agreement by chance is then full too.
     """
     kappa = _kappas(*_numbered(first, second))[0]
     if math.isnan(kappa):
@@ -180,10 +250,20 @@ def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
 def kappa_interval(
     first: Sequence[Hashable], second: Sequence[Hashable], confidence: float = 0.95, *, draws: int = 5000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of Cohen's kappa over items drawn with replacement (Efron 1979).
+    """Percentile bootstrap interval of Cohen's kappa (Efron 1979).
 
-    Draws in which kappa is not defined are left out. Items should be independent: answers to different instructions. Raises
-    `InputError` as `cohen_kappa` does.
+    Args:
+        first: the labels of one labeller. Items should be independent: answers to different instructions.
+        second: the labels of the other, in the same order.
+        confidence: the coverage of the interval.
+        draws: how often items are drawn with replacement. Draws in which kappa is not defined do not count.
+        seed: the seed of the draws.
+
+    Returns:
+        The lower and the upper bound.
+
+    Raises:
+        InputError: as `cohen_kappa`.
     """
     import numpy as np
 
@@ -196,7 +276,7 @@ def kappa_interval(
 
 
 def _numbered(first: Sequence[Hashable], second: Sequence[Hashable]) -> "tuple[NDArray[Any], NDArray[Any]]":
-    """Both lists as one row each of small numbers, the same for the same label."""
+    """Both lists as arrays of one row, with a number for each label."""
     import numpy as np
 
     if len(first) != len(second) or not first:
@@ -206,7 +286,7 @@ def _numbered(first: Sequence[Hashable], second: Sequence[Hashable]) -> "tuple[N
 
 
 def _kappas(first: "NDArray[Any]", second: "NDArray[Any]") -> "NDArray[Any]":
-    """Kappa of each row; not a number where chance agreement is full."""
+    """Kappa of each row; NaN where agreement by chance is full."""
     import numpy as np
 
     observed = (first == second).mean(axis=1)

@@ -1,8 +1,8 @@
-"""Versions of the packages that decide about numbers."""
+"""Versions of the packages on which results depend."""
 
 from importlib.metadata import version
 
 
 def versions() -> dict[str, str]:
-    """Versions that decide about numbers."""
+    """The versions of demur, torch and transformers, by package: results depend on them."""
     return {package: version(package) for package in ("demur", "torch", "transformers")}

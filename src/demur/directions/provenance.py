@@ -1,7 +1,7 @@
 """What a direction was made of: the weights, the prompt, the instructions, and for a direction from a file what the file says.
 
-Every fact has a field with a type. In a direction's file, and for `provenance["prompt text"]`, the key of a fact is the name of
-its field with blanks for the underscores. Only facts that were given are written down: a fact that nobody knows has no key.
+Every fact has a field with a type. Its key, in a direction's file and in `provenance["prompt text"]`, is the name of the field
+with blanks in place of the underscores. Only facts that were given have a key.
 """
 
 from collections.abc import Iterator, Mapping
@@ -66,11 +66,11 @@ class Provenance(BaseModel):
         harmless: the harmless instructions.
         versions: versions of the packages that decide about numbers.
         mean_residual_norm: mean length of the activations that the direction was made of; unit "residual" counts in it.
-        control_of: for a control, the name of the direction that it stands beside.
+        control_of: for a control, the name of the direction that it is a control for.
         seed: for a control, the seed that it was made with.
         file: the name of the file that the direction was read from, where that is another tool's.
         format: the format of that file.
-        stored_dtype: the dtype in which that file holds the vector.
+        stored_dtype: the dtype of the vector in that file.
         not_in_the_file: which of layer, site, position and raw norm that file does not say.
 
     Example:
@@ -114,7 +114,7 @@ class Provenance(BaseModel):
 
     @classmethod
     def of(cls, facts: Mapping[str, object]) -> "Provenance":
-        """Read facts by their keys, as a direction's file holds them.
+        """Read facts by their keys, as they are in a direction's file.
 
         Args:
             facts: values by key; those without a field must be JSON values.
@@ -142,7 +142,7 @@ class Provenance(BaseModel):
         return Provenance.of({**self.facts(), **{name.replace("_", " "): value for name, value in changes.items()}})
 
     def facts(self) -> dict[str, object]:
-        """The facts that were given, by key, as JSON values: what a direction's file holds."""
+        """The facts that were given, by key, as JSON values: what a direction's file has."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
     def __repr__(self) -> str:
@@ -185,5 +185,5 @@ class Provenance(BaseModel):
         return hash(tuple(sorted(self.facts())))
 
 
-# So that whoever asks for a mapping, as `dict(**provenance)` and typed readers do, may be given a provenance.
+# So that `isinstance(provenance, Mapping)` is true.
 Mapping.register(Provenance)

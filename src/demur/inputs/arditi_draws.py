@@ -1,8 +1,8 @@
-"""How Arditi et al. draw their instructions from the lists that they ship, so that their procedure runs on their exact data.
+"""Draws instructions from the lists of Arditi et al. as they do, so that their procedure can be run on exactly their data.
 
-Source: andyrdt/refusal_direction, pipeline/run_pipeline.py (`load_and_sample_datasets`, and `run_pipeline` for the test set) over
-dataset/splits. One generator makes all draws, so their order is part of the result. A list that is missing, or shorter than what
-is drawn from it, is refused.
+Source: andyrdt/refusal_direction, pipeline/run_pipeline.py (`load_and_sample_datasets`, and `run_pipeline` for the test set) and
+dataset/splits. One generator makes all draws, so their order is part of the result. A list that is missing, or shorter than the
+number drawn from it, is an error.
 """
 
 import random
@@ -14,7 +14,12 @@ from demur.core.errors import InputError
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw: how many instructions, and the digest of those drawn from the lists that were published."""
+    """One draw.
+
+    Attributes:
+        n: how many instructions are drawn.
+        digest: the digest of those drawn from the published list.
+    """
 
     n: int
     digest: str
@@ -27,13 +32,21 @@ DRAWS: Mapping[str, Draw] = {
     "harmless_val": Draw(32, "4810456d3d98030c"),
     "harmless_test": Draw(100, "7c5b9234575615b5"),
 }
-"""The draws in their order, by the name of the list. No harmful test instructions are drawn: they test on JailbreakBench."""
+"""The draws in their order, by the name of the list. None are for a harmful test: the paper tests on JailbreakBench."""
 
 
 def arditi_sample(lists: Mapping[str, Sequence[str]], seed: int = 42) -> dict[str, tuple[str, ...]]:
-    """What Arditi et al. draw from their five lists, by the names and in the order of `DRAWS`.
+    """Draw from the five lists.
 
-    Raises `InputError` for a list that is missing or too short.
+    Args:
+        lists: the lists, by the names of `DRAWS`.
+        seed: the seed of the generator; 42 in the paper's code.
+
+    Returns:
+        The instructions that are drawn, by the names and in the order of `DRAWS`.
+
+    Raises:
+        InputError: for a list that is missing or too short.
     """
     generator = random.Random(seed)
     drawn = {}

@@ -36,7 +36,9 @@ class NativeNoThinking(NativeTemplate):
         """
         _require_template(tokenizer)
         if not can_think(tokenizer):
-            raise InputError(f"this chat template lets no model think unasked, so {NO_THINKING!r} is {NATIVE!r}; use that")
+            raise InputError(
+                f"this chat template lets no model think unless it is asked to, so {NO_THINKING!r} is {NATIVE!r}; use that"
+            )
         return _rendered(tokenizer, enable_thinking=False)
 
 

@@ -86,7 +86,7 @@ def _csv_rows(file: Iterable[str], path: Path) -> list[Any]:
 
 
 def only_column(rows: Sequence[Row], path: Path) -> str:
-    """The column that holds the instructions: `instruction`, or the only one.
+    """The column with the instructions: `instruction`, or the only one.
 
     Raises:
         InputError: where neither exists, with the columns that do.

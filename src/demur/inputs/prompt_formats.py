@@ -13,7 +13,7 @@ from demur.core.errors import InputError, nearest
 from demur.core.registry import check_members, registry
 
 SLOT = "{instruction}"
-"""What stands in a format's text for the instruction."""
+"""The place of the instruction in a format's text."""
 
 # "Base LLMs refuse too" (Kissane et al. 2024), character for character; no system turn, no trailing space.
 CHATML = "<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n"

@@ -12,7 +12,7 @@ from demur.core.registry import check_members, registry
 
 Needs = Literal["text", "model", "server"]
 NEEDS: tuple[Needs, ...] = get_args(Needs)
-"""What a judge may need beside the completions: nothing, a model in memory, or a server that answers."""
+"""What a judge may need besides the texts: nothing more, a model in memory, or a server that answers."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Verdict:
         judge: the judge's name.
         refusal: whether it calls the completion a refusal.
         label: the label it gives, one of the judge's `labels`.
-        evidence: the words that decided, as they stand in the text; empty where none did.
+        evidence: the words that decided, as they are written in the text; empty where none did.
 
     Example:
         >>> from demur.judges.judging import judge
@@ -73,7 +73,7 @@ class Judge(Protocol):
         labels: all labels that it gives, in the order of tables; stored with a run.
         refusal_labels: those of them that count as refusals.
         reads_instruction: whether a verdict depends on what was asked.
-        needs: what it needs beside the completions: `text` for nothing, a `model` in memory, or a `server`.
+        needs: what it needs: only the `text`, also a `model` in memory, or a `server` that answers.
     """
 
     name: str

@@ -58,6 +58,12 @@ def extract_directions(
         InputError: for a layer, site or position that is not there; for an unknown estimator; where a layer has no direction, as
             at a template token at the first layer's input.
         WorkError: for activations that are not finite.
+
+    Example:
+        The example of `demur.extract_direction` makes `checkpoint` and `prompt`.
+
+        >>> layers = range(checkpoint.n_layers)  # doctest: +SKIP
+        >>> demur.extract_directions(checkpoint, harmful, harmless, prompt, layers=layers)  # doctest: +SKIP
     """
     sides = training_sides(
         checkpoint,
@@ -113,6 +119,19 @@ def extract_direction(
     Raises:
         InputError: as `extract_directions`.
         WorkError: for activations that are not finite.
+
+    Example:
+        >>> import demur
+        >>> from tokenizers import Tokenizer, models, pre_tokenizers
+        >>> from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+        >>> words = Tokenizer(models.WordLevel({"<unk>": 0, "make": 1, "bombs": 2, "cakes": 3, ":": 4}, unk_token="<unk>"))
+        >>> words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+        >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=5, **sizes))
+        >>> checkpoint = demur.wrap(model, PreTrainedTokenizerFast(tokenizer_object=words), name="toy")
+        >>> prompt = demur.prompt_format("{instruction} :", checkpoint)
+        >>> demur.extract_direction(checkpoint, ["make bombs"], ["make cakes"], prompt, layer=1).vector.shape
+        torch.Size([8])
     """
     return extract_directions(
         checkpoint, harmful, harmless, prompt, layers=[layer], site=site, position=position, name=name, estimator=estimator

@@ -1,7 +1,4 @@
-"""What a container or a scheduler's job may still take of the machine's memory: Linux control groups, of either version.
-
-Where there are none, or none has a limit, there is nothing to say.
-"""
+"""How much memory a container or a scheduler's job still has, by Linux control groups of version 1 or 2."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,13 +9,16 @@ NO_LIMIT = 2**60
 
 
 def left(root: Path = Path("/")) -> int | None:
-    """Bytes that this process's groups may still take; None without a limit. Files that are kept in memory do not count."""
+    """Bytes that the control groups of this process may still use; None without a limit.
+
+    The cache of files does not count as used, because the system frees it when memory is needed.
+    """
     found = [room for folder, names in _groups(root) if (room := _room(folder, *names)) is not None]
     return min(found, default=None)
 
 
 def _groups(root: Path) -> Iterator[tuple[Path, tuple[str, str, str]]]:
-    """Folders of this process's groups and of those around them, and how their files are called."""
+    """The folders of this process's groups and of the groups around them, each with the names of its files."""
     lines: list[str] = []
     with suppress(OSError):
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -30,7 +30,7 @@ def _groups(root: Path) -> Iterator[tuple[Path, tuple[str, str, str]]]:
             base, names = root / "sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         else:
             continue
-        # Inside a container the path may be that of the host, and the group's own files lie at the top.
+        # Inside a container the path may be that of the host; the files of the group are then at the top.
         own = base / path.lstrip("/")
         yield from ((folder, names) for folder in dict.fromkeys([own, *own.parents, base]) if folder.is_relative_to(base))
 

@@ -1,7 +1,7 @@
-"""May directions of these checkpoints be exchanged? Told from configs and tokenizer files, before any weights are read.
+"""Whether directions of these checkpoints may be exchanged, by their configs and tokenizer files, before any weights are read.
 
-Another width or another number of layers is refused. Another family, vocabulary or set of special tokens is a warning, which the
-run keeps and its summary shows: the numbers exist, but what the checkpoints were shown may differ in more than the weights.
+Checkpoints of different widths or numbers of layers are refused. For different families, vocabularies or special tokens there is
+a warning, which is stored with the run and shown in its summary: the results may then differ for other reasons than the weights.
 """
 
 import json
@@ -18,7 +18,7 @@ _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 
 def shape(source: Source) -> tuple[int, int] | None:
-    """(layers, width) of a checkpoint, from its config or its GGUF header; None where that does not tell."""
+    """(layers, width) of a checkpoint, from its config or its GGUF header; None where these do not say."""
     if source.kind == "gguf":
         return _gguf_shape(source)
     config = read_config(source) or {}
@@ -31,7 +31,17 @@ def shape(source: Source) -> tuple[int, int] | None:
 
 
 def compare(sources: Mapping[str, Source]) -> tuple[str, ...]:
-    """Sentences on pairs that merely should not be compared. Raises `InputError` for a pair that cannot be."""
+    """Compare every checkpoint with the first.
+
+    Args:
+        sources: the files of each checkpoint, by its name.
+
+    Returns:
+        A sentence for each difference that makes a comparison doubtful.
+
+    Raises:
+        InputError: for checkpoints of different widths or numbers of layers.
+    """
     warnings: list[str] = []
     names = list(sources)
     for number, name in enumerate(names[1:], 1):
@@ -52,13 +62,13 @@ def _gguf_shape(source: Source) -> tuple[int, int] | None:
     try:
         return gguf_files.header(source.path).shape
     except InputError:
-        # What is wrong with it, loading says.
+        # Loading the file says what is wrong with it.
         return None
 
 
 def _differences(first: str, one: Source, second: str, other: Source) -> list[str]:
     if {one.kind, other.kind} != {"folder"}:
-        return []  # their tokenizers are not at hand yet
+        return []  # their tokenizers are not on this machine yet
     configs = [read_config(source) or {} for source in (one, other)]
     mine, others = _tokens(one), _tokens(other)
     pair, found = f"{first} and {second}", []

@@ -1,7 +1,7 @@
-"""Where a model's weights are and where it takes its input: on one device, or spread over several by accelerate.
+"""On which devices a model's weights are: on one, or spread over several by accelerate.
 
-Spread weights that no GPU has room for wait in main memory or on the disk, as `meta` tensors, and are fetched for each forward
-pass. Which device a weight is on changes no number that demur reads; asking the first parameter where a model is would.
+Spread weights that fit on no GPU stay in main memory or on the disk, as `meta` tensors, and are fetched for each forward pass. So
+the device of a model is never taken from its first parameter.
 """
 
 import tempfile
@@ -15,16 +15,23 @@ from torch import Tensor, nn
 from demur.core.errors import InputError
 
 SPREAD = "spread"
-"""The name of a device that stands for all of them: GPUs first, then main memory, then the disk."""
+"""The name for all devices together: GPUs first, then main memory, then the disk."""
 
 MaxMemory = Mapping[int | str, int | str]
 """accelerate's: GPU number, `cpu` or `disk` -> bytes, or text such as `10GiB`."""
 
 
 def find_device(name: str) -> torch.device | None:
-    """The device a name stands for: `auto` is the first GPU, else the processor; None for `spread`.
+    """The device of a name.
 
-    Raises `InputError` where it is not there.
+    Args:
+        name: `auto` for the first GPU or else the CPU, `spread` for all devices, or torch's name of one.
+
+    Returns:
+        The device; None for `spread`.
+
+    Raises:
+        InputError: for a device that this machine does not have, or that demur does not compute on.
     """
     if name == SPREAD:
         return None
@@ -44,7 +51,7 @@ def find_device(name: str) -> torch.device | None:
 
 
 def input_device(model: nn.Module) -> torch.device:
-    """Where token ids go, and where logits come back: the embedding's device, or where accelerate brings its input."""
+    """The device for token ids and logits: that of the embedding, or the one to which accelerate moves its input."""
     embedding = model.get_input_embeddings()  # type: ignore[operator]
     for module in (model, embedding):
         hook = getattr(module, "_hf_hook", None)
@@ -57,12 +64,12 @@ def input_device(model: nn.Module) -> torch.device:
 
 
 def weights_dtype(model: nn.Module) -> torch.dtype:
-    """The precision of weights that are numbers, and of the stream: quantised ones are codes."""
+    """The dtype of the stream: that of the weights which are not quantised."""
     return next(weight.dtype for weight in model.parameters() if weight.dtype.is_floating_point)
 
 
 def bytes_by_device(model: nn.Module) -> dict[str, int]:
-    """Bytes of weights on each device, `cpu` or `disk` where they wait between forward passes."""
+    """Bytes of weights on each device; `cpu` or `disk` for weights that are fetched for each forward pass."""
     placed: Mapping[str, Any] = getattr(model, "hf_device_map", None) or {}
     found: Counter[str] = Counter()
     for name, weight in model.named_parameters():
@@ -70,14 +77,14 @@ def bytes_by_device(model: nn.Module) -> dict[str, int]:
         if weight.device.type == "meta":
             inside = [part for part in placed if not part or name == part or name.startswith(f"{part}.")]
             where = str(placed[max(inside, key=len)]) if inside else "elsewhere"
-        # Beside codes of 4 bits are their scales.
+        # Weights of 4 bits have scales.
         scales = getattr(getattr(weight, "quant_state", None), "absmax", None)
         found[where] += weight.numel() * weight.element_size() + (0 if scales is None else scales.nbytes)
     return dict(found)
 
 
 def fetched(model: nn.Module, name: str, weight: Tensor) -> Tensor:
-    """An entry of a model's state, from where it waits if it is not here: one module's weights at a time."""
+    """A weight of a model on the CPU or its own device; fetched from memory or the disk if it is spread."""
     if weight.device.type != "meta":
         return weight
     from accelerate.utils import align_module_device
@@ -88,10 +95,14 @@ def fetched(model: nn.Module, name: str, weight: Tensor) -> Tensor:
         return getattr(module, leaf).detach().clone()  # type: ignore[no-any-return]
 
 
-def spread_options(max_memory: MaxMemory | None) -> tuple[dict[str, Any], tempfile.TemporaryDirectory[str]]:
-    """Keyword arguments that make `from_pretrained` spread what it loads, and the folder for what goes to the disk.
+def spread_options(max_memory: MaxMemory | None) -> tuple[dict[str, object], tempfile.TemporaryDirectory[str]]:
+    """Keyword arguments that make `from_pretrained` spread what it loads.
 
-    The folder is there as long as the object that is returned with it.
+    Args:
+        max_memory: how much of each device to use; None for what is free.
+
+    Returns:
+        The keyword arguments, and the folder for weights that go to the disk. The folder is deleted with its object.
     """
     folder = tempfile.TemporaryDirectory(prefix="demur-offload-")
     limits = None if max_memory is None else dict(max_memory)
@@ -99,11 +110,12 @@ def spread_options(max_memory: MaxMemory | None) -> tuple[dict[str, Any], tempfi
 
 
 def spread_loaded(model: nn.Module, max_memory: MaxMemory | None) -> tempfile.TemporaryDirectory[str]:
-    """Spread a model that is in main memory; see `spread_options` for what is returned."""
+    """Spread a model that is in main memory. Returns the folder of `spread_options`."""
     from accelerate import dispatch_model, infer_auto_device_map
 
-    options, folder = spread_options(max_memory)
+    _, folder = spread_options(max_memory)
+    limits = None if max_memory is None else dict(max_memory)
     whole: Any = model
-    placed = infer_auto_device_map(whole, options["max_memory"], no_split_module_classes=list(whole._no_split_modules or ()))
+    placed = infer_auto_device_map(whole, limits, no_split_module_classes=list(whole._no_split_modules or ()))
     dispatch_model(whole, placed, offload_dir=folder.name, skip_keys=whole._skip_keys_device_placement)
     return folder

@@ -1,8 +1,8 @@
-"""The architecture families that demur knows: where their blocks are and which module's output each branch adds to the stream.
+"""The architecture families that demur knows: where their blocks are, and which module's output each branch adds to the stream.
 
-Read off the modelling code of transformers 5.23 (`models/<family>/modeling_<family>.py`) and keyed by the config's `model_type`.
-Where a config decides what a block does, the layout is a function of the config; a config whose blocks do not add to a residual
-stream is refused. So is a family that is not registered, with a sentence that says how to add it.
+The layouts follow the modelling code of transformers 5.23 (`models/<family>/modeling_<family>.py`); the key is the config's
+`model_type`. Where a config decides what a block does, the layout is a function of the config. A config whose blocks do not add
+to a residual stream is refused. So is a family that is not registered, with a sentence that says how to add it.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ _OTHER_NAMES = {
     "gpt2": ("transformer.h", "attn", "mlp"),
     "gpt_neo": ("transformer.h", "attn", "mlp"),
 }
-# Where the language model is inside a model that also sees.
+# Where the language model is inside a model that also reads images.
 _TOWERS = {
     "aya_vision": "model.language_model",
     "gemma3": "model.language_model",
@@ -138,22 +138,47 @@ _RULES = _table()
 
 
 def register(family: str, rule: Rule) -> None:
-    """Add or replace a family: `rule` gets the model's config and returns its `Layout`."""
+    """Add an architecture family, or replace one, for this Python process.
+
+    Args:
+        family: the `model_type` in the config of its checkpoints.
+        rule: a function from the config to the `Layout`. It may raise `InputError` for a config that cannot be supported.
+
+    Example:
+        >>> import demur
+        >>> def llama(config):  # as if demur did not know it
+        ...     return demur.Layout("llama", "model.layers", "self_attn", "mlp")
+        >>> demur.families.register("llama", llama)
+        >>> "llama" in demur.families.families()
+        True
+    """
     _RULES[family] = rule
 
 
 def register_tower(family: str, tower: str) -> None:
-    """Add a multimodal family whose language model, of any registered family, is the module at the path `tower`."""
+    """Add a multimodal family, for this Python process.
+
+    Args:
+        family: the `model_type` in the config of its checkpoints.
+        tower: the path of the module that is the language model, of any registered family.
+    """
     _TOWERS[family] = tower
 
 
 def families() -> tuple[str, ...]:
-    """All registered `model_type`s, multimodal ones included."""
+    """All registered `model_type`s, including multimodal ones."""
     return tuple(sorted({*_RULES, *_TOWERS}))
 
 
 def layout_of(config: Any) -> Layout:
-    """The layout of a transformers config. Raises `InputError` for a family that is not registered or cannot be supported."""
+    """The layout of a checkpoint.
+
+    Args:
+        config: its transformers config.
+
+    Raises:
+        InputError: for a family that is not registered, with the nearest known one, or that cannot be supported.
+    """
     family = str(getattr(config, "model_type", "unknown"))
     if family in _TOWERS:
         text = layout_of(config.get_text_config())

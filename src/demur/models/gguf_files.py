@@ -1,7 +1,7 @@
-"""A GGUF file converted once into a folder of float32 safetensors, kept in a cache; and what its header says, kept there too.
+"""GGUF files: each is converted once into a folder of float32 safetensors, which is kept in a cache, with what its header says.
 
-transformers opens a GGUF file in about twenty seconds and keeps its weights packed, so the result cannot be saved as it is; a
-converted folder opens in two. The cache key is the file's content, its size and the versions that read it.
+transformers takes about twenty seconds to open a GGUF file, and two to open a converted folder. The cache key is the content of
+the file, its size, and the version of transformers that converted it.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,7 +25,15 @@ from demur.core.errors import DemurError, InputError, WorkError
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of its weights: numbers of them, all, in blocks' matrices, in the unembedding; and its settings."""
+    """What a GGUF file says of its weights.
+
+    Attributes:
+        weights: the number of all weights.
+        linear: those in the matrices of the blocks.
+        head: those of the unembedding.
+        embedding: those of the embedding.
+        settings: the integer settings of its architecture, such as `block_count`.
+    """
 
     weights: int
     linear: int
@@ -35,19 +43,29 @@ class Header:
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """(layers, width), where the file says."""
+        """(layers, width); None where the file does not say."""
         layers, width = self.settings.get("block_count"), self.settings.get("embedding_length")
         return None if layers is None or width is None else (layers, width)
 
 
-@cache
 def header(path: Path) -> Header:
-    """Read once a file, which takes seconds, and kept beside its conversion. Raises `InputError` where it cannot be read."""
+    """What a GGUF file says of its weights. Reading it takes seconds, so the answer is kept in the cache of conversions.
+
+    Raises:
+        InputError: for a file that cannot be read.
+    """
+    return _header(path, _content_digest(path))
+
+
+# Kept for the process too, because planning asks several times and the folder may not be writable. The key is the content of the
+# file, so a file that was replaced is read again.
+@lru_cache(maxsize=32)
+def _header(path: Path, _content: str) -> Header:
     kept = _in_cache(path, "header.json")
     with suppress(OSError, ValueError, TypeError):
         return Header(**json.loads(kept.read_text(encoding="utf-8")))
     found = _read_header(path)
-    # A cache that cannot be written costs the next process those seconds again, and nothing else.
+    # Where the cache cannot be written, the next process reads the header again; nothing else changes.
     with suppress(DemurError):
         replace_file(kept, json.dumps(asdict(found)))
     return found
@@ -75,17 +93,17 @@ def _read_header(path: Path) -> Header:
 
 
 PARTIAL = ".partial-"
-"""Stands in the name of a folder that is being written."""
+"""Part of the name of a folder that is still being written."""
 
 
 def cache_folder() -> Path:
-    """`DEMUR_CACHE`, or `demur` in the user's cache folder."""
+    """The folder that `DEMUR_CACHE` names, or `demur` in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("DEMUR_CACHE") or Path(base) / "demur")
 
 
 def converted_folder(path: Path) -> Path:
-    """Where the conversion of this file is, or will be."""
+    """The folder of this file's conversion, whether it exists yet or not."""
     import transformers
 
     return _in_cache(path, f"transformers-{transformers.__version__}")
@@ -96,14 +114,19 @@ def _in_cache(path: Path, what: str) -> Path:
 
 
 def convert(path: Path) -> Path:
-    """The folder with the file's weights and tokenizer; made on first use. Raises `InputError` where it cannot be read."""
+    """The folder with the file's weights and tokenizer, made on first use.
+
+    Raises:
+        InputError: for a file that cannot be read or lacks weights.
+        WorkError: where the disk is full.
+    """
     target = converted_folder(path)
     if (target / "config.json").is_file():
         return target
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    header(path)  # refuses at once a file that was cut off, which transformers would find out in half a minute or not at all
+    header(path)  # refuses a truncated file at once; transformers would notice after half a minute, or never
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         packed, report = AutoModelForCausalLM.from_pretrained(
@@ -112,24 +135,24 @@ def convert(path: Path) -> Path:
     except (OSError, ValueError, KeyError, ImportError, struct.error) as error:
         raise InputError(f"{str(path)!r} cannot be read as a GGUF checkpoint: {error}") from error
     if report["missing_keys"]:
-        # Left in, they would be drawn at random.
+        # transformers has filled them with random numbers.
         raise InputError(
             f"{str(path)!r} lacks {len(report['missing_keys'])} weights, such as {min(report['missing_keys'])!r}; fetch it again"
         )
     config = packed.config
     if hasattr(config, "quantization_config"):
-        # Left in, it would make the folder count as quantised, though every weight is a plain float32 tensor by now.
+        # The weights are plain float32 tensors now; with this entry the folder would count as quantised.
         del config.quantization_config
     model = type(packed)(config)
     model.load_state_dict(packed.state_dict())
     _sweep(target.parent)
-    # Written beside its place and renamed: an interrupted conversion leaves no half folder that looks whole.
+    # Written under another name and renamed at the end, so that an interrupted conversion is never taken for a whole one.
     partial = target.with_name(f"{target.name}{PARTIAL}{uuid4().hex[:12]}")
     try:
         partial.mkdir(parents=True)
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        with suppress(OSError):  # another process finished first; its folder holds the same bytes
+        with suppress(OSError):  # another process finished first, with the same bytes
             partial.rename(target)
     except SafetensorError as error:
         raise WorkError(f"{str(target)!r} could not be written: {error}") from error
@@ -141,16 +164,18 @@ def convert(path: Path) -> Path:
 
 
 def _sweep(folder: Path) -> None:
-    """Take away what conversions left behind that were killed more than a day ago."""
-    for left in folder.glob(f"*{PARTIAL}*"):
+    """Delete the partial folders of conversions that were killed more than a day ago."""
+    for partial in folder.glob(f"*{PARTIAL}*"):
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > 86400:
-                shutil.rmtree(left)
+            if time.time() - partial.stat().st_mtime > 86400:
+                shutil.rmtree(partial)
 
 
 def _content_digest(path: Path) -> str:
-    """16 hex digits: sha256 over the size, the first and the last MiB, and 4 KiB of each MiB between them. A file of many GB is
-    told apart at once, also from one of the same name and size in which a matrix of a MiB or more was edited.
+    """16 hex digits of sha256 over the size, the first and the last MiB, and 4 KiB of each MiB between them.
+
+    So a file of many GB is identified at once. Another file of the same size has another digest if a matrix of at least a MiB
+    differs.
     """
     part, piece = 1 << 20, 1 << 12
     try:

@@ -1,7 +1,7 @@
-"""Where one architecture family reads and writes its residual stream: what a layout says.
+"""What a layout is: it says where one architecture family reads and writes its residual stream.
 
-A layout is a fact about a family, written down in `models/families.py` and then proved on load (`engine/site_proof.py`); nothing
-is guessed from module names. A path that leads nowhere in a model is refused.
+Layouts are written down in `models/families.py`, and each is proved when a checkpoint is loaded (`engine/site_proof.py`). Nothing
+is guessed from the names of modules. A path that leads nowhere in a model is refused.
 """
 
 from dataclasses import dataclass
@@ -70,19 +70,24 @@ def point(layer: int, site: Site) -> Point:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the models of one family read and write the residual stream.
+    """Where one architecture family keeps its blocks, and what they add to the residual stream.
 
     Attributes:
-        family: the `model_type` of the family's configs.
-        blocks: path from the model to the list of its blocks.
-        attention: path from a block to the module whose output the attention branch adds to the stream. That is the norm after
-            attention in families that have one, and the last linear map where the attention module adds the stream itself.
+        family: the `model_type` of its config.
+        blocks: the path of the list of blocks in the model.
+        attention: the path, inside a block, of the module whose output the attention branch adds to the stream. That is the norm
+            after attention in families that have one, and the last linear map where the attention module adds the stream itself.
         mlp: the same for the MLP branch.
-        parallel: whether both branches read the same stream, so that there is no `resid_mid`.
-        multiplier: the factor by which a branch's output is multiplied before it is added.
-        left_out: indices of modules in the list of blocks that do not run on text.
-        rows_apart: whether blocks get arguments that are made for each row and head, so that no row may join or leave the batch
-            between two blocks.
+        parallel: whether both branches read the same stream. Such blocks have no `resid_mid`.
+        multiplier: what a branch's output is multiplied with before it is added.
+        left_out: indices of modules in the list that are no blocks for text and do not run on it.
+        rows_apart: whether blocks get arguments that were made for each row and head. The rows of a batch must then stay the same
+            in all blocks.
+
+    Example:
+        >>> import demur
+        >>> demur.Layout("gptj", "transformer.h", "attn", "mlp", parallel=True).sites
+        ('resid_pre', 'resid_post')
     """
 
     family: str
@@ -100,14 +105,18 @@ class Layout:
         return ("resid_pre", "resid_post") if self.parallel else SITES
 
     def find_blocks(self, model: nn.Module) -> list[nn.Module]:
-        """The blocks of `model`, in order. Raises `InputError` where the path does not lead to a list of modules."""
+        """The blocks of a model, in order.
+
+        Raises:
+            InputError: where the path does not lead to a list of modules, or the list has no blocks.
+        """
         blocks = [block for index, block in enumerate(self._listed(model)) if index not in self.left_out]
         if not blocks:
             raise InputError(f"the list at {self.blocks!r} of this {self.family!r} model holds no blocks")
         return blocks
 
     def find_left_out(self, model: nn.Module) -> list[nn.Module]:
-        """The modules of the list that are no blocks for text."""
+        """The modules of the list that do not run on text."""
         listed = self._listed(model)
         return [listed[index] for index in self.left_out]
 
@@ -121,7 +130,11 @@ class Layout:
         return listed
 
     def check_sites(self, sites: tuple[Site, ...]) -> None:
-        """Raises `InputError` for a site that does not exist or that this family does not have."""
+        """Check that this family has some sites.
+
+        Raises:
+            InputError: for a site that does not exist, or that this family does not have.
+        """
         if not sites:
             raise InputError(f"an intervention needs at least one site; {self.family!r} has {', '.join(self.sites)}")
         for site in sites:
@@ -141,7 +154,11 @@ def _follow(module: nn.Module, path: str) -> Any:
 
 
 def branch(block: nn.Module, path: str) -> nn.Module:
-    """The module of a block at `path`. Raises `InputError` where there is none."""
+    """The module of a block at a path.
+
+    Raises:
+        InputError: where there is none.
+    """
     found = _follow(block, path)
     if not isinstance(found, nn.Module):
         raise InputError(f"the layout expects a module at {path!r} of {type(block).__name__}, which has none")
@@ -154,7 +171,7 @@ def d_model_of(model: Any) -> int:
 
 
 def kv_width_of(config: Any) -> int | None:
-    """What one token adds to a layer's keys, and to its values, by a text config; None where the config does not tell."""
+    """Width of the keys, and of the values, that one token adds to a layer's KV cache; None where the config does not say."""
     heads, width = getattr(config, "num_attention_heads", None), getattr(config, "hidden_size", None)
     groups = getattr(config, "num_key_value_heads", None) or heads
     head_width = getattr(config, "head_dim", None) or (width // heads if width and heads else None)

@@ -1,7 +1,7 @@
-"""Weights and tokenizer from files, whole or refused: transformers and peft fill in at random, or leave out, what does not fit.
+"""Weights and tokenizer from files. Everything must fit, because transformers and peft silently skip or randomise what does not.
 
-Only tensors are read of older files, and no code of a checkpoint runs. An adapter is merged, or stays beside weights that are
-quantised.
+From older files only tensors are read, and no code of a checkpoint runs. An adapter is merged into the weights, or stays separate
+from them where they are quantised.
 """
 
 import re
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -28,12 +29,19 @@ _BROKEN_ADAPTER = (OSError, ValueError, KeyError, TypeError, AttributeError, Run
 
 
 _BUFFER = re.compile(r"(attn|attention)\.(bias|masked_bias)$|\binv_freq$")
-"""Causal masks and rotary frequencies, which older files hold as if they were weights."""
+"""Causal masks and rotary frequencies. Older files store them as if they were weights."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """How weights are to be held; a device of None spreads them."""
+    """How to load weights.
+
+    Attributes:
+        dtype: their precision.
+        quantise: `8bit`, `4bit` or None.
+        device: where to put them; None spreads them over several devices.
+        max_memory: how much of each device to use when spreading.
+    """
 
     dtype: torch.dtype
     quantise: str | None
@@ -44,33 +52,39 @@ class Wanted:
 def load(
     model: str, source: Source, adapter: str | None, adapter_folder: Path | None, wanted: Wanted
 ) -> tuple[PreTrainedModel, Any]:
-    """Model and tokenizer of a source.
+    """Load a model and its tokenizer.
 
-    Raises `InputError` where a file cannot be read, where weights are missing, left over or of another shape than the config
-    says, and where an adapter does not fit; `WorkError` where the weights do not fit into memory.
+    Args:
+        model: what error messages call the model.
+        source: its files.
+        adapter: what error messages call the adapter.
+        adapter_folder: the adapter's folder; None for no adapter.
+        wanted: how to load the weights.
+
+    Returns:
+        The model and its transformers tokenizer.
+
+    Raises:
+        InputError: where a file cannot be read, where weights are missing, left over or of another shape than the config says,
+            and where an adapter does not fit.
+        WorkError: where the weights do not fit into memory.
     """
     folder = gguf_files.convert(fetch(source)) if source.kind == "gguf" else fetch(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises plain Exceptions for a file that is not its own
         raise InputError(f"the tokenizer of {model!r} cannot be loaded by transformers: {_first_line(error)}") from error
-    with _told(model):
+    with _named_errors(model):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     layout = layout_of(config)
-    if wanted.quantise is not None and getattr(config, "quantization_config", None) is not None:
+    stored_quantised = getattr(config, "quantization_config", None) is not None
+    if wanted.quantise is not None and stored_quantised:
         raise InputError(f"the weights of {model!r} are quantised already; leave quantise={wanted.quantise!r} out")
-    options: dict[str, Any] = {}
-    offload = None
-    if wanted.quantise is not None:
-        options = {"quantization_config": quantisation.settings(wanted.quantise, wanted.dtype), "device_map": {"": wanted.device}}
-    elif getattr(config, "quantization_config", None) is not None and wanted.device is not None:
-        # Such weights stay where they are loaded.
-        options = {"device_map": {"": wanted.device}}
-    if wanted.device is None and (adapter_folder is None or wanted.quantise is not None):
-        placed, offload = spread_options(wanted.max_memory)
-        options |= placed
-    with _told(model):
-        # Never code from a checkpoint, and of a .bin file never more than tensors.
+    # An adapter is merged before weights are spread, unless they are quantised and it stays separate.
+    spread_now = wanted.device is None and (adapter_folder is None or wanted.quantise is not None)
+    options, offload = _placement(wanted, stored_quantised, spread_now)
+    with _named_errors(model):
+        # Never code from a checkpoint, and from a .bin file nothing but tensors.
         loaded, report = auto_class(config).from_pretrained(
             folder,
             dtype=wanted.dtype,
@@ -87,40 +101,68 @@ def load(
             loaded = _adapted(loaded, adapter_folder)
         except _BROKEN_ADAPTER as error:
             raise InputError(f"adapter {adapter!r} does not fit {model!r}: {_first_line(error)}") from error
-        if wanted.device is None and offload is None:
-            offload = spread_loaded(loaded, wanted.max_memory)
+    return _placed(model, loaded, offload, wanted), tokenizer
+
+
+def _placement(
+    wanted: Wanted, stored_quantised: bool, spread_now: bool
+) -> tuple[dict[str, object], TemporaryDirectory[str] | None]:
+    """Keyword arguments of `from_pretrained` for devices and quantisation, and the folder for weights that go to the disk."""
+    options: dict[str, object] = {}
+    if wanted.quantise is not None:
+        options = {"quantization_config": quantisation.settings(wanted.quantise, wanted.dtype), "device_map": {"": wanted.device}}
+    elif stored_quantised and wanted.device is not None:
+        # Quantised weights cannot be moved after they are loaded.
+        options = {"device_map": {"": wanted.device}}
+    if not spread_now:
+        return options, None
+    placed, offload = spread_options(wanted.max_memory)
+    return options | placed, offload
+
+
+def _placed(model: str, loaded: PreTrainedModel, offload: TemporaryDirectory[str] | None, wanted: Wanted) -> PreTrainedModel:
+    """The model on its device, or spread over several."""
+    if wanted.device is None and offload is None:
+        offload = spread_loaded(loaded, wanted.max_memory)
     if offload is not None:
-        # What is on the disk is there as long as the model is.
+        # The folder is deleted with this object, so the model must keep it as long as its weights may be on disk.
         loaded.offload_folder = offload
     elif quantisation.described(loaded) is None:
-        with _told(model):
-            loaded = loaded.to(wanted.device)
-    return loaded, tokenizer
+        with _named_errors(model):
+            return loaded.to(wanted.device)
+    return loaded
 
 
 def check_whole(model: str, report: Mapping[str, Any], layout: Layout) -> None:
-    """Whether weights are those that the config speaks of, by transformers' report on loading. Raises `InputError` where not.
+    """Check, by transformers' report on loading, that the weights are those that the config describes.
 
-    Weights that are left over count inside blocks only: there they would have taken part, as a norm of a newer family does.
+    Args:
+        model: what error messages call the model.
+        report: what `from_pretrained` returns with `output_loading_info`.
+        layout: where the blocks are. Weights that the model has no place for matter only inside blocks: there they would have
+            taken part in the computation, as a norm of a newer family does.
+
+    Raises:
+        InputError: for the first weight that is missing, left over or of another shape.
     """
     for name, found, expected in sorted(report["mismatched_keys"]):
         raise InputError(f"the weight {name!r} of {model!r} is {tuple(found)}, but its config speaks of {tuple(expected)}")
-    # Left in, they would be drawn at random.
+    # transformers has filled them with random numbers.
     for name in sorted(report["missing_keys"]):
         raise InputError(
             f"{len(report['missing_keys'])} weights of {model!r} are missing, such as {name!r}; fetch the files again"
         )
     inside = re.compile(rf"(^|\.){layout.blocks.rpartition('.')[2]}\.\d+\.")
-    left = sorted(name for name in report["unexpected_keys"] if inside.search(name) and not _BUFFER.search(name))
-    if left:
+    unused = sorted(name for name in report["unexpected_keys"] if inside.search(name) and not _BUFFER.search(name))
+    if unused:
         raise InputError(
-            f"{model!r} holds {len(left)} weights in its blocks that its config does not speak of, such as {left[0]!r}; its "
+            f"{model!r} holds {len(unused)} weights in its blocks that its config does not speak of, such as {unused[0]!r}; its "
             "config.json is not that of these weights"
         )
 
 
 @contextmanager
-def _told(model: str) -> Iterator[None]:
+def _named_errors(model: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, ImportError, SafetensorError, UnpicklingError, RuntimeError) as error:
@@ -136,23 +178,24 @@ def _adapted(loaded: PreTrainedModel, folder: Path) -> PreTrainedModel:
     from peft.utils import load_peft_weights, set_peft_model_state_dict
 
     adapted = PeftModel.from_pretrained(loaded, str(folder))
-    # Read again, because what peft does not find it leaves at its beginning, where an adapter does nothing.
+    # Loaded a second time for its report: weights that peft does not find keep their initial value, with which an adapter does
+    # nothing.
     report = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
     missing = [name for name in report.missing_keys if f".{adapted.active_adapter}." in name]
     if missing or report.unexpected_keys:
         problem = f"it lacks {missing[0]!r}" if missing else f"it holds {report.unexpected_keys[0]!r}, which has no place"
         raise InputError(problem)
     if quantisation.described(loaded) is not None:
-        # Merged into quantised weights, the sum would be rounded to their few values.
+        # Not merged, because the sum would be rounded to the few values of quantised weights.
         return adapted.get_base_model()
     _untie(loaded)
     return adapted.merge_and_unload()
 
 
 def _untie(model: PreTrainedModel) -> None:
-    """Where embedding and unembedding are one weight and an adapter sits on one of them, make them two.
+    """Give embedding and unembedding separate weights where they share one and an adapter changes only one of them.
 
-    Merged into the weight of both, what was trained at one end would act at the other end too.
+    Merging the adapter into a shared weight would change both.
     """
     ends = [model.get_input_embeddings(), model.get_output_embeddings()]
     bases = [getattr(end, "base_layer", end) for end in ends]
@@ -163,15 +206,15 @@ def _untie(model: PreTrainedModel) -> None:
 
 
 def auto_class(config: Any) -> Any:
-    """The class that loads a config's weights: a model that also sees is not among the causal language models."""
-    sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    """The transformers class that loads a config's weights: models that also read images have a class of their own."""
+    reads_images = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    return AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
 
 
 def _first_line(error: Exception) -> str:
     if "trust_remote_code" in str(error):
         return "it needs code that comes with it, and demur runs no code of a checkpoint; there is no flag for it"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # A first line that ends in a colon says nothing yet; what a KeyError says is a name and no more.
+    # A first line that ends with a colon needs the next one, and the text of a KeyError is only a name.
     line = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
     return f"{type(error).__name__} {line}".strip() if not lines or isinstance(error, KeyError) else line

@@ -1,34 +1,34 @@
-"""How much memory there is, and how much of it weights and batches may take."""
+"""How much memory is free, and how much of it weights and batches may use."""
 
 from demur.models import cgroups
 from demur.models.device_placement import SPREAD
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 SHARE = 0.7
-"""Part of the free memory that weights may take; the rest is for activations and the cache of keys and values."""
+"""Part of the free memory that weights may use; the rest is for activations and the KV cache."""
 LEAST_TOKENS = 1024
-"""Smallest batch to try, however little memory there is: one that does not fit is halved."""
+"""Tokens of the smallest batch to begin with, however little memory is free. A batch that does not fit is halved."""
 PASS_TOKENS = {"cpu": 1024, "cuda": 4096}
-"""Most tokens of a pass over prompts, padding included. A processor multiplies no faster with more, and what lies between two
-products no longer fits into its caches."""
+"""Most tokens of one prefill pass, padding included. A CPU is no faster with more, because the intermediate results then exceed
+its caches."""
 MOST_TOKENS = {"cpu": 16384, "cuda": 131072}
-"""Largest batch to decode, new tokens included: behind it a step gains nothing, and a run that is killed loses more."""
+"""Most tokens of a batch to decode, new tokens included. Larger ones are no faster, and a run that is killed loses more."""
 
 
 def kind_of(device: object) -> str:
-    """Whose sizes hold for a device, named or torch's own: `cpu` or `cuda`."""
+    """The key of the sizes above for a device, by name or torch's own: `cpu` or `cuda`."""
     return "cuda" if str(device).startswith("cuda") else "cpu"
 
 
 def available(device: str) -> int:
-    """Bytes that weights may take on this device now."""
+    """Bytes that weights may use on this device now."""
     return int(free(device) * SHARE)
 
 
 def free(device: str) -> int:
-    """Bytes that nothing holds on this device now; spread over several, on all GPUs and in main memory.
+    """Free bytes on this device now; for `spread`, on all GPUs and in main memory together.
 
-    Of main memory no more than a container or a scheduler's job leaves to this process.
+    Main memory counts no further than the limit of a container or of a scheduler's job.
     """
     import psutil
     import torch
@@ -45,6 +45,6 @@ def free(device: str) -> int:
 def _free_on(gpu: str | int | None) -> int:
     import torch
 
-    # What torch keeps of earlier batches, to use again, is free for the next.
+    # Memory that torch has reserved and does not use is free for the next batch.
     kept = torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
     return int(torch.cuda.mem_get_info(gpu)[0]) + kept

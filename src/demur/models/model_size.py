@@ -1,6 +1,6 @@
-"""How large a checkpoint is, told from its config or from a GGUF file's header, before any weights are read.
+"""How large a checkpoint is, by its config or by a GGUF file's header, before any weights are read.
 
-What the files do not tell is None and is never guessed: then a plan says less.
+What the files do not say is None and is never guessed. A plan then says less.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,19 @@ from demur.models.sources import Source, read_config
 class Size:
     """Numbers of weights, and widths.
 
-    `total` are all weights; `blocks` those of the matrices that every token passes (of a mixture of experts, all experts);
-    `head` those of the unembedding, which the last prompt token and every new token pass. `kv_width` is what one token adds to a
-    layer's keys, and to its values; `inner` the width inside the MLP. Where only a count is known, all weights are in `blocks`.
-    `linear` are those that bitsandbytes would quantise, and `already` says how the checkpoint's folder quantises them; `packable`
-    are those that `engine/prepacked_weights.py` copies.
+    Attributes:
+        total: all weights.
+        blocks: those of the blocks' matrices, which every token passes; of a mixture of experts, all experts. All weights where
+            only their total is known.
+        head: those of the unembedding, which the last prompt token and every new token pass.
+        layers: the number of blocks.
+        width: the width of the stream.
+        kv_width: the width of the keys, and of the values, that one token adds to a layer's KV cache.
+        inner: the width inside the MLP.
+        vocabulary: the number of tokens.
+        linear: the weights that bitsandbytes would quantise.
+        packable: the weights that `engine/prepacked_weights.py` copies.
+        already: how the checkpoint's folder quantises them: `8bit`, `4bit` or None.
     """
 
     total: int
@@ -45,7 +53,17 @@ class Size:
 
 
 def size_of(source: Source) -> Size | None:
-    """The size of a checkpoint; None where its config alone does not tell. Raises `InputError` for a file that cannot be read."""
+    """The size of a checkpoint.
+
+    Args:
+        source: its files.
+
+    Returns:
+        The size; None where the config alone does not say.
+
+    Raises:
+        InputError: for a file that cannot be read.
+    """
     if source.kind == "gguf":
         assert source.path is not None
         return _of_gguf(source.path)
@@ -89,7 +107,7 @@ def _of_config(config: dict[str, Any]) -> Size | None:
         with torch.device("meta"):
             model = auto_class(made).from_config(made)
     except Exception:
-        # A config that this version of transformers does not know or take; loading will say so in its own words.
+        # This version of transformers does not accept the config. Loading the checkpoint will say why.
         return None
     total = sum(int(weight.numel()) for weight in model.parameters())
     text = made.get_text_config()
@@ -100,7 +118,7 @@ def _of_config(config: dict[str, Any]) -> Size | None:
         blocks = sum(int(weight.numel()) for block in found for weight in block.parameters() if weight.ndim > 1)
         inside = dict.fromkeys([*(one for block in found for one in block.modules()), unembedding])
         packable = sum(int(one.weight.numel()) for one in inside if type(one) is nn.Linear)
-    except InputError:  # a family that demur has no layout for; loading will refuse it
+    except InputError:  # demur has no layout for this family, and will refuse to load it
         blocks, packable = total, 0
     return Size(
         total=total,

@@ -1,8 +1,8 @@
-"""Weights in 8 or 4 bits, by bitsandbytes: what is quantised, how, and how it is said of what was measured with it.
+"""Weights in 8 or 4 bits, by bitsandbytes: what is quantised, how, and what the provenance says of it.
 
-Quantised are linear maps; embeddings, the head, norms, and experts that a family keeps in one tensor stay in the dtype asked for.
-So does the stream, and edits of it are computed in float32 or better as ever. Where bitsandbytes is missing, or finds nothing to
-quantise, that is refused.
+Only linear maps are quantised. Embeddings, the head, norms, and experts that a family keeps in one tensor stay in the dtype that
+was asked for. So does the stream; edits of it are computed in float32 or better, as always. It is an error where bitsandbytes is
+missing or finds nothing to quantise.
 """
 
 import logging
@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 
 Quantise = Literal["8bit", "4bit"]
 BYTES = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
-"""Of one quantised weight: nf4 keeps a float32 scale for every 64 weights."""
+"""Bytes of one quantised weight. nf4 keeps a float32 scale for every 64 weights."""
 
 ROWS_MEET = "columns in higher precision chosen by a whole batch"
-"""What is said of weights that come so quantised: a row's tokens then depend on the rows beside it."""
+"""What provenance says of weights that come quantised this way. A row's tokens then depend on the other rows of its batch."""
 
 
 def check(name: str | None) -> None:
-    """Raises `InputError` for a word that is not 8bit or 4bit, and where bitsandbytes is not installed."""
+    """Check a quantisation by name.
+
+    Raises:
+        InputError: for a name that is not `8bit` or `4bit`, and where bitsandbytes is not installed.
+    """
     if name is None:
         return
     if name not in get_args(Quantise):
@@ -35,13 +39,14 @@ def check(name: str | None) -> None:
 
 
 def settings(name: str, dtype: "torch.dtype") -> "BitsAndBytesConfig":
-    """How transformers is told: int8 of Dettmers et al. 2022 row by row, or nf4 of Dettmers et al. 2023, quantised once.
+    """The settings for transformers: int8 (Dettmers et al. 2022) or nf4 (Dettmers et al. 2023), without double quantisation.
 
-    LLM.int8 multiplies some columns in higher precision, and all rows of a batch decide together which: a baseline would depend
-    on the edited rows beside it. So its threshold is 0, and each token's activations are rounded by themselves.
+    LLM.int8 multiplies some columns in higher precision, and all rows of a batch decide together which ones. A baseline would
+    then depend on the edited rows in its batch. So the threshold is 0, and the activations of each token are rounded separately.
     """
     from transformers import BitsAndBytesConfig
 
+    # A setting of the whole process, which hides one message and changes nothing else. Adding the same filter again does nothing.
     logging.getLogger("bitsandbytes.autograd._functions").addFilter(_says_something_new)
     if name == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
@@ -49,12 +54,12 @@ def settings(name: str, dtype: "torch.dtype") -> "BitsAndBytesConfig":
 
 
 def _says_something_new(record: logging.LogRecord) -> bool:
-    # Said at every product in 8 bits; it is how int8 works.
+    # bitsandbytes logs this at every product in 8 bits; it is how int8 works.
     return "inputs will be cast" not in record.getMessage()
 
 
 def counted(model: "nn.Module") -> tuple[int, int]:
-    """(weights, quantised ones among them): each counted once, however it is stored."""
+    """(weights, quantised weights among them), each counted once however it is stored."""
     import torch
 
     total = quantised = 0
@@ -67,9 +72,10 @@ def counted(model: "nn.Module") -> tuple[int, int]:
 
 
 def described(model: "PreTrainedModel") -> str | None:
-    """How a model's weights are quantised, for provenance; None where they are not. Weights may come quantised from their folder.
+    """How a model's weights are quantised, for provenance; None where they are not. They may come quantised from their folder.
 
-    Raises `InputError` where bitsandbytes found nothing to quantise.
+    Raises:
+        InputError: where bitsandbytes found nothing to quantise.
     """
     found: Any = getattr(model.config, "quantization_config", None)
     if found is None or not getattr(model, "is_quantized", True):
@@ -88,11 +94,14 @@ def described(model: "PreTrainedModel") -> str | None:
 
 
 def compute_as_asked(model: "nn.Module") -> None:
-    """Have bitsandbytes multiply 4-bit weights in the dtype that it was told, on every processor.
+    """Make bitsandbytes multiply 4-bit weights in the dtype that was asked for, on every CPU.
 
-    On one with bfloat16 instructions its first pass would lay the weights out anew, round their scales, and multiply in bfloat16:
-    the weights would no longer be those that were loaded, and results would differ between machines. It also fails there where a
-    row does not hold whole blocks. Raises `InputError` where a pass did so before: the way back loses the scales.
+    On a CPU with bfloat16 instructions, its first forward pass would rearrange the weights, round their scales, and multiply in
+    bfloat16. The weights would then no longer be those that were loaded, and results would differ between machines. It also fails
+    for rows that are no multiple of a quantisation block.
+
+    Raises:
+        InputError: where a forward pass has done so already, because the original scales are lost then.
     """
     module: Any
     for module in model.modules():
@@ -100,7 +109,7 @@ def compute_as_asked(model: "nn.Module") -> None:
             state = getattr(module.weight, "quant_state", None)
             if getattr(state, "packing_format_for_cpu", False):
                 raise InputError(
-                    "an earlier pass laid 4-bit weights out anew, for this processor's products in bfloat16; load them again "
-                    "and hand the model to demur before it is used"
+                    "an earlier forward pass rearranged the 4-bit weights for this CPU's products in bfloat16; load them again "
+                    "and give the model to demur before it is used"
                 )
             module.support_avx512bf16_for_cpu = False

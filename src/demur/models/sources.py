@@ -1,7 +1,7 @@
-"""Which files a checkpoint's name stands for, found before any weights are read.
+"""The files of a checkpoint, found by its name before any weights are read.
 
-A model is a hub id (`owner/name`, optionally `@revision`), a local folder, a `.gguf` file, or one of the demo's names. What is on
-this machine is never looked up elsewhere; what is not, and cannot be fetched, is refused within seconds.
+A model is a hub id (`owner/name`, optionally `@revision`), a local folder, a `.gguf` file, or one of the demo's names. Files that
+are on this machine are used without asking the hub. Files that are not, and cannot be fetched, are an error within seconds.
 """
 
 import json
@@ -25,7 +25,15 @@ _DEMO_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights are: `path` is a folder or a GGUF file on this machine, None for a hub id that still has to be fetched."""
+    """Where the files of a checkpoint are.
+
+    Attributes:
+        reference: the name that was asked for.
+        kind: whether its files are a folder, a GGUF file, or still on the hub.
+        path: the folder or the GGUF file on this machine; None where it still has to be fetched.
+        hub_id: `owner/name` where it comes from the hub.
+        revision: the branch, tag or commit there; the commit where it was fetched.
+    """
 
     reference: str
     kind: Literal["folder", "gguf", "hub"]
@@ -34,7 +42,7 @@ class Source:
     revision: str | None = None
 
     def describe(self) -> str:
-        """What was found, for provenance: never a path of this machine beyond its last part."""
+        """What was found, for provenance. Of a local path it has the last part only."""
         if self.kind == "hub":
             return f"{self.hub_id}@{self.revision or 'main'}"
         assert self.path is not None
@@ -42,7 +50,15 @@ class Source:
 
 
 def find_model(reference: str, revision: str | None = None) -> Source:
-    """The source of a model. Raises `InputError` where nothing on this machine and no hub has it."""
+    """Find a model.
+
+    Args:
+        reference: a hub id, a folder, a `.gguf` file or the demo's name.
+        revision: a branch, tag or commit on the hub.
+
+    Raises:
+        InputError: where it is neither on this machine nor on a hub in reach.
+    """
     if reference.startswith("demo:"):
         if reference != DEMO_MODEL:
             raise InputError(f"there is no demo model {reference!r}; {nearest(reference, [DEMO_MODEL])}")
@@ -63,7 +79,11 @@ def find_model(reference: str, revision: str | None = None) -> Source:
 
 
 def find_adapter(reference: str) -> Path:
-    """The folder of a PEFT adapter. Raises `InputError` where it is missing."""
+    """The folder of a PEFT adapter.
+
+    Raises:
+        InputError: where it is missing.
+    """
     if reference.startswith("demo:"):
         if reference != DEMO_ADAPTER:
             raise InputError(f"there is no demo adapter {reference!r}; {nearest(reference, [DEMO_ADAPTER])}")
@@ -86,7 +106,11 @@ def _local(reference: str) -> Path:
 
 
 def _hub_id(reference: str, nor_is_it: str) -> tuple[str, str | None]:
-    """Name and revision of a hub id. Raises `InputError` where the reference does not read like one."""
+    """Name and revision of a hub id.
+
+    Raises:
+        InputError: where the reference does not look like one.
+    """
     name, _, tag = reference.partition("@")
     if name.count("/") != 1 or not all(name.split("/")) or reference.startswith((".", os.sep, "~")):
         raise InputError(f"{reference!r} is neither {nor_is_it} nor a hub id like owner/name; check the spelling")
@@ -94,7 +118,15 @@ def _hub_id(reference: str, nor_is_it: str) -> tuple[str, str | None]:
 
 
 def fetch(source: Source, want: str = "config.json") -> Path:
-    """The local folder of a hub source, downloaded where it is not yet here."""
+    """The local folder of a source, downloaded where it is not on this machine yet.
+
+    Args:
+        source: the source.
+        want: a file that the folder must have.
+
+    Raises:
+        InputError: where it cannot be downloaded or has no such file.
+    """
     if source.path is not None:
         return source.path
     from huggingface_hub import HfApi, snapshot_download
@@ -115,7 +147,7 @@ def fetch(source: Source, want: str = "config.json") -> Path:
 
 
 def at_hand(source: Source) -> Source:
-    """The same source with its files on this machine, downloaded where they are not yet here, and the commit they are of."""
+    """The same source with its files on this machine, downloaded where needed, and with the commit that they belong to."""
     if source.kind != "hub":
         return source
     folder = fetch(source)
@@ -124,7 +156,7 @@ def at_hand(source: Source) -> Source:
 
 def _demo_model() -> Source:
     package, file = _DEMO_PACKAGE
-    # The package itself is not imported: it is a plugin of another program, only its file is wanted.
+    # The package is a plugin of another program. It is not imported; only the file in it is used.
     spec = find_spec(package)
     if spec is not None and spec.origin is not None:
         path = Path(spec.origin).parent / file
@@ -140,11 +172,11 @@ def _demo_model() -> Source:
 
 
 _BESIDE_WEIGHTS = ("*.json", "*.model", "*.txt", "*.jinja")
-"""What demur fetches of a repository beside its weights; what else is there, such as a README, it does not miss."""
+"""The files that demur fetches of a repository besides its weights. It needs no others, such as a README."""
 
 
 def _has_weights(folder: Path) -> bool:
-    """Whether all weights of one kind are there: those that its index names, or any where it has no index."""
+    """Whether all files of weights of one kind are there: those that the index names, or any where there is no index."""
     return any(_has_all(folder, *kind) for kind in (("model.safetensors", "*.safetensors"), ("pytorch_model.bin", "*.bin")))
 
 
@@ -164,22 +196,26 @@ def _on_hub(hub_id: str, revision: str | None, reference: str) -> Source:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        # Asked for all files, the hub's library counts as missing what demur does not fetch; weights are looked at below.
+        # Without patterns the hub's library would miss files that demur never fetches. Weights are checked below.
         local = Path(snapshot_download(hub_id, revision=revision, local_files_only=True, allow_patterns=[*_BESIDE_WEIGHTS]))
         if any((local / name).is_file() for name in ("config.json", "adapter_config.json")) and _has_weights(local):
-            # The commit's name, also where a branch or a tag was asked for.
+            # The folder is named after the commit, also where a branch or a tag was asked for.
             return Source(reference, "folder", local, hub_id, local.name)
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as error:
         raise InputError(f"{reference!r} is not a hub id: {error}") from error
-    # Not here, or here without its weights, as after an interrupted download.
+    # It is not on this machine, or without its weights, as after an interrupted download.
     network.require(f"{hub_id!r}", "fetch it where there is one, or give a local folder or a .gguf file")
     return Source(reference, "hub", None, hub_id, revision)
 
 
 def read_config(source: Source) -> Mapping[str, Any] | None:
-    """A checkpoint's config.json without its weights; None for a GGUF file that was not converted yet."""
+    """The content of a checkpoint's config.json; None for a GGUF file.
+
+    Raises:
+        InputError: where it cannot be read.
+    """
     if source.kind == "gguf":
         return None
     try:
@@ -191,7 +227,7 @@ def read_config(source: Source) -> Mapping[str, Any] | None:
         else:
             path = source.path / "config.json"
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:  # those of the hub are OSErrors
+    except (ValueError, OSError, RecursionError) as error:  # errors of the hub are OSErrors
         raise InputError(f"the config.json of {source.reference!r} cannot be read: {error}") from error
     if not isinstance(found, dict):
         raise InputError(f"the config.json of {source.reference!r} holds a {type(found).__name__}, not an object")

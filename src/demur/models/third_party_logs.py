@@ -1,4 +1,4 @@
-"""transformers without its own progress bars and advice, while demur reads or converts weights: demur shows its own."""
+"""Silences the progress bars and advice of transformers and others while demur reads weights, because demur shows its own."""
 
 import logging as standard_logging
 import warnings
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Errors still show; the settings are as before on leaving."""
+    """Errors are still shown. On leaving, the settings are as they were before."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    # bitsandbytes tells, where it is imported, of kernels that it could fetch for products that demur does not let it make.
+    # When it is imported, bitsandbytes advises kernels for products that demur does not let it make.
     others = {name: standard_logging.getLogger(name) for name in ("accelerate", "bitsandbytes")}
     levels = {name: logger.level for name, logger in others.items()}
     logging.set_verbosity_error()
@@ -21,9 +21,9 @@ def quiet_transformers() -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            # peft asks transformers for a name that transformers is about to rename: nothing that a user of demur can act on.
+            # peft uses a name that transformers is about to rename. A user of demur can do nothing about it.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-            # What an adapter lacks is refused by name.
+            # demur refuses such an adapter itself, and names what is missing.
             warnings.filterwarnings("ignore", message=".*missing adapter keys.*")
             yield
     finally:

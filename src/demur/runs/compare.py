@@ -23,6 +23,8 @@ from demur.runs.run import Run
 from demur.runs.run_summary import edit_words
 from demur.runs.store import Store
 from demur.runs.stored_records import stored_cells, stored_directions, stored_manifest
+from demur.study.digest import with_defaults
+from demur.study.spec import Study
 
 _BESIDE = "beside the weights: "
 _SAID_BESIDE = {"settings": "config.json and adapter_config.json", "stop_ids": "end tokens"}
@@ -164,7 +166,9 @@ def _described(manifest: Manifest, judges: Collection[str]) -> dict[str, JsonVal
     # In float32 a row's tokens do not depend on its batch; in lower precision, and in 8 bits, they may.
     exact = study.dtype == "float32" and not any(each.quantise for each in study.checkpoints.values())
     same = tuple(key for key in _SAME_RESULT if exact or key != "batch_tokens")
-    found = flatten({key: value for key, value in manifest.study.items() if key not in same}, index=".{}")
+    # Runs of earlier versions store no value for keys that their version did not have.
+    settings = with_defaults(Study, manifest.study)
+    found = flatten({key: value for key, value in settings.items() if key not in same}, index=".{}")
     for name, facts in manifest.checkpoints.items():
         found[f"weights of {name}"] = facts.fingerprint
         stored, plain = facts.model_fields_set, facts.model_dump(mode="json")

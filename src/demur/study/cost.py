@@ -1,9 +1,9 @@
-"""What a study costs: tokens, arithmetic, memory and time, from sizes alone.
+"""What a study costs: operations, memory and time, from sizes alone.
 
-Counted: two operations for every weight of every matrix that a token passes, and the weights that every decoding step reads. Not
-counted: attention's own products, norms, the softmax, that equal beginnings of prompts are passed once, and that rows which end
-early leave their batch. A time is the larger of both counts over what this machine does a second, times a factor that was
-measured, and is given as a range.
+Counted are two operations for every weight of every matrix that a token passes, and the weights that every decode step reads. Not
+counted are attention's own products, norms and the softmax, that a shared prefix is passed once, and that rows which end early
+leave their batch. Both counts are divided by what this machine does in a second; the larger result, times a measured factor, is
+the time. It is given as a range.
 """
 
 from collections.abc import Sequence
@@ -18,22 +18,32 @@ if TYPE_CHECKING:
     from demur.study.throughput import Rates
 
 SLOWER = (1.0, 2.8)
-"""How many times longer than the count generation takes on a processor: 1.3 to 2.6 where measured (docs/command-line.md, with
-what was measured at a lower rate put at the one that is used)."""
+"""How many times longer than counted generation takes on a CPU: 1.3 to 2.6 where it was measured (docs/command-line.md; what was
+measured at a lower rate is converted to the rate that is used here)."""
 
 SLOWER_ON_GPU = (1.5, 12.0)
-"""The same where the device is a GPU: not measured. Small checkpoints wait for launches there, large ones for memory."""
+"""The same for a GPU. It was not measured: there small checkpoints wait for kernel launches, and large ones for memory."""
 
 START_SECONDS, LOAD_SECONDS = 5.0, 3.0
-"""Importing torch and writing the report; and loading a checkpoint, before its bytes are counted."""
+"""Seconds for importing torch and writing the report, and for loading a checkpoint of no bytes."""
 
 READ_BYTES = 0.5e9
-"""Bytes of weights that are read and placed a second."""
+"""Bytes of weights that are read and placed on the device in a second."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one checkpoint has to do: rows to generate of `prompt` tokens on average, and prompts to read directions from."""
+    """What one checkpoint has to do.
+
+    Attributes:
+        size: its number of weights.
+        rows: completions to generate.
+        prompt: tokens of a prompt on average.
+        longest: tokens of the longest prompt.
+        read: prompts that directions are read from.
+        loads: how often its weights are loaded.
+        quantise: `8bit`, `4bit` or None.
+    """
 
     size: Size
     rows: int
@@ -45,25 +55,35 @@ class Job:
 
 
 def operations(job: Job, new_tokens: int) -> float:
-    """Operations of the matrices, prompts and new tokens: two a weight. The last new token passes no block."""
+    """Operations of the matrices, two for each weight, for prompts and new tokens. The last new token passes no block."""
     generated = job.rows * ((job.prompt + new_tokens - 1) * job.size.blocks + new_tokens * job.size.head)
     return 2.0 * (generated + job.read * job.prompt * job.size.blocks)
 
 
 def batch_rows(job: Job, study: Study, kind: str) -> int:
-    """Rows that fit into one batch on a device of this kind, `cpu` or `cuda`."""
+    """Number of rows that fit into one batch on a device of this kind, `cpu` or `cuda`."""
     budget = study.batch_tokens or MOST_TOKENS[kind]
     return max(1, min(job.rows, int(budget // (job.longest + study.max_new_tokens))))
 
 
 def traffic(job: Job, study: Study, kind: str) -> float:
-    """Bytes of weights that decoding reads: all of them for every step of every batch."""
+    """Bytes of weights that decoding reads: all weights at every step of every batch."""
     steps = -(-job.rows // batch_rows(job, study, kind)) * study.max_new_tokens
     return float(steps * (job.size.blocks + job.size.head) * BYTES[study.dtype])
 
 
 def seconds(jobs: Sequence[Job], study: Study, rates: "Rates", kind: str) -> tuple[float, float]:
-    """About how long a study takes at these rates, from and to."""
+    """About how long a study takes.
+
+    Args:
+        jobs: what each checkpoint has to do.
+        study: the study.
+        rates: what the machine does in a second.
+        kind: `cpu` or `cuda`.
+
+    Returns:
+        Seconds, at least and at most.
+    """
     least = sum(
         max(operations(job, study.max_new_tokens) / rates.operations, traffic(job, study, kind) / rates.bytes) for job in jobs
     )
@@ -74,7 +94,13 @@ def seconds(jobs: Sequence[Job], study: Study, rates: "Rates", kind: str) -> tup
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes: weights, the cache of keys and values of the fullest batch, and what one forward pass holds beside them."""
+    """Memory of one checkpoint at work, in bytes.
+
+    Attributes:
+        weights: its weights.
+        cache: the KV cache of the largest batch; None where the widths are not known.
+        activations: what one forward pass needs besides; None where the widths are not known.
+    """
 
     weights: int
     cache: int | None
@@ -87,17 +113,14 @@ class Memory:
 
 
 def memory_of(job: Job, study: Study, kind: str) -> Memory:
-    """What one checkpoint holds at the study's batch size on a device of this kind, `cpu` or `cuda`.
-
-    Cache and activations are None where the widths are not known.
-    """
+    """The memory of one checkpoint at the study's batch size on a device of this kind, `cpu` or `cuda`."""
     size, width = job.size, BYTES[study.dtype]
     weights = size.bytes(study.dtype, job.quantise)
     if not (size.layers and size.kv_width and size.width and size.inner and size.vocabulary):
         return Memory(weights, None, None)
     rows = batch_rows(job, study, kind)
     cache = int(2 * size.layers * size.kv_width * rows * (job.longest + study.max_new_tokens) * width)
-    # The stream and its float32 copy for an edit, the MLP's three inner tensors; the logits of one position; edits of each row.
+    # The residual stream and its float32 copy for an edit, the MLP's three inner tensors, logits of one position, edits of rows.
     passed = max(job.longest, min(rows * job.longest, PASS_TOKENS[kind]))
     stream = passed * (4 * size.width * max(width, 4) + 3 * size.inner * width)
     edits = 3 * size.layers * rows * size.width * 4
@@ -105,7 +128,7 @@ def memory_of(job: Job, study: Study, kind: str) -> Memory:
 
 
 def in_words(low: float | int, high: float | int) -> str:
-    """A range of seconds as one would say it: `about 3 to 5 minutes`."""
+    """A range of seconds in words, such as `about 3 to 5 minutes`."""
     units = {"day": 86400, "hour": 3600, "minute": 60}
     unit = next((name for name, length in units.items() if high >= 1.5 * length), "second")
     first, second = (_rounded(value / units[unit]) if unit in units else f"{max(1, round(value))}" for value in (low, high))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from pydantic import BaseModel, JsonValue
+from pydantic_core import to_jsonable_python
 
 from demur.core.errors import InputError
 from demur.interventions.edit_kind import edit_kind
@@ -108,6 +109,33 @@ def deciding_facts(model: type[BaseModel], study: Facts) -> DecidingFacts:
     return DecidingFacts(keys, tuple(edits))
 
 
+def with_defaults(model: type[BaseModel], study: Facts) -> dict[str, JsonValue]:
+    """A study as plain data with every default written out, also those of keys that its version of demur did not have.
+
+    Args:
+        model: the model of a study.
+        study: a study as plain data, as a run folder holds it.
+
+    Returns:
+        The same study; keys that are there are as they were.
+    """
+    filled = _filled(model, study)
+    filled["direction"] = _filled(DirectionSpec, _table(study.get("direction")))
+    for key, table in (("checkpoints", CheckpointSpec), ("instructions", InstructionSpec)):
+        filled[key] = {name: _filled(table, spec) for name, spec in _tables(study.get(key)).items()}
+    return filled
+
+
+def _filled(model: type[BaseModel], facts: Facts) -> dict[str, JsonValue]:
+    return {**{key: _default(model, key) for key, field in model.model_fields.items() if not field.is_required()}, **facts}
+
+
+def _default(model: type[BaseModel], key: str) -> JsonValue:
+    default = model.model_fields[key].get_default(call_default_factory=True)
+    values: JsonValue = to_jsonable_python(default)
+    return values
+
+
 def differences(study: "Study", stored: Facts, at_creation: Facts | None = None) -> list[Difference]:
     """What decides and differs between a study and the one that a run folder holds.
 
@@ -179,7 +207,7 @@ def _marked(model: type[BaseModel], facts: Facts, prefix: str) -> Keys:
         mark = mark_of(model, key)
         if not isinstance(mark, Decides) or (mark.when is not None and not mark.when(facts)):
             continue
-        default: JsonValue = None if field.is_required() else field.get_default(call_default_factory=True)
+        default = None if field.is_required() else _default(model, key)
         value = facts.get(key, default)
         if mark.form is not None:
             value, default = mark.form(value), mark.form(default)

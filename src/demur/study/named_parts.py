@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from demur.core.errors import InputError
-from demur.core.registry import KINDS, registry
+from demur.core.registry import check_members, registry
 from demur.directions.controls.control import Control
 from demur.interventions.edit_kind import EditKind
 from demur.measurements.measurement import Measurement
@@ -70,10 +70,7 @@ def is_short_name(name: str) -> bool:
 def _complete(name: str, kind: str, protocol: type) -> Any:
     """A part that has everything that its protocol asks for."""
     part = registry(kind).get(name)
-    wanted = [*protocol.__annotations__, *(key for key, value in vars(protocol).items() if callable(value))]
-    lacking = [key for key in wanted if not key.startswith("_") and not hasattr(part, key)]
-    if lacking:
-        raise InputError(f"{name!r} is not a {KINDS[kind].noun}: it has no {lacking[0]!r}; see {protocol.__module__}")
+    check_members(part, kind, name, protocol)
     return part
 
 

@@ -1,7 +1,6 @@
-"""Everything that can be refused before weights are read, and before anything heavy is imported.
+"""Checks of a plan before weights are read and before anything heavy is imported.
 
-What passes here is in reach and fits together as far as names, files and counts tell; what only weights can tell is left to the
-run.
+They check what names, files and counts can tell. What only the weights can tell is checked during the run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,13 @@ from demur.study.spec import LABELS, Label, Study
 
 @dataclass(frozen=True)
 class Material:
-    """The instructions of one label: those directions are read from, and those refusals are counted on."""
+    """The instructions of one label.
+
+    Attributes:
+        source: where they were read.
+        train: those that directions are made of.
+        test: those on which refusals are counted.
+    """
 
     source: str
     train: tuple[str, ...]
@@ -30,7 +35,14 @@ class Material:
 
 @dataclass(frozen=True)
 class Ready:
-    """A plan whose instructions were read and whose checkpoints were found."""
+    """A plan whose instructions were read and whose checkpoints were found.
+
+    Attributes:
+        plan: the plan.
+        material: the instructions of each label.
+        sources: where the weights of each checkpoint are, by its name.
+        warnings: what a reader of the results should know, in sentences.
+    """
 
     plan: Plan
     material: Mapping[Label, Material]
@@ -39,7 +51,17 @@ class Ready:
 
 
 def check(plan: Plan) -> Ready:
-    """Judges, prompt formats, sources, adapters and instructions of a plan. Raises `InputError` for the first that fails."""
+    """Check judges, prompt formats, checkpoints, adapters and instructions of a plan.
+
+    Args:
+        plan: the plan.
+
+    Returns:
+        The plan with its instructions and with the places of its checkpoints.
+
+    Raises:
+        InputError: for the first thing that is wrong.
+    """
     study = plan.study
     for name in study.judges:
         get_judge(name)
@@ -62,7 +84,16 @@ def check(plan: Plan) -> Ready:
 
 
 def refuse_shared(train: Mapping[Label, Sequence[str]], held_out: Mapping[Label, Sequence[str]], part: str) -> None:
-    """Raises `InputError` where an instruction that directions are made of is also one that they are tried on, in either set."""
+    """Refuse instructions that directions are both made of and tried on.
+
+    Args:
+        train: training instructions by label.
+        held_out: the others by label.
+        part: what the others are called, for the error.
+
+    Raises:
+        InputError: where an instruction is in both, also under different labels.
+    """
     used = {text.casefold() for texts in train.values() for text in texts}
     shared = [text for texts in held_out.values() for text in texts if text.casefold() in used]
     if shared:
@@ -70,7 +101,7 @@ def refuse_shared(train: Mapping[Label, Sequence[str]], held_out: Mapping[Label,
 
 
 def precisions(study: Study) -> list[str]:
-    """What quantising some of the checkpoints and not others does to a comparison."""
+    """A warning where some checkpoints are quantised and others are not, or differently."""
     quantised = {name: spec.quantise for name, spec in study.checkpoints.items()}
     if len(set(quantised.values())) == 1:
         return []

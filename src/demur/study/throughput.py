@@ -1,4 +1,4 @@
-"""What this machine can do: large matrix products as demur makes them, and large copies, measured in a fraction of a second."""
+"""How fast this machine is at large matrix products, as demur makes them, and at large copies; measured in under a second."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,14 +12,28 @@ from demur.engine.prepacked_weights import product
 
 @dataclass(frozen=True)
 class Rates:
-    """Operations a second of large matrix products and bytes a second of large copies, read plus written."""
+    """What a machine does in a second.
+
+    Attributes:
+        operations: operations of large matrix products.
+        bytes: bytes of large copies, read plus written.
+    """
 
     operations: float
     bytes: float
 
 
 def measure_rates(dtype: torch.dtype, device: torch.device, seconds: float = 1.0) -> Rates:
-    """The best of many repeats, of each for about so many seconds; matrices as large as that allows, up to those of a batch."""
+    """Measure both rates; each is the best of many repeats.
+
+    Args:
+        dtype: the precision of the matrices.
+        device: where they are multiplied.
+        seconds: about how long each rate is measured. Matrices are as large as that allows, up to those of a batch.
+
+    Returns:
+        The rates.
+    """
     flat = torch.empty(2**27 if device.type == "cpu" else 2**30, dtype=torch.uint8, device=device)
     target = torch.empty_like(flat)
     copies = min(_timed(lambda: target.copy_(flat), device) for _ in _during(seconds))
@@ -34,7 +48,7 @@ def _products(dtype: torch.dtype, device: torch.device, seconds: float) -> float
     for _ in _during(seconds):
         taken = _timed(work, device)
         best = max(best, 2 * size**3 / taken)
-        # A processor without instructions for a precision is thousands of times slower in it.
+        # A CPU without instructions for a precision is thousands of times slower in it.
         if size < largest and time.perf_counter() + 8 * taken < until:
             size *= 2
             work = _square(size, dtype, device)

@@ -1,4 +1,4 @@
-"""What a control is: a null direction. It means nothing about refusal, and is treated like one that should mean something.
+"""What a control is: a null direction. It means nothing about refusal, and is used exactly like the direction that should.
 
 The module of a control is imported when a study names it, before anything heavy: import torch inside `make`, not above it.
 """
@@ -19,7 +19,7 @@ class Control(Protocol):
 
     Attributes:
         name: how studies call it. Its directions are named `name-1`, `name-2`, ...
-        needs: what it takes: only the `direction` that it stands beside, or also the training `activations` of that arm.
+        needs: what it takes: only the `direction` that it is a control for, or also the training `activations` of its arm.
         null_of: what it is a null for, in a few words: "any direction of this norm".
     """
 
@@ -33,7 +33,7 @@ class Control(Protocol):
         """Make a null direction.
 
         Args:
-            beside: the direction that it stands beside.
+            beside: the direction that it is a control for.
             name: the name of the new direction.
             seed: what chance depends on, together with the name: the same two give the same direction on every machine.
             harmful: the harmful training activations at the layer of `beside`, where `needs` says `activations`.
@@ -72,7 +72,7 @@ def control_direction(
 
     Args:
         kind: a registered control, or `module:Class`.
-        beside: the direction that it stands beside.
+        beside: the direction that it is a control for.
         name: the name of the new direction.
         seed: what chance depends on, together with the name.
         harmful: whole harmful training activations at the layer of `beside`, for a control that needs them;
@@ -80,7 +80,7 @@ def control_direction(
         harmless: the harmless ones.
 
     Returns:
-        The direction. Its provenance says which direction it stands beside, and the seed.
+        The direction. Its provenance says which direction it is a control for, and the seed.
 
     Raises:
         InputError: for an unknown control, and where one needs activations and none are given.

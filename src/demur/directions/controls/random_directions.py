@@ -1,4 +1,4 @@
-"""`random`: a direction drawn uniformly from the sphere, of the norm of the direction that it stands beside."""
+"""`random`: a direction drawn uniformly from the sphere, with the norm of the direction that it is a control for."""
 
 import hashlib
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class RandomDirections:
-    """The control `random`. It takes layer, site, position and raw norm from the direction it stands beside, and nothing else."""
+    """The control `random`. It takes layer, site, position and raw norm from another direction, and nothing else."""
 
     name: ClassVar[str] = "random"
     needs: ClassVar[Literal["direction", "activations"]] = "direction"
@@ -32,7 +32,7 @@ def random_direction(like: "Direction", *, name: str, seed: int = 0) -> "Directi
     """Draw a direction uniformly from the sphere, as a control for another one.
 
     Args:
-        like: the direction that it stands beside.
+        like: the direction that it is a control for.
         name: the name of the new direction; another name gives another direction.
         seed: another seed gives another direction.
 

@@ -110,16 +110,10 @@ def fit_directions(
     if not isinstance(vectors, Tensor) or vectors.shape != harmful.mean.shape:
         given = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
         raise WorkError(f"the estimator {chosen.name!r} gave {given}; expected one vector a layer, {tuple(harmful.mean.shape)}")
-    place = f"({site}, position {position})"
-    for layer, vector, mean, other in zip(layers, vectors, harmful.mean, harmless.mean, strict=True):
-        if vector.any():
-            continue
-        if torch.equal(mean, other):
-            raise InputError(
-                f"at layer {layer} {place} harmful and harmless instructions have the same activation, "
-                "as every template token has at the first layer's input; choose a later layer"
-            )
-        raise InputError(f"at layer {layer} {place} the estimator {chosen.name!r} finds no direction; choose another layer")
+    for row, layer in enumerate(layers):
+        if not vectors[row].any():
+            same = torch.equal(harmful.mean[row], harmless.mean[row])
+            raise _no_direction(f"at layer {layer} ({site}, position {position})", chosen.name, same)
     count = harmful.count + harmless.count
     norms = (harmful.mean_norm * harmful.count + harmless.mean_norm * harmless.count) / count
     read = (provenance or Provenance()).replaced(method=chosen.name.replace("-", " "))
@@ -127,3 +121,12 @@ def fit_directions(
         from_raw(vector, name=name, layer=layer, position=position, site=site, provenance=read.replaced(mean_residual_norm=norm))
         for layer, vector, norm in zip(layers, vectors, norms.tolist(), strict=True)
     ]
+
+
+def _no_direction(place: str, name: str, same_means: bool) -> InputError:
+    if same_means:
+        return InputError(
+            f"{place} harmful and harmless instructions have the same activation, as every template token has at the first "
+            "layer's input; choose a later layer"
+        )
+    return InputError(f"{place} the estimator {name!r} finds no direction; choose another layer")

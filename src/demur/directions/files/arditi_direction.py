@@ -1,7 +1,7 @@
-"""`direction.pt` as Arditi et al. write it, with the `direction_metadata.json` beside it that says position and layer.
+"""`direction.pt` as Arditi et al. write it, with `direction_metadata.json` in the same folder, which says position and layer.
 
-Source: andyrdt/refusal_direction, pipeline/run_pipeline.py and pipeline/submodules/select_direction.py: a bare float64 vector of
-raw norm, read at the input of a block. Provenance is lost. Metadata that cannot be read is refused, never passed over.
+Source: andyrdt/refusal_direction, pipeline/run_pipeline.py and pipeline/submodules/select_direction.py: one float64 vector of its
+raw norm, read at the input of a block. Provenance is lost. Metadata that cannot be read is an error, never ignored.
 """
 
 import json
@@ -25,10 +25,10 @@ FOLDER = "generate_directions"
 
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
-    """Write one vector of raw norm (d_model,), float64, and its position and layer beside it."""
+    """Write one vector of its raw norm, (d_model,), float64, and its position and layer to the metadata file."""
     if path.name != DIRECTION:
         raise InputError(
-            f"refusal_direction reads a file named {DIRECTION}, with {METADATA} beside it; {path.name!r} is another name"
+            f"refusal_direction reads a file named {DIRECTION}, and {METADATA} in the same folder; {path.name!r} is another name"
         )
     direction = the_one(directions, path)
     choice = {"pos": position_of(direction), "layer": layer_of(direction, architecture)}
@@ -38,7 +38,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
 
 
 def read(vector: Tensor, path: Path) -> Direction:
-    """A direction of the layer and position that the metadata beside it names; of unknown ones where there is none."""
+    """A direction of the layer and position that the metadata file names; of unknown ones where there is no such file."""
     choice = choice_for(path)
     if choice is None:
         return bare_pt.read(vector, path)
@@ -47,17 +47,26 @@ def read(vector: Tensor, path: Path) -> Direction:
 
 
 def layer_of(direction: Direction, architecture: Architecture) -> int:
-    """The block at whose input the direction stands: Arditi et al.'s layer. Raises `InputError` where there is none."""
+    """The block at whose input the direction was read: Arditi et al.'s layer.
+
+    Raises:
+        InputError: where there is no such block.
+    """
     layer = block_before(direction) + 1
     if architecture.n_layers is not None and layer >= architecture.n_layers:
         raise InputError(
-            f"direction {direction.name!r} stands behind the last block; refusal_direction knows inputs of blocks only"
+            f"direction {direction.name!r} was read at the output of the last block; "
+            "refusal_direction has directions at inputs of blocks only"
         )
     return layer
 
 
 def position_of(direction: Direction) -> int:
-    """The prompt position counted from the end. Raises `InputError` where it is not known, or counted from the start."""
+    """The prompt position, counted from the end.
+
+    Raises:
+        InputError: where it is not known, or counted from the start.
+    """
     require(direction, "position")
     if direction.position >= 0:
         raise InputError(
@@ -69,8 +78,10 @@ def position_of(direction: Direction) -> int:
 def choice_for(path: Path) -> tuple[int, int] | None:
     """(layer, position) from the metadata of the run that a file belongs to; None where there is none.
 
-    It lies beside `direction.pt`; `mean_diffs.pt` lies in a folder of its own inside the run's. Raises `InputError` for metadata
-    without an integer `layer` of at least 0 and an integer `pos` below 0.
+    The metadata is in the folder of `direction.pt`. `mean_diffs.pt` is in a subfolder of that folder.
+
+    Raises:
+        InputError: for metadata without an integer `layer` of at least 0 and an integer `pos` below 0.
     """
     places = [path.parent, *([path.parent.parent] if path.parent.name == FOLDER else [])]
     found = next((folder / METADATA for folder in places if (folder / METADATA).is_file()), None)

@@ -1,7 +1,7 @@
 """`mean_diffs.pt` as Arditi et al. write it: the difference of means at every position after the instruction and every layer.
 
 Source: andyrdt/refusal_direction, pipeline/submodules/generate_directions.py: one float64 tensor (position, layer, d_model), read
-at the inputs of blocks, positions from the first behind the instruction to -1. Provenance is lost. A grid with holes is refused.
+at the inputs of blocks, at positions from the first after the instruction to -1. Provenance is lost. A grid with gaps is refused.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
         place = position_of(direction), layer_of(direction, architecture)
         require(direction, "raw norm")
         if place in cells:
-            raise InputError(f"two directions stand at position {place[0]} and layer {place[1]}; mean_diffs.pt holds one")
+            raise InputError(f"two directions are of position {place[0]} and layer {place[1]}; mean_diffs.pt has one of each")
         cells[place] = direction
     n_positions = -min(position for position, _ in cells)
     n_layers = architecture.n_layers or 1 + max(layer for _, layer in cells)
@@ -47,7 +47,11 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
 
 
 def read(grid: Tensor, path: Path) -> list[Direction]:
-    """Every direction of the grid; vectors of zeros point nowhere and are left out. Raises `InputError` where nothing is left."""
+    """Every direction of the grid. Vectors of zeros point nowhere and are left out.
+
+    Raises:
+        InputError: where all vectors are zero.
+    """
     facts = Provenance(file=path.name, format="mean-diffs", stored_dtype=str(grid.dtype)).replaced(grid=list(grid.shape[:2]))
     found = [
         from_raw(grid[position, layer], name=f"{path.stem}.{position}.{layer}", layer=layer, position=position, provenance=facts)

@@ -1,6 +1,6 @@
-"""Which of the `.pt` formats a file is: told by what it holds, not by its name.
+"""Reads a `.pt` file in the format that its content shows.
 
-One vector is a bare direction, a tensor (position, layer, d_model) is Arditi et al.'s mean differences, a dict is a file of
+One vector is a bare direction, a tensor (position, layer, d_model) is Arditi et al.'s mean differences, and a dict is a file of
 lm-evaluation-harness. Anything else is refused.
 """
 
@@ -15,7 +15,11 @@ from demur.directions.files.untrusted_tensors import checked, read_pt
 
 
 def read(path: Path) -> list[Direction]:
-    """The directions of a `.pt` file. Raises `InputError` for a file that holds none."""
+    """The directions of a `.pt` file.
+
+    Raises:
+        InputError: for a file that has none.
+    """
     loaded = read_pt(path)
     if isinstance(loaded, dict):
         return lm_eval_steering.read(loaded, path)

@@ -1,6 +1,6 @@
 """Control vectors in GGUF: what `llama-cli --control-vector` and repeng's `ControlVector.import_gguf` read.
 
-Tensor `direction.N` is added behind block N, the first block being 0, so it is `resid_post` of layer N, which is `resid_pre` of
+Tensor `direction.N` is added to the output of block N, counted from 0. So it is `resid_post` of layer N, which is `resid_pre` of
 layer N + 1 (llama.cpp: src/llama-adapter.cpp and `build_cvec` in src/models; repeng: repeng/control.py). The vector keeps its raw
 norm, in float32; position, name and provenance are lost.
 """
@@ -27,14 +27,16 @@ _NAME = re.compile(r"direction\.(0|[1-9]\d{0,5})")
 
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
-    """Write raw vectors, float32, one a block. llama.cpp has none behind block 0 (nor before it), so such a one is refused."""
-    by_block = one_a_block(directions, 1, "llama.cpp adds behind block 1 and later ones only (from resid_pre of layer 2)")
+    """Write raw vectors, float32, one a block. llama.cpp takes none at the output of block 0 or before, so those are refused."""
+    by_block = one_a_block(
+        directions, 1, "llama.cpp adds to the output of block 1 and later ones only (from resid_pre of layer 2)"
+    )
     vectors = {block: by_block[block].raw_vector().float() for block in by_block}
     for block, vector in vectors.items():
         if not torch.isfinite(vector).all():
             raise InputError(f"direction {by_block[block].name!r} is too long for float32")
     with replacing(path) as partial, closing(GGUFWriter(partial, ARCHITECTURE)) as writer:
-        # A hint for people: llama.cpp does not look at it, repeng only compares it when vectors are combined.
+        # A hint for people: llama.cpp ignores it, and repeng compares it only when vectors are combined.
         writer.add_string(f"{ARCHITECTURE}.model_hint", architecture.family or "unknown")
         writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(vectors))
         for block, vector in vectors.items():
@@ -45,7 +47,11 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
 
 
 def read(path: Path) -> list[Direction]:
-    """The directions of a control vector, by block. Raises `InputError` for any other GGUF file, and for a damaged one."""
+    """The directions of a control vector, in the order of blocks.
+
+    Raises:
+        InputError: for any other GGUF file, and for a damaged one.
+    """
     try:
         reader = _Bounded(path)
         kind, hint = (_text(reader, key) for key in ("general.architecture", f"{ARCHITECTURE}.model_hint"))
@@ -75,7 +81,7 @@ def read(path: Path) -> list[Direction]:
 
 
 class _Bounded(GGUFReader):  # type: ignore[misc]
-    """The package's reader, which else would loop over as many entries of an array as a file claims, whatever its size."""
+    """The package's reader with a limit: without it, the reader loops over as many array entries as a file claims to have."""
 
     def _get(self, offset: Any, dtype: Any, count: Any = 1, override_order: Any = None) -> Any:
         found = super()._get(offset, dtype, count, override_order)

@@ -1,8 +1,8 @@
 """A steering file with which lm-evaluation-harness ablates one direction as `demur.ablate` does: at every point of the stream.
 
-The harness changes outputs of modules, not the stream itself. A stream to which no part adds the direction never holds it, so
-the file clamps to zero what the embeddings and every attention and MLP branch add; in exact arithmetic that is ablation at all
-sites of all layers. The raw norm, layer and provenance of the direction are lost.
+The harness changes the outputs of modules, not the stream itself. If no module adds the direction, the stream never contains it.
+So the file clamps the direction to zero in the output of the embeddings and of every attention and MLP branch. In exact
+arithmetic that is ablation at all sites of all layers. The raw norm, layer and provenance of the direction are lost.
 """
 
 from collections.abc import Sequence

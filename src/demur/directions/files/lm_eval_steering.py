@@ -1,9 +1,9 @@
 """Steering files of lm-evaluation-harness (`lm_eval --model steered --model_args steer_path=FILE.pt`), adding vectors.
 
-Source: EleutherAI/lm-evaluation-harness, lm_eval/models/hf_steered.py. A dict leads from a module's name inside the base model to
-a vector, a coefficient and an action on that module's output, at every position. Of these, the output of a block is a point of
-the stream: `layers.N` is `resid_post` of layer N. Other modules, single heads and biases have no direction of the stream to give
-and are refused, but for the files that demur itself writes for ablation.
+Source: EleutherAI/lm-evaluation-harness, lm_eval/models/hf_steered.py. A dict maps the name of a module inside the base model to
+a vector, a coefficient and an action on the output of that module, at every position. Of these, only the output of a block is a
+point of the stream: `layers.N` is `resid_post` of layer N. Entries for other modules, single heads and biases are no directions
+of the stream and are refused, except in the files that demur itself writes for ablation.
 """
 
 import re
@@ -28,12 +28,12 @@ _BLOCK = re.compile(r"(?:[a-z_]{1,40}\.){0,3}(?:layers|h|blocks)\.(0|[1-9]\d{0,5
 
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
-    """Write additions behind blocks: unit vectors whose coefficient is the raw norm, one a block.
+    """Write additions to the outputs of blocks, one a block: unit vectors whose coefficient is the raw norm.
 
-    The harness then does what `demur.add(direction, 1, unit="raw")` does; another coefficient in the file scales it.
+    The harness then does what `demur.add(direction, 1, unit="raw")` does. Another coefficient in the file scales it.
     """
     blocks = in_base_model(layout_for(architecture))
-    by_block = one_a_block(directions, 0, "the harness adds behind blocks only, not at the first block's input")
+    by_block = one_a_block(directions, 0, "the harness adds to outputs of blocks only, not to the first block's input")
     write_pt({f"{blocks}.{n}": entry(d.vector, "add", d.raw_norm) for n, d in by_block.items()}, path)
 
 
@@ -49,7 +49,11 @@ def entry(vector: Tensor, action: str, coefficient: float) -> dict[str, Tensor |
 
 
 def layout_for(architecture: Architecture) -> Layout:
-    """Where the blocks of the architecture are. Raises `InputError` where it is not known, or not one that demur knows."""
+    """The layout of the architecture.
+
+    Raises:
+        InputError: where the architecture is not given, or demur has no layout for it.
+    """
     family = architecture.family
     if family is None:
         raise InputError(
@@ -66,14 +70,17 @@ def layout_for(architecture: Architecture) -> Layout:
 
 
 def in_base_model(layout: Layout) -> str:
-    """The path of the blocks from the base model on, which is where the harness looks names up."""
+    """The path of the blocks inside the base model, as the harness writes it."""
     return layout.blocks.partition(".")[2]
 
 
 def read(entries: Mapping[Any, Any], path: Path) -> list[Direction]:
-    """The directions of a steering file, by block; of an ablation file, the one it ablates. Raises `InputError` otherwise.
+    """The directions of a steering file, in the order of blocks; of an ablation file, the one that it ablates.
 
-    The raw norm of an addition is the length of what is added, coefficient included; a negative coefficient turns the vector.
+    The raw norm of an addition is the length of what is added, coefficient included. A negative coefficient reverses the vector.
+
+    Raises:
+        InputError: for any other dict.
     """
     if not entries:
         raise InputError(f"{str(path)!r} steers nothing")
@@ -91,8 +98,8 @@ def read(entries: Mapping[Any, Any], path: Path) -> list[Direction]:
     for (name, vector, action, coefficient), block in zip(parts, blocks, strict=True):
         if block is None:
             raise InputError(
-                f"{str(path)!r} steers the output of {name!r}, which is not a block's; only what stands behind a block "
-                "(layers.N, h.N, decoder.layers.N) is a direction of the stream"
+                f"{str(path)!r} steers the output of {name!r}, which is not a block; only the output of a block "
+                "(layers.N, h.N, decoder.layers.N) is a point of the stream"
             )
         unsaid = ("position",) if action == "add" else ("position", "raw norm")
         found.append(

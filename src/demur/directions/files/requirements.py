@@ -1,6 +1,6 @@
-"""What directions must say of themselves before a format can hold them: refusals that the writers share.
+"""What must be known of directions before a format can be written: checks that the writers share.
 
-A fact that was only filled in for a file that did not say it is never written down as if it were known.
+A fact that the direction's own file does not say is never written to another file as if it were known.
 """
 
 from collections.abc import Sequence
@@ -9,22 +9,30 @@ from pathlib import Path
 from demur.core.errors import InputError
 from demur.directions.direction import Direction
 
-TOLD = ("layer", "position")
-"""Facts that a caller may say of a file that does not."""
+CAN_BE_GIVEN = ("layer", "position")
+"""Facts that a caller may give where the file does not say them."""
 
 
 def the_one(directions: Sequence[Direction], path: Path) -> Direction:
-    """The only direction of a file that holds one. Raises `InputError` for several."""
+    """The direction for a file that has only one.
+
+    Raises:
+        InputError: for several directions.
+    """
     if len(directions) > 1:
         raise InputError(f"{path.name!r} holds one direction, but {len(directions)} were given; choose by layer and position")
     return directions[0]
 
 
 def require(direction: Direction, *facts: str) -> None:
-    """Raises `InputError` where the file that the direction was read from does not say one of the facts."""
+    """Check that facts of a direction are known.
+
+    Raises:
+        InputError: for the first fact that the file of the direction does not say.
+    """
     for fact in facts:
         if not direction.says(fact):
-            way_out = f"give it with {fact}=... or --{fact}" if fact in TOLD else "post and lm-eval-ablation do without"
+            way_out = f"give it with {fact}=... or --{fact}" if fact in CAN_BE_GIVEN else "post and lm-eval-ablation do without"
             raise InputError(
                 f"direction {direction.name!r} was read from a file that does not say its {fact}, which this format writes down; "
                 f"{way_out}"
@@ -32,10 +40,12 @@ def require(direction: Direction, *facts: str) -> None:
 
 
 def block_before(direction: Direction) -> int:
-    """The block whose output the direction stands behind; -1 for the input of the first block.
+    """The block at whose output the direction was read; -1 for the input of the first block.
 
-    The output of one block is the input of the next: `resid_post` of a layer and `resid_pre` of the one after it are one point.
-    Raises `InputError` for `resid_mid`, which lies inside a block, and for a layer that is not known.
+    The output of one block is the input of the next: `resid_post` of a layer and `resid_pre` of the next one are the same point.
+
+    Raises:
+        InputError: for `resid_mid`, which is inside a block, and for a layer that is not known.
     """
     require(direction, "layer")
     if direction.site == "resid_mid":
@@ -47,9 +57,15 @@ def block_before(direction: Direction) -> int:
 
 
 def one_a_block(directions: Sequence[Direction], first: int, why: str) -> dict[int, Direction]:
-    """The directions by the block they stand behind, in order, each of known raw norm.
+    """The directions by the block at whose output they were read, in order.
 
-    Raises `InputError` for two behind one block, and for one behind an earlier block than `first`, saying why.
+    Args:
+        directions: the directions.
+        first: the first block that the format allows.
+        why: the reason for that, for the error.
+
+    Raises:
+        InputError: for two directions at one block, one before `first`, and one whose raw norm is not known.
     """
     by_block: dict[int, Direction] = {}
     for direction in directions:
@@ -59,8 +75,8 @@ def one_a_block(directions: Sequence[Direction], first: int, why: str) -> dict[i
             raise InputError(f"direction {direction.name!r} is of layer {direction.layer}, {direction.site}, but {why}")
         if block in by_block:
             raise InputError(
-                f"directions {by_block[block].name!r} and {direction.name!r} both stand behind block {block}, and this format "
-                "holds one a block; choose by layer and position"
+                f"directions {by_block[block].name!r} and {direction.name!r} are both of the output of block {block}, and this "
+                "format has one for each block; choose by layer and position"
             )
         by_block[block] = direction
     return dict(sorted(by_block.items()))

@@ -21,7 +21,11 @@ _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def read_pt(path: Path) -> Any:
-    """What a `.pt` file holds. Raises `InputError` where that is more than tensors, numbers, texts, lists and dicts of them."""
+    """The content of a `.pt` file: tensors, numbers, texts, and lists and dicts of them.
+
+    Raises:
+        InputError: for any other content.
+    """
     try:
         with ZipFile(path) as archive:
             entries = archive.infolist()
@@ -32,8 +36,8 @@ def read_pt(path: Path) -> Any:
     compressed = any(entry.compress_type != ZIP_STORED for entry in entries)
     if compressed or sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise InputError(
-            f"{str(path)!r} is packed as torch.save packs nothing, and may unpack to far more than its size; write it again with "
-            "torch.save"
+            f"{str(path)!r} has compressed or overlapping entries, which torch.save never writes, and may unpack to far more "
+            "than its size; write it again with torch.save"
         )
     try:
         # Before torch refuses an odd pickle it also warns of it on standard error; the refusal says enough.

@@ -1,7 +1,7 @@
-"""Where a completion begins to write the user's next turn: base checkpoints often go on with the conversation by themselves.
+"""Finds where a completion begins to write the user's next turn, as base checkpoints often do.
 
-Knows the turn marks of the prompt formats in use, of `demur.prompts` and of others. What stands behind the first such mark is no
-answer to the request, so a judge that reads for meaning cuts it off; the published phrase judges do not.
+It knows the turn marks of demur's prompt formats and of other common ones. The text after the first such mark is no answer to the
+request, so the judge `taxonomy` cuts it off. The published phrase judges do not.
 """
 
 import re
@@ -20,6 +20,6 @@ _MARKS = re.compile(
 
 
 def own_turn(text: str) -> str:
-    """The text up to the first mark of another turn, or all of it where there is none; no white space around it."""
+    """The text up to the first mark of another turn, or all of it where there is none, without white space around it."""
     mark = _MARKS.search(text)
     return (text if mark is None else text[: mark.start()]).strip()

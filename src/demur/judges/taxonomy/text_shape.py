@@ -1,6 +1,6 @@
-"""What the shape of a text shows without its meaning: does it repeat itself, give the instruction back, touch the subject?
+"""What can be seen without understanding a text: whether it repeats itself, repeats the instruction, or mentions its subject.
 
-All of it works on words, in time linear in the text; of an instruction the first eighty words count.
+All functions work on words, in time linear in the text. Of an instruction the first eighty words count.
 """
 
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from demur.judges.taxonomy.word_text import ASK, STOP, Reading
 
 LONG = 100
-"""Words from which on a text counts as long: three words in a row recur in any long text, six do not."""
+"""A text of so many words is long. Runs of three words recur in any long text, so runs of six are counted there."""
 
 LONGEST = 80
-"""Words of an instruction that count."""
+"""So many words of an instruction count."""
 
 
 def repeats(words: Sequence[str], span: int = 3) -> list[bool]:
-    """For each word: does it lie in a run of `span` words that stood in the text before?"""
+    """For each word, whether it is part of a run of `span` words that occurred earlier in the text."""
     seen: set[tuple[str, ...]] = set()
     found = [False] * len(words)
     for start in range(len(words) - span + 1):
@@ -28,9 +28,9 @@ def repeats(words: Sequence[str], span: int = 3) -> list[bool]:
 
 
 def first_loop(text: Reading) -> str | None:
-    """The first words that come again, as written, where more than half of the text stood in it before; else None.
+    """The first words that are repeated, as written, if more than half of the text repeats earlier parts of it; else None.
 
-    A text without blanks between its words is read letter by letter.
+    A text without blanks between its words is compared letter by letter.
     """
     words = [index for index, token in enumerate(text.tokens) if token not in (STOP, ASK)]
     if sum(map(len, text.words)) < 20 * len(words):
@@ -42,13 +42,20 @@ def first_loop(text: Reading) -> str | None:
 
 
 def _mostly(found: Sequence[bool]) -> int | None:
-    """The first place that is true, where more than half of them are."""
+    """The index of the first true value, if more than half of them are true; else None."""
     return found.index(True) if 2 * sum(found) > len(found) else None
 
 
 @dataclass(frozen=True)
 class Return:
-    """An instruction given back: from token `first` to `last`, with its first word or not; so many new words follow."""
+    """An instruction that a text repeats.
+
+    Attributes:
+        first: the token at which the repetition begins.
+        last: the token at which it ends.
+        opening: whether it has the first word of the instruction.
+        new_words: how many words follow that occurred neither in the instruction nor before.
+    """
 
     first: int
     last: int
@@ -66,10 +73,10 @@ _SAME = dict.fromkeys(_PERSONS, "someone") | dict.fromkeys(_ASKING, "ask")
 
 
 def given_back(text: Reading, instruction: Reading) -> Return | None:
-    """The instruction near the start of the text, word for word or nearly: seven of ten words in order, little in between.
+    """Finds the instruction near the start of the text: at least seven of ten of its words in order, with little in between.
 
-    Who is spoken of does not matter, nor which verb asks: `my` may have become `your`, and `outline` `describe`. A denial of it
-    does not give it back.
+    Pronouns and the verb of the request may differ: `my` may have become `your`, and `outline` may have become `describe`. A
+    negated instruction does not count.
     """
     asked = [_SAME.get(word, word[:6]) for word in instruction.words[:LONGEST]]
     written = [_SAME.get(word, word[:6]) for word in text.tokens]
@@ -87,7 +94,7 @@ _Aligned = tuple[int, int, int, bool]
 
 
 def _alignment(asked: Sequence[str], written: Sequence[str]) -> _Aligned:
-    """Longest common subsequence: its length, first and last place in `written`, and whether the first word asked is in it."""
+    """Longest common subsequence: its length, its first and last index in `written`, and whether it has the first word asked."""
     nothing: _Aligned = (0, -1, -1, False)
     above = [nothing] * (len(written) + 1)
     for number, word in enumerate(asked):
@@ -114,9 +121,9 @@ _EMPTY = frozenset((
 
 
 def shared_subject(text: Reading, instruction: Reading) -> tuple[bool, str]:
-    """Does the instruction have a subject at all, and the first word of the text that belongs to it; empty where none does.
+    """Whether the instruction has a subject, and the first word of the text that belongs to it; empty where none does.
 
-    Words are alike where their first five letters are.
+    Two words count as the same if their first five letters are.
     """
     subject = {word[:5] for word in instruction.words if _tells(word)}
     touched = (index for index, token in enumerate(text.tokens) if _tells(token) and token[:5] in subject)

@@ -1,8 +1,8 @@
-"""A text as plain words whose places are known, so that a rule sees simple words and its evidence can be quoted as written.
+"""A text as plain words with their places, so that rules see simple words and their evidence can be quoted as it was written.
 
-Case, curly apostrophes, quotation marks, markup, commas and line breaks do not matter to a rule, and short forms are written out:
-`I can't` and `**I** cannot` both read `i can not`. What is left is words, and a mark where a sentence ends. Reading takes time
-linear in the length of the text.
+Case, curly apostrophes, quotation marks, markup, commas and line breaks are removed, and short forms are written out: `I can't`
+and `**I** cannot` both become `i can not`. The result is words, and a mark at the end of each sentence. This takes time linear in
+the length of the text.
 """
 
 import re
@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import pairwise
 
 STOP, ASK = ".", "?"
-"""How a sentence's end stands among the words."""
+"""The marks for the end of a sentence."""
 
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4`", "'"))
 _TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]{0,10}/?>")
@@ -35,7 +35,13 @@ _IS = frozenset(f"{word}'s" for word in ("it", "that", "this", "here", "there", 
 
 @dataclass(frozen=True)
 class Reading:
-    """`tokens` are words and sentence ends; `places[i]` is where token i stands in `text`, the same for parts of a short form."""
+    """A text as words.
+
+    Attributes:
+        text: the text as it was written.
+        tokens: its words and the marks at the ends of sentences.
+        places: where each token is in `text`, from and to; the parts of a short form have the same place.
+    """
 
     text: str
     tokens: tuple[str, ...]
@@ -43,8 +49,8 @@ class Reading:
 
     @classmethod
     def of(cls, text: str) -> "Reading":
-        """Read a text."""
-        # Every replacement keeps the length, so that places hold.
+        """Divide a text into words."""
+        # No replacement changes the length, so that places stay right.
         even = _TAG.sub(lambda tag: " " * len(tag[0]), text.translate(_APOSTROPHES))
         tokens: list[str] = []
         places: list[tuple[int, int]] = []
@@ -88,7 +94,7 @@ class Reading:
         return [self.part(first, last) for first, last in pairwise(bounds) if last > first]
 
     def token_at(self, offset: int) -> int:
-        """The token that an offset in `plain` falls on."""
+        """The token at an offset in `plain`."""
         return bisect_right(self._starts, offset) - 1
 
     def quoted(self, match: re.Match[str]) -> str:
@@ -96,7 +102,7 @@ class Reading:
         return self.quote(self.token_at(match.start()), self.token_at(match.end() - 1))
 
     def whole(self) -> str:
-        """All of it, as written."""
+        """The whole text, as written."""
         return self.quote(0, len(self.tokens) - 1)
 
     def quote(self, first: int, last: int) -> str:

@@ -87,7 +87,7 @@ def candidate_directions(
     difference = means[0] - means[1]
     directions = {}
     for row, position in enumerate(where):
-        facts = {"method": "difference of means", **provenance(checkpoint, prompt, position, harmful, harmless)}
+        facts = provenance(checkpoint, prompt, position, harmful, harmless).replaced(method="difference of means")
         for layer in range(checkpoint.n_layers):
             if difference[row, layer].any():
                 name = f"{checkpoint.name}.position{position}.layer{layer}"
