@@ -22,9 +22,9 @@ import demur
 from benchmarks.speed import timed
 from benchmarks.ways import Job, module_hooks
 from demur.engine.batching import pad_left, position_ids
-from demur.engine.score import divergence, refusal_log_odds
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention
+from demur.measurements.divergence import divergence, refusal_log_odds
 from demur.measurements.selection.candidates import Candidates
 from demur.measurements.selection.ranking import Selection, by_refusal
 from demur.measurements.selection.sweep import keep_refused

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy
 import pytest
 import torch
 
@@ -13,9 +14,16 @@ from demur.inputs.prompts import prompt_format
 from demur.measurements.layer_separation import measure
 from demur.measurements.layer_summary import located
 from demur.measurements.layerwise import DRAWS, Layerwise
+from demur.measurements.measurement import MeasurementRecord
+from demur.runs.rows import StoredMeasurement
 from demur.runs.store import Store
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 from tests.tiny_study import contents, make_study
+
+
+def tensor(array):
+    return torch.from_numpy(array).double()
+
 
 TRAIN, OTHERS = slice(0, 5), slice(5, 8)
 
@@ -33,27 +41,33 @@ def test_held_out_instructions_lie_where_their_captures_say(measured):
     checkpoint, prompt, found = measured
     high, low = (demur.capture(checkpoint, side[TRAIN], prompt).double() for side in (HARMFUL, HARMLESS))
     difference = high.mean(0) - low.mean(0)
-    assert torch.allclose(found.difference.double(), difference, atol=1e-5)
-    assert torch.allclose(found.norms.double(), torch.stack([high.norm(dim=-1).mean(0), low.norm(dim=-1).mean(0)]), atol=1e-4)
+    assert torch.allclose(tensor(found.difference), difference, atol=1e-5)
+    assert torch.allclose(tensor(found.norms), torch.stack([high.norm(dim=-1).mean(0), low.norm(dim=-1).mean(0)]), atol=1e-4)
     for side, along in ((HARMFUL, found.harmful), (HARMLESS, found.harmless)):
         others = demur.capture(checkpoint, side[OTHERS], prompt).double()
         for layer in range(1, 4):
             unit, length = difference[layer] / difference[layer].norm(), difference[layer].norm()
             expected = ((others[:, layer] - low.mean(0)[layer]) @ unit) / length
-            assert torch.allclose(along[:, layer].double(), expected, atol=1e-4)
+            assert torch.allclose(tensor(along[:, layer]), expected, atol=1e-4)
     # The first layer's input at a template token is that token's embedding: there is no direction, and nothing is made up.
-    assert found.difference[0].abs().max() == 0
-    assert found.harmful[:, 0].isnan().all()
+    assert abs(found.difference[0]).max() == 0
+    assert numpy.isnan(found.harmful[:, 0]).all()
     assert found.null.shape == (DRAWS, 4)
     assert (found.null[:, 0] == 0.5).all()
-    assert len(found.null[:, 2].unique()) > 1
+    assert len(numpy.unique(found.null[:, 2])) > 1
 
 
-def test_bytes_come_back(measured):
+def test_arrays_come_back_from_the_store(measured, tmp_path):
     *_, found = measured
-    again = Layerwise.from_bytes(found.to_bytes())
-    assert again.to_bytes() == found.to_bytes()
-    assert torch.equal(again.null, found.null)
+    store = Store.create(tmp_path, "digest", "")
+    kept = StoredMeasurement("by-layer", "base/native", "{}", 1, MeasurementRecord({"checkpoint": "base"}, found.arrays()))
+    store.add_measurement(kept)
+    (again,) = store.measurements("by-layer")
+    assert again.key == kept.key
+    assert again.record.facts == {"checkpoint": "base"}
+    assert again.array_bytes() == kept.array_bytes()
+    assert numpy.array_equal(Layerwise.from_arrays(again.record.arrays).null, found.null)
+    assert store.measurements("loss") == []
 
 
 def test_auroc_counts_every_pair():
@@ -69,7 +83,8 @@ def test_what_a_summary_holds(measured):
     *_, found = measured
     facts = [{"checkpoint": name, "prompt": "p", "site": "resid_pre", "position": -1} for name in ("chat", "base")]
     opposed = Layerwise(-found.difference, found.norms, found.harmful, found.harmless, found.null)
-    summed = located([(facts[0], found), (facts[1], opposed)], [2], ["base", "chat"])
+    records = [MeasurementRecord(facts[0], found.arrays()), MeasurementRecord(facts[1], opposed.arrays())]
+    summed = located(records, [2], ["base", "chat"])
     assert [arm["checkpoint"] for arm in summed["arms"]] == ["base", "chat"]
     (pair,) = summed["cosines"]
     assert pair["values"][0] is None
@@ -98,12 +113,13 @@ def test_a_run_measures_each_arm_once_and_an_older_run_has_none(tmp_path, monkey
         raise AssertionError("measured again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("demur.runs.execution.measure", never)
+        patch.setattr("demur.measurements.layer_separation.measure", never)
         demur.run(study, tmp_path / "run")
     # As a run of an earlier version that is only read.
     store = Store.open(tmp_path / "run")
     with store._transaction() as db:
-        db.execute("DROP TABLE layerwise")
+        for table in ("measurements", "measurement_failures", "judge_failures"):
+            db.execute(f"DROP TABLE {table}")
         db.execute("PRAGMA user_version = 2")
     store.close()
     older = demur.open_run(tmp_path / "run")

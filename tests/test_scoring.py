@@ -9,10 +9,11 @@ from demur.directions.geometry import projections, separation
 from demur.engine.checkpoints import wrap
 from demur.engine.engine_protocol import Continuation, Row
 from demur.engine.generate import generate
-from demur.engine.score import continuation_losses, divergence, least_divergence, next_tokens, refusal_log_odds
+from demur.engine.score import continuation_losses, next_tokens
 from demur.inputs.prompts import prompt_format
 from demur.interventions.intervention import ablate, add
 from demur.measurements.cross_entropy import completion_losses, text_losses
+from demur.measurements.divergence import divergence, least_divergence, refusal_log_odds
 from tests.reference import ablated, run_stream, shifted
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 

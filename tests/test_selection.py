@@ -8,8 +8,8 @@ import torch
 
 from demur.core.errors import InputError, WorkError
 from demur.engine.checkpoints import wrap
-from demur.engine.score import divergence, refusal_log_odds
 from demur.inputs.prompts import prompt_format
+from demur.measurements.divergence import divergence, refusal_log_odds
 from demur.measurements.refusal_tokens import find_refusal_tokens
 from demur.measurements.selection.candidates import candidate_directions
 from demur.measurements.selection.ranking import KL_MOST, by_cosine, by_refusal, by_separation, jointly

@@ -1,5 +1,6 @@
 """The run folder as files: what is left after a power cut, on a full disk, under two processes, and of other versions."""
 
+import json
 import os
 import resource
 import signal
@@ -9,15 +10,20 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
+from safetensors.numpy import save
 
+from demur.analysis.cell import Cell
+from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, Session
 from demur.core import file_locks
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError, WorkError
 from demur.directions.direction import from_raw
 from demur.directions.files.load_and_save import load_direction
 from demur.judges.judge import Verdict
+from demur.runs.rows import StoredCompletion
 from demur.runs.store import NO_LOCKS, Store
 
 BATCH = 5
@@ -25,7 +31,8 @@ BATCH = 5
 
 def batch(number):
     return [
-        (f"cell-{number % 3}", number * BATCH + i, f"ask {number}", f"text {number} {i} " * 20, [number, i]) for i in range(BATCH)
+        StoredCompletion(f"cell-{number % 3}", number * BATCH + i, f"ask {number}", f"text {number} {i} " * 20, (number, i))
+        for i in range(BATCH)
     ]
 
 
@@ -33,10 +40,14 @@ def a_direction(name="base", width=32):
     return from_raw(torch.arange(1.0, width + 1), name=name, layer=1)
 
 
+def a_cell(key, **facts):
+    return Cell(key=key, target="t", prompt="p", instructions="harmful", intervention="none", **facts)
+
+
 def begin(folder) -> Store:
     store = Store.create(folder, "digest", "name = 'x'\n")
     store.remember("study_facts", {"judges": ["prefix"], "name": "x"})
-    store.add_cells((f"cell-{i}", {"key": f"cell-{i}"}) for i in range(3))
+    store.add_cells(a_cell(f"cell-{i}") for i in range(3))
     return store
 
 
@@ -78,7 +89,7 @@ def test_a_cut_log_loses_whole_batches_from_the_end_and_nothing_else(cut_off, ke
     assert numbers == list(range(len(numbers)))
     assert len(found) == BATCH * len(numbers)
     # The run goes on: what is missing is entered again.
-    store.add_cells((f"cell-{i}", {"key": f"cell-{i}"}) for i in range(3))
+    store.add_cells(a_cell(f"cell-{i}") for i in range(3))
     for number in range(20):
         store.add_completions(batch(number))
     assert rows(store) == EVERYTHING
@@ -136,33 +147,95 @@ def test_another_format_is_refused(tmp_path, version):
     begin(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
         db.execute(f"PRAGMA user_version = {version}")
-    with pytest.raises(InputError, match=f"has format {version} and this version of demur reads 1, 2, 3; use the"):
+    with pytest.raises(InputError, match=f"has format {version} and this version of demur reads 1, 2, 3, 4; use the"):
         Store.create(tmp_path, "digest", "")
 
 
 def test_a_folder_of_the_first_format_is_migrated(tmp_path):
     store = begin(tmp_path)
     for name in ("base", "chat"):
-        store.add_direction(a_direction(name), {"name": name})
+        store.add_direction(a_direction(name), DirectionFacts(name=name))
     store.add_completions(batch(0))
     store.close()
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
         db.execute("ALTER TABLE directions DROP COLUMN file")
-        db.execute("DROP TABLE layerwise")
+        for table in ("measurements", "measurement_failures", "judge_failures"):
+            db.execute(f"DROP TABLE {table}")
         db.execute("PRAGMA user_version = 1")
     (tmp_path / "directions" / "chat.safetensors").unlink()
     store = Store.create(tmp_path, "digest", "")
     assert len(rows(store)) == BATCH
     assert (store.has_direction("base"), store.has_direction("chat")) == (True, False)
-    store.add_direction(a_direction("chat"), {"name": "chat"})
-    assert [entry["name"] for entry in store.directions()] == ["base", "chat"]
+    store.add_direction(a_direction("chat"), DirectionFacts(name="chat"))
+    assert [entry.name for entry in store.directions()] == ["base", "chat"]
     for name in ("base", "chat"):
         assert torch.equal(store.direction(name).vector, a_direction(name).vector)
 
 
+def test_a_folder_of_the_third_format_is_migrated(tmp_path):
+    store = begin(tmp_path)
+    store.close()
+    arrays = save({"difference": numpy.ones((2, 3), dtype=numpy.float32)})
+    old = {"key": "old", "target": "chat", "prompt": "native", "instructions": "harmful", "intervention": "add",
+           "direction": "random-1", "source": "random-1", "control": True, "layer": 1, "sites": ["resid_pre"], "layers": None,
+           "coefficient": -2.0, "unit": "raw", "positions": "all"}  # fmt: skip
+    with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
+        for table in ("measurements", "measurement_failures", "judge_failures"):
+            db.execute(f"DROP TABLE {table}")
+        db.execute("CREATE TABLE layerwise (arm TEXT PRIMARY KEY, facts TEXT NOT NULL, arrays BLOB NOT NULL)")
+        db.execute("INSERT INTO layerwise VALUES ('base/native', '{\"checkpoint\": \"base\"}', ?)", (arrays,))
+        db.execute("INSERT INTO cells VALUES ('old', ?)", (json.dumps(old),))
+        db.execute('INSERT INTO directions VALUES (\'random-1\', \'{"name": "random-1", "control": true}\', NULL)')
+        db.execute("PRAGMA user_version = 3")
+        db.commit()
+    store = Store.open(tmp_path)
+    (found,) = store.measurements()
+    assert (*found.key, found.version, found.record.facts) == ("by-layer", "base/native", "{}", 1, {"checkpoint": "base"})
+    assert found.array_bytes() == arrays
+    assert store.measured() == {("by-layer", "base/native", "{}"): 1}
+    # What cells and directions did not say then follows from their kind.
+    cell = store.cells()[-1]
+    assert (cell.action, cell.expected, cell.control_kind) == ("subtract", -1, "random")
+    assert (store.cells()[0].action, store.cells()[0].expected) == ("", 0)
+    assert [facts.control_kind for facts in store.directions()] == ["random"]
+    assert (store.failures(), store.unmeasured()) == ([], [])
+
+
+def test_a_manifest_is_typed_and_in_the_order_of_the_study(tmp_path):
+    store = begin(tmp_path)
+    store.remember_study({"judges": ["prefix"], "checkpoints": {"base": {}, "chat": {}}})
+    for name in ("chat", "base"):
+        store.remember_checkpoint(name, CheckpointFacts(model=name, d_model=32, n_layers=3))
+        store.remember_arms([ArmFacts(checkpoint=name, prompt="p", template=name, token_read="x")])
+    session = Session(versions={"torch": "1"}, environment=Environment(system="s", machine="m"), device="cpu")
+    for device in ("cpu", "cuda", "cpu"):
+        store.remember_session(session.model_copy(update={"device": device}))
+    store.remember_added_judges(["taxonomy"])
+    store.remember_added_judges(["substring", "taxonomy"])
+    store.warn(["one", "two"])
+    store.warn(["two", "three"])
+    found = store.manifest()
+    assert list(found.checkpoints) == [arm.checkpoint for arm in found.arms] == ["base", "chat"]
+    assert [each.device for each in found.sessions] == ["cpu", "cuda"]
+    assert (found.versions, found.environment) == ({"torch": "1"}, session.environment)
+    assert found.added_judges == ("taxonomy", "substring")
+    assert found.warnings == ("one", "two", "three")
+
+
+def test_directions_are_listed_in_the_order_of_the_plan(tmp_path):
+    store = begin(tmp_path)
+    store.add_planned_directions(["base", "chat", "random-1"])
+    for name in ("random-1", "base"):
+        store.add_direction(a_direction(name), DirectionFacts(name=name))
+    assert [facts.name for facts in store.directions()] == ["base", "random-1"]
+    assert store.direction_names() == {"base", "random-1"}
+    assert not store.has_direction("chat")
+    assert store.direction("chat") is None
+
+
 def test_a_stored_direction_does_not_depend_on_its_file(tmp_path):
     store, one = begin(tmp_path), a_direction()
-    store.add_direction(one, {"name": "base"})
+    store.add_direction(one, DirectionFacts(name="base"))
     path = tmp_path / "directions" / "base.safetensors"
     whole = path.read_bytes()
     for damage in (lambda: path.unlink(), lambda: path.write_bytes(whole[:50]), lambda: path.write_bytes(b"")):
@@ -172,7 +245,7 @@ def test_a_stored_direction_does_not_depend_on_its_file(tmp_path):
         assert path.read_bytes() == whole
     assert torch.equal(load_direction(path).vector, one.vector)
     # What completions were generated with is not replaced under them.
-    store.add_direction(from_raw(torch.ones(32), name="base", layer=1), {"name": "base"})
+    store.add_direction(from_raw(torch.ones(32), name="base", layer=1), DirectionFacts(name="base"))
     assert torch.equal(store.direction("base").vector, one.vector)
 
 
@@ -244,7 +317,7 @@ def test_one_process_writes_and_others_read(tmp_path):
             with pytest.raises(InputError, match=rf"written by process {holder.pid} on .* since \d{{4}}-.*another --out"):
                 Store.create(tmp_path, "digest", "", fresh=fresh)
         reader = Store.open(tmp_path)
-        reader.add_verdicts([("cell-0", 0, Verdict("prefix", True, "refusal"))])
+        reader.add_answers("prefix", [("cell-0", 0, Verdict("prefix", True, "refusal"))])
         with reader.report_held(), reader.snapshot():
             assert len(reader.verdicts()) == 1
     finally:
@@ -271,7 +344,7 @@ def test_a_file_system_without_locks_is_said_to_have_none(tmp_path, monkeypatch)
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(file_locks.fcntl, "flock", none)
-    assert begin(tmp_path).recall("warnings") == [NO_LOCKS]
+    assert begin(tmp_path).manifest().warnings == (NO_LOCKS,)
 
 
 def test_a_replaced_file_is_the_old_one_or_the_new_one(tmp_path, monkeypatch):
@@ -305,4 +378,4 @@ def test_what_a_kill_leaves_before_there_is_a_run_is_no_other_file(tmp_path):
 def test_fresh_leaves_no_log_of_the_old_run(cut_off):
     store = Store.create(cut_off, "other", "", fresh=True)
     assert rows(store) == {}
-    assert store.recall("study") == "other"
+    assert store.digest == "other"

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from demur.analysis.cell import Cell
 from demur.cli.main import app
 from demur.core.errors import InputError
 from demur.core.statistics import cohen_kappa, kappa_interval
@@ -21,7 +22,8 @@ from demur.judges.judging import judge
 from demur.judges.taxonomy import phrase_rules
 from demur.judges.taxonomy.own_turn import own_turn
 from demur.judges.taxonomy.taxonomy_judge import LABELS, TaxonomyJudge
-from demur.runs.run import Run
+from demur.runs.judging_stored import judge_stored
+from demur.runs.rows import StoredCompletion
 from demur.runs.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -280,12 +282,13 @@ def test_a_change_of_phrases_changes_the_version():
 def test_verdicts_of_another_version_are_given_anew(tmp_path, monkeypatch):
     store = Store.create(tmp_path / "run", "digest", "")
     store.remember("study_facts", {"judges": ["prefix", "taxonomy"]})
-    store.add_cells([("cell", {"key": "cell"})])
-    store.add_completions([("cell", 0, ASKED, ASKED, [1]), ("cell", 1, ASKED, "I can't help with that.", [2])])
-    run = Run(store)
+    store.add_cells([Cell(key="cell", target="t", prompt="p", instructions="harmful", intervention="none")])
+    store.add_completions(
+        [StoredCompletion("cell", 0, ASKED, ASKED, (1,)), StoredCompletion("cell", 1, ASKED, "I can't help with that.", (2,))]
+    )
 
     def labels():
-        run.judge_stored()
+        judge_stored(store, ["prefix", "taxonomy"])
         return {(name, position): label for _, position, name, _, label, _ in store.verdicts()}
 
     expected = {("prefix", 0): "other", ("prefix", 1): "refusal", ("taxonomy", 0): "echo", ("taxonomy", 1): "refusal"}
@@ -293,11 +296,11 @@ def test_verdicts_of_another_version_are_given_anew(tmp_path, monkeypatch):
     monkeypatch.setattr(TaxonomyJudge, "__call__", lambda self, text, asked="", /: judge([text], "prefix")[0])
     assert labels() == expected
     monkeypatch.undo()
-    store.add_verdicts([("cell", 0, decide("I don't know"))])
+    store.add_answers("taxonomy", [("cell", 0, decide("I don't know"))])
     assert labels()["taxonomy", 0] == "incompetent"
     monkeypatch.setattr(TaxonomyJudge, "version", 99)
     assert labels() == expected
-    assert store.recall("judge_versions") == {"prefix": 1, "taxonomy": 99}
+    assert {judge.name: judge.version for judge in store.manifest().judges} == {"prefix": 1, "taxonomy": 99}
 
 
 def test_command_line(tmp_path):

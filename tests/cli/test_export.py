@@ -10,7 +10,13 @@ from typer.testing import CliRunner
 
 import demur
 from demur.cli.main import app
-from demur.runs.exports import exported
+from demur.cli.shell_completion import export_formats
+from demur.core.registry import registry
+from demur.runs.exports.export import Export, export_format
+
+
+def exported(run, name):
+    return export_format(name).content(run)
 
 
 def rows_of(run):
@@ -90,3 +96,40 @@ def test_parquet_without_pyarrow_names_the_extra(runs, monkeypatch, tmp_path):
 
 def test_latex_is_the_result_table(run):
     assert r"\toprule" in exported(run, "latex")
+
+
+class Listing:
+    """An export from outside demur."""
+
+    name, binary = "listing", False
+
+    def content(self, run):
+        return "".join(f"{cell}\n" for cell in sorted(set(run.completions().key)))
+
+
+class Packed(Listing):
+    name, binary = "packed", True
+
+    def content(self, run):
+        return super().content(run).encode()
+
+
+def test_an_export_of_ones_own_is_found_by_command_and_completion(run, runs, tmp_path):
+    parts = registry("export")
+    parts.register("listing", Listing)
+    parts.register("packed", Packed)
+    try:
+        printed = CliRunner().invoke(app, ["export", str(runs[0]), "--format", "listing"])
+        assert printed.output == exported(run, "listing")
+        refused = CliRunner().invoke(app, ["export", str(runs[0]), "--format", "packed"])
+        assert (refused.exit_code, "is not text; say where to write it with --out FILE" in refused.stderr) == (2, True)
+        written = CliRunner().invoke(app, ["export", str(runs[0]), "--format", "packed", "--out", str(tmp_path / "x")])
+        assert written.exit_code == 0, written.output
+        assert (tmp_path / "x").read_text() == printed.output
+        assert export_formats("list") == ["listing"]
+        by_module = CliRunner().invoke(app, ["export", str(runs[0]), "--format", "tests.cli.test_export:Listing"])
+        assert by_module.output == printed.output
+    finally:
+        parts.unregister("listing")
+        parts.unregister("packed")
+    assert all(isinstance(export_format(name), Export) for name in parts.names())

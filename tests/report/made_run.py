@@ -17,6 +17,7 @@ from demur.interventions.edit_kind import edit_kind, words_of
 from demur.judges.judge import get_judge
 from demur.measurements.layer_summary import located
 from demur.measurements.layerwise import Layerwise
+from demur.measurements.measurement import MeasurementRecord
 from demur.report.complete_summary import parsed_summary
 from demur.report.figure_spec import Sheet
 from demur.report.sections.section import ReportView
@@ -182,7 +183,7 @@ def _refusals(completions: pandas.DataFrame, judges: tuple[str, ...]) -> dict[tu
     return found
 
 
-def _measured(arms: list[tuple[str, str]], depth: int, n: int, width: int = 64) -> list[tuple[dict[str, Any], Layerwise]]:
+def _measured(arms: list[tuple[str, str]], depth: int, n: int, width: int = 64) -> list[MeasurementRecord]:
     """Directions that come to agree with depth, and instructions that lie further apart; none at the first layer."""
     generator = torch.Generator().manual_seed(3)
     shared = torch.randn(depth, width, generator=generator)
@@ -199,7 +200,8 @@ def _measured(arms: list[tuple[str, str]], depth: int, n: int, width: int = 64) 
         null = 0.5 + 0.15 * torch.randn(40, depth, generator=generator).clamp(-2, 2)
         norms = torch.linspace(5, 90, depth).repeat(2, 1)
         facts = {"checkpoint": name, "prompt": prompt, "site": "resid_pre", "position": -1}
-        found.append((facts, Layerwise(difference, norms, sides[0], sides[1], null)))
+        arrays = Layerwise(*(each.numpy() for each in (difference, norms, sides[0], sides[1], null))).arrays()
+        found.append(MeasurementRecord(facts, arrays))
     return found
 
 

@@ -77,7 +77,7 @@ def phase(out: Path, whole: int) -> str:
 def test_fifty_random_kills_end_as_an_uninterrupted_run(tmp_path):
     # Imported here, so that no child spends its life on it.
     for module in (
-        "demur.runs.execution",
+        "demur.runs.executors.in_process",
         "demur.report.draw_static",
         "demur.report.page",
         "matplotlib.pyplot",

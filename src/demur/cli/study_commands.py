@@ -207,14 +207,13 @@ def export(
 
     csv, jsonl and parquet have one row for each completion, with the verdicts of every judge; latex has the result table.
     """
-    from demur.runs.exports import check_format, exported
+    from demur.runs.exports.export import export_format
     from demur.runs.run import open_run
 
-    check_format(format)
-
-    if out is None and format == "parquet":
-        raise InputError("a Parquet file is not text; say where to write it with --out FILE")
-    content = exported(open_run(run_dir), format)
+    chosen = export_format(format)
+    if out is None and chosen.binary:
+        raise InputError(f"a file of format {format!r} is not text; say where to write it with --out FILE")
+    content = chosen.content(open_run(run_dir))
     if out is None:
         typer.echo(content, nl=False)
     else:

@@ -65,9 +65,9 @@ KINDS: dict[str, PartKind] = {
         "demur.measurements",
         "measurement",
         {
-            "by-layer": "demur.measurements.layer_separation:LayerSeparation",
-            "loss": "demur.measurements.cross_entropy:CompletionLoss",
-            "equivalence": "demur.measurements.weight_equivalence:WeightEquivalence",
+            "by-layer": "demur.measurements.separation_by_layer:SeparationByLayer",
+            "loss": "demur.measurements.completion_loss:CompletionLoss",
+            "equivalence": "demur.measurements.ablation_equivalence:AblationEquivalence",
         },
     ),
     "engine": PartKind("demur.engines", "engine", {"transformers": "demur.engine.load_transformers:TransformersEngines"}),

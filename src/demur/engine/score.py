@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from demur.core.errors import InputError, NotFinite
+from demur.core.errors import NotFinite
 from demur.engine.batching import in_batches, pad_left, position_ids
 from demur.engine.engine_protocol import LOSS_TOKENS, Continuation, NextTokens, Row
 from demur.engine.hooks import edited
@@ -121,62 +121,3 @@ def _losses(model: PreTrainedModel, layout: Layout, batch: Sequence[Continuation
         n = len(row.continuation)
         found.append(torch.nn.functional.cross_entropy(logits[:n].double(), targets[:n], reduction="none").cpu())
     return found
-
-
-def refusal_log_odds(
-    logits: Float[Tensor, "row vocab"], token_ids: Sequence[int], *, epsilon: float = 1e-8
-) -> Float[Tensor, " row"]:
-    """Log-odds that the next token is one of `token_ids`, float64: log(p + epsilon) - log(1 - p + epsilon).
-
-    Arditi et al. 2024, section 2.3 and appendix B.
-
-    Args:
-        logits: next-token logits.
-        token_ids: the refusal tokens. A token that is named twice counts once.
-        epsilon: that of their code (pipeline/submodules/select_direction.py).
-
-    Returns:
-        One value a row.
-
-    Raises:
-        InputError: for no token, and for one that the vocabulary does not have.
-    """
-    ids = sorted(set(token_ids))
-    if not ids or not 0 <= ids[0] <= ids[-1] < logits.shape[-1]:
-        raise InputError(f"refusal tokens must be ids from 0 to {logits.shape[-1] - 1}, at least one, not {ids}")
-    p = logits.double().softmax(-1)[:, ids].sum(-1)
-    return torch.log(p + epsilon) - torch.log(1 - p + epsilon)
-
-
-def divergence(
-    before: Float[Tensor, "row vocab"], after: Float[Tensor, "row vocab"], *, epsilon: float = 1e-6
-) -> Float[Tensor, " row"]:
-    """KL(before || after) of next-token distributions in nats, float64, as Arditi et al.'s code computes it.
-
-    Args:
-        before: next-token logits.
-        after: next-token logits of the same rows under an edit.
-        epsilon: added inside each logarithm, so that tokens of vanishing probability do not decide. With 0 the value is exact.
-
-    Returns:
-        One value a row.
-    """
-    p, q = before.double().softmax(-1), after.double().softmax(-1)
-    return (p * (torch.log(p + epsilon) - torch.log(q + epsilon))).sum(-1)
-
-
-def least_divergence(before: Float[Tensor, "row vocab"], *, epsilon: float = 1e-6) -> Float[Tensor, " row"]:
-    """A lower bound of `divergence` from these logits, for any logits under the edit: 0, less what the epsilon can take away.
-
-    The divergence of p + epsilon from q + epsilon, scaled to sum to 1, is not negative. It exceeds the computed value by epsilon
-    times the sum of log((p + epsilon) / (q + epsilon)), which is largest where q is 0.
-
-    Args:
-        before: next-token logits.
-        epsilon: that of `divergence`.
-
-    Returns:
-        One value a row.
-    """
-    p = before.double().softmax(-1)
-    return -(epsilon * torch.log1p(p / epsilon)).sum(-1)

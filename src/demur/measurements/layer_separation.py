@@ -1,13 +1,15 @@
-"""Where an arm tells harmful from harmless instructions: its own direction at every layer, and held-out instructions along it.
+"""The work of the measurement `by-layer`: held-out instructions laid along an arm's own direction at every layer.
 
 The directions are made of the training instructions and read on others, so a separation is not one of the instructions it was
-made of. Random directions, turned the way the training means point, say what any direction would separate. Activations are taken
-batch by batch.
+made of. Random directions, each with the sign that the training means give it, say what any direction would separate. Activations
+are taken batch by batch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from demur.core.progress import Progress, silent
 from demur.directions.geometry import auroc
@@ -30,37 +32,68 @@ def measure(
     batch_tokens: int | None = None,
     progress: Progress = silent,
 ) -> Layerwise:
-    """Lay `held_out` instructions, `harmful` and `harmless` ones, along the difference of two means that hold every layer.
+    """Lay held-out instructions along the difference of two means at every layer.
 
-    The held-out instructions must be others than those the means are of. Raises `InputError` for a position that a prompt does
-    not have, `WorkError` where an activation is not finite.
+    Args:
+        checkpoint: the loaded checkpoint.
+        harmful: means of the harmful training instructions at every layer.
+        harmless: means of the harmless training instructions at every layer.
+        held_out: `harmful` and `harmless` instructions that the means are not of.
+        prompt: the prompt format.
+        site: the site that is read.
+        position: the prompt position that is read, counted from the end.
+        batch_tokens: tokens a batch may hold; found from the free memory unless given.
+        progress: called with the number of instructions just finished.
+
+    Returns:
+        The arm at every layer.
+
+    Raises:
+        InputError: for a position that a prompt does not have.
+        WorkError: where an activation is not finite.
     """
-    layers = range(checkpoint.n_layers)
     difference = harmful.mean - harmless.mean
-    # Scaled so that the difference itself has length 1.
-    own = difference / difference.square().sum(-1, keepdim=True)
     drawn = torch.randn(difference.shape[-1], DRAWS, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
-    # A direction has a sign, which the null is given by the training means, as the difference is.
-    turned = torch.sign(difference @ drawn)
     found = {}
     for side in ("harmful", "harmless"):
-        along = torch.empty(len(held_out[side]), len(layers), dtype=torch.float64)
-        null = torch.empty(len(held_out[side]), len(layers), DRAWS, dtype=torch.float64)
         stream = checkpoint.engine_for("activations").read(
-            prompt.encode(held_out[side]), layers=layers, site=site, positions=(position,), batch_tokens=batch_tokens
+            prompt.encode(held_out[side]),
+            layers=range(checkpoint.n_layers),
+            site=site,
+            positions=(position,),
+            batch_tokens=batch_tokens,
         )
-        for indices, activations in stream:
-            for layer in layers:
-                # One layer at a time, so that no more is held in double precision.
-                moved = activations[:, layer, 0].double() - harmless.mean[layer]
-                along[indices, layer] = moved @ own[layer]
-                null[indices, layer] = (moved @ drawn) * turned[layer]
-            progress(len(indices))
-        found[side] = along, null
+        found[side] = _laid_along(stream, len(held_out[side]), harmless.mean, difference, drawn, progress)
+    null = auroc(*(found[side][1].movedim(0, -1) for side in ("harmful", "harmless"))).T
     return Layerwise(
-        difference=difference.float(),
-        norms=torch.stack([harmful.mean_norm, harmless.mean_norm]).float(),
-        harmful=found["harmful"][0].float(),
-        harmless=found["harmless"][0].float(),
-        null=auroc(*(found[side][1].movedim(0, -1) for side in ("harmful", "harmless"))).T.float(),
+        difference=difference.float().numpy(),
+        norms=torch.stack([harmful.mean_norm, harmless.mean_norm]).float().numpy(),
+        harmful=found["harmful"][0].float().numpy(),
+        harmless=found["harmless"][0].float().numpy(),
+        null=null.float().numpy(),
     )
+
+
+def _laid_along(
+    stream: Iterator[tuple[list[int], Tensor]],
+    n: int,
+    origin: Float[Tensor, "layer d_model"],
+    difference: Float[Tensor, "layer d_model"],
+    drawn: Float[Tensor, "d_model draw"],
+    progress: Progress,
+) -> tuple[Float[Tensor, "instruction layer"], Float[Tensor, "instruction layer draw"]]:
+    """Where each of `n` instructions lies along the difference, and along each drawn direction."""
+    # Scaled so that the difference itself has length 1.
+    own = difference / difference.square().sum(-1, keepdim=True)
+    # A direction has a sign. A random one gets it from the training means, as the difference does.
+    signs = torch.sign(difference @ drawn)
+    along = torch.empty(n, len(difference), dtype=torch.float64)
+    null = torch.empty(n, len(difference), drawn.shape[-1], dtype=torch.float64)
+    for indices, activations in stream:
+        for layer in range(len(difference)):
+            # One layer at a time, so that little is in memory in double precision.
+            moved = activations[:, layer, 0].double() - origin[layer]
+            along[indices, layer] = moved @ own[layer]
+            null[indices, layer] = (moved @ drawn) * signs[layer]
+        progress(len(indices))
+    return along, null

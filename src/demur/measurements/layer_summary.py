@@ -1,90 +1,129 @@
-"""Where directions live, from what was measured at every layer to numbers that can be shown: separation, cosines, norms, places.
+"""From what `by-layer` measured to numbers that can be shown: separations, cosines, norms and places, by layer.
 
-Pure functions over stored measurements. What is not defined at a layer, where both means are the same, is None. A run that was
-not measured, as those of earlier versions, has none of this, and nothing is filled in for it.
+Pure functions over stored records, without torch. A number that is not defined at a layer, where both means are the same, is
+None. A run in which nothing was measured, as one of an early version, has none of this, and nothing is filled in for it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy
+from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from demur.core.statistics import auroc_interval
-from demur.directions.geometry import separation
 from demur.measurements.layerwise import DRAWS, Layerwise
+from demur.measurements.measurement import MeasurementRecord
 
-Measured = Sequence[tuple[Mapping[str, Any], Layerwise]]
-"""Facts of each arm, and its measurement."""
+Array = NDArray[numpy.floating[Any]]
 
 DIGITS = 5
-"""Significant digits of what is written down: more than activations of half precision hold."""
+"""Significant digits of every number: more than activations of half precision hold."""
 
 
-def located(measured: Measured, layers: Sequence[int], order: Sequence[str]) -> dict[str, Any] | None:
-    """What a summary holds under `by_layer`, arms in the order of the checkpoints; None where nothing was measured.
+def located(records: Sequence[MeasurementRecord], layers: Sequence[int], order: Sequence[str]) -> dict[str, JsonValue] | None:
+    """What a summary holds under `by_layer`.
 
-    `arms`: for each its raw norm, mean norms, and the held-out AUROC with its interval (Newcombe 2006) and that of random
-    directions, by layer. `cosines`: between every two arms' directions by layer. `projections`: where each held-out instruction
-    lies along the arm's direction at the study's `layers`.
+    Args:
+        records: the records of `by-layer`, one an arm.
+        layers: the layers of the study's directions.
+        order: the checkpoints of the study; arms are listed in their order.
+
+    Returns:
+        None where nothing was measured. Else `arms`: for each its raw norm, mean norms, and the held-out AUROC with its interval
+        (Newcombe 2006) and that of random directions, by layer. `cosines`: between every two arms' directions by layer.
+        `projections`: where each held-out instruction lies along the arm's direction at `layers`.
     """
-    if not measured:
+    if not records:
         return None
-    arms = sorted(measured, key=lambda one: order.index(one[0]["checkpoint"]))
-    width = arms[0][1].difference.shape[-1]
+    sorted_records = sorted(records, key=lambda one: order.index(str(one.facts["checkpoint"])))
+    arms = [Layerwise.from_arrays(record.arrays) for record in sorted_records]
+    first = sorted_records[0].facts
     return {
-        "site": arms[0][0]["site"],
-        "position": arms[0][0]["position"],
+        "site": first["site"],
+        "position": first["position"],
         "draws": DRAWS,
-        "arms": [{"checkpoint": facts["checkpoint"], "prompt": facts["prompt"], **_arm(found)} for facts, found in arms],
-        "cosines": [
-            {"arms": [one, other], "values": _cosines(arms, one, other)} for one, other in combinations(range(len(arms)), 2)
+        "arms": [
+            {"checkpoint": record.facts["checkpoint"], "prompt": record.facts["prompt"], **of_arm(record)}
+            for record in sorted_records
         ],
-        "cosine_null95": _short(1.96 / width**0.5),
+        "cosines": [
+            {"arms": [one, other], "values": _cosines(arms[one], arms[other])} for one, other in combinations(range(len(arms)), 2)
+        ],
+        "cosine_null95": _short(1.96 / arms[0].difference.shape[-1] ** 0.5),
         "projections": [
-            {"arm": index, "layer": layer, **_along(found, layer)} for index, (_, found) in enumerate(arms) for layer in layers
+            {"arm": index, "layer": layer, **_along(found, layer)} for index, found in enumerate(arms) for layer in layers
         ],
     }
 
 
-def _arm(found: Layerwise) -> dict[str, Any]:
-    norms = found.difference.double().norm(dim=-1)
-    null = torch.quantile(found.null.double(), torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0)
-    rows: dict[str, list[Any]] = {"auroc": [], "auroc_ci95": [], "null_auroc95": [], "gap": []}
+def of_arm(record: MeasurementRecord) -> dict[str, JsonValue]:
+    """The numbers of one arm, one entry a layer in each list.
+
+    Args:
+        record: what `by-layer` found of the arm.
+
+    Returns:
+        `raw_norm`, `mean_norm` of each side, `auroc` with `auroc_ci95` and `null_auroc95`, and `gap`.
+    """
+    found = Layerwise.from_arrays(record.arrays)
+    norms = numpy.linalg.norm(found.difference.astype(numpy.float64), axis=-1)
+    null = numpy.quantile(found.null.astype(numpy.float64), [0.025, 0.975], axis=0)
+    areas: list[JsonValue] = []
+    intervals: list[JsonValue] = []
+    nulls: list[JsonValue] = []
+    gaps: list[JsonValue] = []
     for layer, norm in enumerate(norms.tolist()):
         high, low = found.harmful[:, layer], found.harmless[:, layer]
-        if not norm:
-            for values in rows.values():
-                values.append(None)
-            continue
-        found_here = separation(high, low) if min(len(high), len(low)) > 1 else None
-        rows["auroc"].append(None if found_here is None else _short(found_here.auroc))
-        rows["gap"].append(None if found_here is None else _short(found_here.gap))
-        rows["auroc_ci95"].append(
-            None if found_here is None else [_short(v) for v in auroc_interval(found_here.auroc, len(high), len(low))]
+        separation = _separation(high, low) if norm and min(len(high), len(low)) > 1 else None
+        areas.append(None if separation is None else _short(separation.auroc))
+        gaps.append(None if separation is None else _short(separation.gap))
+        intervals.append(
+            None if separation is None else [_short(value) for value in auroc_interval(separation.auroc, len(high), len(low))]
         )
-        rows["null_auroc95"].append(_listed(null[:, layer]))
+        nulls.append(_rounded(null[:, layer]) if norm else None)
     return {
-        "raw_norm": _listed(norms),
-        "mean_norm": {"harmful": _listed(found.norms[0]), "harmless": _listed(found.norms[1])},
-        **rows,
+        "raw_norm": _rounded(norms),
+        "mean_norm": {"harmful": _rounded(found.norms[0]), "harmless": _rounded(found.norms[1])},
+        "auroc": areas,
+        "auroc_ci95": intervals,
+        "null_auroc95": nulls,
+        "gap": gaps,
     }
 
 
-def _cosines(arms: Measured, one: int, other: int) -> list[float | None]:
-    first, second = (arms[index][1].difference.double() for index in (one, other))
-    lengths = first.norm(dim=-1) * second.norm(dim=-1)
-    return [
-        None if not length else _short(float(dot / length)) for dot, length in zip((first * second).sum(-1), lengths, strict=True)
-    ]
+@dataclass(frozen=True)
+class _Separation:
+    """As `demur.directions.geometry.Separation`, without torch."""
+
+    auroc: float
+    gap: float
 
 
-def _along(found: Layerwise, layer: int) -> dict[str, list[float | None]]:
-    return {"harmful": _listed(found.harmful[:, layer]), "harmless": _listed(found.harmless[:, layer])}
+def _separation(harmful: Array, harmless: Array) -> _Separation:
+    high, low = harmful.astype(numpy.float64), numpy.sort(harmless.astype(numpy.float64))
+    degrees = len(high) + len(low) - 2
+    pooled = float(numpy.sqrt((high.var(ddof=1) * (len(high) - 1) + low.var(ddof=1) * (len(low) - 1)) / degrees))
+    difference = float(high.mean() - low.mean())
+    gap = difference / pooled if pooled > 0 else (float("inf") if difference else 0.0)
+    below = numpy.searchsorted(low, high) + numpy.searchsorted(low, high, side="right")
+    return _Separation(float(below.mean() / (2 * len(low))), gap)
 
 
-def _listed(values: Tensor) -> list[float | None]:
+def _cosines(one: Layerwise, other: Layerwise) -> list[JsonValue]:
+    first, second = one.difference.astype(numpy.float64), other.difference.astype(numpy.float64)
+    lengths = numpy.linalg.norm(first, axis=-1) * numpy.linalg.norm(second, axis=-1)
+    dots = (first * second).sum(-1)
+    return [_short(dot / length) if length else None for dot, length in zip(dots.tolist(), lengths.tolist(), strict=True)]
+
+
+def _along(found: Layerwise, layer: int) -> dict[str, JsonValue]:
+    return {"harmful": _rounded(found.harmful[:, layer]), "harmless": _rounded(found.harmless[:, layer])}
+
+
+def _rounded(values: Array) -> list[JsonValue]:
     return [_short(value) for value in values.tolist()]
 
 

@@ -1,40 +1,51 @@
-"""What is measured of an arm at every layer: its own direction, and held-out instructions along it, as it is stored.
+"""What `by-layer` finds of an arm, as arrays: its own direction at every layer, and where instructions lie along it.
 
-What is kept is two means a layer and one number an instruction and layer; `layer_separation.py` makes it. Reading it back
-needs no model, and imports nothing that does.
+Two means a layer and one number an instruction and layer. `layer_separation.py` makes it. Reading it needs neither a model nor
+torch.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
+import numpy
 from jaxtyping import Float
-from safetensors.torch import load, save
-from torch import Tensor
+from numpy import ndarray
+from numpy.typing import NDArray
 
 DRAWS, SEED = 100, 0
-"""Random directions a layer, the same in every arm, and their seed."""
+"""Number of random directions a layer, the same ones in every arm, and their seed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layerwise:
     """One arm at every layer, float32.
 
-    `difference`: mean harmful minus mean harmless training activation. `norms`: mean length of the harmful and of the harmless
-    training activations. `harmful`, `harmless`: where each held-out instruction lies along the layer's difference, 0 at the mean
-    of the harmless and 1 at the mean of the harmful training instructions; not a number where these means are the same, as at the
-    first layer behind a template. `null`: the held-out AUROC of each random direction.
+    Attributes:
+        difference: mean harmful minus mean harmless training activation.
+        norms: mean length of the harmful and of the harmless training activations.
+        harmful: where each harmful held-out instruction lies along the layer's difference: 0 at the mean of the harmless and 1 at
+            the mean of the harmful training instructions. Not a number where these means are the same, as at the first layer
+            after a template.
+        harmless: the same for the harmless held-out instructions.
+        null: the held-out AUROC of each random direction.
     """
 
-    difference: Float[Tensor, "layer d_model"]
-    norms: Float[Tensor, "side layer"]
-    harmful: Float[Tensor, "instruction layer"]
-    harmless: Float[Tensor, "other layer"]
-    null: Float[Tensor, "draw layer"]
+    difference: Float[ndarray, "layer d_model"]
+    norms: Float[ndarray, "side layer"]
+    harmful: Float[ndarray, "instruction layer"]
+    harmless: Float[ndarray, "other layer"]
+    null: Float[ndarray, "draw layer"]
 
-    def to_bytes(self) -> bytes:
-        """The same measurement gives the same bytes."""
-        return bytes(save({each.name: getattr(self, each.name).contiguous() for each in fields(self)}))
+    def arrays(self) -> dict[str, NDArray[numpy.floating[Any]]]:
+        """The arrays by name, as they are stored."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> "Layerwise":
-        """What `to_bytes` wrote."""
-        return cls(**load(content))
+    def from_arrays(cls, arrays: Mapping[str, NDArray[numpy.floating[Any]]]) -> "Layerwise":
+        """What `arrays` gave.
+
+        Args:
+            arrays: the arrays by name.
+        """
+        return cls(**arrays)

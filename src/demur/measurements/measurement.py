@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 
 from pydantic import BaseModel, JsonValue
 
+from demur.core.progress import Progress, silent
 from demur.core.registry import registry
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from demur.directions.direction import Direction
+    from demur.engine.capture import Means
     from demur.engine.checkpoints import Checkpoint
     from demur.inputs.prompts import Prompt
     from demur.interventions.intervention import Intervention
@@ -49,6 +51,9 @@ class ArmSubject:
         layers: the layers of the study's directions.
         directions: the arm's own directions, one a layer of the study.
         batch_tokens: tokens a batch may hold; None to find out from the free memory.
+        means: training means at every layer by label, where they have been taken already; None where a measurement that needs
+            them has to take them.
+        progress: called with the number of instructions that were just passed through the model.
     """
 
     name: str
@@ -61,6 +66,8 @@ class ArmSubject:
     layers: tuple[int, ...]
     directions: "tuple[Direction, ...]" = ()
     batch_tokens: int | None = None
+    means: "Mapping[str, Means] | None" = None
+    progress: Progress = silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +79,7 @@ class CellSubject:
         arm: the target arm.
         edit: what is done to the stream; None for a cell without an edit.
         instructions: the cell's instructions.
-        completions: what the target wrote, one token sequence an instruction.
+        completions: what the target wrote without an edit, one token sequence an instruction.
     """
 
     name: str
@@ -84,7 +91,13 @@ class CellSubject:
 
 @dataclass(frozen=True, eq=False)
 class PairSubject:
-    """Two arms of different checkpoints, both loaded."""
+    """Two arms of different checkpoints, both loaded.
+
+    Attributes:
+        name: the names of both arms, `first with second`.
+        first: the arm of the earlier checkpoint of the study.
+        second: the arm of the later one.
+    """
 
     name: str
     first: ArmSubject
@@ -111,7 +124,19 @@ class Measurement(Protocol):
     settings: ClassVar[type[BaseModel] | None]
 
     def measure(self, subject: Any, settings: Any) -> MeasurementRecord:
-        """Measure one subject, of the type that `subjects` says; `settings` is an instance of `self.settings`, or None."""
+        """Measure one subject.
+
+        Args:
+            subject: an `ArmSubject`, `PairSubject` or `CellSubject`, as `subjects` says.
+            settings: an instance of `self.settings`, or None where there are none.
+
+        Returns:
+            What was found. The same subject and settings give the same record.
+
+        Raises:
+            InputError: where this subject cannot be measured. A run stores the reason and goes on.
+            WorkError: where the work failed. A run stores the reason, goes on, and tries again the next time.
+        """
         ...
 
     def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:

@@ -22,7 +22,6 @@ from demur.core.statistics import holm, mcnemar, shared
 from demur.runs.run import Run
 from demur.runs.run_summary import edit_words
 from demur.runs.store import Store
-from demur.runs.stored_records import stored_cells, stored_directions, stored_manifest
 from demur.study.digest import with_defaults
 from demur.study.spec import Study
 
@@ -111,7 +110,7 @@ def compare_runs(first: Run, second: Run) -> RunComparison:
 
 def _side(run: Run) -> _Side:
     with closing(Store.open(run.path)) as store:
-        manifest, cells, directions = stored_manifest(store), stored_cells(store), stored_directions(store)
+        manifest, cells, directions = store.manifest(), store.cells(), store.directions()
     completions = []
     for row in run.completions().to_dict("records"):
         # A run at work, or one that was stopped, may hold completions without a verdict.

@@ -1,218 +1,272 @@
-"""Carries out a checked plan: loads checkpoints in its order, extracts directions, generates every cell.
+"""What each kind of job does: it reads inputs by key, uses checkpoints that are loaded, and gives records. It writes nothing."""
 
-What is stored already is not done again. What may not belong to the run is refused where it is written down (`runs/manifest.py`).
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from demur.core.errors import WorkError
-from demur.core.progress import Phases
-from demur.directions.controls.random_directions import random_direction
+from demur.analysis.manifest import DirectionFacts
+from demur.core.errors import InputError, WorkError
+from demur.core.progress import Progress, silent
+from demur.directions.controls.control import control_direction
 from demur.directions.direction import Direction
-from demur.engine.capture import mean_activations
-from demur.engine.checkpoints import Checkpoint, free_memory, load_checkpoint
-from demur.engine.generate import Completion, CompletionRequest, generate_batches
-from demur.interventions.intervention import Intervention, ablate, add
-from demur.measurements.extraction import directions_between, provenance
-from demur.measurements.layer_separation import measure
-from demur.models import memory_budget
-from demur.models.model_size import size_of
-from demur.runs.manifest import describe_checkpoint, describe_session, prompt_of
-from demur.runs.store import Store
-from demur.study.load_order import Step, order_steps
-from demur.study.plan import Arm, Plan, PlannedCell, PlannedDirection
-from demur.study.preflight import Material, Ready
-from demur.study.spec import LABELS, Label, Study
+from demur.directions.estimators.estimator import Side, estimator, fit_directions
+from demur.engine.capture import Means, mean_activations
+from demur.engine.checkpoints import Checkpoint
+from demur.engine.generate import CompletionRequest, generate_batches
+from demur.inputs.prompts import Prompt
+from demur.interventions.intervention import Intervention, edit
+from demur.measurements.extraction import provenance, side_of, training_sides
+from demur.measurements.measurement import ArmSubject, CellSubject, PairSubject, Subject, measurement
+from demur.runs.job_inputs import JobInputs
+from demur.runs.jobs import (
+    AskedMeasurement,
+    ControlJob,
+    ExtractJob,
+    GenerateJob,
+    Job,
+    MeasureJob,
+    own_directions,
+    residual_source,
+)
+from demur.runs.records import CompletionsMade, DirectionMade, JobRecord
+from demur.runs.rows import StoredCompletion, StoredMeasurement, UnmeasuredSubject
+from demur.study.plan import Arm, PlannedCell
+from demur.study.spec import LABELS
+
+Loaded = Mapping[str, Checkpoint]
+"""Checkpoints in memory, by their names in the study."""
 
 
-@dataclass
-class Work:
-    """One run at work. `held` are the checkpoints in memory."""
+def run_job(job: Job, inputs: JobInputs, loaded: Loaded) -> Iterator[JobRecord]:
+    """Run one job.
 
-    ready: Ready
-    store: Store
-    device: str
-    phases: Phases
-    held: dict[str, Checkpoint] = field(default_factory=dict)
+    Args:
+        job: the job.
+        inputs: what it reads by key.
+        loaded: the checkpoints that it names in `weights`.
 
-    @property
-    def plan(self) -> Plan:
-        """What is to be done."""
-        return self.ready.plan
+    Yields:
+        Its records. The same job gives equal records every time.
 
-    @property
-    def study(self) -> Study:
-        """What was asked for."""
-        return self.plan.study
+    Raises:
+        WorkError: where the work fails, or a stored input is missing.
+        InputError: where the job cannot be done as it was asked for.
+    """
+    if isinstance(job, ExtractJob):
+        yield from _extract(job, inputs, loaded[job.checkpoint])
+    elif isinstance(job, ControlJob):
+        yield _control(job, inputs, loaded)
+    elif isinstance(job, GenerateJob):
+        yield from _generate(job, inputs, loaded[job.checkpoint])
+    else:
+        yield _measure(job, inputs, loaded)
 
-    @property
-    def material(self) -> Mapping[Label, Material]:
-        """The instructions."""
-        return self.ready.material
 
-    def carry_out(self) -> None:
-        """Load, extract and generate what is not stored yet, in the plan's order."""
-        extract = [n for n in self.study.checkpoints if any(self._unread(arm) for arm in self.plan.arms_of(n))]
-        generate = [n for n in self.study.checkpoints if self._pending(n)]
-        if not extract and not generate:
-            return
-        describe_session(self.store, self.device)
-        sizes = {name: self._size(name) for name in self.study.checkpoints}
-        for step in order_steps(extract, generate, sizes, memory_budget.available(self.device)):
-            self._take(step)
+def _extract(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iterator[JobRecord]:
+    """Read the training activations once: directions are made of them, and the arm is measured with their means."""
+    arm = inputs.arm(job.arm)
+    prompt = inputs.prompt(arm, checkpoint)
+    counts = [len(inputs.ready.material[label].train) for label in LABELS]
+    if job.measurements:
+        counts += [len(inputs.ready.material[label].test) for label in LABELS]
+    with inputs.phases(f"directions of {arm.name}", sum(counts)) as progress:
+        means, sides = _training(job, inputs, checkpoint, prompt, progress)
+        made = _directions(job, inputs, checkpoint, prompt, sides)
+        for direction in made:
+            yield DirectionMade(direction, _facts(direction, inputs))
+        subject = _arm_subject(arm, inputs, checkpoint, prompt, made=made, means=means, progress=progress)
+        for asked in job.measurements:
+            yield _measured(asked, subject)
 
-    def _take(self, step: Step) -> None:
-        if step.action == "load":
-            with self.phases(f"loading {step.checkpoint}", 1) as progress:
-                self.held[step.checkpoint] = self._load(step.checkpoint)
-                progress(1)
-        elif step.action == "extract":
-            self._extract(step.checkpoint)
-        elif step.action == "generate":
-            self._controls()
-            self._generate(step.checkpoint)
-        else:
-            del self.held[step.checkpoint]
-            free_memory()
 
-    def _size(self, name: str) -> int | None:
-        size = size_of(self.ready.sources[name])
-        return None if size is None else size.bytes(self.study.dtype, self.study.checkpoints[name].quantise)
+def _training(
+    job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt: Prompt, progress: Progress
+) -> tuple[dict[str, Means] | None, tuple[Side, Side]]:
+    """What the study's estimator needs of the training instructions, and the means of every layer where these are it."""
+    settings, material = inputs.study.direction, inputs.ready.material
+    layers = [inputs.planned(name).layer for name in job.directions]
+    # Unpacked into two functions, whose types differ.
+    reading: dict[str, Any] = {
+        "site": settings.site,
+        "position": settings.position,
+        "batch_tokens": inputs.study.batch_tokens,
+        "progress": progress,
+    }
+    if estimator(settings.estimator).needs == "activations":
+        harmful, harmless = (material[label].train for label in LABELS)
+        sides = training_sides(checkpoint, harmful, harmless, prompt, layers=layers, needs="activations", **reading)
+        return None, sides
+    means: dict[str, Means] = {
+        label: mean_activations(checkpoint, material[label].train, prompt, layers=range(checkpoint.n_layers), **reading)
+        for label in LABELS
+    }
+    return means, (side_of(means["harmful"], layers), side_of(means["harmless"], layers))
 
-    def _load(self, name: str) -> Checkpoint:
-        spec = self.study.checkpoints[name]
-        checkpoint = load_checkpoint(
-            spec.model,
-            adapter=spec.adapter,
-            revision=spec.revision,
-            dtype=self.study.dtype,
-            quantise=spec.quantise,
-            device=self.device,
-            name=name,
-        )
-        describe_checkpoint(self.ready, self.store, checkpoint, name)
-        return checkpoint
 
-    def _own(self, name: str) -> list[PlannedDirection]:
-        return [d for d in self.plan.directions if d.arm.checkpoint == name and not d.control]
+def _directions(
+    job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt: Prompt, sides: tuple[Side, Side]
+) -> tuple[Direction, ...]:
+    settings, material = inputs.study.direction, inputs.ready.material
+    planned = [inputs.planned(name) for name in job.directions]
+    harmful, harmless = (material[label].train for label in LABELS)
+    found = fit_directions(
+        *sides,
+        name=job.checkpoint,
+        layers=[each.layer for each in planned],
+        estimator_name=settings.estimator,
+        site=settings.site,
+        position=settings.position,
+        provenance=provenance(checkpoint, prompt, settings.position, harmful, harmless),
+    )
+    return tuple(replace(direction, name=each.name) for direction, each in zip(found, planned, strict=True))
 
-    def _unread(self, arm: Arm) -> bool:
-        """Is there anything left to read from this arm's activations?"""
-        own = [d for d in self._own(arm.checkpoint) if d.arm == arm]
-        return not (all(self.store.has_direction(d.name) for d in own) and self.store.has_layerwise(arm.name))
 
-    def _extract(self, name: str) -> None:
-        """The means of every layer: directions are read from them, and held-out instructions are laid along them."""
-        checkpoint, settings = self.held[name], self.study.direction
-        train = [self.material[label].train for label in LABELS]
-        held_out: dict[str, Sequence[str]] = {label: self.material[label].test for label in LABELS}
-        place = {"site": settings.site, "position": settings.position}
-        for arm in filter(self._unread, self.plan.arms_of(name)):
-            prompt = prompt_of(checkpoint, arm, self.store)
-            reading: Any = {**place, "batch_tokens": self.study.batch_tokens}
-            with self.phases(f"directions of {arm.name}", sum(map(len, (*train, *held_out.values())))) as progress:
-                layers = range(checkpoint.n_layers)
-                harmful, harmless = (
-                    mean_activations(checkpoint, side, prompt, layers=layers, progress=progress, **reading) for side in train
-                )
-                measured = measure(checkpoint, harmful, harmless, held_out, prompt, progress=progress, **reading)
-            planned = [d for d in self._own(name) if d.arm == arm]
-            found = directions_between(
-                harmful,
-                harmless,
-                name=name,
-                layers=settings.layers,
-                site=settings.site,
-                position=settings.position,
-                facts=provenance(checkpoint, prompt, settings.position, *train),
-            )
-            for plan, direction in zip(planned, found, strict=True):
-                self._keep(plan, replace(direction, name=plan.name))
-            self.store.add_layerwise(arm.name, {"checkpoint": arm.checkpoint, "prompt": arm.prompt, **place}, measured)
+def _facts(direction: Direction, inputs: JobInputs) -> DirectionFacts:
+    planned = inputs.planned(direction.name)
+    return DirectionFacts(
+        name=planned.name,
+        source=planned.source,
+        prompt=planned.arm.prompt,
+        control=planned.control,
+        control_kind=planned.control_kind,
+        stands_beside=planned.beside,
+        layer=direction.layer,
+        position=direction.position,
+        site=direction.site,
+        raw_norm=direction.raw_norm,
+        mean_residual_norm=direction.provenance.mean_residual_norm,
+        fingerprint=direction.provenance.fingerprint,
+        file=f"directions/{planned.name}.safetensors",
+    )
 
-    def _controls(self) -> None:
-        for plan in self.plan.directions:
-            if plan.beside is not None and not self.store.has_direction(plan.name):
-                self._keep(plan, random_direction(self._direction(plan.beside), name=plan.name, seed=self.study.controls.seed))
 
-    def _keep(self, plan: PlannedDirection, direction: Direction) -> None:
-        self.store.add_direction(
-            direction,
-            {
-                "name": plan.name,
-                "source": plan.source,
-                "prompt": plan.arm.prompt,
-                "control": plan.control,
-                "layer": direction.layer,
-                "position": direction.position,
-                "site": direction.site,
-                "raw_norm": direction.raw_norm,
-                "mean_residual_norm": direction.provenance.get("mean residual norm"),
-                "fingerprint": direction.provenance.get("fingerprint"),
-                "file": f"directions/{plan.name}.safetensors",
-            },
-        )
-
-    def _direction(self, name: str) -> Direction:
-        found = self.store.direction(name)
-        if found is None:
-            raise WorkError(f"direction {name!r} is missing from {str(self.store.folder)!r}; run the study again with --fresh")
-        return found
-
-    def _pending(self, name: str) -> list[tuple[PlannedCell, int]]:
-        missing = []
-        for cell in self.plan.of(name):
-            done = self.store.done(cell.key)
-            missing += [(cell, i) for i in range(len(self.material[cell.instructions].test)) if i not in done]
-        return missing
-
-    def _generate(self, name: str) -> None:
-        checkpoint, pending = self.held[name], self._pending(name)
-        prompts = {arm: prompt_of(checkpoint, arm, self.store) for arm in self.plan.arms_of(name)}
-        ids = {(arm, label): prompt.encode(self.material[label].test) for arm, prompt in prompts.items() for label in LABELS}
-        edits = {cell.key: self._edit(cell) for cell in self.plan.of(name)}
-        requests = [
-            CompletionRequest(
-                self.material[cell.instructions].test[i], tuple(ids[cell.target, cell.instructions][i]), edits[cell.key]
-            )
-            for cell, i in pending
-        ]
-        batches = generate_batches(
+def _control(job: ControlJob, inputs: JobInputs, loaded: Loaded) -> DirectionMade:
+    beside = inputs.direction(job.beside)
+    sides: tuple[Side | None, Side | None] = (None, None)
+    if job.checkpoint is not None:
+        checkpoint, arm = loaded[job.checkpoint], inputs.planned(job.beside).arm
+        harmful, harmless = (inputs.ready.material[label].train for label in LABELS)
+        sides = training_sides(
             checkpoint,
-            requests,
-            max_new_tokens=self.study.max_new_tokens,
-            stop_at_eos=self.study.stop_at_eos,
-            until_verdicts=self.study.judges if self.study.until_verdict else (),
-            batch_tokens=self.study.batch_tokens,
+            harmful,
+            harmless,
+            inputs.prompt(arm, checkpoint),
+            layers=[beside.layer],
+            needs="activations",
+            site=beside.site,
+            position=beside.position,
+            batch_tokens=inputs.study.batch_tokens,
         )
-        with self.phases(f"completions of {name}", len(requests)) as progress:
-            for finished in batches:
-                self.store.add_completions(self._stored(pending, finished))
-                progress(len(finished))
+    made = control_direction(job.kind, beside, name=job.direction, seed=job.seed, harmful=sides[0], harmless=sides[1])
+    return DirectionMade(made, _facts(made, inputs))
 
-    def _stored(
-        self, pending: Sequence[tuple[PlannedCell, int]], finished: Mapping[int, Completion]
-    ) -> list[tuple[str, int, str, str, Sequence[int]]]:
-        stored: list[tuple[str, int, str, str, Sequence[int]]] = []
-        for row, made in finished.items():
-            cell, index = pending[row]
-            stored.append((cell.key, index, made.instruction, made.text, made.token_ids))
-        return stored
 
-    def _edit(self, cell: PlannedCell) -> Intervention | None:
-        spec, planned = cell.intervention, cell.direction
-        if spec is None or planned is None:
-            return None
-        direction = self._direction(planned.name)
-        if spec.kind == "ablate":
-            return ablate(direction, layers=spec.layers, sites=spec.sites, positions=spec.positions)
-        assert spec.coefficient is not None
-        edit = add(direction, spec.coefficient, unit=spec.unit, layers=spec.layers, sites=spec.sites, positions=spec.positions)
-        if not edit.needs_residual_norm:
-            return edit
-        own = next(d for d in self._own(cell.target.checkpoint) if (d.arm, d.layer) == (cell.target, planned.layer))
-        norm = self._direction(own.name).provenance.mean_residual_norm
-        assert norm is not None, "every direction of an arm has one"
-        return edit.with_residual_norm(norm)
+def _arm_subject(
+    arm: Arm,
+    inputs: JobInputs,
+    checkpoint: Checkpoint,
+    prompt: Prompt,
+    *,
+    made: Sequence[Direction] = (),
+    means: Mapping[str, Means] | None = None,
+    progress: Progress = silent,
+) -> ArmSubject:
+    """An arm for measurements. Its directions are those just `made`, and stored ones."""
+    settings, material = inputs.study.direction, inputs.ready.material
+    fresh = {direction.name: direction for direction in made}
+    names = own_directions(inputs.ready.plan, arm)
+    return ArmSubject(
+        name=arm.name,
+        checkpoint=checkpoint,
+        prompt=prompt,
+        train={label: material[label].train for label in LABELS},
+        held_out={label: material[label].test for label in LABELS},
+        site=settings.site,
+        position=settings.position,
+        layers=tuple(settings.layers),
+        directions=tuple(fresh[name] if name in fresh else inputs.direction(name) for name in names),
+        batch_tokens=inputs.study.batch_tokens,
+        means=means,
+        progress=progress,
+    )
+
+
+def _measure(job: MeasureJob, inputs: JobInputs, loaded: Loaded) -> StoredMeasurement | UnmeasuredSubject:
+    with inputs.phases(f"{job.asked.name} of {job.subject}", None) as progress:
+        arms = []
+        for arm in map(inputs.arm, job.arms):
+            checkpoint = loaded[arm.checkpoint]
+            arms.append(_arm_subject(arm, inputs, checkpoint, inputs.prompt(arm, checkpoint), progress=progress))
+        subject: Subject = arms[0]
+        if job.cell is not None:
+            cell, written = inputs.cell(job.subject), inputs.completions(job.cell)
+            subject = CellSubject(
+                name=cell.key,
+                arm=arms[0],
+                edit=_edit(cell, inputs),
+                instructions=tuple(row.instruction for row in written),
+                completions=tuple(tuple(row.token_ids) for row in written),
+            )
+        elif len(arms) == 2:
+            subject = PairSubject(job.subject, arms[0], arms[1])
+        return _measured(job.asked, subject)
+
+
+def _measured(asked: AskedMeasurement, subject: Subject) -> StoredMeasurement | UnmeasuredSubject:
+    """One measurement; where it states why it cannot be made, that is the result, and the run goes on."""
+    chosen = measurement(asked.name)
+    key = (asked.name, subject.name, asked.settings)
+    try:
+        record = chosen.measure(subject, asked.parsed())
+    except (InputError, WorkError) as error:
+        return UnmeasuredSubject(*key, chosen.version, str(error), isinstance(error, WorkError))
+    return StoredMeasurement(*key, chosen.version, record)
+
+
+def _generate(job: GenerateJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iterator[CompletionsMade]:
+    study, material = inputs.study, inputs.ready.material
+    pending = [(inputs.cell(key), position) for key, positions in job.rows for position in positions]
+    cells = {cell.key: cell for cell, _ in pending}
+    prompts = {arm: inputs.prompt(arm, checkpoint) for arm in dict.fromkeys(cell.target for cell in cells.values())}
+    ids = {(arm, label): prompt.encode(material[label].test) for arm, prompt in prompts.items() for label in LABELS}
+    edits = {key: _edit(cell, inputs) for key, cell in cells.items()}
+    requests = [
+        CompletionRequest(material[cell.instructions].test[i], tuple(ids[cell.target, cell.instructions][i]), edits[cell.key])
+        for cell, i in pending
+    ]
+    batches = generate_batches(
+        checkpoint,
+        requests,
+        max_new_tokens=study.max_new_tokens,
+        stop_at_eos=study.stop_at_eos,
+        until_verdicts=study.judges if study.until_verdict else (),
+        batch_tokens=study.batch_tokens,
+    )
+    with inputs.phases(f"completions of {job.checkpoint}", len(requests)) as progress:
+        for finished in batches:
+            rows = ((*pending[row], made) for row, made in finished.items())
+            yield CompletionsMade(
+                tuple(StoredCompletion(cell.key, i, made.instruction, made.text, made.token_ids) for cell, i, made in rows)
+            )
+            progress(len(finished))
+
+
+def _edit(cell: PlannedCell, inputs: JobInputs) -> Intervention | None:
+    spec, planned = cell.intervention, cell.direction
+    if spec is None:
+        return None
+    made = edit(
+        spec.kind,
+        None if planned is None else inputs.direction(planned.name),
+        coefficient=spec.coefficient,
+        unit=spec.unit,
+        layers=spec.layers,
+        sites=spec.sites,
+        positions=spec.positions,
+        **spec.settings,
+    )
+    if not made.needs_residual_norm:
+        return made
+    norm = inputs.direction(residual_source(inputs.ready.plan, cell)).provenance.mean_residual_norm
+    assert norm is not None, "every direction of an arm has one"
+    return made.with_residual_norm(norm)

@@ -5,7 +5,6 @@ version has changed, it judges all completions anew, so that what a summary coun
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,11 @@ from demur.analysis.summary import MeasurementSummary, Summary
 from demur.core.errors import InputError, nearest
 from demur.core.html_repr import facts_table
 from demur.judges.early_stopping import check_foreseen
-from demur.judges.judge import Judged, Verdict, get_judge
+from demur.judges.judge import get_judge
+from demur.runs.judging_stored import judge_stored
 from demur.runs.run_summary import summarise
 from demur.runs.store import Store
-from demur.runs.stored_records import Verdicts, stored_cells, stored_manifest
+from demur.runs.stored_records import Verdicts
 
 if TYPE_CHECKING:
     import pandas
@@ -75,14 +75,14 @@ class Run:
 
     def manifest(self) -> Manifest:
         """What the run wrote down of itself: study, checkpoints, prompts, instructions, judges, versions and machines."""
-        return stored_manifest(self._store)
+        return self._store.manifest()
 
     def _progress(self) -> tuple[int, int]:
         """Number of cells, and of completions that are stored."""
-        return len(stored_cells(self._store)), sum(self._store.progress().values())
+        return len(self._store.cells()), sum(self._store.progress().values())
 
     def _study(self) -> StudyFacts:
-        return StudyFacts.of(self._store.recall("study_facts"))
+        return StudyFacts.of(self.manifest().study)
 
     def _verdicts(self) -> Verdicts:
         return Verdicts(self._store.verdicts())
@@ -93,7 +93,7 @@ class Run:
         Returns:
             The judges of the study, first the one whose verdicts the figures show, then those that were added to the run.
         """
-        return list(dict.fromkeys([*self._study().judges, *self._store.recall("added judges", [])]))
+        return list(dict.fromkeys([*self._study().judges, *self.manifest().added_judges]))
 
     def add_judges(self, names: Sequence[str]) -> None:
         """Add judges for what is stored. Nothing is generated; the next report has their verdicts.
@@ -108,7 +108,7 @@ class Run:
             get_judge(name)
         if self._study().until_verdict:
             check_foreseen(names)
-        self._store.remember("added judges", list(dict.fromkeys([*self._store.recall("added judges", []), *names])))
+        self._store.remember_added_judges(names)
 
     def summary_record(self) -> Summary:
         """The summary as a typed record, computed from the folder now.
@@ -143,7 +143,7 @@ class Run:
         import pandas
 
         verdicts = self._verdicts()
-        found = judged_cells(stored_cells(self._store), verdicts.refusals(), self.judges(), verdicts.labels())
+        found = judged_cells(self._store.cells(), verdicts.refusals(), self.judges(), verdicts.labels())
         return pandas.DataFrame([cell.model_dump(mode="json") for cell in found], columns=list(JudgedCell.model_fields))
 
     def claims(self) -> "pandas.DataFrame":
@@ -181,7 +181,7 @@ class Run:
     def _completions(self, given: Verdicts) -> "pandas.DataFrame":
         import pandas
 
-        cells = {cell.key: cell.model_dump(mode="json", include=set(_CELL_COLUMNS)) for cell in stored_cells(self._store)}
+        cells = {cell.key: cell.model_dump(mode="json", include=set(_CELL_COLUMNS)) for cell in self._store.cells()}
         verdicts: dict[tuple[str, int], dict[str, bool | str]] = {}
         for cell, position, judge, refusal, label, evidence in given.rows:
             entry = verdicts.setdefault((cell, position), {})
@@ -193,7 +193,7 @@ class Run:
                     "index": position,
                     "instruction": instruction,
                     "completion": text,
-                    "token_ids": ids,
+                    "token_ids": list(ids),
                     "n_tokens": len(ids),
                     **verdicts.get((cell, position), {}),
                 }
@@ -231,18 +231,7 @@ class Run:
         Raises:
             InputError: for a judge that is not installed.
         """
-        for name in self.judges():
-            judge, versions = get_judge(name), self._store.recall("judge_versions", {})
-            if versions.get(name, 1) != judge.version:
-                self._store.forget_verdicts(name)
-            pending = self._store.unjudged(name)
-            given = judge.judge([Judged(text, asked) for _, _, asked, text in pending])
-            self._store.add_verdicts(
-                (cell, position, replace(answer, judge=name))  # a judge named by its class stores verdicts under that name
-                for (cell, position, _, _), answer in zip(pending, given, strict=True)
-                if isinstance(answer, Verdict)
-            )
-            self._store.remember("judge_versions", {**versions, name: judge.version})
+        judge_stored(self._store, self.judges())
 
     def _judged(self) -> "tuple[Summary, pandas.DataFrame]":
         """Summary and completions of one moment. Completions that a run at work has stored and not judged yet are left out."""

@@ -1,5 +1,6 @@
 """The summary of a run, computed from what its folder holds: the only place where store and analysis meet."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,12 @@ from demur.analysis.summary import ByLayer, Cosines, Summary
 from demur.core.edit_words import EditWords
 from demur.core.registry import registry
 from demur.interventions.edit_kind import edit_kind
-from demur.runs.stored_records import Verdicts, stored_cells, stored_directions, stored_manifest
+from demur.measurements.layer_summary import located
+from demur.measurements.separation_by_layer import SeparationByLayer
+from demur.runs.judging_stored import failure_warnings
+from demur.runs.measured_summaries import measurement_summaries
+from demur.runs.rows import StoredMeasurement
+from demur.runs.stored_records import Verdicts
 
 if TYPE_CHECKING:
     from demur.runs.store import Store
@@ -37,10 +43,13 @@ def summarise(store: "Store", judges: Sequence[str], verdicts: Verdicts) -> Summ
     Raises:
         InputError: where a kind of edit or a judge is not installed, and the run says nothing of it.
     """
-    manifest, cells, directions = stored_manifest(store), stored_cells(store), stored_directions(store)
+    manifest, cells, directions = store.manifest(), store.cells(), store.directions()
     study, refusals = StudyFacts.of(manifest.study), verdicts.refusals()
-    lineage = list(study.checkpoints)
-    judged, compared = judged_cells(cells, refusals, judges, verdicts.labels()), comparisons(cells, refusals, judges)
+    lineage, measured = list(study.checkpoints), store.measurements()
+    judged, compared = (
+        judged_cells(cells, refusals, judges, verdicts.labels(), _failures(store)),
+        comparisons(cells, refusals, judges),
+    )
     used, shipped = edit_words(cells, manifest), _words(registry("edit").kind.shipped, cells, manifest)
     return Summary(
         study=manifest.study,
@@ -50,7 +59,12 @@ def summarise(store: "Store", judges: Sequence[str], verdicts: Verdicts) -> Summ
         judge_labels={judge.name: judge.labels for judge in manifest.judges},
         edits=used,
         sessions=manifest.sessions,
-        warnings=(*_unfinished(cells, manifest, store.progress()), *manifest.warnings, *_several_sessions(manifest)),
+        warnings=(
+            *_unfinished(cells, manifest, store.progress()),
+            *manifest.warnings,
+            *_several_sessions(manifest),
+            *failure_warnings(store),
+        ),
         environment=manifest.environment,
         checkpoints=manifest.checkpoints,
         arms=manifest.arms,
@@ -58,7 +72,8 @@ def summarise(store: "Store", judges: Sequence[str], verdicts: Verdicts) -> Summ
         cells=tuple(judged),
         directions=tuple(directions),
         cosines=_cosines(store, [each for each in directions if not each.control]),
-        by_layer=_by_layer(store, study.direction.layers, lineage),
+        by_layer=_by_layer(measured, study.direction.layers, lineage),
+        measurements=tuple(measurement_summaries(measured)),
         comparisons=tuple(compared),
         # A question that the study did not ask has an answer, too: that nothing was tried.
         answers=tuple(answers(judged, compared, refusals, judges[0], lineage, {**shipped, **used})),
@@ -117,8 +132,11 @@ def _cosines(store: "Store", directions: Sequence[DirectionFacts]) -> Cosines:
     return Cosines(names=tuple(direction.name for direction in loaded), matrix=tuple(map(tuple, matrix)))
 
 
-def _by_layer(store: "Store", layers: Sequence[int], lineage: Sequence[str]) -> ByLayer | None:
-    from demur.measurements.layer_summary import located  # imports torch
+def _failures(store: "Store") -> Counter[tuple[str, str]]:
+    """How often each judge failed in each cell."""
+    return Counter((failure.cell, failure.judge) for failure in store.failures())
 
-    found = located(store.layerwise(), layers, lineage)
+
+def _by_layer(measured: Sequence[StoredMeasurement], layers: Sequence[int], lineage: Sequence[str]) -> ByLayer | None:
+    found = located([one.record for one in measured if one.name == SeparationByLayer.name], layers, lineage)
     return None if found is None else ByLayer.model_validate(found)

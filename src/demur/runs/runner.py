@@ -6,6 +6,7 @@ study that cannot be run is refused at once.
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from demur.core.progress import Phases, no_phases
 from demur.runs.run import Run, open_run
@@ -14,6 +15,9 @@ from demur.study.digest import differences, refusal
 from demur.study.plan import make_plan
 from demur.study.preflight import check
 from demur.study.spec import Study
+
+if TYPE_CHECKING:
+    from demur.runs.executors.executor import Executor
 
 __all__ = ["Run", "open_run", "run"]
 
@@ -25,17 +29,40 @@ def run(
     device: str = "auto",
     fresh: bool = False,
     phases: Phases = no_phases,
+    executor: "Executor | None" = None,
 ) -> Run:
     """Run a study in a folder, or go on with it where it stopped.
 
-    Raises `InputError` for anything that can be seen to be wrong before weights are read, `WorkError` where the work fails; what
-    was finished by then is kept.
+    Args:
+        study: the study, of `demur.load_study`.
+        out: the run folder; it is made where it is not there.
+        device: `auto` for the first GPU, else the CPU; or `cpu`, `cuda`, `cuda:1`, `spread`.
+        fresh: start over in a folder that holds a run.
+        phases: shows progress; nothing is shown unless given.
+        executor: runs the jobs; this process unless given.
+
+    Returns:
+        The finished run. `run.cells()` and `run.completions()` are pandas DataFrames; `run.summary()` is what `summary.json`
+        holds.
+
+    Raises:
+        InputError: for anything that can be seen to be wrong before weights are read.
+        WorkError: where the work fails; what was finished by then is kept.
+
+    Example:
+        >>> import demur
+        >>> study = demur.load_study("demo", ["instructions.harmful.test=10"])
+        >>> finished = demur.run(study, out="runs/demo")  # doctest: +SKIP
+        >>> finished.cells()[["target", "direction", "rate"]]  # doctest: +SKIP
+
+        The last two lines are skipped because they load a checkpoint.
     """
     ready = check(make_plan(study))
     # Only now: torch and transformers take seconds to import.
     from demur.models.device_placement import find_device
-    from demur.runs.execution import Work
-    from demur.runs.manifest import describe
+    from demur.runs.describe import describe
+    from demur.runs.driver import carry_out
+    from demur.runs.executors.in_process import InProcess
 
     find_device(device)
     store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh, check_study=partial(refuse_another_study, study))
@@ -43,7 +70,7 @@ def run(
         if store.recall("deciding") is None:
             store.remember("deciding", study.deciding())
         describe(ready, store)
-        Work(ready, store, device, phases).carry_out()
+        carry_out(ready, store, executor or InProcess(), device=device, phases=phases)
         finished = Run(store)
         with phases("verdicts and report", 1) as progress:
             finished.report()
@@ -59,9 +86,9 @@ def refuse_another_study(study: Study, store: Store) -> None:
     Raises:
         InputError: where a key that decides about results differs, with its name and both values.
     """
-    stored = store.recall("study_facts")
-    if stored is None:
-        return  # the run was not begun, so that nothing was made under its study
-    found = differences(study, stored, store.recall("deciding"))
+    if not store.begun:
+        return  # nothing was made under another study
+    deciding = store.recall("deciding")
+    found = differences(study, store.manifest().study, deciding if isinstance(deciding, dict) else None)
     if found:
         raise refusal(found, str(store.folder))

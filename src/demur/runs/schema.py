@@ -1,7 +1,7 @@
-"""The SQLite file of a run: made whole or not at all, checked when it is opened, brought up to date, and its failures in words.
+"""The SQLite file of a run: made as a whole or not at all, checked when it is opened, and brought up to date.
 
-A commit is on the disk before the next batch begins. A file that is damaged, or that a later version made, is refused; one of an
-earlier version is migrated in one transaction.
+A commit is on the disk before the next batch begins. A damaged file, or one that a later version made, is refused; a file of an
+earlier version is migrated, each step in one transaction.
 """
 
 import json
@@ -9,13 +9,32 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from demur.core.atomic_files import cannot_write, sync_folder
 from demur.core.errors import InputError, WorkError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+"""Version of the tables. Each earlier version has a step in `_MIGRATIONS`."""
+
 _LAYERWISE = "CREATE TABLE layerwise (arm TEXT PRIMARY KEY, facts TEXT NOT NULL, arrays BLOB NOT NULL)"
+"""Version 3 had a table for the measurement by layer alone. Kept for the step from 2 to 3."""
+
+_SINCE_4 = """
+CREATE TABLE measurements (
+    name TEXT NOT NULL, subject TEXT NOT NULL, settings TEXT NOT NULL, version INTEGER NOT NULL,
+    facts TEXT NOT NULL, arrays BLOB NOT NULL, PRIMARY KEY (name, subject, settings)
+);
+CREATE TABLE measurement_failures (
+    name TEXT NOT NULL, subject TEXT NOT NULL, settings TEXT NOT NULL, version INTEGER NOT NULL,
+    reason TEXT NOT NULL, try_again INTEGER NOT NULL, PRIMARY KEY (name, subject, settings)
+);
+CREATE TABLE judge_failures (
+    cell TEXT NOT NULL, position INTEGER NOT NULL, judge TEXT NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (cell, position, judge)
+) WITHOUT ROWID;
+"""
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE directions (name TEXT PRIMARY KEY, facts TEXT NOT NULL, file BLOB);
@@ -30,23 +49,32 @@ CREATE TABLE verdicts (
     refusal INTEGER NOT NULL, label TEXT NOT NULL, evidence TEXT NOT NULL,
     PRIMARY KEY (cell, position, judge)
 ) WITHOUT ROWID;
-{_LAYERWISE};
+{_SINCE_4}
 """
-BESIDE = ("-wal", "-shm", "-journal")
-"""What SQLite keeps beside its file. The write-ahead log holds commits that are not in the file yet."""
+LOG_ENDINGS = ("-wal", "-shm", "-journal")
+"""Endings of the files that SQLite keeps next to its own. The write-ahead log holds commits that are not in the file yet."""
 
 
-def make(file: Path, facts: Mapping[str, Any]) -> None:
-    """Put a new run in this place, with its first facts; what was there is replaced in one step."""
+def make(file: Path, facts: Mapping[str, JsonValue]) -> None:
+    """Put a new run in this place and replace what was there in one step.
+
+    Args:
+        file: where the SQLite file goes.
+        facts: the first entries of the table `meta`.
+
+    Raises:
+        InputError: where the place cannot be written.
+        WorkError: where the disk is full.
+    """
     partial = file.with_name(file.name + ".partial")
     try:
-        for path in (partial, *(partial.with_name(partial.name + end) for end in BESIDE)):
+        for path in (partial, *(partial.with_name(partial.name + end) for end in LOG_ENDINGS)):
             path.unlink(missing_ok=True)
-        with told(file), closing(sqlite3.connect(partial, isolation_level=None)) as db:
+        with in_plain_words(file), closing(sqlite3.connect(partial, isolation_level=None)) as db:
             db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             db.executemany("INSERT INTO meta VALUES (?, ?)", [(key, json.dumps(value)) for key, value in facts.items()])
-        # A log of the old file would be taken for one of the new.
-        for end in BESIDE:
+        # A log of the old file would be taken for a log of the new one.
+        for end in LOG_ENDINGS:
             file.with_name(file.name + end).unlink(missing_ok=True)
         partial.replace(file)
         sync_folder(file.parent)
@@ -57,11 +85,18 @@ def make(file: Path, facts: Mapping[str, Any]) -> None:
 def connect(file: Path) -> sqlite3.Connection:
     """Open a run, check that it is whole and bring it up to date.
 
-    Raises `InputError` where it is damaged or of a later version.
+    Args:
+        file: the SQLite file.
+
+    Returns:
+        The connection.
+
+    Raises:
+        InputError: where the file is empty, damaged or of a later version.
     """
     if file.stat().st_size == 0:
         raise InputError(f"{str(file)!r} is empty, so what it held is lost; start over with --fresh, or give another --out")
-    with told(file):
+    with in_plain_words(file):
         db = sqlite3.connect(file, timeout=30)
         try:
             db.execute("PRAGMA journal_mode = WAL")
@@ -96,8 +131,8 @@ def _migrate(db: sqlite3.Connection, file: Path) -> int:
     return version
 
 
-def _directions_into_the_file(db: sqlite3.Connection, file: Path) -> None:
-    """1 to 2: the direction files become part of the truth. One that is missing is extracted again."""
+def _add_direction_files(db: sqlite3.Connection, file: Path) -> None:
+    """1 to 2: the SQLite file takes in the direction files. A direction whose file is missing is extracted again."""
     db.execute("ALTER TABLE directions ADD COLUMN file BLOB")
     for (name,) in db.execute("SELECT name FROM directions").fetchall():
         path = file.parent / "directions" / f"{name}.safetensors"
@@ -105,18 +140,44 @@ def _directions_into_the_file(db: sqlite3.Connection, file: Path) -> None:
             db.execute("UPDATE directions SET file = ? WHERE name = ?", (path.read_bytes(), name))
 
 
-def _room_for_layers(db: sqlite3.Connection, _: Path) -> None:
-    """2 to 3: measurements at every layer have a place. A run that goes on makes them; one that does not has none."""
+def _add_layerwise(db: sqlite3.Connection, _: Path) -> None:
+    """2 to 3: a table for the measurement by layer. A run that is resumed measures; a run that is only read has none."""
     db.execute(_LAYERWISE)
 
 
-_MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {1: _directions_into_the_file, 2: _room_for_layers}
-"""Version -> the step to the next."""
+def _add_measurements(db: sqlite3.Connection, _: Path) -> None:
+    """3 to 4: one table for all measurements, which takes in the one of `layerwise`, and tables for failures."""
+    for statement in filter(str.strip, _SINCE_4.split(";")):
+        db.execute(statement)
+    db.execute(
+        "INSERT INTO measurements (name, subject, settings, version, facts, arrays) "
+        "SELECT 'by-layer', arm, '{}', 1, facts, arrays FROM layerwise ORDER BY rowid"
+    )
+    db.execute("DROP TABLE layerwise")
+
+
+_MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {
+    1: _add_direction_files,
+    2: _add_layerwise,
+    3: _add_measurements,
+}
+"""Version -> the step to the next one."""
 
 
 @contextmanager
-def told(file: Path) -> Iterator[None]:
-    """Turns what SQLite raises into what the user is told: `InputError` for a file, `WorkError` for a disk."""
+def in_plain_words(file: Path) -> Iterator[None]:
+    """Turn the errors of SQLite into demur's own.
+
+    Args:
+        file: the SQLite file, for the message.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InputError: for a file that is damaged, is no run, or cannot be written.
+        WorkError: for a full disk, and for a file that another process has been writing for too long.
+    """
     try:
         yield
     except sqlite3.DatabaseError as error:

@@ -1,38 +1,41 @@
-"""The run folder: one SQLite file is the truth, everything else is rebuilt from it. The only file that writes there.
+"""The run folder: one SQLite file is the truth, and everything else is rebuilt from it. No other module writes the folder.
 
-Every finished batch is committed before the next begins, so a killed run goes on where it stopped and repeats nothing. One
+Every finished batch is committed before the next one begins, so a killed run goes on where it stopped and repeats nothing. One
 process writes a folder at a time; others may read meanwhile. A folder that holds another study is refused, never mixed.
 """
 
 import json
 import sqlite3
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from demur.analysis.cell import Cell
+from demur.analysis.manifest import DirectionFacts
 from demur.core import file_locks
 from demur.core.atomic_files import cannot_write, replace_file
 from demur.core.errors import InputError
-from demur.judges.judge import Verdict
+from demur.judges.judge import Failure, Verdict
 from demur.runs import schema
+from demur.runs.connection import FILE
+from demur.runs.manifest_store import ManifestStore
+from demur.runs.rows import StoredCompletion, StoredFailure, StoredMeasurement, StoredVerdict, Unjudged, UnmeasuredSubject
+from demur.runs.stored_records import cell_of, direction_of
 
 if TYPE_CHECKING:
     from demur.directions.direction import Direction
-    from demur.measurements.layerwise import Layerwise
 
-FILE, LOCK, REPORT_LOCK = "run.sqlite", "run.lock", "report.lock"
-_LEFT_BY_A_KILL = {LOCK, REPORT_LOCK, *(f"{FILE}.partial{end}" for end in ("", *schema.BESIDE))}
+LOCK, REPORT_LOCK = "run.lock", "report.lock"
+_LEFT_BY_A_KILL = {LOCK, REPORT_LOCK, *(f"{FILE}.partial{end}" for end in ("", *schema.LOG_ENDINGS))}
 NO_LOCKS = "this file system has no locks: nothing kept a second process from writing the run at the same time"
 
 
-class Store:
-    """An open run folder. Readers may look while a run writes."""
+class Store(ManifestStore):
+    """An open run folder. Other processes may read it while one writes."""
 
     def __init__(self, folder: Path, connection: sqlite3.Connection, lock: file_locks.Lock | None = None) -> None:
-        self.folder = folder
-        self._db = connection
+        super().__init__(folder, connection)
         self._lock = lock
 
     @classmethod
@@ -45,11 +48,21 @@ class Store:
         fresh: bool = False,
         check_study: "Callable[[Store], None] | None" = None,
     ) -> "Store":
-        """Open the folder for this study, new or to go on, and keep every other process from writing it.
+        """Open the folder for a study, new or to go on, and keep every other process from writing it.
 
-        Raises `InputError` where it holds another study or other files, or another process writes it. `fresh` replaces an earlier
-        run of demur in the folder, and removes nothing but what demur made. Where the folder holds another digest, `check_study`
-        raises `InputError` if the study cannot go on there; without it, every other digest is refused.
+        Args:
+            folder: the run folder.
+            study_digest: the digest of the study.
+            study_toml: the study with every default written out; it is written to `study.toml`.
+            fresh: replace an earlier run of demur in the folder. Nothing is removed but what demur made.
+            check_study: called where the folder holds another digest; raises `InputError` if the study cannot go on there.
+                Without it, every other digest is refused.
+
+        Returns:
+            The open folder.
+
+        Raises:
+            InputError: where it holds another study or other files, or another process writes it.
         """
         file = folder / FILE
         try:
@@ -69,10 +82,10 @@ class Store:
             if fresh or not known:
                 schema.make(file, {"study": study_digest})
             store = cls(folder, schema.connect(file), lock)
-            if store.recall("study") != study_digest:
+            if store.digest != study_digest:
                 if check_study is None:
                     raise InputError(
-                        f"{str(folder)!r} holds another study ({store.recall('study')}, this one is {study_digest}); "
+                        f"{str(folder)!r} holds another study ({store.digest}, this one is {study_digest}); "
                         "give another --out, or --fresh to start over"
                     )
                 check_study(store)
@@ -87,90 +100,82 @@ class Store:
 
     @classmethod
     def open(cls, folder: str | Path) -> "Store":
-        """Open a folder that holds a run, to read it. Raises `InputError` where it does not."""
+        """Open a folder that holds a run, to read it.
+
+        Args:
+            folder: the run folder.
+
+        Returns:
+            The open folder.
+
+        Raises:
+            InputError: where it holds no run, or one that was not begun.
+        """
         file = Path(folder) / FILE
         if not file.is_file():
             raise InputError(f"{str(folder)!r} holds no run of demur (no {FILE}); make one with demur run STUDY --out DIR")
         store = cls(Path(folder), schema.connect(file))
-        if store.recall("study_facts") is None:
+        if not store.begun:
             raise InputError(f"the run in {str(folder)!r} was not begun; run its study again")
         return store
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with schema.told(self.folder / FILE), self._db:
-            yield self._db
-
-    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        with schema.told(self.folder / FILE):
-            return self._db.execute(query, values).fetchall()
-
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """What is read inside is of one moment, while another process goes on writing."""
-        with schema.told(self.folder / FILE):
-            self._db.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._db.rollback()
-
     def release(self) -> None:
-        """Let other processes write the folder. What is open stays readable."""
+        """Let other processes write the folder. The open file stays readable."""
         if self._lock is not None:
             self._lock.release()
 
     def close(self) -> None:
-        """Close the file, and give the lock back."""
+        """Close the file and release the lock."""
         self._db.close()
         self.release()
 
-    def remember(self, key: str, value: Any) -> None:
-        """Keep a fact about the run."""
+    def add_planned_directions(self, names: Iterable[str]) -> None:
+        """Enter the names of directions that are to be made, so that `directions` gives them in the order of the study."""
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+            db.executemany("INSERT OR IGNORE INTO directions VALUES (?, '', NULL)", [(name,) for name in names])
 
-    def recall(self, key: str, default: Any = None) -> Any:
-        """A fact about the run."""
-        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
-        return json.loads(rows[0][0]) if rows else default
+    def add_direction(self, direction: "Direction", facts: DirectionFacts) -> None:
+        """Store a direction and write its file.
 
-    def warn(self, sentences: Iterable[str]) -> None:
-        """Keep what the reader of the numbers should know, each sentence once."""
-        known = self.recall("warnings", [])
-        new = [sentence for sentence in sentences if sentence not in known]
-        if new:
-            self.remember("warnings", [*known, *new])
+        A direction that is stored already is kept as it is, because completions were generated with it.
 
-    def add_direction(self, direction: "Direction", facts: Mapping[str, Any]) -> None:
-        """Keep a direction with its file. One that is stored already stays: what was generated with it refers to it."""
+        Args:
+            direction: the direction.
+            facts: what is known of it without its vector.
+        """
         content = direction.to_bytes()
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO directions VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET facts = excluded.facts, "
                 "file = excluded.file WHERE file IS NULL",
-                (direction.name, json.dumps(dict(facts)), content),
+                (direction.name, json.dumps(facts.model_dump(mode="json")), content),
             )
         self._write_direction(direction.name, content)
 
+    def direction_names(self) -> set[str]:
+        """Names of all stored directions."""
+        return {row[0] for row in self._rows("SELECT name FROM directions WHERE file IS NOT NULL")}
+
     def has_direction(self, name: str) -> bool:
-        """Is this direction stored?"""
+        """Whether a direction of this name is stored."""
         return bool(self._rows("SELECT 1 FROM directions WHERE name = ? AND file IS NOT NULL", (name,)))
 
     def direction(self, name: str) -> "Direction | None":
-        """A stored direction, or None. Read from the SQLite file, whatever became of the file in `directions/`."""
+        """A stored direction, or None. It is read from the SQLite file, so a damaged file in `directions/` does no harm."""
         rows = self._rows("SELECT file FROM directions WHERE name = ? AND file IS NOT NULL", (name,))
         if not rows:
             return None
-        from demur.directions.files.load_and_save import load_direction
+        from demur.directions.files.safetensors_file import from_bytes  # imports torch
 
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "direction.safetensors"
-            path.write_bytes(rows[0][0])
-            return load_direction(path)
+        return from_bytes(rows[0][0], f"direction {name} in {self.folder / FILE}")
+
+    def directions(self) -> list[DirectionFacts]:
+        """Facts of the directions that were made, in the order of the study."""
+        rows = self._rows("SELECT facts FROM directions WHERE facts != '' ORDER BY rowid")
+        return [direction_of(json.loads(row[0])) for row in rows]
 
     def restore_directions(self) -> None:
-        """Write those files in `directions/` that are missing or are not what was stored."""
+        """Write the files in `directions/` that are missing or differ from what is stored."""
         for name, content in self._rows("SELECT name, file FROM directions WHERE file IS NOT NULL"):
             self._write_direction(name, content)
 
@@ -179,84 +184,137 @@ class Store:
         if not path.is_file() or path.read_bytes() != content:
             replace_file(path, content)
 
-    def directions(self) -> list[dict[str, Any]]:
-        """Facts of all directions, in order of entry."""
-        return [json.loads(row[0]) for row in self._rows("SELECT facts FROM directions ORDER BY rowid")]
-
-    def add_layerwise(self, arm: str, facts: Mapping[str, Any], measured: "Layerwise") -> None:
-        """Keep what an arm is at every layer, with what that was measured on. One that is stored already stays."""
+    def add_measurement(self, found: StoredMeasurement) -> None:
+        """Store what a measurement found of a subject; a record of another version is replaced, and so is a failure."""
+        key = (found.name, found.subject, found.settings)
         with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO layerwise VALUES (?, ?, ?)", (arm, json.dumps(dict(facts)), measured.to_bytes()))
+            db.execute("DELETE FROM measurement_failures WHERE (name, subject, settings) = (?, ?, ?)", key)
+            db.execute(
+                "INSERT INTO measurements VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET version = excluded.version, "
+                "facts = excluded.facts, arrays = excluded.arrays WHERE version != excluded.version",
+                (*key, found.version, json.dumps(dict(found.record.facts), sort_keys=True), found.array_bytes()),
+            )
 
-    def has_layerwise(self, arm: str) -> bool:
-        """Is this arm measured?"""
-        return bool(self._rows("SELECT 1 FROM layerwise WHERE arm = ?", (arm,)))
+    def measurements(self, name: str | None = None) -> list[StoredMeasurement]:
+        """What was measured, in order of entry.
 
-    def layerwise(self) -> "list[tuple[dict[str, Any], Layerwise]]":
-        """Facts and measurement of every arm that is measured, in order of entry."""
-        from demur.measurements.layerwise import Layerwise
+        Args:
+            name: one measurement; all where it is left out.
+        """
+        rows = self._rows(
+            "SELECT name, subject, settings, version, facts, arrays FROM measurements WHERE ? IS NULL OR name = ? ORDER BY rowid",
+            (name, name),
+        )
+        return [StoredMeasurement.from_row(*row) for row in rows]
 
-        rows = self._rows("SELECT facts, arrays FROM layerwise ORDER BY rowid")
-        return [(json.loads(facts), Layerwise.from_bytes(content)) for facts, content in rows]
+    def add_unmeasured(self, failed: UnmeasuredSubject) -> None:
+        """Store that a measurement could not be made of a subject, and why."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO measurement_failures VALUES (?, ?, ?, ?, ?, ?)", tuple(failed))
 
-    def add_cells(self, cells: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    def unmeasured(self) -> list[UnmeasuredSubject]:
+        """The measurements that could not be made, in order of entry."""
+        rows = self._rows("SELECT name, subject, settings, version, reason, try_again FROM measurement_failures ORDER BY rowid")
+        return [UnmeasuredSubject._make((*row[:5], bool(row[5]))) for row in rows]
+
+    def measured(self) -> dict[tuple[str, str, str], int]:
+        """(measurement, subject, settings) -> version, of what need not be measured: records, and failures that would recur."""
+        rows = self._rows(
+            "SELECT name, subject, settings, version FROM measurements UNION "
+            "SELECT name, subject, settings, version FROM measurement_failures WHERE NOT try_again"
+        )
+        return {(name, subject, settings): version for name, subject, settings, version in rows}
+
+    def add_cells(self, cells: Iterable[Cell]) -> None:
         """Enter cells that are not there yet."""
         with self._transaction() as db:
-            db.executemany("INSERT OR IGNORE INTO cells VALUES (?, ?)", [(key, json.dumps(dict(facts))) for key, facts in cells])
+            db.executemany(
+                "INSERT OR IGNORE INTO cells VALUES (?, ?)",
+                [(cell.key, json.dumps(cell.model_dump(mode="json"))) for cell in cells],
+            )
 
-    def cells(self) -> list[dict[str, Any]]:
-        """Facts of all cells, in order of entry."""
-        return [json.loads(row[0]) for row in self._rows("SELECT facts FROM cells ORDER BY rowid")]
-
-    def done(self, cell: str) -> set[int]:
-        """Positions of a cell whose completions are stored."""
-        return {row[0] for row in self._rows("SELECT position FROM completions WHERE cell = ?", (cell,))}
+    def cells(self) -> list[Cell]:
+        """All cells, in order of entry. Cells of earlier versions get the facts that were not stored then."""
+        return [cell_of(json.loads(row[0])) for row in self._rows("SELECT facts FROM cells ORDER BY rowid")]
 
     def progress(self) -> dict[str, int]:
         """Cell -> number of its completions that are stored; cells without any are left out."""
         return dict(self._rows("SELECT cell, count(*) FROM completions GROUP BY cell"))
 
-    def add_completions(self, rows: Iterable[tuple[str, int, str, str, Sequence[int]]]) -> None:
-        """One finished batch, in one transaction: (cell, position, instruction, text, token ids)."""
+    def positions(self) -> dict[str, set[int]]:
+        """Cell -> positions in its instruction set whose completions are stored."""
+        found: dict[str, set[int]] = {}
+        for cell, position in self._rows("SELECT cell, position FROM completions"):
+            found.setdefault(cell, set()).add(position)
+        return found
+
+    def add_completions(self, rows: Iterable[StoredCompletion]) -> None:
+        """Store one finished batch in one transaction."""
         with self._transaction() as db:
             db.executemany(
                 "INSERT OR REPLACE INTO completions VALUES (?, ?, ?, ?, ?)",
                 [(cell, position, ask, text, json.dumps(list(ids))) for cell, position, ask, text, ids in rows],
             )
 
-    def unjudged(self, judge: str) -> list[tuple[str, int, str, str]]:
-        """(cell, position, instruction, text) of completions that this judge has not seen."""
-        return self._rows(
+    def completions(self, cell: str | None = None) -> list[StoredCompletion]:
+        """Completions in the order of cells and positions.
+
+        Args:
+            cell: the key of one cell; all cells where it is left out.
+        """
+        rows = self._rows(
+            "SELECT c.cell, position, instruction, completion, token_ids FROM completions c JOIN cells ON cells.key = c.cell "
+            "WHERE ? IS NULL OR c.cell = ? ORDER BY cells.rowid, position",
+            (cell, cell),
+        )
+        return [StoredCompletion(key, position, ask, text, tuple(json.loads(ids))) for key, position, ask, text, ids in rows]
+
+    def unjudged(self, judge: str) -> list[Unjudged]:
+        """Completions that have no verdict of this judge, those on which it failed included."""
+        rows = self._rows(
             "SELECT c.cell, c.position, c.instruction, c.completion FROM completions c LEFT JOIN verdicts v "
             "ON v.cell = c.cell AND v.position = c.position AND v.judge = ? WHERE v.cell IS NULL",
             (judge,),
         )
+        return [Unjudged(*row) for row in rows]
 
-    def add_verdicts(self, rows: Iterable[tuple[str, int, Verdict]]) -> None:
-        """Verdicts on stored completions."""
+    def add_answers(self, judge: str, answers: Iterable[tuple[str, int, Verdict | Failure]]) -> None:
+        """Store a judge's answers in one transaction: verdicts, and failures in a table of their own.
+
+        Args:
+            judge: the name by which the run calls the judge.
+            answers: (cell, position, answer).
+        """
+        verdicts, failures = [], []
+        for cell, position, answer in answers:
+            if isinstance(answer, Verdict):
+                verdicts.append((cell, position, judge, int(answer.refusal), answer.label, answer.evidence))
+            else:
+                failures.append((cell, position, judge, answer.reason))
         with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?)", verdicts)
             db.executemany(
-                "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?)",
-                [(cell, position, v.judge, int(v.refusal), v.label, v.evidence) for cell, position, v in rows],
+                "DELETE FROM judge_failures WHERE (cell, position, judge) = (?, ?, ?)", [verdict[:3] for verdict in verdicts]
             )
+            db.executemany("INSERT OR REPLACE INTO judge_failures VALUES (?, ?, ?, ?)", failures)
 
-    def forget_verdicts(self, judge: str) -> None:
-        """Remove all verdicts of one judge, so that it sees every completion anew."""
+    def forget_judge(self, judge: str) -> None:
+        """Remove all verdicts and failures of one judge, so that it judges every completion anew."""
         with self._transaction() as db:
             db.execute("DELETE FROM verdicts WHERE judge = ?", (judge,))
+            db.execute("DELETE FROM judge_failures WHERE judge = ?", (judge,))
 
-    def completions(self) -> list[tuple[str, int, str, str, list[int]]]:
-        """All completions: (cell, position, instruction, text, token ids), by cell and position."""
-        rows = self._rows(
-            "SELECT c.cell, position, instruction, completion, token_ids FROM completions c JOIN cells ON cells.key = c.cell "
-            "ORDER BY cells.rowid, position"
-        )
-        return [(cell, position, ask, text, json.loads(ids)) for cell, position, ask, text, ids in rows]
-
-    def verdicts(self) -> list[tuple[str, int, str, bool, str, str]]:
-        """All verdicts: (cell, position, judge, refusal, label, evidence), by cell, position and judge."""
+    def verdicts(self) -> list[StoredVerdict]:
+        """All verdicts, by cell, position and judge."""
         rows = self._rows("SELECT cell, position, judge, refusal, label, evidence FROM verdicts ORDER BY cell, position, judge")
-        return [(cell, position, judge, bool(refusal), label, why) for cell, position, judge, refusal, label, why in rows]
+        return [
+            StoredVerdict(cell, position, judge, bool(refusal), label, why) for cell, position, judge, refusal, label, why in rows
+        ]
+
+    def failures(self) -> list[StoredFailure]:
+        """All completions on which a judge failed, by cell, position and judge."""
+        rows = self._rows("SELECT cell, position, judge, reason FROM judge_failures ORDER BY cell, position, judge")
+        return [StoredFailure(*row) for row in rows]
 
     @contextmanager
     def report_held(self) -> Iterator[None]:
@@ -265,5 +323,13 @@ class Store:
             yield
 
     def write_text(self, name: str, text: str) -> Path:
-        """Put a derived file into the folder, as a whole."""
+        """Write a file that is rebuilt from the store, as a whole.
+
+        Args:
+            name: its name in the run folder.
+            text: its content.
+
+        Returns:
+            Its path.
+        """
         return replace_file(self.folder / name, text)

@@ -17,9 +17,9 @@ from demur.directions.direction import Direction
 from demur.directions.geometry import projections, separation
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.engine_protocol import Need, Row
-from demur.engine.score import divergence, least_divergence, refusal_log_odds
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, RowEdits, ablate, add, edit_sequence
+from demur.measurements.divergence import divergence, least_divergence, refusal_log_odds
 from demur.measurements.selection.candidates import Candidates, grid_activations
 from demur.measurements.selection.ranking import (
     INDUCE_LEAST,

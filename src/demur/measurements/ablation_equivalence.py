@@ -1,0 +1,50 @@
+"""`equivalence`: is ablating an arm's own directions by hooks the same as editing the weights?"""
+
+from dataclasses import asdict
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, JsonValue
+
+from demur.core.errors import InputError
+from demur.measurements.measurement import ArmSubject, MeasurementRecord
+
+
+class AblationEquivalence:
+    """The measurement `equivalence` of an arm, for each of its own directions: Arditi et al. 2024, section 4.1."""
+
+    name: ClassVar[str] = "equivalence"
+    version: ClassVar[int] = 1
+    subjects: ClassVar[Literal["arm", "pair", "cell"]] = "arm"
+    settings: ClassVar[type[BaseModel] | None] = None
+
+    def measure(self, subject: ArmSubject, settings: None) -> MeasurementRecord:  # noqa: ARG002
+        """Compare ablation by hooks with an orthogonalised copy of the weights, for each of the arm's directions.
+
+        Args:
+            subject: the arm with its own directions.
+            settings: none.
+
+        Returns:
+            Under each direction's name the fields of `Equivalence`, and whether the two are the same.
+
+        Raises:
+            InputError: for weights in less than float32, quantised, or spread over devices, and for an arm without directions.
+            WorkError: for a family whose writing weights are not known.
+        """
+        from demur.measurements.weight_equivalence import equivalence
+
+        if not subject.directions:
+            raise InputError(f"the arm {subject.name!r} has no direction of its own to ablate")
+        facts: dict[str, JsonValue] = {}
+        for direction in subject.directions:
+            found = equivalence(subject.checkpoint, direction)
+            facts[direction.name] = {**asdict(found), "holds": found.holds}
+        return MeasurementRecord(facts)
+
+    def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
+        """The numbers and the explanation under each direction's name.
+
+        Args:
+            record: what `measure` gave.
+        """
+        return dict(record.facts)

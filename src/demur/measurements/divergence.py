@@ -1,0 +1,70 @@
+"""How far two next-token distributions lie apart, and how likely a refusal begins: Arditi et al. 2024, section 2.3."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from demur.core.errors import InputError
+
+
+def refusal_log_odds(
+    logits: Float[Tensor, "row vocab"], token_ids: Sequence[int], *, epsilon: float = 1e-8
+) -> Float[Tensor, " row"]:
+    """Log-odds that the next token is one of some tokens: log(p + epsilon) - log(1 - p + epsilon).
+
+    Arditi et al. 2024, section 2.3 and appendix B; the epsilon is that of their code (pipeline/submodules/select_direction.py).
+
+    Args:
+        logits: next-token logits, one row a prompt.
+        token_ids: first tokens of refusals. A token that is named twice counts once.
+        epsilon: keeps the logarithms finite.
+
+    Returns:
+        One value a row, float64, in nats.
+
+    Raises:
+        InputError: for no token, and for a token that the vocabulary does not have.
+    """
+    ids = sorted(set(token_ids))
+    if not ids or not 0 <= ids[0] <= ids[-1] < logits.shape[-1]:
+        raise InputError(f"refusal tokens must be ids from 0 to {logits.shape[-1] - 1}, at least one, not {ids}")
+    p = logits.double().softmax(-1)[:, ids].sum(-1)
+    return torch.log(p + epsilon) - torch.log(1 - p + epsilon)
+
+
+def divergence(
+    before: Float[Tensor, "row vocab"], after: Float[Tensor, "row vocab"], *, epsilon: float = 1e-6
+) -> Float[Tensor, " row"]:
+    """KL(before || after) of next-token distributions, as Arditi et al.'s code computes it.
+
+    The epsilon inside each logarithm keeps tokens of vanishing probability from deciding; with epsilon 0 it is exact.
+
+    Args:
+        before: next-token logits without an edit.
+        after: next-token logits with it, of the same rows.
+        epsilon: added to every probability inside a logarithm.
+
+    Returns:
+        One value a row, float64, in nats.
+    """
+    p, q = before.double().softmax(-1), after.double().softmax(-1)
+    return (p * (torch.log(p + epsilon) - torch.log(q + epsilon))).sum(-1)
+
+
+def least_divergence(before: Float[Tensor, "row vocab"], *, epsilon: float = 1e-6) -> Float[Tensor, " row"]:
+    """The smallest value that `divergence` can have from these logits: 0, less what the epsilon can take away.
+
+    Let p + epsilon and q + epsilon be scaled to sum to 1; their divergence is not negative. It exceeds what `divergence` computes
+    by epsilon times the sum of log((p + epsilon) / (q + epsilon)), which is largest where q is 0.
+
+    Args:
+        before: next-token logits without an edit.
+        epsilon: the same as for `divergence`.
+
+    Returns:
+        One value a row, float64, in nats; none is above 0.
+    """
+    p = before.double().softmax(-1)
+    return -(epsilon * torch.log1p(p / epsilon)).sum(-1)

@@ -1,0 +1,249 @@
+"""What a run writes down of itself: study, instructions, cells, versions, and each checkpoint with its prompts.
+
+A run that goes on must be the run that began. Other instructions, other weights and another tokenizer are refused, and so are
+checkpoints whose directions cannot be exchanged.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from demur.analysis.cell import Cell
+from demur.analysis.manifest import ArmFacts, CheckpointFacts, Environment, InstructionFacts, Session
+from demur.core import versions
+from demur.core.errors import InputError
+from demur.inputs.chat_templates import can_think, is_dated
+from demur.inputs.instructions import digest
+from demur.inputs.prompt_formats import NATIVE, NATIVES, NO_THINKING
+from demur.interventions.edit_kind import edit_kind, words_of
+from demur.models.device_placement import SPREAD, find_device
+from demur.models.quantisation import ROWS_MEET
+from demur.runs.job_inputs import JobInputs
+from demur.runs.records import CheckpointLoaded
+from demur.runs.store import Store
+from demur.study.plan import Arm, PlannedCell
+from demur.study.preflight import Material, Ready
+from demur.study.spec import LABELS, Study
+
+if TYPE_CHECKING:
+    from demur.engine.checkpoints import Checkpoint
+
+
+def describe(ready: Ready, store: Store) -> None:
+    """Write down what the run is, before anything is computed.
+
+    Args:
+        ready: the checked plan.
+        store: the run folder.
+
+    Raises:
+        InputError: where the instructions are not those that this run began with.
+    """
+    study = ready.plan.study
+    store.remember_created(datetime.now(UTC).isoformat(timespec="seconds"))
+    found: dict[str, InstructionFacts] = {
+        label: _instruction_facts(study, material) for label, material in ready.material.items()
+    }
+    known = store.recall("instructions")
+    if isinstance(known, dict):
+        _refuse_other_instructions(found, {label: InstructionFacts.model_validate(facts) for label, facts in known.items()})
+    store.remember_instructions(found)
+    store.warn(ready.warnings)
+    store.remember_study(study.model_dump(mode="json"))
+    store.remember_edits(words_of({spec.kind: edit_kind(spec.kind) for spec in study.interventions}))
+    store.add_planned_directions(direction.name for direction in ready.plan.directions)
+    store.add_cells(planned_cell(study, cell) for cell in ready.plan.cells)
+
+
+def _instruction_facts(study: Study, material: Material) -> InstructionFacts:
+    return InstructionFacts(
+        source=material.source,
+        split=study.split,
+        n=len(material.test),
+        sha256=digest(material.test),
+        train_n=len(material.train),
+        train_sha256=digest(material.train),
+    )
+
+
+def _refuse_other_instructions(found: Mapping[str, InstructionFacts], known: Mapping[str, InstructionFacts]) -> None:
+    for label, facts in found.items():
+        if facts != known.get(label):
+            raise InputError(
+                f"the {label} instructions of {facts.source!r} are not those this run began with; restore them, or give "
+                "another --out, or --fresh"
+            )
+
+
+def session_now(device: str) -> Session:
+    """Versions, machine and device of the work that is about to begin.
+
+    Args:
+        device: the device as it was asked for.
+    """
+    return Session(
+        versions={**versions.versions(), "python": platform.python_version()},
+        environment=Environment(system=platform.system(), machine=platform.machine(), cores=os.cpu_count()),
+        device=str(find_device(device) or SPREAD),
+    )
+
+
+def planned_cell(study: Study, planned: PlannedCell) -> Cell:
+    """A planned cell as it is stored; the kind of edit says which action it is and what would confirm it.
+
+    Args:
+        study: the study.
+        planned: one cell of its plan.
+
+    Returns:
+        The cell.
+    """
+    spec, direction = planned.intervention, planned.direction
+    if spec is None:
+        return Cell(
+            key=planned.key,
+            target=planned.target.checkpoint,
+            prompt=planned.target.prompt,
+            instructions=planned.instructions,
+            intervention="none",
+        )
+    kind = edit_kind(spec.kind)
+    action = kind.action(spec.coefficient)
+    sites = ((study.direction.site,) if kind.own_layer else ("all",)) if spec.sites is None else tuple(spec.sites)
+    return Cell(
+        key=planned.key,
+        target=planned.target.checkpoint,
+        prompt=planned.target.prompt,
+        instructions=planned.instructions,
+        intervention=spec.kind,
+        action=action,
+        expected=kind.expected(action, planned.instructions),
+        direction=None if direction is None else direction.name,
+        source=None if direction is None else direction.source,
+        control=direction is not None and direction.control,
+        control_kind="" if direction is None else direction.control_kind,
+        stands_beside=None if direction is None else direction.beside,
+        layer=None if direction is None else direction.layer,
+        layers=None if spec.layers is None else tuple(spec.layers),
+        sites=sites,
+        coefficient=spec.coefficient,
+        unit=spec.unit if kind.takes_dose else None,
+        positions=spec.positions,
+        settings=spec.settings,
+    )
+
+
+def loaded_record(inputs: JobInputs, checkpoint: "Checkpoint", name: str) -> CheckpointLoaded:
+    """What is written down of a checkpoint that was just loaded. Nothing is stored here.
+
+    Args:
+        inputs: what the jobs of the run read.
+        checkpoint: the loaded checkpoint.
+        name: its name in the study.
+
+    Returns:
+        The record, which `admit` checks and stores.
+    """
+    spec = inputs.study.checkpoints[name]
+    facts = CheckpointFacts.model_validate(
+        {
+            "model": spec.model,
+            "adapter": spec.adapter,
+            "role": spec.role,
+            "source": checkpoint.source,
+            "fingerprint": checkpoint.fingerprint,
+            "d_model": checkpoint.d_model,
+            "n_layers": checkpoint.n_layers,
+            "stop_ids": checkpoint.stop_ids,
+            "engine": checkpoint.engine.name,
+            **checkpoint.facts,
+        }
+    )
+    arms = inputs.ready.plan.arms_of(name)
+    warnings = [sentence for arm in arms for sentence in _of_template(checkpoint, arm)]
+    if ROWS_MEET in (checkpoint.quantised or ""):
+        warnings.insert(0, f"{name} has {ROWS_MEET}, so a completion of it may differ with the rows beside it.")
+    return CheckpointLoaded(name, facts, tuple(_arm_facts(inputs, checkpoint, arm) for arm in arms), tuple(warnings))
+
+
+def _arm_facts(inputs: JobInputs, checkpoint: "Checkpoint", arm: Arm) -> ArmFacts:
+    prompt = inputs.prompt(arm, checkpoint)
+    texts = [text for label in LABELS for text in (*inputs.ready.material[label].train, *inputs.ready.material[label].test)]
+    return ArmFacts(
+        checkpoint=arm.checkpoint,
+        prompt=arm.prompt,
+        template=prompt.template,
+        token_read=prompt.token_read(inputs.study.direction.position),
+        token_ids_sha256=hashlib.sha256(json.dumps(prompt.encode(texts)).encode()).hexdigest()[:16],
+    )
+
+
+def _of_template(checkpoint: "Checkpoint", arm: Arm) -> list[str]:
+    """What a reader should know of a chat template."""
+    found = []
+    if arm.spec == NATIVE and can_think(checkpoint.tokenizer):
+        found.append(
+            f"The chat template of {arm.checkpoint} lets the model think before it answers, so first tokens are thoughts and "
+            f"refusals hard to see; the prompt format {NO_THINKING} switches that off."
+        )
+    if arm.spec in NATIVES and is_dated(checkpoint.tokenizer):
+        found.append(
+            f"The chat template of {arm.checkpoint} writes the date; its prompts hold that of the day on which this run first "
+            "loaded it."
+        )
+    return found
+
+
+def admit(loaded: CheckpointLoaded, store: Store) -> None:
+    """Store what is known of a loaded checkpoint, where it belongs to this run.
+
+    Args:
+        loaded: the record of the checkpoint.
+        store: the run folder.
+
+    Raises:
+        InputError: where weights, end tokens, settings or prompts are not those that this run began with, or where the
+            checkpoint has another shape than the others.
+    """
+    manifest = store.manifest()
+    _refuse_other_weights(loaded, manifest.checkpoints)
+    known = {(arm.checkpoint, arm.prompt): arm for arm in manifest.arms}
+    for arm in loaded.arms:
+        before = known.get((arm.checkpoint, arm.prompt), arm)
+        # Runs of early versions have no hash over the token ids.
+        same_ids = before.token_ids_sha256 in ("", arm.token_ids_sha256)
+        if (before.template, before.token_read) != (arm.template, arm.token_read) or not same_ids:
+            raise InputError(
+                f"the tokenizer of {loaded.name!r} makes other prompts under {arm.prompt!r} than this run began with; give "
+                "another --out, or --fresh"
+            )
+    store.remember_checkpoint(loaded.name, loaded.facts)
+    store.remember_arms(loaded.arms)
+    store.warn(loaded.warnings)
+
+
+def _refuse_other_weights(loaded: CheckpointLoaded, checkpoints: Mapping[str, CheckpointFacts]) -> None:
+    name, facts, before = loaded.name, loaded.facts, checkpoints.get(loaded.name)
+    if before is not None and before.fingerprint != facts.fingerprint:
+        raise InputError(f"the weights of {name!r} are not those this run began with; give another --out, or --fresh")
+    # Runs of early versions know neither end tokens nor settings.
+    if before is not None and before.stop_ids and before.stop_ids != facts.stop_ids:
+        raise InputError(
+            f"{name!r} ends its completions at the tokens {list(facts.stop_ids)}, and when this run began at "
+            f"{list(before.stop_ids)}; give another --out, or --fresh"
+        )
+    if before is not None and before.settings is not None and before.settings != facts.settings:
+        raise InputError(
+            f"the config.json or adapter_config.json of {name!r} is not the one this run began with, so its weights may mean "
+            "something else; give another --out, or --fresh"
+        )
+    for other, known in checkpoints.items():
+        if (known.d_model, known.n_layers) != (facts.d_model, facts.n_layers):
+            raise InputError(
+                f"{name!r} has {facts.n_layers} layers of width {facts.d_model} and {other!r} has "
+                f"{known.n_layers} of {known.d_model}, so their directions cannot be exchanged"
+            )

@@ -1,0 +1,76 @@
+"""The driver of a run: gives the jobs that are left to an executor, and stores their records. Nothing else stores them."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, cast
+
+from demur.core.progress import Phases, no_phases
+from demur.runs.describe import admit, session_now
+from demur.runs.job_inputs import JobInputs
+from demur.runs.jobs import AskedMeasurement, pending_jobs
+from demur.runs.records import CheckpointLoaded, CompletionsMade, DirectionMade, JobRecord
+from demur.runs.rows import StoredMeasurement
+from demur.runs.store import Store
+from demur.study.preflight import Ready
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from demur.runs.executors.executor import Executor
+
+
+def carry_out(
+    ready: Ready,
+    store: Store,
+    executor: "Executor",
+    *,
+    device: str = "auto",
+    phases: Phases = no_phases,
+    measurements: Sequence[AskedMeasurement] | None = None,
+) -> None:
+    """Do the jobs that are left and store each record as it comes.
+
+    A run that is killed between two records has lost nothing that was stored; the same call does the rest.
+
+    Args:
+        ready: the checked plan.
+        store: the run folder.
+        executor: runs the jobs.
+        device: where checkpoints are loaded.
+        phases: shows progress.
+        measurements: what to measure; what the study asks for unless given.
+
+    Raises:
+        InputError: where a checkpoint is not the one that this run began with.
+        WorkError: where the work fails; what was finished by then is stored.
+    """
+    jobs = pending_jobs(ready, store, measurements)
+    if not jobs:
+        return
+    store.remember_session(session_now(device))
+    records = executor.run(jobs, JobInputs(ready, store, device, phases))
+    with closing(cast("Generator[JobRecord, None, None]", records)) as open_records:
+        for record in open_records:
+            commit(record, store)
+
+
+def commit(record: JobRecord, store: Store) -> None:
+    """Store one record. Storing it again changes nothing.
+
+    Args:
+        record: what a job gave.
+        store: the run folder.
+
+    Raises:
+        InputError: for a checkpoint that is not the one that this run began with.
+    """
+    if isinstance(record, CheckpointLoaded):
+        admit(record, store)
+    elif isinstance(record, DirectionMade):
+        store.add_direction(record.direction, record.facts)
+    elif isinstance(record, CompletionsMade):
+        store.add_completions(record.rows)
+    elif isinstance(record, StoredMeasurement):
+        store.add_measurement(record)
+    else:
+        store.add_unmeasured(record)

@@ -1,0 +1,35 @@
+"""What an executor is: it runs jobs somewhere and gives their records, which the driver stores."""
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Protocol, runtime_checkable
+
+from demur.runs.job_inputs import JobInputs
+from demur.runs.jobs import Job
+from demur.runs.records import JobRecord
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Something that runs jobs.
+
+    Attributes:
+        name: how commands call it.
+    """
+
+    name: ClassVar[str]
+
+    def run(self, jobs: Sequence[Job], inputs: JobInputs) -> Iterator[JobRecord]:
+        """Run jobs and give their records.
+
+        The driver stores each record before it asks for the next one, so a job may read what an earlier one gave. A
+        `CheckpointLoaded` comes before the first record that was made with the checkpoint; where the driver refuses it, it asks
+        for no more.
+
+        Args:
+            jobs: all jobs that are left to do, in the order of the study.
+            inputs: what jobs read by key.
+
+        Yields:
+            Records, as they are made.
+        """
+        ...

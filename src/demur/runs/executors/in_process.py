@@ -1,0 +1,73 @@
+"""The executor `local`: runs jobs in this process, one after another, and loads each checkpoint as seldom as memory allows."""
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from demur.engine.checkpoints import Checkpoint, free_memory, load_checkpoint
+from demur.models import memory_budget
+from demur.models.model_size import size_of
+from demur.runs.describe import loaded_record
+from demur.runs.execution import run_job
+from demur.runs.job_inputs import JobInputs
+from demur.runs.job_order import order_jobs
+from demur.runs.jobs import Job, stored_keys
+from demur.runs.records import JobRecord
+
+
+class InProcess:
+    """Runs jobs in this process."""
+
+    name: ClassVar[str] = "local"
+
+    def run(self, jobs: Sequence[Job], inputs: JobInputs) -> Iterator[JobRecord]:
+        """Run jobs in an order with few loads; see `demur.runs.job_order`.
+
+        Args:
+            jobs: the jobs.
+            inputs: what jobs read by key.
+
+        Yields:
+            Records, as they are made.
+
+        Raises:
+            InputError: where a checkpoint cannot be loaded as it was asked for.
+            WorkError: where the work fails.
+        """
+        loaded: dict[str, Checkpoint] = {}
+        names = {name for job in jobs for name in job.weights}
+        for step in order_jobs(jobs, stored_keys(inputs.ready, inputs.store), together=_fit(names, inputs)):
+            if step.action == "load":
+                with inputs.phases(f"loading {step.checkpoint}", 1) as progress:
+                    loaded[step.checkpoint] = _load(step.checkpoint, inputs)
+                    progress(1)
+                yield loaded_record(inputs, loaded[step.checkpoint], step.checkpoint)
+            elif step.job is not None:
+                yield from run_job(step.job, inputs, loaded)
+            else:
+                del loaded[step.checkpoint]
+                free_memory()
+
+
+def _fit(names: set[str], inputs: JobInputs) -> bool:
+    """Whether all these checkpoints are known to fit into memory together."""
+    sizes = [_size(name, inputs) for name in names]
+    return all(size is not None for size in sizes) and sum(size or 0 for size in sizes) <= memory_budget.available(inputs.device)
+
+
+def _size(name: str, inputs: JobInputs) -> int | None:
+    size = size_of(inputs.ready.sources[name])
+    return None if size is None else size.bytes(inputs.study.dtype, inputs.study.checkpoints[name].quantise)
+
+
+def _load(name: str, inputs: JobInputs) -> Checkpoint:
+    spec = inputs.study.checkpoints[name]
+    return load_checkpoint(
+        spec.model,
+        adapter=spec.adapter,
+        revision=spec.revision,
+        dtype=inputs.study.dtype,
+        quantise=spec.quantise,
+        device=inputs.device,
+        name=name,
+        engine=inputs.study.engine,
+    )

@@ -1,0 +1,48 @@
+"""What an export is: a run in the format of another program. To add one, write one class and register it as an `export`."""
+
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+from demur.core.registry import registry
+
+if TYPE_CHECKING:
+    from demur.runs.run import Run
+
+
+@runtime_checkable
+class Export(Protocol):
+    """A format in which a run can be written.
+
+    Attributes:
+        name: the format's name, for `demur export --format`.
+        binary: whether the content is bytes, which cannot be printed.
+    """
+
+    name: ClassVar[str]
+    binary: ClassVar[bool]
+
+    def content(self, run: "Run") -> str | bytes:
+        """The content of a file in this format.
+
+        Args:
+            run: the run.
+
+        Returns:
+            Bytes where `binary` says so, else text.
+
+        Raises:
+            InputError: where the run has nothing to write, or where a package that the format needs is not installed.
+        """
+        ...
+
+
+def export_format(name: str) -> Export:
+    """The export format of a name, or of `module:Class`.
+
+    Args:
+        name: the format's name.
+
+    Raises:
+        InputError: for an unknown name, with the nearest known one.
+    """
+    found: Export = registry("export").get(name)
+    return found

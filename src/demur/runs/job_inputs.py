@@ -1,0 +1,81 @@
+"""What jobs read, found by key: arms, cells, instructions, stored directions and completions. Nothing is written here."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from demur.core.errors import WorkError
+from demur.core.progress import Phases, no_phases
+from demur.inputs.chat_templates import is_dated
+from demur.inputs.prompt_formats import NATIVES
+from demur.inputs.prompts import Prompt, prompt_format
+from demur.runs.rows import StoredCompletion
+from demur.runs.store import Store
+from demur.study.plan import Arm, PlannedCell, PlannedDirection
+from demur.study.preflight import Ready
+from demur.study.spec import Study
+
+if TYPE_CHECKING:
+    from demur.directions.direction import Direction
+    from demur.engine.checkpoints import Checkpoint
+
+
+@dataclass(frozen=True, eq=False)
+class JobInputs:
+    """The inputs of a run's jobs.
+
+    Attributes:
+        ready: the checked plan with its instructions.
+        store: the run folder, which is only read.
+        device: the device on which checkpoints are loaded.
+        phases: shows progress.
+    """
+
+    ready: Ready
+    store: Store
+    device: str = "auto"
+    phases: Phases = no_phases
+
+    @property
+    def study(self) -> Study:
+        """The study."""
+        return self.ready.plan.study
+
+    def arm(self, name: str) -> Arm:
+        """The arm of a name."""
+        return next(arm for arm in self.ready.plan.arms if arm.name == name)
+
+    def cell(self, key: str) -> PlannedCell:
+        """The planned cell of a key."""
+        return next(cell for cell in self.ready.plan.cells if cell.key == key)
+
+    def planned(self, name: str) -> PlannedDirection:
+        """The planned direction of a name."""
+        return next(direction for direction in self.ready.plan.directions if direction.name == name)
+
+    def direction(self, name: str) -> "Direction":
+        """The stored direction of a name.
+
+        Raises:
+            WorkError: where it is not stored.
+        """
+        found = self.store.direction(name)
+        if found is None:
+            raise WorkError(f"direction {name!r} is missing from {str(self.store.folder)!r}; run the study again with --fresh")
+        return found
+
+    def completions(self, cell: str) -> list[StoredCompletion]:
+        """The stored completions of a cell, in the order of its instructions."""
+        return self.store.completions(cell)
+
+    def prompt(self, arm: Arm, checkpoint: "Checkpoint") -> Prompt:
+        """The prompt format of an arm with its checkpoint's tokenizer. A date in a template stays as the run first had it.
+
+        Args:
+            arm: the arm.
+            checkpoint: its loaded checkpoint.
+        """
+        prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt)
+        if arm.spec not in NATIVES or not is_dated(checkpoint.tokenizer):
+            return prompt
+        known = (each for each in self.store.manifest().arms if (each.checkpoint, each.prompt) == (arm.checkpoint, arm.prompt))
+        return replace(prompt, template=next((each.template for each in known), prompt.template))

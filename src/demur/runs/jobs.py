@@ -1,0 +1,343 @@
+"""The jobs of a run: frozen values whose inputs are named by key, so that any process can do them, and do them twice.
+
+Running a job writes nothing: it gives records (`records.py`), which one driver stores. `pending_jobs` says what is left to do.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from pydantic import BaseModel
+
+from demur.directions.controls.control import control_kind
+from demur.measurements.measurement import measurement
+from demur.runs.store import Store
+from demur.study.plan import Arm, Plan, PlannedCell
+from demur.study.preflight import Ready
+from demur.study.spec import Study
+
+
+@dataclass(frozen=True)
+class AskedMeasurement:
+    """A measurement that a study asks for.
+
+    Attributes:
+        name: the measurement.
+        settings: its settings as canonical JSON, defaults included.
+    """
+
+    name: str
+    settings: str = "{}"
+
+    def parsed(self) -> BaseModel | None:
+        """The settings as the measurement's own model; None where it has none."""
+        model = measurement(self.name).settings
+        return None if model is None else model.model_validate_json(self.settings)
+
+
+@dataclass(frozen=True)
+class ExtractJob:
+    """Read an arm's activations: make its directions, and measure the arm while its means are in memory.
+
+    Attributes:
+        arm: the arm's name.
+        checkpoint: the checkpoint whose weights are needed.
+        directions: names of the directions to make.
+        measurements: what to measure of the arm as well.
+    """
+
+    arm: str
+    checkpoint: str
+    directions: tuple[str, ...]
+    measurements: tuple[AskedMeasurement, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Names the job."""
+        return f"extract {self.arm}"
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The checkpoints that must be loaded."""
+        return (self.checkpoint,)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the stored inputs: none."""
+        return ()
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        """Keys of what is stored afterwards."""
+        return tuple(map(direction_key, self.directions))
+
+
+@dataclass(frozen=True)
+class ControlJob:
+    """Make one null direction for a direction.
+
+    Attributes:
+        direction: the name of the null direction.
+        kind: the kind of control.
+        beside: the name of the direction that it is a null for.
+        seed: the study's seed of controls.
+        checkpoint: the checkpoint whose weights are needed, for a control that is made of activations; else None.
+    """
+
+    direction: str
+    kind: str
+    beside: str
+    seed: int
+    checkpoint: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Names the job."""
+        return f"control {self.direction}"
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The checkpoints that must be loaded."""
+        return () if self.checkpoint is None else (self.checkpoint,)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the stored inputs."""
+        return (direction_key(self.beside),)
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        """Keys of what is stored afterwards."""
+        return (direction_key(self.direction),)
+
+
+@dataclass(frozen=True)
+class MeasureJob:
+    """Make one measurement of one subject.
+
+    Attributes:
+        asked: the measurement with its settings.
+        subject: the arm, pair of arms or cell, by name.
+        arms: the names of the arms that take part: one, or two for a pair.
+        checkpoints: their checkpoints, whose weights are needed.
+        directions: names of the directions that are read.
+        cell: the key of the cell whose completions are read; None where none are.
+    """
+
+    asked: AskedMeasurement
+    subject: str
+    arms: tuple[str, ...]
+    checkpoints: tuple[str, ...]
+    directions: tuple[str, ...] = ()
+    cell: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Names the job."""
+        return f"measure {self.asked.name} {self.asked.settings} of {self.subject}"
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The checkpoints that must be loaded."""
+        return self.checkpoints
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the stored inputs."""
+        return (*map(direction_key, self.directions), *(() if self.cell is None else (cell_key(self.cell),)))
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        """Keys of what is stored afterwards: nothing that another job needs."""
+        return ()
+
+
+@dataclass(frozen=True)
+class GenerateJob:
+    """Generate completions of many cells of one checkpoint. One job, because rows of one batch share prefixes.
+
+    Attributes:
+        checkpoint: the checkpoint whose weights are needed.
+        rows: cell -> positions in its instruction set whose completions are missing.
+        directions: names of the directions that the cells' edits read.
+    """
+
+    checkpoint: str
+    rows: tuple[tuple[str, tuple[int, ...]], ...]
+    directions: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Names the job."""
+        return f"generate {self.checkpoint}"
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The checkpoints that must be loaded."""
+        return (self.checkpoint,)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the stored inputs."""
+        return tuple(map(direction_key, self.directions))
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        """Keys of what is stored afterwards."""
+        return tuple(cell_key(cell) for cell, _ in self.rows)
+
+
+Job = ExtractJob | ControlJob | MeasureJob | GenerateJob
+
+
+def direction_key(name: str) -> str:
+    """The key of a stored direction."""
+    return f"direction:{name}"
+
+
+def cell_key(key: str) -> str:
+    """The key of a cell all of whose completions are stored."""
+    return f"cell:{key}"
+
+
+def canonical(settings: BaseModel | None) -> str:
+    """Settings as JSON text that is equal for equal settings."""
+    return json.dumps({} if settings is None else settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def asked_measurements(study: Study) -> tuple[AskedMeasurement, ...]:
+    """The measurements that a study asks for."""
+    found = []
+    for spec in study.measurements:
+        settings = measurement(spec.name).settings
+        found.append(AskedMeasurement(spec.name, canonical(None if settings is None else settings.model_validate(spec.settings))))
+    return tuple(found)
+
+
+def stored_keys(ready: Ready, store: Store) -> set[str]:
+    """Keys of everything stored that a job may need: directions, and cells that are complete."""
+    counts = store.progress()
+    complete = {cell.key for cell in ready.plan.cells if counts.get(cell.key, 0) >= len(ready.material[cell.instructions].test)}
+    return {*map(direction_key, store.direction_names()), *map(cell_key, complete)}
+
+
+def pending_jobs(ready: Ready, store: Store, asked: Sequence[AskedMeasurement] | None = None) -> list[Job]:
+    """The jobs whose records are not stored yet.
+
+    Args:
+        ready: the checked plan.
+        store: the run folder.
+        asked: the measurements to make; those of the study unless given.
+
+    Returns:
+        Jobs in an order in which each could be done: what reads activations, controls, completions, then measurements that read
+        completions or pairs of arms.
+    """
+    plan, stored = ready.plan, store.direction_names()
+    unmeasured = _Unmeasured(asked_measurements(plan.study) if asked is None else tuple(asked), store.measured())
+    jobs: list[Job] = []
+    for arm in plan.arms:
+        missing = tuple(name for name in own_directions(plan, arm) if name not in stored)
+        pending = unmeasured.of("arm", arm.name)
+        if missing:
+            jobs.append(ExtractJob(arm.name, arm.checkpoint, missing, pending))
+        else:
+            jobs += [MeasureJob(one, arm.name, (arm.name,), (arm.checkpoint,), own_directions(plan, arm)) for one in pending]
+    return [
+        *jobs,
+        *_controls(plan, stored),
+        *_generation(ready, store),
+        *_cell_measurements(plan, unmeasured),
+        *_pair_measurements(plan, unmeasured),
+    ]
+
+
+@dataclass(frozen=True)
+class _Unmeasured:
+    """What is still to be measured: what was asked for, and the versions of what is stored."""
+
+    asked: tuple[AskedMeasurement, ...]
+    measured: Mapping[tuple[str, str, str], int]
+
+    def of(self, kind: str, subject: str) -> tuple[AskedMeasurement, ...]:
+        found = ((one, measurement(one.name)) for one in self.asked)
+        return tuple(
+            one
+            for one, known in found
+            if known.subjects == kind and self.measured.get((one.name, subject, one.settings)) != known.version
+        )
+
+
+def _cell_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
+    baseline = {(cell.target, cell.instructions): cell.key for cell in plan.cells if cell.intervention is None}
+    return [
+        MeasureJob(
+            one,
+            cell.key,
+            (cell.target.name,),
+            (cell.target.checkpoint,),
+            directions_of(plan, cell),
+            baseline[cell.target, cell.instructions],
+        )
+        for cell in plan.cells
+        for one in unmeasured.of("cell", cell.key)
+    ]
+
+
+def _pair_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
+    """Every two arms of different checkpoints, in the order of the study."""
+    jobs = []
+    for first, second in combinations(plan.arms, 2):
+        if first.checkpoint != second.checkpoint:
+            subject, arms = f"{first.name} with {second.name}", (first.name, second.name)
+            directions = (*own_directions(plan, first), *own_directions(plan, second))
+            weights = (first.checkpoint, second.checkpoint)
+            jobs += [MeasureJob(one, subject, arms, weights, directions) for one in unmeasured.of("pair", subject)]
+    return jobs
+
+
+def own_directions(plan: Plan, arm: Arm) -> tuple[str, ...]:
+    """The names of an arm's own directions, one a layer of the study."""
+    return tuple(one.name for one in plan.directions if one.arm == arm and not one.control)
+
+
+def directions_of(plan: Plan, cell: PlannedCell) -> tuple[str, ...]:
+    """The names of the directions that a cell's edit reads, and of the one whose residual norm its coefficient counts."""
+    if cell.intervention is None or cell.direction is None:
+        return ()
+    if cell.intervention.coefficient is None or cell.intervention.unit != "residual":
+        return (cell.direction.name,)
+    return tuple(dict.fromkeys((cell.direction.name, residual_source(plan, cell))))
+
+
+def residual_source(plan: Plan, cell: PlannedCell) -> str:
+    """The name of the target's own direction at the layer of an edit, whose provenance holds the mean residual norm there."""
+    assert cell.direction is not None
+    wanted = (cell.target, cell.direction.layer)
+    return next(one.name for one in plan.directions if not one.control and (one.arm, one.layer) == wanted)
+
+
+def _controls(plan: Plan, stored: set[str]) -> list[ControlJob]:
+    jobs = []
+    for one in plan.directions:
+        if one.beside is not None and one.name not in stored:
+            weights = one.arm.checkpoint if control_kind(one.control_kind).needs == "activations" else None
+            jobs.append(ControlJob(one.name, one.control_kind, one.beside, plan.study.controls.seed, weights))
+    return jobs
+
+
+def _generation(ready: Ready, store: Store) -> list[GenerateJob]:
+    plan, done, jobs = ready.plan, store.positions(), []
+    for checkpoint in plan.study.checkpoints:
+        rows: list[tuple[str, tuple[int, ...]]] = []
+        directions: list[str] = []
+        for cell in plan.of(checkpoint):
+            there = done.get(cell.key, set())
+            missing = tuple(i for i in range(len(ready.material[cell.instructions].test)) if i not in there)
+            if missing:
+                rows.append((cell.key, missing))
+                directions += directions_of(plan, cell)
+        if rows:
+            jobs.append(GenerateJob(checkpoint, tuple(rows), tuple(dict.fromkeys(directions))))
+    return jobs

@@ -1,0 +1,176 @@
+"""What a run writes down of itself: one entry a fact in the table `meta`, read as one typed `Manifest`.
+
+Run folders of earlier versions have the same entries, but for the judges' labels, which are filled in when they are read.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from pydantic import JsonValue
+
+from demur.analysis.manifest import (
+    ArmFacts,
+    CheckpointFacts,
+    InstructionFacts,
+    JudgeFacts,
+    Manifest,
+    Session,
+    Settings,
+)
+from demur.core.edit_words import EditWords
+from demur.core.errors import InputError
+from demur.judges.judge import get_judge
+from demur.runs.connection import Connected
+
+_ENTRIES = {"study": "study_facts", "added_judges": "added judges", "judges": "judge_facts"}
+"""Fields of `Manifest` whose entry has another name than the field. The entry `study` holds the study's digest."""
+
+
+class ManifestStore(Connected):
+    """The entries of a run. Each `remember_...` writes one of them; `manifest` reads them all."""
+
+    def remember(self, key: str, value: JsonValue) -> None:
+        """Write one entry.
+
+        Args:
+            key: the entry's name.
+            value: plain data.
+        """
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+
+    def recall(self, key: str, default: JsonValue = None) -> JsonValue:
+        """Read one entry as plain data; `manifest` gives all of them with types.
+
+        Args:
+            key: the entry's name.
+            default: what to give where there is no such entry.
+
+        Returns:
+            The value, or the default.
+        """
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
+        found: JsonValue = json.loads(rows[0][0]) if rows else default
+        return found
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of the study that this run is of."""
+        found = self.recall("study")
+        return None if found is None else str(found)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the run wrote down its study; before that there is nothing to read."""
+        return self.recall(_ENTRIES["study"]) is not None
+
+    def manifest(self) -> Manifest:
+        """Everything that the run wrote down of itself, read in one query.
+
+        Raises:
+            InputError: where the run was not begun.
+        """
+        entries: dict[str, JsonValue] = {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
+        if entries.get(_ENTRIES["study"]) is None:
+            raise InputError(f"the run in {str(self.folder)!r} was not begun; run its study again")
+        found = {field: entries.get(_ENTRIES.get(field, field)) for field in Manifest.model_fields}
+        known = {field: value for field, value in found.items() if value is not None}
+        manifest = Manifest.model_validate({**known, "judges": ()})
+        return manifest.model_copy(update={**_in_order(manifest), "judges": self._judges(entries, manifest)})
+
+    def _judges(self, entries: Mapping[str, JsonValue], manifest: Manifest) -> tuple[JudgeFacts, ...]:
+        """The facts of the judges that gave verdicts, in the order of the study's judges, then of those that were added."""
+        stored = entries.get(_ENTRIES["judges"])
+        facts = {name: JudgeFacts.model_validate(each) for name, each in (stored if isinstance(stored, dict) else {}).items()}
+        # Runs made before schema 4 have the versions of the rules and no labels.
+        versions = entries.get("judge_versions")
+        for name, version in (versions if isinstance(versions, dict) else {}).items():
+            if name not in facts and isinstance(version, int | str):
+                facts[name] = self._unlabelled(name, version)
+        names = manifest.study.get("judges")
+        order = [*(names if isinstance(names, list) else ()), *manifest.added_judges]
+        return tuple(facts[name] for name in sorted(facts, key=lambda name: order.index(name) if name in order else len(order)))
+
+    def _unlabelled(self, name: str, version: int | str) -> JudgeFacts:
+        """A judge whose labels were not stored: they are asked of the judge, or are those of its verdicts where it is missing."""
+        try:
+            judge = get_judge(name)
+        except InputError:
+            rows = self._rows(
+                "SELECT DISTINCT label, refusal FROM verdicts WHERE judge = ? ORDER BY refusal DESC, label", (name,)
+            )
+            refusals = tuple(label for label, refusal in rows if refusal)
+            return JudgeFacts(name=name, version=version, labels=tuple(label for label, _ in rows), refusal_labels=refusals)
+        return JudgeFacts(name=name, version=version, labels=judge.labels, refusal_labels=judge.refusal_labels)
+
+    def remember_study(self, study: Settings) -> None:
+        """Write down the study as plain data, every default written out."""
+        self.remember(_ENTRIES["study"], study)
+
+    def remember_created(self, moment: str) -> None:
+        """Write down when the run was begun, unless an earlier session did."""
+        if self.recall("created") is None:
+            self.remember("created", moment)
+
+    def remember_instructions(self, instructions: Mapping[str, InstructionFacts]) -> None:
+        """Write down the instruction sets by label."""
+        self.remember("instructions", {label: facts.model_dump(mode="json") for label, facts in instructions.items()})
+
+    def remember_edits(self, words: Mapping[str, EditWords]) -> None:
+        """Write down the words for each action of the run's kinds of edit."""
+        self.remember("edits", {action: each.model_dump(mode="json") for action, each in words.items()})
+
+    def remember_checkpoint(self, name: str, facts: CheckpointFacts) -> None:
+        """Write down one checkpoint as it was loaded."""
+        known = self.recall("checkpoints")
+        self.remember("checkpoints", {**(known if isinstance(known, dict) else {}), name: facts.model_dump(mode="json")})
+
+    def remember_arms(self, arms: Sequence[ArmFacts]) -> None:
+        """Write down arms. An arm that is known already is replaced, a new one goes to the end."""
+        known = self.recall("arms")
+        found = [ArmFacts.model_validate(each) for each in (known if isinstance(known, list) else ())]
+        by_name = {(arm.checkpoint, arm.prompt): arm for arm in (*found, *arms)}
+        self.remember("arms", [arm.model_dump(mode="json") for arm in by_name.values()])
+
+    def remember_session(self, session: Session) -> None:
+        """Write down versions, machine and device of this part of the work, once for each combination."""
+        known = self.recall("sessions")
+        sessions = known if isinstance(known, list) else []
+        now = session.model_dump(mode="json")
+        if now not in sessions:
+            self.remember("sessions", [*sessions, now])
+        self.remember("versions", now["versions"])
+        self.remember("environment", now["environment"])
+
+    def remember_judge(self, facts: JudgeFacts) -> None:
+        """Write down a judge whose verdicts are about to be stored."""
+        known = self.recall(_ENTRIES["judges"])
+        self.remember(
+            _ENTRIES["judges"], {**(known if isinstance(known, dict) else {}), facts.name: facts.model_dump(mode="json")}
+        )
+
+    def remember_added_judges(self, names: Sequence[str]) -> None:
+        """Write down judges that were added after the study was run."""
+        known = self.recall(_ENTRIES["added_judges"])
+        self.remember(_ENTRIES["added_judges"], list(dict.fromkeys([*(known if isinstance(known, list) else ()), *names])))
+
+    def warn(self, sentences: Iterable[str]) -> None:
+        """Write down what a reader of the numbers should know, each sentence once.
+
+        Args:
+            sentences: whole sentences.
+        """
+        stored = self.recall("warnings")
+        known = stored if isinstance(stored, list) else []
+        new = [sentence for sentence in sentences if sentence not in known]
+        if new:
+            self.remember("warnings", [*known, *new])
+
+
+def _in_order(manifest: Manifest) -> dict[str, object]:
+    """Checkpoints and arms in the order of the study, whichever was loaded first."""
+    names = manifest.study.get("checkpoints")
+    places = {name: place for place, name in enumerate(names if isinstance(names, dict) else ())}
+    checkpoints = sorted(manifest.checkpoints.items(), key=lambda item: places.get(item[0], len(places)))
+    arms = sorted(manifest.arms, key=lambda arm: places.get(arm.checkpoint, len(places)))
+    return {"checkpoints": dict(checkpoints), "arms": tuple(arms)}
