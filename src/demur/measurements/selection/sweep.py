@@ -39,7 +39,31 @@ def refusal_scores(
     token_ids: Sequence[int],
     interventions: Sequence[RowEdits] = (None,),
 ) -> Float[Tensor, "intervention instruction"]:
-    """Log-odds of a refusal token behind each prompt, under each intervention, float64: Arditi et al. 2024, section 2.3."""
+    """Log-odds that the token after each prompt is a refusal token: Arditi et al. 2024, section 2.3.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        instructions: the instructions.
+        prompt: the prompt format.
+        token_ids: the refusal tokens, for example of `demur.find_refusal_tokens`.
+        interventions: each of them None, one edit, or several that act in order.
+
+    Returns:
+        (intervention, instruction), float64, in nats.
+
+    Raises:
+        InputError: for no token or an unknown one, and where there is nothing to score.
+
+    Example:
+        >>> import demur, torch
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> prompt = demur.prompt_format("{instruction}a", checkpoint)
+        >>> demur.refusal_scores(checkpoint, ["a", "b", "ab"], prompt, [2]).shape
+        torch.Size([1, 3])
+    """
     return _swept(
         checkpoint, instructions, prompt, interventions, lambda _, logits, __: refusal_log_odds(logits, token_ids), (), silent
     )
@@ -50,7 +74,18 @@ def keep_refused(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Arditi et al.'s filter: harmful instructions with a refusal score above 0, harmless ones with one below 0.
 
-    Raises `WorkError` where nothing is left of either kind.
+    Args:
+        checkpoint: the loaded checkpoint.
+        harmful: harmful instructions.
+        harmless: harmless instructions.
+        prompt: the prompt format.
+        token_ids: the refusal tokens.
+
+    Returns:
+        The harmful and the harmless instructions that pass.
+
+    Raises:
+        WorkError: where none of either kind pass.
     """
     scored = [refusal_scores(checkpoint, side, prompt, token_ids)[0].tolist() for side in (harmful, harmless)]
     kept = (
@@ -78,12 +113,40 @@ def select_by_refusal(
     last_layers: float | int | None = LAST_LAYERS,
     progress: Progress = silent,
 ) -> Selection:
-    """KL, induce and bypass scores of every candidate (Arditi et al. 2024, section 2.3), and their choice.
+    """Choose as Arditi et al. 2024, section 2.3: the candidate whose ablation leaves the lowest refusal score.
 
-    `kl`: mean change of what follows harmless instructions when the candidate is ablated, or `kl_at_least` where some of them
-    suffice to drop it; `induce`: mean refusal score of
-    harmless instructions with its raw vector added once at its layer's input; `bypass`: of harmful ones when it is ablated.
-    A bound of None filters nothing.
+    Measured of each candidate: `kl`, the mean KL divergence of what follows harmless instructions when it is ablated, or
+    `kl_at_least` where a part of them suffices to drop it; `induce`, the mean refusal score of harmless instructions with its raw
+    vector added once at its layer's input; `bypass`, that of harmful instructions when it is ablated.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        candidates: of `demur.candidate_directions`, made of training instructions.
+        harmful: harmful validation instructions, which the candidates were not made of.
+        harmless: harmless validation instructions.
+        prompt: the prompt format.
+        token_ids: the refusal tokens.
+        kl_most: a candidate with a larger `kl` is dropped; None drops none.
+        induce_least: a candidate with a smaller `induce` is dropped; None drops none.
+        last_layers: the share of layers, from the end, whose candidates are dropped; None drops none.
+        progress: called with the number of rows that were just scored.
+
+    Returns:
+        Every place with its scores, or why it was dropped.
+
+    Raises:
+        InputError: for no token or an unknown one, and where there is nothing to score.
+
+    Example:
+        >>> import demur, torch
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> prompt = demur.prompt_format("{instruction}a", checkpoint)
+        >>> candidates = demur.candidate_directions(checkpoint, ["b", "ab"], ["a", "aa"], prompt)
+        >>> demur.select_by_refusal(checkpoint, candidates, ["bb"], ["aaa"], prompt, [2], last_layers=None).criterion
+        'arditi'
     """
 
     def odds(_: Tensor, logits: Tensor, __: Tensor) -> Tensor:
@@ -114,12 +177,39 @@ def select_by_cosine(
     last_layers: float | int | None = LAST_LAYERS,
     progress: Progress = silent,
 ) -> Selection:
-    """COSMIC (Siu et al. 2025): do edited states point where the other kind's unedited ones do? Presupposes no refusals.
+    """Choose as COSMIC (Siu et al. 2025): do edited states point where the other kind's unedited states do? Needs no refusals.
 
-    Read at the last token, at the tenth of the layers (at least one) where the training means of the two kinds are least alike.
-    `comply` and `refuse` are cosines to the references. Their code reads what blocks put out, the last behind the final norm, and
-    drops further layers at position -1; here it is what blocks take in, so the last one's output is not among them, and no
-    position has rules of its own.
+    States are read at the last token, at the tenth of the layers (at least one) where the training means of the two kinds are
+    least alike. `comply` and `refuse` are cosines to the references. Their code reads the outputs of blocks, the last one after
+    the final norm, and drops further layers at position -1. Here the inputs of blocks are read, so the output of the last block
+    is not among them, and every position has the same rules.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        candidates: of `demur.candidate_directions`, made of training instructions.
+        harmful: harmful validation instructions, which the candidates were not made of.
+        harmless: harmless validation instructions.
+        prompt: the prompt format.
+        kl_most: a candidate that changes what follows harmless instructions by more is dropped; None drops none.
+        last_layers: the share of layers, from the end, whose candidates are dropped; None drops none.
+        progress: called with the number of rows that were just scored.
+
+    Returns:
+        Every place with its scores, or why it was dropped.
+
+    Raises:
+        InputError: where the candidates' positions do not end with -1.
+
+    Example:
+        >>> import demur, torch
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> prompt = demur.prompt_format("{instruction}a", checkpoint)
+        >>> candidates = demur.candidate_directions(checkpoint, ["b", "ab"], ["a", "aa"], prompt)
+        >>> demur.select_by_cosine(checkpoint, candidates, ["bb"], ["aaa"], prompt, last_layers=None).criterion
+        'cosmic'
     """
     if candidates.positions[-1] != -1:
         raise InputError("COSMIC reads the last token: the candidates' positions must end with -1")
@@ -155,7 +245,35 @@ def select_by_separation(
     last_layers: float | int | None = LAST_LAYERS,
     progress: Progress = silent,
 ) -> Selection:
-    """How well each candidate tells validation instructions apart that it was not made of; needs at least two of each kind."""
+    """Choose the candidate that best tells harmful from harmless validation instructions.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        candidates: of `demur.candidate_directions`, made of training instructions.
+        harmful: harmful validation instructions, which the candidates were not made of.
+        harmless: harmless validation instructions.
+        prompt: the prompt format.
+        last_layers: the share of layers, from the end, whose candidates are dropped; None drops none.
+        progress: called with the number of instructions that were just read.
+
+    Returns:
+        Every place with its AUROC and gap, or why it was dropped.
+
+    Raises:
+        InputError: for fewer than two instructions of either kind.
+
+    Example:
+        >>> import demur, torch
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> prompt = demur.prompt_format("{instruction}a", checkpoint)
+        >>> candidates = demur.candidate_directions(checkpoint, ["b", "ab"], ["a", "aa"], prompt)
+        >>> found = demur.select_by_separation(checkpoint, candidates, ["bb", "b"], ["aaa", "a"], prompt, last_layers=None)
+        >>> found.best.place
+        (-1, 1)
+    """
     if min(len(harmful), len(harmless)) < 2:
         raise InputError(f"separation needs two instructions of each kind, not {len(harmful)} and {len(harmless)}")
     sides = [grid_activations(checkpoint, side, prompt, candidates.positions, progress=progress) for side in (harmful, harmless)]
