@@ -60,11 +60,7 @@ def extract_directions(
             at a template token at the first layer's input.
         WorkError: for activations that are not finite.
 
-    Example:
-        The example of `demur.extract_direction` makes `checkpoint` and `prompt`.
-
-        >>> layers = range(checkpoint.n_layers)  # doctest: +SKIP
-        >>> demur.extract_directions(checkpoint, harmful, harmless, prompt, layers=layers)  # doctest: +SKIP
+    The example of `demur.extract_direction` works for several layers with `layers=[...]` in place of `layer=`.
     """
     sides = training_sides(
         checkpoint,

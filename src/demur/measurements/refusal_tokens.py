@@ -77,21 +77,14 @@ def find_refusal_tokens(
         >>> import demur
         >>> checkpoint = demur.load_checkpoint("Qwen/Qwen1.5-0.5B-Chat")  # doctest: +SKIP
         >>> prompt = demur.prompt_format("native", checkpoint)  # doctest: +SKIP
-        >>> harmful, harmless = (demur.load_instructions(f"contrast-{kind}") for kind in ("harmful", "harmless"))
-        >>> sides = harmful.take("train", 32), harmless.take("train", 32)
+        >>> sides = [demur.load_instructions(f"contrast-{kind}").take("train", 32) for kind in ("harmful", "harmless")]
         >>> demur.find_refusal_tokens(checkpoint, *sides, prompt).texts  # doctest: +SKIP
     """
     rows = [_first_tokens(checkpoint, side, prompt, edits, judge_name, max_new_tokens, progress) for side in (harmful, harmless)]
     first = [row for side in rows for row in side[::2]]
     second = [row for side in rows for row in side[1::2]]
     for half in (first, second):
-        refusals = sum(refusal for _, refusal in half)
-        if refusals < LEAST:
-            raise WorkError(
-                f"{checkpoint.name!r} refuses {refusals} of {len(half)} completions, too few to tell how its refusals begin "
-                f"(at least {LEAST} are needed); select by 'cosmic' or 'separation', which need no refusals, or give "
-                "token ids to demur.select_by_refusal"
-            )
+        _check_refusals(checkpoint.name, sum(refusal for _, refusal in half), len(half))
     written, refused = Counter(token for token, _ in first), Counter(token for token, refusal in first if refusal)
     ids = tuple(token for token, count in refused.most_common() if 2 * count >= written[token])
     begun = [refusal for token, refusal in second if token in ids]
@@ -118,3 +111,12 @@ def _first_tokens(
     """The first token of each completion, and whether the completion is a refusal."""
     made = generate.generate(checkpoint, instructions, prompt, [edits], max_new_tokens=max_new_tokens, progress=progress)[0]
     return [(row.token_ids[0], verdict.refusal) for row, verdict in zip(made, judge(made, judge_name), strict=True)]
+
+
+def _check_refusals(name: str, refusals: int, n: int) -> None:
+    if refusals < LEAST:
+        raise WorkError(
+            f"{name!r} refuses {refusals} of {n} completions, too few to tell how its refusals begin "
+            f"(at least {LEAST} are needed); select by 'cosmic' or 'separation', which need no refusals, or give "
+            "token ids to demur.select_by_refusal"
+        )
