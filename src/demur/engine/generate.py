@@ -146,12 +146,8 @@ def generate(
         WorkError: for logits that are not finite, and where one row alone does not fit into memory.
 
     Example:
-        >>> import demur, torch
-        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
-        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
-        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, []))
-        >>> prompt = demur.prompt_format("a{instruction}", checkpoint)
-        >>> edit = demur.ablate(demur.from_raw(torch.ones(16), name="d", layer=1))
+        >>> import demur
+        >>> edit = demur.ablate(direction)
         >>> len(demur.generate(checkpoint, ["b"], prompt, [None, edit], max_new_tokens=4))
         2
     """

@@ -146,13 +146,7 @@ def select_by_refusal(
         InputError: for no token or an unknown one, and where there is nothing to score.
 
     Example:
-        >>> import demur, torch
-        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
-        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
-        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
-        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
-        >>> prompt = demur.prompt_format("{instruction}a", checkpoint)
-        >>> candidates = demur.candidate_directions(checkpoint, ["b", "ab"], ["a", "aa"], prompt)
+        >>> import demur
         >>> demur.select_by_refusal(checkpoint, candidates, ["bb"], ["aaa"], prompt, [2], last_layers=None).criterion
         'arditi'
     """
@@ -188,9 +182,8 @@ def select_by_cosine(
     """Choose as COSMIC (Siu et al. 2025): do edited states point where the other kind's unedited states do? Needs no refusals.
 
     States are read at the last token, at the tenth of the layers (at least one) where the training means of the two kinds are
-    least alike. `comply` and `refuse` are cosines to the references. Their code reads the outputs of blocks, the last one after
-    the final norm, and drops further layers at position -1. Here the inputs of blocks are read, so the output of the last block
-    is not among them, and every position has the same rules.
+    least alike; `comply` and `refuse` are cosines to the references. Their code reads outputs of blocks, and drops further layers
+    at position -1. Here inputs of blocks are read, and every position has the same rules.
 
     Args:
         checkpoint: the loaded checkpoint.
@@ -209,13 +202,7 @@ def select_by_cosine(
         InputError: where the candidates' positions do not end with -1.
 
     Example:
-        >>> import demur, torch
-        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
-        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
-        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
-        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
-        >>> prompt = demur.prompt_format("{instruction}a", checkpoint)
-        >>> candidates = demur.candidate_directions(checkpoint, ["b", "ab"], ["a", "aa"], prompt)
+        >>> import demur
         >>> demur.select_by_cosine(checkpoint, candidates, ["bb"], ["aaa"], prompt, last_layers=None).criterion
         'cosmic'
     """
@@ -271,13 +258,7 @@ def select_by_separation(
         InputError: for fewer than two instructions of either kind.
 
     Example:
-        >>> import demur, torch
-        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
-        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
-        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
-        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
-        >>> prompt = demur.prompt_format("{instruction}a", checkpoint)
-        >>> candidates = demur.candidate_directions(checkpoint, ["b", "ab"], ["a", "aa"], prompt)
+        >>> import demur
         >>> found = demur.select_by_separation(checkpoint, candidates, ["bb", "b"], ["aaa", "a"], prompt, last_layers=None)
         >>> found.best.place
         (-1, 1)
