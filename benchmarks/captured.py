@@ -18,10 +18,9 @@ from transformers.cache_utils import DynamicLayer
 
 from demur.core.errors import InputError
 from demur.engine.batching import position_ids
-from demur.engine.decode import NewTokens, prefilled
+from demur.engine.decode import BufferLayer, NewTokens, prefilled
 from demur.engine.engine_protocol import Decoding, Row
 from demur.engine.hooks import edited
-from demur.engine.kv_buffers import BufferLayer
 from demur.interventions.edit_table import tabulate
 from demur.models.device_placement import input_device, weights_dtype
 from demur.models.layouts import Layout, d_model_of

@@ -28,8 +28,8 @@ from demur.directions.controls.random_directions import random_direction
 from demur.directions.direction import from_raw
 from demur.engine.decode import decode_batch
 from demur.engine.engine_protocol import Decoding, Row
-from demur.engine.prepacked_weights import prepacked
 from demur.interventions.intervention import Intervention
+from demur.models.prepacked_weights import prepacked
 from demur.study.throughput import measure_rates
 
 

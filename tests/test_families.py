@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -73,7 +74,7 @@ def test_a_tower_of_an_unknown_family_is_refused():
 def test_the_documented_example_adds_a_family(monkeypatch):
     (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert len(example.strip().splitlines()) <= 10
-    monkeypatch.setattr(families, "_RULES", dict(families._RULES))
+    monkeypatch.setattr(families, "_ADDED", {})
     model = tiny_model("arcee")
     with pytest.raises(InputError, match="'arcee'"):
         layout_of(model.config)
@@ -85,6 +86,7 @@ def test_the_documented_example_adds_a_family(monkeypatch):
 
 def test_a_registered_tower(monkeypatch):
     monkeypatch.setattr(families, "_TOWERS", {})
+    monkeypatch.setattr(families, "_ADDED_TOWERS", {})
     model = tiny_model("llava")
     with pytest.raises(InputError, match="'llava'"):
         layout_of(model.config)
@@ -122,3 +124,26 @@ def test_weights_are_counted_before_they_are_read(tmp_path):
         size = size_of(find_model(str(tmp_path / family)))
         assert size is not None
         assert size.total == sum(weight.numel() for weight in model.parameters())
+
+
+def test_a_family_from_outside_is_added_and_removed():
+    config = SimpleNamespace(model_type="unheard-of", get_text_config=lambda: SimpleNamespace(model_type="llama"))
+    with pytest.raises(InputError, match="no layout is known for the architecture 'unheard-of'"):
+        layout_of(config)
+    own = demur.Layout("unheard-of", "model.stack", "mix", "ff")
+    demur.families.register("unheard-of", lambda _: own)
+    try:
+        assert layout_of(config) is own
+        assert "unheard-of" in demur.families.families()
+    finally:
+        demur.families.unregister("unheard-of")
+    demur.families.register_tower("unheard-of", "inner.text")
+    try:
+        assert layout_of(config).blocks == "inner.text.layers"
+    finally:
+        demur.families.unregister("unheard-of")
+    assert "unheard-of" not in demur.families.families()
+    demur.families.register("llama", lambda _: own)
+    assert layout_of(SimpleNamespace(model_type="llama")) is own
+    demur.families.unregister("llama")
+    assert layout_of(SimpleNamespace(model_type="llama")).blocks == "model.layers"

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from demur.engine import prepacked_weights
 from demur.engine.checkpoints import wrap
 from demur.engine.decode import decode_batch
 from demur.engine.engine_protocol import Decoding, Row
-from demur.models import memory_budget
+from demur.models import memory_budget, prepacked_weights
 from demur.models.families import layout_of
 from demur.models.model_size import _of_config
 from tests import reference

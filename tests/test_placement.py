@@ -15,10 +15,9 @@ import demur
 from demur.cli.doctor_lines import doctor_lines
 from demur.cli.main import app
 from demur.core.errors import InputError
-from demur.engine import prepacked_weights
 from demur.engine.checkpoints import load_checkpoint
 from demur.engine.diagnosis import diagnosis
-from demur.models import memory_budget
+from demur.models import memory_budget, prepacked_weights
 from demur.models.device_placement import SPREAD, bytes_by_device, find_device, input_device
 from tests.tiny import HARMFUL, HARMLESS, tiny_model
 from tests.tiny_study import contents, make_adapter, make_checkpoint, make_study

@@ -298,7 +298,7 @@ def test_a_study_says_what_was_quantised(tmp_path):
     assert result.exit_code == 0, result.output
     summary = json.loads((out / "summary.json").read_text())
     assert summary["checkpoints"]["chat"]["quantised"] == "8bit (int8)"
-    assert "quantised" not in summary["checkpoints"]["base"]
+    assert summary["checkpoints"]["base"]["quantised"] is None
     warnings = " ".join(summary["warnings"])
     assert "Weights differ in precision (base float32, chat 8bit)" in warnings
     refused = CliRunner().invoke(app, ["run", str(path), "--out", str(out), "-q"])

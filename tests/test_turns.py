@@ -9,7 +9,7 @@ import torch
 import demur
 from demur.directions.direction import from_raw
 from demur.engine.checkpoints import wrap
-from demur.engine.model_lock import one_thread_at_a_time
+from demur.engine.model_state import one_thread_at_a_time
 from tests.tiny import HARMFUL, tiny_model
 
 

@@ -18,7 +18,6 @@ from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from demur.directions.direction import from_raw
-from demur.engine import prepacked_weights
 from demur.engine.decode import decode
 from demur.engine.engine_protocol import Continuation, Decoding, Row
 from demur.engine.read_activations import stream_activations
@@ -26,6 +25,7 @@ from demur.engine.score import continuation_losses, next_tokens
 from demur.engine.site_proof import prove_sites
 from demur.engine.steer import steer
 from demur.interventions.intervention import ablate, add
+from demur.models import prepacked_weights
 from demur.models.device_placement import bytes_by_device, input_device
 from demur.models.families import layout_of
 from tests.tiny import tiny_model

@@ -81,7 +81,7 @@ def test_llama_7b_runs_on_other_checkpoints_and_is_no_reproduction(weights, shar
         assert departing[f"instructions.{row['instructions']}.test"] == (100, 2)
     assert rows[8]["departures"][1] == {"setting": "checkpoints.chat.adapter", "published": None, "here": adapter}
 
-    assert "Published beside measured: not a reproduction" in result.output
+    assert "Published and measured rates: not a reproduction" in result.output
     for key in (*changes, "dtype", "instructions.harmful.test"):
         assert key in result.output
     assert max(len(line) for line in result.output.splitlines() if "report.html" not in line) <= 80

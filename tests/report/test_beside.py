@@ -88,7 +88,7 @@ def test_terminal_fits_eighty_columns_and_says_first_that_it_is_no_reproduction(
     text = printed(summary, width=80)
     assert max(map(len, text.splitlines())) <= 80
     assert "\u2026" not in text
-    assert text.splitlines()[0].strip() == "Published beside measured: not a reproduction"
+    assert text.splitlines()[0].strip() == "Published and measured rates: not a reproduction"
     assert len(re.findall(r"\d+ % \[\d+, \d+\]", text)) == 2 * 6 + 1 + 1
     assert "13 %" in text
     assert "no verdict on a single instruction" in text.replace("\n", " ")

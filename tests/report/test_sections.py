@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pandas
 import pytest
@@ -242,3 +243,14 @@ def test_sections_are_made_in_the_order_of_the_registry():
     assert [figure.name for section in found for figure in section.figures] == [
         "rates", "added", "ablated", "transfer", "cosines-by-layer", "separation", "norms", "projections", "cosines",
     ]  # fmt: skip
+
+
+def test_the_documented_section_works(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    (tmp_path / "lengths.py").write_text(re.search(r"```python\n(# lengths.py.*?)```", text, re.DOTALL)[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    summary, completions = make_run(n=2)
+    named = summary.model_copy(update={"study": {**summary.study, "sections": ["lengths:Lengths"]}})
+    page = write_report(tmp_path / "run", named, completions)
+    assert "figures/lengths" in written_by(page)
+    assert '<figure id="figure-lengths">' in page.read_text(encoding="utf-8")

@@ -17,7 +17,6 @@ from demur.core.errors import InputError
 from demur.core.html_repr import facts_table
 from demur.core.registry import registry
 from demur.engine.engine_protocol import Engine, EngineKind, LoadRequest, Need
-from demur.engine.prepacked_weights import forget
 from demur.engine.site_proof import prove_sites
 from demur.engine.transformers_engine import TransformersEngine
 from demur.models import quantisation
@@ -25,6 +24,7 @@ from demur.models.device_placement import MaxMemory, bytes_by_device, weights_dt
 from demur.models.families import layout_of
 from demur.models.fingerprint import fingerprint
 from demur.models.layouts import Layout
+from demur.models.prepacked_weights import forget
 
 _DOING: dict[Need, str] = {
     "edits": "act on the residual stream",

@@ -3,6 +3,10 @@
 Every row may have its own edits, and a row's tokens are what they would be alone: exactly in float32, up to ties in lower
 precision. A row ends at a stop token, which is kept as its last token, where `Decoding.enough` says so, or at `max_new_tokens`.
 Rows that have ended leave the batch.
+
+The KV cache of a batch has one buffer a layer, made once with room for all tokens to come. Chunks of prompts are written so that
+all prompts end at the same token position, and decode steps write behind it in place. The dynamic cache of transformers would
+copy its whole content for each new token.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,20 +14,20 @@ from collections.abc import Iterator, Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from demur.core.errors import InputError, NotFinite
 from demur.engine.batching import in_batches, pad_left, position_ids
 from demur.engine.engine_protocol import Decoding, Row
 from demur.engine.hooks import edited
-from demur.engine.kv_buffers import Buffers
-from demur.engine.model_lock import one_thread_at_a_time
-from demur.engine.prefill import prefill
-from demur.engine.prepacked_weights import prepacked
+from demur.engine.model_state import one_thread_at_a_time
+from demur.engine.prefill import PrefilledChunk, prefill
 from demur.interventions.edit_table import tabulate
 from demur.models.device_placement import input_device, weights_dtype
 from demur.models.layouts import Layout, d_model_of, kv_width_of
 from demur.models.memory_budget import LEAST_TOKENS, MOST_TOKENS, free, kind_of
+from demur.models.prepacked_weights import prepacked
 
 LEAVE = 4
 """Ended rows leave the batch once they are one in four: copying the cache of the others costs about a tenth of a decode step."""
@@ -51,6 +55,75 @@ class NewTokens:
     def should_shrink(self, batch: Sequence[int]) -> bool:
         """Whether so many rows of a batch have ended that it is worth taking them out."""
         return LEAVE * len(self.ended.intersection(batch)) >= len(batch)
+
+
+class BufferLayer(DynamicLayer):  # type: ignore[misc]
+    """One layer: `keys` and `values` are views of the filled part of `buffers`, which have a fixed width."""
+
+    def __init__(self, keys: Tensor, values: Tensor, rows: int, filled: int, room: int) -> None:
+        """Empty buffers for `filled + room` tokens in the form of a chunk's keys and values, (row, head, seq, width)."""
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        # Zeros, because the space in front of a shorter row is masked, and a mask does not stop a NaN.
+        self.buffers = [one.new_zeros(rows, one.shape[1], filled + room, one.shape[3]) for one in (keys, values)]
+        self._fill(filled)
+
+    def _fill(self, tokens: int) -> None:
+        self.keys, self.values = (buffer[:, :, :tokens] for buffer in self.buffers)
+
+    def put(self, rows: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Write some rows' prompts so that they end at the last filled position."""
+        end = self.keys.shape[2]
+        for buffer, given in zip(self.buffers, (keys, values), strict=True):
+            buffer[rows, :, end - given.shape[2] : end] = given
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """Append new tokens; transformers calls this in each forward pass."""
+        start = self.keys.shape[2]
+        end = start + key_states.shape[2]
+        for buffer, given in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:, :, start:end] = given
+        self._fill(end)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some rows."""
+        filled = self.keys.shape[2]
+        self.buffers = [buffer[indices] for buffer in self.buffers]
+        self._fill(filled)
+
+
+class Buffers:
+    """The buffers of a batch of `rows` prompts up to `width` tokens long with `room` for new ones, filled chunk by chunk."""
+
+    def __init__(self, rows: int, width: int, room: int) -> None:
+        self._rows, self._width, self._room = rows, width, room
+        self._mask: Tensor | None = None
+        self.cache = DynamicCache()
+
+    def put(self, chunk: PrefilledChunk) -> None:
+        """Write the rows of a chunk."""
+        own = range(len(chunk.rows))
+        if self._mask is None:
+            self._mask = chunk.mask.new_zeros(self._rows, self._width)
+            for found in chunk.cache.layers:
+                # Layers that text does not run through have no keys and values.
+                if found.is_initialized:
+                    self.cache.layers.append(BufferLayer(found.keys, found.values, self._rows, self._width, self._room))
+                else:
+                    self.cache.layers.append(DynamicLayer())
+        # An index on the CPU works on every device; the layers of a spread model are on several.
+        rows = torch.tensor(chunk.rows)
+        self._mask[rows, self._width - chunk.mask.shape[1] :] = chunk.mask
+        for layer, buffer in enumerate(self.cache.layers):
+            if isinstance(buffer, BufferLayer):
+                buffer.put(rows, *chunk.keys_and_values(layer, own))
+
+    @property
+    def mask(self) -> Tensor:
+        """Which token positions are real and not padding, (row, seq)."""
+        assert self._mask is not None
+        return self._mask
 
 
 @one_thread_at_a_time

@@ -129,8 +129,7 @@ def generate(
         instructions: the instructions.
         prompt: the prompt format.
         interventions: each of them None, one edit, or several edits that act in order. A coefficient in units of `residual`
-            counts the mean norm of this checkpoint's stream over these instructions. A study takes that norm over its training
-            instructions; `edit.with_residual_norm` sets it.
+            counts the mean norm of this checkpoint's stream over these instructions, unless `edit.with_residual_norm` set it.
         max_new_tokens: most new tokens of a completion.
         stop_at_eos: whether a completion ends at a stop token.
         use_cache: whether keys and values are kept between decode steps.
@@ -150,29 +149,15 @@ def generate(
         >>> import demur, torch
         >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
         >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
-        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
-        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, []))
         >>> prompt = demur.prompt_format("a{instruction}", checkpoint)
         >>> edit = demur.ablate(demur.from_raw(torch.ones(16), name="d", layer=1))
-        >>> rows = demur.generate(checkpoint, ["b", "ab"], prompt, [None, edit], max_new_tokens=4, stop_at_eos=False)
-        >>> len(rows), len(rows[0]), len(rows[1][0].token_ids)
-        (2, 2, 4)
+        >>> len(demur.generate(checkpoint, ["b"], prompt, [None, edit], max_new_tokens=4))
+        2
     """
-    if isinstance(interventions, Intervention):
-        raise InputError("interventions is a list, one entry for each list of completions; give [edit], or [None, edit]")
-    if not instructions or not interventions:
-        raise InputError(f"nothing to generate: {len(instructions)} instructions, {len(interventions)} interventions")
-    prompts = [tuple(ids) for ids in prompt.encode(instructions)]
-    texts = [prompt.text(instruction) for instruction in instructions]
-    requests = [
-        CompletionRequest(instruction, ids, edits, text)
-        for edits in [bind(edits, checkpoint, instructions, prompt) for edits in interventions]
-        for instruction, ids, text in zip(instructions, prompts, texts, strict=True)
-    ]
-    found: dict[int, Completion] = {}
     batches = generate_batches(
         checkpoint,
-        requests,
+        _requests(checkpoint, instructions, prompt, interventions),
         max_new_tokens=max_new_tokens,
         stop_at_eos=stop_at_eos,
         use_cache=use_cache,
@@ -180,11 +165,33 @@ def generate(
         batch_tokens=batch_tokens,
         batch_rows=batch_rows,
     )
+    found, n = _collected(batches, progress), len(instructions)
+    return [[found[i * n + j] for j in range(n)] for i in range(len(interventions))]
+
+
+def _collected(batches: Iterator[dict[int, Completion]], progress: Progress) -> dict[int, Completion]:
+    found: dict[int, Completion] = {}
     for finished in batches:
         found.update(finished)
         progress(len(finished))
-    n = len(instructions)
-    return [[found[i * n + j] for j in range(n)] for i in range(len(interventions))]
+    return found
+
+
+def _requests(
+    checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt, interventions: Sequence[RowEdits]
+) -> list[CompletionRequest]:
+    """Every instruction under every intervention, intervention after intervention."""
+    if isinstance(interventions, Intervention):
+        raise InputError("interventions is a list, one entry for each list of completions; give [edit], or [None, edit]")
+    if not instructions or not interventions:
+        raise InputError(f"nothing to generate: {len(instructions)} instructions, {len(interventions)} interventions")
+    prompts = [tuple(ids) for ids in prompt.encode(instructions)]
+    texts = [prompt.text(instruction) for instruction in instructions]
+    return [
+        CompletionRequest(instruction, ids, edits, text)
+        for edits in [bind(edits, checkpoint, instructions, prompt) for edits in interventions]
+        for instruction, ids, text in zip(instructions, prompts, texts, strict=True)
+    ]
 
 
 def bind(edits: RowEdits, checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt) -> tuple[Intervention, ...]:

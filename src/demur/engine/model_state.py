@@ -1,12 +1,23 @@
 """What demur keeps with a model while it works with it: the lock that threads wait for, and what open contexts need.
 
+One thread at a time runs demur's rows through a model. Edits are hooks, and prepacked weights replace methods, for as long as a
+forward pass lasts. Both belong to the model, so the rows of a second thread would meet them too. Threads with models of their own
+do not wait for each other.
+
 `demur.steer` may be nested on the same raw model, so the state has to be found from the model alone. It is a private attribute
 of the module rather than an entry of a process-wide table, so that it goes when the model goes and no two models share it.
 """
 
+from collections.abc import Callable
+from functools import wraps
 from threading import Lock, RLock
+from typing import Concatenate, ParamSpec, TypeVar
 
 from torch import Tensor, nn
+
+P = ParamSpec("P")
+Model = TypeVar("Model", bound=nn.Module)
+Result = TypeVar("Result")
 
 _ATTRIBUTE = "_demur_state"
 _creating = Lock()
@@ -38,3 +49,14 @@ def state_of(model: nn.Module) -> ModelState:
             found = ModelState()
             setattr(model, _ATTRIBUTE, found)
         return found
+
+
+def one_thread_at_a_time(work: Callable[Concatenate[Model, P], Result]) -> Callable[Concatenate[Model, P], Result]:
+    """A function whose first argument is a model waits until no other thread is inside such a function with that model."""
+
+    @wraps(work)
+    def waiting(model: Model, /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        with state_of(model).lock:
+            return work(model, *args, **kwargs)
+
+    return waiting

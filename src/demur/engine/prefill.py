@@ -17,14 +17,14 @@ from transformers import DynamicCache, PreTrainedModel
 from demur.engine.batching import group, pad_left, pass_tokens, position_ids
 from demur.engine.engine_protocol import Row
 from demur.engine.hooks import edited, observed, split_rows
-from demur.engine.model_lock import one_thread_at_a_time
-from demur.engine.prepacked_weights import prepacked
+from demur.engine.model_state import one_thread_at_a_time
 from demur.engine.row_sharing import RowSharing, share_rows, tabulate_shared
 from demur.interventions.edit_table import EditTable
 from demur.interventions.intervention import Intervention, RowEdits, edit_sequence
 from demur.models.device_placement import input_device
 from demur.models.layouts import Layout, Point, d_model_of
 from demur.models.memory_budget import MOST_TOKENS, kind_of
+from demur.models.prepacked_weights import prepacked
 
 WORTH = 128
 """So many tokens have to be saved by a separate pass over the shared prefix: it reads all weights once more, for few tokens."""

@@ -15,12 +15,12 @@ from demur.core.errors import NotFinite
 from demur.engine.batching import in_batches, pad_left, position_ids
 from demur.engine.engine_protocol import LOSS_TOKENS, Continuation, NextTokens, Row
 from demur.engine.hooks import edited
-from demur.engine.model_lock import one_thread_at_a_time
+from demur.engine.model_state import one_thread_at_a_time
 from demur.engine.prefill import ReadSpec, prefill_chunk, run_shared_prefix
-from demur.engine.prepacked_weights import prepacked
 from demur.interventions.edit_table import tabulate
 from demur.models.device_placement import input_device, weights_dtype
 from demur.models.layouts import Layout, d_model_of, point
+from demur.models.prepacked_weights import prepacked
 
 
 def next_tokens(

@@ -20,7 +20,12 @@ from demur.interventions.intervention import RowEdits, edit_sequence
 
 @dataclass(frozen=True)
 class Loss:
-    """Mean cross-entropy in nats a token, over all tokens of all texts together."""
+    """Mean cross-entropy over all tokens of all texts together.
+
+    Attributes:
+        mean: in nats a token.
+        tokens: the number of tokens.
+    """
 
     mean: float
     tokens: int
@@ -39,8 +44,31 @@ def text_losses(
     max_tokens: int = 256,
     progress: Progress = silent,
 ) -> list[Loss]:
-    """Loss of plain text, one entry an intervention: every token but the first of at most `max_tokens`, BOS in front where the
-    family has one. Raises `InputError` where no text has a second token.
+    """Loss of plain text under interventions: Arditi et al. 2024, appendix E.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        texts: the texts. BOS stands in front of each where the family has one.
+        interventions: each of them None, one edit, or several that act in order.
+        max_tokens: how many tokens of a text are read. The first one is given, the others are scored.
+        progress: called with the number of texts that were just scored.
+
+    Returns:
+        One loss for each intervention.
+
+    Raises:
+        InputError: where no text has a second token.
+
+    Example:
+        >>> import demur, torch
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> edit = demur.ablate(demur.from_raw(torch.ones(16), name="d", layer=1))
+        >>> plain, ablated = demur.text_losses(checkpoint, ["abab", "ba"], [None, edit])
+        >>> plain.tokens, plain.mean > 0, plain.perplexity > 1
+        (4, True, True)
     """
     if max_tokens < 1:
         raise InputError(f"max_tokens must be at least 1, not {max_tokens}")
@@ -56,10 +84,32 @@ def completion_losses(
     *,
     progress: Progress = silent,
 ) -> list[Loss]:
-    """Loss of completions behind their prompts, one entry an intervention.
+    """Loss of completions after their prompts, under interventions: Arditi et al. 2024, appendix E.
 
-    A `Completion` is scored by the tokens that were generated; a pair (instruction, text) is tokenised together with its prompt.
-    Raises `InputError` where there are no tokens to score.
+    Args:
+        checkpoint: the loaded checkpoint.
+        completions: completions, which are scored by the tokens that were generated, or pairs (instruction, text), which are
+            tokenised together with their prompts.
+        prompt: the prompt format.
+        interventions: each of them None, one edit, or several that act in order.
+        progress: called with the number of completions that were just scored.
+
+    Returns:
+        One loss for each intervention.
+
+    Raises:
+        InputError: where there are no tokens to score.
+
+    Example:
+        >>> import demur, torch
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> prompt = demur.prompt_format("{instruction}a", checkpoint)
+        >>> (loss,) = demur.completion_losses(checkpoint, [("b", "ab"), ("a", "b")], prompt)
+        >>> loss.tokens, loss.mean > 0
+        (3, True)
     """
     given = []
     for one in completions:

@@ -7,7 +7,8 @@ Two steps, for callers that need them apart: `training_sides` reads activations 
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from demur.core.progress import Progress, silent
 from demur.core.versions import versions
@@ -59,11 +60,7 @@ def extract_directions(
             at a template token at the first layer's input.
         WorkError: for activations that are not finite.
 
-    Example:
-        The example of `demur.extract_direction` makes `checkpoint` and `prompt`.
-
-        >>> layers = range(checkpoint.n_layers)  # doctest: +SKIP
-        >>> demur.extract_directions(checkpoint, harmful, harmless, prompt, layers=layers)  # doctest: +SKIP
+    The example of `demur.extract_direction` works for several layers with `layers=[...]` in place of `layer=`.
     """
     sides = training_sides(
         checkpoint,
@@ -201,10 +198,10 @@ def side_of(means: Means, layers: Sequence[int] | None = None) -> Side:
     return Side(means.mean[rows], means.mean_norm[rows], means.count)
 
 
-def whole_side(activations: torch.Tensor) -> Side:
-    """What an estimator takes, from activations (instruction, layer, d_model) that were captured already."""
+def whole_side(activations: Float[Tensor, "instruction layer d_model"]) -> Side:
+    """What an estimator takes, from whole activations that were captured already."""
     running = RunningMean()
-    # In parts, so that no more than one of them is held in float64.
+    # In parts, so that only one part at a time takes memory in float64.
     for start in range(0, len(activations), 256):
         running.update(activations[start : start + 256])
     return Side(running.mean, running.mean_norm, running.count, activations)

@@ -22,10 +22,15 @@ LEAST = 4
 
 @dataclass(frozen=True)
 class RefusalTokens:
-    """First tokens of refusals. `coverage` and `precision` were measured on completions that did not choose them.
+    """First tokens of refusals. `coverage` and `precision` were measured on completions that did not choose the tokens.
 
-    `coverage` is the share of refusals that begin with one of the tokens, `precision` the share of refusals among completions
-    that do; `refusals` of `n` completions were refusals.
+    Attributes:
+        ids: token ids.
+        texts: the tokens as the tokenizer writes them.
+        coverage: the share of refusals that begin with one of the tokens.
+        precision: the share of refusals among completions that begin with one of the tokens.
+        refusals: how many of the completions are refusals.
+        n: the number of completions.
     """
 
     ids: tuple[int, ...]
@@ -47,25 +52,39 @@ def find_refusal_tokens(
     max_new_tokens: int = 16,
     progress: Progress = silent,
 ) -> RefusalTokens:
-    """Tokens with which at least half of the completions are refusals, on the even instructions; checked on the odd ones.
+    """Find the tokens with which refusals begin: on the even instructions; then check them on the odd ones.
 
-    Raises `WorkError` where either half holds fewer than four refusals, or where the tokens do not hold on the second half: fewer
-    than nine in ten refusals begin with one.
+    Args:
+        checkpoint: the loaded checkpoint.
+        harmful: harmful instructions.
+        harmless: harmless instructions.
+        prompt: the prompt format.
+        edits: what is done to the stream meanwhile.
+        judge_name: the judge that says what is a refusal.
+        max_new_tokens: the length of a completion, in tokens.
+        progress: called with the number of completions that were just finished.
+
+    Returns:
+        The tokens of which at least half of the completions that begin so are refusals.
+
+    Raises:
+        WorkError: where either half has fewer than four refusals, and where fewer than nine in ten refusals of the second half
+            begin with one of the tokens.
+
+    Example:
+        A checkpoint that refuses is needed, so this is not run as a doctest.
+
+        >>> import demur
+        >>> checkpoint = demur.load_checkpoint("Qwen/Qwen1.5-0.5B-Chat")  # doctest: +SKIP
+        >>> prompt = demur.prompt_format("native", checkpoint)  # doctest: +SKIP
+        >>> sides = [demur.load_instructions(f"contrast-{kind}").take("train", 32) for kind in ("harmful", "harmless")]
+        >>> demur.find_refusal_tokens(checkpoint, *sides, prompt).texts  # doctest: +SKIP
     """
-    rows = []
-    for side in (harmful, harmless):
-        made = generate.generate(checkpoint, side, prompt, [edits], max_new_tokens=max_new_tokens, progress=progress)[0]
-        rows.append([(row.token_ids[0], verdict.refusal) for row, verdict in zip(made, judge(made, judge_name), strict=True)])
+    rows = [_first_tokens(checkpoint, side, prompt, edits, judge_name, max_new_tokens, progress) for side in (harmful, harmless)]
     first = [row for side in rows for row in side[::2]]
     second = [row for side in rows for row in side[1::2]]
     for half in (first, second):
-        refusals = sum(refusal for _, refusal in half)
-        if refusals < LEAST:
-            raise WorkError(
-                f"{checkpoint.name!r} refuses {refusals} of {len(half)} completions, too few to tell how its refusals begin "
-                f"(at least {LEAST} are needed); select by 'cosmic' or 'separation', which need no refusals, or give "
-                "token ids to demur.select_by_refusal"
-            )
+        _check_refusals(checkpoint.name, sum(refusal for _, refusal in half), len(half))
     written, refused = Counter(token for token, _ in first), Counter(token for token, refusal in first if refusal)
     ids = tuple(token for token, count in refused.most_common() if 2 * count >= written[token])
     begun = [refusal for token, refusal in second if token in ids]
@@ -78,3 +97,26 @@ def find_refusal_tokens(
         )
     texts = tuple(str(text) for text in checkpoint.tokenizer.convert_ids_to_tokens(list(ids)))
     return RefusalTokens(ids, texts, coverage, precision, total + sum(refusal for _, refusal in first), len(first) + len(second))
+
+
+def _first_tokens(
+    checkpoint: Checkpoint,
+    instructions: Sequence[str],
+    prompt: Prompt,
+    edits: RowEdits,
+    judge_name: str,
+    max_new_tokens: int,
+    progress: Progress,
+) -> list[tuple[int, bool]]:
+    """The first token of each completion, and whether the completion is a refusal."""
+    made = generate.generate(checkpoint, instructions, prompt, [edits], max_new_tokens=max_new_tokens, progress=progress)[0]
+    return [(row.token_ids[0], verdict.refusal) for row, verdict in zip(made, judge(made, judge_name), strict=True)]
+
+
+def _check_refusals(name: str, refusals: int, n: int) -> None:
+    if refusals < LEAST:
+        raise WorkError(
+            f"{name!r} refuses {refusals} of {n} completions, too few to tell how its refusals begin "
+            f"(at least {LEAST} are needed); select by 'cosmic' or 'separation', which need no refusals, or give "
+            "token ids to demur.select_by_refusal"
+        )

@@ -35,12 +35,16 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Largest absolute differences of next-token logits between hooks and edited weights, beside the size of the logits.
+    """Largest absolute differences of next-token logits between hooks and edited weights, with the size of the logits.
 
-    `untied` is the difference where the copy's unembedding was left as it was; `tied` that where it shares the edited embedding,
-    None for a family that does not tie them. `left` is the largest share of the embedded prompt, or of any block's contribution,
-    that still lies along the direction after the weight edit. `effect` is what ablation by hooks itself changes. `explanation`
-    says in words what holds.
+    Attributes:
+        untied: the difference where the copy's unembedding was not edited.
+        tied: the difference where the unembedding is the edited embedding; None for a family that does not tie them.
+        left: the largest share of the embedded prompt, or of any block's contribution, that still lies along the direction after
+            the weight edit.
+        effect: what ablation by hooks itself changes.
+        largest_logit: the largest entry of the unedited logits.
+        explanation: in words, whether the two are the same, and why not.
     """
 
     untied: float
@@ -57,27 +61,34 @@ class Equivalence:
 
 
 def equivalence(checkpoint: Checkpoint, direction: Direction, prompts: Sequence[Sequence[int]] | None = None) -> Equivalence:
-    """Compare ablation by hooks with an orthogonalised copy, over token ids `prompts` (random ones unless given).
+    """Compare ablation by hooks with an orthogonalised copy of the weights: Arditi et al. 2024, section 4.1.
 
-    Needs memory for the weights once more. Raises `InputError` for a direction of another width, for weights in less than
-    float32, which rounds by more than what is looked for, and for weights that are quantised or spread over several devices, and
-    `WorkError` for a family whose writing weights are not known.
+    The copy is made in memory, which needs room for the weights once more.
+
+    Args:
+        checkpoint: the loaded checkpoint. It is not changed.
+        direction: the direction that is ablated.
+        prompts: token ids over which logits are compared; random ones unless given.
+
+    Returns:
+        How far the two differ.
+
+    Raises:
+        InputError: for a direction of another width, for weights in less than float32, which rounds by more than the difference
+            that is looked for, and for weights that are quantised or spread over several devices.
+        WorkError: for a family whose writing weights are not known.
+
+    Example:
+        >>> import demur, torch
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> found = demur.equivalence(checkpoint, demur.from_raw(torch.ones(16), name="d", layer=1))
+        >>> found.holds, found.explanation
+        (True, 'Ablation by hooks and the edit of the weights are the same up to rounding.')
     """
-    if checkpoint.quantised is not None:
-        raise InputError(
-            f"weights in {checkpoint.quantised} cannot be orthogonalised without rounding again; load them without quantise"
-        )
-    if torch.finfo(checkpoint.dtype).eps > torch.finfo(torch.float32).eps:
-        raise InputError(
-            f"in {checkpoint.dtype} logits are rounded by more than {TOLERANCE:g} of their size, which would tell the two "
-            "apart; load the weights in float32"
-        )
-    if len(bytes_by_device(checkpoint.model)) > 1 or next(checkpoint.model.parameters()).device.type == "meta":
-        raise InputError(
-            "the weights are spread over several devices and cannot be edited in a copy; load them on one, cpu or cuda"
-        )
-    if direction.vector.shape[0] != checkpoint.d_model:
-        raise InputError(f"the direction has width {direction.vector.shape[0]}, the checkpoint's stream {checkpoint.d_model}")
+    _check_editable(checkpoint, direction)
     _prove(checkpoint)
     ids = [torch.tensor([list(one)], device=checkpoint.device) for one in prompts or _random_prompts(checkpoint)]
     table = tabulate([ablate(direction)], checkpoint.layout, checkpoint.n_layers, checkpoint.d_model, checkpoint.device)
@@ -100,6 +111,25 @@ def equivalence(checkpoint: Checkpoint, direction: Direction, prompts: Sequence[
         with_tied = float((_logits(twin, ids) - hooked).abs().max())
     largest, effect = float(plain.abs().max()), float((plain - hooked).abs().max())
     return Equivalence(untied, with_tied, left, effect, largest, _explained(untied, with_tied, left, largest))
+
+
+def _check_editable(checkpoint: Checkpoint, direction: Direction) -> None:
+    """Raises `InputError` where the weights cannot be compared with hooks, or the direction has another width."""
+    if checkpoint.quantised is not None:
+        raise InputError(
+            f"weights in {checkpoint.quantised} cannot be orthogonalised without rounding again; load them without quantise"
+        )
+    if torch.finfo(checkpoint.dtype).eps > torch.finfo(torch.float32).eps:
+        raise InputError(
+            f"in {checkpoint.dtype} logits are rounded by more than {TOLERANCE:g} of their size, which would tell the two "
+            "apart; load the weights in float32"
+        )
+    if len(bytes_by_device(checkpoint.model)) > 1 or next(checkpoint.model.parameters()).device.type == "meta":
+        raise InputError(
+            "the weights are spread over several devices and cannot be edited in a copy; load them on one, cpu or cuda"
+        )
+    if direction.vector.shape[0] != checkpoint.d_model:
+        raise InputError(f"the direction has width {direction.vector.shape[0]}, the checkpoint's stream {checkpoint.d_model}")
 
 
 def _random_prompts(checkpoint: Checkpoint) -> list[list[int]]:

@@ -135,6 +135,8 @@ def _always(layout: Layout, _: Any) -> Layout:
 
 
 _RULES = _table()
+_ADDED: dict[str, Rule] = {}
+_ADDED_TOWERS: dict[str, str] = {}
 
 
 def register(family: str, rule: Rule) -> None:
@@ -146,13 +148,14 @@ def register(family: str, rule: Rule) -> None:
 
     Example:
         >>> import demur
-        >>> def llama(config):  # as if demur did not know it
-        ...     return demur.Layout("llama", "model.layers", "self_attn", "mlp")
-        >>> demur.families.register("llama", llama)
-        >>> "llama" in demur.families.families()
+        >>> def my_family(config):
+        ...     return demur.Layout("my_family", "model.layers", "self_attn", "mlp")
+        >>> demur.families.register("my_family", my_family)
+        >>> "my_family" in demur.families.families()
         True
+        >>> demur.families.unregister("my_family")
     """
-    _RULES[family] = rule
+    _ADDED[family] = rule
 
 
 def register_tower(family: str, tower: str) -> None:
@@ -162,12 +165,18 @@ def register_tower(family: str, tower: str) -> None:
         family: the `model_type` in the config of its checkpoints.
         tower: the path of the module that is the language model, of any registered family.
     """
-    _TOWERS[family] = tower
+    _ADDED_TOWERS[family] = tower
+
+
+def unregister(family: str) -> None:
+    """Remove a family that was registered. Families that demur ships stay, as they were."""
+    _ADDED.pop(family, None)
+    _ADDED_TOWERS.pop(family, None)
 
 
 def families() -> tuple[str, ...]:
     """All registered `model_type`s, including multimodal ones."""
-    return tuple(sorted({*_RULES, *_TOWERS}))
+    return tuple(sorted({*_RULES, *_TOWERS, *_ADDED, *_ADDED_TOWERS}))
 
 
 def layout_of(config: Any) -> Layout:
@@ -180,13 +189,16 @@ def layout_of(config: Any) -> Layout:
         InputError: for a family that is not registered, with the nearest known one, or that cannot be supported.
     """
     family = str(getattr(config, "model_type", "unknown"))
-    if family in _TOWERS:
+    rule, tower = _ADDED.get(family), _ADDED_TOWERS.get(family)
+    if rule is None and tower is None:
+        rule, tower = _RULES.get(family), _TOWERS.get(family)
+    if tower is not None:
         text = layout_of(config.get_text_config())
         inside = text.blocks.partition(".")[2]
-        return replace(text, family=family, blocks=f"{_TOWERS[family]}.{inside}")
-    if family not in _RULES:
+        return replace(text, family=family, blocks=f"{tower}.{inside}")
+    if rule is None:
         raise InputError(
             f"no layout is known for the architecture {family!r} ({nearest(family, families())}); "
             "describe it with demur.families.register, three paths, as docs/families.md shows"
         )
-    return _RULES[family](config)
+    return rule(config)

@@ -28,7 +28,7 @@ class Size:
         inner: the width inside the MLP.
         vocabulary: the number of tokens.
         linear: the weights that bitsandbytes would quantise.
-        packable: the weights that `engine/prepacked_weights.py` copies.
+        packable: the weights that `prepacked_weights.py` copies.
         already: how the checkpoint's folder quantises them: `8bit`, `4bit` or None.
     """
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Tip:
-    """What a reader is told who points at a value.
+    """What a figure says of a value at which a reader points.
 
     Attributes:
         name: the first words, in bold; empty for none.
@@ -124,7 +124,7 @@ class HeatMap:
         tiles: the cells row by row, None where nothing was measured.
         signed: whether values go from -1 to 1; else from 0 to 1.
         written: whether the values are written into the cells of a drawing.
-        heading: what stands above it where several are drawn together, the first line in bold.
+        heading: the lines above it where several are drawn together, the first one in bold.
         row_title: what the rows are, in the drawing.
         column_title: what the columns are, in the drawing.
         corner: what the rows are, in the table.
@@ -162,7 +162,7 @@ class Line:
         values: one value a layer, None where it is not defined.
         colour: its colour.
         dash: which dash it has: 0 is solid, and there are four.
-        notes: words for each value that a pointer is told after it, such as an interval.
+        notes: words that follow each value where a reader points at it, such as its interval.
     """
 
     name: str
@@ -197,7 +197,7 @@ class LinePanel:
         title: the title of the vertical axis.
         lines: the lines.
         bands: the bands behind them.
-        unit: what a pointer is told after a value.
+        unit: what follows a value where a reader points at it.
         scale: how the vertical axis counts; `share` writes fractions in per cent, from 0.
         places: decimals of the axis's numbers at most; None for as many as they need.
         short_title: the title where there is little room; the title itself unless given.
@@ -252,7 +252,7 @@ class Point:
         value: its place on the axis.
         look: the name of its `PointLook`.
         tip: what is said of it.
-        instruction: the instruction that it stands for, such as `harmful 3`: a click shows its completions. Empty for none.
+        instruction: the instruction of which a click shows the completions, such as `harmful 3`; empty for none.
     """
 
     value: float
@@ -287,7 +287,7 @@ class PointStrips:
         looks: the classes of points.
         axis: the title of the axis.
         narrow_axis: its title on a phone, in lines.
-        lines: values at which a dotted line stands.
+        lines: values marked by a dotted line.
     """
 
     strips: tuple[PointStrip, ...]

@@ -62,11 +62,11 @@ class TableSpec:
 
     Attributes:
         name: the files' name without its ending.
-        caption: what it holds.
+        caption: what it contains.
         data: full numbers, for the CSV file.
         readable: the same in words, for LaTeX and the page.
         numeric: further columns of `readable` that are set flush right.
-        on_page: whether the page shows it where its section stands.
+        on_page: whether the page shows it with its section.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""What kind of answers each cell holds: the share of every label, for judges that give more than two.
+"""The kinds of answers in each cell: the share of every label, for judges that give more than two.
 
-A rate of refusals says nothing of the rest; these tables say how much of it is an answer, talk past the request, or broken text.
+A refusal rate says nothing about the other completions. These tables say how many answer, miss the request, or are broken.
 A study whose judges give two labels has no such table.
 """
 

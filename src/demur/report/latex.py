@@ -13,7 +13,7 @@ LONG = 45
 """Rows from which on a LaTeX table may break across pages."""
 
 _APART = "\x00"
-"""Stands for an empty group while signs are escaped; no name holds it."""
+"""Marks the place of an empty group while signs are escaped; no name contains it."""
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -35,7 +35,7 @@ _LATEX = {
 
 
 def latex_escape(text: str) -> str:
-    """Text that LaTeX sets as it stands."""
+    """Text in a form that LaTeX prints unchanged."""
     # Two hyphens in a row would be set as a dash.
     return "".join(_LATEX.get(sign, sign) for sign in text.replace("--", f"-{_APART}-")).replace(_APART, "{}")
 

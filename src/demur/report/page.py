@@ -173,9 +173,9 @@ def _published(summary: Summary) -> list[Grid]:
     if not summary.published:
         return []
     grids = [
-        _grid("Published beside measured", published_tables.readable_published(summary)),
+        _grid("Published and measured rates", published_tables.readable_published(summary)),
         _grid("Settings in which this run departs from the published ones", published_tables.readable_departures(summary)),
-        _grid("Settings in which the published text and code part", published_tables.readable_text_and_code(summary)),
+        _grid("Settings in which the published text and code differ", published_tables.readable_text_and_code(summary)),
     ]
     return [grid for grid in grids if grid.rows]
 

@@ -6,7 +6,7 @@ target, instruction set and instruction.
 
 import json
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 from demur.core.errors import InputError
@@ -101,20 +101,7 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
     by_key = {entry.key: entry for entry in found}
     wanted = ["key", "index", "instruction", "completion", "n_tokens"]
     wanted += [f"{judge}_{field}" for judge in judges for field in ("refusal", "label", "evidence")]
-    missing = [name for name in wanted if name not in completions.columns]
-    if missing:
-        raise InputError(
-            f"the completions lack the columns {', '.join(missing)}, so the page cannot show them; judge the run again"
-        )
-    unknown = sorted(set(map(str, completions["key"].unique())) - set(by_key))
-    if unknown:
-        raise InputError(
-            f"{len(unknown)} cells have completions but no entry in the summary, the first is {unknown[0]!r}; rebuild the summary"
-        )
-    unjudged = [judge for judge in judges if completions[f"{judge}_refusal"].isna().any()]
-    if unjudged:
-        raise InputError(f"the judges {', '.join(unjudged)} have no verdict on some completions; judge the run again")
-
+    _check(by_key, wanted, judges, completions)
     texts: _Table[str] = _Table()
     instructions: _Table[tuple[str, int, str]] = _Table()
     verdicts: _Table[tuple[int, str, str]] = _Table()
@@ -152,6 +139,23 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
         "verdicts": list(verdicts.values),
         "cells": cells,
     }
+
+
+def _check(by_key: Mapping[str, Entry], wanted: Sequence[str], judges: Sequence[str], completions: "pandas.DataFrame") -> None:
+    """Raises `InputError` where the completions do not belong to the entries, or a judge has no verdict on one of them."""
+    missing = [name for name in wanted if name not in completions.columns]
+    if missing:
+        raise InputError(
+            f"the completions lack the columns {', '.join(missing)}, so the page cannot show them; judge the run again"
+        )
+    unknown = sorted(set(map(str, completions["key"].unique())) - set(by_key))
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} cells have completions but no entry in the summary, the first is {unknown[0]!r}; rebuild the summary"
+        )
+    unjudged = [judge for judge in judges if completions[f"{judge}_refusal"].isna().any()]
+    if unjudged:
+        raise InputError(f"the judges {', '.join(unjudged)} have no verdict on some completions; judge the run again")
 
 
 def _text(value: object) -> str:

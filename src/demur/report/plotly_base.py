@@ -134,7 +134,7 @@ def spread(index: int, count: int, gap: float) -> list[float]:
 
 
 def tip_text(tip: Tip) -> str:
-    """What a reader is told who points at a value."""
+    """What a figure says of a value at which a reader points."""
     lines = [label(line, 60) for line in tip.lines]
     if not tip.name:
         return "<br>".join(lines)

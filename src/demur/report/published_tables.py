@@ -1,7 +1,7 @@
-"""Published rates beside measured ones, as tables for files, page and terminal, and as sentences.
+"""Published and measured rates, as tables for files, page and terminal, and as sentences.
 
-A measured rate whose settings depart from the published ones is never set beside a published one without saying so, and every
-departing setting is listed with both values.
+Where the settings of a measured rate differ from the published ones, every table says so, and each such setting is listed with
+both values.
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ class CountedDeparture:
 
 
 def published_table(summary: Summary) -> "pandas.DataFrame":
-    """One row a published rate, with the measured one beside it. Rates are fractions, `difference` is in percentage points."""
+    """One row for each published rate, with the measured one. Rates are fractions, `difference` is in percentage points."""
     import pandas
 
     rows = [
@@ -164,7 +164,7 @@ def terminal_published(summary: Summary) -> "list[Table | str]":
     if not rows:
         return []
     departing = any(row.settings == DEPARTS for row in rows)
-    rates = _table("Published beside measured: not a reproduction" if departing else "Published beside measured")
+    rates = _table("Published and measured rates: not a reproduction" if departing else "Published and measured rates")
     for name, width in (("target", 11), ("set", 8), ("edit", 6), ("from", 12)):
         rates.add_column(name, width=width, overflow="fold")
     for name, width in (("published", 15), ("measured", 15), ("p", 7)):
@@ -183,7 +183,7 @@ def terminal_published(summary: Summary) -> "list[Table | str]":
     shown: list[Table | str] = [rates, *verdicts(summary)]
     for title, frame in (
         ("Settings in which this run departs from the published ones", readable_departures(summary)),
-        ("Where text and code of the published work part (docs/differences.md)", readable_text_and_code(summary)),
+        ("Where text and code of the published work differ (docs/differences.md)", readable_text_and_code(summary)),
     ):
         if len(frame):
             table = _table(title)

@@ -21,7 +21,7 @@ NUMERIC = frozenset({*_RATES, "Layer", "Raw norm", "Mean residual norm"})
 
 
 def result_table(summary: Summary) -> "pandas.DataFrame":
-    """One row a cell and judge, in reading order. Rates are fractions, `change` is in percentage points."""
+    """One row for each cell and judge, in reading order. Rates are fractions, `change` is in percentage points."""
     return result_frame(entries(summary))
 
 
@@ -95,7 +95,7 @@ def readable_results(found: Sequence[Entry]) -> "pandas.DataFrame":
 
 
 def direction_table(summary: Summary) -> "pandas.DataFrame":
-    """One row a direction: where it was read and how long it is, beside the mean norm of the stream there."""
+    """One row for each direction: where it was read, its norm, and the mean norm of the stream there."""
     import pandas
 
     names = [

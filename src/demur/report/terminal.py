@@ -1,6 +1,6 @@
 """The tables that a terminal shows, within 80 columns: the results of a run, and two runs side by side.
 
-Colour is beside what is written, never in place of it: where there is none, in a pipe or under NO_COLOR, nothing is lost.
+Colour only repeats what the text says, so nothing is lost where there is none: in a pipe, or with NO_COLOR set.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ WIDTH = 80
 
 
 def terminal_table(summary: Summary) -> "Table":
-    """The first judge's results: a group a target, its baseline first, controls dimmed, changes that hold coloured."""
+    """The first judge's results: a group for each target. Controls are dimmed, significant changes coloured."""
     from rich.text import Text
 
     judge = judges(summary)[0]
@@ -142,7 +142,7 @@ def _counts(found: Sequence[Entry]) -> str:
 
 
 def _as_cell(cell: "SharedCell") -> JudgedCell:
-    """A shared cell as a summary has it, to be named and ordered as everywhere; the rate is the first run's."""
+    """A shared cell as a summary has it, so that it gets the usual name and place. The rate is that of the first run."""
     count = round(cell.first * cell.paired.n)
     facts = cell.cell.model_dump(mode="json")
     return JudgedCell(**facts, judge=cell.judge, n=cell.paired.n, refusals=count, rate=cell.first, ci95=(0.0, 1.0))

@@ -74,7 +74,7 @@ def write_report(folder: Path, summary: Summary, completions: "pandas.DataFrame"
     for target, content in files.items():
         replace_file(target, content)
     path = folder / "report.html"
-    # The old page goes last: it lists what has to be removed, also where this process is stopped before.
+    # The page is replaced last: the old one lists what has to be removed, should this process be stopped before that is done.
     for stale in earlier_files(folder):
         if stale not in files:
             stale.unlink()

@@ -170,6 +170,7 @@ def loaded_record(inputs: JobInputs, checkpoint: "Checkpoint", name: str) -> Che
             "d_model": checkpoint.d_model,
             "n_layers": checkpoint.n_layers,
             "stop_ids": checkpoint.stop_ids,
+            "engine": checkpoint.engine.name,
             **checkpoint.facts,
         }
     )

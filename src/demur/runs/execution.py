@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from demur.analysis.manifest import DirectionFacts
 from demur.core.errors import InputError, WorkError
@@ -85,19 +84,32 @@ def _training(
     """What the study's estimator needs of the training instructions, and the means of every layer where these are it."""
     settings, material = inputs.study.direction, inputs.ready.material
     layers = [inputs.planned(name).layer for name in job.directions]
-    # Unpacked into two functions, whose types differ.
-    reading: dict[str, Any] = {
-        "site": settings.site,
-        "position": settings.position,
-        "batch_tokens": inputs.study.batch_tokens,
-        "progress": progress,
-    }
+    site, position, batch_tokens = settings.site, settings.position, inputs.study.batch_tokens
     if estimator(settings.estimator).needs == "activations":
         harmful, harmless = (material[label].train for label in LABELS)
-        sides = training_sides(checkpoint, harmful, harmless, prompt, layers=layers, needs="activations", **reading)
-        return None, sides
+        return None, training_sides(
+            checkpoint,
+            harmful,
+            harmless,
+            prompt,
+            layers=layers,
+            needs="activations",
+            site=site,
+            position=position,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
     means: dict[str, Means] = {
-        label: mean_activations(checkpoint, material[label].train, prompt, layers=range(checkpoint.n_layers), **reading)
+        label: mean_activations(
+            checkpoint,
+            material[label].train,
+            prompt,
+            layers=range(checkpoint.n_layers),
+            site=site,
+            position=position,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
         for label in LABELS
     }
     return means, (side_of(means["harmful"], layers), side_of(means["harmless"], layers))

@@ -20,7 +20,7 @@ from demur.analysis.manifest import (
 from demur.core.edit_words import EditWords
 from demur.core.errors import InputError
 from demur.judges.judge import get_judge
-from demur.runs.connection import Connected
+from demur.runs.schema import Connected
 
 _ENTRIES = {"study": "study_facts", "added_judges": "added judges", "judges": "judge_facts"}
 """Fields of `Manifest` whose entry has another name than the field. The entry `study` holds the study's digest."""

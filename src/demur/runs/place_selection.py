@@ -1,12 +1,13 @@
-"""Where the directions of a study should be read: one selection an arm of each checkpoint, and one for all arms together.
+"""Where the directions of a study should be read: one selection for each arm, and one for all arms together.
 
-Candidates are made of the study's training instructions and scored on validation instructions; the test part is not looked at.
-Every checkpoint is loaded once and freed. An arm that a criterion cannot be applied to says why and stops no other.
+Candidates are made of the study's training instructions and scored on validation instructions; the test part is not used. Every
+checkpoint is loaded once and freed. Where a criterion cannot be applied to an arm, the arm says why, and the others go on.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from pydantic import JsonValue
 
 from demur.core.errors import InputError, WorkError, nearest
 from demur.core.progress import Phases, no_phases
@@ -20,7 +21,7 @@ from demur.measurements.selection.criteria import CRITERIA, Criterion
 from demur.measurements.selection.ranking import Selection, jointly
 from demur.measurements.selection.sweep import keep_refused, select_by_cosine, select_by_refusal, select_by_separation
 from demur.models.device_placement import find_device
-from demur.study.plan import Arm, make_plan
+from demur.study.plan import Arm, Plan, make_plan
 from demur.study.preflight import check, refuse_shared
 from demur.study.spec import LABELS, Label, Study
 
@@ -32,7 +33,13 @@ VALIDATION = 32
 class Chosen:
     """One arm's selection with its candidates, or why there is none.
 
-    `tokens` are the refusal tokens that were found, `kept` how many harmful and harmless training instructions they left.
+    Attributes:
+        arm: the name of the arm.
+        selection: the places with their scores; None where there is no selection.
+        candidates: the candidate directions.
+        tokens: the refusal tokens, for the criterion that needs them.
+        problem: why there is no selection; empty where there is one.
+        kept: how many harmful and harmless training instructions passed the filter by refusal tokens.
     """
 
     arm: str
@@ -50,48 +57,60 @@ class Chosen:
         wanted = place or (best.place if best else None)
         return None if wanted is None else self.candidates.directions.get(wanted)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, JsonValue]:
         """Everything that was measured, as plain data for JSON."""
-        found = self.selection
+        found, tokens = self.selection, self.tokens
+        best = None if found is None else found.best
         return {
             "arm": self.arm,
             "problem": self.problem,
-            "refusal_tokens": None if self.tokens is None else {**vars(self.tokens)},
+            "refusal_tokens": None
+            if tokens is None
+            else {
+                "ids": list(tokens.ids),
+                "texts": list(tokens.texts),
+                "coverage": tokens.coverage,
+                "precision": tokens.precision,
+                "refusals": tokens.refusals,
+                "n": tokens.n,
+            },
             "kept": None if self.kept is None else list(self.kept),
             "criterion": None if found is None else found.criterion,
-            "best": None if found is None or found.best is None else list(found.best.place),
-            "places": []
-            if found is None
-            else [{"position": one.position, "layer": one.layer, "dropped": one.dropped, **one.measures} for one in found.places],
+            "best": None if best is None else list(best.place),
+            "places": [
+                {"position": one.position, "layer": one.layer, "dropped": one.dropped, **one.measures}
+                for one in (() if found is None else found.places)
+            ],
         }
 
 
+Sides = dict[Label, tuple[str, ...]]
+"""Instructions by label."""
+
+
 def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto", phases: Phases = no_phases) -> Iterator[Chosen]:
-    """One `Chosen` an arm, as each is done. Raises `InputError` for anything wrong with the study before weights are read."""
+    """Choose where to read the directions of a study, arm by arm.
+
+    Args:
+        study: the study.
+        by: the criterion: `arditi`, `cosmic` or `separation`.
+        device: where checkpoints are loaded.
+        phases: shows progress.
+
+    Yields:
+        One `Chosen` for each arm, as soon as it is done.
+
+    Raises:
+        InputError: for anything that can be seen to be wrong with the study before weights are read.
+    """
     if by not in CRITERIA:
         raise InputError(f"{by!r} is not a criterion; {nearest(by, CRITERIA)}")
     find_device(device)
     plan = make_plan(study)
-    train: dict[Label, tuple[str, ...]] = {label: material.train for label, material in check(plan).material.items()}
-    held_out = {label: load_instructions(study.instructions[label].source).take("validation")[:VALIDATION] for label in LABELS}
-    refuse_shared(train, held_out, "validation")
-    for label in LABELS:
-        if len(held_out[label]) < 2:
-            raise InputError(
-                f"the {label} set {study.instructions[label].source!r} has {len(held_out[label])} validation instruction; "
-                "a selection needs at least 2 of each kind"
-            )
-    for name, spec in study.checkpoints.items():
+    train, held_out = _instructions(study, plan)
+    for name in study.checkpoints:
         with phases(f"loading {name}", 1) as progress:
-            checkpoint = load_checkpoint(
-                spec.model,
-                adapter=spec.adapter,
-                revision=spec.revision,
-                dtype=study.dtype,
-                quantise=spec.quantise,
-                device=device,
-                name=name,
-            )
+            checkpoint = _load(study, name, device)
             progress(1)
         for arm in plan.arms_of(name):
             prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt)
@@ -108,13 +127,43 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
         free_memory()
 
 
+def _instructions(study: Study, plan: Plan) -> tuple[Sides, Sides]:
+    """The training and the validation instructions, of which no instruction is in both."""
+    train: Sides = {label: material.train for label, material in check(plan).material.items()}
+    held_out: Sides = {
+        label: load_instructions(study.instructions[label].source).take("validation")[:VALIDATION] for label in LABELS
+    }
+    refuse_shared(train, held_out, "validation")
+    for label in LABELS:
+        if len(held_out[label]) < 2:
+            raise InputError(
+                f"the {label} set {study.instructions[label].source!r} has {len(held_out[label])} validation instruction; "
+                "a selection needs at least 2 of each kind"
+            )
+    return train, held_out
+
+
+def _load(study: Study, name: str, device: str) -> Checkpoint:
+    spec = study.checkpoints[name]
+    return load_checkpoint(
+        spec.model,
+        adapter=spec.adapter,
+        revision=spec.revision,
+        dtype=study.dtype,
+        quantise=spec.quantise,
+        device=device,
+        name=name,
+        engine=study.engine,
+    )
+
+
 def _chosen(
     checkpoint: Checkpoint,
     arm: Arm,
     prompt: Prompt,
     by: str,
-    train: dict[Label, tuple[str, ...]],
-    held_out: dict[Label, tuple[str, ...]],
+    train: Sides,
+    held_out: Sides,
     phases: Phases,
 ) -> Chosen:
     tokens = kept = None
@@ -137,14 +186,19 @@ def _chosen(
     return Chosen(arm.name, found, candidates, tokens, kept=kept)
 
 
-def _filtered(
-    checkpoint: Checkpoint, sides: dict[Label, tuple[str, ...]], prompt: Prompt, tokens: RefusalTokens
-) -> dict[Label, tuple[str, ...]]:
+def _filtered(checkpoint: Checkpoint, sides: Sides, prompt: Prompt, tokens: RefusalTokens) -> Sides:
     harmful, harmless = keep_refused(checkpoint, sides["harmful"], sides["harmless"], prompt, tokens.ids)
     return {"harmful": harmful, "harmless": harmless}
 
 
 def joint(chosen: Sequence[Chosen]) -> Selection | None:
-    """One place for all arms, or None where some arm has no selection."""
+    """One place for all arms.
+
+    Args:
+        chosen: what was chosen for each arm.
+
+    Returns:
+        The selection over all arms, or None where some arm has no selection.
+    """
     selections = [one.selection for one in chosen if one.selection is not None]
     return jointly(selections) if len(selections) == len(chosen) > 0 else None

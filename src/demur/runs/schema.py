@@ -6,14 +6,18 @@ earlier version is migrated, each step in one transaction.
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue
 
 from demur.core.atomic_files import cannot_write, sync_folder
 from demur.core.errors import InputError, WorkError
+
+FILE = "run.sqlite"
+"""Name of the SQLite file in a run folder."""
 
 SCHEMA_VERSION = 4
 """Version of the tables. Each earlier version has a step in `_MIGRATIONS`."""
@@ -205,3 +209,34 @@ def _damaged(file: Path, why: str) -> str:
         f"{str(file)!r} is damaged or not a run of demur ({' '.join(why.split())}); restore a copy with its -wal file, "
         "or start over with --fresh"
     )
+
+
+class Connected:
+    """A connection to the SQLite file in a run folder.
+
+    Attributes:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self._db = connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with in_plain_words(self.folder / FILE), self._db:
+            yield self._db
+
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        with in_plain_words(self.folder / FILE):
+            return self._db.execute(query, values).fetchall()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything that is read inside is of one moment, while another process goes on writing."""
+        with in_plain_words(self.folder / FILE):
+            self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.rollback()

@@ -18,9 +18,9 @@ from demur.core.atomic_files import cannot_write, replace_file
 from demur.core.errors import InputError
 from demur.judges.judge import Failure, Verdict
 from demur.runs import schema
-from demur.runs.connection import FILE
 from demur.runs.manifest_store import ManifestStore
 from demur.runs.rows import StoredCompletion, StoredFailure, StoredMeasurement, StoredVerdict, Unjudged, UnmeasuredSubject
+from demur.runs.schema import FILE
 from demur.runs.stored_records import cell_of, direction_of
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from demur.core.errors import InputError
-from demur.engine.prepacked_weights import bytes_prepacked
 from demur.inputs.instructions import load_instructions
 from demur.inputs.prompt_formats import needs_tokenizer, template_text
 from demur.models import memory_budget
 from demur.models.compatibility import compare
 from demur.models.model_size import Size, size_of
+from demur.models.prepacked_weights import bytes_prepacked
 from demur.models.sources import Source, find_model
 from demur.study import cost
 from demur.study.cost import Job

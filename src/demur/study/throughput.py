@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from demur.engine.prepacked_weights import product
+from demur.models.prepacked_weights import product
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,14 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """One checkpoint's directions by place, and the means they were made of: (position, layer, d_model) in float64."""
+    """One checkpoint's directions by place, and the means they were made of.
+
+    Attributes:
+        positions: the prompt positions, counted from the end.
+        directions: place -> direction.
+        harmful: means of the harmful instructions, (position, layer, d_model), float64.
+        harmless: means of the harmless instructions.
+    """
 
     positions: tuple[int, ...]
     directions: dict[Place, Direction]
@@ -42,7 +49,19 @@ def grid_activations(
     batch_tokens: int | None = None,
     progress: Progress = silent,
 ) -> Float[Tensor, "instruction position layer d_model"]:
-    """Activations at `resid_pre` of every layer, float32. Memory grows with the number of instructions."""
+    """Activations at `resid_pre` of every layer. Memory grows with the number of instructions.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        instructions: the instructions.
+        prompt: the prompt format.
+        positions: prompt positions, counted from the end.
+        batch_tokens: tokens a batch may hold; found from the free memory unless given.
+        progress: called with the number of instructions that were just read.
+
+    Returns:
+        (instruction, position, layer, d_model), float32.
+    """
     result = torch.empty(len(instructions), len(positions), checkpoint.n_layers, checkpoint.d_model)
     found = checkpoint.engine_for("activations").read(
         prompt.encode(instructions), layers=range(checkpoint.n_layers), positions=positions, batch_tokens=batch_tokens
@@ -74,9 +93,32 @@ def candidate_directions(
     positions: Sequence[int] | None = None,
     progress: Progress = silent,
 ) -> Candidates:
-    """Every position behind the instruction (unless told otherwise) x every layer: Arditi et al. 2024, section 2.3.
+    """Candidate directions at every position after the instruction and every layer: Arditi et al. 2024, section 2.3.
 
-    Raises `InputError` where an instruction set is empty.
+    Args:
+        checkpoint: the loaded checkpoint.
+        harmful: harmful training instructions.
+        harmless: harmless training instructions.
+        prompt: the prompt format.
+        positions: prompt positions, counted from the end; all after the instruction unless given.
+        progress: called with the number of instructions that were just read.
+
+    Returns:
+        The candidates. A place where both sides have the same activation has none.
+
+    Raises:
+        InputError: where an instruction set is empty, and where the prompt format ends with the instruction.
+
+    Example:
+        >>> import demur, torch
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> prompt = demur.prompt_format("{instruction}a", checkpoint)
+        >>> found = demur.candidate_directions(checkpoint, ["b", "ab"], ["a", "aa"], prompt)
+        >>> found.positions, sorted(found.directions)
+        ((-1,), [(-1, 1)])
     """
     if not harmful or not harmless:
         raise InputError(f"candidates need instructions of both kinds, not {len(harmful)} harmful and {len(harmless)} harmless")

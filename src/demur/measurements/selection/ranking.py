@@ -140,8 +140,24 @@ def by_separation(
 def jointly(selections: Sequence[Selection]) -> Selection:
     """One place for several checkpoints: the one whose worst checkpoint does best, among places that are kept in all.
 
-    Raises `InputError` for selections by different criteria, or without a place in common. A place that some checkpoint dropped
-    is dropped for its first reason.
+    A place that some checkpoint dropped is dropped for its first reason.
+
+    Args:
+        selections: one for each checkpoint.
+
+    Returns:
+        The places that all have. The score of a place is the lowest that it has in any of them.
+
+    Raises:
+        InputError: for selections by different criteria, or without a place in common.
+
+    Example:
+        >>> import demur
+        >>> from demur.measurements.selection.ranking import by_separation
+        >>> scores = [{"position": -1, "layer": layer, "auroc": auroc, "gap": 1.0} for layer, auroc in ((1, 0.9), (2, 0.8))]
+        >>> one, other = by_separation(scores, 10), by_separation([{**entry, "auroc": 0.85} for entry in scores], 10)
+        >>> demur.jointly([one, other]).best.place
+        (-1, 1)
     """
     if len({selection.criterion for selection in selections}) != 1:
         raise InputError("only selections by one criterion can be joined, one a checkpoint")

@@ -4,8 +4,7 @@ All candidates and instructions run as rows of the same batches, and logits are 
 measured on validation instructions, which the candidates were not made of.
 """
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -16,10 +15,19 @@ from demur.core.progress import Progress, silent
 from demur.directions.direction import Direction
 from demur.directions.geometry import projections, separation
 from demur.engine.checkpoints import Checkpoint
-from demur.engine.engine_protocol import Need, Row
 from demur.inputs.prompts import Prompt
-from demur.interventions.intervention import Intervention, RowEdits, ablate, add, edit_sequence
-from demur.measurements.divergence import divergence, least_divergence, refusal_log_odds
+from demur.interventions.intervention import Intervention, RowEdits
+from demur.measurements.divergence import refusal_log_odds
+from demur.measurements.selection.candidate_scores import (
+    Scores,
+    Stage,
+    ablations,
+    additions,
+    kl_stage,
+    named_scores,
+    score_in_stages,
+    sweep_rows,
+)
 from demur.measurements.selection.candidates import Candidates, grid_activations
 from demur.measurements.selection.ranking import (
     INDUCE_LEAST,
@@ -39,8 +47,32 @@ def refusal_scores(
     token_ids: Sequence[int],
     interventions: Sequence[RowEdits] = (None,),
 ) -> Float[Tensor, "intervention instruction"]:
-    """Log-odds of a refusal token behind each prompt, under each intervention, float64: Arditi et al. 2024, section 2.3."""
-    return _swept(
+    """Log-odds that the token after each prompt is a refusal token: Arditi et al. 2024, section 2.3.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        instructions: the instructions.
+        prompt: the prompt format.
+        token_ids: the refusal tokens, for example of `demur.find_refusal_tokens`.
+        interventions: each of them None, one edit, or several that act in order.
+
+    Returns:
+        (intervention, instruction), float64, in nats.
+
+    Raises:
+        InputError: for no token or an unknown one, and where there is nothing to score.
+
+    Example:
+        >>> import demur, torch
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> prompt = demur.prompt_format("{instruction}a", checkpoint)
+        >>> demur.refusal_scores(checkpoint, ["a", "b", "ab"], prompt, [2]).shape
+        torch.Size([1, 3])
+    """
+    return sweep_rows(
         checkpoint, instructions, prompt, interventions, lambda _, logits, __: refusal_log_odds(logits, token_ids), (), silent
     )
 
@@ -50,7 +82,18 @@ def keep_refused(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Arditi et al.'s filter: harmful instructions with a refusal score above 0, harmless ones with one below 0.
 
-    Raises `WorkError` where nothing is left of either kind.
+    Args:
+        checkpoint: the loaded checkpoint.
+        harmful: harmful instructions.
+        harmless: harmless instructions.
+        prompt: the prompt format.
+        token_ids: the refusal tokens.
+
+    Returns:
+        The harmful and the harmless instructions that pass.
+
+    Raises:
+        WorkError: where none of either kind pass.
     """
     scored = [refusal_scores(checkpoint, side, prompt, token_ids)[0].tolist() for side in (harmful, harmless)]
     kept = (
@@ -78,29 +121,57 @@ def select_by_refusal(
     last_layers: float | int | None = LAST_LAYERS,
     progress: Progress = silent,
 ) -> Selection:
-    """KL, induce and bypass scores of every candidate (Arditi et al. 2024, section 2.3), and their choice.
+    """Choose as Arditi et al. 2024, section 2.3: the candidate whose ablation leaves the lowest refusal score.
 
-    `kl`: mean change of what follows harmless instructions when the candidate is ablated, or `kl_at_least` where some of them
-    suffice to drop it; `induce`: mean refusal score of
-    harmless instructions with its raw vector added once at its layer's input; `bypass`: of harmful ones when it is ablated.
-    A bound of None filters nothing.
+    Measured of each candidate: `kl`, the mean KL divergence of what follows harmless instructions when it is ablated, or
+    `kl_at_least` where a part of them suffices to drop it; `induce`, the mean refusal score of harmless instructions with its raw
+    vector added once at its layer's input; `bypass`, that of harmful instructions when it is ablated.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        candidates: of `demur.candidate_directions`, made of training instructions.
+        harmful: harmful validation instructions, which the candidates were not made of.
+        harmless: harmless validation instructions.
+        prompt: the prompt format.
+        token_ids: the refusal tokens.
+        kl_most: a candidate with a larger `kl` is dropped; None drops none.
+        induce_least: a candidate with a smaller `induce` is dropped; None drops none.
+        last_layers: the share of layers, from the end, whose candidates are dropped; None drops none.
+        progress: called with the number of rows that were just scored.
+
+    Returns:
+        Every place with its scores, or why it was dropped.
+
+    Raises:
+        InputError: for no token or an unknown one, and where there is nothing to score.
+
+    Example:
+        >>> import demur, torch
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> prompt = demur.prompt_format("{instruction}a", checkpoint)
+        >>> candidates = demur.candidate_directions(checkpoint, ["b", "ab"], ["a", "aa"], prompt)
+        >>> demur.select_by_refusal(checkpoint, candidates, ["bb"], ["aaa"], prompt, [2], last_layers=None).criterion
+        'arditi'
     """
 
     def odds(_: Tensor, logits: Tensor, __: Tensor) -> Tensor:
         return refusal_log_odds(logits, token_ids)
 
-    def induce(directions: Sequence[Direction]) -> list[Found]:
-        return _named("induce", _swept(checkpoint, harmless, prompt, _added(directions), odds, (), progress).mean(1))
+    def induce(directions: Sequence[Direction]) -> list[Scores]:
+        return named_scores("induce", sweep_rows(checkpoint, harmless, prompt, additions(directions), odds, (), progress).mean(1))
 
-    def bypass(directions: Sequence[Direction]) -> list[Found]:
-        return _named("bypass", _swept(checkpoint, harmful, prompt, _removed(directions), odds, (), progress).mean(1))
+    def bypass(directions: Sequence[Direction]) -> list[Scores]:
+        return named_scores("bypass", sweep_rows(checkpoint, harmful, prompt, ablations(directions), odds, (), progress).mean(1))
 
-    stages = (_kl(checkpoint, harmless, prompt, kl_most, progress), induce, bypass)
+    stages = (kl_stage(checkpoint, harmless, prompt, kl_most, progress), induce, bypass)
 
     def choose(scores: Sequence[Mapping[str, float | int]]) -> Selection:
         return by_refusal(scores, checkpoint.n_layers, kl_most=kl_most, induce_least=induce_least, last_layers=last_layers)
 
-    return _staged(candidates, stages, choose)
+    return score_in_stages(candidates, stages, choose)
 
 
 def select_by_cosine(
@@ -114,12 +185,39 @@ def select_by_cosine(
     last_layers: float | int | None = LAST_LAYERS,
     progress: Progress = silent,
 ) -> Selection:
-    """COSMIC (Siu et al. 2025): do edited states point where the other kind's unedited ones do? Presupposes no refusals.
+    """Choose as COSMIC (Siu et al. 2025): do edited states point where the other kind's unedited states do? Needs no refusals.
 
-    Read at the last token, at the tenth of the layers (at least one) where the training means of the two kinds are least alike.
-    `comply` and `refuse` are cosines to the references. Their code reads what blocks put out, the last behind the final norm, and
-    drops further layers at position -1; here it is what blocks take in, so the last one's output is not among them, and no
-    position has rules of its own.
+    States are read at the last token, at the tenth of the layers (at least one) where the training means of the two kinds are
+    least alike. `comply` and `refuse` are cosines to the references. Their code reads the outputs of blocks, the last one after
+    the final norm, and drops further layers at position -1. Here the inputs of blocks are read, so the output of the last block
+    is not among them, and every position has the same rules.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        candidates: of `demur.candidate_directions`, made of training instructions.
+        harmful: harmful validation instructions, which the candidates were not made of.
+        harmless: harmless validation instructions.
+        prompt: the prompt format.
+        kl_most: a candidate that changes what follows harmless instructions by more is dropped; None drops none.
+        last_layers: the share of layers, from the end, whose candidates are dropped; None drops none.
+        progress: called with the number of rows that were just scored.
+
+    Returns:
+        Every place with its scores, or why it was dropped.
+
+    Raises:
+        InputError: where the candidates' positions do not end with -1.
+
+    Example:
+        >>> import demur, torch
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> prompt = demur.prompt_format("{instruction}a", checkpoint)
+        >>> candidates = demur.candidate_directions(checkpoint, ["b", "ab"], ["a", "aa"], prompt)
+        >>> demur.select_by_cosine(checkpoint, candidates, ["bb"], ["aaa"], prompt, last_layers=None).criterion
+        'cosmic'
     """
     if candidates.positions[-1] != -1:
         raise InputError("COSMIC reads the last token: the candidates' positions must end with -1")
@@ -129,20 +227,20 @@ def select_by_cosine(
         grid_activations(checkpoint, side, prompt, (-1,))[:, 0, layers].double().mean((0, 1)) for side in (harmful, harmless)
     )
 
-    def likeness(name: str, side: Sequence[str], edits: Sequence[Intervention], reference: Tensor) -> list[Found]:
-        states = _swept(checkpoint, side, prompt, edits, lambda _, __, states: states.double().mean(1), layers, progress)
-        return _named(name, torch.nn.functional.cosine_similarity(states.mean(1), reference[None], dim=-1))
+    def likeness(name: str, side: Sequence[str], edits: Sequence[Intervention], reference: Tensor) -> list[Scores]:
+        states = sweep_rows(checkpoint, side, prompt, edits, lambda _, __, states: states.double().mean(1), layers, progress)
+        return named_scores(name, torch.nn.functional.cosine_similarity(states.mean(1), reference[None], dim=-1))
 
     stages: tuple[Stage, ...] = (
-        _kl(checkpoint, harmless, prompt, kl_most, progress),
-        lambda directions: likeness("comply", harmful, _removed(directions), complied),
-        lambda directions: likeness("refuse", harmless, _added(directions), refused),
+        kl_stage(checkpoint, harmless, prompt, kl_most, progress),
+        lambda directions: likeness("comply", harmful, ablations(directions), complied),
+        lambda directions: likeness("refuse", harmless, additions(directions), refused),
     )
 
     def choose(scores: Sequence[Mapping[str, float | int]]) -> Selection:
         return by_cosine(scores, checkpoint.n_layers, kl_most=kl_most, last_layers=last_layers)
 
-    return _staged(candidates, stages, choose)
+    return score_in_stages(candidates, stages, choose)
 
 
 def select_by_separation(
@@ -155,7 +253,35 @@ def select_by_separation(
     last_layers: float | int | None = LAST_LAYERS,
     progress: Progress = silent,
 ) -> Selection:
-    """How well each candidate tells validation instructions apart that it was not made of; needs at least two of each kind."""
+    """Choose the candidate that best tells harmful from harmless validation instructions.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        candidates: of `demur.candidate_directions`, made of training instructions.
+        harmful: harmful validation instructions, which the candidates were not made of.
+        harmless: harmless validation instructions.
+        prompt: the prompt format.
+        last_layers: the share of layers, from the end, whose candidates are dropped; None drops none.
+        progress: called with the number of instructions that were just read.
+
+    Returns:
+        Every place with its AUROC and gap, or why it was dropped.
+
+    Raises:
+        InputError: for fewer than two instructions of either kind.
+
+    Example:
+        >>> import demur, torch
+        >>> from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+        >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
+        >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
+        >>> prompt = demur.prompt_format("{instruction}a", checkpoint)
+        >>> candidates = demur.candidate_directions(checkpoint, ["b", "ab"], ["a", "aa"], prompt)
+        >>> found = demur.select_by_separation(checkpoint, candidates, ["bb", "b"], ["aaa", "a"], prompt, last_layers=None)
+        >>> found.best.place
+        (-1, 1)
+    """
     if min(len(harmful), len(harmless)) < 2:
         raise InputError(f"separation needs two instructions of each kind, not {len(harmful)} and {len(harmless)}")
     sides = [grid_activations(checkpoint, side, prompt, candidates.positions, progress=progress) for side in (harmful, harmless)]
@@ -165,101 +291,3 @@ def select_by_separation(
         found = separation(*(projections(side[:, row, layer], direction.vector) for side in sides))
         scores.append({"position": float(position), "layer": float(layer), "auroc": found.auroc, "gap": found.gap})
     return by_separation(scores, checkpoint.n_layers, last_layers=last_layers)
-
-
-def _removed(directions: Sequence[Direction]) -> list[Intervention]:
-    return [ablate(direction) for direction in directions]
-
-
-def _added(directions: Sequence[Direction]) -> list[Intervention]:
-    return [add(direction, 1.0, unit="raw") for direction in directions]
-
-
-Found = dict[str, float]
-"""Measures of one candidate by name."""
-Stage = Callable[[Sequence[Direction]], list[Found]]
-"""What is measured together, of some candidates."""
-
-
-def _named(name: str, values: Float[Tensor, " candidate"]) -> list[Found]:
-    return [{name: value} for value in values.tolist()]
-
-
-def _staged(
-    candidates: Candidates, stages: Sequence[Stage], choose: Callable[[Sequence[Mapping[str, float | int]]], Selection]
-) -> Selection:
-    """Measures in order; a candidate that a filter has dropped is not measured further, which does not change the choice."""
-    scores: list[Found] = [{"position": float(position), "layer": float(layer)} for position, layer in candidates.directions]
-    places = list(candidates.directions.values())
-    # What a filter has not seen yet must not decide: a stage that is still to come holds for everyone.
-    held = {"kl": -math.inf, "induce": math.inf, "bypass": 0.0, "comply": 0.0, "refuse": 0.0}
-    for stage in stages:
-        known = [{**held, **entry} for entry in scores]
-        left = [index for index, place in enumerate(choose(known).places) if not place.dropped]
-        if left:
-            for index, found in zip(left, stage([places[i] for i in left]), strict=True):
-                scores[index] |= found
-    return choose(scores)
-
-
-Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(instruction indices (row,), logits (row, vocab), states (row, layer, d_model)) -> one value or vector a row."""
-
-
-PORTIONS = (1 / 8, 1 / 4, 1 / 2, 1)
-"""Shares of the instructions after which candidates may be left alone."""
-
-
-def _kl(
-    checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt, most: float | int | None, progress: Progress
-) -> Stage:
-    """`kl` of candidates; of one whose mean will be above `most` whatever is still to come, `kl_at_least`, and no more is run."""
-
-    def stage(directions: Sequence[Direction]) -> list[Found]:
-        before = _swept(checkpoint, instructions, prompt, [None], lambda _, logits, __: logits, (), silent)[0]
-        least = least_divergence(before)
-        edits, n = _removed(directions), len(instructions)
-        sums, left, done = least.sum().repeat(len(edits)), list(range(len(edits))), 0
-        for end in sorted({math.ceil(share * n) for share in PORTIONS}):
-            part, done = slice(done, end), end
-            # A mean that is not a number is measured to the end.
-            left = [i for i in left if most is None or not sums[i] / n > most]
-            if not left:
-                break
-
-            def change(which: Tensor, logits: Tensor, _: Tensor, known: Tensor = before[part]) -> Tensor:
-                return divergence(known[which], logits)
-
-            found = _swept(checkpoint, instructions[part], prompt, [edits[i] for i in left], change, (), progress)
-            sums[left] += (found - least[part]).sum(1)
-        means = (sums / n).tolist()
-        return [{"kl" if i in left else "kl_at_least": mean} for i, mean in enumerate(means)]
-
-    return stage
-
-
-def _swept(
-    checkpoint: Checkpoint,
-    instructions: Sequence[str],
-    prompt: Prompt,
-    interventions: Iterable[RowEdits],
-    measure: Measure,
-    layers: Sequence[int],
-    progress: Progress,
-) -> Tensor:
-    """`measure` of every instruction under every intervention: (intervention, instruction, ...)."""
-    ids, edits = [tuple(one) for one in prompt.encode(instructions)], list(interventions)
-    rows = [Row(one, edit) for edit in edits for one in ids]
-    result: Tensor | None = None
-    # A candidate whose edit leaves the range of numbers is dropped for it; an unedited checkpoint has to stay inside.
-    unedited = any(not edit_sequence(edit) for edit in edits)
-    needs: tuple[Need, ...] = ("edits", "next tokens") if any(map(edit_sequence, edits)) else ("next tokens",)
-    for found in checkpoint.engine_for(*needs).next_tokens(rows, layers=layers, finite_only=unedited):
-        values = measure(torch.tensor(found.indices) % len(ids), found.logits, found.states)
-        if result is None:
-            result = torch.empty(len(rows), *values.shape[1:], dtype=values.dtype)
-        result[found.indices] = values
-        progress(len(found.indices))
-    if result is None:
-        raise InputError(f"nothing to score: {len(ids)} instructions, {len(edits)} interventions")
-    return result.reshape(len(edits), len(ids), *result.shape[1:])

@@ -79,7 +79,7 @@
     return `${cell.direction} ${cell.done}${facts.length ? ` (${facts.join(", ")})` : ""}`;
   };
 
-  // The phrase that decided is marked where it stands first.
+  // The phrase that decided the verdict is marked where it first occurs.
   const marked = (text, phrase) => {
     const paragraph = make("p", "text");
     paragraph.dir = "auto";
@@ -140,7 +140,7 @@
     list.scrollIntoView();
   };
 
-  // A table of completions, each beside what the same checkpoint wrote when it was left alone.
+  // A table of completions, each next to what the same checkpoint wrote without an edit.
   const line = (row, judge) => {
     const cell = data.cells[rows.cell[row]];
     const item = make("tr", cell.control ? "control" : "");
@@ -153,7 +153,7 @@
     asked.append(make("p", "small", name(row)), text);
     const before = make("td", "before");
     const after = make("td", "after");
-    before.dataset.head = "Left alone";
+    before.dataset.head = "Without an edit";
     after.dataset.head = "Edited";
     const edited = cell.intervention !== "none";
     const alone = edited ? rows.baseline[row] : row;
@@ -170,7 +170,7 @@
   const table = (shown, judge) => {
     const element = make("table", "completions");
     const top = make("tr");
-    for (const title of ["Where", "Instruction", "Left alone", "Edited"]) {
+    for (const title of ["Where", "Instruction", "Without an edit", "Edited"]) {
       const cell = make("th", "", title);
       cell.scope = "col";
       top.append(cell);

@@ -1,5 +1,5 @@
 "use strict";
-// The theme, and the figures that answer to a pointer. Plotly travels packed; where it cannot be unpacked, the drawn figures stay.
+// The theme and the interactive figures. The page contains Plotly compressed; where it cannot be decompressed, the static figures stay.
 (() => {
   const root = document.documentElement;
   const byId = (id) => document.getElementById(id);
@@ -46,7 +46,7 @@
     await window.Plotly.react(plot, data, { ...layout, width, autosize: false }, config);
   };
 
-  // Hovering by keyboard: the arrow keys step through what a pointer could be held on, and each is said.
+  // Hovering by keyboard: the arrow keys step through the values, and each one is read aloud.
   const stops = (plot) => plot._fullData.flatMap((trace, curveNumber) => {
     if (trace.hoverinfo === "skip" || trace.visible !== true) return [];
     const subplot = `${trace.xaxis}${trace.yaxis}`;

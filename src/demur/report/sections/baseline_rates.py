@@ -42,5 +42,5 @@ class BaselineRates:
         ]
 
     def tables(self, view: ReportView) -> Sequence[TableSpec]:  # noqa: ARG002
-        """None beside the numbers of the figure."""
+        """No tables other than the numbers of the figure."""
         return []

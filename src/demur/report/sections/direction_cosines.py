@@ -34,8 +34,8 @@ class DirectionCosines:
         data = pandas.DataFrame([list(row) for row in found.matrix], columns=list(names))
         data.insert(0, "direction", list(names))
         sheet = Sheet("cosines", title, caption, f"{title}: {shortened(pairs)}.", data, content)
-        return [FigureSpec("cosines", "Cosines between the directions that were moved", caption, content, (sheet,))]
+        return [FigureSpec.of(sheet)]
 
     def tables(self, view: ReportView) -> Sequence[TableSpec]:  # noqa: ARG002
-        """None beside the numbers of the figure."""
+        """No tables other than the numbers of the figure."""
         return []

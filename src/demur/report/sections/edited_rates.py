@@ -40,7 +40,7 @@ class EditedRates:
         return made
 
     def tables(self, view: ReportView) -> Sequence[TableSpec]:  # noqa: ARG002
-        """None beside the numbers of the figures."""
+        """No tables other than the numbers of the figures."""
         return []
 
 
@@ -62,7 +62,7 @@ def _figure(view: ReportView, name: str, title: str, found: Sequence[Entry]) -> 
         there = [entry for target in page for entry in _in_order_of_rows(by_target[target])]
         part = f" ({index + 1} of {len(pages)})" if len(pages) > 1 else ""
         caption = (
-            f"One block a target, one bar a direction, named by where it came from{strength}; {trials_in_words(there)}, "
+            f"One block for each target, one bar for each direction, named by its source{strength}; {trials_in_words(there)}, "
             f"95 % Wilson intervals, judge {view.judge}. Grey and hatched: controls.{diamonds_in_words(there)}"
         )
         data = rate_numbers(there)

@@ -30,7 +30,7 @@ class LayerCosines:
         )
         there = len(cosine_pairs(view.summary, most=None))
         if there > len(pairs):
-            caption += f" Drawn are the first {len(pairs)} of {there}."
+            caption += f" The figure shows the first {len(pairs)} of {there}."
         data = layer_table([(name, numbers_of(values)) for name, values in cosine_pairs(view.summary, every=True)], count)
         said = "; ".join(f"{name}: {ranges(values)}" for name, values in pairs)
         content = LayerLines(
@@ -42,5 +42,5 @@ class LayerCosines:
         return [FigureSpec.of(Sheet("cosines-by-layer", title, caption, f"{title}. {said}.", data, content))]
 
     def tables(self, view: ReportView) -> Sequence[TableSpec]:  # noqa: ARG002
-        """None beside the numbers of the figure."""
+        """No tables other than the numbers of the figure."""
         return []

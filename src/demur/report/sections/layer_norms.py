@@ -52,5 +52,5 @@ class LayerNorms:
         return [FigureSpec.of(Sheet("norms", title, caption, f"{title}. {said}.", data, content))]
 
     def tables(self, view: ReportView) -> Sequence[TableSpec]:  # noqa: ARG002
-        """None beside the numbers of the figure."""
+        """No tables other than the numbers of the figure."""
         return []

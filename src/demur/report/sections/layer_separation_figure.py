@@ -1,4 +1,4 @@
-"""How well held-out harmful and harmless instructions are told apart, by layer."""
+"""How well each layer separates held-out harmful from harmless instructions."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -60,5 +60,5 @@ class LayerSeparationFigure:
         return [FigureSpec.of(Sheet("separation", title, caption, f"{title}. {said}.", data, content))]
 
     def tables(self, view: ReportView) -> Sequence[TableSpec]:  # noqa: ARG002
-        """None beside the numbers of the figure."""
+        """No tables other than the numbers of the figure."""
         return []

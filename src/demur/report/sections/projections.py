@@ -30,8 +30,8 @@ class Projections:
             return []
         title = "Single held-out instructions along each arm's own direction"
         caption = (
-            "A point an instruction; filled where the checkpoint refuses it when left alone, "
-            "a cross where it is not answered yet."
+            "One point for each instruction: filled where the checkpoint refuses it without an edit, hollow where it does not, "
+            "a cross where it has not answered yet."
         )
         content = PointStrips(
             tuple(PointStrip(row.name, tuple(_group(row, side) for side in SETS)) for row in rows),
@@ -50,7 +50,7 @@ class Projections:
         return [FigureSpec.of(Sheet("projections", title, caption, f"{title}. {_in_words(rows)}.", data, content))]
 
     def tables(self, view: ReportView) -> Sequence[TableSpec]:  # noqa: ARG002
-        """None beside the numbers of the figure."""
+        """No tables other than the numbers of the figure."""
         return []
 
 

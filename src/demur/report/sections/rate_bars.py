@@ -54,7 +54,7 @@ def _published_tip(row: PublishedRow) -> Tip:
 
 
 def tip_of(entry: Entry) -> Tip:
-    """What a reader is told who points at an entry."""
+    """What the figure says of an entry at which a reader points."""
     what = f"{entry.variant} {entry.done}" if entry.edited else BASELINE
     lines = [
         f"{entry.instructions} instructions",
@@ -74,9 +74,9 @@ def axis_titles(sets: Sequence[str]) -> tuple[str, ...]:
 
 
 def trials_in_words(shown: Sequence[Entry]) -> str:
-    """How many instructions a bar stands for."""
+    """The number of instructions of each bar."""
     counts = sorted({entry.n for entry in shown})
-    return f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "") + " instructions a bar"
+    return f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "") + " instructions for each bar"
 
 
 def diamonds_in_words(shown: Sequence[Entry]) -> str:

@@ -94,7 +94,7 @@ class Section(Protocol):
     """A section of the report.
 
     Attributes:
-        part: the part of the page in which it stands: `rates`, `transfer`, `where`, or the title of a further part. Sections
+        part: the part of the page to which it belongs: `rates`, `transfer`, `where`, or the title of a further part. Sections
             with one title share a part.
 
     Example:
@@ -112,17 +112,17 @@ class Section(Protocol):
     part: str
 
     def figures(self, view: ReportView) -> Sequence[FigureSpec]:
-        """Its figures, none where the run holds nothing to show."""
+        """Its figures, none where the run has nothing to show."""
         ...
 
     def tables(self, view: ReportView) -> Sequence[TableSpec]:
-        """Its tables beside those of its figures, none where there is nothing to show."""
+        """Its tables other than the numbers of its figures, none where there is nothing to show."""
         ...
 
 
 @dataclass(frozen=True)
 class MadeSection:
-    """The figures and tables of one section, and the part of the page in which they stand."""
+    """The figures and tables of one section, and the part of the page to which they belong."""
 
     part: str
     figures: tuple[FigureSpec, ...]

@@ -25,10 +25,10 @@ class Transfer:
             return []
         maps = [_map(matrix) for matrix in view.matrices]
         caption = (
-            "Refused, by where the direction came from (rows) and which checkpoint it was applied to (columns). The first row is "
-            f"the checkpoint left alone, the last are controls; judge {view.judge}."
+            "Refusal rates by the source of the direction (rows) and the checkpoint that it was applied to (columns). The first "
+            f"row is the checkpoint without an edit, the last rows are controls; judge {view.judge}."
         )
-        title = "Where a direction came from, and where it was moved to"
+        title = "Refusal rates by source of the direction and by target"
         sheets = [_sheet(matrix, one, view.judge) for matrix, one in zip(view.matrices, maps, strict=True)]
         return [FigureSpec("transfer", title, caption, HeatMaps(tuple(maps)), tuple(sheets))]
 
@@ -69,6 +69,8 @@ def _tile(entry: Entry | None) -> Tile | None:
 
 def _sheet(matrix: Matrix, one: HeatMap, judge: str) -> Sheet:
     shown = [entry for row in matrix.rows for column in matrix.columns if (entry := matrix.cells.get((row, column)))]
-    caption = f"Refused, by where the direction came from (rows) and which checkpoint it was applied to (columns); judge {judge}."
+    caption = (
+        f"Refusal rates by the source of the direction (rows) and the checkpoint that it was applied to (columns); judge {judge}."
+    )
     said, data = rates_in_words(matrix.title, shown), rate_numbers(shown)
     return Sheet(matrix.name, matrix.title, caption, said, data, HeatMaps((one,)), readable_rate_numbers(data))
