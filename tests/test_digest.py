@@ -430,6 +430,8 @@ def test_a_run_goes_on_with_another_judge_role_and_spelling_and_generates_nothin
     out = tmp_path / "run"
     shutil.copytree(done / "run", out)
     monkeypatch.chdir(done)
+    link = tmp_path / "linked.jsonl"
+    link.symlink_to(done / "harmless.jsonl")
     result = run(
         done,
         out,
@@ -437,6 +439,7 @@ def test_a_run_goes_on_with_another_judge_role_and_spelling_and_generates_nothin
         "checkpoints.chat.model=../" + done.name + "/chat",
         "checkpoints.chat.role=new",
         "instructions.harmful.source=harmful.jsonl",
+        f"instructions.harmless.source={link}",
         "summary=new",
         "name=other",
     )
@@ -444,6 +447,7 @@ def test_a_run_goes_on_with_another_judge_role_and_spelling_and_generates_nothin
     summary = json.loads((out / "summary.json").read_text())
     assert {cell["judge"] for cell in summary["cells"]} == {"taxonomy", "prefix"}
     assert summary["study"]["summary"] == "new"
+    assert summary["checkpoints"]["chat"]["role"] == "new"
     assert (out / "study.toml").read_text().startswith('name = "other"')
 
 

@@ -54,6 +54,7 @@ def describe(ready: Ready, store: Store) -> None:
     store.remember_instructions(found)
     store.warn(ready.warnings)
     store.remember_study(study.model_dump(mode="json"))
+    _rename_checkpoints(study, store)
     store.remember_edits(words_of({spec.kind: edit_kind(spec.kind) for spec in study.interventions}))
     store.add_planned_directions(direction.name for direction in ready.plan.directions)
     store.add_cells(planned_cell(study, cell) for cell in ready.plan.cells)
@@ -70,9 +71,19 @@ def _instruction_facts(study: Study, material: Material) -> InstructionFacts:
     )
 
 
+def _rename_checkpoints(study: Study, store: Store) -> None:
+    """Write down roles and names of checkpoints as the study has them now; they may change while a run goes on."""
+    for name, facts in store.manifest().checkpoints.items():
+        spec = study.checkpoints[name]
+        renamed = facts.model_copy(update={"model": spec.model, "adapter": spec.adapter, "role": spec.role})
+        if renamed != facts:
+            store.remember_checkpoint(name, renamed)
+
+
 def _refuse_other_instructions(found: Mapping[str, InstructionFacts], known: Mapping[str, InstructionFacts]) -> None:
     for label, facts in found.items():
-        if facts != known.get(label):
+        # The hashes decide; the same file may be named by another path.
+        if label not in known or facts != known[label].model_copy(update={"source": facts.source}):
             raise InputError(
                 f"the {label} instructions of {facts.source!r} are not those this run began with; restore them, or give "
                 "another --out, or --fresh"
