@@ -15,7 +15,7 @@ class Markdown:
     def content(self, run: "Run") -> str:
         """One line a cell and judge."""
         lines = ["| target | instructions | edit | direction | judge | refused |", "|---|---|---|---|---|---|"]
-        for cell in run.cells().to_dict("records"):
-            names = (cell["target"], cell["instructions"], cell["intervention"], cell["direction"] or "", cell["judge"])
-            lines.append(f"| {' | '.join(names)} | {100 * cell['rate']:.0f} % of {cell['n']} |")
+        for cell in run.summary_record().cells:
+            names = (cell.target, cell.instructions, cell.intervention, cell.direction or "", cell.judge)
+            lines.append(f"| {' | '.join(names)} | {100 * cell.rate:.0f} % of {cell.n} |")
         return "\n".join(lines) + "\n"
