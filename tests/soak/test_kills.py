@@ -63,7 +63,9 @@ def phase(out: Path, whole: int) -> str:
     if not (out / "run.sqlite").is_file():
         return "before there is a run"
     db = sqlite3.connect(out / "run.sqlite")
-    count = {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("directions", "completions", "verdicts")}
+    # A direction that is still to be made has a row without a file.
+    tables = {"directions": "directions WHERE file IS NOT NULL", "completions": "completions", "verdicts": "verdicts"}
+    count = {name: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for name, table in tables.items()}
     db.close()
     if count["directions"] < 3:
         return "loading and directions"

@@ -29,7 +29,7 @@ from demur.runs.jobs import (
 )
 from demur.runs.records import CompletionsMade, DirectionMade, JobRecord
 from demur.runs.rows import StoredCompletion, StoredMeasurement, UnmeasuredSubject
-from demur.study.plan import Arm, PlannedCell
+from demur.study.plan import Arm, Plan, PlannedCell
 from demur.study.spec import LABELS
 
 Loaded = Mapping[str, Checkpoint]
@@ -215,7 +215,7 @@ def _measure(job: MeasureJob, inputs: JobInputs, loaded: Loaded) -> StoredMeasur
             subject = CellSubject(
                 name=cell.key,
                 arm=arms[0],
-                edit=_edit(cell, inputs),
+                edit=_edit(cell, {name: inputs.direction(name) for name in job.directions}, inputs.ready.plan),
                 instructions=tuple(row.instruction for row in written),
                 completions=tuple(tuple(row.token_ids) for row in written),
             )
@@ -237,11 +237,12 @@ def _measured(asked: AskedMeasurement, subject: Subject) -> StoredMeasurement | 
 
 def _generate(job: GenerateJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iterator[CompletionsMade]:
     study, material = inputs.study, inputs.ready.material
-    pending = [(inputs.cell(key), position) for key, positions in job.rows for position in positions]
-    cells = {cell.key: cell for cell, _ in pending}
+    cells = {key: inputs.cell(key) for key, _ in job.rows}
+    pending = [(cells[key], position) for key, positions in job.rows for position in positions]
     prompts = {arm: inputs.prompt(arm, checkpoint) for arm in dict.fromkeys(cell.target for cell in cells.values())}
     ids = {(arm, label): prompt.encode(material[label].test) for arm, prompt in prompts.items() for label in LABELS}
-    edits = {key: _edit(cell, inputs) for key, cell in cells.items()}
+    directions = {name: inputs.direction(name) for name in job.directions}
+    edits = {key: _edit(cell, directions, inputs.ready.plan) for key, cell in cells.items()}
     requests = [
         CompletionRequest(material[cell.instructions].test[i], tuple(ids[cell.target, cell.instructions][i]), edits[cell.key])
         for cell, i in pending
@@ -263,13 +264,13 @@ def _generate(job: GenerateJob, inputs: JobInputs, checkpoint: Checkpoint) -> It
             progress(len(finished))
 
 
-def _edit(cell: PlannedCell, inputs: JobInputs) -> Intervention | None:
+def _edit(cell: PlannedCell, directions: Mapping[str, Direction], plan: Plan) -> Intervention | None:
     spec, planned = cell.intervention, cell.direction
     if spec is None:
         return None
     made = edit(
         spec.kind,
-        None if planned is None else inputs.direction(planned.name),
+        None if planned is None else directions[planned.name],
         coefficient=spec.coefficient,
         unit=spec.unit,
         layers=spec.layers,
@@ -279,6 +280,6 @@ def _edit(cell: PlannedCell, inputs: JobInputs) -> Intervention | None:
     )
     if not made.needs_residual_norm:
         return made
-    norm = inputs.direction(residual_source(inputs.ready.plan, cell)).provenance.mean_residual_norm
+    norm = directions[residual_source(plan, cell)].provenance.mean_residual_norm
     assert norm is not None, "every direction of an arm has one"
     return made.with_residual_norm(norm)
