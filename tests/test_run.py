@@ -137,7 +137,7 @@ def test_the_same_command_repeats_nothing(finished, lineage, monkeypatch):
 def test_a_run_goes_on_where_it_stopped(finished, lineage, tmp_path, monkeypatch):
     from demur.runs import execution
 
-    whole, calls = execution.decode, []
+    whole, calls = execution.generate_batches, []
 
     def interrupted(*args, **kwargs):
         for done in whole(*args, **{**kwargs, "batch_tokens": 60}):
@@ -146,12 +146,12 @@ def test_a_run_goes_on_where_it_stopped(finished, lineage, tmp_path, monkeypatch
                 raise KeyboardInterrupt
             yield done
 
-    monkeypatch.setattr(execution, "decode", interrupted)
+    monkeypatch.setattr(execution, "generate_batches", interrupted)
     out = tmp_path / "again"
     assert invoke("run", lineage / "study.toml", "--out", out, "--quiet").exit_code == 130
     kept = len(demur.open_run(out).completions())
     assert kept == sum(calls[:6])
-    monkeypatch.setattr(execution, "decode", whole)
+    monkeypatch.setattr(execution, "generate_batches", whole)
     assert invoke("run", lineage / "study.toml", "--out", out, "--quiet").exit_code == 0
     columns = ["key", "index", "instruction", "completion", "token_ids", "prefix_refusal"]
     assert demur.open_run(out).completions()[columns].equals(demur.open_run(finished).completions()[columns])
@@ -161,7 +161,7 @@ def test_an_interrupted_command_says_whether_it_goes_on(lineage, tmp_path, monke
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("demur.runs.execution.decode", interrupted)
+    monkeypatch.setattr("demur.runs.execution.generate_batches", interrupted)
     for more, said in (
         ([], "the same command goes on where it stopped"),
         (["--fresh"], "the same command without --fresh goes on where it stopped"),
