@@ -24,6 +24,7 @@ from demur.interventions.edit_table import tabulate
 from demur.models import quantisation
 from demur.models.device_placement import bytes_by_device
 from demur.models.families import layout_of
+from demur.models.layouts import point
 from demur.models.model_size import size_of
 from demur.models.quantisation import counted
 from demur.models.sources import find_model
@@ -100,11 +101,15 @@ def test_quantising_changes_what_is_computed(quantised, folder):
 def test_edits_are_computed_in_float32(folder):
     checkpoint = load_checkpoint(folder, quantise="4bit", dtype="bfloat16")
     assert checkpoint.dtype == torch.bfloat16
-    layout, direction = checkpoint.layout, probe()
+    layout, direction, where = checkpoint.layout, probe(), point(1, "resid_mid")
     table = tabulate([demur.ablate(direction)], layout, 3, 64, "cpu")
-    with torch.inference_mode(), edited(checkpoint.model, layout, table), observed(checkpoint.model, layout, [3], [-1]) as taken:
+    with (
+        torch.inference_mode(),
+        edited(checkpoint.model, layout, table),
+        observed(checkpoint.model, layout, [where], [-1]) as taken,
+    ):
         checkpoint.model(input_ids=IDS, use_cache=False)
-    stream = taken[3]
+    stream = taken[where]
     # What a bfloat16 stream can hold of a vector without that component: half a unit in the last place of each entry.
     assert ((stream @ direction.vector).abs() < stream.norm(dim=-1) * 2**-8).all()
 

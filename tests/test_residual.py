@@ -120,7 +120,10 @@ def test_an_edit_that_did_not_act_raises():
     layout = layout_of(model.config)
     table = tabulate([add(direction, 1.0)], layout, 3, 32, "cpu")
     skipped = model.model.layers
-    with pytest.raises(WorkError, match="acted in 0 of 1 forward passes"), edited(model, layout, table):
+    with (
+        pytest.raises(WorkError, match="edit at resid_pre of layer 1 acted in 0 of 1 forward passes"),
+        edited(model, layout, table),
+    ):
         model.model.layers = torch.nn.ModuleList([skipped[0], skipped[2], skipped[2]])
         model(input_ids=torch.tensor([PROMPT]), use_cache=False)
 

@@ -130,7 +130,7 @@ def test_trap_14_pads_may_hold_nan():
             handle = layout.find_blocks(model)[1].register_forward_pre_hook(poison) if poisoned else None
             with observed(model, layout, [point(1, "resid_pre")], [-1, -2]) as taken:
                 model(**inputs)
-            found.append(taken[2])
+            found.append(taken[point(1, "resid_pre")])
             if handle is not None:
                 handle.remove()
     assert torch.isfinite(found[1]).all()

@@ -99,7 +99,7 @@ def test_trap_03_a_capture_is_a_copy(family, dtype):
         handle = layout.find_blocks(model)[1].register_forward_pre_hook(spoil, with_kwargs=True)
         plain(model)
         handle.remove()
-    assert torch.allclose(taken[2][0], seen[1, "resid_pre"][0, [-1, -2]].float(), rtol=1e-5, atol=1e-5)
+    assert torch.allclose(taken[point(1, "resid_pre")][0], seen[1, "resid_pre"][0, [-1, -2]].float(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES + TOWERS)

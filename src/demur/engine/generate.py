@@ -133,7 +133,7 @@ def generate(
         max_new_tokens: most new tokens of a completion.
         stop_at_eos: whether a completion ends at a stop token.
         use_cache: whether keys and values are kept between decode steps.
-        batch_tokens: most tokens of a batch, padding and new ones included; found from the free memory where left out.
+        batch_tokens: most tokens of a batch, new ones included; found from the free memory where left out.
         batch_rows: most rows of a batch.
         until_verdict: the name of a judge; a completion ends where this judge's verdict can no longer change.
         progress: called with the number of completions that were finished.
@@ -142,7 +142,7 @@ def generate(
         `result[i][j]` is the completion under intervention i of instruction j.
 
     Raises:
-        InputError: for an intervention that does not fit the checkpoint, and for a judge that needs whole completions.
+        InputError: for an intervention that does not fit, and for a judge that needs whole completions.
         WorkError: for logits that are not finite, and where one row alone does not fit into memory.
 
     Example:
@@ -151,6 +151,8 @@ def generate(
         >>> len(demur.generate(checkpoint, ["b"], prompt, [None, edit], max_new_tokens=4))
         2
     """
+    if isinstance(interventions, Intervention):
+        raise InputError("interventions is a list, one entry for each list of completions; give [edit], or [None, edit]")
     batches = generate_batches(
         checkpoint,
         _requests(checkpoint, instructions, prompt, interventions),
@@ -161,24 +163,22 @@ def generate(
         batch_tokens=batch_tokens,
         batch_rows=batch_rows,
     )
-    found, n = _collected(batches, progress), len(instructions)
-    return [[found[i * n + j] for j in range(n)] for i in range(len(interventions))]
+    return _in_lists(batches, progress, len(instructions))
 
 
-def _collected(batches: Iterator[dict[int, Completion]], progress: Progress) -> dict[int, Completion]:
+def _in_lists(batches: Iterator[dict[int, Completion]], progress: Progress, n: int) -> list[list[Completion]]:
+    """All completions, in lists of n in the order of their requests."""
     found: dict[int, Completion] = {}
     for finished in batches:
         found.update(finished)
         progress(len(finished))
-    return found
+    return [[found[i + j] for j in range(n)] for i in range(0, len(found), n)]
 
 
 def _requests(
     checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt, interventions: Sequence[RowEdits]
 ) -> list[CompletionRequest]:
     """Every instruction under every intervention, intervention after intervention."""
-    if isinstance(interventions, Intervention):
-        raise InputError("interventions is a list, one entry for each list of completions; give [edit], or [None, edit]")
     if not instructions or not interventions:
         raise InputError(f"nothing to generate: {len(instructions)} instructions, {len(interventions)} interventions")
     prompts = [tuple(ids) for ids in prompt.encode(instructions)]
