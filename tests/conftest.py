@@ -3,10 +3,10 @@
 import gc
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -21,6 +21,10 @@ from demur.report import style
 from demur.runs import run as run_module
 from demur.runs import run_summary
 from tests.tiny import CHAT, tiny_model, tiny_tokenizer
+
+if TYPE_CHECKING:
+    from demur.runs.store import Store
+    from demur.runs.stored_records import Verdicts
 
 torch.set_num_threads(1)
 KINDS, SAVE, LAY_OUT = style.KINDS, style.save, ConstrainedLayoutEngine.execute
@@ -49,8 +53,8 @@ def valid_summaries() -> Iterator[None]:
     check = Draft202012Validator(schema).validate
     summarise = run_summary.summarise
 
-    def checked(*settings: Any) -> Summary:
-        made = summarise(*settings)
+    def checked(store: "Store", judges: Sequence[str], verdicts: "Verdicts") -> Summary:
+        made = summarise(store, judges, verdicts)
         check(json.loads(made.to_json()))
         return made
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Change = Callable[[Tensor], None]
 """Changes the stream, of shape (row, position, width), in place."""
@@ -40,22 +43,20 @@ def ablate_in_place(unit: Tensor) -> Change:
     return change
 
 
-def blocks_of(model: Any) -> Any:
-    found = model
-    for name in BLOCKS.get(model.config.model_type, "model.layers").split("."):
-        found = getattr(found, name)
+def blocks_of(model: PreTrainedModel) -> nn.ModuleList:
+    found: nn.ModuleList = model.get_submodule(BLOCKS.get(model.config.model_type, "model.layers"))
     return found
 
 
 @contextmanager
-def hooked(model: Any, layers: Sequence[int], change: Change) -> Iterator[None]:
+def hooked(model: PreTrainedModel, layers: Sequence[int], change: Change) -> Iterator[None]:
     """`change` before, in the middle of and behind each of these blocks; blocks with parallel branches have no middle."""
 
     # Hooks return None: whatever else they returned would take the place of all arguments, masks among them.
-    def before(_: Any, args: tuple[Any, ...]) -> None:
+    def before(_: nn.Module, args: tuple[Tensor, ...]) -> None:
         change(args[0])
 
-    def behind(_: Any, args: tuple[Any, ...], output: Any) -> None:
+    def behind(_: nn.Module, args: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
         change(output[0] if isinstance(output, tuple) else output)
 
     handles = []
@@ -73,19 +74,19 @@ def hooked(model: Any, layers: Sequence[int], change: Change) -> Iterator[None]:
 
 
 @contextmanager
-def hooked_as_by_arditi(model: Any, change: Change) -> Iterator[None]:
+def hooked_as_by_arditi(model: PreTrainedModel, change: Change) -> Iterator[None]:
     """`change` before every block and on what its attention and MLP modules put out, as andyrdt/refusal_direction ablates."""
 
-    def before(_: Any, args: tuple[Any, ...]) -> None:
+    def before(_: nn.Module, args: tuple[Tensor, ...]) -> None:
         change(args[0])
 
-    def behind(_: Any, args: tuple[Any, ...], output: Any) -> None:
+    def behind(_: nn.Module, args: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
         change(output[0] if isinstance(output, tuple) else output)
 
     handles = []
     for block in blocks_of(model):
         handles.append(block.register_forward_pre_hook(before))
-        handles += [module.register_forward_hook(behind) for module in (block.self_attn, block.mlp)]
+        handles += [module.register_forward_hook(behind) for module in map(block.get_submodule, ("self_attn", "mlp"))]
     try:
         yield
     finally:
@@ -93,33 +94,40 @@ def hooked_as_by_arditi(model: Any, change: Change) -> Iterator[None]:
             handle.remove()
 
 
-def left_padded(tokenizer: Any, template: str, instructions: Sequence[str], pad: int) -> Tensor:
+def left_padded(tokenizer: PreTrainedTokenizerBase, template: str, instructions: Sequence[str], pad: int) -> Tensor:
     rows = [tokenizer(template.format(instruction=instruction))["input_ids"] for instruction in instructions]
     assert all(pad not in row for row in rows)
     width = max(map(len, rows))
     return torch.tensor([[pad] * (width - len(row)) + row for row in rows])
 
 
-def logits_of(model: Any, ids: Tensor, pad: int) -> Tensor:
+def logits_of(model: PreTrainedModel, ids: Tensor, pad: int) -> Tensor:
     # Leading pads only: a pad that the model writes itself is a token like any other.
     mask = ((ids != pad).cumsum(-1) > 0).long()
     extra = {}
     if model.config.model_type == "gpt2":
         # Learned positions count pads unless told otherwise; rotary ones are relative.
         extra = {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0)}
-    return model(input_ids=ids, attention_mask=mask, use_cache=False, **extra).logits
+    logits: Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False, **extra).logits
+    return logits
 
 
 @torch.no_grad()
 def direction(
-    model: Any, tokenizer: Any, template: str, harmful: Sequence[str], harmless: Sequence[str], layer: int, pad: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    harmful: Sequence[str],
+    harmless: Sequence[str],
+    layer: int,
+    pad: int,
 ) -> Tensor:
     """Difference of the means of the stream before `layer` at the last prompt token, each set in one batch; unit norm."""
-    means = []
+    means: list[Tensor] = []
     for instructions in (harmful, harmless):
         kept: list[Tensor] = []
 
-        def keep(_: Any, args: tuple[Any, ...], kept: list[Tensor] = kept) -> None:
+        def keep(_: nn.Module, args: tuple[Tensor, ...], kept: list[Tensor] = kept) -> None:
             kept.append(args[0][:, -1].clone())
 
         handle = blocks_of(model)[layer].register_forward_pre_hook(keep)
@@ -127,13 +135,14 @@ def direction(
         handle.remove()
         means.append(kept[0].mean(dim=0))
     difference = means[0] - means[1]
-    return difference / difference.norm()
+    unit: Tensor = difference / difference.norm()
+    return unit
 
 
 @torch.no_grad()
 def completions(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     template: str,
     instructions: Sequence[str],
     pad: int,
@@ -142,7 +151,7 @@ def completions(
     new_tokens: int = 16,
 ) -> list[list[int]]:
     """Greedy tokens of each instruction: every token by a pass over everything so far, four instructions a batch."""
-    found = []
+    found: list[list[int]] = []
     for start in range(0, len(instructions), 4):
         ids = left_padded(tokenizer, template, instructions[start : start + 4], pad)
         prompt_width = ids.shape[1]

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Edit = Callable[[int, str, Tensor], Tensor]
 """(layer, site, stream) -> stream."""
@@ -20,7 +23,7 @@ def leave(layer: int, site: str, stream: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def run_stream(model: Any, ids: Tensor, edit: Edit = leave) -> tuple[dict[tuple[int, str], Tensor], Tensor]:
+def run_stream(model: PreTrainedModel, ids: Tensor, edit: Edit = leave) -> tuple[dict[tuple[int, str], Tensor], Tensor]:
     """The stream at every site of every layer after `edit`, and the logits; ids of shape (1, seq), no padding, no cache."""
     seen: dict[tuple[int, str], Tensor] = {}
 
@@ -47,7 +50,7 @@ def _alibi(heads: int, length: int, like: Tensor) -> Tensor:
     return slopes[:, None, None] * torch.arange(length, dtype=like.dtype)
 
 
-def _llama_like(model: Any, ids: Tensor, at: Edit) -> Tensor:
+def _llama_like(model: PreTrainedModel, ids: Tensor, at: Edit) -> Tensor:
     base = model.model
     base = getattr(base, "language_model", getattr(base, "text_model", base))
     config, family = base.config, base.config.model_type
@@ -87,14 +90,14 @@ def _llama_like(model: Any, ids: Tensor, at: Edit) -> Tensor:
         else:
             mlp = block.mlp(block.post_attention_layernorm(stream))
         stream = at(layer, "resid_post", stream + mlp)
-    logits = model.lm_head((base.final_layernorm if family == "phi" else base.norm)(stream))
+    logits: Tensor = model.lm_head((base.final_layernorm if family == "phi" else base.norm)(stream))
     # The scale belongs to the causal language model; a model that also sees leaves it out.
     logits = logits / getattr(config, "logits_scaling", 1) * getattr(model.config, "logit_scale", 1)
     cap = getattr(config, "final_logit_softcapping", None)
     return torch.tanh(logits / cap) * cap if cap else logits
 
 
-def _gpt_neox(model: Any, ids: Tensor, at: Edit) -> Tensor:
+def _gpt_neox(model: PreTrainedModel, ids: Tensor, at: Edit) -> Tensor:
     base = model.gpt_neox
     stream = base.embed_in(ids)
     rotary = base.rotary_emb(stream, position_ids=_positions(ids))
@@ -107,20 +110,22 @@ def _gpt_neox(model: Any, ids: Tensor, at: Edit) -> Tensor:
         else:
             stream = at(layer, "resid_mid", stream + attention)
             stream = at(layer, "resid_post", stream + block.mlp(block.post_attention_layernorm(stream)))
-    return model.get_output_embeddings()(base.final_layer_norm(stream))
+    logits: Tensor = model.get_output_embeddings()(base.final_layer_norm(stream))
+    return logits
 
 
-def _gpt2(model: Any, ids: Tensor, at: Edit) -> Tensor:
+def _gpt2(model: PreTrainedModel, ids: Tensor, at: Edit) -> Tensor:
     base = model.transformer
     stream = base.wte(ids) + base.wpe(_positions(ids))
     for layer, block in enumerate(base.h):
         stream = at(layer, "resid_pre", stream)
         stream = at(layer, "resid_mid", stream + block.attn(block.ln_1(stream), attention_mask=_mask(ids.shape[1], stream))[0])
         stream = at(layer, "resid_post", stream + block.mlp(block.ln_2(stream)))
-    return model.lm_head(base.ln_f(stream))
+    logits: Tensor = model.lm_head(base.ln_f(stream))
+    return logits
 
 
-def _gptj(model: Any, ids: Tensor, at: Edit) -> Tensor:
+def _gptj(model: PreTrainedModel, ids: Tensor, at: Edit) -> Tensor:
     base = model.transformer
     stream = base.wte(ids)
     for layer, block in enumerate(base.h):
@@ -128,10 +133,11 @@ def _gptj(model: Any, ids: Tensor, at: Edit) -> Tensor:
         normed, mask = block.ln_1(stream), _mask(ids.shape[1], stream)
         attention = block.attn(hidden_states=normed, attention_mask=mask, position_ids=_positions(ids))[0]
         stream = at(layer, "resid_post", stream + attention + block.mlp(normed))
-    return model.lm_head(base.ln_f(stream))
+    logits: Tensor = model.lm_head(base.ln_f(stream))
+    return logits
 
 
-def _opt(model: Any, ids: Tensor, at: Edit) -> Tensor:
+def _opt(model: PreTrainedModel, ids: Tensor, at: Edit) -> Tensor:
     base = model.model.decoder
     stream = base.embed_tokens(ids)
     stream = stream if base.project_in is None else base.project_in(stream)
@@ -142,10 +148,11 @@ def _opt(model: Any, ids: Tensor, at: Edit) -> Tensor:
         stream = at(layer, "resid_mid", stream + block.self_attn(hidden_states=normed, attention_mask=mask)[0])
         stream = at(layer, "resid_post", stream + block.fc2(block.fc1(block.final_layer_norm(stream)).relu()))
     stream = base.final_layer_norm(stream)
-    return model.lm_head(stream if base.project_out is None else base.project_out(stream))
+    logits: Tensor = model.lm_head(stream if base.project_out is None else base.project_out(stream))
+    return logits
 
 
-def _bloom(model: Any, ids: Tensor, at: Edit) -> Tensor:
+def _bloom(model: PreTrainedModel, ids: Tensor, at: Edit) -> Tensor:
     base = model.transformer
     stream = base.word_embeddings_layernorm(base.word_embeddings(ids))
     alibi = _alibi(model.config.n_head, ids.shape[1], stream)
@@ -155,10 +162,11 @@ def _bloom(model: Any, ids: Tensor, at: Edit) -> Tensor:
         stream = block.self_attention(block.input_layernorm(stream), stream, alibi, _mask(ids.shape[1], stream))[0]
         stream = at(layer, "resid_mid", stream)
         stream = at(layer, "resid_post", block.mlp(block.post_attention_layernorm(stream), stream))
-    return model.lm_head(base.ln_f(stream))
+    logits: Tensor = model.lm_head(base.ln_f(stream))
+    return logits
 
 
-def _mpt(model: Any, ids: Tensor, at: Edit) -> Tensor:
+def _mpt(model: PreTrainedModel, ids: Tensor, at: Edit) -> Tensor:
     base = model.transformer
     stream = base.wte(ids)
     alibi = _alibi(model.config.n_heads, ids.shape[1], stream)
@@ -167,10 +175,11 @@ def _mpt(model: Any, ids: Tensor, at: Edit) -> Tensor:
         hidden = _mask(ids.shape[1], stream) < 0
         stream = at(layer, "resid_mid", stream + block.attn(block.norm_1(stream), position_bias=alibi, attention_mask=hidden)[0])
         stream = at(layer, "resid_post", block.ffn(block.norm_2(stream), stream))
-    return model.lm_head(base.norm_f(stream))
+    logits: Tensor = model.lm_head(base.norm_f(stream))
+    return logits
 
 
-def _falcon(model: Any, ids: Tensor, at: Edit) -> Tensor:
+def _falcon(model: PreTrainedModel, ids: Tensor, at: Edit) -> Tensor:
     base, config = model.transformer, model.config
     stream = base.word_embeddings(ids)
     alibi = _alibi(config.num_attention_heads, ids.shape[1], stream)[None] if config.alibi else None
@@ -189,10 +198,11 @@ def _falcon(model: Any, ids: Tensor, at: Edit) -> Tensor:
         else:
             stream = at(layer, "resid_mid", stream + attention)
             stream = at(layer, "resid_post", stream + block.mlp(block.post_attention_layernorm(stream)))
-    return model.lm_head(base.ln_f(stream))
+    logits: Tensor = model.lm_head(base.ln_f(stream))
+    return logits
 
 
-_WALKS = {
+_WALKS: dict[str, Callable[[PreTrainedModel, Tensor, Edit], Tensor]] = {
     "bloom": _bloom, "falcon": _falcon, "gpt2": _gpt2, "gpt_neo": _gpt2, "gpt_neox": _gpt_neox, "gptj": _gptj, "mpt": _mpt,
     "opt": _opt,
 }  # fmt: skip
@@ -204,7 +214,7 @@ def ablated(vector: Tensor, layers: range | None = None) -> Edit:
     def edit(layer: int, site: str, stream: Tensor) -> Tensor:
         if layers is not None and layer not in layers:
             return stream
-        unit = (vector / vector.norm()).to(stream.dtype)
+        unit: Tensor = (vector / vector.norm()).to(stream.dtype)
         return stream - (stream @ unit)[..., None] * unit
 
     return edit
@@ -219,7 +229,7 @@ def shifted(vector: Tensor, where: int, sites: tuple[str, ...]) -> Edit:
     return edit
 
 
-def decode(model: Any, prompt: list[int], edit: Edit, new_tokens: int) -> list[int]:
+def decode(model: PreTrainedModel, prompt: list[int], edit: Edit, new_tokens: int) -> list[int]:
     """Greedy decoding of one prompt: the whole sequence again for every token, no stop."""
     ids = list(prompt)
     for _ in range(new_tokens):

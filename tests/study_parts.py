@@ -1,13 +1,18 @@
 """Small parts that studies of the tests name as `tests.study_parts:Class`. Nothing here imports torch."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from demur.core.edit_words import EditWords
 from demur.judges.judge import TextJudge, Verdict
 
-WORDS = {"into": "in", "done": "x", "moved": "x", "figure": "x", "title": "x", "doing": "x"}
+if TYPE_CHECKING:
+    from demur.directions.direction import Direction
+    from demur.directions.estimators.estimator import Side
+    from demur.interventions.intervention import Intervention
+    from demur.interventions.operation import Operation
+    from demur.measurements.measurement import ArmSubject, MeasurementRecord
 
 
 class Angle(BaseModel):
@@ -20,22 +25,24 @@ class Angle(BaseModel):
 class Rotate:
     """A kind of edit with settings and without a dose, tried on harmless instructions."""
 
-    name = "rotate"
-    artefact: Literal["direction", "subspace", "none"] = "direction"
-    takes_dose = False
-    own_layer = True
-    repeats = False
-    default_on = ("harmless",)
-    settings = Angle
-    words = (EditWords(action="rotate", kind="rotate", **WORDS),)
+    name: ClassVar[str] = "rotate"
+    artefact: ClassVar[Literal["direction", "subspace", "none"]] = "direction"
+    takes_dose: ClassVar[bool] = False
+    own_layer: ClassVar[bool] = True
+    repeats: ClassVar[bool] = False
+    default_on: ClassVar[tuple[str, ...]] = ("harmless",)
+    settings: ClassVar[type[BaseModel] | None] = Angle
+    words: ClassVar[tuple[EditWords, ...]] = (
+        EditWords(action="rotate", kind="rotate", into="in", done="x", moved="x", figure="x", title="x", doing="x"),
+    )
 
-    def action(self, coefficient):
+    def action(self, coefficient: float | None) -> str:
         return "rotate"
 
-    def expected(self, action, instructions):
+    def expected(self, action: str, instructions: str) -> Literal[-1, 0, 1]:
         return 0
 
-    def operation(self, edit):
+    def operation(self, edit: "Intervention") -> "Operation":
         raise NotImplementedError
 
 
@@ -57,9 +64,13 @@ class Clash(Rotate):
 
 
 class Shuffled:
-    name, needs, null_of = "shuffled", "direction", "labels without meaning"
+    name: ClassVar[str] = "shuffled"
+    needs: ClassVar[Literal["direction", "activations"]] = "direction"
+    null_of: ClassVar[str] = "labels without meaning"
 
-    def make(self, beside, *, name, seed, harmful=None, harmless=None):
+    def make(
+        self, beside: "Direction", *, name: str, seed: int, harmful: "Side | None" = None, harmless: "Side | None" = None
+    ) -> "Direction":
         raise NotImplementedError
 
 
@@ -74,7 +85,7 @@ class OddlyNamed(Shuffled):
 class Shouting(TextJudge):
     name, version, labels = "shouting", 1, ("refusal", "other")
 
-    def __call__(self, text, instruction="", /):
+    def __call__(self, text: str, instruction: str = "", /) -> Verdict:
         return Verdict(self.name, text.isupper(), "refusal" if text.isupper() else "other")
 
 
@@ -83,12 +94,15 @@ class Entropy:
         top: int = 10
         base: float = 2.0
 
-    name, version, subjects, settings = "entropy", 1, "arm", Settings
+    name: ClassVar[str] = "entropy"
+    version: ClassVar[int] = 1
+    subjects: ClassVar[Literal["arm", "pair", "cell"]] = "arm"
+    settings: ClassVar[type[BaseModel] | None] = Settings
 
-    def measure(self, subject, settings):
+    def measure(self, subject: "ArmSubject", settings: Settings) -> "MeasurementRecord":
         raise NotImplementedError
 
-    def summary(self, record):
+    def summary(self, record: "MeasurementRecord") -> dict[str, JsonValue]:
         return {}
 
 

@@ -5,12 +5,20 @@ a step that reads anything from Python again, or makes a tensor of it, gives wha
 values that Python reads, results whose shapes depend on values, and tensors made of Python's numbers.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+Step = Callable[[], Tensor]
+"""As in `benchmarks.captured`."""
+Values = tuple[Any, ...]
+Named = dict[str, Any]
+"""What a kernel is called with: tensors, numbers and lists of them, as torch hands them over."""
 
 ATEN = torch.ops.aten
 NOT_IN_A_GRAPH = {
@@ -23,14 +31,16 @@ NOT_IN_A_GRAPH = {
 }
 
 
-class Tape(TorchDispatchMode):
+class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Takes down what runs inside."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], list[Tensor]]] = []
+        super().__init__()  # type: ignore[no-untyped-call]  # the same
+        self.calls: list[tuple[OpOverload, Values, Named, list[Tensor]]] = []
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Iterable[type], args: Values = (), kwargs: Named | None = None
+    ) -> object:
         masked = func.overloadpacket in (ATEN.index, ATEN.index_put, ATEN.index_put_) and any(
             one is not None and one.dtype == torch.bool for one in args[1]
         )
@@ -48,11 +58,11 @@ class Tape(TorchDispatchMode):
                     place.copy_(again)
 
 
-def tensors(found: Any) -> list[Tensor]:
+def tensors(found: object) -> list[Tensor]:
     return [one for one in tree_leaves(found) if isinstance(one, Tensor)]
 
 
-def on_tape(step: Any) -> Any:
+def on_tape(step: Step) -> Step:
     """Captures a step, as `benchmarks.captured.graph` does on an accelerator."""
     tape = Tape()
     with tape:

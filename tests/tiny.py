@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -10,9 +10,13 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+
+Settings = Mapping[str, object]
+"""Values of a config by name, as the config of each family takes them."""
 
 WORDS = [
     "tell",
@@ -63,7 +67,7 @@ WORDS = [
 ]
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
 
-_SIZES: dict[str, Any] = {
+_SIZES: Settings = {
     "vocab_size": 96,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -86,7 +90,7 @@ _EXPERTS = {
 }  # fmt: skip
 _GPT = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128, "n_inner": 48, "resid_pdrop": 0.0}
 _OPT = {"ffn_dim": 48, "word_embed_proj_dim": 32, "dropout": 0.0}
-_OWN: dict[str, dict[str, Any]] = {
+_OWN: dict[str, Settings] = {
     "bloom": {**_UNTIED, "n_layer": 3, "n_head": 4},
     "cohere2": {"head_dim": 8, "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
     "gemma": {"head_dim": 8},
@@ -107,7 +111,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "qwen3": {"head_dim": 8},
     "qwen3_moe": _EXPERTS,
 }
-_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+_VARIANTS: dict[str, tuple[str, Settings]] = {
     "falcon-alibi": ("falcon", {**_UNTIED, "alibi": True, "parallel_attn": False, "bias": True}),
     "falcon-one-norm": ("falcon", {**_FALCON_NEW, "num_ln_in_parallel_attn": 1}),
     "falcon-sequential": ("falcon", {**_UNTIED, "parallel_attn": False}),
@@ -149,7 +153,7 @@ _MLLAMA_SIGHT = {
 }  # fmt: skip
 _MROPE = {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}}
 _CLIP, _SIGLIP = ({"model_type": f"{name}_vision_model", **_SIGHT} for name in ("clip", "siglip"))
-_TOWERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+_TOWERS: dict[str, tuple[Settings, Settings]] = {
     "aya_vision": ({"model_type": "cohere2", **_OWN["cohere2"]}, _SIGLIP),
     "gemma3": (_OWN["gemma3_text"], _SIGHT),
     "idefics3": ({"model_type": "llama"}, _SIGHT),
@@ -172,7 +176,7 @@ _TOWERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 TOWERS = tuple(_TOWERS)
 
 
-def tiny_config(family: str, **changes: Any) -> Any:
+def tiny_config(family: str, **changes: object) -> PreTrainedConfig:
     """A config of a family, or of a variant of one, with three blocks of width 32."""
     if family in _TOWERS:
         text, sight = _TOWERS[family]
@@ -184,7 +188,7 @@ def tiny_config(family: str, **changes: Any) -> Any:
     return AutoConfig.for_model(model_type, **{key: value for key, value in settings.items() if value is not None})
 
 
-def tiny_model(family: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any) -> PreTrainedModel:
+def tiny_model(family: str = "llama", *, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: object) -> PreTrainedModel:
     """A random model whose every weight matters: norms and biases are random too, so that no two places are alike."""
     torch.manual_seed(seed)
     auto = AutoModelForImageTextToText if family in _TOWERS else AutoModelForCausalLM

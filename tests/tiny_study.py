@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,9 +12,11 @@ from demur.runs.store import Store
 from tests.tiny import CHAT, HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 
 
-def make_checkpoint(folder: Path, *, family: str = "llama", seed: int = 1, **changes: Any) -> Path:
+def make_checkpoint(
+    folder: Path, *, family: str = "llama", seed: int = 1, dtype: torch.dtype = torch.float32, **changes: object
+) -> Path:
     """A random checkpoint of transformers' own files."""
-    tiny_model(family, seed=seed, **changes).save_pretrained(folder)
+    tiny_model(family, seed=seed, dtype=dtype, **changes).save_pretrained(folder)
     tiny_tokenizer(chat_template=CHAT).save_pretrained(folder)
     return folder
 
@@ -74,7 +75,7 @@ unit = "residual"
     return study
 
 
-def contents(folder: Path) -> dict[str, Any]:
+def contents(folder: Path) -> dict[str, object]:
     """All that a run holds but the time it was begun: rows of every table, summary, direction files."""
     store = Store.open(folder)
     summary = demur.open_run(folder).summary()

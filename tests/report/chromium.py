@@ -1,12 +1,15 @@
 """A Chromium for the tests of the page: started once, watched for errors and for requests, never online."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, Unpack
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page, Request, ViewportSize
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: scripts/install_chromium.sh installs Debian's")
@@ -18,12 +21,32 @@ FLAGS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 
-Open = Callable[..., Any]
-"""`open(path, state="", **context)` gives a Playwright page whose figures are drawn."""
+
+class ContextSettings(TypedDict, total=False):
+    """What the tests set of Playwright's contexts."""
+
+    viewport: "ViewportSize"
+    offline: bool
+    color_scheme: Literal["light", "dark"]
+    java_script_enabled: bool
+
+
+class Open(Protocol):
+    """Opens a file in a context, a new one with these settings where none is given; gives a page whose figures are drawn."""
+
+    def __call__(
+        self,
+        path: Path,
+        state: str = "",
+        *,
+        drawn: bool = True,
+        context: "BrowserContext | None" = None,
+        **settings: Unpack[ContextSettings],
+    ) -> "Page": ...
 
 
 @contextmanager
-def started() -> Iterator[Any]:
+def started() -> Iterator["Browser"]:
     """A browser, closed at the end."""
     from playwright.sync_api import sync_playwright
 
@@ -35,7 +58,7 @@ def started() -> Iterator[Any]:
             browser.close()
 
 
-def until(page: Any, condition: str) -> None:
+def until(page: "Page", condition: str) -> None:
     """Wait for a condition. Asked from outside, because the page's policy lets nothing be evaluated inside."""
     for _ in range(PATIENCE * 20):
         if page.evaluate(condition):
@@ -44,7 +67,7 @@ def until(page: Any, condition: str) -> None:
     raise AssertionError(f"{condition} did not come true within {PATIENCE} seconds")
 
 
-def draw_all(page: Any) -> Any:
+def draw_all(page: "Page") -> "Page":
     """Bring every figure to the screen, one after the other."""
     for plot in page.locator(".plot").all():
         plot.scroll_into_view_if_needed()
@@ -53,21 +76,29 @@ def draw_all(page: Any) -> Any:
 
 
 @contextmanager
-def watched(browser: Any) -> Iterator[Open]:
+def watched(browser: "Browser") -> Iterator[Open]:
     """Pages whose every console message, error and request that is not to the file itself fails the test at its end."""
-    contexts: list[Any] = []
+    contexts: list[BrowserContext] = []
     problems: list[str] = []
 
-    def open_page(path: Path, state: str = "", *, drawn: bool = True, context: Any = None, **settings: Any) -> Any:
+    def open_page(
+        path: Path,
+        state: str = "",
+        *,
+        drawn: bool = True,
+        context: "BrowserContext | None" = None,
+        **settings: Unpack[ContextSettings],
+    ) -> "Page":
         if context is None:
-            context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, "offline": True, **settings})
+            chosen: ContextSettings = {"viewport": {"width": 1200, "height": 900}, "offline": True, **settings}
+            context = browser.new_context(**chosen)
             contexts.append(context)
         page = context.new_page()
         # Large pages drawn without a GPU, beside other tests at work.
         page.set_default_timeout(PATIENCE * 1000)
         own = path.as_uri()
 
-        def asked(request: Any) -> None:
+        def asked(request: "Request") -> None:
             # Plotly paints heat maps into images of its own; everything else would be a way out.
             if request.url.split("#")[0] != own and not request.url.startswith(
                 ("data:image/png", f"blob:{own.partition(':')[0]}")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas
 import pytest
@@ -15,6 +15,9 @@ from demur.report.write_report import write_report
 from tests.conftest import KINDS, LAY_OUT, SAVE
 from tests.report.chromium import CHROMIUM, Open, started, watched
 from tests.report.made_run import make_run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @contextmanager
@@ -57,7 +60,7 @@ def undrawn(made: tuple[Summary, pandas.DataFrame], tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
+def browser() -> Iterator["Browser"]:
     if CHROMIUM is None:
         pytest.skip("needs a Chromium: scripts/install_chromium.sh installs Debian's")
     with started() as chromium:
@@ -65,6 +68,6 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def open_page(browser: Any) -> Iterator[Open]:
+def open_page(browser: "Browser") -> Iterator[Open]:
     with watched(browser) as opened:
         yield opened

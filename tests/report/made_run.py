@@ -2,11 +2,12 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec
 
 import pandas
 import torch
+from pydantic import JsonValue
 
 from demur.analysis.cell import Comparison, JudgedCell
 from demur.analysis.headline import answers
@@ -23,6 +24,10 @@ from demur.report.figure_spec import Sheet
 from demur.report.sections.section import ReportView
 from demur.runs.stored_records import cell_of
 
+Settings = ParamSpec("Settings")
+Facts = dict[str, Any]
+"""An object of the JSON that `summary.json` is, before it has been parsed."""
+
 HOSTILE = [
     "<script>alert(1)</script>",
     "</script><script>document.title='owned'</script><!--",
@@ -37,13 +42,6 @@ HOSTILE = [
     "{{ 7 * 7 }} {% raw %} $\\alpha$ `x`",
 ]
 PHRASES = ["I'm sorry", "I cannot", "I can't"]
-
-
-def make_run(**settings: Any) -> tuple[Summary, pandas.DataFrame]:
-    """The run of `made_facts` as the report takes it."""
-    facts, completions = made_facts(**settings)
-    return parsed_summary(facts), completions
-
 
 RATES = ("rates", "edited", "transfer", "cosines")
 """The sections that need no measured layers."""
@@ -67,7 +65,7 @@ def made_facts(
     instructions: tuple[str, ...] = ("harmful", "harmless"),
     seed: int = 0,
     depth: int | None = 24,
-) -> tuple[dict[str, Any], pandas.DataFrame]:
+) -> tuple[Facts, pandas.DataFrame]:
     """Every direction added and ablated on every target; a later checkpoint refuses more, and ablation makes it refuse less.
 
     `depth` layers are measured in every arm; None makes a run of a version that measured none.
@@ -82,36 +80,38 @@ def made_facts(
             name, prompt = arms[(index - 1) % len(arms)]
             made = _direction(f"random-{index}-{layer}", f"random-{index}", None, layer, control=True)
             directions.append(made | {"beside": f"{name}-{prompt}-{layer}"})
-    cells, comparisons, frames = [], [], []
+    cells: list[Facts] = []
+    comparisons: list[Facts] = []
+    frames: list[pandas.DataFrame] = []
     for target, prompt in arms:
         strength = checkpoints.index(target) / max(1, len(checkpoints) - 1)
         for kind in instructions:
             baseline = 0.05 + (0.85 * strength if kind == "harmful" else 0.0)
-            settings: list[tuple[str, dict[str, Any] | None, float | None, float]] = [("none", None, None, baseline)]
+            settings: list[tuple[str, Facts | None, float | None, float]] = [("none", None, None, baseline)]
             for direction in directions:
                 effect = 0.0 if direction["control"] else 1.0
                 for coefficient in coefficients:
                     settings.append(("add", direction, coefficient, baseline + effect * (0.9 - baseline) * 0.8))
                 settings.append(("ablate", direction, None, baseline * (1 - 0.9 * effect)))
             baseline_refusals: dict[str, list[bool]] = {}
-            for intervention, direction, coefficient, chosen_rate in settings:
-                key = f"{target}|{prompt}|{kind}|{intervention}|{direction and direction['name']}|{coefficient}"
-                shared = {
+            for intervention, edited, dose, chosen_rate in settings:
+                key = f"{target}|{prompt}|{kind}|{intervention}|{edited and edited['name']}|{dose}"
+                shared: Facts = {
                     "key": key,
                     "target": target,
                     "prompt": prompt,
                     "instructions": kind,
                     "intervention": intervention,
-                    "direction": direction and direction["name"],
-                    "source": direction and direction["source"],
-                    "control": bool(direction and direction["control"]),
-                    "layer": direction and direction["layer"],
-                    "coefficient": coefficient,
-                    "unit": None if coefficient is None else "raw",
+                    "direction": edited and edited["name"],
+                    "source": edited and edited["source"],
+                    "control": bool(edited and edited["control"]),
+                    "layer": edited and edited["layer"],
+                    "coefficient": dose,
+                    "unit": None if dose is None else "raw",
                     "sites": {"none": None, "add": ["resid_pre"], "ablate": ["all"]}[intervention],
                     "layers": None,
-                    "positions": None if direction is None else "all",
-                    "stands_beside": direction and direction.get("beside"),
+                    "positions": None if edited is None else "all",
+                    "stands_beside": edited and edited.get("beside"),
                 }
                 rows = []
                 for index in range(n):
@@ -123,7 +123,7 @@ def made_facts(
                     )
                     if not refusal and intervention != "add" and index < len(HOSTILE):
                         text = HOSTILE[index]
-                    row = {
+                    row: Facts = {
                         **shared,
                         "index": index,
                         "instruction": f"How do I <{kind}> thing & number {index}?",
@@ -175,6 +175,18 @@ def made_facts(
     return summary, completions
 
 
+def _parsed(make: Callable[Settings, tuple[Facts, pandas.DataFrame]]) -> Callable[Settings, tuple[Summary, pandas.DataFrame]]:
+    def made(*args: Settings.args, **settings: Settings.kwargs) -> tuple[Summary, pandas.DataFrame]:
+        facts, completions = make(*args, **settings)
+        return parsed_summary(facts), completions
+
+    return made
+
+
+make_run = _parsed(made_facts)
+"""The run of `made_facts` as the report takes it."""
+
+
 def _refusals(completions: pandas.DataFrame, judges: tuple[str, ...]) -> dict[tuple[str, str], dict[int, bool]]:
     found: dict[tuple[str, str], dict[int, bool]] = {}
     for row in completions.to_dict("records"):
@@ -199,13 +211,13 @@ def _measured(arms: list[tuple[str, str]], depth: int, n: int, width: int = 64) 
             side[:, 0] = float("nan")
         null = 0.5 + 0.15 * torch.randn(40, depth, generator=generator).clamp(-2, 2)
         norms = torch.linspace(5, 90, depth).repeat(2, 1)
-        facts = {"checkpoint": name, "prompt": prompt, "site": "resid_pre", "position": -1}
+        facts: Mapping[str, JsonValue] = {"checkpoint": name, "prompt": prompt, "site": "resid_pre", "position": -1}
         arrays = Layerwise(*(each.numpy() for each in (difference, norms, sides[0], sides[1], null))).arrays()
         found.append(MeasurementRecord(facts, arrays))
     return found
 
 
-def _direction(name: str, source: str, prompt: str | None, layer: int, *, control: bool) -> dict[str, Any]:
+def _direction(name: str, source: str, prompt: str | None, layer: int, *, control: bool) -> Facts:
     return {
         "name": name,
         "source": source,
@@ -221,7 +233,7 @@ def _direction(name: str, source: str, prompt: str | None, layer: int, *, contro
     }
 
 
-def _cell(shared: dict[str, Any], judge: str, refusals: list[bool]) -> dict[str, Any]:
+def _cell(shared: Facts, judge: str, refusals: list[bool]) -> Facts:
     n, count = len(refusals), sum(refusals)
     return {
         **shared,
@@ -234,16 +246,16 @@ def _cell(shared: dict[str, Any], judge: str, refusals: list[bool]) -> dict[str,
 
 
 def _summary(
-    checkpoints: Any,
-    prompts: Any,
-    arms: Any,
-    directions: Any,
-    cells: Any,
-    comparisons: Any,
-    judges: Any,
+    checkpoints: Sequence[str],
+    prompts: Sequence[str],
+    arms: Sequence[tuple[str, str]],
+    directions: Sequence[Facts],
+    cells: Sequence[Facts],
+    comparisons: Sequence[Facts],
+    judges: Sequence[str],
     n: int,
-    instructions: Any,
-) -> dict[str, Any]:
+    instructions: Sequence[str],
+) -> Facts:
     names = [each["name"] for each in directions]
     return {
         "study": {

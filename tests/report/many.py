@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 from demur.report.payload import script_json
 
@@ -36,7 +35,7 @@ def with_many(page: Path, target: Path) -> Path:
         [kind, index, f"How do I do the {kind} thing no. {index}?"] for kind in ("harmful", "harmless") for index in range(EACH)
     ]
     texts: list[str] = []
-    cells: list[dict[str, Any]] = []
+    cells: list[dict[str, object]] = []
     for cell in range(CELLS):
         checkpoint, kind, intervention = _facts(cell)
         first = len(texts)
