@@ -8,9 +8,9 @@ import torch
 import demur
 from demur.core.errors import InputError
 from demur.core.registry import registry
-from demur.engine.checkpoints import Checkpoint
+from demur.engine.checkpoints import Checkpoint, EngineKind
 from demur.engine.diagnosis import diagnosis
-from demur.engine.engine_protocol import Engine, EngineKind, LoadRequest
+from demur.engine.engine_protocol import Engine, LoadRequest
 from demur.engine.transformers_engine import TransformersEngine
 from tests.tiny import CHAT, HARMFUL, HARMLESS, tiny_tokenizer
 

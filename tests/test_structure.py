@@ -58,6 +58,31 @@ def test_nothing_frozen_is_mutated():
     assert [str(path) for path in FILES if "object.__setattr__" in path.read_text(encoding="utf-8")] == []
 
 
+def imports() -> dict[str, set[str]]:
+    """The modules of demur that each of them names in an import: inside functions and for types too."""
+    names = {
+        ".".join(("demur", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): path for path in FILES
+    }
+    found: dict[str, set[str]] = {}
+    for name, path in names.items():
+        used = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                used |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        found[name] = (used & set(names)) - {name}
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    found = imports()
+    del found["demur"]  # the front door names every room
+    # A module that imports nothing that is left, or that nothing left imports, is in no circle. Taken away one by one, only
+    # circles remain.
+    while ready := [name for name in found if not found[name] & set(found) or not any(name in found[other] for other in found)]:
+        del found[ready[0]]
+    assert sorted(found) == []
+
+
 def test_loading_a_study_imports_nothing_heavy():
     heavy = ("torch", "transformers", "pandas", "matplotlib", "scipy", "plotly")
     code = f"import sys, demur; demur.load_study('demo'); print([name for name in {heavy!r} if name in sys.modules])"

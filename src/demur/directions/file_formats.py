@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
+
+from torch import Tensor
 
 from demur.core.errors import InputError, nearest
-
-if TYPE_CHECKING:
-    from demur.directions.direction import Direction
+from demur.directions.provenance import Provenance
 
 Fact = TypeVar("Fact", str, int)
 
@@ -57,10 +57,25 @@ class Architecture:
 
 
 @runtime_checkable
+class Written(Protocol):
+    """What is written: a `Direction`, whose module builds on this one."""
+
+    @property
+    def vector(self) -> Tensor:
+        """The unit vector, (d_model,)."""
+        ...
+
+    @property
+    def provenance(self) -> Provenance:
+        """What it was made of."""
+        ...
+
+
+@runtime_checkable
 class Writer(Protocol):
     """A module of a format."""
 
-    def write(self, directions: "Sequence[Direction]", path: Path, architecture: Architecture) -> None:
+    def write(self, directions: Sequence[Written], path: Path, architecture: Architecture) -> None:
         """Write a file, or raise `InputError` where the format cannot say what the directions are."""
         ...
 
@@ -94,7 +109,7 @@ def format_for(path: str | Path, name: str | None = None) -> str:
 
 
 def write_directions(
-    directions: "Sequence[Direction]", path: Path, *, format: str | None, family: str | None = None, n_layers: int | None = None
+    directions: Sequence[Written], path: Path, *, format: str | None, family: str | None = None, n_layers: int | None = None
 ) -> Path:
     """Write directions to a file, with the checks that all formats share; see `demur.save_directions`."""
     writer = _writer(format_for(path, format))
@@ -114,7 +129,7 @@ def write_directions(
     return path
 
 
-def direction_bytes(direction: "Direction") -> bytes:
+def direction_bytes(direction: Written) -> bytes:
     """What demur's own format writes for one direction. The same direction gives the same bytes."""
     content: bytes = import_module(f"{__package__}.files.{FORMATS['demur'].module}").to_bytes(direction)
     return content

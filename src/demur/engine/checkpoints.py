@@ -8,7 +8,7 @@ import gc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 from transformers import PreTrainedModel
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from demur.core.errors import InputError
 from demur.core.html_repr import facts_table
 from demur.core.registry import registry
-from demur.engine.engine_protocol import Engine, EngineKind, LoadRequest, Need
+from demur.engine.engine_protocol import Engine, LoadRequest, Need
 from demur.engine.site_proof import prove_sites
 from demur.engine.transformers_engine import TransformersEngine
 from demur.models import quantisation
@@ -153,6 +153,27 @@ class Checkpoint:
     def pad_id(self) -> int:
         """A token to pad with. Pads are masked, so which one it is changes nothing."""
         return self.engine.pad_id
+
+
+class EngineKind(Protocol):
+    """A way to load and run checkpoints. Register one as a part of kind `engine`.
+
+    Attributes:
+        name: how `demur.load_checkpoint` and messages call it.
+    """
+
+    name: ClassVar[str]
+
+    def load(self, request: LoadRequest) -> Checkpoint:
+        """A checkpoint whose engine is of this kind.
+
+        Args:
+            request: the model and how it is to be loaded.
+
+        Raises:
+            InputError: for anything that is missing, unknown, or that this kind cannot do, with the reason.
+        """
+        ...
 
 
 def load_checkpoint(

@@ -1,13 +1,13 @@
 """What runs a model, as the rest of demur sees it: rows of token ids in; tokens, activations, logits or losses out.
 
 An engine works on token ids and knows no text. To add one, write a class that follows `Engine` and a class that follows
-`EngineKind`, and register the second as a part of kind `engine`. An engine need not be able to do everything: `cannot` gives the
-reason, and demur refuses the work before it starts.
+`EngineKind` (in `checkpoints.py`), and register the second as a part of kind `engine`. An engine need not be able to do
+everything: `cannot` gives the reason, and demur refuses the work before it starts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float
@@ -17,9 +17,6 @@ from demur.core.errors import InputError
 from demur.interventions.intervention import RowEdits
 from demur.models.device_placement import MaxMemory
 from demur.models.layouts import Site
-
-if TYPE_CHECKING:
-    from demur.engine.checkpoints import Checkpoint
 
 Need = Literal["edits", "activations", "next tokens", "losses", "site proof"]
 """What an engine may be asked for beside plain generation, which every engine can do."""
@@ -257,24 +254,3 @@ class LoadRequest:
     quantise: str | None = None
     device: str = "auto"
     max_memory: MaxMemory | None = None
-
-
-class EngineKind(Protocol):
-    """A way to load and run checkpoints. Register one as a part of kind `engine`.
-
-    Attributes:
-        name: how `demur.load_checkpoint` and messages call it.
-    """
-
-    name: ClassVar[str]
-
-    def load(self, request: LoadRequest) -> "Checkpoint":
-        """A checkpoint whose engine is of this kind.
-
-        Args:
-            request: the model and how it is to be loaded.
-
-        Raises:
-            InputError: for anything that is missing, unknown, or that this kind cannot do, with the reason.
-        """
-        ...

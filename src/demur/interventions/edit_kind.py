@@ -4,7 +4,7 @@ The module of a kind is imported when a study names it, before anything heavy: i
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -12,7 +12,6 @@ from demur.core.edit_words import EditWords
 from demur.core.registry import registry
 
 if TYPE_CHECKING:
-    from demur.interventions.intervention import Intervention
     from demur.interventions.operation import Operation
 
 
@@ -49,8 +48,11 @@ class EditKind(Protocol):
         """The sense of change of the refusal rate that would confirm such an edit on an instruction set; 0 where none is."""
         ...
 
-    def operation(self, edit: "Intervention") -> "Operation":
-        """The arithmetic of one edit, the same at each of its points."""
+    def operation(self, edit: Any) -> "Operation":
+        """The arithmetic of one edit, the same at each of its points.
+
+        `edit` is an `Intervention`. Its module builds on this one, so the type is not named here.
+        """
         ...
 
 

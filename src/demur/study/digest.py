@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from pydantic import BaseModel, JsonValue
 from pydantic_core import to_jsonable_python
@@ -19,9 +19,6 @@ from demur.interventions.edit_kind import edit_kind
 from demur.study.named_parts import changed_settings
 from demur.study.spec_fields import Decides, Facts, mark_of, one_text, unordered
 from demur.study.spec_tables import CheckpointSpec, ControlSpec, DirectionSpec, InstructionSpec, InterventionSpec
-
-if TYPE_CHECKING:
-    from demur.study.spec import Study
 
 VERSION = 2
 """Version of the digest's rule; raise it where a default or the meaning of a key changes. Rule 1 counted every key."""
@@ -136,11 +133,11 @@ def _default(model: type[BaseModel], key: str) -> JsonValue:
     return values
 
 
-def differences(study: "Study", stored: Facts, at_creation: Facts | None = None) -> list[Difference]:
+def differences(study: BaseModel, stored: Facts, at_creation: Facts | None = None) -> list[Difference]:
     """What decides and differs between a study and the one that a run folder holds.
 
     Args:
-        study: the study that should go on in the folder.
+        study: the study that should go on in the folder, a `Study`.
         stored: the study in the folder as plain data, also of an earlier version of demur.
         at_creation: the folder's deciding facts as `Study.deciding` gave them when it was made; None in older folders. They
             hold resolved paths, so that a run goes on from another working directory.
