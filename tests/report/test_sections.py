@@ -173,6 +173,22 @@ def test_a_kind_of_edit_that_is_not_installed_shows_everywhere(tmp_path):
     assert "clamped" in figures_of(ReportView.of(summary, completions))
 
 
+def test_a_kind_named_by_its_class_is_reported_where_it_is_not_installed(tmp_path):
+    """A study may write `module:Class`; the words of its actions are found by the action, not by that spelling."""
+    facts, completions = made_facts(n=3, controls=1, judges=("prefix",))
+    as_clamped = {"intervention": "gone:Clamp", "action": "clamp"}
+    facts["cells"] = [cell | as_clamped if cell["intervention"] == "ablate" else cell for cell in facts["cells"]]
+    words = {**parsed_summary(made_facts(n=3)[0]).model_dump(mode="json")["edits"], "clamp": CLAMP}
+    del words["ablate"]
+    summary = parsed_summary({**facts, "edits": {name: words[name] for name in ("clamp", "add", "subtract")}})
+    view = ReportView.of(summary, completions.replace({"intervention": {"ablate": "gone:Clamp"}}))
+    assert {matrix.name.split("-")[1] for matrix in view.matrices} == {"clamp", "add"}
+    first = [entry.kind for entry in view.entries if entry.target == view.entries[0].target and entry.edited]
+    assert (first[0], first[-1]) == ("add", "clamp")
+    write_report(tmp_path, summary, view.completions)
+    assert list((tmp_path / "figures").glob("transfer-clamp-*.svg"))
+
+
 def test_edits_that_differ_in_a_setting_only_are_told_apart():
     facts, completions = made_facts(n=3, judges=("prefix",))
     edited = [cell for cell in facts["cells"] if cell["intervention"] == "ablate"]
