@@ -43,6 +43,18 @@ class Damp(Rotate):
     """A kind of edit that takes a dose and no direction."""
 
     name, artefact, takes_dose, settings, default_on = "damp", "none", True, None, ("harmful", "harmless")
+    words = (EditWords(action="damp", kind="damp", **WORDS),)
+
+
+class Spin(Rotate):
+    """Another kind with an action that `Rotate` has."""
+
+    name = "spin"
+    words = (EditWords(action="rotate", kind="spin", **WORDS),)
+
+
+class OddArtefact(Rotate):
+    artefact = "cake"  # type: ignore[assignment]
 
 
 class Project(Rotate):
@@ -78,6 +90,10 @@ class Shouting(TextJudge):
         return Verdict(self.name, text.isupper(), "refusal" if text.isupper() else "other")
 
 
+class SecondPrefix(Shouting):
+    name = "prefix"
+
+
 class Entropy:
     class Settings(BaseModel):
         top: int = 10
@@ -90,6 +106,19 @@ class Entropy:
 
     def summary(self, record):
         return {}
+
+
+class SecondLoss(Entropy):
+    name = "loss"
+
+
+class OddSubjects(Entropy):
+    subjects = "planet"
+
+
+class Costly:
+    def __init__(self, price):
+        raise NotImplementedError
 
 
 class Nothing:

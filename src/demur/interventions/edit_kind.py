@@ -58,7 +58,7 @@ def edit_kind(name: str) -> EditKind:
     """The kind of edit of a name, or of `module:Class`.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one.
+        InputError: for an unknown name, with the nearest known one; for a part that lacks what its kind asks for.
     """
     found: EditKind = registry("edit").get(name)
     return found
