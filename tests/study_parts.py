@@ -61,6 +61,22 @@ class Project(Rotate):
     name, artefact, settings = "project", "subspace", None
 
 
+class Loose(Rotate):
+    class Settings(BaseModel):
+        degrees: float = 1.0
+
+    name, settings = "loose", Settings
+
+
+class Listed(Rotate):
+    class Settings(BaseModel):
+        model_config = ConfigDict(frozen=True)
+
+        degrees: list[float] = [1.0]
+
+    name, settings = "listed", Settings
+
+
 class Clash(Rotate):
     class Settings(BaseModel):
         unit: str = "x"

@@ -100,6 +100,20 @@ def test_controls_of_several_kinds():
     assert fewer.digest == edited({"kind": "ablate"}, checkpoints=two).digest
 
 
+@pytest.mark.parametrize("key", ['controls."{}"', "controls.'{}'", ' controls . "{}" '])
+def test_a_setting_can_name_a_part_in_quotes(key):
+    kind = f"{HERE}Shuffled"
+    study = load_study("demo", [f"{key.format(kind)}=2"])
+    assert study.controls.counts[kind] == 2
+
+
+@pytest.mark.parametrize("setting", ['controls."x=1', 'controls."x"y=1', 'a"="b=1', '"a\n"=1', '""=1', 'controls.""=1'])
+def test_quotes_that_do_not_fit_are_one_sentence(setting):
+    with pytest.raises(InputError) as caught:
+        load_study("demo", [setting])
+    assert "\n" not in str(caught.value)
+
+
 def test_measurements_are_names_or_tables():
     assert make_study(changed()).model_dump()["measurements"] == ["by-layer"]
     study = make_study(changed(measurements=["by-layer", "loss", {"name": f"{HERE}Entropy", "top": 5}]))
@@ -145,6 +159,8 @@ def test_judges_engines_estimators_and_sections():
             "'shuffled-x' is no name for a checkpoint or prompt: letters, digits, - and _, no shuffled- in front",
         ),
         ({"interventions": [ROTATE, {"kind": f"{HERE}Spin"}]}, "Rotate' and '.*Spin' both use the name 'rotate'"),
+        ({"interventions": [{"kind": f"{HERE}Loose"}]}, "settings of an edit of kind '.*Loose' can change .*; make Settings a frozen"),
+        ({"interventions": [{"kind": f"{HERE}Listed"}]}, "settings of an edit of kind '.*Listed' can change .*unhashable type: 'list'"),
         ({"interventions": [{"kind": f"{HERE}OddArtefact"}]}, "says 'cake' for 'artefact'; expected one of direction, subspace"),
         ({"interventions": [{"kind": f"{HERE}Costly"}]}, "the kind of edit '.*Costly' cannot be made: .*missing 1 required"),
         ({"controls": {"oddly": 1, f"{HERE}Nothing": 1}}, "'controls.oddly' is not a key of a study; .*known: random, seed"),

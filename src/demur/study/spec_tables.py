@@ -19,6 +19,7 @@ from pydantic import (
 from demur.core.errors import InputError
 from demur.core.registry import registry
 from demur.directions.controls.control import control_kind
+from demur.interventions.edit_kind import check_settings
 from demur.measurements.measurement import measurement
 from demur.study.named_parts import changed_settings, checked_settings, named_edit, own_names_differ, part_name
 from demur.study.spec_fields import (
@@ -106,6 +107,8 @@ class InterventionSpec(Table):
         clash = next((key for key in settings if key in cls.model_fields), None)
         if clash is not None:
             raise ValueError(f"the kind {kind.name!r} has a setting {clash!r}, which every intervention has; rename the setting")
+        if kind.settings is not None:
+            check_settings(value["kind"], kind.settings.model_validate(settings))
         own = {key: given for key, given in value.items() if key in cls.model_fields}
         return {"on": list(kind.default_on), **own, **settings}
 
