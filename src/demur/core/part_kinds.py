@@ -84,7 +84,7 @@ KINDS: dict[str, PartKind] = {
         "demur.measurements",
         "measurement",
         {
-            "by-layer": "demur.measurements.separation_by_layer:SeparationByLayer",
+            "by-layer": "demur.measurements.by_layer:SeparationByLayer",
             "loss": "demur.measurements.completion_loss:CompletionLoss",
             "equivalence": "demur.measurements.ablation_equivalence:AblationEquivalence",
         },

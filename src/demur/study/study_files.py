@@ -96,9 +96,7 @@ def _parts(key: str, setting: str) -> list[str]:
         try:
             here: object = tomllib.loads(f"{key} = 0")
         except ValueError as error:
-            raise InputError(
-                f"the key of {setting!r} is not a TOML key: {error}; quote it as in controls.'my.module:Control'=2"
-            ) from error
+            raise InputError(f"the key of {setting!r} cannot be read: {error}; expected quotes as in a.'b.c:D'=2") from error
         parts = []
         while isinstance(here, dict):
             ((part, here),) = here.items()

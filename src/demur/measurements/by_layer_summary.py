@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from demur.core.statistics import auroc_interval
-from demur.measurements.layerwise import DRAWS, Layerwise
+from demur.measurements.by_layer_record import DRAWS, Layerwise
 from demur.measurements.measurement import MeasurementRecord
 
 Array = NDArray[numpy.floating[Any]]
