@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import demur
-from demur.directions.geometry import auroc, separation
+from demur.directions.geometry import auroc
+from demur.directions.separation import separation
 from demur.engine.capture import mean_activations
 from demur.engine.checkpoints import wrap
 from demur.inputs.prompts import prompt_format
@@ -76,7 +77,7 @@ def test_auroc_counts_every_pair():
     for row in range(3):
         pairs = [(a > b) + 0.5 * (a == b) for a in high[row].tolist() for b in low[row].tolist()]
         assert float(auroc(high, low)[row]) == pytest.approx(sum(pairs) / len(pairs))
-        assert separation(high[row], low[row]).auroc == pytest.approx(sum(pairs) / len(pairs))
+        assert separation(high[row].numpy(), low[row].numpy()).auroc == pytest.approx(sum(pairs) / len(pairs))
 
 
 def test_what_a_summary_holds(measured):
