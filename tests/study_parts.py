@@ -50,10 +50,38 @@ class Damp(Rotate):
     """A kind of edit that takes a dose and no direction."""
 
     name, artefact, takes_dose, settings, default_on = "damp", "none", True, None, ("harmful", "harmless")
+    words = (EditWords(action="damp", kind="damp", **WORDS),)
+
+
+class Spin(Rotate):
+    """Another kind with an action that `Rotate` has."""
+
+    name = "spin"
+    words = (EditWords(action="rotate", kind="spin", **WORDS),)
+
+
+class OddArtefact(Rotate):
+    artefact = "cake"  # type: ignore[assignment]
 
 
 class Project(Rotate):
     name, artefact, settings = "project", "subspace", None
+
+
+class Loose(Rotate):
+    class Settings(BaseModel):
+        degrees: float = 1.0
+
+    name, settings = "loose", Settings
+
+
+class Listed(Rotate):
+    class Settings(BaseModel):
+        model_config = ConfigDict(frozen=True)
+
+        degrees: list[float] = [1.0]
+
+    name, settings = "listed", Settings
 
 
 class Clash(Rotate):
@@ -89,6 +117,10 @@ class Shouting(TextJudge):
         return Verdict(self.name, text.isupper(), "refusal" if text.isupper() else "other")
 
 
+class SecondPrefix(Shouting):
+    name = "prefix"
+
+
 class Entropy:
     class Settings(BaseModel):
         top: int = 10
@@ -104,6 +136,19 @@ class Entropy:
 
     def summary(self, record: "MeasurementRecord") -> dict[str, JsonValue]:
         return {}
+
+
+class SecondLoss(Entropy):
+    name = "loss"
+
+
+class OddSubjects(Entropy):
+    subjects = "planet"
+
+
+class Costly:
+    def __init__(self, price):
+        raise NotImplementedError
 
 
 class Nothing:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import demur
-from demur.core.registry import KINDS
+from demur.core.part_kinds import KINDS
 from tests.tiny import HARMFUL
 from tests.tiny_study import make_checkpoint
 

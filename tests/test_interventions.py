@@ -10,6 +10,7 @@ from demur.directions.direction import from_raw
 from demur.directions.files.load_and_save import load_direction
 from demur.interventions.edit_table import tabulate
 from demur.interventions.intervention import ablate, add
+from demur.interventions.intervention import edit as any_edit
 from demur.models.layouts import Layout, Point, point
 
 LAYOUT = Layout("llama", "model.layers", "self_attn", "mlp")
@@ -153,3 +154,11 @@ def test_a_raw_norm_that_no_file_says_is_no_unit(tmp_path):
     torch.save(3 * direction().vector, tmp_path / "long.pt")
     long = load_direction(tmp_path / "long.pt", layer=2)
     assert float(add(long, 2.0, unit="raw").scaled_vector().norm()) == pytest.approx(6, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["Loose", "Listed"])
+def test_settings_that_can_change_are_refused_when_the_edit_is_made(kind):
+    direction = from_raw(torch.tensor([3.0, 4.0]), name="d", layer=1)
+    with pytest.raises(InputError, match=f"kind 'tests.study_parts:{kind}' can change"):
+        any_edit(f"tests.study_parts:{kind}", direction)
+    assert hash(any_edit("tests.study_parts:Rotate", direction).settings)

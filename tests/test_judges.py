@@ -193,5 +193,5 @@ def test_answers_that_do_not_fit_what_the_judge_says_of_itself(changes, message)
 def test_an_object_that_is_no_judge():
     with pytest.raises(InputError, match=r"'SimpleNamespace' has no version, labels, .*needs, judge; give it what .*Judge asks"):
         demur.judge(["x"], SimpleNamespace(name="almost"))
-    with pytest.raises(InputError, match="needs 'luck'; expected text, model, server"):
+    with pytest.raises(InputError, match="says 'luck' for 'needs'; expected one of text, model, server"):
         demur.judge(["x"], type("Lucky", (Picky,), {"needs": "luck"})())

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 import demur
-from demur.directions.geometry import auroc, separation
+from demur.directions.geometry import auroc
+from demur.directions.separation import separation
 from demur.engine.capture import mean_activations
 from demur.engine.checkpoints import wrap
 from demur.inputs.prompts import prompt_format
-from demur.measurements.layer_separation import measure
-from demur.measurements.layer_summary import located
-from demur.measurements.layerwise import DRAWS, Layerwise
+from demur.measurements.by_layer_projections import measure
+from demur.measurements.by_layer_record import DRAWS, Layerwise
+from demur.measurements.by_layer_summary import located
 from demur.measurements.measurement import MeasurementRecord
 from demur.runs.rows import StoredMeasurement
 from demur.runs.store import Store
@@ -76,7 +77,7 @@ def test_auroc_counts_every_pair():
     for row in range(3):
         pairs = [(a > b) + 0.5 * (a == b) for a in high[row].tolist() for b in low[row].tolist()]
         assert float(auroc(high, low)[row]) == pytest.approx(sum(pairs) / len(pairs))
-        assert separation(high[row], low[row]).auroc == pytest.approx(sum(pairs) / len(pairs))
+        assert separation(high[row].numpy(), low[row].numpy()).auroc == pytest.approx(sum(pairs) / len(pairs))
 
 
 def test_what_a_summary_holds(measured):
@@ -113,7 +114,7 @@ def test_a_run_measures_each_arm_once_and_an_older_run_has_none(tmp_path, monkey
         raise AssertionError("measured again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("demur.measurements.layer_separation.measure", never)
+        patch.setattr("demur.measurements.by_layer_projections.measure", never)
         demur.run(study, tmp_path / "run")
     # As a run of an earlier version that is only read.
     store = Store.open(tmp_path / "run")

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 import demur
 from demur.cli.main import app
 from demur.core.errors import InputError
-from demur.core.registry import registry
-from demur.inputs.prompt_formats import FORMATS, NATIVES, needs_tokenizer, prompt_names, template_text
+from demur.core.registry import is_short_name, registry
+from demur.inputs.prompt_formats import FORMATS, NATIVES, format_name, needs_tokenizer, prompt_names, template_text
 from demur.inputs.prompts import bos_count, prompt_format
 from tests.tiny import CHAT, HARMLESS, tiny_tokenizer
 from tests.tiny_study import make_study
@@ -126,7 +126,8 @@ def test_a_text_from_outside(formats, spec, name):
 def test_an_object_from_outside(formats):
     for spec in ("greeting", f"{__name__}:Greeting"):
         prompt = bound(spec)
-        assert (prompt.name, prompt.template, prompt.adds_special_tokens) == (spec, "<bos> {instruction} :", True)
+        assert is_short_name(prompt.name)
+        assert (prompt.template, prompt.adds_special_tokens) == ("<bos> {instruction} :", True)
         assert needs_tokenizer(spec)
         with pytest.raises(InputError, match="depends on the tokenizer; load a checkpoint to see it"):
             template_text(spec)
@@ -174,3 +175,18 @@ def test_a_study_runs_with_a_format_and_instructions_from_outside(formats, tmp_p
     assert {cell["prompt"] for cell in found.summary()["cells"]} == {"greeting", "native"}
     own = demur.load_direction(tmp_path / "run/directions/base.safetensors")
     assert (own.provenance.prompt, own.provenance.prompt_text) == ("greeting", "<bos> {instruction} :")
+
+
+@pytest.mark.parametrize("spec", ["my/fmt", "my.fmt", "up/../fmt", "C:fmt", "füße", "/", "x" * 300, f"{__name__}:Greeting"])
+def test_the_name_of_a_format_can_be_a_part_of_file_names(spec):
+    demur.register("prompt", spec, Greeting)
+    try:
+        name = format_name(spec)
+        assert is_short_name(name)
+        assert len(name.encode()) <= 64
+        assert format_name("chatml") == "chatml"
+        demur.register("prompt", f"{spec}-", Greeting)
+        assert format_name(f"{spec}-") != name
+    finally:
+        registry("prompt").unregister(spec)
+        registry("prompt").unregister(f"{spec}-")

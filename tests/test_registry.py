@@ -2,15 +2,17 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import EntryPoint
-from typing import ClassVar, Protocol
+from typing import ClassVar, get_args, get_origin, get_type_hints
 
 import pytest
 
 import demur
 from demur.core import registry as registries
 from demur.core.errors import InputError
-from demur.core.registry import KINDS, PartKind, Registry, check_members, check_names, registry
+from demur.core.part_kinds import KINDS, PartKind
+from demur.core.registry import Registry, check_names, registry
 
 MADE = []
 
@@ -60,7 +62,7 @@ def test_names_come_from_demur_from_packages_and_from_the_program(parts):
 def test_a_class_is_made_once(parts):
     assert parts.get("shipped") is parts.get("shipped")
     assert parts.get(f"{__name__}:Part") is parts.get(f"{__name__}:Part")
-    assert len(MADE) == 2
+    assert len(MADE) == 1
 
 
 def test_an_object_and_a_function_are_taken_as_they_are(parts):
@@ -137,29 +139,88 @@ def test_a_text_may_be_the_part_itself():
 def test_nothing_is_imported_before_a_part_is_used():
     code = """
 import sys, demur
-from demur.core.registry import KINDS, registry
-demur.register("judge", "far", "wsgiref.validate:validator")
+from demur.core.part_kinds import KINDS
+from demur.core.registry import registry
+demur.register("instructions", "far", "wsgiref.validate:validator")
 names = [name for kind in KINDS for name in registry(kind).names()]
 loaded = [name for name in sys.modules if name.startswith("demur.") and not name.startswith("demur.core")]
 print("far" in names, loaded, "wsgiref.validate" in sys.modules)
-registry("judge").get("far")
+registry("instructions").get("far")
 print("wsgiref.validate" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["True [] False", "True"]
 
 
-class Speaks(Protocol):
-    word: ClassVar[str]
+class Failing:
+    def __init__(self):
+        raise OSError("no such\nfile")
 
-    def speak(self) -> str: ...
+
+class Wants:
+    def __init__(self, argument):
+        raise AssertionError
 
 
-def test_members_that_a_protocol_asks_for():
-    class Silent:
-        word = "hush"
+def test_a_part_that_cannot_be_made(parts):
+    parts.register("failing", Failing)
+    with pytest.raises(InputError, match="^the kind of test part 'failing' cannot be made: no such file$"):
+        parts.get("failing")
+    with pytest.raises(InputError, match=f"'{__name__}:Wants' cannot be made: .*missing 1 required positional argument"):
+        parts.get(f"{__name__}:Wants")
 
-    with pytest.raises(InputError, match=r"the judge 'silent' has no speak; give it what .*test_registry.Speaks asks for"):
-        check_members(Silent(), "judge", "silent", Speaks)
-    Silent.speak = lambda self: self.word
-    check_members(Silent(), "judge", "silent", Speaks)
+
+def test_two_names_of_one_target_are_one_part(parts):
+    parts.register("own", f"{__name__}:Part")
+    assert parts.get("own") is parts.get("shipped") is parts.get(f"{__name__}:Part")
+
+
+class Speaks:
+    name, word = "speaks", "loud"
+
+    def speak(self): ...
+
+
+def speaking():
+    kind = PartKind(
+        "demur.tests", "kind of test part", {}, protocol="tests.Speaks", members=("name", "word", "speak"),
+        choices={"word": ("loud", "hush")},
+    )  # fmt: skip
+    return Registry(kind)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (type("Silent", (), {"name": "x"})(), "'own' has no word, speak; give it what tests.Speaks asks for"),
+        (type("Odd", (Speaks,), {"word": "odd"})(), "'own' says 'odd' for 'word'; expected one of loud, hush"),
+        (type("List", (Speaks,), {"word": ["loud"]})(), "expected one of loud, hush"),
+        (type("Named", (Speaks,), {"name": "a/b"})(), "'own' calls itself 'a/b'; expected letters, digits, - and _"),
+        (type("Nameless", (Speaks,), {"name": None})(), "'own' calls itself None"),
+    ],
+)
+def test_a_part_is_checked_when_it_is_made(part, message):
+    parts = speaking()
+    parts.register("own", part)
+    with pytest.raises(InputError, match=message):
+        parts.get("own")
+    parts.register("own", Speaks)
+    assert parts.get("own").word == "loud"
+
+
+@pytest.mark.parametrize("kind", [kind for kind, facts in KINDS.items() if facts.protocol])
+def test_the_members_listed_for_a_kind_are_those_of_its_protocol(kind):
+    module, _, name = KINDS[kind].protocol.rpartition(".")
+    protocol = getattr(import_module(module), name)
+    methods = [member for member, value in vars(protocol).items() if callable(value) and not member.startswith("_")]
+    assert set(KINDS[kind].members) == {*protocol.__annotations__, *methods}
+    hints = get_type_hints(protocol, vars(import_module("typing")))
+    for member, allowed in KINDS[kind].choices.items():
+        hint = hints[member]
+        assert get_args(get_args(hint)[0] if get_origin(hint) is ClassVar else hint) == allowed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_shipped_part_is_complete(kind):
+    for name in KINDS[kind].shipped:
+        registry(kind).get(name)

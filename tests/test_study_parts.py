@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import demur
 from demur.core.errors import InputError
 from demur.core.registry import registry
+from demur.runs.describe import planned_cell
 from demur.study.digest import differences
 from demur.study.plan import make_plan
 from demur.study.plan_outlook import look_ahead
@@ -90,10 +91,27 @@ def test_controls_of_several_kinds():
     ]
     assert [each.control_kind for each in plan.directions if not each.control] == ["", ""]
     assert sum(cell.direction is not None and cell.direction.control for cell in plan.cells) == 10
+    # What is stored, and read in sentences, is what the kind calls itself.
+    stored = {planned_cell(study, cell).control_kind for cell in plan.cells}
+    assert stored == {"", "random", "shuffled"}
     fewer = edited({"kind": "ablate"}, checkpoints=two, controls={f"{HERE}Shuffled": 0})
     (found,) = differences(study, fewer.model_dump(mode="json"))
     assert (found.key, found.here, found.there) == (f"controls.{HERE}Shuffled", 3, 0)
     assert fewer.digest == edited({"kind": "ablate"}, checkpoints=two).digest
+
+
+@pytest.mark.parametrize("key", ['controls."{}"', "controls.'{}'", ' controls . "{}" '])
+def test_a_setting_can_name_a_part_in_quotes(key):
+    kind = f"{HERE}Shuffled"
+    study = load_study("demo", [f"{key.format(kind)}=2"])
+    assert study.controls.counts[kind] == 2
+
+
+@pytest.mark.parametrize("setting", ['controls."x=1', 'controls."x"y=1', 'a"="b=1', '"a\n"=1', '""=1', 'controls.""=1'])
+def test_quotes_that_do_not_fit_are_one_sentence(setting):
+    with pytest.raises(InputError) as caught:
+        load_study("demo", [setting])
+    assert "\n" not in str(caught.value)
 
 
 def test_measurements_are_names_or_tables():
@@ -140,6 +158,20 @@ def test_judges_engines_estimators_and_sections():
             {"controls": {f"{HERE}Shuffled": 1}, "checkpoints": {"shuffled-x": {"model": "a/b"}}},
             "'shuffled-x' is no name for a checkpoint or prompt: letters, digits, - and _, no shuffled- in front",
         ),
+        ({"interventions": [ROTATE, {"kind": f"{HERE}Spin"}]}, "Rotate' and '.*Spin' both use the name 'rotate'"),
+        ({"interventions": [{"kind": f"{HERE}Loose"}]}, "kind '.*Loose' can change .*; make Settings a frozen"),
+        ({"interventions": [{"kind": f"{HERE}Listed"}]}, "'.*Listed' can change .*unhashable type: 'list'"),
+        ({"interventions": [{"kind": f"{HERE}OddArtefact"}]}, "says 'cake' for 'artefact'; expected one of direction, subspace"),
+        ({"interventions": [{"kind": f"{HERE}Costly"}]}, "the kind of edit '.*Costly' cannot be made: .*missing 1 required"),
+        ({"controls": {"oddly": 1, f"{HERE}Nothing": 1}}, "'controls.oddly' is not a key of a study; .*known: random, seed"),
+        ({"judges": ["prefix", f"{HERE}SecondPrefix"]}, "'prefix' and '.*SecondPrefix' both call themselves 'prefix'"),
+        ({"judges": [f"{HERE}Entropy"]}, "the judge '.*Entropy' has no labels"),
+        ({"measurements": [f"{HERE}Rotate"]}, "the measurement '.*Rotate' has no version, subjects, measure, summary; give it"),
+        ({"measurements": ["loss", f"{HERE}SecondLoss"]}, "'loss' and '.*SecondLoss' both call themselves 'loss'"),
+        ({"measurements": [f"{HERE}OddSubjects"]}, "says 'planet' for 'subjects'; expected one of arm, pair, cell"),
+        ({"sections": [f"{HERE}Rotate"]}, "the report section '.*Rotate' has no part, figures, tables; give it what"),
+        ({"engine": f"{HERE}Rotate"}, "the engine '.*Rotate' has no load; give it what"),
+        ({"direction": {"layers": [1], "estimator": f"{HERE}Rotate"}}, "the direction estimator '.*Rotate' has no needs, fit"),
         ({"judges": ["prefx"]}, "there is no judge 'prefx'; did you mean 'prefix'"),
         ({"judges": [f"{HERE}Shoutin"]}, "cannot be imported"),
         ({"measurements": ["by-layr"]}, "there is no measurement 'by-layr'; did you mean 'by-layer'"),

@@ -16,8 +16,8 @@ from demur.core.registry import registry
 from demur.core.statistics import holm, mcnemar, wilson
 from demur.interventions.edit_kind import edit_kind, words_of
 from demur.judges.judge import get_judge
-from demur.measurements.layer_summary import located
-from demur.measurements.layerwise import Layerwise
+from demur.measurements.by_layer_record import Layerwise
+from demur.measurements.by_layer_summary import located
 from demur.measurements.measurement import MeasurementRecord
 from demur.report.complete_summary import parsed_summary
 from demur.report.figure_spec import Sheet

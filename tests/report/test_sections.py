@@ -2,11 +2,13 @@
 
 import json
 import re
+from html import unescape
 from pathlib import Path
 
 import pandas
 import pytest
 
+import demur
 from demur.core.edit_words import EditWords
 from demur.core.errors import InputError
 from demur.core.registry import registry
@@ -34,9 +36,10 @@ from demur.report.figure_contents import (
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
 from demur.report.sections.section import ReportView, figures_of, made_sections
 from demur.report.terminal import terminal_table
-from demur.report.write_report import write_report
+from demur.report.write_report import drawn_report, write_report
 from tests.report.made_run import made_facts, make_run
 from tests.report.test_tables import printed
+from tests.tiny_study import make_study
 
 
 class CompletionLengths:
@@ -121,22 +124,71 @@ class OddName(CompletionLengths):
         return [TableSpec("../x", "x", view.completions, view.completions)]
 
 
+class Raises(CompletionLengths):
+    def figures(self, view):
+        raise KeyError("no such\ncolumn")
+
+
+class CannotBeDrawn(CompletionLengths):
+    def figures(self, view):
+        return [FigureSpec.of(Sheet("odd", "x", "x", "x", pandas.DataFrame(), "no content"))]
+
+
+class CannotBeWritten(CompletionLengths):
+    def tables(self, view):
+        return [TableSpec("odd", "x", "no frame", "no frame")]
+
+
 @pytest.mark.parametrize(
-    ("section", "message"),
+    ("section", "reason"),
     [
-        (NoSection, "'odd' is not a section; it needs a part, figures"),
+        (NoSection, "'odd' has no figures, tables; give it what demur.report.sections.section.Section asks for"),
         (SameName, "'results' is the name of two tables"),
         (OddName, "'../x' cannot be the name of a table"),
+        (Raises, "left out of the report: .*no such"),
+        (CannotBeDrawn, ""),
+        (CannotBeWritten, ""),
+        ("gone.module:Section", "cannot be imported: No module named 'gone'"),
     ],
 )
-def test_what_cannot_be_used_is_refused(section, message, tmp_path):
+def test_what_cannot_be_used_is_left_out_with_a_warning(section, reason, tmp_path):
+    summary, completions = make_run(n=2)
     registry("section").register("odd", section)
     try:
-        with pytest.raises(InputError, match=message):
-            write_report(tmp_path, *make_run(n=2))
+        report = drawn_report(summary, completions)
+        page = report.write(tmp_path)
     finally:
         registry("section").unregister("odd")
-    assert list(tmp_path.iterdir()) == []
+    (sentence,) = report.left_out
+    assert sentence.startswith("The section 'odd' is left out of the report: ")
+    assert re.search(reason, sentence)
+    assert sentence in unescape(page.read_text(encoding="utf-8"))
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    assert written_by(page) == written_by(write_report(plain, summary, completions))
+
+
+def test_the_terminal_says_which_section_is_left_out(tmp_path):
+    study = demur.load_study(make_study(tmp_path), [f"sections=['{__name__}:Raises']"])
+    made = demur.run(study, tmp_path / "run")
+    # What the command prints comes from this file.
+    warnings = json.loads((made.path / "summary.json").read_text(encoding="utf-8"))["warnings"]
+    assert [text for text in warnings if text.startswith(f"The section '{__name__}:Raises' is left out of the report: ")]
+
+
+def test_a_section_with_two_names_is_made_once(added):
+    summary, completions = make_run(n=2)
+    target = f"{__name__}:CompletionLengths"
+    registry("section").register("lengths", target)
+    named = summary.model_copy(update={"study": {**summary.study, "sections": [target, "lengths"]}})
+    made, left_out = made_sections(ReportView.of(named, completions))
+    assert ([one.name for one in made].count("lengths"), left_out) == (1, [])
+
+
+def test_a_section_that_demur_ships_is_never_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(type(registry("section").get("rates")), "figures", Raises.figures)
+    with pytest.raises(KeyError):
+        write_report(tmp_path, *make_run(n=2))
 
 
 CLAMP = EditWords(
@@ -171,6 +223,22 @@ def test_a_kind_of_edit_that_is_not_installed_shows_everywhere(tmp_path):
     }
     assert len(re.findall(r"\bclamp\b", printed(summary))) == sum(cell.intervention == "clamp" for cell in summary.cells)
     assert "clamped" in figures_of(ReportView.of(summary, completions))
+
+
+def test_a_kind_named_by_its_class_is_reported_where_it_is_not_installed(tmp_path):
+    """A study may write `module:Class`; the words of its actions are found by the action, not by that spelling."""
+    facts, completions = made_facts(n=3, controls=1, judges=("prefix",))
+    as_clamped = {"intervention": "gone:Clamp", "action": "clamp"}
+    facts["cells"] = [cell | as_clamped if cell["intervention"] == "ablate" else cell for cell in facts["cells"]]
+    words = {**parsed_summary(made_facts(n=3)[0]).model_dump(mode="json")["edits"], "clamp": CLAMP}
+    del words["ablate"]
+    summary = parsed_summary({**facts, "edits": {name: words[name] for name in ("clamp", "add", "subtract")}})
+    view = ReportView.of(summary, completions.replace({"intervention": {"ablate": "gone:Clamp"}}))
+    assert {matrix.name.split("-")[1] for matrix in view.matrices} == {"clamp", "add"}
+    first = [entry.kind for entry in view.entries if entry.target == view.entries[0].target and entry.edited]
+    assert (first[0], first[-1]) == ("add", "clamp")
+    write_report(tmp_path, summary, view.completions)
+    assert list((tmp_path / "figures").glob("transfer-clamp-*.svg"))
 
 
 def test_edits_that_differ_in_a_setting_only_are_told_apart():
@@ -239,7 +307,7 @@ def test_each_content_is_drawn_both_ways(name, real_figures):
 
 
 def test_sections_are_made_in_the_order_of_the_registry():
-    found = made_sections(ReportView.of(*make_run(n=2)))
+    found, _ = made_sections(ReportView.of(*make_run(n=2)))
     assert [figure.name for section in found for figure in section.figures] == [
         "rates", "added", "ablated", "transfer", "cosines-by-layer", "separation", "norms", "projections", "cosines",
     ]  # fmt: skip

@@ -10,7 +10,8 @@ from rich.console import Console
 from demur.core import number_format
 from demur.report import latex, result_tables, terminal
 from demur.report.cell_view import entries
-from tests.report.made_run import make_run
+from demur.report.complete_summary import parsed_summary
+from tests.report.made_run import made_facts, make_run
 
 
 def printed(summary, width=80, **options):
@@ -83,6 +84,14 @@ def test_long_latex_tables_break_across_pages_and_brackets_start_no_option():
     text = latex.latex(pandas.DataFrame({"a": ["[1]"] * (latex.LONG + 1)}), "c", "l")
     assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") == 1
     assert text.count("\n{}[1]") == latex.LONG + 1
+
+
+def test_readable_results_count_completions_on_which_a_judge_failed():
+    facts, _ = made_facts(n=4, judges=("prefix",))
+    assert "No verdict" not in result_tables.readable_results(entries(parsed_summary(facts)))
+    facts["cells"][0] = {**facts["cells"][0], "failures": 3}
+    shown = result_tables.readable_results(entries(parsed_summary(facts)))
+    assert sorted(shown["No verdict"], reverse=True)[:2] == ["3", "0"]
 
 
 def test_readable_results_leave_out_what_is_the_same_everywhere():

@@ -26,7 +26,7 @@ class Cell(Record):
         direction: the name of the direction, None where the edit takes none.
         source: the checkpoint that the direction came from, or the control's name.
         control: whether the direction is a null direction.
-        control_kind: the kind of control, empty where it is none.
+        control_kind: what the kind of control calls itself, empty where it is none.
         stands_beside: the direction that a control was made for.
         layer: the layer at which the direction was read.
         layers: the layers at which the edit acts, None for the kind's default.

@@ -81,7 +81,7 @@ def _edit_claim(
 
 def _signed_words(cell: JudgedCell, words: Words) -> EditWords:
     # The sentence gives the coefficient with its sign, so "a negative multiple of" would say it twice.
-    return words.get(cell.intervention, words[cell.action])
+    return words.get(words[cell.action].kind, words[cell.action])
 
 
 def _sentence(test: EditTest, alike: Sequence[JudgedCell], target: str, words: EditWords) -> str:

@@ -5,127 +5,14 @@ imported when the part is first used. Names come from three places: what demur s
 and `demur.register`. A target can also be named directly, as `module:attribute`, wherever a study names a part.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from demur.core.errors import InputError, nearest
-
-
-@dataclass(frozen=True)
-class PartKind:
-    """One kind of part.
-
-    Args:
-        group: the entry-point group in which other packages announce such parts.
-        noun: what an error message calls one of them.
-        shipped: names of the parts that demur ships, each with its target.
-        text: a mark that tells a text which is the part itself from one that names a module; empty where no text is a part.
-    """
-
-    group: str
-    noun: str
-    shipped: Mapping[str, str] = field(default_factory=dict)
-    text: str = ""
-
-    def names_module(self, target: object) -> bool:
-        """Whether a target is a text that names a module and an attribute in it."""
-        return isinstance(target, str) and not (self.text and self.text in target)
-
-
-KINDS: dict[str, PartKind] = {
-    "edit": PartKind(
-        "demur.edits",
-        "kind of edit",
-        {"ablate": "demur.interventions.ablate:Ablate", "add": "demur.interventions.add:Add"},
-    ),
-    "estimator": PartKind(
-        "demur.estimators",
-        "direction estimator",
-        {"difference-of-means": "demur.directions.estimators.difference_of_means:DifferenceOfMeans"},
-    ),
-    "control": PartKind(
-        "demur.controls",
-        "kind of control",
-        {"random": "demur.directions.controls.random_directions:RandomDirections"},
-    ),
-    "judge": PartKind(
-        "demur.judges",
-        "judge",
-        {
-            "prefix": "demur.judges.prefix:PrefixJudge",
-            "substring": "demur.judges.substring:SubstringJudge",
-            "taxonomy": "demur.judges.taxonomy.taxonomy_judge:TaxonomyJudge",
-        },
-    ),
-    "measurement": PartKind(
-        "demur.measurements",
-        "measurement",
-        {
-            "by-layer": "demur.measurements.separation_by_layer:SeparationByLayer",
-            "loss": "demur.measurements.completion_loss:CompletionLoss",
-            "equivalence": "demur.measurements.ablation_equivalence:AblationEquivalence",
-        },
-    ),
-    "engine": PartKind("demur.engines", "engine", {"transformers": "demur.engine.load_transformers:TransformersEngines"}),
-    "section": PartKind(
-        "demur.sections",
-        "report section",
-        {
-            "rates": "demur.report.sections.baseline_rates:BaselineRates",
-            "edited": "demur.report.sections.edited_rates:EditedRates",
-            "transfer": "demur.report.sections.transfer:Transfer",
-            "cosines-by-layer": "demur.report.sections.layer_cosines:LayerCosines",
-            "separation": "demur.report.sections.layer_separation_figure:LayerSeparationFigure",
-            "norms": "demur.report.sections.layer_norms:LayerNorms",
-            "projections": "demur.report.sections.projections:Projections",
-            "cosines": "demur.report.sections.direction_cosines:DirectionCosines",
-        },
-    ),
-    "export": PartKind(
-        "demur.exports",
-        "export format",
-        {
-            "csv": "demur.runs.exports.completion_tables:CsvExport",
-            "jsonl": "demur.runs.exports.completion_tables:JsonlExport",
-            "parquet": "demur.runs.exports.completion_tables:ParquetExport",
-            "latex": "demur.runs.exports.latex_results:LatexExport",
-        },
-    ),
-    "prompt": PartKind(
-        "demur.prompts",
-        "prompt format",
-        {
-            "chatml": "demur.inputs.prompt_formats:CHATML",
-            "gemma": "demur.inputs.prompt_formats:GEMMA",
-            "gemma-base": "demur.inputs.prompt_formats:GEMMA_BASE",
-            "vicuna": "demur.inputs.prompt_formats:VICUNA",
-            "user-assistant": "demur.inputs.prompt_formats:USER_ASSISTANT",
-            "pythia": "demur.inputs.prompt_formats:PYTHIA",
-            "native": "demur.inputs.chat_templates:NativeTemplate",
-            "native-no-thinking": "demur.inputs.chat_templates:NativeNoThinking",
-        },
-        text="{instruction}",
-    ),
-    "instructions": PartKind(
-        "demur.instructions",
-        "instruction set",
-        {
-            "contrast-harmful": "demur.inputs.registered_sets:contrast_harmful",
-            "contrast-harmless": "demur.inputs.registered_sets:contrast_harmless",
-            "contrast-lookalike": "demur.inputs.registered_sets:contrast_lookalike",
-            "advbench": "demur.inputs.registered_sets:advbench",
-            "jailbreakbench": "demur.inputs.registered_sets:jailbreakbench",
-            "alpaca": "demur.inputs.registered_sets:alpaca",
-            "arditi-harmful": "demur.inputs.registered_sets:arditi_harmful",
-            "arditi-harmless": "demur.inputs.registered_sets:arditi_harmless",
-        },
-    ),
-}
-"""Every kind of part by its name. The parts that demur ships are listed here and nowhere else."""
+from demur.core.part_kinds import KINDS, PartKind
 
 
 class Registry:
@@ -150,13 +37,13 @@ class Registry:
             raise InputError(f"a {self.kind.noun} needs a name")
         if self.kind.names_module(target):
             _split(target, self.kind.noun)
+        self.unregister(name)
         self._registered[name] = target
-        self._made.pop(name, None)
 
     def unregister(self, name: str) -> None:
         """Remove a part that was registered; parts that demur or another package ships stay."""
-        self._registered.pop(name, None)
-        self._made.pop(name, None)
+        target = self._registered.pop(name, None)
+        self._made.pop(target if self.kind.names_module(target) else name, None)
 
     def names(self) -> tuple[str, ...]:
         """The names of all parts, those that demur ships first. Imports none of them."""
@@ -175,25 +62,64 @@ class Registry:
             The part. A target that is a class is called once without arguments, and every call returns that one object.
 
         Raises:
-            InputError: for an unknown name, with the nearest known one, and for a target that cannot be imported.
+            InputError: for an unknown name, with the nearest known one; for a target that cannot be imported or made; for a part
+                that lacks what its kind asks for.
         """
-        if name not in self._made:
-            self._made[name] = self._load(name)
-        return self._made[name]
+        target = self._target(name)
+        # Two names of one `module:attribute` are one part.
+        key = target if self.kind.names_module(target) else name
+        if key not in self._made:
+            self._made[key] = self._part(name, target)
+        return self._made[key]
 
-    def _load(self, name: str) -> Any:
+    def check(self, part: object, name: str) -> None:
+        """Check that a part has what its kind asks for.
+
+        Args:
+            part: the part.
+            name: the name under which it was asked for.
+
+        Raises:
+            InputError: with the members that are missing, a value that is none of the choices, or a name that cannot be a part of
+                file names.
+        """
+        kind = self.kind
+        if kind.text and isinstance(part, str):
+            return
+        missing = [member for member in kind.members if not hasattr(part, member)]
+        if missing:
+            raise InputError(f"the {kind.noun} {name!r} has no {', '.join(missing)}; give it what {kind.protocol} asks for")
+        for member, allowed in kind.choices.items():
+            if (value := getattr(part, member)) not in allowed:
+                raise InputError(
+                    f"the {kind.noun} {name!r} says {value!r} for {member!r}; expected one of {', '.join(map(str, allowed))}"
+                )
+        if "name" in kind.members and not is_short_name(part.name):  # type: ignore[attr-defined]
+            raise InputError(
+                f"the {kind.noun} {name!r} calls itself {part.name!r}; "  # type: ignore[attr-defined]
+                "expected letters, digits, - and _, for file names"
+            )
+
+    def _target(self, name: str) -> Any:
         if name in self._registered:
-            target = self._registered[name]
-        elif name in self.kind.shipped:
-            target = self.kind.shipped[name]
-        elif name in (announced := self._announced()):
-            target = announced[name].value
-        elif ":" in name and not name.startswith(":"):
-            target = name
-        else:
-            raise InputError(f"there is no {self.kind.noun} {name!r}; {nearest(name, self.names())}")
-        found = _imported(target, self.kind.noun) if self.kind.names_module(target) else target
-        return found() if isinstance(found, type) else found
+            return self._registered[name]
+        if name in self.kind.shipped:
+            return self.kind.shipped[name]
+        if name in (announced := self._announced()):
+            return announced[name].value
+        if ":" in name and not name.startswith(":"):
+            return name
+        raise InputError(f"there is no {self.kind.noun} {name!r}; {nearest(name, self.names())}")
+
+    def _part(self, name: str, target: Any) -> Any:
+        part = _imported(target, self.kind.noun) if self.kind.names_module(target) else target
+        if isinstance(part, type):
+            try:
+                part = part()
+            except Exception as error:  # its code may raise anything, and it may need arguments
+                raise InputError(f"the {self.kind.noun} {name!r} cannot be made: {reason_of(error)}") from error
+        self.check(part, name)
+        return part
 
     def _announced(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in _points(self.kind.group)}
@@ -219,8 +145,18 @@ def _imported(target: str, noun: str) -> Any:
         for part in attribute.split("."):
             found = getattr(found, part)
     except Exception as error:  # the module is not ours: its code may raise anything, and its name may not be one
-        raise InputError(f"the {noun} {target!r} cannot be imported: {error}") from error
+        raise InputError(f"the {noun} {target!r} cannot be imported: {reason_of(error)}") from error
     return found
+
+
+def is_short_name(name: object) -> bool:
+    """Whether a name can be a part of file names: letters, digits, `-` and `_`."""
+    return isinstance(name, str) and name.replace("-", "").replace("_", "").isalnum()
+
+
+def reason_of(error: Exception) -> str:
+    """What an error of code that is not demur's says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 _REGISTRIES = {name: Registry(kind) for name, kind in KINDS.items()}
@@ -266,22 +202,3 @@ def check_names(kind: str, names: Iterable[str]) -> None:
     """Raises `InputError` for the first name that no part of this kind has."""
     for name in names:
         registry(kind).get(name)
-
-
-def check_members(part: object, kind: str, name: str, protocol: type[Any]) -> None:
-    """Check that a part has every attribute and method that its protocol names.
-
-    Args:
-        part: the part, as it was registered or imported.
-        kind: its kind, a key of `KINDS`.
-        name: the name under which it was asked for.
-        protocol: the protocol of this kind of part.
-
-    Raises:
-        InputError: with the members that are missing.
-    """
-    methods = (member for member, value in vars(protocol).items() if callable(value) and not member.startswith("_"))
-    missing = [member for member in (*protocol.__annotations__, *methods) if not hasattr(part, member)]
-    if missing:
-        home = f"{protocol.__module__}.{protocol.__name__}"
-        raise InputError(f"the {KINDS[kind].noun} {name!r} has no {', '.join(missing)}; give it what {home} asks for")

@@ -1,26 +1,8 @@
-"""Projections of activations on a direction, and how well these separate harmful from harmless instructions.
-
-Everything is computed in float64. A separation shows that two kinds of instructions differ there, not that the model uses it.
-"""
-
-from dataclasses import dataclass
+"""Projections of activations on a direction, and the area under the ROC curve of many of them at once. Computed in float64."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Separation:
-    """How well one number separates two kinds of instructions.
-
-    Attributes:
-        auroc: the chance that a harmful instruction has a larger value than a harmless one; ties count half.
-        gap: the distance of the means in pooled standard deviations (Cohen's d); infinite where neither side varies.
-    """
-
-    auroc: float
-    gap: float
 
 
 def projections(activations: Float[Tensor, "*rows d_model"], vector: Float[Tensor, " d_model"]) -> Float[Tensor, "*rows"]:
@@ -41,12 +23,3 @@ def auroc(harmful: Float[Tensor, "*many row"], harmless: Float[Tensor, "*many ot
     high, low = harmful.double().contiguous(), harmless.double().sort(dim=-1).values.contiguous()
     below = torch.searchsorted(low, high) + torch.searchsorted(low, high, right=True)
     return below.double().mean(-1) / (2 * low.shape[-1])
-
-
-def separation(harmful: Float[Tensor, " row"], harmless: Float[Tensor, " other"]) -> Separation:
-    """How well one number for each instruction separates the two sides. Each side needs at least two."""
-    high, low = harmful.double(), harmless.double()
-    pooled = torch.sqrt((high.var() * (len(high) - 1) + low.var() * (len(low) - 1)) / (len(high) + len(low) - 2))
-    difference = float(high.mean() - low.mean())
-    gap = difference / float(pooled) if pooled > 0 else (float("inf") if difference else 0.0)
-    return Separation(float(auroc(high, low)), gap)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
 
 from demur.core.errors import InputError, nearest
-from demur.core.registry import check_members, registry
+from demur.core.registry import is_short_name, registry
 
 SLOT = "{instruction}"
 """The place of the instruction in a format's text."""
@@ -41,6 +41,9 @@ FORMATS: dict[str, str] = {
 NATIVE, NO_THINKING = "native", "native-no-thinking"
 NATIVES = (NATIVE, NO_THINKING)
 """The tokenizer's own chat template, and the same with `enable_thinking` off where a model would think before it answers."""
+
+NAME_BYTES = 64
+"""Names of checkpoints and prompts become parts of file names, for which file systems allow 255 bytes."""
 
 _MODULE_ATTRIBUTE = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 
@@ -81,7 +84,6 @@ def find_format(spec: str) -> str | PromptFormat:
         found: Any = registry("prompt").get(spec)
         if isinstance(found, str):
             return _checked(found, f"the prompt format {spec!r}")
-        check_members(found, "prompt", spec, PromptFormat)
         form: PromptFormat = found
         return form
     if SLOT not in spec:
@@ -105,11 +107,18 @@ def template_text(spec: str) -> str:
 
 
 def format_name(spec: str) -> str:
-    """A short name for a format: its own, or one made of the hash of its text."""
-    if spec in registry("prompt"):
+    """A short name for a format, which can be a part of file names: its own, or one that ends in a hash.
+
+    A text has the hash of what it says. A registered name, or `module:attribute`, with other characters than letters, digits, `-`
+    and `_` has these replaced, and the hash of the name.
+    """
+    registered = spec in registry("prompt")
+    if not registered and isinstance(found := find_format(spec), str):
+        return "text-" + hashlib.sha256(found.encode()).hexdigest()[:6]
+    if is_short_name(spec) and len(spec.encode()) <= NAME_BYTES:
         return spec
-    found = find_format(spec)
-    return "text-" + hashlib.sha256(found.encode()).hexdigest()[:6] if isinstance(found, str) else spec
+    readable = re.sub(r"[^A-Za-z0-9_]+", "-", spec).strip("-")[:40]
+    return f"{readable}-{hashlib.sha256(spec.encode()).hexdigest()[:6]}".lstrip("-")
 
 
 def names_module(spec: str) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 from pydantic import BaseModel
 
 from demur.core.edit_words import EditWords
+from demur.core.errors import InputError
 from demur.core.registry import registry
 
 if TYPE_CHECKING:
@@ -60,10 +61,29 @@ def edit_kind(name: str) -> EditKind:
     """The kind of edit of a name, or of `module:Class`.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one.
+        InputError: for an unknown name, with the nearest known one; for a part that lacks what its kind asks for.
     """
     found: EditKind = registry("edit").get(name)
     return found
+
+
+def check_settings(name: str, settings: BaseModel | None) -> None:
+    """Check that settings of an edit can be compared with others. Rows with equal edits share work, so edits are keys of tables.
+
+    Args:
+        name: the name of the kind of edit, for the error.
+        settings: its settings, None where it has none.
+
+    Raises:
+        InputError: where the model is not frozen, or a value is a list or something else that can change.
+    """
+    try:
+        hash(settings)
+    except TypeError as error:
+        raise InputError(
+            f"the settings of an edit of kind {name!r} can change ({error}); make {type(settings).__name__} a frozen model, "
+            "and use tuples in place of lists and dicts"
+        ) from error
 
 
 def words_of(kinds: Mapping[str, EditKind]) -> dict[str, EditWords]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from demur.core.errors import InputError, nearest
 from demur.directions.direction import Direction
-from demur.interventions.edit_kind import EditKind, edit_kind
+from demur.interventions.edit_kind import EditKind, check_settings, edit_kind
 from demur.models.layouts import SITES, Layout, Point, Site, point
 
 Unit = Literal["unit", "raw", "residual"]
@@ -55,6 +55,9 @@ class Intervention:
     positions: Positions = "all"
     residual_norm: float | None = None
     settings: BaseModel | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(self.kind, self.settings)
 
     @property
     def needs_residual_norm(self) -> bool:
@@ -232,7 +235,8 @@ def edit(
 
     Raises:
         InputError: for an unknown kind, unit, site, setting or choice of positions, for a direction or coefficient that is
-            missing or that the kind does not take, and where neither the direction nor `layers` says a layer that is needed.
+            missing or that the kind does not take, for settings that can change, and where neither the direction nor `layers`
+            says a layer that is needed.
 
     Example:
         >>> import demur, torch

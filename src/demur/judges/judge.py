@@ -5,13 +5,12 @@ A judge sees only texts. So stored completions can be judged again at any time, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, get_args, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-from demur.core.errors import InputError, WorkError
-from demur.core.registry import check_members, registry
+from demur.core.errors import WorkError
+from demur.core.registry import registry
 
 Needs = Literal["text", "model", "server"]
-NEEDS: tuple[Needs, ...] = get_args(Needs)
 """What a judge may need besides the texts: nothing more, a model in memory, or a server that answers."""
 
 
@@ -127,11 +126,10 @@ def get_judge(judge: str | Judge) -> Judge:
     Raises:
         InputError: for an unknown name, with the nearest known one; for an object that is no judge, with what it lacks.
     """
-    found: Judge = registry("judge").get(judge) if isinstance(judge, str) else judge
-    name = judge if isinstance(judge, str) else type(judge).__name__
-    check_members(found, "judge", name, Judge)
-    if found.needs not in NEEDS:
-        raise InputError(f"the judge {name!r} needs {found.needs!r}; expected {', '.join(NEEDS)}")
+    if not isinstance(judge, str):
+        registry("judge").check(judge, type(judge).__name__)
+        return judge
+    found: Judge = registry("judge").get(judge)
     return found
 
 

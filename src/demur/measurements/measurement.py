@@ -148,7 +148,7 @@ def measurement(name: str) -> Measurement:
     """The measurement of a name, or of `module:Class`.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one.
+        InputError: for an unknown name, with the nearest known one; for a part that lacks what its kind asks for.
     """
     found: Measurement = registry("measurement").get(name)
     return found

@@ -65,8 +65,13 @@ class Entry:
 
     @property
     def intervention(self) -> str:
-        """The kind of edit, `none` for a baseline."""
+        """The kind of edit as the study writes it, `none` for a baseline."""
         return self.cell.intervention
+
+    @property
+    def kind(self) -> str:
+        """The kind of edit as its words call it, `none` for a baseline. A study may write `module:Class` instead."""
+        return "none" if self.words is None else self.words.kind
 
     @property
     def edited(self) -> bool:
@@ -187,7 +192,7 @@ def _place_of(summary: Summary) -> Callable[[Entry], tuple[Any, ...]]:
         return (
             index(checkpoints, cell.target),
             index(arms, cell.arm),
-            index(kinds, cell.intervention),
+            index(kinds, entry.kind),
             entry.instructions != "harmful",
             entry.control,
             index(checkpoints, entry.source),

@@ -43,8 +43,7 @@ def completed(summary: Summary) -> Summary:
     Raises:
         InputError: where one of them is not installed.
     """
-    known = {words.kind for words in summary.edits.values()}
-    kinds = dict.fromkeys(cell.intervention for cell in summary.cells if cell.edited and cell.intervention not in known)
+    kinds = dict.fromkeys(cell.intervention for cell in summary.cells if cell.edited and not _described(cell, summary.edits))
     missing: list[EditWords] = [words for kind in kinds for words in registry("edit").get(kind).words]
     ordered = sorted((*summary.edits.values(), *missing), key=lambda words: not words.own_layer)
     unlabelled = dict.fromkeys(cell.judge for cell in summary.cells if cell.judge not in summary.judge_labels)
@@ -58,6 +57,11 @@ def completed(summary: Summary) -> Summary:
             "judge_labels": {**summary.judge_labels, **{name: get_judge(name).labels for name in unlabelled}},
         }
     )
+
+
+def _described(cell: JudgedCell, known: Mapping[str, EditWords]) -> bool:
+    # A study may name a kind as `module:Class`, so its cells call it otherwise than its words do. The action is the same in both.
+    return cell.action in known if cell.action else cell.intervention in {words.kind for words in known.values()}
 
 
 def _with_action(cell: JudgedCell) -> JudgedCell:

@@ -15,7 +15,7 @@ from demur.report.sections.transfer_matrix import Matrix
 if TYPE_CHECKING:
     import pandas
 
-_RATES = {"Refused", "Rate", "95 % interval", "Published", "Measured", "Change", "Difference", "p", "Holm p"}
+_RATES = {"Refused", "No verdict", "Rate", "95 % interval", "Published", "Measured", "Change", "Difference", "p", "Holm p"}
 NUMERIC = frozenset({*_RATES, "Layer", "Raw norm", "Mean residual norm"})
 """Readable columns that are set flush right."""
 
@@ -68,7 +68,7 @@ def identity(entry: Entry) -> dict[str, object]:
 
 
 def readable_results(found: Sequence[Entry]) -> "pandas.DataFrame":
-    """Entries in words. Prompt and judge are left out where there is but one."""
+    """Entries in words. Prompt and judge are left out where there is but one, and failures of judges where there are none."""
     import pandas
 
     rows = [
@@ -82,6 +82,7 @@ def readable_results(found: Sequence[Entry]) -> "pandas.DataFrame":
             "Coefficient": entry.dose.replace("-", number_format.MINUS, 1),
             "Judge": entry.judge,
             "Refused": f"{entry.refusals}/{entry.n}",
+            "No verdict": str(entry.cell.failures),
             "Rate": f"{100 * entry.rate:.1f} %",
             "95 % interval": number_format.interval(entry.interval),
             "Change": number_format.points(entry.change),
@@ -91,7 +92,8 @@ def readable_results(found: Sequence[Entry]) -> "pandas.DataFrame":
         for entry in found
     ]
     frame = pandas.DataFrame(rows)
-    return frame.drop(columns=[name for name in ("Prompt", "Judge") if frame[name].nunique() == 1])
+    same = [name for name in ("Prompt", "Judge") if frame[name].nunique() == 1]
+    return frame.drop(columns=[*same, *([] if any(entry.cell.failures for entry in found) else ["No verdict"])])
 
 
 def direction_table(summary: Summary) -> "pandas.DataFrame":

@@ -5,7 +5,8 @@ not have are removed; nothing else in the run folder is touched.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pandas
 
     from demur.report.figure_spec import TableSpec
+    from demur.report.page_figures import Drawn
     from demur.report.sections.section import MadeSection, ReportView
 
 _LISTED = re.compile(r'<meta name="demur-files" content="([^"]*)">')
@@ -27,6 +29,92 @@ _UNLISTED = re.compile(
     r"|results|directions|labels|published"
 )
 """The names of figures and tables of the versions whose pages do not list them. It stays as it is: newer pages have the list."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that is drawn and not written yet.
+
+    Attributes:
+        view: the run; the warnings of its summary say which sections were left out.
+        made: what each section gives.
+        drawn: the drawings of all sheets, by their names.
+        left_out: one sentence for each section that cannot be used.
+    """
+
+    view: "ReportView"
+    made: "tuple[MadeSection, ...]"
+    drawn: "Mapping[str, Drawn]"
+    left_out: tuple[str, ...]
+
+    def write(self, folder: Path) -> Path:
+        """Write `report.html`, `figures/` and `tables/` into a run folder.
+
+        Args:
+            folder: the run folder.
+
+        Returns:
+            The path of the page.
+
+        Raises:
+            InputError: where the completions do not belong to the summary.
+        """
+        from demur.report.page import render
+        from demur.report.payload import payload
+        from demur.report.style import KINDS, save
+
+        view = self.view
+        data = payload(str(view.summary.study["name"]), view.entries, view.judges, view.completions)
+        tables = _tables(view, self.made)
+        names = [*(f"figures/{name}" for name in self.drawn), *(f"tables/{table.name}" for table in tables)]
+        page = render(view, self.made, self.drawn, data, names)
+        files: dict[Path, bytes] = {}
+        for name, one in self.drawn.items():
+            for kind in KINDS:
+                files[folder / "figures" / f"{name}.{kind}"] = one.svg if kind == "svg" else save(one.figure, kind)
+        for table in tables:
+            files |= {folder / "tables" / name: content for name, content in _table_files(table).items()}
+        for target, content in files.items():
+            replace_file(target, content)
+        path = folder / "report.html"
+        # The page is replaced last: the old one lists what has to be removed, should this process be stopped before that is done.
+        for stale in earlier_files(folder):
+            if stale not in files:
+                stale.unlink()
+        replace_file(path, page.encode())
+        return path
+
+
+def drawn_report(summary: Summary, completions: "pandas.DataFrame") -> Report:
+    """Make the sections of a report and draw their figures.
+
+    Args:
+        summary: the run's summary.
+        completions: one row a completion, with its cell and every judge's verdict.
+
+    Returns:
+        The report. A section of another package that fails is left out, and a warning says so.
+
+    Raises:
+        InputError: where the summary holds no judged cell.
+    """
+    from demur.report.sections.section import ReportView, left_out_sentence, made_sections
+
+    view = ReportView.of(summary, completions)
+    made, left_out = made_sections(view)
+    drawn: dict[str, Drawn] = {}
+    kept = []
+    for section in made:
+        try:
+            drawn |= _drawings(section)
+        except Exception as error:  # a section from elsewhere may describe what cannot be drawn
+            if section.shipped:
+                raise
+            left_out.append(left_out_sentence(section.name, error))
+        else:
+            kept.append(section)
+    warned = view.summary.model_copy(update={"warnings": (*view.summary.warnings, *left_out)})
+    return Report(ReportView(warned, completions), tuple(kept), drawn, tuple(left_out))
 
 
 def write_report(folder: Path, summary: Summary, completions: "pandas.DataFrame") -> Path:
@@ -41,45 +129,40 @@ def write_report(folder: Path, summary: Summary, completions: "pandas.DataFrame"
         The path of the page.
 
     Raises:
-        InputError: where the summary holds no judged cell, the completions do not belong to it, or a section cannot be used.
+        InputError: where the summary holds no judged cell, or the completions do not belong to it.
     """
-    from demur.report.draw_static import draw
-    from demur.report.latex import latex
-    from demur.report.page import render
-    from demur.report.page_figures import Drawn
-    from demur.report.payload import payload
-    from demur.report.result_tables import NUMERIC
-    from demur.report.sections.section import ReportView, made_sections
-    from demur.report.style import KINDS, save
+    return drawn_report(summary, completions).write(folder)
 
-    view = ReportView.of(summary, completions)
-    data = payload(str(summary.study["name"]), view.entries, view.judges, completions)
-    made = made_sections(view)
+
+def _drawings(section: "MadeSection") -> "dict[str, Drawn]":
+    """The drawings of a section's sheets. What another package describes is tried out in every form that the report has."""
+    from demur.report.draw_plotly import interactive
+    from demur.report.draw_static import draw
+    from demur.report.page_figures import Drawn
+    from demur.report.style import save
+
     drawn = {}
-    for sheet in (sheet for section in made for figure in section.figures for sheet in figure.sheets):
+    for sheet in (sheet for figure in section.figures for sheet in figure.sheets):
         drawing = draw(sheet.content)
         drawn[sheet.name] = Drawn(drawing, save(drawing, "svg"))
-    tables = _tables(view, made)
-    names = [*(f"figures/{name}" for name in drawn), *(f"tables/{table.name}" for table in tables)]
-    page = render(view, made, drawn, data, names)
+    if not section.shipped:
+        for figure in section.figures:
+            interactive(figure)
+        for table in section.tables:
+            _table_files(table)
+    return drawn
 
-    files: dict[Path, bytes] = {}
-    for name, one in drawn.items():
-        for kind in KINDS:
-            files[folder / "figures" / f"{name}.{kind}"] = one.svg if kind == "svg" else save(one.figure, kind)
-    for table in tables:
-        files[folder / "tables" / f"{table.name}.csv"] = table.data.to_csv(index=False, lineterminator="\n").encode()
-        text = latex(table.readable, table.caption, f"tab:{table.name}", NUMERIC | table.numeric)
-        files[folder / "tables" / f"{table.name}.tex"] = text.encode()
-    for target, content in files.items():
-        replace_file(target, content)
-    path = folder / "report.html"
-    # The page is replaced last: the old one lists what has to be removed, should this process be stopped before that is done.
-    for stale in earlier_files(folder):
-        if stale not in files:
-            stale.unlink()
-    replace_file(path, page.encode())
-    return path
+
+def _table_files(table: "TableSpec") -> dict[str, bytes]:
+    """The files of one table."""
+    from demur.report.latex import latex
+    from demur.report.result_tables import NUMERIC
+
+    text = latex(table.readable, table.caption, f"tab:{table.name}", NUMERIC | table.numeric)
+    return {
+        f"{table.name}.csv": table.data.to_csv(index=False, lineterminator="\n").encode(),
+        f"{table.name}.tex": text.encode(),
+    }
 
 
 def _tables(view: "ReportView", made: "Sequence[MadeSection]") -> "list[TableSpec]":

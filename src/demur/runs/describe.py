@@ -136,7 +136,7 @@ def planned_cell(study: Study, planned: PlannedCell) -> Cell:
         direction=None if direction is None else direction.name,
         source=None if direction is None else direction.source,
         control=direction is not None and direction.control,
-        control_kind="" if direction is None else direction.control_kind,
+        control_kind="" if direction is None else direction.control_name,
         stands_beside=None if direction is None else direction.beside,
         layer=None if direction is None else direction.layer,
         layers=None if spec.layers is None else tuple(spec.layers),

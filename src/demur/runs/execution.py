@@ -140,7 +140,7 @@ def _facts(direction: Direction, inputs: JobInputs) -> DirectionFacts:
         source=planned.source,
         prompt=planned.arm.prompt,
         control=planned.control,
-        control_kind=planned.control_kind,
+        control_kind=planned.control_name,
         stands_beside=planned.beside,
         layer=direction.layer,
         position=direction.position,

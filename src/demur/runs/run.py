@@ -250,14 +250,18 @@ class Run:
         Raises:
             InputError: where the run holds no judged cell, and for a judge that is not installed.
         """
-        from demur.report.write_report import write_report
+        from demur.report.write_report import drawn_report
 
         with self._store.report_held():
             self.judge_stored()
             self._store.restore_directions()
             summary, completions = self._judged()
             self._store.write_text("summary.json", summary.to_json())
-            return write_report(self.path, summary, completions)
+            report = drawn_report(summary, completions)
+            if report.left_out:
+                warned = summary.model_copy(update={"warnings": (*summary.warnings, *report.left_out)})
+                self._store.write_text("summary.json", warned.to_json())
+            return report.write(self.path)
 
 
 def open_run(folder: str | Path) -> Run:

@@ -15,8 +15,8 @@ from demur.analysis.summary import ByLayer, Cosines, Summary
 from demur.core.edit_words import EditWords
 from demur.core.registry import registry
 from demur.interventions.edit_kind import edit_kind
-from demur.measurements.layer_summary import located
-from demur.measurements.separation_by_layer import SeparationByLayer
+from demur.measurements.by_layer import SeparationByLayer
+from demur.measurements.by_layer_summary import located
 from demur.runs.judging_stored import failure_warnings
 from demur.runs.measured_summaries import measurement_summaries
 from demur.runs.rows import StoredMeasurement

@@ -1,27 +1,27 @@
 """The parts that a study names: found by name or `module:Class` and checked, before anything heavy is imported."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from demur.core.errors import InputError
-from demur.core.registry import check_members, registry
-from demur.directions.controls.control import Control
-from demur.interventions.edit_kind import EditKind
-from demur.measurements.measurement import Measurement
+from demur.core.registry import registry
+from demur.interventions.edit_kind import EditKind, edit_kind
 from demur.study.spec_fields import Facts, unknown_key
+
+LIGHT = ("judge", "measurement")
+"""Kinds of parts whose modules are light, so that a part is imported and checked when a study names it."""
 
 
 def part_name(kind: str) -> Callable[[str], str]:
     """A validator for the name of a part of one kind.
 
-    A registered name is not imported here, because some parts need torch. `module:Class` is imported, so that a misspelt one is
-    refused before the work begins.
+    The part is found and checked here, so that a wrong one is refused before the work begins. Only a registered name of a kind
+    whose modules may need torch is not imported.
     """
 
     def check(name: str) -> str:
-        if name not in registry(kind):
+        if kind in LIGHT or name not in registry(kind):
             registry(kind).get(name)
         return name
 
@@ -29,49 +29,46 @@ def part_name(kind: str) -> Callable[[str], str]:
 
 
 def named_edit(name: str) -> EditKind:
-    """The kind of edit of a name or `module:Class`.
+    """The kind of edit of a name or `module:Class`, for a study.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one, and for a part that lacks what a kind of edit needs.
+        InputError: as `edit_kind` does, and for a kind that needs a subspace.
     """
-    found: EditKind = _complete(name, "edit", EditKind)
+    found = edit_kind(name)
     if found.artefact == "subspace":
         raise InputError(f"the kind of edit {name!r} needs a subspace, and a study extracts directions only; use demur.generate")
     return found
 
 
-def named_control(name: str) -> Control:
-    """The kind of control of a name or `module:Class`.
+def check_edits_differ(names: Iterable[str]) -> None:
+    """Check that no two kinds of edit have a word in common, because a run tells kinds apart by their words.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one, and for a part that lacks what a kind of control needs.
+        ValueError: with the two kinds and what both call themselves or an action.
     """
-    found: Control = _complete(name, "control", Control)
-    if not is_short_name(found.name):
-        raise InputError(f"the control {name!r} calls itself {found.name!r}; expected letters, digits, - and _, for file names")
-    return found
+    taken: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        kind = named_edit(name)
+        own = dict.fromkeys((kind.name, *(word for words in kind.words for word in (words.kind, words.action))), name)
+        for word in own:
+            if word in taken:
+                raise ValueError(f"the kinds of edit {taken[word]!r} and {name!r} both use the name {word!r}; use one of them")
+        taken |= own
 
 
-def named_measurement(name: str) -> Measurement:
-    """The measurement of a name or `module:Class`.
+def own_names_differ(kind: str) -> Callable[[list[str]], list[str]]:
+    """A validator for names of parts: no two parts may call themselves by one name."""
 
-    Raises:
-        InputError: for an unknown name, with the nearest known one, and for a part that lacks what a measurement needs.
-    """
-    found: Measurement = _complete(name, "measurement", Measurement)
-    return found
+    def check(names: list[str]) -> list[str]:
+        taken: dict[str, str] = {}
+        for name in names:
+            own = registry(kind).get(name).name
+            if own in taken:
+                raise ValueError(f"{taken[own]!r} and {name!r} both call themselves {own!r}; use one of them")
+            taken[own] = name
+        return names
 
-
-def is_short_name(name: str) -> bool:
-    """Whether a name can be a part of file names: letters, digits, `-` and `_`."""
-    return name.replace("-", "").replace("_", "").isalnum()
-
-
-def _complete(name: str, kind: str, protocol: type) -> Any:
-    """A part that has everything that its protocol asks for."""
-    part = registry(kind).get(name)
-    check_members(part, kind, name, protocol)
-    return part
+    return check
 
 
 def checked_settings(settings: type[BaseModel] | None, given: Mapping[str, object], taken: Iterable[str]) -> dict[str, JsonValue]:

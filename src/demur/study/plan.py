@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from demur.directions.controls.control import control_kind
 from demur.inputs.prompt_formats import format_name
-from demur.study.named_parts import named_control, named_edit
+from demur.study.named_parts import named_edit
 from demur.study.spec import LABELS, InterventionSpec, Label, Study
 
 
@@ -59,6 +60,11 @@ class PlannedDirection:
     def control(self) -> bool:
         """Whether it is a null direction."""
         return self.beside is not None
+
+    @property
+    def control_name(self) -> str:
+        """Of a control, what its kind calls itself, for sentences and names; else empty."""
+        return control_kind(self.control_kind).name if self.control_kind else ""
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,7 @@ def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]
     """Control k of a kind is made for the direction of arm k, beginning again after the last arm: two arms, one control each."""
     for kind, count in study.controls.counts.items():
         for number in range(count):
-            name, arm = f"{named_control(kind).name}-{number + 1}", arms[number % len(arms)]
+            name, arm = f"{control_kind(kind).name}-{number + 1}", arms[number % len(arms)]
             for layer in study.direction.layers:
                 yield PlannedDirection(_layered(study, name, layer), name, arm, layer, _direction_name(study, arm, layer), kind)
 

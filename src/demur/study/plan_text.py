@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterator
 
 from demur.study.cost import in_words
-from demur.study.named_parts import named_control, named_edit
+from demur.study.named_parts import named_edit
 from demur.study.plan import PlannedDirection
 from demur.study.plan_outlook import CheckpointOutlook, MemoryOutlook, PlanOutlook, TimeOutlook
 from demur.study.spec import InterventionSpec, Study
@@ -80,7 +80,7 @@ def _directions(outlook: PlanOutlook) -> Iterator[str]:
 def _origin(direction: PlannedDirection) -> str:
     if not direction.control:
         return f"from {direction.arm.name}"
-    return f"{named_control(direction.control_kind).name}, same norm, beside {direction.arm.name}"
+    return f"{direction.control_name}, same norm, beside {direction.arm.name}"
 
 
 def _intervention(edit: InterventionSpec) -> str:

@@ -20,8 +20,11 @@ from pydantic import (
 )
 
 from demur.core.errors import InputError, nearest
+from demur.core.registry import is_short_name
+from demur.directions.controls.control import control_kind
+from demur.inputs.prompt_formats import NAME_BYTES
 from demur.study.digest import deciding_facts
-from demur.study.named_parts import is_short_name, named_control, part_name
+from demur.study.named_parts import check_edits_differ, own_names_differ, part_name
 from demur.study.published_spec import Publication, PublishedRate
 from demur.study.published_spec import check as check_publication
 from demur.study.spec_errors import Place, sentence
@@ -61,9 +64,6 @@ __all__ = [
     "Study",
     "make_study",
 ]
-
-NAME_BYTES = 64
-"""Names of checkpoints and prompts become parts of file names, for which file systems allow 255 bytes."""
 
 Judge = Annotated[str, AfterValidator(part_name("judge"))]
 Section = Annotated[str, AfterValidator(part_name("section"))]
@@ -116,6 +116,7 @@ class Study(Table):
         list[Judge],
         BeforeValidator(listed),
         AfterValidator(once),
+        AfterValidator(own_names_differ("judge")),
         Decides(unordered, when=lambda study: bool(study.get("until_verdict"))),
         Field(min_length=1),
     ] = ["prefix"]
@@ -152,6 +153,7 @@ class Study(Table):
         if self.name.startswith(".") or any(mark in self.name for mark in "/\\:") or len(self.name.encode()) > NAME_BYTES:
             raise ValueError(f"{self.name!r} is no name for a study: no / \\ or :, no dot in front, at most {NAME_BYTES} bytes")
         self._check_names()
+        check_edits_differ(spec.kind for spec in self.interventions)
         for number, spec in enumerate(self.interventions):
             for key, wanted in (("sources", spec.sources), ("targets", spec.targets)):
                 for name in wanted or ():
@@ -166,7 +168,7 @@ class Study(Table):
         for names in (self.checkpoints, self.prompts):
             if len({name.casefold() for name in names}) < len(names):
                 raise ValueError(f"{', '.join(names)}: two of these names differ in nothing but capitals")
-        controls = dict.fromkeys(("random", *(named_control(kind).name for kind in self.controls.counts)))
+        controls = dict.fromkeys(("random", *(control_kind(kind).name for kind in self.controls.counts)))
         for name in (*self.checkpoints, *self.prompts):
             if len(name.encode()) > NAME_BYTES:
                 raise ValueError(f"{name[:20]!r}... is longer than the {NAME_BYTES} bytes that a name may have")

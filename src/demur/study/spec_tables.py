@@ -18,7 +18,10 @@ from pydantic import (
 
 from demur.core.errors import InputError
 from demur.core.registry import registry
-from demur.study.named_parts import changed_settings, checked_settings, named_control, named_edit, named_measurement, part_name
+from demur.directions.controls.control import control_kind
+from demur.interventions.edit_kind import check_settings
+from demur.measurements.measurement import measurement
+from demur.study.named_parts import changed_settings, checked_settings, named_edit, own_names_differ, part_name
 from demur.study.spec_fields import (
     Decides,
     DecidesNothing,
@@ -104,6 +107,8 @@ class InterventionSpec(Table):
         clash = next((key for key in settings if key in cls.model_fields), None)
         if clash is not None:
             raise ValueError(f"the kind {kind.name!r} has a setting {clash!r}, which every intervention has; rename the setting")
+        if kind.settings is not None:
+            check_settings(value["kind"], kind.settings.model_validate(settings))
         own = {key: given for key, given in value.items() if key in cls.model_fields}
         return {"on": list(kind.default_on), **own, **settings}
 
@@ -147,14 +152,14 @@ class ControlSpec(Table):
     def _keys_are_kinds_of_controls(cls, value: Any) -> Any:
         for key in value if isinstance(value, dict) else ():
             if key not in cls.model_fields and key not in registry("control") and ":" not in str(key):
-                raise unknown_key(str(key), [*cls.model_fields, *registry("control").names()])
+                raise unknown_key(str(key), list(dict.fromkeys((*cls.model_fields, *registry("control").names()))))
         return value
 
     @model_validator(mode="after")
     def _names_differ(self) -> "ControlSpec":
         names: dict[str, str] = {}
         for kind in self.counts:
-            name = named_control(kind).name
+            name = control_kind(kind).name
             if name in names:
                 raise ValueError(f"the kinds {names[name]!r} and {kind!r} both call their directions {name}-1; use one of them")
             names[name] = kind
@@ -187,7 +192,7 @@ class MeasurementSpec(Table):
         if not isinstance(value, dict) or not isinstance(value.get("name"), str) or len(value) == 1:
             return value
         further = {key: given for key, given in value.items() if key != "name"}
-        return {"name": value["name"], **checked_settings(named_measurement(value["name"]).settings, further, ["name"])}
+        return {"name": value["name"], **checked_settings(measurement(value["name"]).settings, further, ["name"])}
 
     @property
     def settings(self) -> dict[str, JsonValue]:
@@ -205,9 +210,10 @@ def measurement_list(value: Any) -> Any:
 
 
 def named_once(measurements: list[MeasurementSpec]) -> list[MeasurementSpec]:
-    """The same list. Raises `ValueError` where a measurement is in it twice."""
+    """The same list. Raises `ValueError` where a measurement is in it twice, or two call themselves by one name."""
     names = [one.name for one in measurements]
     twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:
         raise ValueError(f"{twice!r} stands there twice")
+    own_names_differ("measurement")(names)
     return measurements

@@ -25,6 +25,7 @@ def load_study(spec: str | Path, settings: Sequence[str] = ()) -> Study:
     Args:
         spec: the name of a preset, or a TOML file.
         settings: changes of single keys, each KEY=VALUE with dots in KEY; VALUE is read as TOML, or as text where it is not TOML.
+            A part of KEY that holds a dot itself stands in quotes, as in TOML: `controls."my.module:Control"=2`.
 
     Returns:
         The study, with every default written out.
@@ -72,9 +73,7 @@ def _set(data: dict[str, object], setting: str) -> None:
     if not equals or not key:
         raise InputError(f"{setting!r} is not a setting; expected KEY=VALUE, for example direction.pairs=64")
     value = _value(key, text)
-    *path, last = key.split(".")
-    if not all(key.split(".")):
-        raise InputError(f"{setting!r} names '' between dots; expected KEY=VALUE, for example direction.pairs=64")
+    *path, last = _parts(key, setting)
     here: object = data
     for part in path:
         if isinstance(here, list):
@@ -87,6 +86,24 @@ def _set(data: dict[str, object], setting: str) -> None:
         here[_index(last, here, setting)] = value
     elif isinstance(here, dict):
         here[last] = value
+
+
+def _parts(key: str, setting: str) -> list[str]:
+    """The parts of a dotted key. A part in quotes is one part, whatever dots it holds."""
+    if '"' not in key and "'" not in key:
+        parts = key.split(".")
+    else:
+        try:
+            here: object = tomllib.loads(f"{key} = 0")
+        except ValueError as error:
+            raise InputError(f"the key of {setting!r} cannot be read: {error}; expected quotes as in a.'b.c:D'=2") from error
+        parts = []
+        while isinstance(here, dict):
+            ((part, here),) = here.items()
+            parts.append(part)
+    if not all(parts):
+        raise InputError(f"{setting!r} names '' between dots; expected KEY=VALUE, for example direction.pairs=64")
+    return parts
 
 
 def _value(key: str, text: str) -> object:

@@ -6,7 +6,7 @@ The module of a control is imported when a study names it, before anything heavy
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 from demur.core.errors import InputError, WorkError
-from demur.core.registry import check_members, registry
+from demur.core.registry import registry
 
 if TYPE_CHECKING:
     from demur.directions.direction import Direction
@@ -55,7 +55,6 @@ def control_kind(name: str) -> Control:
         InputError: for an unknown name, with the nearest known one; for a part that is no control, with what it lacks.
     """
     found: Control = registry("control").get(name)
-    check_members(found, "control", name, Control)
     return found
 
 

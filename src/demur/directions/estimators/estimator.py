@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from demur.core.errors import InputError, WorkError
-from demur.core.registry import check_members, registry
+from demur.core.registry import registry
 from demur.directions.direction import Direction, from_raw
 from demur.directions.provenance import Provenance
 from demur.models.layouts import Site
@@ -68,7 +68,6 @@ def estimator(name: str) -> Estimator:
         InputError: for an unknown name, with the nearest known one; for a part that is no estimator, with what it lacks.
     """
     found: Estimator = registry("estimator").get(name)
-    check_members(found, "estimator", name, Estimator)
     return found
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from demur.core.errors import InputError, WorkError
 from demur.core.progress import Progress, silent
 from demur.directions.direction import Direction
-from demur.directions.geometry import projections, separation
+from demur.directions.geometry import projections
+from demur.directions.separation import separation
 from demur.engine.checkpoints import Checkpoint
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, RowEdits
@@ -269,6 +270,6 @@ def select_by_separation(
     scores = []
     for (position, layer), direction in candidates.directions.items():
         row = candidates.positions.index(position)
-        found = separation(*(projections(side[:, row, layer], direction.vector) for side in sides))
+        found = separation(*(projections(side[:, row, layer], direction.vector).numpy() for side in sides))
         scores.append({"position": float(position), "layer": float(layer), "auroc": found.auroc, "gap": found.gap})
     return by_separation(scores, checkpoint.n_layers, last_layers=last_layers)

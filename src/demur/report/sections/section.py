@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from demur.analysis.summary import Summary
 from demur.core.errors import InputError
-from demur.core.registry import registry
+from demur.core.registry import reason_of, registry
 from demur.report.cell_view import Entry, entries, judges, names_in
 from demur.report.complete_summary import completed
 from demur.report.figure_spec import FigureSpec, TableSpec
@@ -122,45 +122,82 @@ class Section(Protocol):
 
 @dataclass(frozen=True)
 class MadeSection:
-    """The figures and tables of one section, and the part of the page to which they belong."""
+    """The figures and tables of one section.
 
+    Attributes:
+        name: the section's name.
+        part: the part of the page to which they belong.
+        figures: the figures.
+        tables: the tables.
+    """
+
+    name: str
     part: str
     figures: tuple[FigureSpec, ...]
     tables: tuple[TableSpec, ...]
 
+    @property
+    def shipped(self) -> bool:
+        """Whether demur ships it."""
+        return self.name in registry("section").kind.shipped
 
-def made_sections(view: ReportView) -> list[MadeSection]:
+    @cached_property
+    def names(self) -> Mapping[str, tuple[str, ...]]:
+        """The names that it gives, by what they are names of."""
+        return {
+            "figure": tuple(figure.name for figure in self.figures),
+            "drawing": tuple(sheet.name for figure in self.figures for sheet in figure.sheets),
+            "table": tuple(table.name for table in self.tables),
+        }
+
+
+def made_sections(view: ReportView) -> tuple[list[MadeSection], list[str]]:
     """What every section makes of a run.
 
     Args:
         view: the run.
 
     Returns:
-        The sections that demur ships in their order, then those of other packages, then those that the study names.
-
-    Raises:
-        InputError: where a section cannot be found, is none, or gives a name that cannot be a file's or is taken.
+        The sections that demur ships in their order, then those of other packages, then those that the study names. A section
+        that has several names comes once. With them comes one sentence for each section that cannot be used and is left out, so
+        that a report does not depend on packages that happen to be installed. Sections that demur ships are never left out.
     """
-    found, parts = registry("section"), []
+    found, used = registry("section"), list[Section]()
+    made, left_out = list[MadeSection](), list[str]()
     for name in dict.fromkeys((*found.names(), *names_in(view.summary.study.get("sections")))):
-        section = found.get(name)
-        if not isinstance(section, Section):
-            raise InputError(f"the report section {name!r} is not a section; it needs a part, figures(view) and tables(view)")
-        parts.append(MadeSection(section.part, tuple(section.figures(view)), tuple(section.tables(view))))
-    _check_names("figure", [figure.name for part in parts for figure in part.figures])
-    _check_names("drawing", [sheet.name for part in parts for figure in part.figures for sheet in figure.sheets])
-    _check_names("table", [*_OWN_TABLES, *(table.name for part in parts for table in part.tables)])
-    return parts
+        try:
+            section: Section = found.get(name)
+            if any(section is other for other in used):
+                continue
+            used.append(section)
+            one = MadeSection(name, section.part, tuple(section.figures(view)), tuple(section.tables(view)))
+            _check_names(one, made)
+        except Exception as error:  # the code of a section from elsewhere may raise anything
+            if name in found.kind.shipped:
+                raise
+            left_out.append(left_out_sentence(name, error))
+        else:
+            made.append(one)
+    return made, left_out
+
+
+def left_out_sentence(name: str, error: Exception) -> str:
+    """Says that a section is not in the report, and why."""
+    return f"The section {name!r} is left out of the report: {reason_of(error)}."
 
 
 def figures_of(view: ReportView) -> dict[str, FigureSpec]:
-    """Every figure of a run by its name, in the order of the page."""
-    return {figure.name: figure for made in made_sections(view) for figure in made.figures}
+    """Every figure of a run by its name, in the order of the page. Sections that cannot be used are left out."""
+    return {figure.name: figure for made in made_sections(view)[0] for figure in made.figures}
 
 
-def _check_names(what: str, names: Sequence[str]) -> None:
-    for place, name in enumerate(names):
-        if not _FILE_NAME.fullmatch(name):
-            raise InputError(f"{name!r} cannot be the name of a {what} of the report; use letters, digits, '-', '_' and '.'")
-        if name in names[:place]:
-            raise InputError(f"{name!r} is the name of two {what}s of the report; rename one of them")
+def _check_names(one: MadeSection, others: Sequence[MadeSection]) -> None:
+    """Raises `InputError` where a section gives a name that cannot be a file's, or that is taken."""
+    for what, names in one.names.items():
+        taken = [*(_OWN_TABLES if what == "table" else ()), *(name for other in others for name in other.names[what])]
+        for name in names:
+            if not _FILE_NAME.fullmatch(name):
+                raise InputError(f"{name!r} cannot be the name of a {what} of the report; use letters, digits, '-', '_' and '.'")
+            if name in taken:
+                raise InputError(f"{name!r} is the name of two {what}s of the report; rename one of them")
+            taken.append(name)

@@ -50,7 +50,7 @@ def matrices(summary: Summary, found: Sequence[Entry]) -> list[Matrix]:
     edits = [entry for entry in found if entry.edited and entry.cell.direction is not None]
     made = []
     for kind in dict.fromkeys(words.kind for words in completed(summary).edits.values()):
-        chosen = [entry for entry in edits if entry.intervention == kind]
+        chosen = [entry for entry in edits if entry.kind == kind]
         doses = {entry.dose: entry.cell for entry in sorted(chosen, key=lambda e: e.cell.coefficient or 0.0)}
         for dose, cell in doses.items():
             strength = "-".join(("", f"{cell.coefficient:g}", *filter(None, (cell.unit,)))) if dose else ""

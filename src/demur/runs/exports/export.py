@@ -42,7 +42,7 @@ def export_format(name: str) -> Export:
         name: the format's name.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one.
+        InputError: for an unknown name, with the nearest known one; for a part that lacks what its kind asks for.
     """
     found: Export = registry("export").get(name)
     return found

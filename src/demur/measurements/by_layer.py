@@ -33,7 +33,7 @@ class SeparationByLayer:
             WorkError: where an activation is not finite.
         """
         from demur.engine.capture import mean_activations
-        from demur.measurements.layer_separation import measure
+        from demur.measurements.by_layer_projections import measure
 
         site = cast("Site", subject.site)
         means = subject.means or {
@@ -77,6 +77,6 @@ class SeparationByLayer:
         Returns:
             The numbers of one arm, one entry a layer in each list.
         """
-        from demur.measurements.layer_summary import of_arm
+        from demur.measurements.by_layer_summary import of_arm
 
         return {**record.facts, **of_arm(record)}

@@ -5,7 +5,6 @@ None. A run in which nothing was measured, as one of an early version, has none 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from demur.core.statistics import auroc_interval
-from demur.measurements.layerwise import DRAWS, Layerwise
+from demur.directions.separation import separation
+from demur.measurements.by_layer_record import DRAWS, Layerwise
 from demur.measurements.measurement import MeasurementRecord
 
 Array = NDArray[numpy.floating[Any]]
@@ -77,11 +77,11 @@ def of_arm(record: MeasurementRecord) -> dict[str, JsonValue]:
     gaps: list[JsonValue] = []
     for layer, norm in enumerate(norms.tolist()):
         high, low = found.harmful[:, layer], found.harmless[:, layer]
-        separation = _separation(high, low) if norm and min(len(high), len(low)) > 1 else None
-        areas.append(None if separation is None else _short(separation.auroc))
-        gaps.append(None if separation is None else _short(separation.gap))
+        separated = separation(high, low) if norm and min(len(high), len(low)) > 1 else None
+        areas.append(None if separated is None else _short(separated.auroc))
+        gaps.append(None if separated is None else _short(separated.gap))
         intervals.append(
-            None if separation is None else [_short(value) for value in auroc_interval(separation.auroc, len(high), len(low))]
+            None if separated is None else [_short(value) for value in auroc_interval(separated.auroc, len(high), len(low))]
         )
         nulls.append(_rounded(null[:, layer]) if norm else None)
     return {
@@ -92,24 +92,6 @@ def of_arm(record: MeasurementRecord) -> dict[str, JsonValue]:
         "null_auroc95": nulls,
         "gap": gaps,
     }
-
-
-@dataclass(frozen=True)
-class _Separation:
-    """As `demur.directions.geometry.Separation`, without torch."""
-
-    auroc: float
-    gap: float
-
-
-def _separation(harmful: Array, harmless: Array) -> _Separation:
-    high, low = harmful.astype(numpy.float64), numpy.sort(harmless.astype(numpy.float64))
-    degrees = len(high) + len(low) - 2
-    pooled = float(numpy.sqrt((high.var(ddof=1) * (len(high) - 1) + low.var(ddof=1) * (len(low) - 1)) / degrees))
-    difference = float(high.mean() - low.mean())
-    gap = difference / pooled if pooled > 0 else (float("inf") if difference else 0.0)
-    below = numpy.searchsorted(low, high) + numpy.searchsorted(low, high, side="right")
-    return _Separation(float(below.mean() / (2 * len(low))), gap)
 
 
 def _cosines(one: Layerwise, other: Layerwise) -> list[JsonValue]:

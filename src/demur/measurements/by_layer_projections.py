@@ -16,7 +16,7 @@ from demur.directions.geometry import auroc
 from demur.engine.capture import Means
 from demur.engine.checkpoints import Checkpoint
 from demur.inputs.prompts import Prompt
-from demur.measurements.layerwise import DRAWS, SEED, Layerwise
+from demur.measurements.by_layer_record import DRAWS, SEED, Layerwise
 from demur.models.layouts import Site
 
 

@@ -1,7 +1,7 @@
 """What `by-layer` finds of an arm, as arrays: its own direction at every layer, and where instructions lie along it.
 
-Two means a layer and one number an instruction and layer. `layer_separation.py` makes it. Reading it needs neither a model nor
-torch.
+Two means a layer and one number an instruction and layer. `by_layer_projections.py` makes it. Reading it needs
+neither a model nor torch.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,162 @@
+"""The kinds of parts that can be added to demur, and the parts that demur ships, by name. Nothing is imported here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class PartKind:
+    """One kind of part.
+
+    Args:
+        group: the entry-point group in which other packages announce such parts.
+        noun: what an error message calls one of them.
+        shipped: names of the parts that demur ships, each with its target.
+        text: a mark that tells a text which is the part itself from one that names a module; empty where no text is a part.
+        protocol: where it is written down what such a part has to have, for error messages; empty where there is no protocol.
+        members: the attributes and methods of that protocol. They are listed here, because to import it may take torch.
+        choices: the values that some of these attributes may have.
+    """
+
+    group: str
+    noun: str
+    shipped: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
+    protocol: str = ""
+    members: tuple[str, ...] = ()
+    choices: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+
+    def names_module(self, target: object) -> bool:
+        """Whether a target is a text that names a module and an attribute in it."""
+        return isinstance(target, str) and not (self.text and self.text in target)
+
+
+KINDS: dict[str, PartKind] = {
+    "edit": PartKind(
+        "demur.edits",
+        "kind of edit",
+        {"ablate": "demur.interventions.ablate:Ablate", "add": "demur.interventions.add:Add"},
+        protocol="demur.interventions.edit_kind.EditKind",
+        members=(
+            "name",
+            "artefact",
+            "takes_dose",
+            "own_layer",
+            "repeats",
+            "default_on",
+            "settings",
+            "words",
+            "action",
+            "expected",
+            "operation",
+        ),
+        choices={"artefact": ("direction", "subspace", "none")},
+    ),
+    "estimator": PartKind(
+        "demur.estimators",
+        "direction estimator",
+        {"difference-of-means": "demur.directions.estimators.difference_of_means:DifferenceOfMeans"},
+        protocol="demur.directions.estimators.estimator.Estimator",
+        members=("name", "needs", "fit"),
+        choices={"needs": ("means", "activations")},
+    ),
+    "control": PartKind(
+        "demur.controls",
+        "kind of control",
+        {"random": "demur.directions.controls.random_directions:RandomDirections"},
+        protocol="demur.directions.controls.control.Control",
+        members=("name", "needs", "null_of", "make"),
+        choices={"needs": ("direction", "activations")},
+    ),
+    "judge": PartKind(
+        "demur.judges",
+        "judge",
+        {
+            "prefix": "demur.judges.prefix:PrefixJudge",
+            "substring": "demur.judges.substring:SubstringJudge",
+            "taxonomy": "demur.judges.taxonomy.taxonomy_judge:TaxonomyJudge",
+        },
+        protocol="demur.judges.judge.Judge",
+        members=("name", "version", "labels", "refusal_labels", "reads_instruction", "needs", "judge"),
+        choices={"needs": ("text", "model", "server")},
+    ),
+    "measurement": PartKind(
+        "demur.measurements",
+        "measurement",
+        {
+            "by-layer": "demur.measurements.by_layer:SeparationByLayer",
+            "loss": "demur.measurements.completion_loss:CompletionLoss",
+            "equivalence": "demur.measurements.ablation_equivalence:AblationEquivalence",
+        },
+        protocol="demur.measurements.measurement.Measurement",
+        members=("name", "version", "subjects", "settings", "measure", "summary"),
+        choices={"subjects": ("arm", "pair", "cell")},
+    ),
+    "engine": PartKind(
+        "demur.engines",
+        "engine",
+        {"transformers": "demur.engine.load_transformers:TransformersEngines"},
+        protocol="demur.engine.engine_protocol.EngineKind",
+        members=("name", "load"),
+    ),
+    "section": PartKind(
+        "demur.sections",
+        "report section",
+        {
+            "rates": "demur.report.sections.baseline_rates:BaselineRates",
+            "edited": "demur.report.sections.edited_rates:EditedRates",
+            "transfer": "demur.report.sections.transfer:Transfer",
+            "cosines-by-layer": "demur.report.sections.layer_cosines:LayerCosines",
+            "separation": "demur.report.sections.layer_separation_figure:LayerSeparationFigure",
+            "norms": "demur.report.sections.layer_norms:LayerNorms",
+            "projections": "demur.report.sections.projections:Projections",
+            "cosines": "demur.report.sections.direction_cosines:DirectionCosines",
+        },
+        protocol="demur.report.sections.section.Section",
+        members=("part", "figures", "tables"),
+    ),
+    "export": PartKind(
+        "demur.exports",
+        "export format",
+        {
+            "csv": "demur.runs.exports.completion_tables:CsvExport",
+            "jsonl": "demur.runs.exports.completion_tables:JsonlExport",
+            "parquet": "demur.runs.exports.completion_tables:ParquetExport",
+            "latex": "demur.runs.exports.latex_results:LatexExport",
+        },
+        protocol="demur.runs.exports.export.Export",
+        members=("name", "binary", "content"),
+    ),
+    "prompt": PartKind(
+        "demur.prompts",
+        "prompt format",
+        {
+            "chatml": "demur.inputs.prompt_formats:CHATML",
+            "gemma": "demur.inputs.prompt_formats:GEMMA",
+            "gemma-base": "demur.inputs.prompt_formats:GEMMA_BASE",
+            "vicuna": "demur.inputs.prompt_formats:VICUNA",
+            "user-assistant": "demur.inputs.prompt_formats:USER_ASSISTANT",
+            "pythia": "demur.inputs.prompt_formats:PYTHIA",
+            "native": "demur.inputs.chat_templates:NativeTemplate",
+            "native-no-thinking": "demur.inputs.chat_templates:NativeNoThinking",
+        },
+        text="{instruction}",
+        protocol="demur.inputs.prompt_formats.PromptFormat",
+        members=("adds_special_tokens", "template"),
+    ),
+    "instructions": PartKind(
+        "demur.instructions",
+        "instruction set",
+        {
+            "contrast-harmful": "demur.inputs.registered_sets:contrast_harmful",
+            "contrast-harmless": "demur.inputs.registered_sets:contrast_harmless",
+            "contrast-lookalike": "demur.inputs.registered_sets:contrast_lookalike",
+            "advbench": "demur.inputs.registered_sets:advbench",
+            "jailbreakbench": "demur.inputs.registered_sets:jailbreakbench",
+            "alpaca": "demur.inputs.registered_sets:alpaca",
+            "arditi-harmful": "demur.inputs.registered_sets:arditi_harmful",
+            "arditi-harmless": "demur.inputs.registered_sets:arditi_harmless",
+        },
+    ),
+}
+"""Every kind of part by its name. The parts that demur ships are listed here and nowhere else."""
