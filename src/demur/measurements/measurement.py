@@ -5,12 +5,13 @@ The module of a measurement is imported when a study names it, before anything h
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from pydantic import BaseModel, JsonValue
 
+from demur.core.errors import InputError
 from demur.core.progress import Progress, silent
-from demur.core.registry import registry
+from demur.core.registry import check_members, registry
 
 if TYPE_CHECKING:
     import numpy
@@ -106,6 +107,10 @@ class PairSubject:
 
 Subject = ArmSubject | CellSubject | PairSubject
 
+SubjectKind = Literal["arm", "pair", "cell"]
+SUBJECTS: tuple[SubjectKind, ...] = get_args(SubjectKind)
+"""What a measurement may be made of."""
+
 
 @runtime_checkable
 class Measurement(Protocol):
@@ -120,7 +125,7 @@ class Measurement(Protocol):
 
     name: ClassVar[str]
     version: ClassVar[int]
-    subjects: ClassVar[Literal["arm", "pair", "cell"]]
+    subjects: ClassVar[SubjectKind]
     settings: ClassVar[type[BaseModel] | None]
 
     def measure(self, subject: Any, settings: Any) -> MeasurementRecord:
@@ -148,7 +153,23 @@ def measurement(name: str) -> Measurement:
     """The measurement of a name, or of `module:Class`.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one.
+        InputError: for an unknown name, with the nearest known one; for a part that is no measurement, with what it lacks or has
+            wrong.
     """
     found: Measurement = registry("measurement").get(name)
+    check_members(found, "measurement", name, Measurement)
+    if found.subjects not in SUBJECTS:
+        raise InputError(f"the measurement {name!r} is made of each {found.subjects!r}; expected {', '.join(SUBJECTS)}")
     return found
+
+
+def without_pairs(found: Measurement, checkpoints: int) -> list[str]:
+    """Says that a measurement of pairs has nothing to measure in a study of one checkpoint.
+
+    Args:
+        found: the measurement.
+        checkpoints: number of checkpoints in the study.
+    """
+    if found.subjects != "pair" or checkpoints > 1:
+        return []
+    return [f"The measurement {found.name} compares two checkpoints, and this study has one, so it is not made."]

@@ -53,7 +53,7 @@ def write_report(folder: Path, summary: Summary, completions: "pandas.DataFrame"
     from demur.report.style import KINDS, save
 
     view = ReportView.of(summary, completions)
-    data = payload(str(summary.study["name"]), view.entries, view.judges, completions)
+    data = payload(str(summary.study["name"]), view.all_entries, view.judges, completions)
     made = made_sections(view)
     drawn = {}
     for sheet in (sheet for section in made for figure in section.figures for sheet in figure.sheets):

@@ -23,6 +23,7 @@ from demur.interventions.edit_kind import edit_kind, words_of
 from demur.models.device_placement import SPREAD, find_device
 from demur.models.quantisation import ROWS_MEET
 from demur.runs.job_inputs import JobInputs
+from demur.runs.jobs import asked_measurements
 from demur.runs.records import CheckpointLoaded
 from demur.runs.store import Store
 from demur.study.plan import Arm, PlannedCell
@@ -49,12 +50,13 @@ def describe(ready: Ready, store: Store) -> None:
         label: _instruction_facts(study, material) for label, material in ready.material.items()
     }
     known = store.recall("instructions")
-    if isinstance(known, dict):
+    if store.begun and isinstance(known, dict):
         _refuse_other_instructions(found, {label: InstructionFacts.model_validate(facts) for label, facts in known.items()})
     store.remember_instructions(found)
-    store.warn(ready.warnings)
     store.remember_study(study.model_dump(mode="json"))
+    store.warn(ready.warnings)
     _rename_checkpoints(study, store)
+    store.remember_asked((one.name, one.settings) for one in asked_measurements(study))
     store.remember_edits(words_of({spec.kind: edit_kind(spec.kind) for spec in study.interventions}))
     store.add_planned_directions(direction.name for direction in ready.plan.directions)
     store.add_cells(planned_cell(study, cell) for cell in ready.plan.cells)

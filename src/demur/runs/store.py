@@ -75,6 +75,7 @@ class Store(ManifestStore):
         except OSError as error:
             raise cannot_write(folder, error) from error
         lock = file_locks.hold(folder / LOCK)
+        store: Store | None = None
         try:
             if fresh and known:
                 for path in (*(folder / "directions").glob("*.safetensors"), folder / "summary.json", folder / "report.html"):
@@ -94,6 +95,8 @@ class Store(ManifestStore):
             if not lock.real:
                 store.warn([NO_LOCKS])
         except BaseException:
+            if store is not None:
+                store.close()
             lock.release()
             raise
         return store
@@ -115,8 +118,12 @@ class Store(ManifestStore):
         if not file.is_file():
             raise InputError(f"{str(folder)!r} holds no run of demur (no {FILE}); make one with demur run STUDY --out DIR")
         store = cls(Path(folder), schema.connect(file))
-        if not store.begun:
-            raise InputError(f"the run in {str(folder)!r} was not begun; run its study again")
+        try:
+            if not store.begun:
+                raise InputError(f"the run in {str(folder)!r} was not begun; run its study again")
+        except BaseException:
+            store.close()
+            raise
         return store
 
     def release(self) -> None:
@@ -155,10 +162,6 @@ class Store(ManifestStore):
     def direction_names(self) -> set[str]:
         """Names of all stored directions."""
         return {row[0] for row in self._rows("SELECT name FROM directions WHERE file IS NOT NULL")}
-
-    def has_direction(self, name: str) -> bool:
-        """Whether a direction of this name is stored."""
-        return bool(self._rows("SELECT 1 FROM directions WHERE name = ? AND file IS NOT NULL", (name,)))
 
     def direction(self, name: str) -> "Direction | None":
         """A stored direction, or None. It is read from the SQLite file, so a damaged file in `directions/` does no harm."""
@@ -218,11 +221,8 @@ class Store(ManifestStore):
         return [UnmeasuredSubject._make((*row[:5], bool(row[5]))) for row in rows]
 
     def measured(self) -> dict[tuple[str, str, str], int]:
-        """(measurement, subject, settings) -> version, of what need not be measured: records, and failures that would recur."""
-        rows = self._rows(
-            "SELECT name, subject, settings, version FROM measurements UNION "
-            "SELECT name, subject, settings, version FROM measurement_failures WHERE NOT try_again"
-        )
+        """(measurement, subject, settings) -> version, of stored records. What could not be measured is tried at every run."""
+        rows = self._rows("SELECT name, subject, settings, version FROM measurements")
         return {(name, subject, settings): version for name, subject, settings, version in rows}
 
     def add_cells(self, cells: Iterable[Cell]) -> None:

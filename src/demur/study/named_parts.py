@@ -9,7 +9,7 @@ from demur.core.errors import InputError
 from demur.core.registry import check_members, registry
 from demur.directions.controls.control import Control
 from demur.interventions.edit_kind import EditKind
-from demur.measurements.measurement import Measurement
+from demur.measurements.measurement import Measurement, measurement
 from demur.study.spec_fields import Facts, unknown_key
 
 
@@ -58,8 +58,7 @@ def named_measurement(name: str) -> Measurement:
     Raises:
         InputError: for an unknown name, with the nearest known one, and for a part that lacks what a measurement needs.
     """
-    found: Measurement = _complete(name, "measurement", Measurement)
-    return found
+    return measurement(name)
 
 
 def is_short_name(name: str) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from demur.core.errors import InputError
 from demur.inputs.instructions import load_instructions
 from demur.inputs.prompt_formats import needs_tokenizer, template_text
+from demur.measurements.measurement import measurement, without_pairs
 from demur.models import memory_budget
 from demur.models.compatibility import compare
 from demur.models.model_size import Size, size_of
@@ -158,7 +159,8 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
     used = str(find_device(device) or find_device("auto"))
     template = {arm.spec: _template_tokens(arm.spec) for arm in plan.arms}
     sources = _sources(study)
-    warnings = (*compare(sources), *precisions(study))
+    pairless = (said for one in study.measurements for said in without_pairs(measurement(one.name), len(study.checkpoints)))
+    warnings = (*compare(sources), *precisions(study), *pairless)
     checkpoints = tuple(_checkpoint(study, name, sources.get(name)) for name in study.checkpoints)
     names = list(study.checkpoints)
     steps = order_steps(names, names, {each.name: each.bytes for each in checkpoints}, memory_budget.available(device))
