@@ -1,8 +1,7 @@
 """Run folders: studies that were never begun, completions that ended early, and what is closed."""
 
-import gc
 import json
-import warnings
+import sqlite3
 
 import pytest
 from typer.testing import CliRunner
@@ -13,7 +12,7 @@ from demur.core.errors import InputError, WorkError
 from demur.core.registry import registry
 from demur.judges.judge import TextJudge, Verdict
 from demur.judges.prefix import PrefixJudge
-from demur.runs import describe
+from demur.runs import describe, schema
 from demur.runs.executors.in_process import InProcess
 from demur.runs.store import Store
 from tests.tiny_study import make_study
@@ -104,20 +103,27 @@ def test_an_executor_may_return_any_iterator(path, tmp_path):
 
 
 def test_every_connection_is_closed(path, cut, tmp_path, monkeypatch):
+    made, connect = [], schema.connect
+
+    def counted(file):
+        made.append(connect(file))
+        return made[-1]
+
     def fail(*_, **__):
         raise WorkError("stopped")
 
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always", ResourceWarning)
-        for command in (["report"], ["compare", str(cut)], ["export"]):
-            assert CliRunner().invoke(app, [command[0], str(cut), *command[1:]]).exit_code == 0
-        other = demur.load_study(path)
-        with pytest.raises(InputError):
-            demur.run(other, cut)
-        monkeypatch.setattr(describe, "_instruction_facts", fail)
-        with pytest.raises(WorkError):
-            demur.run(other, tmp_path / "run")
-        with pytest.raises(InputError, match="was not begun"):
-            demur.open_run(tmp_path / "run")
-        gc.collect()
-    assert [str(one.message) for one in seen if "database" in str(one.message)] == []
+    monkeypatch.setattr(schema, "connect", counted)
+    for command in (["report"], ["compare", str(cut)], ["export"]):
+        assert CliRunner().invoke(app, [command[0], str(cut), *command[1:]]).exit_code == 0
+    other = demur.load_study(path)
+    with pytest.raises(InputError):
+        demur.run(other, cut)
+    monkeypatch.setattr(describe, "_instruction_facts", fail)
+    with pytest.raises(WorkError):
+        demur.run(other, tmp_path / "run")
+    with pytest.raises(InputError, match="was not begun"):
+        demur.open_run(tmp_path / "run")
+    assert made
+    for connection in made:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.total_changes  # noqa: B018

@@ -7,7 +7,7 @@ process writes a folder at a time; others may read meanwhile. A folder that hold
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,15 +74,16 @@ class Store(ManifestStore):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(folder, error) from error
-        lock = file_locks.hold(folder / LOCK)
-        store: Store | None = None
-        try:
+        with ExitStack() as undone:
+            lock = file_locks.hold(folder / LOCK)
+            undone.callback(lock.release)
             if fresh and known:
                 for path in (*(folder / "directions").glob("*.safetensors"), folder / "summary.json", folder / "report.html"):
                     path.unlink(missing_ok=True)
             if fresh or not known:
                 schema.make(file, {"study": study_digest})
             store = cls(folder, schema.connect(file), lock)
+            undone.callback(store.close)
             if store.digest != study_digest:
                 if check_study is None:
                     raise InputError(
@@ -94,11 +95,7 @@ class Store(ManifestStore):
             replace_file(folder / "study.toml", study_toml)
             if not lock.real:
                 store.warn([NO_LOCKS])
-        except BaseException:
-            if store is not None:
-                store.close()
-            lock.release()
-            raise
+            undone.pop_all()
         return store
 
     @classmethod
