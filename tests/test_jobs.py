@@ -23,7 +23,6 @@ from demur.runs.execution import run_job
 from demur.runs.executors.executor import Executor
 from demur.runs.executors.in_process import InProcess
 from demur.runs.job_inputs import JobInputs
-from demur.runs.job_order import order_jobs
 from demur.runs.jobs import (
     AskedMeasurement,
     ControlJob,
@@ -40,6 +39,7 @@ from demur.runs.records import CompletionsMade, DirectionMade
 from demur.runs.rows import StoredMeasurement, UnmeasuredSubject
 from demur.runs.run import Run
 from demur.runs.store import Store
+from demur.study.load_order import order_jobs
 from demur.study.plan import make_plan
 from demur.study.plan_outlook import look_ahead
 from demur.study.preflight import check

@@ -9,9 +9,9 @@ from demur.models.model_size import size_of
 from demur.runs.describe import loaded_record
 from demur.runs.execution import load_named, run_job
 from demur.runs.job_inputs import JobInputs
-from demur.runs.job_order import order_jobs
 from demur.runs.jobs import Job, stored_keys
 from demur.runs.records import JobRecord
+from demur.study.load_order import order_jobs
 
 
 class InProcess:
@@ -20,7 +20,7 @@ class InProcess:
     name: ClassVar[str] = "local"
 
     def run(self, jobs: Sequence[Job], inputs: JobInputs) -> Iterator[JobRecord]:
-        """Run jobs in an order with few loads; see `demur.runs.job_order`.
+        """Run jobs in an order with few loads; see `demur.study.load_order`.
 
         Args:
             jobs: the jobs.
