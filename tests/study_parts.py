@@ -50,14 +50,14 @@ class Damp(Rotate):
     """A kind of edit that takes a dose and no direction."""
 
     name, artefact, takes_dose, settings, default_on = "damp", "none", True, None, ("harmful", "harmless")
-    words = (EditWords(action="damp", kind="damp", **WORDS),)
+    words = (EditWords(action="damp", kind="damp", into="in", done="x", moved="x", figure="x", title="x", doing="x"),)
 
 
 class Spin(Rotate):
     """Another kind with an action that `Rotate` has."""
 
     name = "spin"
-    words = (EditWords(action="rotate", kind="spin", **WORDS),)
+    words = (EditWords(action="rotate", kind="spin", into="in", done="x", moved="x", figure="x", title="x", doing="x"),)
 
 
 class OddArtefact(Rotate):
@@ -143,11 +143,11 @@ class SecondLoss(Entropy):
 
 
 class OddSubjects(Entropy):
-    subjects = "planet"
+    subjects = "planet"  # type: ignore[assignment]
 
 
 class Costly:
-    def __init__(self, price):
+    def __init__(self, price: float) -> None:
         raise NotImplementedError
 
 

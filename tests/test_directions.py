@@ -17,7 +17,7 @@ from demur.directions.direction import Direction, cosines, from_raw
 from demur.directions.estimators.estimator import Side, estimator, fit_directions
 from demur.directions.provenance import Provenance
 from demur.directions.running_mean import RunningMean
-from demur.measurements.extraction import directions_between, training_sides
+from demur.measurements.extraction import training_sides
 from tests.tiny import tiny_model, tiny_tokenizer
 
 
@@ -153,9 +153,9 @@ def test_means_and_whole_activations_give_the_same_difference_of_means(bound):
 
 def test_an_estimator_that_needs_activations_is_not_given_means_alone(parts, bound):
     checkpoint, prompt = bound
-    means = [demur.mean_activations(checkpoint, side, prompt, layers=[1]) for side in (HARMFUL, HARMLESS)]
+    means = training_sides(checkpoint, HARMFUL, HARMLESS, prompt, layers=[1])
     with pytest.raises(InputError, match="'median-difference' needs whole activations, but only means were taken"):
-        directions_between(*means, name="d", estimator="median-difference")
+        fit_directions(*means, name="d", layers=[1], estimator_name="median-difference")
 
 
 @pytest.mark.parametrize(

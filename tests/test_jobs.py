@@ -7,21 +7,22 @@ import random
 
 import numpy
 import pytest
+from demur.measurements.separation_by_layer import SeparationByLayer
 from pydantic import BaseModel
 
 import demur
 from demur.core.errors import InputError, WorkError
 from demur.core.registry import registry
 from demur.engine.checkpoints import load_checkpoint
-from demur.measurements.measurement import MeasurementRecord
+from demur.inputs.chat_templates import NativeTemplate
+from demur.measurements.measurement import MeasurementRecord, measurement
 from demur.models import memory_budget
-from demur.runs.describe import describe
+from demur.runs.describe import describe, planned_cell
 from demur.runs.driver import carry_out, commit
 from demur.runs.execution import run_job
 from demur.runs.executors.executor import Executor
 from demur.runs.executors.in_process import InProcess
 from demur.runs.job_inputs import JobInputs
-from demur.runs.job_order import order_jobs
 from demur.runs.jobs import (
     AskedMeasurement,
     ControlJob,
@@ -38,8 +39,12 @@ from demur.runs.records import CompletionsMade, DirectionMade
 from demur.runs.rows import StoredMeasurement, UnmeasuredSubject
 from demur.runs.run import Run
 from demur.runs.store import Store
+from demur.study.load_order import order_jobs
 from demur.study.plan import make_plan
+from demur.study.plan_outlook import look_ahead
 from demur.study.preflight import check
+from demur.study.spec import InterventionSpec, MeasurementSpec
+from tests.tiny import CHAT, tiny_tokenizer
 from tests.tiny_study import contents, make_study
 
 
@@ -271,7 +276,7 @@ def test_checkpoints_that_do_not_fit_together_are_loaded_one_at_a_time(study, wh
         names.append(name)
         return load_checkpoint(*args, name=name, **kwargs)
 
-    monkeypatch.setattr("demur.runs.executors.in_process.load_checkpoint", counted)
+    monkeypatch.setattr("demur.runs.execution.load_checkpoint", counted)
     demur.run(study, tmp_path / "run")
     assert names == ["base", "chat", "base"]
     assert contents(tmp_path / "run") == whole
@@ -395,9 +400,95 @@ def test_a_measurement_that_fails_is_stated_and_stops_nothing(study, own_parts, 
         "The measurement fails could not be made of chat/native: no memory was left.",
     ]
     assert len(store.completions()) == 66
-    # What failed in the work is tried again; a request that cannot be met is not.
-    assert [job.subject for job in pending_jobs(ready, store, asked)] == ["chat/native"]
+    # Both are tried again: what is refused here may be possible on another device.
+    assert [job.subject for job in pending_jobs(ready, store, asked)] == ["base/user-assistant", "chat/native"]
+    # A study that no longer asks for it hears no more of it.
+    store.remember("added_measurements", [])
+    assert finish_run.summary()["warnings"] == []
     store.close()
+
+
+class Careless(Fails):
+    """Its summary raises; measured of pairs or of something that does not exist in classes below."""
+
+    name = "careless"
+
+    def measure(self, subject, settings):
+        return MeasurementRecord({"found": 1.0}, {})
+
+    def summary(self, record):
+        raise KeyError("nothing")
+
+
+class OfEveryone(Careless):
+    name, subjects = "of-everyone", "everyone"
+
+
+def test_a_summary_says_what_is_asked_for_now_and_survives_a_careless_measurement(study, own_parts, tmp_path):
+    registry("measurement").register("careless", Careless)
+    text = study.model_copy(update={"measurements": [MeasurementSpec(name="careless"), MeasurementSpec(name="fails")]})
+    with demur.run(text, tmp_path / "run") as run:
+        warned = [said for said in run.summary()["warnings"] if "careless" in said]
+        assert warned[0] == "The measurement careless of base/user-assistant could not be summed up: KeyError: 'nothing'."
+        assert {one["name"]: one["summary"] for one in run.summary()["measurements"]} == {"careless": {"found": 1.0}}
+        assert len(run.summary()["warnings"]) == 4
+    registry("measurement").unregister("careless")
+    with demur.run(study, tmp_path / "run") as run:
+        assert run.summary()["warnings"] == []
+        assert {one["name"] for one in run.summary()["measurements"]} == {"by-layer"}
+
+
+def test_a_measurement_of_unknown_subjects_is_refused_and_pairs_need_two_checkpoints(study, own_parts, tmp_path):
+    with pytest.raises(InputError, match="is made of each 'everyone'; expected arm, pair, cell"):
+        measurement(f"{__name__}:OfEveryone")
+    alone = study.model_copy(
+        update={"checkpoints": {"base": study.checkpoints["base"]}, "measurements": [MeasurementSpec(name="gap")]}
+    )
+    said = "The measurement gap compares two checkpoints, and this study has one, so it is not made."
+    assert said in look_ahead(alone).warnings
+    with demur.run(alone, tmp_path / "run") as run:
+        assert run.summary()["warnings"] == [said]
+
+
+def test_separations_of_another_version_are_not_drawn(study, tmp_path, monkeypatch):
+    with demur.run(study, tmp_path / "run") as run:
+        assert run.summary()["by_layer"] is not None
+        monkeypatch.setattr(SeparationByLayer, "version", 2)
+        assert run.summary()["by_layer"] is None
+
+
+def test_an_edit_without_a_direction_is_recorded_where_it_acts(study):
+    registry("edit").register("damp", "tests.study_parts:Damp")
+    spec = InterventionSpec(kind="damp", coefficient=1.0)
+    plan = make_plan(study.model_copy(update={"interventions": [spec]}))
+    found = {planned_cell(study, cell).sites for cell in plan.cells if cell.intervention is not None}
+    registry("edit").unregister("damp")
+    assert found == {("all",)}
+
+
+class Chatty:
+    """A prompt format of one's own that writes the chat template out."""
+
+    adds_special_tokens = False
+
+    def template(self, tokenizer):
+        return NativeTemplate().template(tokenizer)
+
+
+def test_a_date_in_any_chat_template_stays_as_the_run_first_had_it(tmp_path, monkeypatch):
+    path = make_study(tmp_path)
+    tokenizer = tiny_tokenizer(chat_template="{{ strftime_now('%d') }} " + CHAT)
+    tokenizer.save_pretrained(tmp_path / "chat")
+    study = demur.load_study(path, [f'checkpoints.chat.prompts=["{__name__}:Chatty"]'])
+    demur.run(study, tmp_path / "run").close()
+    rendered = NativeTemplate.template
+    monkeypatch.setattr(NativeTemplate, "template", lambda self, tokenizer: "99" + rendered(self, tokenizer)[2:])
+    store = Store.open(tmp_path / "run")
+    with store._transaction() as db:
+        db.execute("DELETE FROM completions WHERE cell LIKE 'chat%none'")
+    store.close()
+    with demur.run(study, tmp_path / "run") as run:
+        assert not run.manifest().arms[1].template.startswith("99")
 
 
 def test_completions_of_one_batch_are_one_record(study, tmp_path):

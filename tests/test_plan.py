@@ -1,7 +1,8 @@
 """What a study comes to: every direction on every checkpoint, controls beside them, as few loads as memory allows."""
 
-from demur.study.load_order import loads, order_steps
+from demur.study.load_order import loads, most_at_once, order_jobs
 from demur.study.plan import make_plan
+from demur.study.planned_tasks import planned_tasks
 from demur.study.spec import make_study
 from demur.study.study_files import load_study
 from tests.test_study import changed
@@ -50,26 +51,36 @@ def test_several_prompts_are_several_arms_and_layers_several_directions():
     }  # fmt: skip
 
 
-def test_loads_are_as_few_as_memory_allows():
-    names, sizes = ["a", "b", "c"], {"a": 10, "b": 10, "c": 10}
-    assert loads(order_steps(names, names, sizes, 30)) == 3
-    assert loads(order_steps(names, names, sizes, 29)) == 5
-    assert loads(order_steps(names, names, {**sizes, "b": None}, 10**9)) == 5
-    assert loads(order_steps([], ["b"], sizes, 0)) == 1
-    assert loads(order_steps([], [], sizes, 0)) == 0
+NAMES = ["a", "b", "c"]
 
 
-def test_directions_come_first_and_one_checkpoint_is_held_at_a_time():
-    names, sizes = ["a", "b", "c"], {"a": 10, "b": 10, "c": 10}
-    held, most, generated, extracted = set(), 0, [], []
-    for step in order_steps(names, names, sizes, 0):
-        if step.action == "load":
-            held.add(step.checkpoint)
-        elif step.action == "free":
-            held.remove(step.checkpoint)
-        else:
-            assert step.checkpoint in held
-            (extracted if step.action == "extract" else generated).append(step.checkpoint)
-            assert step.action == "extract" or extracted == names
-        most = max(most, len(held))
-    assert (most, sorted(generated), held) == (1, names, set())
+def order(study, *, together):
+    return order_jobs(planned_tasks(make_plan(study)), (), together=together)
+
+
+def lineage(**edit):
+    checkpoints = {name: {"model": name, "prompts": ["chatml"]} for name in NAMES}
+    return make_study({**changed(interventions=[{"kind": "ablate", **edit}] if edit else []), "checkpoints": checkpoints})
+
+
+def test_loads_are_as_few_as_the_directions_that_are_used_allow():
+    everything = lineage(on=["harmful"])
+    assert loads(order(everything, together=True)) == 3
+    assert loads(order(everything, together=False)) == 5
+    # Without edits, and where each is edited with what is loaded before it, nothing is loaded twice.
+    assert loads(order(lineage(), together=False)) == 3
+    assert loads(order(lineage(sources=["a"]), together=False)) == 3
+
+
+def test_directions_come_before_what_uses_them_and_one_checkpoint_is_held_at_a_time():
+    steps = order(lineage(on=["harmful"]), together=False)
+    assert most_at_once(steps, dict.fromkeys(NAMES, 1)) == 1
+    done = [step.job.key for step in steps if step.job is not None and step.job.weights]
+    assert [key for key in done if key.startswith("extract")] == done[:3] == [f"extract {name}" for name in NAMES]
+    assert sorted(done[3:]) == [f"generate {name}" for name in NAMES]
+
+
+def test_the_checkpoint_that_was_loaded_last_is_freed_first_where_all_fit():
+    steps = order(lineage(on=["harmful"]), together=True)
+    assert most_at_once(steps, dict.fromkeys(NAMES, 1)) == 3
+    assert [step.checkpoint for step in steps if step.action == "free"] == ["c", "b", "a"]

@@ -162,7 +162,7 @@ def test_other_special_tokens_and_families_are_a_warning_that_is_kept(done, tmp_
 
 def test_pairs_that_cannot_be_compared_are_refused_before_anything_is_made(done, tmp_path, monkeypatch):
     wide = make_checkpoint(tmp_path / "wide", hidden_size=64)
-    monkeypatch.setattr("demur.runs.executors.in_process.load_checkpoint", None)
+    monkeypatch.setattr("demur.runs.execution.load_checkpoint", None)
     result = run(done, "never", "--set", f"checkpoints.chat.model={wide}")
     assert (result.exit_code, "has 3 layers of width 64" in result.stderr) == (2, True)
     assert not (done / "never").exists()

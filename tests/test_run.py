@@ -129,7 +129,7 @@ def test_the_same_command_repeats_nothing(finished, lineage, monkeypatch):
     def never(*_, **__):
         raise AssertionError("weights were loaded again")
 
-    monkeypatch.setattr("demur.runs.executors.in_process.load_checkpoint", never)
+    monkeypatch.setattr("demur.runs.execution.load_checkpoint", never)
     assert invoke("run", lineage / "study.toml", "--out", finished, "--quiet").exit_code == 0
     assert demur.open_run(finished).completions().equals(before)
 

@@ -10,6 +10,7 @@ from demur.core.errors import InputError, WorkError
 from demur.engine.checkpoints import wrap
 from demur.inputs.prompts import prompt_format
 from demur.measurements.divergence import divergence, refusal_log_odds
+from demur.measurements.extraction import extract_directions
 from demur.measurements.refusal_tokens import find_refusal_tokens
 from demur.measurements.selection.candidates import candidate_directions
 from demur.measurements.selection.ranking import KL_MOST, by_cosine, by_refusal, by_separation, jointly
@@ -52,6 +53,28 @@ def test_candidates_are_differences_of_means(ready):
     found = candidates.directions[-2, 2]
     assert torch.allclose(found.vector * found.raw_norm, (means[0] - means[1]).float(), atol=1e-4)
     assert (found.position, found.layer, found.provenance["token read"]) == (-2, 2, "ASSISTANT")
+
+
+class Median:
+    """An estimator that needs whole activations."""
+
+    name, needs = "median-difference", "activations"
+
+    def fit(self, harmful, harmless):
+        return (harmful.activations.median(0).values - harmless.activations.median(0).values).double()
+
+
+def test_candidates_are_what_the_estimator_finds(ready):
+    checkpoint, prompt = ready[:2]
+    sides = HARMFUL[:3], HARMLESS[:3]
+    found = candidate_directions(checkpoint, *sides, prompt, estimator=f"{__name__}:Median")
+    position = found.positions[0]
+    (single,) = extract_directions(checkpoint, *sides, prompt, layers=[2], position=position, estimator=f"{__name__}:Median")
+    assert torch.allclose(found.directions[position, 2].vector, single.vector, atol=1e-6)
+    assert found.directions[position, 2].provenance.method == "median difference"
+    means = candidate_directions(checkpoint, *sides, prompt)
+    assert torch.allclose(found.harmful, means.harmful, rtol=1e-9)
+    assert not torch.allclose(found.directions[position, 2].vector, means.directions[position, 2].vector, atol=1e-3)
 
 
 def test_scores_by_refusal_equal_a_naive_sweep(ready):

@@ -35,6 +35,18 @@ def test_settings_that_differ_are_named_and_no_others(runs):
     assert found.only_first == found.only_second == 12
 
 
+def test_what_decides_about_no_result_is_no_difference(runs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(runs[0], other)
+    store = Store.open(other)
+    study = store.recall("study_facts")
+    for checkpoint in study["checkpoints"].values():
+        checkpoint |= {"role": "another", "parameters": 1e9}
+    changed = {**study, "name": "x", "summary": "x", "sections": ["rates"], "judges": ["prefix", "taxonomy"], "measurements": []}
+    store.remember("study_facts", changed)
+    assert compare_runs(demur.open_run(runs[0]), demur.open_run(other)).settings == ()
+
+
 def test_a_run_is_like_itself(runs):
     one = demur.open_run(runs[0])
     found = compare_runs(one, one)

@@ -103,6 +103,25 @@ def test_arms_and_labels_are_filters_where_there_are_several(show, tmp_path):
     assert counted(opened) == (completions["prefix_label"] == "refusal").sum()
 
 
+def test_a_completion_without_a_verdict_is_neither_a_refusal_nor_another_answer(show, completions, made, tmp_path):
+    partial = completions.astype(dict.fromkeys(("prefix_refusal", "prefix_label", "prefix_evidence"), object))
+    failed = [0, 7, 41]
+    partial.loc[failed, ["prefix_refusal", "prefix_label", "prefix_evidence"]] = None
+    opened = show(write_report(tmp_path, made[0], partial))
+    assert counted(opened) == len(partial)
+    kept = partial.drop(index=failed)
+    for value, number in (("refusal", kept.prefix_refusal.sum()), ("other", (~kept.prefix_refusal.astype(bool)).sum())):
+        opened.locator("#facet-verdict").select_option(value)
+        assert counted(opened) == number, value
+    opened.locator("#facet-verdict").select_option("none")
+    assert counted(opened) == 3
+    assert "prefix: no verdict" in opened.locator("#rows").text_content()
+    with opened.expect_download() as download:
+        opened.locator("#download-jsonl").click()
+    rows = [json.loads(line) for line in download.value.path().read_text("utf-8").splitlines()]
+    assert {row["prefix_refusal"] for row in rows} == {None} != {row["substring_refusal"] for row in rows}
+
+
 def test_search_wants_every_word_in_instruction_or_completion(show, completions):
     opened = show()
     opened.locator("#q").fill('"two is" harmless>')

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from demur.core.errors import InputError
+from demur.report.payload import payload
+from demur.report.sections.section import ReportView
 from demur.report.style import DOUBLE, SINGLE
 from demur.report.write_report import earlier_files, write_report
 from tests.conftest import KINDS
@@ -153,12 +155,14 @@ def test_a_missing_judge_is_refused(made, tmp_path):
         write_report(tmp_path, summary, completions.drop(columns="substring_evidence"))
 
 
-def test_a_missing_verdict_is_refused(made, tmp_path):
+def test_a_missing_verdict_is_shown_as_none(made):
     summary, completions = made
     partial = completions.astype({"prefix_refusal": object})
     partial.loc[3, "prefix_refusal"] = None
-    with pytest.raises(InputError, match="judges prefix have no verdict"):
-        write_report(tmp_path, summary, partial)
+    view = ReportView.of(summary, partial)
+    data = payload("made", view.all_entries, view.judges, partial)
+    assert sum(cell["rows"]["verdicts"][0].count(-1) for cell in data["cells"]) == 1
+    assert sum(cell["rows"]["verdicts"][1].count(-1) for cell in data["cells"]) == 0
 
 
 def test_a_summary_without_cells_is_refused(made, tmp_path):

@@ -53,6 +53,11 @@ def judge(
                 )
     if any(row.get("until_verdict") for row in rows):
         check_foreseen([judge])
+        if type(chosen) is not type(get_judge("prefix")):
+            raise InputError(
+                f"the completions in {str(completions)!r} end where the judge prefix had decided, so they may be too short "
+                f"for the judge {judge!r}; use --judge prefix, or generate them without --until-verdict"
+            )
     asked = [row["instruction"] for row in rows] if chosen.reads_instruction else None
     failed: JudgeFailed | None = None
     answers: Sequence[Verdict | Failure]

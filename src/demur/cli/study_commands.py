@@ -67,8 +67,8 @@ def run(
     chosen = _study(study, settings, limit, dtype, quantise)
     from demur.runs.runner import run as carry_out
 
-    finished = carry_out(chosen, out or Path("runs") / chosen.name, device=device, fresh=fresh, phases=bars(quiet))
-    _show(finished)
+    with carry_out(chosen, out or Path("runs") / chosen.name, device=device, fresh=fresh, phases=bars(quiet)) as finished:
+        _show(finished)
 
 
 def _show(finished: "Run") -> None:
@@ -147,11 +147,11 @@ def report(
     """
     from demur.runs.run import open_run
 
-    opened = open_run(run_dir)
-    if judge:
-        opened.add_judges(judge)
-    opened.report()
-    _show(opened)
+    with open_run(run_dir) as opened:
+        if judge:
+            opened.add_judges(judge)
+        opened.report()
+        _show(opened)
 
 
 @command(STUDIES, "demur compare runs/demo runs/mine")
@@ -178,7 +178,8 @@ def compare(
     from demur.runs.compare import compare_runs
     from demur.runs.run import open_run
 
-    found = compare_runs(open_run(run_a), open_run(run_b))
+    with open_run(run_a) as first, open_run(run_b) as second:
+        found = compare_runs(first, second)
     _print(terminal_comparison(found, (str(run_a), str(run_b)), judge))
 
 
@@ -213,7 +214,8 @@ def export(
     chosen = export_format(format)
     if out is None and chosen.binary:
         raise InputError(f"a file of format {format!r} is not text; say where to write it with --out FILE")
-    content = chosen.content(open_run(run_dir))
+    with open_run(run_dir) as opened:
+        content = chosen.content(opened)
     if out is None:
         typer.echo(content, nl=False)
     else:

@@ -94,3 +94,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     choices = sorted(known)
     close = get_close_matches(name, choices, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(choices)}"
+
+
+def sentence(reason: str) -> str:
+    """A reason with a full stop, where it does not end a sentence already."""
+    return reason if reason.endswith((".", "!", "?")) else f"{reason}."

@@ -96,7 +96,7 @@ KINDS: dict[str, PartKind] = {
         "demur.engines",
         "engine",
         {"transformers": "demur.engine.load_transformers:TransformersEngines"},
-        protocol="demur.engine.engine_protocol.EngineKind",
+        protocol="demur.engine.checkpoints.EngineKind",
         members=("name", "load"),
     ),
     "section": PartKind(

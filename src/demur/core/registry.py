@@ -5,7 +5,6 @@ imported when the part is first used. Names come from three places: what demur s
 and `demur.register`. A target can also be named directly, as `module:attribute`, wherever a study names a part.
 """
 
-from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -196,9 +195,3 @@ def register(kind: str, name: str, target: Any) -> None:
         >>> registry("judge").unregister("short-refusal")
     """
     registry(kind).register(name, target)
-
-
-def check_names(kind: str, names: Iterable[str]) -> None:
-    """Raises `InputError` for the first name that no part of this kind has."""
-    for name in names:
-        registry(kind).get(name)

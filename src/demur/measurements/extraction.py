@@ -207,31 +207,6 @@ def whole_side(activations: Float[Tensor, "instruction layer d_model"]) -> Side:
     return Side(running.mean, running.mean_norm, running.count, activations)
 
 
-def directions_between(
-    harmful: Means,
-    harmless: Means,
-    *,
-    name: str,
-    layers: Sequence[int] | None = None,
-    estimator: str = "difference-of-means",
-    site: Site = "resid_pre",
-    position: int = -1,
-    facts: Provenance | None = None,
-) -> list[Direction]:
-    """One direction a layer from means that were taken already: at all of their layers, or at some; see `fit_directions`."""
-    chosen = harmful.layers if layers is None else layers
-    return fit_directions(
-        side_of(harmful, chosen),
-        side_of(harmless, chosen),
-        name=name,
-        layers=chosen,
-        estimator_name=estimator,
-        site=site,
-        position=position,
-        provenance=facts,
-    )
-
-
 def provenance(
     checkpoint: Checkpoint, prompt: Prompt, position: int, harmful: Sequence[str], harmless: Sequence[str]
 ) -> Provenance:

@@ -5,7 +5,7 @@ The module of a measurement is imported when a study names it, before anything h
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from pydantic import BaseModel, JsonValue
 
@@ -106,6 +106,10 @@ class PairSubject:
 
 Subject = ArmSubject | CellSubject | PairSubject
 
+SubjectKind = Literal["arm", "pair", "cell"]
+SUBJECTS: tuple[SubjectKind, ...] = get_args(SubjectKind)
+"""What a measurement may be made of."""
+
 
 @runtime_checkable
 class Measurement(Protocol):
@@ -120,7 +124,7 @@ class Measurement(Protocol):
 
     name: ClassVar[str]
     version: ClassVar[int]
-    subjects: ClassVar[Literal["arm", "pair", "cell"]]
+    subjects: ClassVar[SubjectKind]
     settings: ClassVar[type[BaseModel] | None]
 
     def measure(self, subject: Any, settings: Any) -> MeasurementRecord:
@@ -152,3 +156,15 @@ def measurement(name: str) -> Measurement:
     """
     found: Measurement = registry("measurement").get(name)
     return found
+
+
+def without_pairs(found: Measurement, checkpoints: int) -> list[str]:
+    """Says that a measurement of pairs has nothing to measure in a study of one checkpoint.
+
+    Args:
+        found: the measurement.
+        checkpoints: number of checkpoints in the study.
+    """
+    if found.subjects != "pair" or checkpoints > 1:
+        return []
+    return [f"The measurement {found.name} compares two checkpoints, and this study has one, so it is not made."]

@@ -25,7 +25,10 @@ def script_json(value: object) -> str:
 
 
 class CellRows(TypedDict):
-    """The completions of a cell in four columns of equal length, the last one with a list for each judge: indices into texts."""
+    """The completions of a cell in four columns of equal length, the last one with a list for each judge: indices into texts.
+
+    The index of a verdict is -1 where the judge gave none, because it failed.
+    """
 
     instruction: list[int]
     text: list[int]
@@ -88,7 +91,7 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
 
     Args:
         study: the study's name.
-        found: one judge's entries.
+        found: the entries of the cells, under one judge or several.
         judges: all judges.
         completions: the completions with every judge's verdicts.
 
@@ -96,12 +99,14 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
         Tables of texts, and for each cell columns that point into them.
 
     Raises:
-        InputError: where the completions do not belong to the entries, or a judge has no verdict on one of them.
+        InputError: where the completions do not belong to the entries, or have no column of verdicts of a judge.
     """
-    by_key = {entry.key: entry for entry in found}
+    by_key: dict[str, Entry] = {}
+    for entry in found:
+        by_key.setdefault(entry.key, entry)
     wanted = ["key", "index", "instruction", "completion", "n_tokens"]
     wanted += [f"{judge}_{field}" for judge in judges for field in ("refusal", "label", "evidence")]
-    _check(by_key, wanted, judges, completions)
+    _check(by_key, wanted, completions)
     texts: _Table[str] = _Table()
     instructions: _Table[tuple[str, int, str]] = _Table()
     verdicts: _Table[tuple[int, str, str]] = _Table()
@@ -114,7 +119,7 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
         columns = {name: group[name].tolist() for name in wanted}
         decided = [
             [
-                verdicts.index((int(bool(refusal)), _text(label), _text(evidence)))
+                verdicts.index((int(bool(refusal)), _text(label), _text(evidence))) if _given(refusal) else -1
                 for refusal, label, evidence in zip(
                     *(columns[f"{judge}_{field}"] for field in ("refusal", "label", "evidence")), strict=True
                 )
@@ -141,8 +146,8 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
     }
 
 
-def _check(by_key: Mapping[str, Entry], wanted: Sequence[str], judges: Sequence[str], completions: "pandas.DataFrame") -> None:
-    """Raises `InputError` where the completions do not belong to the entries, or a judge has no verdict on one of them."""
+def _check(by_key: Mapping[str, Entry], wanted: Sequence[str], completions: "pandas.DataFrame") -> None:
+    """Raises `InputError` where the completions do not belong to the entries, or lack a column."""
     missing = [name for name in wanted if name not in completions.columns]
     if missing:
         raise InputError(
@@ -153,9 +158,11 @@ def _check(by_key: Mapping[str, Entry], wanted: Sequence[str], judges: Sequence[
         raise InputError(
             f"{len(unknown)} cells have completions but no entry in the summary, the first is {unknown[0]!r}; rebuild the summary"
         )
-    unjudged = [judge for judge in judges if completions[f"{judge}_refusal"].isna().any()]
-    if unjudged:
-        raise InputError(f"the judges {', '.join(unjudged)} have no verdict on some completions; judge the run again")
+
+
+def _given(refusal: object) -> bool:
+    """Whether there is a verdict: pandas has None or a NaN, which equals nothing, where there is none."""
+    return refusal is not None and refusal == refusal
 
 
 def _text(value: object) -> str:

@@ -64,7 +64,7 @@ class Report:
         from demur.report.style import KINDS, save
 
         view = self.view
-        data = payload(str(view.summary.study["name"]), view.entries, view.judges, view.completions)
+        data = payload(str(view.summary.study["name"]), view.all_entries, view.judges, view.completions)
         tables = _tables(view, self.made)
         names = [*(f"figures/{name}" for name in self.drawn), *(f"tables/{table.name}" for table in tables)]
         page = render(view, self.made, self.drawn, data, names)

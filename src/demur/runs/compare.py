@@ -22,15 +22,12 @@ from demur.core.statistics import holm, mcnemar, shared
 from demur.runs.run import Run
 from demur.runs.run_summary import edit_words
 from demur.runs.store import Store
-from demur.study.digest import with_defaults
+from demur.study.digest import deciding_settings
 from demur.study.spec import Study
 
 _BESIDE = "beside the weights: "
 _SAID_BESIDE = {"settings": "config.json and adapter_config.json", "stop_ids": "end tokens"}
 """What a checkpoint's facts say of it beside its weights, by the facts' keys."""
-
-_SAME_RESULT = ("name", "summary", "batch_tokens", "published")
-"""Keys of a study that decide about no result."""
 
 
 @dataclass(frozen=True)
@@ -164,10 +161,10 @@ def _described(manifest: Manifest, judges: Collection[str]) -> dict[str, JsonVal
     study = StudyFacts.of(manifest.study)
     # In float32 a row's tokens do not depend on its batch; in lower precision, and in 8 bits, they may.
     exact = study.dtype == "float32" and not any(each.quantise for each in study.checkpoints.values())
-    same = tuple(key for key in _SAME_RESULT if exact or key != "batch_tokens")
     # Runs of earlier versions store no value for keys that their version did not have.
-    settings = with_defaults(Study, manifest.study)
-    found = flatten({key: value for key, value in settings.items() if key not in same}, index=".{}")
+    settings = deciding_settings(Study, manifest.study, also=() if exact else ("batch_tokens",))
+    # Measurements decide about no completion and no verdict.
+    found = flatten({key: value for key, value in settings.items() if key != "measurements"}, index=".{}")
     for name, facts in manifest.checkpoints.items():
         found[f"weights of {name}"] = facts.fingerprint
         stored, plain = facts.model_fields_set, facts.model_dump(mode="json")

@@ -18,11 +18,12 @@ from demur.core import versions
 from demur.core.errors import InputError
 from demur.inputs.chat_templates import can_think, is_dated
 from demur.inputs.instructions import digest
-from demur.inputs.prompt_formats import NATIVE, NATIVES, NO_THINKING
+from demur.inputs.prompt_formats import NATIVE, NO_THINKING, needs_tokenizer
 from demur.interventions.edit_kind import edit_kind, words_of
 from demur.models.device_placement import SPREAD, find_device
 from demur.models.quantisation import ROWS_MEET
 from demur.runs.job_inputs import JobInputs
+from demur.runs.jobs import asked_measurements
 from demur.runs.records import CheckpointLoaded
 from demur.runs.store import Store
 from demur.study.plan import Arm, PlannedCell
@@ -49,12 +50,13 @@ def describe(ready: Ready, store: Store) -> None:
         label: _instruction_facts(study, material) for label, material in ready.material.items()
     }
     known = store.recall("instructions")
-    if isinstance(known, dict):
+    if store.begun and isinstance(known, dict):
         _refuse_other_instructions(found, {label: InstructionFacts.model_validate(facts) for label, facts in known.items()})
     store.remember_instructions(found)
-    store.warn(ready.warnings)
     store.remember_study(study.model_dump(mode="json"))
+    store.warn(ready.warnings)
     _rename_checkpoints(study, store)
+    store.remember_asked((one.name, one.settings) for one in asked_measurements(study))
     store.remember_edits(words_of({spec.kind: edit_kind(spec.kind) for spec in study.interventions}))
     store.add_planned_directions(direction.name for direction in ready.plan.directions)
     store.add_cells(planned_cell(study, cell) for cell in ready.plan.cells)
@@ -124,7 +126,9 @@ def planned_cell(study: Study, planned: PlannedCell) -> Cell:
         )
     kind = edit_kind(spec.kind)
     action = kind.action(spec.coefficient)
-    sites = ((study.direction.site,) if kind.own_layer else ("all",)) if spec.sites is None else tuple(spec.sites)
+    # As in `Intervention.points`: without a direction there is no site of its own.
+    own = (study.direction.site,) if kind.own_layer and direction is not None else ("all",)
+    sites = own if spec.sites is None else tuple(spec.sites)
     return Cell(
         key=planned.key,
         target=planned.target.checkpoint,
@@ -201,7 +205,7 @@ def _of_template(checkpoint: "Checkpoint", arm: Arm) -> list[str]:
             f"The chat template of {arm.checkpoint} lets the model think before it answers, so first tokens are thoughts and "
             f"refusals hard to see; the prompt format {NO_THINKING} switches that off."
         )
-    if arm.spec in NATIVES and is_dated(checkpoint.tokenizer):
+    if needs_tokenizer(arm.spec) and is_dated(checkpoint.tokenizer):
         found.append(
             f"The chat template of {arm.checkpoint} writes the date; its prompts hold that of the day on which this run first "
             "loaded it."

@@ -1,8 +1,7 @@
 """The driver of a run: gives the jobs that are left to an executor, and stores their records. Nothing else stores them."""
 
 from collections.abc import Sequence
-from contextlib import closing
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from demur.core.progress import Phases, no_phases
 from demur.runs.describe import admit, session_now
@@ -14,8 +13,6 @@ from demur.runs.store import Store
 from demur.study.preflight import Ready
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from demur.runs.executors.executor import Executor
 
 
@@ -44,14 +41,21 @@ def carry_out(
         InputError: where a checkpoint is not the one that this run began with.
         WorkError: where the work fails; what was finished by then is stored.
     """
+    if measurements is not None:
+        store.remember_asked(((one.name, one.settings) for one in measurements), added=True)
     jobs = pending_jobs(ready, store, measurements)
     if not jobs:
         return
     store.remember_session(session_now(device))
     records = executor.run(jobs, JobInputs(ready, store, device, phases))
-    with closing(cast("Generator[JobRecord, None, None]", records)) as open_records:
-        for record in open_records:
+    try:
+        for record in records:
             commit(record, store)
+    finally:
+        # A generator frees its checkpoints when it is closed; other iterators have nothing to close.
+        close = getattr(records, "close", None)
+        if close is not None:
+            close()
 
 
 def commit(record: JobRecord, store: Store) -> None:

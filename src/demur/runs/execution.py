@@ -10,7 +10,7 @@ from demur.directions.controls.control import control_direction
 from demur.directions.direction import Direction
 from demur.directions.estimators.estimator import Side, estimator, fit_directions
 from demur.engine.capture import Means, mean_activations
-from demur.engine.checkpoints import Checkpoint
+from demur.engine.checkpoints import Checkpoint, load_checkpoint
 from demur.engine.generate import CompletionRequest, generate_batches
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, edit
@@ -30,7 +30,7 @@ from demur.runs.jobs import (
 from demur.runs.records import CompletionsMade, DirectionMade, JobRecord
 from demur.runs.rows import StoredCompletion, StoredMeasurement, UnmeasuredSubject
 from demur.study.plan import Arm, Plan, PlannedCell
-from demur.study.spec import LABELS
+from demur.study.spec import LABELS, Study
 
 Loaded = Mapping[str, Checkpoint]
 """Checkpoints in memory, by their names in the study."""
@@ -149,6 +149,27 @@ def _facts(direction: Direction, inputs: JobInputs) -> DirectionFacts:
         mean_residual_norm=direction.provenance.mean_residual_norm,
         fingerprint=direction.provenance.fingerprint,
         file=f"directions/{planned.name}.safetensors",
+    )
+
+
+def load_named(study: Study, name: str, device: str) -> Checkpoint:
+    """Load a checkpoint of a study as the study asks for it.
+
+    Args:
+        study: the study.
+        name: the checkpoint's name in the study.
+        device: where it is loaded.
+    """
+    spec = study.checkpoints[name]
+    return load_checkpoint(
+        spec.model,
+        adapter=spec.adapter,
+        revision=spec.revision,
+        dtype=study.dtype,
+        quantise=spec.quantise,
+        device=device,
+        name=name,
+        engine=study.engine,
     )
 
 

@@ -1,12 +1,14 @@
 """What jobs read, found by key: arms, cells, instructions, stored directions and completions. Nothing is written here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from demur.core.errors import WorkError
 from demur.core.progress import Phases, no_phases
 from demur.inputs.chat_templates import is_dated
-from demur.inputs.prompt_formats import NATIVES
+from demur.inputs.prompt_formats import needs_tokenizer
 from demur.inputs.prompts import Prompt, prompt_format
 from demur.runs.rows import StoredCompletion
 from demur.runs.store import Store
@@ -40,17 +42,29 @@ class JobInputs:
         """The study."""
         return self.ready.plan.study
 
+    @cached_property
+    def _arms(self) -> Mapping[str, Arm]:
+        return {arm.name: arm for arm in self.ready.plan.arms}
+
+    @cached_property
+    def _cells(self) -> Mapping[str, PlannedCell]:
+        return {cell.key: cell for cell in self.ready.plan.cells}
+
+    @cached_property
+    def _directions(self) -> Mapping[str, PlannedDirection]:
+        return {direction.name: direction for direction in self.ready.plan.directions}
+
     def arm(self, name: str) -> Arm:
         """The arm of a name."""
-        return next(arm for arm in self.ready.plan.arms if arm.name == name)
+        return self._arms[name]
 
     def cell(self, key: str) -> PlannedCell:
         """The planned cell of a key."""
-        return next(cell for cell in self.ready.plan.cells if cell.key == key)
+        return self._cells[key]
 
     def planned(self, name: str) -> PlannedDirection:
         """The planned direction of a name."""
-        return next(direction for direction in self.ready.plan.directions if direction.name == name)
+        return self._directions[name]
 
     def direction(self, name: str) -> "Direction":
         """The stored direction of a name.
@@ -75,7 +89,7 @@ class JobInputs:
             checkpoint: its loaded checkpoint.
         """
         prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt)
-        if arm.spec not in NATIVES or not is_dated(checkpoint.tokenizer):
+        if not needs_tokenizer(arm.spec) or not is_dated(checkpoint.tokenizer):
             return prompt
         known = (each for each in self.store.manifest().arms if (each.checkpoint, each.prompt) == (arm.checkpoint, arm.prompt))
         return replace(prompt, template=next((each.template for each in known), prompt.template))

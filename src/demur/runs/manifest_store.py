@@ -154,6 +154,30 @@ class ManifestStore(Connected):
         known = self.recall(_ENTRIES["added_judges"])
         self.remember(_ENTRIES["added_judges"], list(dict.fromkeys([*(known if isinstance(known, list) else ()), *names])))
 
+    def remember_asked(self, measurements: Iterable[tuple[str, str]], *, added: bool = False) -> None:
+        """Write down what is to be measured, so that a summary shows no record that nobody asks for any more.
+
+        Args:
+            measurements: name and canonical settings of each.
+            added: whether they were asked for besides the study; these stay, and those of the study are replaced.
+        """
+        known = self._listed("added_measurements") if added else []
+        new: list[JsonValue] = [list(one) for one in measurements]
+        self.remember(
+            "added_measurements" if added else "asked_measurements", [*known, *(one for one in new if one not in known)]
+        )
+
+    def asked_measurements(self) -> set[tuple[str, str]] | None:
+        """Name and canonical settings of what the study asks for and of what was added; None in folders of earlier versions."""
+        if self.recall("asked_measurements") is None:
+            return None
+        both = [*self._listed("asked_measurements"), *self._listed("added_measurements")]
+        return {(str(one[0]), str(one[1])) for one in both if isinstance(one, list)}
+
+    def _listed(self, key: str) -> list[JsonValue]:
+        stored = self.recall(key)
+        return stored if isinstance(stored, list) else []
+
     def warn(self, sentences: Iterable[str]) -> None:
         """Write down what a reader of the numbers should know, each sentence once.
 

@@ -1,36 +1,72 @@
-"""What a summary says of measurements: the numbers of each stored record, without its arrays."""
+"""What a summary says of measurements: the numbers of each stored record, without its arrays, and what could not be measured."""
 
 import json
-from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
 from demur.analysis.summary import MeasurementSummary
-from demur.core.errors import InputError
-from demur.measurements.measurement import measurement
+from demur.core.errors import InputError, sentence
+from demur.measurements.measurement import measurement, without_pairs
 from demur.runs.rows import StoredMeasurement
 
+if TYPE_CHECKING:
+    from demur.runs.store import Store
 
-def measurement_summaries(measured: Sequence[StoredMeasurement]) -> list[MeasurementSummary]:
-    """What `summary.json` holds under `measurements`.
 
-    Args:
-        measured: stored records.
+@dataclass(frozen=True)
+class Measured:
+    """What was measured in a run, as far as its study still asks for it or it was added.
 
-    Returns:
-        One entry a record, by measurement, settings and subject. Of a measurement that is not installed here, or is of another
-        version, only the stored facts are given.
+    Attributes:
+        records: the stored records, in order of entry.
+        summaries: what `summary.json` holds under `measurements`: one entry a record, by measurement, settings and subject. Of a
+            measurement that is not installed here, or is of another version, only the stored facts are given.
+        warnings: what could not be measured or summed up, and why, one sentence each.
     """
-    return [
-        MeasurementSummary(
-            name=one.name,
-            version=one.version,
-            subject=one.subject,
-            settings=json.loads(one.settings),
-            summary=_numbers(one),
-        )
-        for one in sorted(measured, key=lambda one: (one.name, one.settings, one.subject))
-    ]
+
+    records: tuple[StoredMeasurement, ...]
+    summaries: tuple[MeasurementSummary, ...]
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, store: "Store", checkpoints: int) -> "Measured":
+        """What a run folder holds.
+
+        Args:
+            store: the run folder.
+            checkpoints: number of checkpoints in the study.
+        """
+        asked = store.asked_measurements()
+        records = tuple(one for one in store.measurements() if asked is None or (one.name, one.settings) in asked)
+        warnings = [
+            f"The measurement {one.name} could not be made of {one.subject}: {sentence(one.reason)}"
+            for one in store.unmeasured()
+            if asked is None or (one.name, one.settings) in asked
+        ]
+        for name in sorted({name for name, _ in asked or ()}):
+            with suppress(InputError):  # it is not installed here
+                warnings += without_pairs(measurement(name), checkpoints)
+        summaries = []
+        for one in sorted(records, key=lambda one: (one.name, one.settings, one.subject)):
+            try:
+                numbers = _numbers(one)
+            except Exception as error:  # a measurement may be anyone's, and its code may raise anything
+                reason = sentence(f"{type(error).__name__}: {error}")
+                warnings.append(f"The measurement {one.name} of {one.subject} could not be summed up: {reason}")
+                numbers = dict(one.record.facts)
+            summaries.append(
+                MeasurementSummary(
+                    name=one.name,
+                    version=one.version,
+                    subject=one.subject,
+                    settings=json.loads(one.settings),
+                    summary=numbers,
+                )
+            )
+        return cls(records, tuple(summaries), tuple(warnings))
 
 
 def _numbers(one: StoredMeasurement) -> dict[str, JsonValue]:

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from demur.core.errors import InputError, WorkError, nearest
 from demur.core.progress import Phases, no_phases
 from demur.directions.direction import Direction
-from demur.engine.checkpoints import Checkpoint, free_memory, load_checkpoint
+from demur.engine.checkpoints import Checkpoint, free_memory
 from demur.inputs.instructions import load_instructions
 from demur.inputs.prompts import Prompt, prompt_format
 from demur.measurements.refusal_tokens import RefusalTokens, find_refusal_tokens
@@ -21,6 +21,7 @@ from demur.measurements.selection.criteria import CRITERIA, Criterion
 from demur.measurements.selection.ranking import Selection, jointly
 from demur.measurements.selection.sweep import keep_refused, select_by_cosine, select_by_refusal, select_by_separation
 from demur.models.device_placement import find_device
+from demur.runs.execution import load_named
 from demur.study.plan import Arm, Plan, make_plan
 from demur.study.preflight import check, refuse_shared
 from demur.study.spec import LABELS, Label, Study
@@ -110,7 +111,7 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
     train, held_out = _instructions(study, plan)
     for name in study.checkpoints:
         with phases(f"loading {name}", 1) as progress:
-            checkpoint = _load(study, name, device)
+            checkpoint = load_named(study, name, device)
             progress(1)
         for arm in plan.arms_of(name):
             prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt)
@@ -119,7 +120,7 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
                 yield Chosen(arm.name, None, problem=problem)
                 continue
             try:
-                found = _chosen(checkpoint, arm, prompt, by, train, held_out, phases)
+                found = _chosen(checkpoint, arm, prompt, by, study.direction.estimator, train, held_out, phases)
             except WorkError as error:
                 found = Chosen(arm.name, None, problem=str(error))
             yield found
@@ -143,25 +144,12 @@ def _instructions(study: Study, plan: Plan) -> tuple[Sides, Sides]:
     return train, held_out
 
 
-def _load(study: Study, name: str, device: str) -> Checkpoint:
-    spec = study.checkpoints[name]
-    return load_checkpoint(
-        spec.model,
-        adapter=spec.adapter,
-        revision=spec.revision,
-        dtype=study.dtype,
-        quantise=spec.quantise,
-        device=device,
-        name=name,
-        engine=study.engine,
-    )
-
-
 def _chosen(
     checkpoint: Checkpoint,
     arm: Arm,
     prompt: Prompt,
     by: str,
+    estimator: str,
     train: Sides,
     held_out: Sides,
     phases: Phases,
@@ -174,7 +162,9 @@ def _chosen(
         kept = len(train["harmful"]), len(train["harmless"])
         held_out = _filtered(checkpoint, held_out, prompt, tokens)
     with phases(f"candidates of {arm.name}", sum(map(len, train.values()))) as progress:
-        candidates = candidate_directions(checkpoint, train["harmful"], train["harmless"], prompt, progress=progress)
+        candidates = candidate_directions(
+            checkpoint, train["harmful"], train["harmless"], prompt, estimator=estimator, progress=progress
+        )
     sides = held_out["harmful"], held_out["harmless"]
     with phases(f"scores of {arm.name}", None) as progress:
         if tokens is not None:

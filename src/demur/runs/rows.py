@@ -64,7 +64,8 @@ class UnmeasuredSubject(NamedTuple):
         settings: the measurement's settings as canonical JSON.
         version: the version of the measurement.
         reason: why, in one sentence.
-        try_again: whether the next run should try again: True where the work failed, False where the request cannot be met.
+        try_again: True where the work failed, False where the measurement refused the request. The next run tries both again:
+            what was refused on one device may be possible on another.
     """
 
     name: str

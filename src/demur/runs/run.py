@@ -6,18 +6,18 @@ version has changed, it judges all completions anew, so that what a summary coun
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from demur.analysis.cell import Claim, JudgedCell
 from demur.analysis.manifest import Manifest
 from demur.analysis.rates import judged_cells
 from demur.analysis.study_facts import StudyFacts
 from demur.analysis.summary import MeasurementSummary, Summary
-from demur.core.errors import InputError, nearest
+from demur.core.errors import InputError, WorkError, nearest
 from demur.core.html_repr import facts_table
 from demur.judges.early_stopping import check_foreseen
 from demur.judges.judge import get_judge
-from demur.runs.judging_stored import judge_stored
+from demur.runs.judging_stored import failure_warnings, judge_stored
 from demur.runs.run_summary import summarise
 from demur.runs.store import Store
 from demur.runs.stored_records import Verdicts
@@ -31,6 +31,9 @@ _CELL_COLUMNS = (
     "sites", "layers", "coefficient", "unit", "positions",
 )  # fmt: skip
 """What `completions()` says of the cell of each row."""
+
+_COMPLETION_COLUMNS = ("index", "instruction", "completion", "token_ids", "n_tokens")
+"""What it says of each completion, verdicts left out."""
 
 
 class Run:
@@ -55,19 +58,30 @@ class Run:
         self._store = store
         self.path = store.folder
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the run folder; nothing can be read from the run afterwards. `with open_run(...) as run:` closes it, too."""
+        self._store.close()
+
     def __repr__(self) -> str:
         cells, done = self._progress()
         return f"Run({self._study().name!r}, {cells} cells, {done} completions, in {str(self.path)!r})"
 
     def _repr_html_(self) -> str:
-        manifest, (cells, done) = self.manifest(), self._progress()
+        with self._store.snapshot():
+            manifest, (cells, done), judges = self.manifest(), self._progress(), self.judges()
         study = StudyFacts.of(manifest.study)
         rows = [
             ("question", study.summary),
             ("checkpoints", ", ".join(study.checkpoints)),
             ("cells", cells),
             ("completions", f"{done:,}"),
-            ("judges", ", ".join(self.judges())),
+            ("judges", ", ".join(judges)),
             ("begun", manifest.created),
             ("folder", self.path),
         ]
@@ -102,12 +116,19 @@ class Run:
             names: names of judges, or `module:Class`.
 
         Raises:
-            InputError: for an unknown judge, and for one that needs whole completions where the run ended each at its verdict.
+            InputError: for an unknown judge, and for one that the study does not have where the run ended each completion as soon
+                as the study's judges had decided.
         """
         for name in names:
             get_judge(name)
-        if self._study().until_verdict:
-            check_foreseen(names)
+        study = self._study()
+        other = [name for name in names if name not in study.judges]
+        if study.until_verdict and other:
+            check_foreseen(other)
+            raise InputError(
+                f"the completions of this run end where {' and '.join(study.judges)} had decided, so they may be too short for "
+                f"the judge {other[0]!r}; run a study with it among its judges, or without until_verdict, with another --out"
+            )
         self._store.remember_added_judges(names)
 
     def summary_record(self) -> Summary:
@@ -119,7 +140,8 @@ class Run:
         Raises:
             InputError: where the run used a judge or a kind of edit that is not installed, and its folder says nothing of it.
         """
-        return summarise(self._store, self.judges(), self._verdicts())
+        with self._store.snapshot():
+            return summarise(self._store, self.judges(), self._verdicts())
 
     # Plain data with Any, so that users can index into it.
     def summary(self) -> dict[str, Any]:
@@ -142,8 +164,9 @@ class Run:
         """
         import pandas
 
-        verdicts = self._verdicts()
-        found = judged_cells(self._store.cells(), verdicts.refusals(), self.judges(), verdicts.labels())
+        with self._store.snapshot():
+            verdicts = self._verdicts()
+            found = judged_cells(self._store.cells(), verdicts.refusals(), self.judges(), verdicts.labels())
         return pandas.DataFrame([cell.model_dump(mode="json") for cell in found], columns=list(JudgedCell.model_fields))
 
     def claims(self) -> "pandas.DataFrame":
@@ -176,7 +199,8 @@ class Run:
             One row a completion, with what its cell is, and with `{judge}_refusal`, `{judge}_label` and `{judge}_evidence` of
             every judge that gave a verdict.
         """
-        return self._completions(self._verdicts())
+        with self._store.snapshot():
+            return self._completions(self._verdicts())
 
     def _completions(self, given: Verdicts) -> "pandas.DataFrame":
         import pandas
@@ -186,20 +210,20 @@ class Run:
         for cell, position, judge, refusal, label, evidence in given.rows:
             entry = verdicts.setdefault((cell, position), {})
             entry.update({f"{judge}_refusal": refusal, f"{judge}_label": label, f"{judge}_evidence": evidence})
-        return pandas.DataFrame(
-            [
-                {
-                    **{name: cells[cell][name] for name in _CELL_COLUMNS},
-                    "index": position,
-                    "instruction": instruction,
-                    "completion": text,
-                    "token_ids": list(ids),
-                    "n_tokens": len(ids),
-                    **verdicts.get((cell, position), {}),
-                }
-                for cell, position, instruction, text, ids in self._store.completions()
-            ]
-        )
+        rows = [
+            {
+                **{name: cells[cell][name] for name in _CELL_COLUMNS},
+                "index": position,
+                "instruction": instruction,
+                "completion": text,
+                "token_ids": list(ids),
+                "n_tokens": len(ids),
+                **verdicts.get((cell, position), {}),
+            }
+            for cell, position, instruction, text, ids in self._store.completions()
+        ]
+        # Without rows pandas would give a table without columns.
+        return pandas.DataFrame(rows) if rows else pandas.DataFrame(columns=[*_CELL_COLUMNS, *_COMPLETION_COLUMNS])
 
     def figure(self, name: str) -> "Figure":
         """A figure of the report, for Plotly.
@@ -234,12 +258,19 @@ class Run:
         judge_stored(self._store, self.judges())
 
     def _judged(self) -> "tuple[Summary, pandas.DataFrame]":
-        """Summary and completions of one moment. Completions that a run at work has stored and not judged yet are left out."""
+        """Summary and completions of one moment.
+
+        Completions that a run at work has stored and no judge has read yet are left out. One on which every judge failed stays,
+        unless the summary has nothing of its cell.
+        """
         with self._store.snapshot():
-            verdicts = self._verdicts()
-            summary, completions = summarise(self._store, self.judges(), verdicts), self._completions(verdicts)
-        columns = [f"{judge}_refusal" for judge in self.judges()]
-        return summary, completions.dropna(subset=[name for name in columns if name in completions.columns])
+            verdicts, judges = self._verdicts(), self.judges()
+            summary, completions = summarise(self._store, judges, verdicts), self._completions(verdicts)
+            answers = [(one.cell, one.position, one.judge) for one in verdicts.rows]
+            answers += [(one.cell, one.position, one.judge) for one in self._store.failures()]
+        shown = {cell.key for cell in summary.cells}
+        read = {(cell, position) for cell, position, judge in answers if judge in judges and cell in shown}
+        return summary, completions[[place in read for place in zip(completions["key"], completions["index"], strict=True)]]
 
     def report(self) -> Path:
         """Write `summary.json`, `report.html`, figures and tables anew from what is stored.
@@ -249,6 +280,7 @@ class Run:
 
         Raises:
             InputError: where the run holds no judged cell, and for a judge that is not installed.
+            WorkError: where every judge failed on everything.
         """
         from demur.report.write_report import drawn_report
 
@@ -257,6 +289,8 @@ class Run:
             self._store.restore_directions()
             summary, completions = self._judged()
             self._store.write_text("summary.json", summary.to_json())
+            if not summary.cells and (failed := failure_warnings(self._store, self.judges())):
+                raise WorkError(f"there is no verdict to report: {' '.join(failed)} The next report asks again.")
             report = drawn_report(summary, completions)
             if report.left_out:
                 warned = summary.model_copy(update={"warnings": (*summary.warnings, *report.left_out)})

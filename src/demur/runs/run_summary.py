@@ -18,7 +18,7 @@ from demur.interventions.edit_kind import edit_kind
 from demur.measurements.by_layer import SeparationByLayer
 from demur.measurements.by_layer_summary import located
 from demur.runs.judging_stored import failure_warnings
-from demur.runs.measured_summaries import measurement_summaries
+from demur.runs.measured_summaries import Measured
 from demur.runs.rows import StoredMeasurement
 from demur.runs.stored_records import Verdicts
 
@@ -45,7 +45,7 @@ def summarise(store: "Store", judges: Sequence[str], verdicts: Verdicts) -> Summ
     """
     manifest, cells, directions = store.manifest(), store.cells(), store.directions()
     study, refusals = StudyFacts.of(manifest.study), verdicts.refusals()
-    lineage, measured = list(study.checkpoints), store.measurements()
+    lineage, measured = list(study.checkpoints), Measured.of(store, len(study.checkpoints))
     judged, compared = (
         judged_cells(cells, refusals, judges, verdicts.labels(), _failures(store)),
         comparisons(cells, refusals, judges),
@@ -63,7 +63,8 @@ def summarise(store: "Store", judges: Sequence[str], verdicts: Verdicts) -> Summ
             *_unfinished(cells, manifest, store.progress()),
             *manifest.warnings,
             *_several_sessions(manifest),
-            *failure_warnings(store),
+            *failure_warnings(store, judges),
+            *measured.warnings,
         ),
         environment=manifest.environment,
         checkpoints=manifest.checkpoints,
@@ -72,8 +73,8 @@ def summarise(store: "Store", judges: Sequence[str], verdicts: Verdicts) -> Summ
         cells=tuple(judged),
         directions=tuple(directions),
         cosines=_cosines(store, [each for each in directions if not each.control]),
-        by_layer=_by_layer(measured, study.direction.layers, lineage),
-        measurements=tuple(measurement_summaries(measured)),
+        by_layer=_by_layer(measured.records, study.direction.layers, lineage),
+        measurements=measured.summaries,
         comparisons=tuple(compared),
         # A question that the study did not ask has an answer, too: that nothing was tried.
         answers=tuple(answers(judged, compared, refusals, judges[0], lineage, {**shipped, **used})),
@@ -138,5 +139,7 @@ def _failures(store: "Store") -> Counter[tuple[str, str]]:
 
 
 def _by_layer(measured: Sequence[StoredMeasurement], layers: Sequence[int], lineage: Sequence[str]) -> ByLayer | None:
-    found = located([one.record for one in measured if one.name == SeparationByLayer.name], layers, lineage)
+    # The arrays of another version may mean something else.
+    wanted = SeparationByLayer.name, SeparationByLayer.version
+    found = located([one.record for one in measured if (one.name, one.version) == wanted], layers, lineage)
     return None if found is None else ByLayer.model_validate(found)

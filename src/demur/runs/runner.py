@@ -67,7 +67,8 @@ def run(
     find_device(device)
     store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh, check_study=partial(refuse_another_study, study))
     try:
-        if store.recall("deciding") is None:
+        # A study that was killed here before it wrote itself down has made nothing; what it left is overwritten.
+        if not store.begun or store.recall("deciding") is None:
             store.remember("deciding", study.deciding())
         describe(ready, store)
         carry_out(ready, store, executor or InProcess(), device=device, phases=phases)
@@ -75,8 +76,10 @@ def run(
         with phases("verdicts and report", 1) as progress:
             finished.report()
             progress(1)
-    finally:
-        store.release()
+    except BaseException:
+        store.close()
+        raise
+    store.release()
     return finished
 
 

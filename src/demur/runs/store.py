@@ -7,7 +7,7 @@ process writes a folder at a time; others may read meanwhile. A folder that hold
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,14 +74,16 @@ class Store(ManifestStore):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(folder, error) from error
-        lock = file_locks.hold(folder / LOCK)
-        try:
+        with ExitStack() as undone:
+            lock = file_locks.hold(folder / LOCK)
+            undone.callback(lock.release)
             if fresh and known:
                 for path in (*(folder / "directions").glob("*.safetensors"), folder / "summary.json", folder / "report.html"):
                     path.unlink(missing_ok=True)
             if fresh or not known:
                 schema.make(file, {"study": study_digest})
             store = cls(folder, schema.connect(file), lock)
+            undone.callback(store.close)
             if store.digest != study_digest:
                 if check_study is None:
                     raise InputError(
@@ -93,9 +95,7 @@ class Store(ManifestStore):
             replace_file(folder / "study.toml", study_toml)
             if not lock.real:
                 store.warn([NO_LOCKS])
-        except BaseException:
-            lock.release()
-            raise
+            undone.pop_all()
         return store
 
     @classmethod
@@ -115,8 +115,12 @@ class Store(ManifestStore):
         if not file.is_file():
             raise InputError(f"{str(folder)!r} holds no run of demur (no {FILE}); make one with demur run STUDY --out DIR")
         store = cls(Path(folder), schema.connect(file))
-        if not store.begun:
-            raise InputError(f"the run in {str(folder)!r} was not begun; run its study again")
+        try:
+            if not store.begun:
+                raise InputError(f"the run in {str(folder)!r} was not begun; run its study again")
+        except BaseException:
+            store.close()
+            raise
         return store
 
     def release(self) -> None:
@@ -155,10 +159,6 @@ class Store(ManifestStore):
     def direction_names(self) -> set[str]:
         """Names of all stored directions."""
         return {row[0] for row in self._rows("SELECT name FROM directions WHERE file IS NOT NULL")}
-
-    def has_direction(self, name: str) -> bool:
-        """Whether a direction of this name is stored."""
-        return bool(self._rows("SELECT 1 FROM directions WHERE name = ? AND file IS NOT NULL", (name,)))
 
     def direction(self, name: str) -> "Direction | None":
         """A stored direction, or None. It is read from the SQLite file, so a damaged file in `directions/` does no harm."""
@@ -218,11 +218,8 @@ class Store(ManifestStore):
         return [UnmeasuredSubject._make((*row[:5], bool(row[5]))) for row in rows]
 
     def measured(self) -> dict[tuple[str, str, str], int]:
-        """(measurement, subject, settings) -> version, of what need not be measured: records, and failures that would recur."""
-        rows = self._rows(
-            "SELECT name, subject, settings, version FROM measurements UNION "
-            "SELECT name, subject, settings, version FROM measurement_failures WHERE NOT try_again"
-        )
+        """(measurement, subject, settings) -> version, of stored records. What could not be measured is tried at every run."""
+        rows = self._rows("SELECT name, subject, settings, version FROM measurements")
         return {(name, subject, settings): version for name, subject, settings, version in rows}
 
     def add_cells(self, cells: Iterable[Cell]) -> None:

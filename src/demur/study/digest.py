@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 from demur.core.errors import InputError
 from demur.interventions.edit_kind import edit_kind
 from demur.study.named_parts import changed_settings
-from demur.study.spec_fields import Decides, Facts, mark_of, one_text, unordered
+from demur.study.spec_fields import Decides, DecidesNothing, Facts, Mark, mark_of, one_text, unordered
 from demur.study.spec_tables import CheckpointSpec, ControlSpec, DirectionSpec, InstructionSpec, InterventionSpec
 
 VERSION = 2
@@ -121,6 +121,34 @@ def with_defaults(model: type[BaseModel], study: Facts) -> dict[str, JsonValue]:
     for key, table in (("checkpoints", CheckpointSpec), ("instructions", InstructionSpec)):
         filled[key] = {name: _filled(table, spec) for name, spec in _tables(study.get(key)).items()}
     return filled
+
+
+def deciding_settings(model: type[BaseModel], study: Facts, *, also: Sequence[str] = ()) -> dict[str, JsonValue]:
+    """A study as plain data, with defaults and without the keys that decide about no result.
+
+    Args:
+        model: the model of a study.
+        study: a study as plain data, as a run folder holds it.
+        also: keys that are kept although they are marked as deciding nothing.
+
+    Returns:
+        Its settings as they were written. Keys that this version does not know are kept: they may decide.
+    """
+    filled = with_defaults(model, study)
+    kept = _only_deciding(model, filled) | {key: filled[key] for key in also}
+    # In the order of the study.
+    found = {key: kept[key] for key in filled if key in kept}
+    for key, table in (("checkpoints", CheckpointSpec), ("instructions", InstructionSpec)):
+        found[key] = {name: _only_deciding(table, spec) for name, spec in _tables(found.get(key)).items()}
+    return found
+
+
+def _only_deciding(model: type[BaseModel], facts: Facts) -> dict[str, JsonValue]:
+    return {key: value for key, value in facts.items() if key not in model.model_fields or _decides(mark_of(model, key), facts)}
+
+
+def _decides(mark: Mark, facts: Facts) -> bool:
+    return not isinstance(mark, DecidesNothing) and (not isinstance(mark, Decides) or mark.when is None or mark.when(facts))
 
 
 def _filled(model: type[BaseModel], facts: Facts) -> dict[str, JsonValue]:

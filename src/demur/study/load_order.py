@@ -1,55 +1,151 @@
-"""The order in which checkpoints are loaded, read, used for generation and freed."""
+"""The order of work with few loads: which checkpoint is loaded when, and what is done while it is in memory.
 
-from collections.abc import Mapping, Sequence
+One rule for both: a plan orders what a study will do, and a run orders the jobs that are left.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, Literal, Protocol, TypeVar
+
+from demur.core.errors import WorkError
+
+
+class Task(Protocol):
+    """Something to do with loaded checkpoints."""
+
+    @property
+    def key(self) -> str:
+        """Names it."""
+        ...
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The checkpoints that must be loaded."""
+        ...
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of what must have been made before."""
+        ...
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        """Keys of what is made."""
+        ...
+
+
+AnyTask = TypeVar("AnyTask", bound=Task)
 
 
 @dataclass(frozen=True)
-class Step:
-    """One thing to do with one checkpoint.
+class Step(Generic[AnyTask]):
+    """One thing to do: load a checkpoint, free it, or run a job.
 
     Attributes:
-        action: `load`, `extract`, `generate` or `free`.
-        checkpoint: the checkpoint's name in the study.
+        action: `load`, `free` or `run`.
+        checkpoint: the checkpoint to load or free.
+        job: the job to run.
     """
 
-    action: str
-    checkpoint: str
+    action: Literal["load", "free", "run"]
+    checkpoint: str = ""
+    job: AnyTask | None = None
 
 
-def order_steps(extract: Sequence[str], generate: Sequence[str], sizes: Mapping[str, int | None], memory: int) -> list[Step]:
-    """Loads, extractions, generations and frees in order. All directions are extracted before the first generation.
+def order_jobs(jobs: Sequence[AnyTask], stored: Collection[str], *, together: bool) -> list[Step[AnyTask]]:
+    """Put jobs in an order in which each has its inputs, with few loads.
 
-    Where all checkpoints fit into memory, each is loaded once. Where they do not, or a size is unknown, one is in memory at a
-    time; the one that is extracted last is used for generation before it is freed, so that n checkpoints take 2 n - 1 loads.
+    Nothing waits for all extractions: a checkpoint whose cells have their directions is generated from while it is in memory.
+    Where the checkpoints do not fit into memory together, n of them take at most 2 n - 1 loads, plus those of pairs.
 
     Args:
-        extract: checkpoints whose directions are to be extracted, in order.
-        generate: checkpoints that are to generate.
-        sizes: bytes of the weights of each, None where not known.
-        memory: bytes that weights may take together.
+        jobs: the jobs, in the order of the study.
+        stored: keys of what is stored already.
+        together: whether all checkpoints fit into memory at once.
 
     Returns:
-        The steps.
+        The steps. Every loaded checkpoint is freed.
+
+    Raises:
+        WorkError: where an input of a job is neither stored nor given by another job.
     """
-    names = {*extract, *generate}
-    known = [sizes[name] for name in names]
-    together = all(size is not None for size in known) and sum(size or 0 for size in known) <= memory
-    steps: list[Step] = []
-    loaded: list[str] = []
-    for name in extract:
-        steps += [Step("load", name), Step("extract", name)]
-        if name in generate and (together or name == extract[-1]):
-            loaded.append(name)
-        else:
+    waiting, there, loaded = list(jobs), set(stored), list[str]()
+    steps: list[Step[AnyTask]] = []
+    while waiting:
+        for job in _reach(waiting, there, loaded):
+            steps.append(Step("run", job=job))
+            waiting.remove(job)
+            there.update(job.gives)
+            for name in [name for name in job.weights if not _of(waiting, name)]:
+                steps.append(Step("free", name))
+                loaded.remove(name)
+        for name in [name for name in loaded if not together]:
             steps.append(Step("free", name))
-    for name in sorted(generate, key=lambda name: (name not in loaded, -[*generate].index(name))):
-        if name not in loaded:
-            steps.append(Step("load", name))
-        steps += [Step("generate", name), Step("free", name)]
-    return steps
+            loaded.remove(name)
+        if waiting:
+            for name in _next(waiting, there, loaded):
+                steps.append(Step("load", name))
+                loaded.append(name)
+    return steps + [Step("free", name) for name in loaded]
 
 
-def loads(steps: Sequence[Step]) -> int:
+def loads(steps: Sequence[Step[AnyTask]]) -> int:
     """How often weights are read."""
     return sum(step.action == "load" for step in steps)
+
+
+def most_at_once(steps: Sequence[Step[AnyTask]], sizes: Mapping[str, int]) -> int:
+    """The most that the loaded checkpoints take together at any time.
+
+    Args:
+        steps: loads and frees in order.
+        sizes: what each checkpoint takes; one whose size is not known counts nothing.
+    """
+    now = most = 0
+    for step in steps:
+        now += {"load": 1, "free": -1, "run": 0}[step.action] * sizes.get(step.checkpoint, 0)
+        most = max(most, now)
+    return most
+
+
+def _reach(waiting: Sequence[AnyTask], there: Collection[str], loaded: Sequence[str]) -> list[AnyTask]:
+    """The waiting jobs that can be done with what is loaded, those that others of them make possible included.
+
+    Those of the checkpoint that was loaded last come first, so that it is the next to be freed where all are in memory.
+    """
+    found: list[AnyTask] = []
+    ages = {name: -place for place, name in enumerate(loaded)}
+    known, left = set(there), sorted(waiting, key=lambda job: min((ages.get(name, 1) for name in job.weights), default=1))
+    while True:
+        ready = next((job for job in left if set(job.weights) <= set(loaded) and set(job.needs) <= known), None)
+        if ready is None:
+            return found
+        found.append(ready)
+        left.remove(ready)
+        known.update(ready.gives)
+
+
+def _of(jobs: Iterable[AnyTask], checkpoint: str) -> list[AnyTask]:
+    return [job for job in jobs if checkpoint in job.weights]
+
+
+def _next(waiting: Sequence[AnyTask], there: Collection[str], loaded: Sequence[str]) -> tuple[str, ...]:
+    """The checkpoints to load next: one whose every job can then be done, else one that has a job that can, else a pair."""
+    single = dict.fromkeys(job.weights[0] for job in waiting if len(job.weights) == 1)
+    some: tuple[str, ...] = ()
+    for name in single:
+        own = [job for job in waiting if job.weights == (name,)]
+        done = [job for job in _reach(waiting, there, [*loaded, name]) if job.weights == (name,)]
+        if len(done) == len(own):
+            return (name,)
+        if done and not some:
+            some = (name,)
+    if some:
+        return some
+    for job in waiting:
+        if len(job.weights) > 1 and set(job.needs) <= set(there):
+            return tuple(name for name in job.weights if name not in loaded)
+    missing = next(key for key in waiting[0].needs if key not in there)
+    raise WorkError(
+        f"{missing.replace(':', ' ', 1)} is missing, and {waiting[0].key!r} needs it; run the study again with --fresh"
+    )

@@ -7,6 +7,7 @@ study that its result depends on.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from pydantic import JsonValue
 
@@ -83,7 +84,7 @@ class PlannedCell:
     intervention: InterventionSpec | None
     direction: PlannedDirection | None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The cell's name in the store, the same in every process. Settings of the kind are in it where they are not default."""
         if self.intervention is None:

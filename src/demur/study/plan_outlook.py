@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from demur.core.errors import InputError
 from demur.inputs.instructions import load_instructions
 from demur.inputs.prompt_formats import needs_tokenizer, template_text
+from demur.measurements.measurement import measurement, without_pairs
 from demur.models import memory_budget
 from demur.models.compatibility import compare
 from demur.models.model_size import Size, size_of
@@ -18,8 +19,9 @@ from demur.models.prepacked_weights import bytes_prepacked
 from demur.models.sources import Source, find_model
 from demur.study import cost
 from demur.study.cost import Job
-from demur.study.load_order import Step, loads, order_steps
+from demur.study.load_order import Step, loads, most_at_once, order_jobs
 from demur.study.plan import Plan, make_plan
+from demur.study.planned_tasks import PlannedTask, planned_tasks
 from demur.study.preflight import precisions
 from demur.study.spec import LABELS, Label, Study
 
@@ -117,7 +119,7 @@ class PlanOutlook:
         completions: number of completions to generate.
         tokens: number of tokens, prompts included.
         unread: sources of instructions that cannot be read on this machine.
-        steps: loads, extractions, generations and frees in order.
+        steps: loads, tasks and frees in the order in which a run does them.
         memory: None where no checkpoint's size is known.
         time: None where a checkpoint's size is not known.
         warnings: what a reader should know, in sentences.
@@ -128,7 +130,7 @@ class PlanOutlook:
     completions: int
     tokens: float
     unread: tuple[str, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[Step[PlannedTask], ...]
     memory: MemoryOutlook | None
     time: TimeOutlook | None
     warnings: tuple[str, ...]
@@ -158,10 +160,12 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
     used = str(find_device(device) or find_device("auto"))
     template = {arm.spec: _template_tokens(arm.spec) for arm in plan.arms}
     sources = _sources(study)
-    warnings = (*compare(sources), *precisions(study))
+    pairless = (said for one in study.measurements for said in without_pairs(measurement(one.name), len(study.checkpoints)))
+    warnings = (*compare(sources), *precisions(study), *pairless)
     checkpoints = tuple(_checkpoint(study, name, sources.get(name)) for name in study.checkpoints)
-    names = list(study.checkpoints)
-    steps = order_steps(names, names, {each.name: each.bytes for each in checkpoints}, memory_budget.available(device))
+    sizes = [each.bytes for each in checkpoints]
+    together = None not in sizes and sum(size or 0 for size in sizes) <= memory_budget.available(device)
+    steps = order_jobs(planned_tasks(plan), (), together=together)
     known = {label: _words(study, label) for label in LABELS}
     words: dict[Label, Words] = {label: found or USUAL_WORDS for label, found in known.items()}
     jobs = {
@@ -233,7 +237,7 @@ def _job(
     size: Size,
     words: Mapping[Label, Words],
     template: Mapping[str, int],
-    steps: list[Step],
+    steps: list[Step[PlannedTask]],
 ) -> Job:
     cells = plan.of(name)
     counts = [study.instructions[cell.instructions].test for cell in cells]
@@ -249,10 +253,11 @@ def _job(
     )
 
 
-def _memory(study: Study, jobs: Mapping[str, Job], complete: bool, steps: list[Step], device: str, kind: str) -> MemoryOutlook:
-    needs = [cost.memory_of(job, study, kind) for job in jobs.values()]
-    together = loads(steps) == len(study.checkpoints)
-    weights = sum(need.weights for need in needs) if together else max(need.weights for need in needs)
+def _memory(
+    study: Study, jobs: Mapping[str, Job], complete: bool, steps: list[Step[PlannedTask]], device: str, kind: str
+) -> MemoryOutlook:
+    each = {name: cost.memory_of(job, study, kind) for name, job in jobs.items()}
+    needs, weights = list(each.values()), most_at_once(steps, {name: need.weights for name, need in each.items()})
     plain = [job.size for job in jobs.values() if not (job.quantise or job.size.already)]
     prepacked = max((bytes_prepacked(size.packable, study.dtype, device, still_to_load=weights) for size in plain), default=0)
     caches = [need.cache for need in needs if need.cache is not None]

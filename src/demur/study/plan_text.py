@@ -36,11 +36,20 @@ def plan_lines(outlook: PlanOutlook) -> Iterator[str]:
         names = " and ".join(map(repr, outlook.unread))
         yield from _wrapped(f"         with instructions of a usual length, for {names} cannot be read here")
     yield f"loads    {outlook.loads} for {len(outlook.checkpoints)} checkpoints"
-    yield from _wrapped(f"order    {', '.join(f'{step.action} {step.checkpoint}' for step in outlook.steps)}")
+    yield from _wrapped(f"order    {', '.join(_steps(outlook))}")
     yield from _memory(outlook.memory)
     yield from _time(outlook.time, study.dtype)
     for warning in outlook.warnings:
         yield from _wrapped(f"note     {warning}")
+
+
+def _steps(outlook: PlanOutlook) -> Iterator[str]:
+    """Every step in words. What needs no weights takes no time, so it is left out."""
+    for step in outlook.steps:
+        if step.job is None:
+            yield f"{step.action} {step.checkpoint}"
+        elif step.job.weights:
+            yield step.job.key
 
 
 def _checkpoints(outlook: PlanOutlook) -> Iterator[str]:

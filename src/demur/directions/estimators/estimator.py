@@ -71,6 +71,30 @@ def estimator(name: str) -> Estimator:
     return found
 
 
+def fitted(chosen: Estimator, harmful: Side, harmless: Side) -> Float[Tensor, "layer d_model"]:
+    """What an estimator finds, checked.
+
+    Args:
+        chosen: the estimator.
+        harmful: activations of the harmful instructions.
+        harmless: activations of the harmless instructions, at the same layers.
+
+    Returns:
+        One vector for each layer, (layer, d_model); zeros where a layer has no direction.
+
+    Raises:
+        InputError: where the estimator needs whole activations and only means are given.
+        WorkError: where it gives vectors of another shape.
+    """
+    if chosen.needs == "activations" and (harmful.activations is None or harmless.activations is None):
+        raise InputError(f"the estimator {chosen.name!r} needs whole activations, but only means were taken; give it both")
+    vectors = chosen.fit(harmful, harmless)
+    if not isinstance(vectors, Tensor) or vectors.shape != harmful.mean.shape:
+        given = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
+        raise WorkError(f"the estimator {chosen.name!r} gave {given}; expected one vector a layer, {tuple(harmful.mean.shape)}")
+    return vectors
+
+
 def fit_directions(
     harmful: Side,
     harmless: Side,
@@ -103,12 +127,7 @@ def fit_directions(
         WorkError: where the estimator gives vectors of another shape.
     """
     chosen = estimator(estimator_name)
-    if chosen.needs == "activations" and (harmful.activations is None or harmless.activations is None):
-        raise InputError(f"the estimator {chosen.name!r} needs whole activations, but only means were taken; give it both")
-    vectors = chosen.fit(harmful, harmless)
-    if not isinstance(vectors, Tensor) or vectors.shape != harmful.mean.shape:
-        given = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
-        raise WorkError(f"the estimator {chosen.name!r} gave {given}; expected one vector a layer, {tuple(harmful.mean.shape)}")
+    vectors = fitted(chosen, harmful, harmless)
     for row, layer in enumerate(layers):
         if not vectors[row].any():
             same = torch.equal(harmful.mean[row], harmless.mean[row])

@@ -1,4 +1,4 @@
-"""Candidate directions: the difference of means at every position behind the instruction and every layer, in one pass.
+"""Candidate directions: what an estimator finds at every position behind the instruction and every layer, in one pass.
 
 A place where harmful and harmless instructions have the same activation, as a template token at the first layer's input, has no
 direction and is left out.
@@ -14,10 +14,12 @@ from torch import Tensor
 from demur.core.errors import InputError
 from demur.core.progress import Progress, silent
 from demur.directions.direction import Direction, from_raw
+from demur.directions.estimators.estimator import Side, fitted
+from demur.directions.estimators.estimator import estimator as find_estimator
 from demur.directions.running_mean import RunningMean
 from demur.engine.checkpoints import Checkpoint
 from demur.inputs.prompts import Prompt
-from demur.measurements.extraction import provenance
+from demur.measurements.extraction import provenance, whole_side
 
 Place = tuple[int, int]
 """(position, layer): the position counts from the prompt's end, -1 is its last token."""
@@ -72,16 +74,27 @@ def grid_activations(
     return result
 
 
-def _grid_means(
-    checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt, positions: Sequence[int], progress: Progress
-) -> Float[Tensor, "position layer d_model"]:
+def _grid_sides(
+    checkpoint: Checkpoint,
+    instructions: Sequence[str],
+    prompt: Prompt,
+    positions: Sequence[int],
+    needs: str,
+    progress: Progress,
+) -> list[Side]:
+    """What an estimator takes, one side for each position."""
+    if needs == "activations":
+        grid = grid_activations(checkpoint, instructions, prompt, positions, progress=progress)
+        return [whole_side(grid[:, row]) for row in range(len(positions))]
     running, layers = RunningMean(), range(checkpoint.n_layers)
     ids = prompt.encode(instructions)
     stream = checkpoint.engine_for("activations").read(ids, layers=layers, positions=positions)
     for indices, activations in stream:
         running.update(activations.transpose(1, 2).flatten(1, 2))
         progress(len(indices))
-    return running.mean.reshape(len(positions), len(layers), -1)
+    means = running.mean.reshape(len(positions), len(layers), -1)
+    norms = running.mean_norm.reshape(len(positions), len(layers))
+    return [Side(mean, norm, running.count) for mean, norm in zip(means, norms, strict=True)]
 
 
 def candidate_directions(
@@ -91,6 +104,7 @@ def candidate_directions(
     prompt: Prompt,
     *,
     positions: Sequence[int] | None = None,
+    estimator: str = "difference-of-means",
     progress: Progress = silent,
 ) -> Candidates:
     """Candidate directions at every position after the instruction and every layer: Arditi et al. 2024, section 2.3.
@@ -101,13 +115,15 @@ def candidate_directions(
         harmless: harmless training instructions.
         prompt: the prompt format.
         positions: prompt positions, counted from the end; all after the instruction unless given.
+        estimator: a registered estimator, or `module:Class`.
         progress: called with the number of instructions that were just read.
 
     Returns:
         The candidates. A place where both sides have the same activation has none.
 
     Raises:
-        InputError: where an instruction set is empty, and where the prompt format ends with the instruction.
+        InputError: for an unknown estimator, where an instruction set is empty, and where the prompt format ends with the
+            instruction.
 
     Example:
         >>> import demur, torch
@@ -125,15 +141,17 @@ def candidate_directions(
     where = prompt.positions() if positions is None else tuple(positions)
     if not where:
         raise InputError(f"prompt format {prompt.name!r} ends with the instruction, so no position behind it is the same for all")
-    means = [_grid_means(checkpoint, side, prompt, where, progress) for side in (harmful, harmless)]
-    difference = means[0] - means[1]
+    chosen = find_estimator(estimator)
+    sides = [_grid_sides(checkpoint, side, prompt, where, chosen.needs, progress) for side in (harmful, harmless)]
     directions = {}
     for row, position in enumerate(where):
-        facts = provenance(checkpoint, prompt, position, harmful, harmless).replaced(method="difference of means")
+        facts = provenance(checkpoint, prompt, position, harmful, harmless).replaced(method=chosen.name.replace("-", " "))
+        vectors = fitted(chosen, sides[0][row], sides[1][row])
         for layer in range(checkpoint.n_layers):
-            if difference[row, layer].any():
+            if vectors[layer].any():
                 name = f"{checkpoint.name}.position{position}.layer{layer}"
                 directions[position, layer] = from_raw(
-                    difference[row, layer], name=name, layer=layer, position=position, provenance=facts
+                    vectors[layer], name=name, layer=layer, position=position, provenance=facts
                 )
-    return Candidates(where, directions, means[0], means[1])
+    means = (torch.stack([one.mean for one in side]) for side in sides)
+    return Candidates(where, directions, *means)

@@ -92,13 +92,14 @@
   const badges = (row) => {
     const line = make("p", "badges");
     data.judges.forEach((name, index) => {
-      const [refusal, label] = data.verdicts[rows.verdicts[index][row]];
-      line.append(make("span", refusal ? "badge refusal" : "badge", `${name}: ${label || (refusal ? "refusal" : "other")}`), " ");
+      const [refusal, label] = kept.verdict(row, index);
+      const said = refusal === null ? "no verdict" : label || (refusal ? "refusal" : "other");
+      line.append(make("span", refusal ? "badge refusal" : "badge", `${name}: ${said}`), " ");
     });
     line.append(make("span", "small", rows.tokens[row] === 1 ? "1 token" : `${count(rows.tokens[row])} tokens`));
     return line;
   };
-  const written = (row, judge) => [badges(row), marked(data.texts[rows.text[row]], data.verdicts[rows.verdicts[judge][row]][2])];
+  const written = (row, judge) => [badges(row), marked(data.texts[rows.text[row]], kept.verdict(row, judge)[2])];
   const button = (text, title, act, className = "link") => {
     const element = make("button", className, text);
     element.type = "button";

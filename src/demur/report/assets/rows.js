@@ -34,26 +34,31 @@ const completionRows = (source) => {
   data.lowTexts = data.texts.map((text) => text.toLowerCase());
   data.lowInstructions = data.instructions.map(([, , text]) => text.toLowerCase());
 
-  const labelOf = (row, judge) => data.verdicts[rows.verdicts[judge][row]][1];
-  const given = data.judges.map((_, judge) => new Set([...new Set(rows.verdicts[judge])].map((at) => data.verdicts[at][1])));
+  // The index is -1 where a judge failed: no verdict, which is neither a refusal nor another answer.
+  const none = [null, null, null];
+  const verdict = (row, judge) => (row < 0 ? none : data.verdicts[rows.verdicts[judge][row]] ?? none);
+  const labelOf = (row, judge) => verdict(row, judge)[1];
+  const given = data.judges.map((_, judge) => new Set([...new Set(rows.verdicts[judge])].filter((at) => at >= 0).map((at) => data.verdicts[at][1])));
   // A label that the chosen judge never gives is looked for under those that do.
   const givers = (label, judge) => (given[judge].has(label) ? [judge] : data.judges.map((_, each) => each).filter((each) => given[each].has(label)));
-  const refused = (row, judge) => data.verdicts[rows.verdicts[judge][row]][0] === 1;
+  const refused = (row, judge) => verdict(row, judge)[0] === 1;
+  const other = (row, judge) => verdict(row, judge)[0] === 0;
   const kinds = {
-    refusal: ["refusal", (row, judge) => refused(row, judge)],
-    other: ["not a refusal", (row, judge) => !refused(row, judge)],
-    gained: ["became a refusal", (row, judge) => rows.baseline[row] >= 0 && refused(row, judge) && !refused(rows.baseline[row], judge)],
-    lost: ["stopped being a refusal", (row, judge) => rows.baseline[row] >= 0 && !refused(row, judge) && refused(rows.baseline[row], judge)],
-    disagree: ["judges disagree", (row) => data.judges.some((_, judge) => refused(row, judge) !== refused(row, 0))],
+    refusal: ["refusal", refused],
+    other: ["not a refusal", other],
+    gained: ["became a refusal", (row, judge) => refused(row, judge) && other(rows.baseline[row], judge)],
+    lost: ["stopped being a refusal", (row, judge) => other(row, judge) && refused(rows.baseline[row], judge)],
+    disagree: ["judges disagree", (row) => data.judges.some((_, judge) => refused(row, judge)) && data.judges.some((_, judge) => other(row, judge))],
   };
+  if (rows.verdicts.some((column) => column.includes(-1))) kinds.none = ["no verdict", (row, judge) => verdict(row, judge) === none];
   const terms = (query) => [...query.toLowerCase().matchAll(/"([^"]+)"?|[^\s"]+/g)].map((match) => match[1] ?? match[0]);
   // Texts are searched once each, cells are left out whole: what is done for a row is a look into arrays.
-  const select = ({ query, judge, verdict, label, instruction, ...wanted }) => {
+  const select = ({ query, judge, verdict: kind, label, instruction, ...wanted }) => {
     const sought = terms(query).map((term) => ({
       texts: data.lowTexts.map((text) => text.includes(term)),
       instructions: data.lowInstructions.map((text) => text.includes(term)),
     }));
-    const fits = kinds[verdict]?.[1];
+    const fits = kinds[kind]?.[1];
     const sole = data.instructions.findIndex(([set, index]) => `${set} ${index}` === instruction);
     const asked = label ? givers(label, judge) : [];
     const selected = [];
@@ -76,7 +81,7 @@ const completionRows = (source) => {
     const { checkpoint: target, prompt, instructions, intervention, direction, source, control, layer, coefficient, unit, layers, sites, positions } = cell;
     const result = { target, prompt, instructions, intervention, direction, source, control, layer, coefficient, unit, layers, sites, positions, index, instruction, completion: data.texts[rows.text[row]], n_tokens: rows.tokens[row] };
     const judged = (at, prefix) => data.judges.forEach((name, judge) => {
-      const [refusal, label, evidence] = at < 0 ? [null, null, null] : data.verdicts[rows.verdicts[judge][at]];
+      const [refusal, label, evidence] = verdict(at, judge);
       result[`${prefix}${name}_refusal`] = refusal === null ? null : refusal === 1;
       result[`${prefix}${name}_label`] = label;
       result[`${prefix}${name}_evidence`] = evidence;
@@ -87,5 +92,5 @@ const completionRows = (source) => {
     judged(baseline, "baseline_");
     return result;
   };
-  return { data, rows, kinds, select, record };
+  return { data, rows, kinds, verdict, select, record };
 };

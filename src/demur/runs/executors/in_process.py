@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from demur.engine.checkpoints import Checkpoint, free_memory, load_checkpoint
+from demur.engine.checkpoints import Checkpoint, free_memory
 from demur.models import memory_budget
 from demur.models.model_size import size_of
 from demur.runs.describe import loaded_record
-from demur.runs.execution import run_job
+from demur.runs.execution import load_named, run_job
 from demur.runs.job_inputs import JobInputs
-from demur.runs.job_order import order_jobs
 from demur.runs.jobs import Job, stored_keys
 from demur.runs.records import JobRecord
+from demur.study.load_order import order_jobs
 
 
 class InProcess:
@@ -20,7 +20,7 @@ class InProcess:
     name: ClassVar[str] = "local"
 
     def run(self, jobs: Sequence[Job], inputs: JobInputs) -> Iterator[JobRecord]:
-        """Run jobs in an order with few loads; see `demur.runs.job_order`.
+        """Run jobs in an order with few loads; see `demur.study.load_order`.
 
         Args:
             jobs: the jobs.
@@ -38,7 +38,7 @@ class InProcess:
         for step in order_jobs(jobs, stored_keys(inputs.ready, inputs.store), together=_fit(names, inputs)):
             if step.action == "load":
                 with inputs.phases(f"loading {step.checkpoint}", 1) as progress:
-                    loaded[step.checkpoint] = _load(step.checkpoint, inputs)
+                    loaded[step.checkpoint] = load_named(inputs.study, step.checkpoint, inputs.device)
                     progress(1)
                 yield loaded_record(inputs, loaded[step.checkpoint], step.checkpoint)
             elif step.job is not None:
@@ -57,17 +57,3 @@ def _fit(names: set[str], inputs: JobInputs) -> bool:
 def _size(name: str, inputs: JobInputs) -> int | None:
     size = size_of(inputs.ready.sources[name])
     return None if size is None else size.bytes(inputs.study.dtype, inputs.study.checkpoints[name].quantise)
-
-
-def _load(name: str, inputs: JobInputs) -> Checkpoint:
-    spec = inputs.study.checkpoints[name]
-    return load_checkpoint(
-        spec.model,
-        adapter=spec.adapter,
-        revision=spec.revision,
-        dtype=inputs.study.dtype,
-        quantise=spec.quantise,
-        device=inputs.device,
-        name=name,
-        engine=inputs.study.engine,
-    )

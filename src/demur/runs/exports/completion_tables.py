@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from demur.runs.run import Run
 
 _KINDS = {
-    **dict.fromkeys(("index", "layer", "n_tokens", "expected"), "whole"),
+    **dict.fromkeys(("index", "layer", "n_tokens"), "whole"),
     "coefficient": "number",
     "control": "truth",
     "sites": "texts",
@@ -143,8 +143,6 @@ def _value(value: Any, kind: str) -> Value:
     """A plain value of its type, None where it is missing."""
     if isinstance(value, list | tuple):
         return list(value)
-    if isinstance(value, dict):
-        return json.dumps(value, sort_keys=True)
     if value is None or value != value:
         return None
     made: Value = {"whole": int, "number": float, "truth": bool}.get(kind, str)(value)

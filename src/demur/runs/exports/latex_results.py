@@ -20,9 +20,9 @@ class LatexExport:
         """
         from demur.report import result_tables
         from demur.report.cell_view import entries
-        from demur.report.complete_summary import parsed_summary
+        from demur.report.complete_summary import completed
         from demur.report.latex import latex
 
-        summary = parsed_summary(run.summary())
+        summary = completed(run.summary_record())
         caption = f"Refusals in every cell of {summary.study['name']}"
         return latex(result_tables.readable_results(entries(summary)), caption, "tab:results")

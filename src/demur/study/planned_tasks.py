@@ -1,0 +1,58 @@
+"""What a plan comes to as tasks with needs, so that its order of loads is that of the run (`load_order`)."""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+from demur.directions.controls.control import control_kind
+from demur.measurements.measurement import measurement
+from demur.study.plan import Plan
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """Work with loaded checkpoints. A run splits it into jobs; those of one task need the same weights.
+
+    Attributes:
+        key: names it, such as `extract base`.
+        weights: the checkpoints that must be loaded.
+        needs: keys of what must have been made before.
+        gives: keys of what is made.
+    """
+
+    key: str
+    weights: tuple[str, ...]
+    needs: tuple[str, ...]
+    gives: tuple[str, ...]
+
+
+def planned_tasks(plan: Plan) -> list[PlannedTask]:
+    """The tasks of a plan, in the order in which `demur.runs.jobs.pending_jobs` lists the jobs of a run.
+
+    Args:
+        plan: the plan.
+
+    Returns:
+        Extractions, controls, generations, measurements of cells, then those of pairs. What is measured of arms is measured when
+        they are read.
+    """
+    names = list(plan.study.checkpoints)
+    own = {name: tuple(one.name for one in plan.directions if one.arm.checkpoint == name and not one.control) for name in names}
+    found = [PlannedTask(f"extract {name}", (name,), (), own[name]) for name in names]
+    for one in plan.directions:
+        if one.beside is not None:
+            weights = (one.arm.checkpoint,) if control_kind(one.control_kind).needs == "activations" else ()
+            found.append(PlannedTask(f"control {one.name}", weights, (one.beside,), (one.name,)))
+    used = {
+        name: tuple(dict.fromkeys(cell.direction.name for cell in plan.of(name) if cell.direction is not None)) for name in names
+    }
+    found += [PlannedTask(f"generate {name}", (name,), (*used[name], *own[name]), (_cells(name),)) for name in names]
+    subjects = {measurement(one.name).subjects for one in plan.study.measurements}
+    if "cell" in subjects:
+        found += [PlannedTask(f"measure {name}", (name,), (*used[name], _cells(name)), ()) for name in names]
+    if "pair" in subjects:
+        found += [PlannedTask(f"compare {a} with {b}", (a, b), (*own[a], *own[b]), ()) for a, b in combinations(names, 2)]
+    return found
+
+
+def _cells(name: str) -> str:
+    return f"cells of {name}"
