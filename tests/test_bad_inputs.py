@@ -513,7 +513,7 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         ([*ASKED, "-d", "{0}/huge-header.safetensors", "--ablate"], "not a safetensors file"),
         ([*ASKED, "--add", "1", "-d", "{0}/good.safetensors", "--layer", "9" * 30], "out of range"),
         ([*ASKED, "--max-new-tokens", "9" * 30], "positions"),
-        ([*ASKED, "--max-new-tokens", "0"], "max_new_tokens"),
+        ([*ASKED, "--max-new-tokens", "0"], "--max-new-tokens"),
         ([*ASKED, "--max-new-tokens", "100000"], "positions"),
         ([*ASKED, "--limit", "0"], "limit"),
         ([*ASKED, "--limit", "-2"], "limit"),

@@ -24,16 +24,16 @@ def test_every_line():
     ]  # fmt: skip
     assert re.fullmatch(r"0\.\d\dM in torch\.float32", found["weights"])
     assert found["device"] == "cpu"
-    assert re.fullmatch(r"0\.00 GiB of weights on cpu, [\d.]+ GiB free beside them", found["memory"])
+    assert re.fullmatch(r"0\.00 GiB of weights on cpu, [\d.]+ GiB free in addition", found["memory"])
     assert found["layout"] == "llama: 3 blocks at model.layers, width 32"
     assert found["branches"] == "attention adds self_attn, MLP adds mlp, one after the other"
     assert found["sites"] == "resid_pre, resid_mid, resid_post"
-    assert re.match(r"9 edits, one a layer and site, change the logits by at least \S+ of the largest; branches sum to their "
-                    r"blocks within 0\.\d+ roundings of torch\.float32", found["self-check"])  # fmt: skip
+    assert re.match(r"9 test edits, one per layer and site; each changes the logits by at least \S+ of the largest; branches "
+                    r"sum to their blocks within 0\.\d+ roundings of torch\.float32", found["self-check"])  # fmt: skip
     assert found["prompt"] == "native: 'USER {instruction} ASSISTANT'"
     assert found["tokens"] == "USER <unk> >>ASSISTANT<<"
     assert found["read at"] == "position -1, 'ASSISTANT', where directions are read"
-    assert found["BOS"] == "0 in front; the tokenizer's BOS is '<bos>'"
+    assert found["BOS"] == "0 at the start; the tokenizer's BOS is '<bos>'"
     assert found["stops at"] == "'<eos>'"
 
 

@@ -206,7 +206,7 @@ def test_an_adapter_stays_beside_the_weights(how, folder, tmp_path):
         found, expected = logits(checkpoint.model, *edits), logits(plain, *edits)
         assert close(found, expected, how)
         assert (found - logits(alone.model, *edits)).abs().max() > 0.1
-    assert "beside the weights and not merged" in next(doctor_lines(diagnosis(checkpoint)))
+    assert "not merged into the weights" in next(doctor_lines(diagnosis(checkpoint)))
 
 
 @pytest.mark.parametrize("how", [None, "4bit"])

@@ -141,7 +141,7 @@ def test_reading_works_while_a_run_writes(half):
     finally:
         lock.release()
     (warning,) = json.loads((half / "run" / "summary.json").read_text())["warnings"]
-    assert re.match(r"This run is not finished: \d+ of 66 completions are there \(of each checkpoint", warning)
+    assert re.match(r"This run is not finished: \d+ of 66 completions are stored. All figures", warning)
     assert warning in (half / "run" / "report.html").read_text()
 
 

@@ -163,8 +163,8 @@ def test_an_interrupted_command_says_whether_it_goes_on(lineage, tmp_path, monke
 
     monkeypatch.setattr("demur.runs.execution.generate_batches", interrupted)
     for more, said in (
-        ([], "the same command goes on where it stopped"),
-        (["--fresh"], "the same command without --fresh goes on where it stopped"),
+        ([], "the same command resumes where it stopped"),
+        (["--fresh"], "the same command without --fresh resumes where it stopped"),
     ):
         result = invoke("run", lineage / "study.toml", "--out", tmp_path / "run", "--quiet", *more)
         assert (result.exit_code, result.stderr) == (130, f"demur: interrupted; {said}\n")

@@ -143,7 +143,7 @@ def test_judges_engines_estimators_and_sections():
         ({"judges": ["prefx"]}, "there is no judge 'prefx'; did you mean 'prefix'"),
         ({"judges": [f"{HERE}Shoutin"]}, "cannot be imported"),
         ({"measurements": ["by-layr"]}, "there is no measurement 'by-layr'; did you mean 'by-layer'"),
-        ({"measurements": ["loss", "loss"]}, "'loss' stands there twice"),
+        ({"measurements": ["loss", "loss"]}, "'loss' is listed twice"),
         ({"measurements": [{"name": f"{HERE}Entropy", "topp": 5}]}, "'measurements.0.topp' is not a key .* did you mean 'top'"),
         ({"measurements": [{"name": f"{HERE}Entropy", "top": "x"}]}, "'top' is 'x'"),
         ({"measurements": [{"top": 5}]}, "'measurements.0.name' is missing"),

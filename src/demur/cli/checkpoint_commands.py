@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from demur.cli import shell_completion
-from demur.cli.app import CHECKPOINTS, Adapter, Device, DType, Format, Model, Quantise, Quiet, UntilVerdict, command
+from demur.cli.app import CHECKPOINTS, Adapter, Device, DType, Format, Model, Quantise, Quiet, command
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
 
@@ -146,7 +146,9 @@ def generate(
     sites: Sites = None,
     max_new_tokens: Annotated[int, typer.Option(metavar="N", help="length of a completion, in tokens")] = 16,
     limit: Annotated[int | None, typer.Option(metavar="N", help="at most this many instructions")] = None,
-    until_verdict: UntilVerdict = False,
+    until_verdict: Annotated[
+        bool, typer.Option("--until-verdict", help="end a completion when no further text can change the verdict of prefix")
+    ] = False,
     device: Device = "auto",
     dtype: DType = "float32",
     quantise: Quantise = None,
@@ -156,7 +158,7 @@ def generate(
     import demur
     from demur.cli.progress_bars import bars
 
-    for option, value in (("--limit", limit), ("max_new_tokens", max_new_tokens)):
+    for option, value in (("--limit", limit), ("--max-new-tokens", max_new_tokens)):
         if value is not None and value < 1:
             raise InputError(f"{option} must be at least 1, not {value}")
     edit = _edit(direction, ablate, add, unit, layer, sites)

@@ -75,14 +75,16 @@ def select(
         typer.echo(str(replace_file(out / f"selection-{by}.json", text + "\n")))
     together = joint(chosen)
     if len(chosen) > 1:
-        typer.echo("all arms together: the place whose worst arm does best")
+        typer.echo("best common place (highest score of the worst arm)")
         if together is None:
             typer.echo("  none, because an arm has no selection")
         else:
             _list(together)
     if together is not None and together.best is not None:
         if by == "arditi":
-            typer.echo("  a run reads its directions from all instructions, so they are not quite those that were scored")
+            typer.echo(
+                "  a run makes its directions from all training instructions, so they differ slightly from those scored here"
+            )
         typer.echo(f"  {_run_there(study, set_ or (), together.best, loaded.direction.site)}")
 
 
@@ -95,12 +97,12 @@ def _show_arm(one: "Chosen", study: "Study", out: Path | None) -> None:
     if one.tokens is not None:
         texts = ", ".join(repr(text) for text in one.tokens.texts)
         typer.echo(
-            f"  refusals begin with {texts}: {100 * one.tokens.coverage:.0f} % of them do, and "
-            f"{100 * one.tokens.precision:.0f} % of what begins so is one"
+            f"  refusal tokens {texts}: {100 * one.tokens.coverage:.0f} % of refusals begin with one of these tokens; "
+            f"{100 * one.tokens.precision:.0f} % of completions that begin so are refusals"
         )
     if one.kept is not None:
         counts = f"{one.kept[0]} harmful and {one.kept[1]} harmless instructions of {study.direction.pairs} each"
-        typer.echo(f"  candidates are made of {counts}: those that are refused, or not, as their kind should be")
+        typer.echo(f"  candidates are made of {counts}: harmful ones that were refused and harmless ones that were answered")
     _list(one.selection)
     best = one.direction()
     if out is not None and best is not None:
@@ -207,5 +209,5 @@ def equivalence(
     typer.echo(f"hooks and edited weights differ by up to {found.untied:.3g}")
     if found.tied is not None:
         typer.echo(f"with the unembedding edited too, because it is the embedding: {found.tied:.3g}")
-    typer.echo(f"left of the direction in what a block adds: {found.left:.3g}")
+    typer.echo(f"share of a block's output still along the direction: {found.left:.3g}")
     typer.echo(found.explanation)

@@ -153,11 +153,11 @@ def _check_lengths(lengths: Sequence[int], model: nn.Module) -> None:
 
 def _does_not_fit(lengths: Sequence[int], row: int, model: nn.Module, problem: str) -> str:
     wanted = re.search(r"(?:tried to allocate|you tried to allocate) ([\d.]+ ?\w+)", problem, flags=re.IGNORECASE)
-    asked = f", where {wanted[1]} more were asked for," if wanted else ""
+    asked = f" ({wanted[1]} more were needed)" if wanted else ""
     lower = "" if weights_dtype(model).itemsize <= 2 else "weights in bfloat16 (half the memory), "
     shorter = [length for length in lengths if length < lengths[row]]
     rest = f"; the other rows take at most {max(shorter)}" if shorter else ""
     return (
-        f"row {row} of {lengths[row]} tokens does not fit into memory on {input_device(model)} beside the weights{asked} even "
-        f"alone; what would: {lower}a device with more memory, or a row of fewer than {lengths[row]} tokens{rest}"
+        f"row {row} of {lengths[row]} tokens does not fit into memory on {input_device(model)} next to the weights, even as a "
+        f"batch of one{asked}; use {lower}a device with more memory, or a row of fewer than {lengths[row]} tokens{rest}"
     )

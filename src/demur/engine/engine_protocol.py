@@ -63,7 +63,7 @@ class Decoding:
     Attributes:
         max_new_tokens: a row ends after so many new tokens at the latest.
         stop_ids: tokens that end a row; the token is kept as the row's last. May be empty: the published loop never stops.
-        pad_id: a token to pad with. Pads are masked, so which one it is changes nothing.
+        pad_id: a token to pad with. Padding is masked, so any token will do.
         use_cache: whether keys and values are kept between decode steps.
         enough: gets a row's new tokens after each of them, and ends the row where it returns True.
     """

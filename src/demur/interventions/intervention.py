@@ -1,7 +1,7 @@
 """Edits of the residual stream as values, and the functions that make them.
 
-An intervention names no model and registers no hook. What it does is the business of its kind (`edit_kind.py`); which rows of a
-batch it acts on is the business of `edit_table.py`.
+An intervention names no model and registers no hook. Its kind (`edit_kind.py`) defines what it does. `edit_table.py` defines on
+which rows of a batch it acts.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ class Intervention:
             `residual_norm` (`residual`).
         layers: the layers where it acts; None for the direction's own layer or for every layer, as the kind says.
         sites: the sites where it acts; None for the direction's own site or for every site of the family, as the kind says.
-        positions: `all`, or only tokens of the prompt (`prompt`) or only tokens behind it (`generated`), whatever the forward
-            pass. The first generated token already depends on an edit at the last prompt token.
+        positions: `all`, or only tokens of the prompt (`prompt`) or only tokens after it (`generated`), in every
+            forward pass. The first generated token already depends on an edit at the last prompt token.
         residual_norm: mean norm of the target's own stream at the edited layer, for the unit `residual`.
         settings: the kind's further settings; None for a kind that has none.
 

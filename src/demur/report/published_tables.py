@@ -85,7 +85,7 @@ def readable_published(summary: Summary) -> "pandas.DataFrame":
 
 
 def readable_departures(summary: Summary) -> "pandas.DataFrame":
-    """Settings in which the run departs from the published ones."""
+    """Settings of the run that differ from the published ones."""
     import pandas
 
     rows = [(each.setting, each.published, each.here, each.rates) for each in departures(summary)]
@@ -93,7 +93,7 @@ def readable_departures(summary: Summary) -> "pandas.DataFrame":
 
 
 def readable_text_and_code(summary: Summary) -> "pandas.DataFrame":
-    """Settings of which a publication's text says other than its code, or nothing."""
+    """Settings where a publication's text and code differ."""
     import pandas
 
     rows = [(each.setting, each.text, each.code) for each in summary.text_and_code]

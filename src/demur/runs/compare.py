@@ -25,12 +25,12 @@ from demur.runs.store import Store
 from demur.study.digest import with_defaults
 from demur.study.spec import Study
 
-_BESIDE = "beside the weights: "
-_SAID_BESIDE = {"settings": "config.json and adapter_config.json", "stop_ids": "end tokens"}
-"""What a checkpoint's facts say of it beside its weights, by the facts' keys."""
+_OTHER_FILES = "other files of the checkpoint: "
+_FACT_WORDS = {"settings": "config.json and adapter_config.json", "stop_ids": "end tokens"}
+"""Facts of a checkpoint that are not its weights, by key, with the words for them."""
 
 _SAME_RESULT = ("name", "summary", "batch_tokens", "published")
-"""Keys of a study that decide about no result."""
+"""Keys of a study that affect no result."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,8 @@ def _shared(judge: str, first: Verdicts, second: Verdicts, cells: Mapping[str, C
 def _differences(first: _Side, second: _Side) -> tuple[Difference, ...]:
     judges = set(first.run.judges()).intersection(second.run.judges())
     one, other = (_described(side.manifest, judges) for side in (first, second))
-    # Runs of earlier versions do not store what stands beside the weights. That they say nothing of it is no difference.
-    names = [name for name in {**one, **other} if (name in one and name in other) or not name.startswith(_BESIDE)]
+    # Runs of earlier versions do not store these facts. A missing fact is not a difference.
+    names = [name for name in {**one, **other} if (name in one and name in other) or not name.startswith(_OTHER_FILES)]
     found = (Difference(name, in_words(one.get(name)), in_words(other.get(name))) for name in names)
     return tuple(each for each in found if each.first != each.second)
 
@@ -171,7 +171,7 @@ def _described(manifest: Manifest, judges: Collection[str]) -> dict[str, JsonVal
     for name, facts in manifest.checkpoints.items():
         found[f"weights of {name}"] = facts.fingerprint
         stored, plain = facts.model_fields_set, facts.model_dump(mode="json")
-        found |= {f"{_BESIDE}{what} of {name}": plain[key] for key, what in _SAID_BESIDE.items() if key in stored}
+        found |= {f"{_OTHER_FILES}{what} of {name}": plain[key] for key, what in _FACT_WORDS.items() if key in stored}
     for arm in manifest.arms:
         found[f"prompt text of {arm.checkpoint}/{arm.prompt}"] = arm.template
         found[f"token read in {arm.checkpoint}/{arm.prompt}"] = arm.token_read

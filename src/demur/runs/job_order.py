@@ -1,4 +1,4 @@
-"""The order in which one process does jobs: which checkpoint is loaded when, and what is done while it is in memory."""
+"""The order in which one process does jobs: when each checkpoint is loaded, and which jobs run while it is in memory."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class JobStep:
 def order_jobs(jobs: Sequence[Job], stored: Collection[str], *, together: bool) -> list[JobStep]:
     """Put jobs in an order in which each has its inputs, with few loads.
 
-    Nothing waits for all extractions: a checkpoint whose cells have their directions is generated from while it is in memory.
+    Generation does not wait for all extractions: completions of a loaded checkpoint are made as soon as their directions exist.
     Where the checkpoints do not fit into memory together, n of them take at most 2 n - 1 loads, plus those of pairs.
 
     Args:
@@ -38,7 +38,7 @@ def order_jobs(jobs: Sequence[Job], stored: Collection[str], *, together: bool) 
         The steps. Every loaded checkpoint is freed.
 
     Raises:
-        WorkError: where an input of a job is neither stored nor given by another job.
+        WorkError: if an input of a job is not stored and no job makes it.
     """
     waiting, there, loaded = list(jobs), set(stored), list[str]()
     steps: list[JobStep] = []
@@ -58,7 +58,7 @@ def order_jobs(jobs: Sequence[Job], stored: Collection[str], *, together: bool) 
 
 
 def _reach(waiting: Sequence[Job], there: Collection[str], loaded: Collection[str]) -> list[Job]:
-    """The waiting jobs that can be done with what is loaded, those that others of them make possible included, in order."""
+    """The waiting jobs that can be done with the loaded checkpoints, in order. A job may need the results of earlier ones."""
     found: list[Job] = []
     known, left = set(there), list(waiting)
     while True:
@@ -75,7 +75,7 @@ def _of(jobs: Iterable[Job], checkpoint: str) -> list[Job]:
 
 
 def _next(waiting: Sequence[Job], there: Collection[str], loaded: Sequence[str]) -> tuple[str, ...]:
-    """The checkpoints to load next: one whose every job can then be done, else one that has a job that can, else a pair."""
+    """The checkpoints to load next: one for which all jobs can then be done, else one for which some can, else a pair."""
     single = dict.fromkeys(job.weights[0] for job in waiting if len(job.weights) == 1)
     some: tuple[str, ...] = ()
     for name in single:
@@ -92,5 +92,6 @@ def _next(waiting: Sequence[Job], there: Collection[str], loaded: Sequence[str])
             return tuple(name for name in job.weights if name not in loaded)
     missing = next(key for key in waiting[0].needs if key not in there)
     raise WorkError(
-        f"{missing.replace(':', ' ', 1)} is missing, and {waiting[0].key!r} needs it; run the study again with --fresh"
+        f"the job {waiting[0].key!r} needs {missing.replace(':', ' ', 1)}, which is not stored and which no job makes; run the "
+        "study again with --fresh"
     )

@@ -1,4 +1,4 @@
-"""The jobs of a run: frozen values whose inputs are named by key, so that any process can do them, and do them twice.
+"""The jobs of a run: frozen values whose inputs are named by key. Any process can do a job, and doing it twice does no harm.
 
 Running a job writes nothing: it gives records (`records.py`), which one driver stores. `pending_jobs` says what is left to do.
 """

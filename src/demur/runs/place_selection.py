@@ -115,7 +115,7 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
         for arm in plan.arms_of(name):
             prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt)
             if not prompt.positions():
-                problem = f"prompt format {prompt.name!r} ends with the instruction: there is no place behind it"
+                problem = f"prompt format {prompt.name!r} has no tokens after the instruction, where directions could be read"
                 yield Chosen(arm.name, None, problem=problem)
                 continue
             try:

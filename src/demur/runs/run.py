@@ -96,13 +96,13 @@ class Run:
         return list(dict.fromkeys([*self._study().judges, *self.manifest().added_judges]))
 
     def add_judges(self, names: Sequence[str]) -> None:
-        """Add judges for what is stored. Nothing is generated; the next report has their verdicts.
+        """Add judges to the run. They judge the stored completions at the next report; nothing is generated.
 
         Args:
             names: names of judges, or `module:Class`.
 
         Raises:
-            InputError: for an unknown judge, and for one that needs whole completions where the run ended each at its verdict.
+            InputError: for an unknown judge, and for a judge that needs whole completions if the run used until_verdict.
         """
         for name in names:
             get_judge(name)

@@ -318,7 +318,7 @@ class Store(ManifestStore):
 
     @contextmanager
     def report_held(self) -> Iterator[None]:
-        """Wait until no other process writes this folder's report, and keep others waiting: the last to write has read last."""
+        """Lets one process at a time write this folder's report, so that the newest report is made from the newest data."""
         with file_locks.held(self.folder / REPORT_LOCK):
             yield
 

@@ -78,16 +78,16 @@ def listed(value: Any) -> Any:
 
 
 def once(values: list[Any]) -> list[Any]:
-    """The same list. Raises `ValueError` where a value is in it twice."""
+    """Returns the same list. Raises `ValueError` if a value is in it twice."""
     twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
     if twice is not None:
-        raise ValueError(f"{twice!r} stands there twice")
+        raise ValueError(f"{twice!r} is listed twice; list it once")
     return values
 
 
 def _printable(text: str) -> str:
     if not text.strip() or not text.isprintable():
-        raise ValueError(f"{text[:40]!r} is empty or holds characters that do not print")
+        raise ValueError(f"{text[:40]!r} is empty or has characters that cannot be printed")
     return text
 
 
@@ -107,16 +107,16 @@ Site = Literal["resid_pre", "resid_mid", "resid_post"]
 
 
 def unordered(value: JsonValue) -> JsonValue:
-    """A list in one order and without repetitions, where neither decides; other values as they are."""
+    """Sorts a list and removes repetitions, for keys where neither affects results; returns other values unchanged."""
     if not isinstance(value, list):
         return value
     return sorted({str(item) if not isinstance(item, int) else item for item in value}, key=str)
 
 
 def one_path(value: JsonValue) -> JsonValue:
-    """The resolved path of an existing file or folder, also in front of `:column`; other names as they are.
+    """Resolves the path of an existing file or folder, with or without `:column`; returns other names unchanged.
 
-    A path that is relative, holds `..` or `~`, or goes through a symbolic link names the same file as its resolved path.
+    So all spellings of a path become equal: relative ones, ones with `..` or `~`, and ones through a symbolic link.
     """
     if not isinstance(value, str) or value.startswith("demo:"):
         return value
@@ -129,7 +129,7 @@ def one_path(value: JsonValue) -> JsonValue:
 
 
 def one_source(value: JsonValue) -> JsonValue:
-    """As `one_path`, but the name of a registered instruction set is never a path: it is looked up first."""
+    """Like `one_path`, but the name of a registered instruction set is returned unchanged: it is looked up before any file."""
     return value if value in registered() else one_path(value)
 
 

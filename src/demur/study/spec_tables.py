@@ -205,9 +205,9 @@ def measurement_list(value: Any) -> Any:
 
 
 def named_once(measurements: list[MeasurementSpec]) -> list[MeasurementSpec]:
-    """The same list. Raises `ValueError` where a measurement is in it twice."""
+    """Returns the same list. Raises `ValueError` if a measurement is in it twice."""
     names = [one.name for one in measurements]
     twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:
-        raise ValueError(f"{twice!r} stands there twice")
+        raise ValueError(f"{twice!r} is listed twice; list it once")
     return measurements

@@ -1,7 +1,7 @@
-"""Which place, a position and a layer, a direction is taken from: published filters and choices over a table of scores.
+"""Chooses the place (position and layer) of a direction from a table of scores, with published filters and criteria.
 
-Pure arithmetic: `sweep.py` makes the table. A selection may come out empty, and says for every place why it was dropped;
-nothing is chosen that no criterion holds for.
+Pure arithmetic: `sweep.py` makes the table. Only places that pass all filters can be chosen, so a selection may be empty. It says
+for every dropped place why it was dropped.
 """
 
 import math
@@ -21,9 +21,9 @@ LAST_LAYERS = 0.2
 
 @dataclass(frozen=True)
 class Scored:
-    """One place with its score, higher is better, and the measures behind it.
+    """One place with its score (higher is better) and the measures that the score comes from.
 
-    `dropped` says why it may not be chosen; its score is then not a number. Among equal scores the larger `second` goes first.
+    `dropped` says why the place cannot be chosen. A dropped place has the score NaN. `second` breaks ties; larger is better.
     """
 
     position: int
