@@ -185,8 +185,8 @@ def test_a_plan_shows_parts_of_ones_own():
     controls = {"random": 1, f"{HERE}Shuffled": 1}
     study = edited(ROTATE, {"kind": f"{HERE}Damp", "coefficient": 0.5}, controls=controls)
     text = " ".join(" ".join(plan_lines(look_ahead(study, "cpu"))).split())
-    assert "random, same norm, beside base/native" in text
-    assert "shuffled, same norm, beside base/native" in text
+    assert "random, same norm, next to base/native" in text
+    assert "shuffled, same norm, next to base/native" in text
     assert "Rotate, degrees 90.0: every direction at its own site, on harmless instructions" in text
     assert "Damp 0.5 x unit: at its own site, on harmful and harmless instructions" in text
 

@@ -13,7 +13,7 @@ _UNITS = {"unit": "unit vectors", "raw": "x its raw norm", "residual": "x the re
 
 
 def capitalised(text: str) -> str:
-    """A sentence with a capital letter in front, and no other letter changed."""
+    """A sentence whose first letter is a capital; no other letter is changed."""
     return text[:1].upper() + text[1:]
 
 

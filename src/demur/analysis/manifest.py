@@ -1,4 +1,4 @@
-"""What a run says of itself: its study, checkpoints, prompts, instructions, directions, judges, and where it was made."""
+"""The description of a run: its study, checkpoints, prompts, instructions, directions, judges, and where it was made."""
 
 from pydantic import JsonValue
 

@@ -81,13 +81,15 @@ def extract(
     from demur.directions.file_formats import format_for
 
     if format_for(out) != "demur":
-        raise InputError(f"demur extract writes .safetensors files, not {out.name!r}; demur convert makes the others of them")
+        raise InputError(
+            f"demur extract writes .safetensors files, not {out.name!r}; demur convert turns them into other formats"
+        )
     if pairs < 1:
         raise InputError(f"--pairs must be at least 1, not {pairs}")
     sides = [demur.load_instructions(spec, split=False) for spec in (harmful, harmless)]
     asked, benign = (side.take(_read_split(side), pairs) for side in sides)
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
-    # The first layer's input at a template token is that token's embedding, whatever the instruction: it has no direction.
+    # The first layer's input at a template token is the token's embedding for every instruction, so it has no direction.
     layers = list(range(1, checkpoint.n_layers)) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
     with bars(quiet)("activations", 2 * pairs) as progress:
         found = demur.extract_directions(
@@ -102,7 +104,7 @@ def extract(
         )
     for spec, side in zip((harmful, harmless), sides, strict=True):
         if _read_split(side) == "test":
-            _note(f"{spec!r} has no training part; directions are made of its first {pairs} instructions")
+            _note(f"{spec!r} has no training part; directions are made from its first {pairs} instructions")
     _save(found, out)
 
 
@@ -113,7 +115,7 @@ def _save(found: "Sequence[Direction]", out: Path) -> None:
 
 
 def _read_split(side: "InstructionSet") -> str:
-    """The split that directions are made of: the training part, or the only part where there is none."""
+    """The split that directions are made from: the training part, or the only part if there is no training part."""
     return "train" if side.splits.get("train") else "test"
 
 
@@ -223,14 +225,14 @@ def _write(out: Path, rows: "Sequence[Completion]", made: _Made) -> None:
 
 
 def _warn_of_training_instructions(direction: "Direction", found: Sequence[str], texts: Sequence[str]) -> None:
-    """Say so where a direction is tried on instructions that it was made of."""
+    """Print a note if a direction is tried on instructions that it was made from."""
     from demur.inputs.instructions import digest
 
     for label in ("harmful", "harmless"):
         read = direction.provenance.get(label)
         if isinstance(read, dict) and isinstance(read.get("n"), int) and digest(found[: read["n"]]) == read.get("sha256"):
             both = f"{min(read['n'], len(texts))} of these {len(texts)} instructions"
-            _note(f"the direction was made of {both}; what it does to them says less about others")
+            _note(f"the direction was made from {both}; its effect on them says less about other instructions")
 
 
 def _edit(

@@ -69,7 +69,7 @@ def judge(
 
 
 def _written(answer: Verdict | Failure) -> dict[str, str | bool]:
-    """What the output file says of one completion."""
+    """The entry of one completion in the output file."""
     if isinstance(answer, Failure):
         return {"judge": answer.judge, "failure": answer.reason}
     return {"judge": answer.judge, "refusal": answer.refusal, "label": answer.label, "evidence": answer.evidence}

@@ -102,7 +102,7 @@ def _show_arm(one: "Chosen", study: "Study", out: Path | None) -> None:
         )
     if one.kept is not None:
         counts = f"{one.kept[0]} harmful and {one.kept[1]} harmless instructions of {study.direction.pairs} each"
-        typer.echo(f"  candidates are made of {counts}: harmful ones that were refused and harmless ones that were answered")
+        typer.echo(f"  candidates are made from {counts}: harmful ones that were refused and harmless ones that were answered")
     _list(one.selection)
     best = one.direction()
     if out is not None and best is not None:

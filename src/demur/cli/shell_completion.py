@@ -135,6 +135,6 @@ def units(incomplete: str) -> list[str]:
 
 
 def sites(incomplete: str) -> list[str]:
-    """Sites, also behind a comma."""
+    """Sites, also completed after a comma."""
     before, comma, start = incomplete.rpartition(",")
     return [before + comma + name for name in _starting(("resid_pre", "resid_mid", "resid_post"), start)]

@@ -154,7 +154,7 @@ class Registry:
         self._made.pop(name, None)
 
     def unregister(self, name: str) -> None:
-        """Remove a part that was registered; parts that demur or another package ships stay."""
+        """Remove a part that was added with `register`; shipped parts and those of other packages stay."""
         self._registered.pop(name, None)
         self._made.pop(name, None)
 

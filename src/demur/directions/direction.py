@@ -1,4 +1,4 @@
-"""A direction of the residual stream: a unit vector, the place where it was read, and what it was made of."""
+"""A direction of the residual stream: a unit vector, the place where it was read, and its provenance."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Direction:
         layer: the block at which it was read, counted from 0.
         position: the prompt token at which it was read; -1 is the last.
         site: the point of that block: `resid_pre`, `resid_mid` or `resid_post`.
-        provenance: the checkpoint, prompt and instructions that it was made of.
+        provenance: the checkpoint, prompt and instructions that it was made from.
 
     Raises:
         InputError: for a vector that is zero, not finite, not float32 or not of length one.
@@ -138,7 +138,7 @@ def from_raw(
         layer: the block at which it was read, counted from 0.
         position: the prompt token at which it was read; -1 is the last.
         site: the point of that block: `resid_pre`, `resid_mid` or `resid_post`.
-        provenance: what it was made of: a `Provenance`, or facts by the keys that a direction's file has.
+        provenance: a `Provenance`, or facts by the keys that a direction's file has.
 
     Returns:
         The direction. Its `vector` has length one, in float32; its `raw_norm` is the length that was given.

@@ -29,7 +29,7 @@ def pass_tokens(model: nn.Module) -> int:
 
 
 def position_ids(mask: Int[Tensor, "row seq"]) -> Int[Tensor, "row seq"]:
-    """Position ids that count real tokens; families with learned positions (GPT-2) need them beside the mask."""
+    """Position ids that count real tokens; families with learned positions (GPT-2) need them in addition to the mask."""
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 

@@ -1,4 +1,4 @@
-"""Record what attention and MLP of each block add to the stream. Beside `hooks.py`, the only file that registers hooks."""
+"""Record what attention and MLP of each block add to the stream. Only this file and `hooks.py` register hooks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,8 @@
 """Checkpoints in memory: an engine that runs the weights, and what is known of the weights.
 
 A loaded checkpoint is in evaluation mode. An adapter is merged in memory, or stays separate where weights are quantised. Its
-layout has been proved by a tiny forward pass. Nothing is downloaded that is already here, and no remote code runs.
+layout has been proved by a tiny forward pass. Files that are already on this machine are not downloaded again, and no remote code
+runs.
 """
 
 import gc
@@ -46,7 +47,7 @@ class Checkpoint:
         source: where the weights came from.
         adapter: the PEFT adapter, None where there is none.
         quantised: how the weights are quantised, None where they are not.
-        facts: what a run notes of it beside these: dtype, device, revision, a digest of its settings.
+        facts: further facts that a run stores: dtype, device, revision, a digest of its settings.
 
     Example:
         >>> import demur
@@ -105,10 +106,10 @@ class Checkpoint:
         """The engine, where it can do what is needed.
 
         Args:
-            *needs: what is asked of it beside plain generation.
+            *needs: what it must be able to do besides plain generation.
 
         Raises:
-            InputError: where it cannot, with its reason.
+            InputError: if it cannot do it, with the reason.
         """
         for need in needs:
             reason = self.engine.cannot(need)
@@ -171,7 +172,7 @@ def load_checkpoint(
 
     Args:
         model: a hub id (`owner/name` or `owner/name@revision`), a local folder, or a `.gguf` file.
-        adapter: a PEFT adapter, a hub id or a folder. It is merged in memory. Beside quantised weights it stays separate, because
+        adapter: a PEFT adapter, a hub id or a folder. It is merged in memory. With quantised weights it stays separate, because
             merging would round them again.
         revision: a revision of the hub id.
         dtype: `float32`, `bfloat16`, `float16` or `float64`.

@@ -1,11 +1,11 @@
 """Greedy decoding over token ids.
 
-Every row may have its own edits, and a row's tokens are what they would be alone: exactly in float32, up to ties in lower
-precision. A row ends at a stop token, which is kept as its last token, where `Decoding.enough` says so, or at `max_new_tokens`.
+Every row may have its own edits. Each row gets the tokens that it would get alone: exactly in float32, up to ties in lower
+precision. A row ends at a stop token (kept as its last token), if `Decoding.enough` returns True, or at `max_new_tokens`.
 Rows that have ended leave the batch.
 
-The KV cache of a batch has one buffer a layer, made once with room for all tokens to come. Chunks of prompts are written so that
-all prompts end at the same token position, and decode steps write behind it in place. The dynamic cache of transformers would
+The KV cache of a batch has one buffer a layer, made once with room for all new tokens. Chunks of prompts are written so that
+all prompts end at the same token position, and decode steps write after it in place. The dynamic cache of transformers would
 copy its whole content for each new token.
 """
 
@@ -64,7 +64,7 @@ class BufferLayer(DynamicLayer):  # type: ignore[misc]
         """Empty buffers for `filled + room` tokens in the form of a chunk's keys and values, (row, head, seq, width)."""
         super().__init__()
         self.lazy_initialization(keys, values)
-        # Zeros, because the space in front of a shorter row is masked, and a mask does not stop a NaN.
+        # Zeros, because the padding of a shorter row is masked, and a mask does not stop a NaN.
         self.buffers = [one.new_zeros(rows, one.shape[1], filled + room, one.shape[3]) for one in (keys, values)]
         self._fill(filled)
 

@@ -17,7 +17,7 @@ from demur.models.memory_budget import free
 from demur.models.quantisation import counted
 
 EXAMPLE = "INSTRUCTION"
-"""Stands where an instruction would be."""
+"""A placeholder for an instruction."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class DeviceMemory:
     Attributes:
         device: the device, or `disk`.
         weights: bytes of weights there.
-        free: free bytes beside them; None for the disk.
+        free: free bytes in addition; None for the disk.
     """
 
     device: str
@@ -46,7 +46,7 @@ class PromptDiagnosis:
         is_dated: whether the template writes today's date.
         tokens: the tokens of an example.
         position: the token position where directions are read, counted from the end.
-        bos_count: BOS tokens in front.
+        bos_count: BOS tokens at the start.
         bos: the tokenizer's BOS token, None where it has none.
     """
 

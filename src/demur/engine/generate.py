@@ -16,7 +16,7 @@ from demur.judges.early_stopping import enough_for
 
 @dataclass(frozen=True)
 class Completion:
-    """What a checkpoint wrote behind one prompt.
+    """The text that a checkpoint generated after one prompt.
 
     Attributes:
         instruction: the instruction.
@@ -71,7 +71,7 @@ def generate_batches(
     batch_tokens: int | None = None,
     batch_rows: int | None = None,
 ) -> Iterator[dict[int, Completion]]:
-    """Greedy completions as batches finish: what both `demur.generate` and a run are made of.
+    """Greedy completions as batches finish; `demur.generate` and runs both use this.
 
     Args:
         checkpoint: the checkpoint that writes.

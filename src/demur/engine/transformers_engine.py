@@ -108,7 +108,7 @@ class TransformersEngine:
         batch_tokens: int | None = None,
         finite_only: bool = True,
     ) -> Iterator[NextTokens]:
-        """Logits or edited states behind the last token; see `score.next_tokens`."""
+        """Logits or edited states after the last token; see `score.next_tokens`."""
         return next_tokens(
             self.model,
             self.layout,

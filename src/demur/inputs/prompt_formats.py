@@ -50,7 +50,7 @@ class PromptFormat(Protocol):
     """A prompt format that depends on the tokenizer.
 
     Attributes:
-        adds_special_tokens: whether the tokenizer puts its special tokens in front of the text; false where the text has them.
+        adds_special_tokens: whether the tokenizer adds its special tokens before the text; False if the text already has them.
     """
 
     adds_special_tokens: bool
@@ -66,7 +66,7 @@ def prompt_names() -> tuple[str, ...]:
 
 
 def find_format(spec: str) -> str | PromptFormat:
-    r"""The format that a name or a text stands for.
+    r"""The format for a name or a text.
 
     Args:
         spec: a registered name, a text with `{instruction}`, or `module:attribute`. `\n` in a text is understood as a new line.
@@ -105,7 +105,7 @@ def template_text(spec: str) -> str:
 
 
 def format_name(spec: str) -> str:
-    """A short name for a format: its own, or one made of the hash of its text."""
+    """A short name for a format: its name, or one made from the hash of its text."""
     if spec in registry("prompt"):
         return spec
     found = find_format(spec)

@@ -31,7 +31,7 @@ class Prompt:
     Attributes:
         name: the name of the format.
         template: its text with `{instruction}`; a chat template is written out.
-        adds_special_tokens: whether the tokenizer puts its special tokens in front.
+        adds_special_tokens: whether the tokenizer adds its special tokens at the start.
         tokenizer: a transformers tokenizer.
 
     Example:
@@ -51,7 +51,7 @@ class Prompt:
         return f"Prompt({self.name!r}, {self.template!r})"
 
     def text(self, instruction: str) -> str:
-        """The prompt as the model sees it, without the special tokens that the tokenizer puts in front."""
+        """The prompt as the model sees it, without the special tokens that the tokenizer adds at the start."""
         return self.template.replace(SLOT, instruction)
 
     def encode(self, instructions: Sequence[str]) -> list[list[int]]:
@@ -61,7 +61,7 @@ class Prompt:
             instructions: the instructions.
 
         Returns:
-            The token ids of each prompt, special tokens in front included.
+            The token ids of each prompt, including special tokens at the start.
 
         Raises:
             InputError: for a doubled BOS token, a prompt without tokens, and where `instructions` is no sequence of texts.
@@ -167,7 +167,7 @@ def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None) 
             for the tokenizer's own chat template, `native-no-thinking` for the same with `enable_thinking` off, a text with
             `{instruction}` in which `\n` is understood as a new line, or `module:attribute`.
         checkpoint: a checkpoint, or anything with a `tokenizer`.
-        name: what results call the format; its own name, or one made of the text's hash, where it is None.
+        name: the name of the format in results; if None, its own name, or one made from the hash of its text.
 
     Returns:
         The prompt format with the tokenizer.

@@ -46,7 +46,7 @@ class StreamEdit:
         offset: b, what is added, x' = x + b; None where no row adds.
         functions: functions of single positions, with their rows.
         in_prompt: whether each row's edit acts on positions of the prompt; None where every row's edit acts on all positions.
-        in_generated: the same for positions behind the prompt.
+        in_generated: the same for positions after the prompt.
         rows: the number of rows it was made for; None where it holds for every row of any batch.
     """
 
@@ -82,7 +82,7 @@ class StreamEdit:
         Args:
             stream: the residual stream at this point.
             onto: the tensor that is changed: the stream itself, or what a branch is about to add to it.
-            generated: which positions lie behind the prompt; needed only where some row's edit acts on a part of the positions.
+            generated: which positions come after the prompt; needed only if some row's edit acts on a part of the positions.
 
         Returns:
             The changed tensor, in the shape and dtype of `onto`.
@@ -161,7 +161,7 @@ def tabulate(
         n_layers: the number of the model's blocks.
         d_model: width of the residual stream.
         device: where the tables go.
-        layers: the layers whose points are wanted; the point behind the last block belongs to layer `n_layers`. All where left
+        layers: the layers whose points are wanted; the point after the last block belongs to layer `n_layers`. All where left
             out.
 
     Returns:

@@ -48,7 +48,7 @@ def text_losses(
 
     Args:
         checkpoint: the loaded checkpoint.
-        texts: the texts. BOS stands in front of each where the family has one.
+        texts: the texts. Each begins with BOS if the family has one.
         interventions: each of them None, one edit, or several that act in order.
         max_tokens: how many tokens of a text are read. The first one is given, the others are scored.
         progress: called with the number of texts that were just scored.

@@ -235,7 +235,7 @@ def directions_between(
 def provenance(
     checkpoint: Checkpoint, prompt: Prompt, position: int, harmful: Sequence[str], harmless: Sequence[str]
 ) -> Provenance:
-    """What a direction is made of: weights, prompt, token read, instructions, versions."""
+    """The provenance of a direction: weights, prompt, token read, instructions, versions."""
     return Provenance(
         checkpoint=checkpoint.name,
         source=checkpoint.source,

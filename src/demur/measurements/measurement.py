@@ -45,7 +45,7 @@ class ArmSubject:
         checkpoint: the loaded checkpoint.
         prompt: the prompt format with its tokenizer.
         train: training instructions by label, `harmful` and `harmless`.
-        held_out: instructions of the study's split by label, which no direction was made of.
+        held_out: instructions of the study's split, by label; no direction was made from them.
         site: the site at which the study reads directions.
         position: the prompt position at which it reads them.
         layers: the layers of the study's directions.

@@ -20,7 +20,7 @@ _PRE_NORM = (
     "gemma", "gpt_oss", "llama", "mistral", "mixtral", "olmo", "phi3", "qwen2", "qwen2_5_vl_text", "qwen2_moe", "qwen2_vl_text",
     "qwen3", "qwen3_moe", "qwen3_vl_text", "smollm3", "starcoder2",
 )  # fmt: skip
-# A norm stands between each branch and the stream, so it is the norm's output that is added.
+# There is a norm between each branch and the stream, so the norm's output is added.
 _POST_NORM = {
     "gemma2": ("post_attention_layernorm", "post_feedforward_layernorm"),
     "gemma3_text": ("post_attention_layernorm", "post_feedforward_layernorm"),

@@ -25,7 +25,7 @@ from demur.core.errors import DemurError, InputError, WorkError
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of its weights.
+    """The facts in a GGUF file about its weights.
 
     Attributes:
         weights: the number of all weights.
@@ -49,7 +49,7 @@ class Header:
 
 
 def header(path: Path) -> Header:
-    """What a GGUF file says of its weights. Reading it takes seconds, so the answer is kept in the cache of conversions.
+    """Read the facts in a GGUF file about its weights. This takes seconds, so they are kept in the cache of conversions.
 
     Raises:
         InputError: for a file that cannot be read.

@@ -22,7 +22,7 @@ class Point:
     """One point of the residual stream. Points are ordered along the stream.
 
     Make one with `point`, which knows that `resid_post` of a layer and `resid_pre` of the next are the same point. The point
-    behind the last block is `resid_pre` of layer `n_layers`.
+    after the last block is `resid_pre` of layer `n_layers`.
 
     Attributes:
         layer: the block that reads the stream at this point.
@@ -48,7 +48,7 @@ class Point:
             n_layers: the number of blocks.
 
         Returns:
-            Site and layer. The point behind the last block is called `resid_post` of that block.
+            Site and layer. The point after the last block is called `resid_post` of that block.
         """
         if self.layer == n_layers:
             return f"resid_post of layer {n_layers - 1}"

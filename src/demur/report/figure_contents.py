@@ -12,7 +12,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Tip:
-    """What a figure says of a value at which a reader points.
+    """The text that a figure shows for a value when a reader points at it.
 
     Attributes:
         name: the first words, in bold; empty for none.
@@ -252,7 +252,7 @@ class Point:
         value: its place on the axis.
         look: the name of its `PointLook`.
         tip: what is said of it.
-        instruction: the instruction of which a click shows the completions, such as `harmful 3`; empty for none.
+        instruction: the instruction whose completions a click shows, such as `harmful 3`; empty for none.
     """
 
     value: float

@@ -126,7 +126,7 @@ def readable_numbers(sheet: Sheet) -> "pandas.DataFrame":
 
 
 def _inline(name: str, svg: bytes) -> Markup:
-    """Ids get the sheet's name in front, so that several drawings can share a document; what only a file needs is cut off."""
+    """Adds the sheet's name to all ids, so that one document can have several drawings; removes what only a file needs."""
     text = svg.decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

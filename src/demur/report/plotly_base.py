@@ -134,7 +134,7 @@ def spread(index: int, count: int, gap: float) -> list[float]:
 
 
 def tip_text(tip: Tip) -> str:
-    """What a figure says of a value at which a reader points."""
+    """The text that a figure shows for a value when a reader points at it."""
     lines = [label(line, 60) for line in tip.lines]
     if not tip.name:
         return "<br>".join(lines)
@@ -143,6 +143,6 @@ def tip_text(tip: Tip) -> str:
 
 
 def faint(colour: str, share: float = 0.16) -> str:
-    """A colour that lets what is behind it shine through."""
+    """A translucent colour."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{share})"

@@ -141,7 +141,7 @@ def verdicts(summary: Summary) -> list[str]:
 
 
 def finding(row: PublishedRow) -> str:
-    """What the test says of one pair of rates, in words."""
+    """The test of one pair of rates, in words."""
     if row.differs is None:
         return "not measured" if row.measured is None else "no test"
     return "differ" if row.differs else "no difference shown"

@@ -82,7 +82,7 @@ class ControlJob:
         kind: the kind of control.
         beside: the name of the direction that it is a null for.
         seed: the study's seed of controls.
-        checkpoint: the checkpoint whose weights are needed, for a control that is made of activations; else None.
+        checkpoint: the checkpoint whose weights are needed, for a control that is made from activations; else None.
     """
 
     direction: str

@@ -23,7 +23,7 @@ def judge_stored(store: Store, names: Sequence[str]) -> None:
         names: the judges of the run.
 
     Raises:
-        InputError: for a judge that is unknown and of which the run holds nothing.
+        InputError: for an unknown judge of which the run has no verdicts.
     """
     known = {facts.name: facts for facts in store.manifest().judges}
     for name in names:
@@ -51,7 +51,7 @@ def _judge_with(judge: Judge, name: str, known: JudgeFacts | None, store: Store)
 
 
 def failure_warnings(store: Store) -> list[str]:
-    """What failed in a run and is therefore missing from its numbers: one sentence for each judge and each measurement.
+    """The failures of a run, which are missing from its numbers: one sentence for each judge and each measurement.
 
     Args:
         store: the run folder.

@@ -1,4 +1,4 @@
-"""What a summary says of measurements: the numbers of each stored record, without its arrays."""
+"""The measurements in a summary: the numbers of each stored record, without its arrays."""
 
 import json
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
-"""Where the directions of a study should be read: one selection for each arm, and one for all arms together.
+"""Selects where to read the directions of a study: one selection for each arm, and one for all arms together.
 
-Candidates are made of the study's training instructions and scored on validation instructions; the test part is not used. Every
-checkpoint is loaded once and freed. Where a criterion cannot be applied to an arm, the arm says why, and the others go on.
+Candidates are made from the study's training instructions and scored on validation instructions; the test part is not used. Every
+checkpoint is loaded once and freed. If a criterion cannot be applied to an arm, the arm's `problem` says why, and the other arms
+are still done.
 """
 
 from collections.abc import Iterator, Sequence
@@ -128,7 +129,7 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
 
 
 def _instructions(study: Study, plan: Plan) -> tuple[Sides, Sides]:
-    """The training and the validation instructions, of which no instruction is in both."""
+    """The training and the validation instructions; no instruction is in both."""
     train: Sides = {label: material.train for label, material in check(plan).material.items()}
     held_out: Sides = {
         label: load_instructions(study.instructions[label].source).take("validation")[:VALIDATION] for label in LABELS

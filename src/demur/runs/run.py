@@ -30,7 +30,7 @@ _CELL_COLUMNS = (
     "key", "target", "prompt", "instructions", "intervention", "direction", "source", "control", "stands_beside", "layer",
     "sites", "layers", "coefficient", "unit", "positions",
 )  # fmt: skip
-"""What `completions()` says of the cell of each row."""
+"""The columns of `completions()` that describe the cell of each row."""
 
 
 class Run:
@@ -147,7 +147,7 @@ class Run:
         return pandas.DataFrame([cell.model_dump(mode="json") for cell in found], columns=list(JudgedCell.model_fields))
 
     def claims(self) -> "pandas.DataFrame":
-        """What the data say of each checkpoint and each edit.
+        """The claims of the run: one sentence for each checkpoint and each edit.
 
         Returns:
             One row a claim, with the keys that a claim has in `summary.json` as columns. `effect` and its interval `ci95` are
@@ -159,7 +159,7 @@ class Run:
         return pandas.DataFrame([claim.model_dump(mode="json") for claim in found], columns=list(Claim.model_fields))
 
     def measurements(self) -> "pandas.DataFrame":
-        """What was measured beside completions.
+        """The measurements of the run, other than completions.
 
         Returns:
             One row a measurement and subject, with the columns `name`, `version`, `subject`, `settings` and `summary`.

@@ -1,4 +1,4 @@
-"""The parts that a study names: found by name or `module:Class` and checked, before anything heavy is imported."""
+"""Finds and checks the parts that a study names (by name or `module:Class`), without importing anything heavy."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

@@ -44,7 +44,7 @@ class PlannedDirection:
         source: the checkpoint that it is extracted from, or the control's name without a layer.
         arm: the arm that it is extracted from; of a control, the arm of the direction that it is made for.
         layer: the layer at which it is read.
-        beside: of a control, the direction that it is made for; else None.
+        beside: for a control, the direction that it is a control for; else None.
         control_kind: of a control, its kind as the study names it; else empty.
     """
 

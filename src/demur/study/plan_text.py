@@ -80,7 +80,7 @@ def _directions(outlook: PlanOutlook) -> Iterator[str]:
 def _origin(direction: PlannedDirection) -> str:
     if not direction.control:
         return f"from {direction.arm.name}"
-    return f"{named_control(direction.control_kind).name}, same norm, beside {direction.arm.name}"
+    return f"{named_control(direction.control_kind).name}, same norm, next to {direction.arm.name}"
 
 
 def _intervention(edit: InterventionSpec) -> str:

@@ -24,7 +24,7 @@ class Material:
 
     Attributes:
         source: where they were read.
-        train: those that directions are made of.
+        train: the instructions that directions are made from.
         test: those on which refusals are counted.
     """
 
@@ -84,7 +84,7 @@ def check(plan: Plan) -> Ready:
 
 
 def refuse_shared(train: Mapping[Label, Sequence[str]], held_out: Mapping[Label, Sequence[str]], part: str) -> None:
-    """Refuse instructions that directions are both made of and tried on.
+    """Refuse instructions that are used both to make directions and to test them.
 
     Args:
         train: training instructions by label.

@@ -1,4 +1,4 @@
-"""What others published of a study's cells, as data: counts, the settings behind them, and what their text says instead.
+"""Published results for a study's cells, as data: counts, their settings, and settings where text and code differ.
 
 A study holds publications next to its own settings, so that a run whose settings were changed can be told from a reproduction.
 They decide about no result. Counts that cannot be, and settings that no cell depends on, are refused.
@@ -24,7 +24,7 @@ class _Table(BaseModel):
 
 
 class PublishedRate(_Table):
-    """One published refusal rate: of which cell, and how many of how many; `rate` alone where the source gives no count.
+    """One published refusal rate with its cell and its counts; only `rate` if the source gives no counts.
 
     Attributes:
         target: the checkpoint of the study that answered.
@@ -68,7 +68,7 @@ class Publication(_Table):
         settings: what the publication's code did, by the study's own keys, nested as in the study. A key that is left out counts
             as not stated, except adapter, revision, quantisation and layers of an edit, which count as not used. `interventions`
             is one table here: what all edits had in common.
-        text: what the publication's text says of a key where its code does something else.
+        text: for each key where the publication's text and code differ, what the text says.
         rates: the published rates.
     """
 

@@ -150,7 +150,9 @@ class Study(Table):
                 raise ValueError(f"instructions.{label} is missing")
         # The study's name is that of the folder its run goes to, unless --out says otherwise.
         if self.name.startswith(".") or any(mark in self.name for mark in "/\\:") or len(self.name.encode()) > NAME_BYTES:
-            raise ValueError(f"{self.name!r} is no name for a study: no / \\ or :, no dot in front, at most {NAME_BYTES} bytes")
+            raise ValueError(
+                f"{self.name!r} is not a name for a study: no / \\ or :, no dot at the start, at most {NAME_BYTES} bytes"
+            )
         self._check_names()
         for number, spec in enumerate(self.interventions):
             for key, wanted in (("sources", spec.sources), ("targets", spec.targets)):
@@ -173,7 +175,8 @@ class Study(Table):
             taken = next((control for control in controls if name.startswith(f"{control}-")), None)
             if taken is not None or not is_short_name(name):
                 raise ValueError(
-                    f"{name!r} is no name for a checkpoint or prompt: letters, digits, - and _, no {taken or 'random'}- in front"
+                    f"{name!r} is not a name for a checkpoint or prompt: use letters, digits, - and _, and no "
+                    f"{taken or 'random'}- at the start"
                 )
         if "baseline" in self.checkpoints:
             raise ValueError("'baseline' is what cells without an edit are called; give the checkpoint another name")

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from demur.core.errors import nearest
 
 Place = tuple[str, ...]
-"""Where a table is in a study; `*` stands for a name, a label or a number."""
+"""The place of a table in a study; `*` is any name, label or number."""
 
 UNKNOWN = ("extra_forbidden", "unknown_key")
 

@@ -162,7 +162,7 @@ class ControlSpec(Table):
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many controls there are of each kind, without the kinds of which there are none."""
+        """The number of controls of each kind, without kinds that have none."""
         counts = {"random": self.random, **(self.__pydantic_extra__ or {})}
         return {kind: count for kind, count in counts.items() if count}
 

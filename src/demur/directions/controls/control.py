@@ -36,7 +36,7 @@ class Control(Protocol):
             beside: the direction that it is a control for.
             name: the name of the new direction.
             seed: what chance depends on, together with the name: the same two give the same direction on every machine.
-            harmful: the harmful training activations at the layer of `beside`, where `needs` says `activations`.
+            harmful: the harmful training activations at the layer of `beside`, if `needs` is `activations`.
             harmless: the harmless ones.
 
         Returns:

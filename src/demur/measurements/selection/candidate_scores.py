@@ -31,10 +31,10 @@ Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Takes instruction indices (row,), logits (row, vocab) and states (row, layer, d_model); gives one value or vector a row."""
 
 PORTIONS = (1 / 8, 1 / 4, 1 / 2, 1)
-"""Shares of the instructions after each of which candidates that are sure to be dropped are measured no further."""
+"""After each of these shares of the instructions, candidates that will certainly be dropped are no longer measured."""
 
 _PASSES_EVERY_FILTER = {"kl": -math.inf, "induce": math.inf, "bypass": 0.0, "comply": 0.0, "refuse": 0.0}
-"""Scores that no filter drops: they stand for measures that are not made yet."""
+"""Scores that pass every filter. They are placeholders for measures that are not made yet."""
 
 
 def ablations(directions: Sequence[Direction]) -> list[Intervention]:

@@ -1,4 +1,4 @@
-"""Candidate directions: the difference of means at every position behind the instruction and every layer, in one pass.
+"""Candidate directions: the difference of means at every position after the instruction and every layer, in one pass.
 
 A place where harmful and harmless instructions have the same activation, as a template token at the first layer's input, has no
 direction and is left out.
@@ -25,7 +25,7 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """One checkpoint's directions by place, and the means they were made of.
+    """One checkpoint's directions by place, and the means they were made from.
 
     Attributes:
         positions: the prompt positions, counted from the end.
@@ -124,7 +124,7 @@ def candidate_directions(
         raise InputError(f"candidates need instructions of both kinds, not {len(harmful)} harmful and {len(harmless)} harmless")
     where = prompt.positions() if positions is None else tuple(positions)
     if not where:
-        raise InputError(f"prompt format {prompt.name!r} ends with the instruction, so no position behind it is the same for all")
+        raise InputError(f"prompt format {prompt.name!r} has no tokens after the instruction, where directions could be read")
     means = [_grid_means(checkpoint, side, prompt, where, progress) for side in (harmful, harmless)]
     difference = means[0] - means[1]
     directions = {}

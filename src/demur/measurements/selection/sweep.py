@@ -1,7 +1,7 @@
 """Scores of candidate directions in a checkpoint, by published criteria: what `ranking.py` chooses from.
 
-All candidates and instructions run as rows of the same batches, and logits are computed behind the last token only. Scores are
-measured on validation instructions, which the candidates were not made of.
+All candidates and instructions run as rows of the same batches, and logits are computed after the last token only. Scores are
+measured on validation instructions; the candidates were not made from these.
 """
 
 from collections.abc import Mapping, Sequence
@@ -129,8 +129,8 @@ def select_by_refusal(
 
     Args:
         checkpoint: the loaded checkpoint.
-        candidates: of `demur.candidate_directions`, made of training instructions.
-        harmful: harmful validation instructions, which the candidates were not made of.
+        candidates: of `demur.candidate_directions`, made from training instructions.
+        harmful: harmful validation instructions; the candidates were not made from these.
         harmless: harmless validation instructions.
         prompt: the prompt format.
         token_ids: the refusal tokens.
@@ -187,8 +187,8 @@ def select_by_cosine(
 
     Args:
         checkpoint: the loaded checkpoint.
-        candidates: of `demur.candidate_directions`, made of training instructions.
-        harmful: harmful validation instructions, which the candidates were not made of.
+        candidates: of `demur.candidate_directions`, made from training instructions.
+        harmful: harmful validation instructions; the candidates were not made from these.
         harmless: harmless validation instructions.
         prompt: the prompt format.
         kl_most: a candidate that changes what follows harmless instructions by more is dropped; None drops none.
@@ -244,8 +244,8 @@ def select_by_separation(
 
     Args:
         checkpoint: the loaded checkpoint.
-        candidates: of `demur.candidate_directions`, made of training instructions.
-        harmful: harmful validation instructions, which the candidates were not made of.
+        candidates: of `demur.candidate_directions`, made from training instructions.
+        harmful: harmful validation instructions; the candidates were not made from these.
         harmless: harmless validation instructions.
         prompt: the prompt format.
         last_layers: the share of layers, from the end, whose candidates are dropped; None drops none.

@@ -54,7 +54,7 @@ def _published_tip(row: PublishedRow) -> Tip:
 
 
 def tip_of(entry: Entry) -> Tip:
-    """What the figure says of an entry at which a reader points."""
+    """The text that the figure shows for an entry when a reader points at it."""
     what = f"{entry.variant} {entry.done}" if entry.edited else BASELINE
     lines = [
         f"{entry.instructions} instructions",
