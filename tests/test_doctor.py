@@ -40,7 +40,7 @@ def test_every_line():
 def test_the_read_position_is_marked_where_it_is():
     found = lines(prompt="user {instruction} assistant :", position=-2)
     assert found["tokens"] == "<bos> user <unk> >>assistant<< :"
-    assert found["BOS"].startswith("1 in front")
+    assert found["BOS"].startswith("1 at the start")
     assert found["read at"].startswith("position -2, 'assistant'")
     with pytest.raises(InputError, match="position -6 is not in the prompt of 5 tokens"):
         lines(prompt="user {instruction} assistant :", position=-6)

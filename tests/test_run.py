@@ -390,7 +390,7 @@ def test_what_a_direction_was_made_of_is_said_where_it_is_tried_on_it(lineage, t
     files = [f"--harmful={tmp_path}/harmful.txt", f"--harmless={tmp_path}/harmless.txt"]
     made = invoke("extract", *common, *files, "--pairs", "4", "--layer", "1", "--out", tmp_path / "d.safetensors")
     assert made.exit_code == 0, made.output
-    assert "harmful.txt' has no training part; directions are made of its first 4 instructions" in made.stderr
+    assert "harmful.txt' has no training part; directions are made from its first 4 instructions" in made.stderr
     for name, told in (("harmful.txt", True), ("harmless.txt", True)):
         tried = invoke(
             "generate",
@@ -405,7 +405,7 @@ def test_what_a_direction_was_made_of_is_said_where_it_is_tried_on_it(lineage, t
             "-o",
             tmp_path / "c.jsonl",
         )
-        assert ("was made of 4 of these 5 instructions" in tried.stderr) is told
+        assert ("was made from 4 of these 5 instructions" in tried.stderr) is told
     other = invoke(
         "generate",
         *common,
@@ -417,4 +417,4 @@ def test_what_a_direction_was_made_of_is_said_where_it_is_tried_on_it(lineage, t
         "-o",
         tmp_path / "c.jsonl",
     )
-    assert (other.exit_code, "was made of" in other.stderr) == (0, False)
+    assert (other.exit_code, "was made from" in other.stderr) == (0, False)

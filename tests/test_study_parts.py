@@ -138,7 +138,7 @@ def test_judges_engines_estimators_and_sections():
         ({"controls": {f"{HERE}Nothing": 1}}, "has no name, needs"),
         (
             {"controls": {f"{HERE}Shuffled": 1}, "checkpoints": {"shuffled-x": {"model": "a/b"}}},
-            "'shuffled-x' is no name for a checkpoint or prompt: letters, digits, - and _, no shuffled- in front",
+            "'shuffled-x' is not a name for a checkpoint or prompt: use letters, digits, - and _, and no shuffled- at the start",
         ),
         ({"judges": ["prefx"]}, "there is no judge 'prefx'; did you mean 'prefix'"),
         ({"judges": [f"{HERE}Shoutin"]}, "cannot be imported"),

@@ -7,7 +7,7 @@ from demur.core import number_format
 from demur.core.edit_words import EditWords
 
 Words = Mapping[str, EditWords]
-"""Action -> the words for it, in the order in which a report speaks of actions."""
+"""Action -> its words, in the order of a report."""
 
 _UNITS = {"unit": "unit vectors", "raw": "x its raw norm", "residual": "x the residual norm"}
 
@@ -18,7 +18,7 @@ def capitalised(text: str) -> str:
 
 
 def uncapitalised(text: str) -> str:
-    """A sentence that another one goes on with."""
+    """A sentence as the continuation of another one: its first letter is small."""
     return text[:1].lower() + text[1:]
 
 
@@ -39,17 +39,17 @@ def source_text(cell: Cell) -> str:
 
 
 def is_own(cell: Cell) -> bool:
-    """Whether the direction was read from the very arm that it is used in."""
+    """Whether the direction was read from the same arm that it is used in."""
     return cell.source == cell.target and _arm(cell) in (cell.target, f"{cell.target}.{cell.prompt}")
 
 
 def _arm(cell: Cell) -> str:
-    # A direction is named by its arm, and by its layer where the study has several; no name of an arm's parts has a dot.
+    # A direction's name is its arm, and also its layer if the study has several layers. Names of arms have no dots.
     return str(cell.direction).removesuffix(f".layer{cell.layer}")
 
 
 def edit_text(words: EditWords, whose: str) -> str:
-    """What is done with whose direction: "adding chat's direction". A kind of edit that takes no direction has no owner."""
+    """The edit with the owner of its direction: "adding chat's direction". Without a direction there is no owner."""
     return f"{words.doing} {whose} {words.noun}" if words.noun else words.doing
 
 
@@ -61,11 +61,11 @@ def dose_text(cell: Cell) -> str:
 
 
 def where_it_acts(cell: Cell, alike: Sequence[Cell], words: EditWords) -> list[str]:
-    """Layers, sites, positions and settings of an edit, as far as a sentence needs them.
+    """Layers, sites, positions and settings of an edit, if a sentence needs them.
 
     Args:
         cell: the edited cell.
-        alike: the cells that it has to be told apart from, of the same kind of edit.
+        alike: the cells of the same kind of edit, from which the phrase should distinguish it.
         words: the words for the cell's action.
 
     Returns:

@@ -1,4 +1,4 @@
-"""From stored verdicts to the numbers of a report: rates with intervals, and paired comparisons with the unedited target.
+"""Computes the numbers of a report from stored verdicts: rates with intervals, and comparisons with the unedited target.
 
 Pure functions of typed records.
 """

@@ -1,4 +1,4 @@
-"""What two runs have in common and in what they differ. `demur.runs.compare` makes these values, and the terminal shows them."""
+"""The shared cells of two runs, and how the runs differ. `demur.runs.compare` makes these values, and the terminal shows them."""
 
 from dataclasses import dataclass
 

@@ -33,8 +33,8 @@ def judge(
 ) -> None:
     """Judge stored completions: n, refusals, rate and interval.
 
-    With --out one verdict a line is written, beside everything that the file said of the completion. Where the judge fails on
-    some completions, the others are counted and written, and the exit status is 1.
+    With --out, writes one completion per line, with its verdict and all keys of the input file. If the judge fails on some
+    completions, the others are counted and written, and the exit status is 1.
     """
     from demur.inputs.instruction_files import read_rows
     from demur.judges.early_stopping import check_foreseen

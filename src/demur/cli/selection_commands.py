@@ -57,8 +57,8 @@ def select(
 ) -> None:
     """Choose layer and position, on validation instructions.
 
-    Candidates are read at the input of each layer. There is one selection for each arm of the study, and one place for all arms
-    together. arditi needs a checkpoint that refuses; cosmic and separation do not. No valid place is an answer, not an error.
+    Candidates are read at the input of each layer. There is one selection for each arm of the study, and one common place for all
+    arms. arditi needs a checkpoint that refuses; cosmic and separation do not. It is not an error if no place is valid.
     """
     from demur.cli.progress_bars import bars
     from demur.study.study_files import load_study
@@ -89,7 +89,7 @@ def select(
 
 
 def _show_arm(one: "Chosen", study: "Study", out: Path | None) -> None:
-    """The selection of one arm, or why there is none; the chosen direction is saved where a folder is given."""
+    """Prints the selection of one arm, or why there is none; saves the chosen direction if a folder is given."""
     typer.echo(one.arm)
     if one.selection is None:
         typer.echo(f"  {one.problem}")
@@ -160,7 +160,7 @@ def loss(
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """What an edit damages: how well texts are still predicted.
+    """Measure how much an edit damages the model: the loss on texts, with and without it.
 
     Cross-entropy in nats a token, unedited and with each direction ablated and added; the second column is the change.
     """
@@ -196,9 +196,9 @@ def equivalence(
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """Is ablation the same as editing the weights?
+    """Check whether ablation equals editing the weights.
 
-    Compares ablation by hooks with orthogonalised weights; a copy in memory is edited, the checkpoint stays as it is.
+    Compares ablation by hooks with orthogonalised weights; a copy in memory is edited; the checkpoint is not changed.
     """
     import demur
 

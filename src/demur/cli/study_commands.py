@@ -111,7 +111,7 @@ def plan(
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show what a study comes to, without loading weights.
+    """Show the size and cost of a study, without loading weights.
 
     Cells, tokens, loads, memory, and about how long it will take on this machine.
     """
@@ -148,7 +148,7 @@ def report(
 ) -> None:
     """Rebuild the page, figures and tables of a run.
 
-    They are made from what is stored. Completions without a verdict are judged first. A judge that is added stays in the run.
+    They are made from the stored results. Completions without a verdict are judged first. An added judge stays in the run.
     """
     from demur.runs.run import open_run
 

@@ -1,4 +1,4 @@
-"""Writes files as a whole. Who reads sees the old file or the new one, never a part, also after a power cut.
+"""Writes files atomically. A reader sees the old file or the new one, never a part of one, even after a power cut.
 
 The content is written under a temporary name in the same folder, is forced to the disk, and then renamed in one step.
 """
@@ -15,7 +15,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def replace_file(path: Path, content: bytes | str) -> Path:
-    """Write a file and make its folders. Where that fails, the old file stays as it was.
+    """Write a file and make its folders. If this fails, the old file is unchanged.
 
     Args:
         path: the file.

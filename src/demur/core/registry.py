@@ -23,7 +23,7 @@ class PartKind:
         group: the entry-point group in which other packages announce such parts.
         noun: what an error message calls one of them.
         shipped: names of the parts that demur ships, each with its target.
-        text: a mark that tells a text which is the part itself from one that names a module; empty where no text is a part.
+        text: a mark that every text has that is itself a part; other texts name a module. Empty if no text is a part.
     """
 
     group: str

@@ -1,8 +1,8 @@
 """Intervals and tests for refusal counts, from scipy. None of them uses a normal approximation of the counts.
 
-Rates under different interventions are measured on the same instructions, so they are compared in pairs. Where only a count was
-published, nothing can be paired, and two proportions are compared. Agreement of two labellers is Cohen's kappa with a bootstrap
-interval.
+Rates under different interventions are measured on the same instructions, so they are compared in pairs. If only a count was
+published, verdicts cannot be paired, and two independent proportions are compared. Agreement of two labellers is Cohen's kappa
+with a bootstrap interval.
 """
 
 import math

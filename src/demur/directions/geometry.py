@@ -1,6 +1,7 @@
 """Projections of activations on a direction, and how well these separate harmful from harmless instructions.
 
-Everything is computed in float64. A separation shows that two kinds of instructions differ there, not that the model uses it.
+Everything is computed in float64. A separation shows that two kinds of instructions differ in this projection, not that the model
+uses it.
 """
 
 from dataclasses import dataclass

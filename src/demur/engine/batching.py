@@ -1,7 +1,7 @@
-"""Rows of token ids as left-padded batches: longest first, so that too little memory shows at once.
+"""Rows of token ids as left-padded batches, longest first, so that a lack of memory is found at once.
 
 Left padding puts the last token of every prompt at the last position. Position ids count real tokens only, so a padded row
-computes what it would compute alone, in families with rotary and with learned positions.
+gives the same result as alone, in families with rotary and with learned positions.
 """
 
 import gc
@@ -18,7 +18,7 @@ from demur.models.device_placement import input_device, weights_dtype
 from demur.models.memory_budget import PASS_TOKENS, kind_of
 
 FULL_TOKENS = 512
-"""A forward pass over fewer tokens is slow for its size: it reads all weights for few tokens."""
+"""A forward pass over fewer tokens is inefficient, because it reads all weights for few tokens."""
 WASTE = 0.05
 """The part of a large forward pass that may be padding."""
 
@@ -93,7 +93,7 @@ def in_batches(
     even: bool = False,
     like: Sequence[Hashable] | None = None,
 ) -> Iterator[tuple[list[int], Result]]:
-    """Do `work` batch after batch, longest rows first. Where memory does not suffice, the batch is halved.
+    """Do `work` batch after batch, longest rows first. A batch that does not fit into memory is halved.
 
     Args:
         lengths: tokens of each row, new ones included.
@@ -120,7 +120,7 @@ def in_batches(
         if problem is None:
             yield indices, result  # type: ignore[misc]
             continue
-        # Only now, outside of the handler: the exception kept the frames alive, and they kept the tensors of the failed attempt.
+        # Only here, outside of the handler: the exception keeps frames alive, and these keep the tensors of the failed attempt.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Checkpoints in memory: an engine that runs the weights, and what is known of the weights.
+"""Checkpoints in memory: an engine that runs the weights, and facts about the weights.
 
 A loaded checkpoint is in evaluation mode. An adapter is merged in memory, or stays separate where weights are quantised. Its
 layout has been proved by a tiny forward pass. Files that are already on this machine are not downloaded again, and no remote code
@@ -152,7 +152,7 @@ class Checkpoint:
 
     @property
     def pad_id(self) -> int:
-        """A token to pad with. Pads are masked, so which one it is changes nothing."""
+        """A token to pad with. Padding is masked, so any token will do."""
         return self.engine.pad_id
 
 

@@ -183,12 +183,12 @@ def prefilled(
 
 
 def _likeliest(logits: Float[Tensor, "row vocab"], batch: Sequence[int]) -> Int[Tensor, " row"]:
-    # A sum is not finite where any of its terms is not, and takes one pass.
+    # The sum is not finite if any term is not finite. It takes only one pass.
     finite = torch.isfinite(logits.sum(-1, dtype=torch.float32))
     if not finite.all():
         row = batch[int(torch.nonzero(~finite)[0])]
         raise NotFinite("the logits", row, logits.dtype)
-    # The first of equal ones, as argmax gives it. argmax takes five times as long in bfloat16 on a CPU.
+    # The first of equal values, like argmax, which takes five times as long in bfloat16 on a CPU.
     return logits.max(-1).indices
 
 

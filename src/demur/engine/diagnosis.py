@@ -1,6 +1,6 @@
-"""How demur reads one checkpoint: weights, devices, layout, the proof of its sites, and the prompt as tokens.
+"""Facts about one checkpoint: weights, devices, layout, the proof of its sites, and the prompt as tokens.
 
-Only facts are collected here. `cli/doctor_lines.py` makes text of them.
+Only facts are collected here. `cli/doctor_lines.py` turns them into text.
 """
 
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class PromptDiagnosis:
 
     @property
     def read_index(self) -> int:
-        """The index, from the front, of the token where directions are read."""
+        """The index, from the start, of the token where directions are read."""
         return len(self.tokens) + self.position
 
 
@@ -105,7 +105,7 @@ class Diagnosis:
 
 
 def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -1) -> Diagnosis:
-    """Collect what demur knows of a loaded checkpoint; the proof of its sites runs once more for its figures.
+    """Collect facts about a loaded checkpoint. The proof of its sites runs again, for its numbers.
 
     Args:
         checkpoint: a checkpoint of the transformers engine.

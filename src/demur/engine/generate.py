@@ -22,7 +22,7 @@ class Completion:
         instruction: the instruction.
         text: the completion without special tokens.
         token_ids: its token ids, special tokens included.
-        prompt: the text that the instruction became; empty where it was not kept.
+        prompt: the prompt text; empty if it was not kept.
 
     Example:
         >>> import demur
@@ -50,7 +50,7 @@ class CompletionRequest:
     Attributes:
         instruction: the instruction, for messages and for the completion.
         prompt_ids: the token ids of its prompt.
-        edits: what is done to the stream meanwhile.
+        edits: its edits of the stream.
         prompt: the text of its prompt, for the completion.
     """
 
@@ -191,7 +191,7 @@ def _requests(
 
 
 def bind(edits: RowEdits, checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt) -> tuple[Intervention, ...]:
-    """The same edits with the mean norm of this checkpoint's own stream, where a coefficient counts residual norms.
+    """The same edits with the mean norm of this checkpoint's stream, for coefficients in the unit `residual`.
 
     The norm is the mean over these instructions at the direction's site and position and the edited layer.
     """

@@ -1,6 +1,6 @@
 """The logits of the next token, and the loss of given continuations, for many rows that differ in prompt and edits.
 
-Logits are computed at the token positions that are read and nowhere else. A row's numbers are what they would be alone, up to
+Logits are computed only at the token positions that are read. The numbers of a row are the same as for the row alone, up to
 rounding.
 """
 
@@ -81,7 +81,7 @@ def continuation_losses(
 ) -> Iterator[tuple[list[int], list[Float[Tensor, " token"]]]]:
     """The loss of every token of given continuations, batch after batch.
 
-    Edits at positions `prompt` or `generated` act as they do while decoding: the continuation's tokens count as generated.
+    Edits at positions `prompt` or `generated` act as in decoding: the tokens of the continuation count as generated.
 
     Args:
         model: the model.

@@ -66,7 +66,7 @@ class TransformersEngine:
 
     @property
     def pad_id(self) -> int:
-        """A token to pad with. Pads are masked, so which one it is changes nothing."""
+        """A token to pad with. Padding is masked, so any token will do."""
         return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else (self.stop_ids or (0,))[0])
 
     def cannot(self, need: Need) -> str:  # noqa: ARG002

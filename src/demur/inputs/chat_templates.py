@@ -26,7 +26,7 @@ class NativeTemplate:
 
 
 class NativeNoThinking(NativeTemplate):
-    """The same with `enable_thinking` off, for a template that else lets the model think before it answers."""
+    """The same with `enable_thinking` off, for a template that otherwise lets the model think before it answers."""
 
     def template(self, tokenizer: Any) -> str:
         """The text with `{instruction}`.

@@ -1,7 +1,7 @@
 """Rows of instruction and completion files: CSV, JSON, JSON lines, Parquet, or text with one instruction a line.
 
-A row is an object with named values. What cannot be an instruction is refused with its row: an empty text, a NUL byte, half of a
-surrogate pair. White space around an instruction is removed.
+A row is an object with named values. A text that cannot be an instruction is an error that names the row: an empty text, a NUL
+byte, half of a surrogate pair. White space around an instruction is removed.
 """
 
 import csv

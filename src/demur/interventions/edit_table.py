@@ -1,4 +1,4 @@
-"""The edits of a batch whose rows differ, as tables that `engine/hooks.py` applies point by point.
+"""The edits of a batch, one sequence of edits per row, as tables that `engine/hooks.py` applies at each point.
 
 A row without an edit at a point of the stream passes that point bit for bit. Projections are computed in float32 or better,
 whatever the stream's dtype, and cast back.
@@ -35,9 +35,9 @@ class RowFunction:
 
 @dataclass(frozen=True, eq=False)
 class StreamEdit:
-    """What one step of editing does at one point of the stream to every row of a batch.
+    """One editing step at one point of the stream, for all rows of a batch.
 
-    Each row has one operation at most. Rows without one have zeros in the tables. A table of one row holds for all rows.
+    Each row has at most one operation. Rows without one have zeros in the tables. A table of one row applies to all rows.
 
     Attributes:
         removed: a, the direction whose component is removed, x' = x - (x.a) a; None where no row has a removal of rank 1.
@@ -132,7 +132,7 @@ def _apply_function(one: RowFunction, stream: Tensor, result: Tensor, mask: Tens
             f"{before.dtype}; it has to keep shape and dtype"
         )
     old = result if one.rows is None else result[one.rows]
-    # Taken as it is where the stream itself is changed: adding a difference would round it.
+    # If the stream itself is changed, take the result directly: adding a difference would round it.
     new = after if same else old + (after - before)
     if mask is not None:
         new = torch.where(mask if one.rows is None or mask.shape[0] == 1 else mask[one.rows], new, old)
@@ -170,7 +170,7 @@ def tabulate(
     Raises:
         InputError: for a direction of another width, and for a layer or site that the model does not have.
     """
-    # Rows of a study share few edit sequences, so the work is done once a sequence and each row looks up its own.
+    # Rows of a study share few edit sequences, so the work is done once per sequence, and rows look it up.
     sequences = [edit_sequence(row) for row in rows]
     places = {one: place for place, one in enumerate(dict.fromkeys(sequences))}
     sequence_of_row = None if len(places) == 1 else torch.tensor([places[one] for one in sequences], device=device)
@@ -211,7 +211,7 @@ def _stream_edit(
     d_model: int,
     device: torch.device | str,
 ) -> StreamEdit:
-    """One step at one point: the edit of each sequence, and which sequence each row has, or None where there is only one."""
+    """One step at one point: the edit of each sequence, and the sequence of each row (None if there is only one)."""
     operations = [None if edit is None else edit_kind(edit.kind).operation(edit) for edit in edits]
     for edit, operation in zip(edits, operations, strict=True):
         if edit is not None and isinstance(operation, LowRank):
@@ -243,7 +243,7 @@ def _stream_edit(
 
 
 def _removes_one(operation: LowRank) -> bool:
-    """Whether it removes the component along one vector: the case with a product of its own, which is faster."""
+    """Whether it removes the component along one vector. This case has a separate, faster product."""
     return operation.read is not None and operation.write is None and operation.read.shape[0] == 1
 
 

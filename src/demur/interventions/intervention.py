@@ -27,7 +27,7 @@ class Intervention:
 
     Attributes:
         kind: the name of a registered kind of edit.
-        direction: what the kind acts along; None for a kind that takes no direction.
+        direction: the direction of the edit; None for a kind that takes no direction.
         coefficient: how much, for kinds that take a dose; None for the others.
         unit: what a coefficient of 1 means: the unit vector (`unit`), the raw difference of means (`raw`), or a vector as long as
             `residual_norm` (`residual`).
@@ -58,7 +58,7 @@ class Intervention:
 
     @property
     def needs_residual_norm(self) -> bool:
-        """Whether the coefficient counts residual norms and the target's norm is not known yet."""
+        """Whether the unit is `residual` and the target's norm is not known yet."""
         return self.unit == "residual" and self.residual_norm is None and edit_kind(self.kind).takes_dose
 
     def with_residual_norm(self, norm: float) -> "Intervention":
@@ -128,7 +128,7 @@ class Intervention:
 
 
 RowEdits = Intervention | None | Sequence[Intervention]
-"""What is done to the stream of one row: nothing, one edit, or several in order."""
+"""The edits of one row: none, one edit, or several in order."""
 
 
 def edit_sequence(edits: RowEdits) -> tuple[Intervention, ...]:
@@ -266,7 +266,7 @@ def edit(
 
 
 def _check_known(kind: EditKind, direction: Direction, unit: str, layers: Sequence[int] | None) -> None:
-    """Raises `InputError` where the edit needs a fact that the direction's file does not say."""
+    """Raises `InputError` if the edit needs a fact that is missing in the direction's file."""
     if unit == "raw" and not direction.says("raw norm"):
         raise InputError(
             f"direction {direction.name!r} comes from a file that does not say its raw norm, so a coefficient cannot count it; "

@@ -1,4 +1,4 @@
-"""When a completion may end early: as soon as no continuation can change the verdicts on it.
+"""Ends completions early, as soon as no continuation can change their verdicts.
 
 A shortened completion gets the same verdict as the full one. Two things are refused: a judge that needs the whole text, and a
 tokenizer that changes text it has already decoded, because a verdict on its unfinished text may change.
@@ -21,7 +21,7 @@ class DecidesEarly(Protocol):
 
 
 def check_foreseen(judges: Sequence[str | Judge]) -> None:
-    """Check that completions may end where these judges have decided.
+    """Check that completions may end early for these judges.
 
     Raises:
         InputError: for a judge that needs whole completions, and for one that asks a model or a server.

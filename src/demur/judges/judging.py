@@ -13,7 +13,7 @@ class HasText(Protocol):
 
     @property
     def text(self) -> str:
-        """What was written."""
+        """The text of the completion."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""`loss`: does an edit damage a checkpoint? How well it still predicts its own unedited completions."""
+"""`loss`: measures how much an edit damages a checkpoint, by the loss on its own unedited completions."""
 
 import math
 from typing import ClassVar, Literal

@@ -1,4 +1,4 @@
-"""Cross-entropy under interventions: does an edit damage the model where it should do nothing?
+"""Cross-entropy under interventions, which shows whether an edit damages the model on unrelated text.
 
 The loss evaluation of Arditi et al. 2024, appendix E, on any text and on a checkpoint's own completions. Their activation
 addition there has coefficient -1 on harmless text; which edits are evaluated here is the caller's choice.

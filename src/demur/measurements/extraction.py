@@ -1,6 +1,6 @@
-"""Directions of a checkpoint: what an estimator finds in the activations of harmful and harmless instructions.
+"""Extracts directions of a checkpoint from activations of harmful and harmless instructions, with an estimator.
 
-Two steps, for callers that need them apart: `training_sides` reads activations or their means, `fit_directions` (in
+There are two steps, which can be called separately: `training_sides` reads activations or their means, `fit_directions` (in
 `demur.directions.estimators.estimator`) estimates directions from them. `extract_directions` does both.
 """
 
@@ -193,13 +193,13 @@ def training_sides(
 
 
 def side_of(means: Means, layers: Sequence[int] | None = None) -> Side:
-    """What an estimator takes, from means that were taken already: at all of their layers, or at some."""
+    """The input of an estimator, made from known means at all or some of their layers."""
     rows = [means.layers.index(layer) for layer in (means.layers if layers is None else layers)]
     return Side(means.mean[rows], means.mean_norm[rows], means.count)
 
 
 def whole_side(activations: Float[Tensor, "instruction layer d_model"]) -> Side:
-    """What an estimator takes, from whole activations that were captured already."""
+    """The input of an estimator, made from captured activations."""
     running = RunningMean()
     # In parts, so that only one part at a time takes memory in float64.
     for start in range(0, len(activations), 256):
@@ -218,7 +218,7 @@ def directions_between(
     position: int = -1,
     facts: Provenance | None = None,
 ) -> list[Direction]:
-    """One direction a layer from means that were taken already: at all of their layers, or at some; see `fit_directions`."""
+    """One direction for each layer, from known means at all or some of their layers; see `fit_directions`."""
     chosen = harmful.layers if layers is None else layers
     return fit_directions(
         side_of(harmful, chosen),

@@ -1,4 +1,4 @@
-"""What a measurement is: anything measured of an arm, a pair of arms or a cell that is not a completion.
+"""The protocol of a measurement: anything that is measured of an arm, a pair of arms or a cell, other than completions.
 
 The module of a measurement is imported when a study names it, before anything heavy: import torch inside `measure`.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class MeasurementRecord:
-    """What one measurement found of one subject, as it is stored.
+    """The stored result of one measurement of one subject.
 
     Attributes:
         facts: plain values.
@@ -77,7 +77,7 @@ class CellSubject:
     Attributes:
         name: the cell's key.
         arm: the target arm.
-        edit: what is done to the stream; None for a cell without an edit.
+        edit: the edit; None for a cell without an edit.
         instructions: the cell's instructions.
         completions: what the target wrote without an edit, one token sequence an instruction.
     """
@@ -112,9 +112,9 @@ class Measurement(Protocol):
     """A measurement.
 
     Attributes:
-        name: how studies and `summary.json` call it.
-        version: the state of its method; a stored record of another version is measured anew.
-        subjects: what it is made of: each `arm`, each `pair` of arms of different checkpoints, or each `cell`.
+        name: its name in studies and `summary.json`.
+        version: the version of its method; a stored record of another version is measured again.
+        subjects: what it measures: each `arm`, each `pair` of arms of different checkpoints, or each `cell`.
         settings: a frozen pydantic model of its keys in a study, each with a default; None where there are none.
     """
 

@@ -1,4 +1,4 @@
-"""Which first tokens a checkpoint's refusals begin with: found in its own completions, checked on others, never assumed.
+"""Finds the first tokens of a checkpoint's refusals in its completions, and checks them on other completions.
 
 The refusal score of Arditi et al. 2024 needs such tokens. A wrong id (a bare "I" where the model writes " I") gives plausible
 scores that measure nothing. A checkpoint that hardly refuses has no such tokens and gets an error that recommends another
@@ -23,7 +23,7 @@ LEAST = 4
 
 @dataclass(frozen=True)
 class RefusalTokens:
-    """First tokens of refusals. `coverage` and `precision` were measured on completions that did not choose the tokens.
+    """First tokens of refusals. `coverage` and `precision` are measured on completions that were not used to choose them.
 
     Attributes:
         ids: token ids.

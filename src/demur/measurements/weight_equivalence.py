@@ -1,4 +1,4 @@
-"""Is ablation by hooks the same as orthogonalising the weights that write to the stream? A check, made on a copy in memory.
+"""Checks, on a copy in memory, that ablation by hooks equals orthogonalising the weights that write to the stream.
 
 Arditi et al. 2024, section 4.1: what every matrix and bias writes loses its component along the direction. The copy is thrown
 away; nothing is exported. Which weights write is proved, not assumed: with all of them at zero, no block may add anything.

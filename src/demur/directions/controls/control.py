@@ -1,4 +1,4 @@
-"""What a control is: a null direction. It means nothing about refusal, and is used exactly like the direction that should.
+"""The protocol of a control, which makes null directions. They do not carry refusal, and are used like the real direction.
 
 The module of a control is imported when a study names it, before anything heavy: import torch inside `make`, not above it.
 """
@@ -18,7 +18,7 @@ class Control(Protocol):
     """A kind of null direction.
 
     Attributes:
-        name: how studies call it. Its directions are named `name-1`, `name-2`, ...
+        name: its name in studies. Its directions are named `name-1`, `name-2`, ...
         needs: what it takes: only the `direction` that it is a control for, or also the training `activations` of its arm.
         null_of: what it is a null for, in a few words: "any direction of this norm".
     """
@@ -68,7 +68,7 @@ def control_direction(
     harmful: "Side | None" = None,
     harmless: "Side | None" = None,
 ) -> "Direction":
-    """Make one null direction, and check that it is one for this place. Everything that makes controls calls this.
+    """Make one null direction, and check that it fits the direction it is a control for. All code that makes controls calls this.
 
     Args:
         kind: a registered control, or `module:Class`.

@@ -1,4 +1,4 @@
-"""What a direction estimator is: it turns activations of harmful and harmless instructions into one direction for each layer."""
+"""The protocol of a direction estimator, which computes one direction for each layer from harmful and harmless activations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Estimator(Protocol):
     """A way to find the direction that separates harmful from harmless instructions.
 
     Attributes:
-        name: how studies call it. It is stored with each direction as its method, with blanks for the hyphens.
+        name: its name in studies. Each direction stores it as its method, with spaces instead of hyphens.
         needs: `means`, which take little memory, or whole `activations`.
     """
 
@@ -53,7 +53,7 @@ class Estimator(Protocol):
 
         Returns:
             One vector for each layer, (layer, d_model), float64, pointing from harmless to harmful. Its length becomes the raw
-            norm. A vector of zeros says that the layer has no direction.
+            norm. A vector of zeros means that the layer has no direction.
         """
         ...
 
@@ -93,7 +93,7 @@ def fit_directions(
         estimator_name: a registered estimator, or `module:Class`.
         site: where the activations were read.
         position: the prompt position at which they were read.
-        provenance: what they were read from. The method and the mean residual norm are added.
+        provenance: the provenance of the activations. The method and the mean residual norm are added.
 
     Returns:
         The directions, one a layer.

@@ -1,8 +1,9 @@
 """Directions from files and to files, in demur's own format and in those of other tools.
 
-The content of a file decides how it is read; its name decides how it is written. A fact that a file does not say is listed in the
-provenance (`Direction.says`), and is never written down as if it were known. Files are data: nothing but plain tensors is
-unpickled, and a file that claims more than it contains is refused. docs/direction-files.md says what each format keeps and loses.
+The content of a file decides how it is read; its name decides how it is written. A fact that is missing in a file is listed in
+the provenance (`Direction.says`), and is never written to another file as if it were known. Files are data: nothing but plain
+tensors is unpickled, and a file that claims more than it contains is refused. docs/direction-files.md lists what each format
+keeps and loses.
 """
 
 from collections.abc import Sequence
