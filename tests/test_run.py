@@ -300,18 +300,13 @@ def test_extract_generate_judge_directions(lineage, tmp_path):
 
 
 def test_doctor_plan_presets_compare_export(finished, lineage):
-    text = invoke("doctor", "--model", f"{lineage}/chat").output
-    for expected in ("llama: 3 blocks at model.layers, width 32", ">>ASSISTANT<<", "BOS          0 in front", "torch.float32"):
-        assert expected in text
-    plan = invoke("plan", lineage / "study.toml").output
-    assert "cells    66, with 198 completions of up to 4 tokens" in plan
-    assert "loads    2 for 2 checkpoints" in plan
-    assert "llama-7b" in invoke("presets").output
-    assert "The runs differ in no setting." in invoke("compare", finished, finished).output
-    header = invoke("export", finished, "--format", "csv").output.splitlines()[0]
-    assert {"instruction", "completion", "prefix_refusal"} <= set(header.split(","))
-    assert len(invoke("export", finished, "--format", "jsonl").output.splitlines()) == 198
-    assert "\\toprule" in invoke("export", finished, "--format", "latex").output
+    text = invoke("doctor", "--model", f"{lineage}/chat").output for expected in ("llama: 3 blocks at model.layers, width 32",
+    ">>ASSISTANT<<", "BOS          0 at the start", "torch.float32"): assert expected in text plan = invoke("plan", lineage /
+    "study.toml").output assert "cells    66, with 198 completions of up to 4 tokens" in plan assert "loads    2 for 2
+    checkpoints" in plan assert "llama-7b" in invoke("presets").output assert "The runs differ in no setting." in
+    invoke("compare", finished, finished).output header = invoke("export", finished, "--format", "csv").output.splitlines()[0]
+    assert {"instruction", "completion", "prefix_refusal"} <= set(header.split(",")) assert len(invoke("export", finished,
+    "--format", "jsonl").output.splitlines()) == 198 assert "\\toprule" in invoke("export", finished, "--format", "latex").output
     assert invoke("export", finished, "--format", "parquet").exit_code == 2
 
 

@@ -1,7 +1,8 @@
 """Checks, on a copy in memory, that ablation by hooks equals orthogonalising the weights that write to the stream.
 
 Arditi et al. 2024, section 4.1: what every matrix and bias writes loses its component along the direction. The copy is thrown
-away; nothing is exported. Which weights write is proved, not assumed: with all of them at zero, no block may add anything.
+away; nothing is exported. demur proves which weights write to the stream: with all of them set to zero, no block may add
+anything.
 """
 
 import copy
@@ -42,7 +43,7 @@ class Equivalence:
         tied: the difference where the unembedding is the edited embedding; None for a family that does not tie them.
         left: the largest share of the embedded prompt, or of any block's contribution, that still lies along the direction after
             the weight edit.
-        effect: what ablation by hooks itself changes.
+        effect: the change that ablation by hooks makes.
         largest_logit: the largest entry of the unedited logits.
         explanation: in words, whether the two are the same, and why not.
     """

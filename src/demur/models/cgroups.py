@@ -1,4 +1,4 @@
-"""How much memory a container or a scheduler's job still has, by Linux control groups of version 1 or 2."""
+"""The free memory of a container or a scheduler's job, from Linux control groups of version 1 or 2."""
 
 from collections.abc import Iterator
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Whether directions of these checkpoints may be exchanged, by their configs and tokenizer files, before any weights are read.
+"""Checks, before weights are read, whether checkpoints may exchange directions, by their configs and tokenizer files.
 
 Checkpoints of different widths or numbers of layers are refused. For different families, vocabularies or special tokens there is
 a warning, which is stored with the run and shown in its summary: the results may then differ for other reasons than the weights.
@@ -62,7 +62,7 @@ def _gguf_shape(source: Source) -> tuple[int, int] | None:
     try:
         return gguf_files.header(source.path).shape
     except InputError:
-        # Loading the file says what is wrong with it.
+        # Loading the file will give the error.
         return None
 
 

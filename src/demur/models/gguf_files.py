@@ -1,4 +1,4 @@
-"""GGUF files: each is converted once into a folder of float32 safetensors, which is kept in a cache, with what its header says.
+"""GGUF files: each is converted once into a folder of float32 safetensors, which is cached with the facts of its header.
 
 transformers takes about twenty seconds to open a GGUF file, and two to open a converted folder. The cache key is the content of
 the file, its size, and the version of transformers that converted it.

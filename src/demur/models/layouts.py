@@ -1,4 +1,4 @@
-"""What a layout is: it says where one architecture family reads and writes its residual stream.
+"""Layouts: a layout says where one architecture family reads and writes its residual stream.
 
 Layouts are written down in `models/families.py`, and each is proved when a checkpoint is loaded (`engine/site_proof.py`). Nothing
 is guessed from the names of modules. A path that leads nowhere in a model is refused.

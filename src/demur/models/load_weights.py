@@ -1,4 +1,4 @@
-"""Weights and tokenizer from files. Everything must fit, because transformers and peft silently skip or randomise what does not.
+"""Loads weights and tokenizer. All weights are checked, because transformers and peft silently skip or randomise some.
 
 From older files only tensors are read, and no code of a checkpoint runs. An adapter is merged into the weights, or stays separate
 from them where they are quantised.
@@ -84,7 +84,7 @@ def load(
     spread_now = wanted.device is None and (adapter_folder is None or wanted.quantise is not None)
     options, offload = _placement(wanted, stored_quantised, spread_now)
     with _named_errors(model):
-        # Never code from a checkpoint, and from a .bin file nothing but tensors.
+        # Never run code from a checkpoint, and read only tensors from a .bin file.
         loaded, report = auto_class(config).from_pretrained(
             folder,
             dtype=wanted.dtype,

@@ -1,6 +1,6 @@
-"""How large a checkpoint is, by its config or by a GGUF file's header, before any weights are read.
+"""The size of a checkpoint from its config or a GGUF file's header, before any weights are read.
 
-What the files do not say is None and is never guessed. A plan then says less.
+Facts that are not in the files are None and are never guessed. A plan then leaves them out.
 """
 
 from dataclasses import dataclass

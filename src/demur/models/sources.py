@@ -42,7 +42,7 @@ class Source:
     revision: str | None = None
 
     def describe(self) -> str:
-        """What was found, for provenance. Of a local path it has the last part only."""
+        """The name of the source for provenance; for a local path, only its last part."""
         if self.kind == "hub":
             return f"{self.hub_id}@{self.revision or 'main'}"
         assert self.path is not None

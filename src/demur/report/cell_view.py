@@ -1,4 +1,4 @@
-"""The cells of a summary as figures, tables and the page read them: in one order, under names that tell them apart.
+"""The cells of a summary for figures, tables and the page: in one order, with distinct names.
 
 An entry is one cell under one judge with its label, its change against the target's own baseline and its paired test.
 """
@@ -25,7 +25,7 @@ class Entry:
     """One cell under one judge.
 
     Attributes:
-        cell: the cell and what the judge found in it. Rates are fractions.
+        cell: the cell with the results of the judge. Rates are fractions.
         words: the words for its edit, None where there is none.
         target: the checkpoint and, where a checkpoint has several, the prompt format.
         direction: the label of the direction, `baseline` without an edit.

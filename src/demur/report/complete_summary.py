@@ -14,7 +14,7 @@ from demur.judges.judge import get_judge
 
 
 def parsed_summary(facts: Mapping[str, Any]) -> Summary:
-    """The typed summary of what `summary.json` holds, also where an earlier version wrote it.
+    """The typed summary from the content of `summary.json`, which an earlier version may have written.
 
     Args:
         facts: the parsed JSON. Its form is not known before it has been checked here, hence `Any`.

@@ -1,9 +1,9 @@
 """What can be drawn: bars, heat maps, lines over layers, and strips of points, as plain values.
 
 A section of the report describes what each of its figures shows with the values below. `draw_plotly` draws them for the page and
-for notebooks, `draw_static` for paper. Neither knows any section, and a section knows neither of them.
+for notebooks, `draw_static` for paper. These modules and the sections do not depend on each other.
 
-Texts are plain text: whoever draws them escapes them. Colours are six hex digits.
+Texts are plain text; the drawing modules escape them. Colours are six hex digits.
 """
 
 from dataclasses import dataclass
@@ -73,7 +73,7 @@ class BarRow:
 
 @dataclass(frozen=True)
 class BarBlock:
-    """Rows under one title, which is empty where there is but one block."""
+    """Rows under one title, which is empty if there is only one block."""
 
     title: str
     rows: tuple[BarRow, ...]
@@ -162,7 +162,7 @@ class Line:
         values: one value a layer, None where it is not defined.
         colour: its colour.
         dash: which dash it has: 0 is solid, and there are four.
-        notes: words that follow each value where a reader points at it, such as its interval.
+        notes: words after each value when a reader points at it, such as its interval.
     """
 
     name: str
@@ -197,8 +197,8 @@ class LinePanel:
         title: the title of the vertical axis.
         lines: the lines.
         bands: the bands behind them.
-        unit: what follows a value where a reader points at it.
-        scale: how the vertical axis counts; `share` writes fractions in per cent, from 0.
+        unit: the unit after a value when a reader points at it.
+        scale: the scale of the vertical axis; `share` writes fractions in per cent, from 0.
         places: decimals of the axis's numbers at most; None for as many as they need.
         short_title: the title where there is little room; the title itself unless given.
     """
@@ -234,7 +234,7 @@ class PointLook:
     """How points of one class look.
 
     Attributes:
-        name: what the class is, in the legend.
+        name: the name of the class in the legend.
         look: the look.
         optional: whether the legend names the class only where there are such points.
     """

@@ -1,6 +1,6 @@
 """The figures of the page: the interactive one, the same as drawn for paper, and its numbers as a table.
 
-Each figure has its words once and a text alternative, so that nothing is in a picture alone.
+Each figure has a text alternative, so that no information is only in a picture.
 """
 
 import re

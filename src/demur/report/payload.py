@@ -57,7 +57,7 @@ class PageCell(TypedDict):
 
 
 class PageData(TypedDict):
-    """What the page's table of completions is made from.
+    """The data for the page's table of completions.
 
     An instruction is (set, index, text), a verdict is (refusal, label, evidence).
     """

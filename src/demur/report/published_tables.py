@@ -1,7 +1,7 @@
 """Published and measured rates, as tables for files, page and terminal, and as sentences.
 
-Where the settings of a measured rate differ from the published ones, every table says so, and each such setting is listed with
-both values.
+If the settings of a measured rate differ from the published ones, every table says so and lists these settings with both
+values.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ UNPAIRED = (
 
 @dataclass(frozen=True)
 class CountedDeparture:
-    """A setting in which measured cells differ from the published ones, and for how many of the rates that is true."""
+    """A setting in which measured cells differ from the published ones, and the number of rates for which it differs."""
 
     setting: str
     published: str
@@ -112,7 +112,7 @@ def departures(summary: Summary) -> list[CountedDeparture]:
 
 
 def verdicts(summary: Summary) -> list[str]:
-    """What the comparison comes to, in sentences: is it a reproduction, what differs, what was not stated or not measured."""
+    """The result of the comparison in sentences: whether it is a reproduction, what differs, what was not stated or measured."""
     rows = summary.published
     said = []
     for settings, sentence in {
@@ -157,7 +157,7 @@ def rate_in_words(figure: Figure | None) -> str:
 
 
 def terminal_published(summary: Summary) -> "list[Table | str]":
-    """What a terminal shows within 80 columns: the rates, the sentences, where the run departs, where text and code part."""
+    """The output for a terminal of 80 columns: rates, sentences, settings that differ, and where text and code differ."""
     from rich.text import Text
 
     rows = summary.published

@@ -1,6 +1,6 @@
 """The tables that a terminal shows, within 80 columns: the results of a run, and two runs side by side.
 
-Colour only repeats what the text says, so nothing is lost where there is none: in a pipe, or with NO_COLOR set.
+Colour only repeats what the text says, so nothing is lost without colour, as in a pipe or with NO_COLOR set.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def terminal_table(summary: Summary) -> "Table":
 
 
 def terminal_comparison(comparison: "RunComparison", names: tuple[str, str], judge: str | None = None) -> "list[Table | str]":
-    """Settings that differ, the shared cells of one judge, and what the tests come to."""
+    """Settings that differ, the shared cells of one judge, and a summary of the tests."""
     from rich.text import Text
 
     cells = comparison.of(judge)

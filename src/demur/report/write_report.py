@@ -1,7 +1,7 @@
 """Writes the report of a run: figures, tables and one self-contained page, all made from its summary and completions.
 
-The same input gives the same bytes. Each file is replaced as a whole. Figures and tables of an earlier report that this one does
-not have are removed; nothing else in the run folder is touched.
+The same input gives the same bytes. Each file is replaced as a whole. Figures and tables that only an earlier report had are
+removed; nothing else in the run folder is changed.
 """
 
 import re
@@ -74,7 +74,7 @@ def write_report(folder: Path, summary: Summary, completions: "pandas.DataFrame"
     for target, content in files.items():
         replace_file(target, content)
     path = folder / "report.html"
-    # The page is replaced last: the old one lists what has to be removed, should this process be stopped before that is done.
+    # The page is replaced last: if this process is stopped before, the old page still lists the files that must be removed.
     for stale in earlier_files(folder):
         if stale not in files:
             stale.unlink()

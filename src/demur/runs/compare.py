@@ -1,7 +1,7 @@
 """Two runs side by side: the cells that both have, with paired tests, and every setting in which the runs differ.
 
-A cell is the same in both runs where its key is. Its verdicts are paired by instruction, over the instructions that both runs
-asked. All else that differs (weights, layer, prompt text, instructions, versions) is named: it may be what changed a rate.
+A cell is shared if both runs have its key. Its verdicts are paired by instruction, over the instructions that both runs have. All
+other differences (weights, layer, prompt text, instructions, versions) are listed, because they may have changed a rate.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -45,7 +45,7 @@ class _Completion:
 
 @dataclass(frozen=True)
 class _Side:
-    """What one of the two runs holds."""
+    """The stored results of one of the two runs."""
 
     run: Run
     manifest: Manifest
@@ -113,7 +113,7 @@ def _side(run: Run) -> _Side:
         manifest, cells, directions = store.manifest(), store.cells(), store.directions()
     completions = []
     for row in run.completions().to_dict("records"):
-        # A run at work, or one that was stopped, may hold completions without a verdict.
+        # A run that is not finished may have completions without a verdict.
         given = {judge: refusal for judge in run.judges() if isinstance(refusal := row.get(f"{judge}_refusal"), bool)}
         completions.append(_Completion(row["key"], row["instruction"], tuple(row["token_ids"]), given))
     return _Side(run, manifest, {cell.key: cell for cell in cells}, directions, completions)
@@ -160,7 +160,7 @@ def _differences(first: _Side, second: _Side) -> tuple[Difference, ...]:
 
 
 def _described(manifest: Manifest, judges: Collection[str]) -> dict[str, JsonValue]:
-    """Everything that decides about a run's results, by name: the study's settings first."""
+    """Everything that affects a run's results, by name, with the study's settings first."""
     study = StudyFacts.of(manifest.study)
     # In float32 a row's tokens do not depend on its batch; in lower precision, and in 8 bits, they may.
     exact = study.dtype == "float32" and not any(each.quantise for each in study.checkpoints.values())
@@ -184,7 +184,7 @@ def _described(manifest: Manifest, judges: Collection[str]) -> dict[str, JsonVal
 
 
 def _machines(manifest: Manifest) -> dict[str, JsonValue]:
-    """Where a run was made: another machine rounds sums differently, and the likeliest of two close tokens may change."""
+    """The machine of a run: another machine rounds sums differently, so the more likely of two close tokens may change."""
     if not manifest.sessions:
         return {}
     kinds = [session.environment for session in manifest.sessions]

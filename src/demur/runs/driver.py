@@ -1,4 +1,4 @@
-"""The driver of a run: gives the jobs that are left to an executor, and stores their records. Nothing else stores them."""
+"""The driver of a run: gives pending jobs to an executor and stores their records. No other module stores them."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -28,9 +28,9 @@ def carry_out(
     phases: Phases = no_phases,
     measurements: Sequence[AskedMeasurement] | None = None,
 ) -> None:
-    """Do the jobs that are left and store each record as it comes.
+    """Do the pending jobs and store each record at once.
 
-    A run that is killed between two records has lost nothing that was stored; the same call does the rest.
+    If a run is killed, all stored records are kept, and the same call does the remaining jobs.
 
     Args:
         ready: the checked plan.

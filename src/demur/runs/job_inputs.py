@@ -1,4 +1,4 @@
-"""What jobs read, found by key: arms, cells, instructions, stored directions and completions. Nothing is written here."""
+"""The inputs of jobs by key: arms, cells, instructions, stored directions and completions. They are only read."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING

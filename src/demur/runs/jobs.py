@@ -1,6 +1,7 @@
 """The jobs of a run: frozen values whose inputs are named by key. Any process can do a job, and doing it twice does no harm.
 
-Running a job writes nothing: it gives records (`records.py`), which one driver stores. `pending_jobs` says what is left to do.
+Running a job writes nothing: it gives records (`records.py`), which one driver stores. `pending_jobs` lists the jobs that are
+left.
 """
 
 import json
@@ -197,7 +198,7 @@ def direction_key(name: str) -> str:
 
 
 def cell_key(key: str) -> str:
-    """The key of a cell all of whose completions are stored."""
+    """The key of a complete cell, with all its completions stored."""
     return f"cell:{key}"
 
 
@@ -303,7 +304,7 @@ def own_directions(plan: Plan, arm: Arm) -> tuple[str, ...]:
 
 
 def directions_of(plan: Plan, cell: PlannedCell) -> tuple[str, ...]:
-    """The names of the directions that a cell's edit reads, and of the one whose residual norm its coefficient counts."""
+    """The names of the directions that a cell's edit needs, including the one that gives the norm for the unit `residual`."""
     if cell.intervention is None or cell.direction is None:
         return ()
     if cell.intervention.coefficient is None or cell.intervention.unit != "residual":
@@ -312,7 +313,7 @@ def directions_of(plan: Plan, cell: PlannedCell) -> tuple[str, ...]:
 
 
 def residual_source(plan: Plan, cell: PlannedCell) -> str:
-    """The name of the target's own direction at the layer of an edit, whose provenance holds the mean residual norm there."""
+    """The name of the target's direction at the layer of an edit; its provenance has the mean residual norm there."""
     assert cell.direction is not None
     wanted = (cell.target, cell.direction.layer)
     return next(one.name for one in plan.directions if not one.control and (one.arm, one.layer) == wanted)

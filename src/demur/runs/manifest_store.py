@@ -1,6 +1,6 @@
-"""What a run writes down of itself: one entry a fact in the table `meta`, read as one typed `Manifest`.
+"""Stores the description of a run: one entry per fact in the table `meta`, read as one typed `Manifest`.
 
-Run folders of earlier versions have the same entries, but for the judges' labels, which are filled in when they are read.
+Run folders of earlier versions have the same entries except the labels of judges, which are filled in when they are read.
 """
 
 import json
@@ -55,17 +55,17 @@ class ManifestStore(Connected):
 
     @property
     def digest(self) -> str | None:
-        """The digest of the study that this run is of."""
+        """The digest of the run's study."""
         found = self.recall("study")
         return None if found is None else str(found)
 
     @property
     def begun(self) -> bool:
-        """Whether the run wrote down its study; before that there is nothing to read."""
+        """Whether the run has stored its study; before that there is nothing to read."""
         return self.recall(_ENTRIES["study"]) is not None
 
     def manifest(self) -> Manifest:
-        """Everything that the run wrote down of itself, read in one query.
+        """The whole description of the run, read in one query.
 
         Raises:
             InputError: where the run was not begun.
@@ -92,7 +92,7 @@ class ManifestStore(Connected):
         return tuple(facts[name] for name in sorted(facts, key=lambda name: order.index(name) if name in order else len(order)))
 
     def _unlabelled(self, name: str, version: int | str) -> JudgeFacts:
-        """A judge whose labels were not stored: they are asked of the judge, or are those of its verdicts where it is missing."""
+        """A judge whose labels were not stored. They come from the judge, or from its verdicts if it is not installed."""
         try:
             judge = get_judge(name)
         except InputError:

@@ -12,7 +12,7 @@ from demur.runs.rows import StoredMeasurement
 
 
 def measurement_summaries(measured: Sequence[StoredMeasurement]) -> list[MeasurementSummary]:
-    """What `summary.json` holds under `measurements`.
+    """The entry `measurements` of `summary.json`.
 
     Args:
         measured: stored records.

@@ -15,7 +15,7 @@ class StoredCompletion(NamedTuple):
         cell: the cell's key.
         position: the instruction's place in its set, from 0.
         instruction: the instruction.
-        text: what was written, without special tokens.
+        text: the completion, without special tokens.
         token_ids: the tokens that were generated.
     """
 
@@ -64,7 +64,7 @@ class UnmeasuredSubject(NamedTuple):
         settings: the measurement's settings as canonical JSON.
         version: the version of the measurement.
         reason: why, in one sentence.
-        try_again: whether the next run should try again: True where the work failed, False where the request cannot be met.
+        try_again: whether the next session tries again: True if the work failed, False if the measurement is impossible.
     """
 
     name: str
@@ -77,7 +77,7 @@ class UnmeasuredSubject(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class StoredMeasurement:
-    """What one measurement found of one subject.
+    """The result of one measurement of one subject.
 
     Attributes:
         name: the measurement.

@@ -1,7 +1,7 @@
-"""A run that was made, for reading: its cells, completions, claims and summary, computed from what its folder holds.
+"""Reads a run: its cells, completions, claims and summary, computed from the run folder.
 
-A judge that is added generates nothing: `judge_stored` gives a verdict to every stored completion that has none. Where a judge's
-version has changed, it judges all completions anew, so that what a summary counts is the work of one rule.
+A judge can be added without generating anything: `judge_stored` judges every stored completion that has no verdict. If the
+version of a judge has changed, it judges all completions again, so that all counts come from one rule.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ _CELL_COLUMNS = (
 class Run:
     """An open run folder.
 
-    Everything is read from the folder when it is asked for, so a run that is still at work can be looked at.
+    Everything is read from the folder when it is needed, so a run can be read while it is still at work.
 
     Attributes:
         path: the run folder.
@@ -74,7 +74,7 @@ class Run:
         return facts_table(f"Run of {study.name}", rows)
 
     def manifest(self) -> Manifest:
-        """What the run wrote down of itself: study, checkpoints, prompts, instructions, judges, versions and machines."""
+        """The description of the run: study, checkpoints, prompts, instructions, judges, versions and machines."""
         return self._store.manifest()
 
     def _progress(self) -> tuple[int, int]:
@@ -226,7 +226,7 @@ class Run:
         return Figure({"data": drawn.data, "layout": drawn.titled()})
 
     def judge_stored(self) -> None:
-        """Give verdicts to all completions that have none of a judge of this run, or one of another version of that judge.
+        """Judge all completions that lack a verdict of a judge of this run, or have one of another version of the judge.
 
         Raises:
             InputError: for a judge that is not installed.
@@ -234,7 +234,7 @@ class Run:
         judge_stored(self._store, self.judges())
 
     def _judged(self) -> "tuple[Summary, pandas.DataFrame]":
-        """Summary and completions of one moment. Completions that a run at work has stored and not judged yet are left out."""
+        """Summary and completions of one moment, without completions that are stored but not judged yet."""
         with self._store.snapshot():
             verdicts = self._verdicts()
             summary, completions = summarise(self._store, self.judges(), verdicts), self._completions(verdicts)

@@ -1,4 +1,4 @@
-"""The summary of a run, computed from what its folder holds: the only place where store and analysis meet."""
+"""The summary of a run, computed from its folder. Only this module connects store and analysis."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -233,7 +233,7 @@ class Connected:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Everything that is read inside is of one moment, while another process goes on writing."""
+        """All reads inside see the same moment, even if another process writes."""
         with in_plain_words(self.folder / FILE):
             self._db.execute("BEGIN")
         try:

@@ -1,7 +1,7 @@
 """The run folder: one SQLite file is the truth, and everything else is rebuilt from it. No other module writes the folder.
 
-Every finished batch is committed before the next one begins, so a killed run goes on where it stopped and repeats nothing. One
-process writes a folder at a time; others may read meanwhile. A folder that holds another study is refused, never mixed.
+Every finished batch is committed before the next one begins, so a killed run resumes where it stopped and repeats nothing. One
+process writes a folder at a time; others may read it. A folder with another study is refused, so studies are never mixed.
 """
 
 import json
@@ -48,7 +48,7 @@ class Store(ManifestStore):
         fresh: bool = False,
         check_study: "Callable[[Store], None] | None" = None,
     ) -> "Store":
-        """Open the folder for a study, new or to go on, and keep every other process from writing it.
+        """Open the folder for a study, new or to be resumed, and prevent other processes from writing it.
 
         Args:
             folder: the run folder.
@@ -185,7 +185,7 @@ class Store(ManifestStore):
             replace_file(path, content)
 
     def add_measurement(self, found: StoredMeasurement) -> None:
-        """Store what a measurement found of a subject; a record of another version is replaced, and so is a failure."""
+        """Store the result of a measurement of a subject. It replaces a record of another version, and a failure."""
         key = (found.name, found.subject, found.settings)
         with self._transaction() as db:
             db.execute("DELETE FROM measurement_failures WHERE (name, subject, settings) = (?, ?, ?)", key)
@@ -218,7 +218,7 @@ class Store(ManifestStore):
         return [UnmeasuredSubject._make((*row[:5], bool(row[5]))) for row in rows]
 
     def measured(self) -> dict[tuple[str, str, str], int]:
-        """(measurement, subject, settings) -> version, of what need not be measured: records, and failures that would recur."""
+        """(measurement, subject, settings) -> version, for all that need not be measured: records, and lasting failures."""
         rows = self._rows(
             "SELECT name, subject, settings, version FROM measurements UNION "
             "SELECT name, subject, settings, version FROM measurement_failures WHERE NOT try_again"

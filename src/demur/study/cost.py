@@ -1,4 +1,4 @@
-"""What a study costs: operations, memory and time, from sizes alone.
+"""The cost of a study: operations, memory and time, computed from sizes.
 
 Counted are two operations for every weight of every matrix that a token passes, and the weights that every decode step reads. Not
 counted are attention's own products, norms and the softmax, that a shared prefix is passed once, and that rows which end early
@@ -33,7 +33,7 @@ READ_BYTES = 0.5e9
 
 @dataclass(frozen=True)
 class Job:
-    """What one checkpoint has to do.
+    """The work of one checkpoint.
 
     Attributes:
         size: its number of weights.

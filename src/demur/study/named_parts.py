@@ -29,7 +29,7 @@ def part_name(kind: str) -> Callable[[str], str]:
 
 
 def named_edit(name: str) -> EditKind:
-    """The kind of edit of a name or `module:Class`.
+    """The kind of edit with this name, or at `module:Class`.
 
     Raises:
         InputError: for an unknown name, with the nearest known one, and for a part that lacks what a kind of edit needs.

@@ -1,6 +1,6 @@
-"""What a study comes to before anything is loaded: cells, tokens, loads, memory, and about how long it takes.
+"""Estimates the cost of a study before anything is loaded: cells, tokens, loads, memory, and about how long it takes.
 
-Reads no weights. What the files on this machine do not tell is None, never a guess.
+Reads no weights. Facts that are not in the files on this machine are None, never guessed.
 """
 
 import re
@@ -49,7 +49,7 @@ USUAL_WORDS = Words(12.0, 25.0)
 
 @dataclass(frozen=True)
 class CheckpointOutlook:
-    """What is known of a checkpoint.
+    """The known facts about a checkpoint.
 
     Attributes:
         name: its name in the study.
@@ -66,7 +66,7 @@ class CheckpointOutlook:
 
 @dataclass(frozen=True)
 class MemoryOutlook:
-    """Bytes that the study needs at a time.
+    """The memory that the study needs at once, in bytes.
 
     Attributes:
         weights: of the checkpoints that are loaded together.
@@ -109,11 +109,11 @@ class TimeOutlook:
 
 @dataclass(frozen=True)
 class PlanOutlook:
-    """What a study comes to.
+    """The plan of a study with its estimated cost.
 
     Attributes:
         plan: its arms, directions and cells.
-        checkpoints: what is known of each checkpoint, in the order of the study.
+        checkpoints: the known facts about each checkpoint, in the order of the study.
         completions: number of completions to generate.
         tokens: number of tokens, prompts included.
         unread: sources of instructions that cannot be read on this machine.
@@ -140,7 +140,7 @@ class PlanOutlook:
 
 
 def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
-    """What a study comes to on this machine, as far as names and files tell.
+    """Estimate the cost of a study on this machine, from names and files.
 
     Args:
         study: the study.

@@ -1,6 +1,6 @@
 """Checks of a plan before weights are read and before anything heavy is imported.
 
-They check what names, files and counts can tell. What only the weights can tell is checked during the run.
+They use names, files and counts. Checks that need the weights are made during the run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ class Material:
     Attributes:
         source: where they were read.
         train: the instructions that directions are made from.
-        test: those on which refusals are counted.
+        test: the instructions on which refusals are counted.
     """
 
     source: str
@@ -41,7 +41,7 @@ class Ready:
         plan: the plan.
         material: the instructions of each label.
         sources: where the weights of each checkpoint are, by its name.
-        warnings: what a reader of the results should know, in sentences.
+        warnings: warnings for readers of the results, in sentences.
     """
 
     plan: Plan

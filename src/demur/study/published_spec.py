@@ -1,7 +1,7 @@
 """Published results for a study's cells, as data: counts, their settings, and settings where text and code differ.
 
-A study holds publications next to its own settings, so that a run whose settings were changed can be told from a reproduction.
-They decide about no result. Counts that cannot be, and settings that no cell depends on, are refused.
+A study contains publications next to its own settings, so that a reproduction can be distinguished from a run with other
+settings. Publications affect no result. Impossible counts, and settings that no cell depends on, are refused.
 """
 
 from collections.abc import Iterable
@@ -79,7 +79,7 @@ class Publication(_Table):
 
 
 def check(publication: Publication, where: str, checkpoints: Iterable[str], prompts: Iterable[str]) -> None:
-    """Check a publication against the study that holds it.
+    """Check a publication against its study.
 
     Args:
         publication: the publication.

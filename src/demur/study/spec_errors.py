@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a study, as one sentence that names the key."""
+"""Turns pydantic's errors about a study into one sentence that names the key."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What the tables of a study share: types of values, and the mark on each key that says whether it decides about results."""
+"""Shared by the tables of a study: types of values, and the mark on each key that says whether it affects results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ Facts = Mapping[str, JsonValue]
 
 @dataclass(frozen=True)
 class Decides:
-    """The key decides about results, so it is part of the study's digest.
+    """The key affects results, so it is part of the study's digest.
 
     Attributes:
-        form: turns a value that can be written in several ways into the one way that is compared; None where there is one way.
-        when: whether the key decides, given the other keys of its table; None for always.
+        form: turns a value that can be written in several ways into the form that is compared; None if there is only one way.
+        when: whether the key affects results, given the other keys of its table; None for always.
     """
 
     form: Callable[[JsonValue], JsonValue] | None = None
@@ -32,7 +32,7 @@ class Decides:
 
 @dataclass(frozen=True)
 class DecidesNothing:
-    """The key decides about no result, so a run goes on when it changes.
+    """The key affects no result, so a run can be resumed when it changes.
 
     Attributes:
         reason: why it does not.
@@ -43,7 +43,7 @@ class DecidesNothing:
 
 @dataclass(frozen=True)
 class KeysDecide:
-    """The value is one table or several, and the marks on their keys say what decides."""
+    """The value is one table or several, which have marks on their own keys."""
 
 
 Mark = Decides | DecidesNothing | KeysDecide

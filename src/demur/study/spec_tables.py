@@ -1,6 +1,6 @@
 """The tables of a study: checkpoints, instructions, the direction, interventions, controls and measurements.
 
-Each key carries a mark that says whether it decides about results; `digest` reads these marks.
+Each key has a mark that says whether it affects results; `digest` reads these marks.
 """
 
 from typing import Annotated, Any, Literal
@@ -73,8 +73,8 @@ class DirectionSpec(Table):
 class InterventionSpec(Table):
     """One kind of edit, made with every direction on every checkpoint unless `sources` or `targets` say otherwise.
 
-    Where `layers` and `sites` are left out, the kind says where it acts: `ablate` at every layer and site, `add` at the
-    direction's own. A control is used wherever the direction is that it was made for. Further keys are settings of the kind.
+    Without `layers` and `sites`, the kind decides where it acts: `ablate` at every layer and site, `add` at the direction's own.
+    A control is used in the same cells as the direction it is a control for. Further keys are settings of the kind.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -132,8 +132,8 @@ class InterventionSpec(Table):
 class ControlSpec(Table):
     """Null directions: how many of each kind, and the seed of their draws. Every key but `seed` is the name of a kind.
 
-    Control k of a kind takes place and norm from arm k's direction, beginning again after the last arm. Where a study does not
-    say how many random ones there are, each arm has one, and there are at least two.
+    Control k of a kind has the place and norm of arm k's direction, starting again after the last arm. Without `random`, each arm
+    gets one random direction, and there are at least two.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -191,7 +191,7 @@ class MeasurementSpec(Table):
 
     @property
     def settings(self) -> dict[str, JsonValue]:
-        """The settings as plain data; empty where the study says none, so that all have their defaults."""
+        """The settings as plain data; empty if the study gives none, so that all have their defaults."""
         return dict(self.__pydantic_extra__ or {})
 
     @model_serializer(mode="wrap")

@@ -81,7 +81,7 @@ def kl_stage(
     """The stage that measures how much ablating a candidate changes the next-token distribution.
 
     A candidate gets `kl`, the mean over all instructions. If part of the instructions already shows that its mean will be above
-    `most`, it gets `kl_at_least`, a lower bound, and is measured no further.
+    `most`, it gets `kl_at_least`, a lower bound, and is not measured further.
 
     Args:
         checkpoint: the checkpoint.
@@ -143,7 +143,7 @@ def sweep_rows(
     ids, edits = [tuple(one) for one in prompt.encode(instructions)], list(interventions)
     rows = [Row(one, edit) for edit in edits for one in ids]
     result: Tensor | None = None
-    # A candidate whose edit makes numbers that are not finite is dropped for it. Without an edit they must be finite.
+    # A candidate whose edit gives numbers that are not finite is dropped. Without an edit, all numbers must be finite.
     unedited = any(not edit_sequence(edit) for edit in edits)
     needs: tuple[Need, ...] = ("edits", "next tokens") if any(map(edit_sequence, edits)) else ("next tokens",)
     for found in checkpoint.engine_for(*needs).next_tokens(rows, layers=layers, finite_only=unedited):

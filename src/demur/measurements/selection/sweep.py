@@ -1,4 +1,4 @@
-"""Scores of candidate directions in a checkpoint, by published criteria: what `ranking.py` chooses from.
+"""Scores candidate directions in a checkpoint by published criteria; `ranking.py` chooses from these scores.
 
 All candidates and instructions run as rows of the same batches, and logits are computed after the last token only. Scores are
 measured on validation instructions; the candidates were not made from these.
@@ -179,7 +179,7 @@ def select_by_cosine(
     last_layers: float | int | None = LAST_LAYERS,
     progress: Progress = silent,
 ) -> Selection:
-    """Choose as COSMIC (Siu et al. 2025): do edited states point where the other kind's unedited states do? Needs no refusals.
+    """Choose like COSMIC (Siu et al. 2025): compares edited states with unedited states of the other kind. Needs no refusals.
 
     States are read at the last token, at the tenth of the layers (at least one) where the training means of the two kinds are
     least alike; `comply` and `refuse` are cosines to the references. Their code reads outputs of blocks, and drops further layers
@@ -240,7 +240,7 @@ def select_by_separation(
     last_layers: float | int | None = LAST_LAYERS,
     progress: Progress = silent,
 ) -> Selection:
-    """Choose the candidate that best tells harmful from harmless validation instructions.
+    """Choose the candidate that best separates harmful from harmless validation instructions.
 
     Args:
         checkpoint: the loaded checkpoint.

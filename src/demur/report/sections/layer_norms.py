@@ -1,4 +1,4 @@
-"""How long the difference of means is, by layer."""
+"""The norm of the difference of means, by layer."""
 
 from collections.abc import Sequence
 from typing import ClassVar

@@ -1,6 +1,6 @@
-"""What was measured at every layer, ready for figures and tables: which pairs are shown, and a point for every instruction.
+"""The measurements at every layer, prepared for figures and tables: the pairs that are shown, and a point for each instruction.
 
-A point knows the verdict on its instruction without an edit, so that its place along a direction can be compared with it.
+A point has the verdict on its instruction without an edit, so that its projection can be compared with the verdict.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,12 +27,12 @@ Values = tuple[float | None, ...]
 
 @dataclass(frozen=True)
 class Place:
-    """Where one held-out instruction lies along the direction.
+    """The projection of one held-out instruction on the direction.
 
     Attributes:
         instructions: the instruction set.
         index: the instruction's place in the set.
-        along: its place along the direction, None where there is no direction.
+        along: its projection, None where there is no direction.
         refused: the verdict on the completion without an edit, None where it is not answered yet.
     """
 
@@ -61,12 +61,12 @@ class PlacesOfArm:
 
 
 def arm_looks(measured: ByLayer, palette: Mapping[str, str], dashes: int = 4) -> list[tuple[str, int]]:
-    """Colour and dash of each measured arm: the colour says the checkpoint, as everywhere, the dash the prompt format."""
+    """Colour and dash of each measured arm: the colour shows the checkpoint, the dash the prompt format."""
     prompts = list(dict.fromkeys(arm.prompt for arm in measured.arms))
     checkpoints = list(dict.fromkeys(arm.checkpoint for arm in measured.arms))
     looks = []
     for arm in measured.arms:
-        # Where there are more checkpoints than colours, those that get a colour again have other dashes.
+        # If there are more checkpoints than colours, those that share a colour have different dashes.
         around = checkpoints.index(arm.checkpoint) // len(PALETTE)
         looks.append((palette[arm.checkpoint], (prompts.index(arm.prompt) + around * len(prompts)) % dashes))
     return looks
@@ -129,7 +129,7 @@ def instruction_places(summary: Summary, found: Sequence[Entry], completions: "p
 
 
 def null_band(measured: ByLayer) -> list[tuple[float, float] | None]:
-    """The widest reach of random directions in any arm, by layer."""
+    """The widest interval of random directions in any arm, by layer."""
     layers = zip(*(arm.null_auroc95 for arm in measured.arms), strict=True)
     return [_widest([(low, high) for pair in pairs if pair is not None for low, high in (_ends(pair),)]) for pairs in layers]
 

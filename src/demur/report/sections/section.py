@@ -1,4 +1,4 @@
-"""A section of the report: what it is given and what it hands over, and how sections are found.
+"""The protocol of a section of the report: its input, its figures and tables, and how sections are found.
 
 A section is a part that can be added: `demur.register("section", name, target)`, the entry-point group `demur.sections`, or
 `sections = ["module:Class"]` in a study. It describes its figures and tables; the report draws them for the page and for paper,

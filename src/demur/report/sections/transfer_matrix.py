@@ -1,4 +1,4 @@
-"""The transfer matrix: which checkpoint a direction came from, against which checkpoint it was applied to.
+"""The transfer matrix: the checkpoint that a direction came from, against the checkpoint that it was applied to.
 
 There is one matrix for each kind of edit, coefficient and instruction set. Its first row is the targets' own baseline, its last
 rows are the controls.

@@ -1,4 +1,4 @@
-"""The executor `local`: runs jobs in this process, one after another, and loads each checkpoint as seldom as memory allows."""
+"""The executor `local`: runs jobs in this process, one after another, and loads each checkpoint as rarely as memory allows."""
 
 from collections.abc import Iterator, Sequence
 from typing import ClassVar

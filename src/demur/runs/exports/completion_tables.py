@@ -25,7 +25,7 @@ _KINDS = {
     "sites": "texts",
     **dict.fromkeys(("layers", "token_ids"), "wholes"),
 }
-"""Columns whose values do not always tell their type: pandas makes a number of a layer that is missing somewhere."""
+"""Columns whose type must be given, because pandas turns whole numbers into fractions if some are missing."""
 
 Value = str | int | float | bool | list[str] | list[int] | None
 

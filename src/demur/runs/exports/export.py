@@ -1,4 +1,4 @@
-"""What an export is: a run in the format of another program. To add one, write one class and register it as an `export`."""
+"""The protocol of an export, which writes a run in another program's format. To add one, write a class and register it."""
 
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
