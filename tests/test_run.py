@@ -220,7 +220,7 @@ BAD_RUNS = {
     "a layer out of range": (["--set", "direction.layers=[3]"], "layer 3 is out of range: 'base' has layers 0 to 2"),
     "an unknown judge": (["--set", "judges=[\"prefixx\"]"], "did you mean 'prefix'"),
     "an unknown model": (["--set", "checkpoints.chat.model=no-such-folder"], "neither a folder"),
-    "a hub id without a hub": (["--set", "checkpoints.chat.model=owner/name"], "no model hub is in reach"),
+    "a hub id without a hub": (["--set", "checkpoints.chat.model=owner/name"], "no model hub can be reached"),
     "a missing adapter": (["--set", "checkpoints.chat.adapter=nowhere"], "neither a folder with an adapter_config.json"),
     "a device that is not there": (["--device", "cuda"], "no usable GPU"),
     "an unknown dtype": (["--dtype", "float8"], "'dtype' is 'float8'"),
@@ -246,7 +246,7 @@ def test_a_download_that_was_cut_short_is_refused_at_once_without_a_hub(tmp_path
 
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
-    with pytest.raises(InputError, match="no model hub is in reach"):
+    with pytest.raises(InputError, match="no model hub can be reached"):
         find_model("owner/name")
 
 
@@ -300,13 +300,23 @@ def test_extract_generate_judge_directions(lineage, tmp_path):
 
 
 def test_doctor_plan_presets_compare_export(finished, lineage):
-    text = invoke("doctor", "--model", f"{lineage}/chat").output for expected in ("llama: 3 blocks at model.layers, width 32",
-    ">>ASSISTANT<<", "BOS          0 at the start", "torch.float32"): assert expected in text plan = invoke("plan", lineage /
-    "study.toml").output assert "cells    66, with 198 completions of up to 4 tokens" in plan assert "loads    2 for 2
-    checkpoints" in plan assert "llama-7b" in invoke("presets").output assert "The runs differ in no setting." in
-    invoke("compare", finished, finished).output header = invoke("export", finished, "--format", "csv").output.splitlines()[0]
-    assert {"instruction", "completion", "prefix_refusal"} <= set(header.split(",")) assert len(invoke("export", finished,
-    "--format", "jsonl").output.splitlines()) == 198 assert "\\toprule" in invoke("export", finished, "--format", "latex").output
+    text = invoke("doctor", "--model", f"{lineage}/chat").output
+    for expected in (
+        "llama: 3 blocks at model.layers, width 32",
+        ">>ASSISTANT<<",
+        "BOS          0 at the start",
+        "torch.float32",
+    ):
+        assert expected in text
+    plan = invoke("plan", lineage / "study.toml").output
+    assert "cells    66, with 198 completions of up to 4 tokens" in plan
+    assert "loads    2 for 2 checkpoints" in plan
+    assert "llama-7b" in invoke("presets").output
+    assert "The runs differ in no setting." in invoke("compare", finished, finished).output
+    header = invoke("export", finished, "--format", "csv").output.splitlines()[0]
+    assert {"instruction", "completion", "prefix_refusal"} <= set(header.split(","))
+    assert len(invoke("export", finished, "--format", "jsonl").output.splitlines()) == 198
+    assert "\\toprule" in invoke("export", finished, "--format", "latex").output
     assert invoke("export", finished, "--format", "parquet").exit_code == 2
 
 
@@ -316,7 +326,7 @@ def test_published_presets_can_be_planned_without_a_hub_and_fail_at_once(preset,
     assert plan.exit_code == 0, plan.output
     assert "not on this machine" in plan.output
     result = invoke("run", preset, "--out", tmp_path / "r")
-    assert (result.exit_code, "is not on this machine and no model hub is in reach" in result.output) == (2, True)
+    assert (result.exit_code, "is not on this machine, and no model hub can be reached" in result.output) == (2, True)
     assert not (tmp_path / "r").exists()
 
 

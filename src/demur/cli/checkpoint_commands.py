@@ -25,7 +25,7 @@ Instructions = Annotated[str, typer.Option(metavar="SET", help=INSTRUCTIONS, aut
 Asked = Annotated[
     str, typer.Option("--instructions", "-i", metavar="SET", help=INSTRUCTIONS, autocompletion=shell_completion.instructions)
 ]
-Position = Annotated[int, typer.Option(metavar="N", help="prompt token that is read, from the end")]
+Position = Annotated[int, typer.Option(metavar="N", help="position of the prompt token that is read; -1 is the last")]
 MaybeDirection = Annotated[
     Path | None,
     typer.Option("--direction", "-d", metavar="FILE", help="a direction file", autocompletion=shell_completion.directions),
@@ -61,7 +61,7 @@ def extract(
     harmful: Instructions,
     harmless: Instructions,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="a .safetensors file; one a layer where there are several")
+        Path, typer.Option("--out", "-o", metavar="FILE", help="a .safetensors file; several layers get one file each")
     ],
     adapter: Adapter = None,
     pairs: Annotated[int, typer.Option(metavar="N", help="instructions of each kind")] = 32,

@@ -152,7 +152,7 @@ def loss(
     add: Annotated[float, typer.Option("--add", metavar="NUMBER", help="multiple of the direction that is added")] = -1.0,
     unit: Annotated[str, typer.Option(metavar="UNIT", help="what 1 adds: raw or unit")] = "raw",
     layer: Annotated[
-        int | None, typer.Option("--layer", "-l", metavar="N", help="where it is added, in place of the direction's own layer")
+        int | None, typer.Option("--layer", "-l", metavar="N", help="layer where it is added, instead of the direction's own")
     ] = None,
     max_tokens: Annotated[int, typer.Option(metavar="N", help="tokens of a text that are read")] = 256,
     device: Device = "auto",
@@ -168,7 +168,7 @@ def loss(
     from demur.cli.progress_bars import bars
 
     if unit not in ("raw", "unit"):
-        raise InputError(f"{unit!r} is not a unit that texts can be read in; {nearest(unit, ('raw', 'unit'))}")
+        raise InputError(f"{unit!r} is not a unit for demur loss; {nearest(unit, ('raw', 'unit'))}")
     found = demur.load_instructions(texts, split=False).take("test")
     edits: list[Intervention | None] = [None]
     names = ["none"]

@@ -217,7 +217,7 @@ def export(
 
     chosen = export_format(format)
     if out is None and chosen.binary:
-        raise InputError(f"a file of format {format!r} is not text; say where to write it with --out FILE")
+        raise InputError(f"a file of format {format!r} is not text; name a file with --out FILE")
     content = chosen.content(open_run(run_dir))
     if out is None:
         typer.echo(content, nl=False)

@@ -31,7 +31,7 @@ def replace_file(path: Path, content: bytes | str) -> Path:
     try:
         data = content if isinstance(content, bytes) else content.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"what would be written to {str(path)!r} is no text: {error.reason}") from error
+        raise InputError(f"the text for {str(path)!r} cannot be written as UTF-8: {error.reason}") from error
     with replacing(path) as partial:
         partial.write_bytes(data)
     return path

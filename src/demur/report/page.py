@@ -174,8 +174,8 @@ def _published(summary: Summary) -> list[Grid]:
         return []
     grids = [
         _grid("Published and measured rates", published_tables.readable_published(summary)),
-        _grid("Settings in which this run departs from the published ones", published_tables.readable_departures(summary)),
-        _grid("Settings in which the published text and code differ", published_tables.readable_text_and_code(summary)),
+        _grid("Settings of this run that differ from the published ones", published_tables.readable_departures(summary)),
+        _grid("Settings where the published text and code differ", published_tables.readable_text_and_code(summary)),
     ]
     return [grid for grid in grids if grid.rows]
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNPAIRED = (
-    "p is Fisher's exact test of two independent proportions: counts were published and no verdict on a single instruction, so "
-    "nothing can be paired, also where the instructions are the same."
+    "p is from Fisher's exact test of two independent proportions. Only counts were published, so verdicts cannot be paired, even "
+    "if the instructions are the same."
 )
 
 
@@ -182,7 +182,7 @@ def terminal_published(summary: Summary) -> "list[Table | str]":
         rates.add_row(*map(Text, cells), style="bold" if row.differs else "")
     shown: list[Table | str] = [rates, *verdicts(summary)]
     for title, frame in (
-        ("Settings in which this run departs from the published ones", readable_departures(summary)),
+        ("Settings of this run that differ from the published ones", readable_departures(summary)),
         ("Where text and code of the published work differ (docs/differences.md)", readable_text_and_code(summary)),
     ):
         if len(frame):

@@ -72,7 +72,7 @@ def terminal_comparison(comparison: "RunComparison", names: tuple[str, str], jud
     many = len({cell.paired.n for cell in cells}) > 1
     caption = f"Judge {judge}; {_counts(found)}. Change in points; p of exact McNemar tests over the instructions"
     table = _table(f"{caption} that both have, after Holm's correction; bold where p < {LEVEL}.")
-    table.title, table.title_justify = "Refusals in the cells that both have", "left"
+    table.title, table.title_justify = "Refusals in the shared cells", "left"
     table.add_column("target", width=12, overflow="fold")
     table.add_column("set", width=8, overflow="ellipsis", no_wrap=True)
     table.add_column("edit", width=6, overflow="fold")
@@ -95,7 +95,8 @@ def terminal_comparison(comparison: "RunComparison", names: tuple[str, str], jud
 def _sentences(comparison: "RunComparison") -> list[str]:
     same = comparison.agreement
     said = [
-        f"{same.tokens} of {same.n} completions have the same tokens as far as both go, {same.first_token} the same first token."
+        f"{same.tokens} of {same.n} completions have the same tokens up to the end of the shorter one, "
+        f"{same.first_token} the same first token."
     ]
     for judge in comparison.judges():
         cells = comparison.of(judge)

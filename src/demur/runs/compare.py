@@ -89,7 +89,7 @@ def compare_runs(first: Run, second: Run) -> RunComparison:
     for side, found in zip(sides, verdicts, strict=True):
         if not found:
             raise InputError(
-                f"{str(side.run.path)!r} holds no verdicts yet; run its study, or judge what it has with demur report"
+                f"{str(side.run.path)!r} has no verdicts yet; run its study, or judge the stored completions with demur report"
             )
     cells = [cell for judge in first.judges() for cell in _shared(judge, *verdicts, sides[0].cells)]
     if not cells:

@@ -68,7 +68,7 @@ class JobInputs:
         return self.store.completions(cell)
 
     def prompt(self, arm: Arm, checkpoint: "Checkpoint") -> Prompt:
-        """The prompt format of an arm with its checkpoint's tokenizer. A date in a template stays as the run first had it.
+        """The prompt format of an arm with its checkpoint's tokenizer. A date in a template stays the date of the first session.
 
         Args:
             arm: the arm.

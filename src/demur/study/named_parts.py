@@ -36,7 +36,7 @@ def named_edit(name: str) -> EditKind:
     """
     found: EditKind = _complete(name, "edit", EditKind)
     if found.artefact == "subspace":
-        raise InputError(f"the kind of edit {name!r} needs a subspace, and a study extracts directions only; use demur.generate")
+        raise InputError(f"the kind of edit {name!r} needs a subspace, but a study extracts only directions; use demur.generate")
     return found
 
 

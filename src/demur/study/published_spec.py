@@ -56,7 +56,7 @@ class PublishedRate(_Table):
         if counted == (self.rate is not None) or counted != (self.refusals is not None or self.n is not None):
             raise ValueError("a published rate is refusals and n, or rate alone where the source gives no n")
         if self.refusals is not None and self.n is not None and self.refusals > self.n:
-            raise ValueError(f"{self.refusals} refusals of {self.n} cannot be")
+            raise ValueError(f"{self.refusals} refusals of {self.n} are impossible")
         return self
 
 

@@ -167,7 +167,7 @@ class Study(Table):
         """Checks that names of checkpoints and prompts can be parts of file names and differ from names of controls."""
         for names in (self.checkpoints, self.prompts):
             if len({name.casefold() for name in names}) < len(names):
-                raise ValueError(f"{', '.join(names)}: two of these names differ in nothing but capitals")
+                raise ValueError(f"{', '.join(names)}: two of these names differ only in capitals")
         controls = dict.fromkeys(("random", *(named_control(kind).name for kind in self.controls.counts)))
         for name in (*self.checkpoints, *self.prompts):
             if len(name.encode()) > NAME_BYTES:

@@ -176,7 +176,7 @@ class MeasurementSpec(Table):
     name: Annotated[
         Plain,
         AfterValidator(part_name("measurement")),
-        DecidesNothing("a measurement is stored with its settings, and what is missing is measured when the run goes on"),
+        DecidesNothing("a measurement is stored with its settings, and missing ones are measured when the run is resumed"),
     ]
 
     @model_validator(mode="before")

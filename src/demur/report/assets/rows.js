@@ -1,4 +1,4 @@
-// The completions as columns of numbers, and what can be asked of them: a selection, and one row in words. Knows no document.
+// The completions as columns of numbers: selects rows, and gives one row in words. Does not use the document.
 const completionRows = (source) => {
   const data = JSON.parse(source);
   // Cells hold columns of indices; here they become one typed array a column over all rows.
@@ -47,7 +47,7 @@ const completionRows = (source) => {
     disagree: ["judges disagree", (row) => data.judges.some((_, judge) => refused(row, judge) !== refused(row, 0))],
   };
   const terms = (query) => [...query.toLowerCase().matchAll(/"([^"]+)"?|[^\s"]+/g)].map((match) => match[1] ?? match[0]);
-  // Texts are searched once each, cells are left out whole: what is done for a row is a look into arrays.
+  // Each text is searched once, and whole cells are skipped, so a row needs only lookups in arrays.
   const select = ({ query, judge, verdict, label, instruction, ...wanted }) => {
     const sought = terms(query).map((term) => ({
       texts: data.lowTexts.map((text) => text.includes(term)),

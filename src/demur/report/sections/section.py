@@ -43,7 +43,7 @@ class ReportView:
 
     @classmethod
     def of(cls, summary: Summary, completions: "pandas.DataFrame") -> "ReportView":
-        """The view of a run, whichever version of demur wrote its summary.
+        """The view of a run, from a summary of any version of demur.
 
         Args:
             summary: the run's summary.
@@ -130,7 +130,7 @@ class MadeSection:
 
 
 def made_sections(view: ReportView) -> list[MadeSection]:
-    """What every section makes of a run.
+    """Make the figures and tables of every section for a run.
 
     Args:
         view: the run.
