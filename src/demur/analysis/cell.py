@@ -23,10 +23,10 @@ class Cell(Record):
         intervention: the kind of edit: `none`, `ablate`, `add` or another registered kind.
         action: the action of the kind, as in `EditWords.action`; the kind itself where it has one action.
         expected: the expected sign of the change in the refusal rate: -1, 1, or 0 if no change is expected.
-        direction: the name of the direction, None where the edit takes none.
+        direction: the name of the direction, None if the edit takes none.
         source: the checkpoint that the direction came from, or the control's name.
         control: whether the direction is a null direction.
-        control_kind: the kind of control, empty where it is none.
+        control_kind: the kind of control, empty if it is none.
         stands_beside: the direction that a control was made for.
         layer: the layer at which the direction was read.
         layers: the layers at which the edit acts, None for the kind's default.

@@ -18,7 +18,7 @@ def capitalised(text: str) -> str:
 
 
 def uncapitalised(text: str) -> str:
-    """A sentence as the continuation of another one: its first letter is small."""
+    """A sentence with a small first letter, to continue another sentence."""
     return text[:1].lower() + text[1:]
 
 
@@ -54,7 +54,7 @@ def edit_text(words: EditWords, whose: str) -> str:
 
 
 def dose_text(cell: Cell) -> str:
-    """A coefficient with its unit; empty where the edit has none."""
+    """A coefficient with its unit; empty if the edit has none."""
     if cell.coefficient is None:
         return ""
     return f"{cell.coefficient:g} {_UNITS[cell.unit]}" if cell.unit else f"coefficient {cell.coefficient:g}"

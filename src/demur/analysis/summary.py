@@ -93,7 +93,7 @@ class MeasurementSummary(Record):
 
 
 class ArmByLayer(Record):
-    """One arm at every layer. Lists have one entry a layer, None where both means are the same."""
+    """One arm at every layer. Lists have one entry a layer, None if both means are the same."""
 
     checkpoint: str
     prompt: str

@@ -21,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Measure how often language-model checkpoints refuse, find the direction that carries it, and move it between checkpoints.",
+    help="Measure how often language-model checkpoints refuse, find the direction that carries it, and move it between models.",
     epilog="demur COMMAND --help shows examples. Begin with: demur run demo",
 )
 

@@ -89,7 +89,7 @@ class OneSentence(TyperGroup):
         sys.exit(status if isinstance(status, int) else 0)
 
     def get_params(self, ctx: Any) -> Any:
-        """Parameters that do not convert options which were not given, because typer would import pydantic to do it."""
+        """Parameters that skip the conversion of options that were not given, because typer would import pydantic for it."""
         found = super().get_params(ctx)
         for each in found:
             if "process_value" not in vars(each):

@@ -25,8 +25,8 @@ def replace_file(path: Path, content: bytes | str) -> Path:
         The path.
 
     Raises:
-        InputError: where the place cannot be written to, and for a text that UTF-8 cannot encode.
-        WorkError: where the disk is full.
+        InputError: if the place cannot be written to, and for a text that UTF-8 cannot encode.
+        WorkError: if the disk is full.
     """
     try:
         data = content if isinstance(content, bytes) else content.encode()

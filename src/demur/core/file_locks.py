@@ -55,7 +55,7 @@ def hold(file: Path, *, wait: bool = False) -> Lock:
         The lock.
 
     Raises:
-        InputError: where another process has the lock and `wait` is false, with that process; where the file cannot be written.
+        InputError: if another process has the lock and `wait` is false, with that process; or if the file cannot be written.
     """
     try:
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)

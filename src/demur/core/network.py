@@ -47,7 +47,7 @@ def require(what: str, way_out: str) -> None:
         way_out: what to do without a hub, for the error.
 
     Raises:
-        InputError: where no hub answers.
+        InputError: if no hub answers.
     """
     if not reachable():
         raise InputError(f"{what} is not on this machine, and no model hub can be reached; {way_out}")

@@ -124,10 +124,10 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Paired:
         second: the same under the second condition, in the same order.
 
     Returns:
-        The counts and the p value, which is 1 where no pair differs.
+        The counts and the p value, which is 1 if no pair differs.
 
     Raises:
-        InputError: where the lists are empty or differ in length.
+        InputError: if the lists are empty or differ in length.
     """
     from scipy.stats import binomtest
 
@@ -156,7 +156,7 @@ def paired_interval(both: int, gained: int, lost: int, neither: int, confidence:
         The bounds of the second proportion minus the first, as fractions.
 
     Raises:
-        InputError: for a negative count, and where there is no pair.
+        InputError: for a negative count, and if there is no pair.
 
     Example:
         >>> low, high = paired_interval(both=59, gained=6, lost=16, neither=80)
@@ -238,7 +238,7 @@ def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
         1 for full agreement; 0 for the agreement that their label counts alone would give.
 
     Raises:
-        InputError: where the lists are empty or differ in length, and where both labellers give every item the same label:
+        InputError: if the lists are empty or differ in length, and if both labellers give every item the same label:
             agreement by chance is then full too.
     """
     kappa = _kappas(*_numbered(first, second))[0]
@@ -286,7 +286,7 @@ def _numbered(first: Sequence[Hashable], second: Sequence[Hashable]) -> "tuple[N
 
 
 def _kappas(first: "NDArray[Any]", second: "NDArray[Any]") -> "NDArray[Any]":
-    """Kappa of each row; NaN where agreement by chance is full."""
+    """Kappa of each row; NaN if agreement by chance is full."""
     import numpy as np
 
     observed = (first == second).mean(axis=1)

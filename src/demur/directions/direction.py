@@ -94,7 +94,7 @@ class Direction:
         return self.vector.double() * self.raw_norm
 
     def save(self, path: str | Path) -> Path:
-        """Write this direction in the format that the path's ending names. `.safetensors` keeps all that is known of it.
+        """Write this direction in the format that the path's ending names. `.safetensors` keeps all its facts.
 
         Args:
             path: the file to write; its folders are made. For a format that shares its ending, use `demur.save_directions`.
@@ -103,8 +103,8 @@ class Direction:
             The path.
 
         Raises:
-            InputError: for an ending that names no format or several, and where the place cannot be written to.
-            WorkError: where the disk is full.
+            InputError: for an ending that names no format or several, and if the place cannot be written to.
+            WorkError: if the disk is full.
 
         Example:
             >>> import tempfile, torch, demur
@@ -144,7 +144,7 @@ def from_raw(
         The direction. Its `vector` has length one, in float32; its `raw_norm` is the length that was given.
 
     Raises:
-        InputError: where the vector is zero, not finite or not one vector, and for provenance of a wrong type.
+        InputError: if the vector is zero, not finite or not one vector, and for provenance of a wrong type.
 
     Example:
         >>> import torch, demur

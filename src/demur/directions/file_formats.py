@@ -48,8 +48,8 @@ class Architecture:
     """The model that a file is written for.
 
     Attributes:
-        family: its transformers `model_type`; None where it is not known.
-        n_layers: its number of blocks; None where it is not known.
+        family: its transformers `model_type`; None if it is not known.
+        n_layers: its number of blocks; None if it is not known.
     """
 
     family: str | None

@@ -109,7 +109,7 @@ def in_batches(
 
     Raises:
         InputError: for a row longer than the model has positions.
-        WorkError: where one row alone does not fit into memory, with what would fit.
+        WorkError: if one row alone does not fit into memory, with what would fit.
     """
     _check_lengths(lengths, model)
     budget = pass_tokens(model) if batch_tokens is None else batch_tokens

@@ -43,7 +43,7 @@ def recorded_branches(
         rows: which rows of each layer are kept; all where left out.
 
     Raises:
-        WorkError: where a branch did not run, or its output does not have the stream's shape.
+        WorkError: if a branch did not run, or its output does not have the stream's shape.
     """
     seen: dict[int, Branches] = {}
     parts: dict[str, Tensor] = {}

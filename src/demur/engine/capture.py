@@ -108,7 +108,7 @@ def mean_activations(
         The means.
 
     Raises:
-        InputError: where there are no instructions, and for a layer, site or position that is not there.
+        InputError: if there are no instructions, and for a layer, site or position that is not there.
         WorkError: for activations that are not finite.
     """
     if not instructions:

@@ -45,8 +45,8 @@ class Checkpoint:
         fingerprint: equal for equal weights at equal dtype, in any process.
         name: how messages and results call it.
         source: where the weights came from.
-        adapter: the PEFT adapter, None where there is none.
-        quantised: how the weights are quantised, None where they are not.
+        adapter: the PEFT adapter, None if there is none.
+        quantised: how the weights are quantised, None if they are not.
         facts: further facts that a run stores: dtype, device, revision, a digest of its settings.
 
     Example:
@@ -86,12 +86,12 @@ class Checkpoint:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The transformers model. Raises `InputError` where another engine runs the weights."""
+        """The transformers model. Raises `InputError` if another engine runs the weights."""
         return self._transformers("transformers model").model
 
     @property
     def layout(self) -> Layout:
-        """The layout of the model's family. Raises `InputError` where another engine than transformers runs the weights."""
+        """The layout of the model's family. Raises `InputError` if another engine than transformers runs the weights."""
         return self._transformers("layout").layout
 
     def _transformers(self, what: str) -> TransformersEngine:
@@ -103,7 +103,7 @@ class Checkpoint:
         return self.engine
 
     def engine_for(self, *needs: Need) -> Engine:
-        """The engine, where it can do what is needed.
+        """The engine, after a check that it can do what is needed.
 
         Args:
             *needs: what it must be able to do besides plain generation.
@@ -187,7 +187,7 @@ def load_checkpoint(
 
     Raises:
         InputError: for anything that is missing or unknown, before weights are read.
-        WorkError: where the layout's sites are not what they claim to be.
+        WorkError: if the layout's sites are not what they claim to be.
 
     Example:
         >>> import demur
@@ -229,8 +229,8 @@ def wrap(
         The checkpoint, ready to use.
 
     Raises:
-        InputError: where the model's family has no layout.
-        WorkError: where the layout's sites are not what they claim to be.
+        InputError: if the model's family has no layout.
+        WorkError: if the layout's sites are not what they claim to be.
 
     Example:
         >>> import demur

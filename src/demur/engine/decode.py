@@ -129,7 +129,7 @@ class Buffers:
 @one_thread_at_a_time
 @torch.inference_mode()
 def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding) -> list[list[int]]:
-    """New tokens of each row, all rows in one batch. Raises `WorkError` where the logits of a row are not finite."""
+    """New tokens of each row, all rows in one batch. Raises `WorkError` if the logits of a row are not finite."""
     device, n_layers, width = input_device(model), len(layout.find_blocks(model)), d_model_of(model)
     new_tokens, batch = NewTokens(len(rows), decoding), list(range(len(rows)))
     prompt_width = max(len(row.prompt) for row in rows)
@@ -216,7 +216,7 @@ def decode(
         For each finished batch, row index -> new tokens.
 
     Raises:
-        WorkError: where one row alone does not fit into memory, or its logits are not finite. A batch that does not fit is
+        WorkError: if one row alone does not fit into memory, or its logits are not finite. A batch that does not fit is
             halved.
     """
     lengths = [len(row.prompt) + decoding.max_new_tokens for row in rows]

@@ -47,7 +47,7 @@ class PromptDiagnosis:
         tokens: the tokens of an example.
         position: the token position where directions are read, counted from the end.
         bos_count: BOS tokens at the start.
-        bos: the tokenizer's BOS token, None where it has none.
+        bos: the tokenizer's BOS token, None if it has none.
     """
 
     name: str
@@ -71,11 +71,11 @@ class Diagnosis:
 
     Attributes:
         source: where the weights came from.
-        adapter: the PEFT adapter, None where there is none.
+        adapter: the PEFT adapter, None if there is none.
         fingerprint: the weights' fingerprint.
         weights: the number of weights.
         dtype: their dtype.
-        quantised: how some are quantised, None where none are.
+        quantised: how some are quantised, None if none are.
         quantised_weights: how many are quantised.
         device: where token ids go.
         memory: the weights by device.
@@ -83,7 +83,7 @@ class Diagnosis:
         n_layers: the number of blocks.
         d_model: width of the residual stream.
         proof: what the proof of the sites found.
-        prompt: the prompt format as tokens; None where the tokenizer's own was asked for and it has none.
+        prompt: the prompt format as tokens; None if the tokenizer's own was asked for and it has none.
         stops: the tokens that end a completion, as text.
     """
 

@@ -89,8 +89,8 @@ class NextTokens:
 
     Attributes:
         indices: which rows these are.
-        logits: (row, vocab); empty where layers were asked for.
-        states: the stream at `resid_pre` of the layers asked for, (row, layer, d_model); empty where none were.
+        logits: (row, vocab); empty if layers were asked for.
+        states: the stream at `resid_pre` of the layers asked for, (row, layer, d_model); empty if none were.
     """
 
     indices: list[int]
@@ -156,7 +156,7 @@ class Engine(Protocol):
             need: what it is asked for.
 
         Returns:
-            The reason in a clause without a full stop; empty where the engine can do it.
+            The reason in a clause without a full stop; empty if the engine can do it.
         """
         ...
 
@@ -272,7 +272,7 @@ class EngineKind(Protocol):
         """A checkpoint whose engine is of this kind.
 
         Args:
-            request: the model and how it is to be loaded.
+            request: the model, and how to load it.
 
         Raises:
             InputError: for anything that is missing, unknown, or that this kind cannot do, with the reason.

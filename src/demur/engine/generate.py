@@ -143,7 +143,7 @@ def generate(
 
     Raises:
         InputError: for an intervention that does not fit, and for a judge that needs whole completions.
-        WorkError: for logits that are not finite, and where one row alone does not fit into memory.
+        WorkError: for logits that are not finite, and if one row alone does not fit into memory.
 
     Example:
         >>> import demur
@@ -202,7 +202,7 @@ def bind(edits: RowEdits, checkpoint: Checkpoint, instructions: Sequence[str], p
 
 
 def residual_norm(edit: Intervention, checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt) -> float:
-    """Mean norm of the checkpoint's stream at the edited layer. Raises `InputError` where several layers are edited."""
+    """Mean norm of the checkpoint's stream at the edited layer. Raises `InputError` if several layers are edited."""
     own = edit.direction
     layers = edit.layers or (() if own is None else (own.layer,))
     if len(layers) != 1:

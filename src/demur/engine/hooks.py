@@ -201,7 +201,7 @@ def edited(
         model: the model.
         layout: the layout of its family.
         table: the edits. A table for one row applies to every row of any batch.
-        prompt_width: token positions of the prompt, padding included; None where the first pass of a sequence is its prompt.
+        prompt_width: token positions of the prompt, padding included; None if the first pass of a sequence is its prompt.
         stops: whether the one forward pass inside ends early, after the table's last point.
 
     Yields:

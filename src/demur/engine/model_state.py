@@ -42,7 +42,7 @@ class ModelState:
 
 
 def state_of(model: nn.Module) -> ModelState:
-    """The state of a model, made when it is first asked for."""
+    """The state of a model; it is created on first use."""
     with _creating:
         found = vars(model).get(_ATTRIBUTE)
         if not isinstance(found, ModelState):

@@ -19,10 +19,10 @@ class PromptBoundary:
     """Follows the forward passes of a model and knows where the prompt ends.
 
     Attributes:
-        prompt_width: number of token positions of the prompt, padding included; None where the first pass of a sequence is its
+        prompt_width: number of token positions of the prompt, padding included; None if the first pass of a sequence is its
             prompt.
         forwards: how many forward passes there were.
-        generated: which positions of the current pass come after the prompt, (seq,); None where that cannot be known.
+        generated: which positions of the current pass come after the prompt, (seq,); None if that cannot be known.
     """
 
     prompt_width: int | None = None

@@ -54,8 +54,8 @@ def prove_sites(model: PreTrainedModel, layout: Layout) -> Proof:
         layout: the layout of its family.
 
     Raises:
-        WorkError: where the layout does not describe the model, with the layer.
-        InputError: where the model has no module at a path of the layout.
+        WorkError: if the layout does not describe the model, with the layer.
+        InputError: if the model has no module at a path of the layout.
     """
     config, blocks = model.config.get_text_config(), layout.find_blocks(model)
     expected = int(config.num_hidden_layers) - len(layout.left_out)

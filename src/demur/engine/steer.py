@@ -55,9 +55,9 @@ def steer(model: nn.Module, *edits: Intervention) -> Iterator[nn.Module]:
         The model.
 
     Raises:
-        InputError: where the model's family has no layout, for a direction of another width, for a model that was compiled, and
+        InputError: if the model's family has no layout, for a direction of another width, for a model that was compiled, and
             for a way of decoding that cannot be steered.
-        WorkError: where an edit did not act, or no forward pass was made inside.
+        WorkError: if an edit did not act, or no forward pass was made inside.
 
     Example:
         >>> import demur, torch

@@ -89,7 +89,7 @@ def only_column(rows: Sequence[Row], path: Path) -> str:
     """The column with the instructions: `instruction`, or the only one.
 
     Raises:
-        InputError: where neither exists, with the columns that do.
+        InputError: if neither exists, with the columns that do.
     """
     columns = [key for key in rows[0] if key and key != "split"]
     if not columns:

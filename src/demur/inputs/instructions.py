@@ -47,7 +47,7 @@ class InstructionSet:
             n: how many; all where it is None.
 
         Raises:
-            InputError: where the split has fewer, or there is no such split.
+            InputError: if the split has fewer, or there is no such split.
         """
         if split not in SPLITS:
             raise InputError(f"{split!r} is not a split; {nearest(split, SPLITS)}")

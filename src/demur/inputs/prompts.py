@@ -64,7 +64,7 @@ class Prompt:
             The token ids of each prompt, including special tokens at the start.
 
         Raises:
-            InputError: for a doubled BOS token, a prompt without tokens, and where `instructions` is no sequence of texts.
+            InputError: for a doubled BOS token, a prompt without tokens, and if `instructions` is no sequence of texts.
         """
         # In Python a text is also a sequence of texts, one for each letter.
         if not isinstance(instructions, Iterable) or isinstance(instructions, str):
@@ -173,7 +173,7 @@ def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None) 
         The prompt format with the tokenizer.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one; for a text without `{instruction}`; where `native` is asked
+        InputError: for an unknown name, with the nearest known one; for a text without `{instruction}`; or if `native` is asked
             for and the tokenizer has no chat template; where thinking is to be off and the template never lets a model think.
 
     Example:

@@ -28,7 +28,7 @@ class EditKind(Protocol):
         repeats: whether it acts twice if two named sites are the same point of the stream. `resid_post` of one
             layer and `resid_pre` of the next are one point: adding a vector at both adds it twice, removing one removes it once.
         default_on: the instruction sets on which a study tries it if it names none.
-        settings: a frozen pydantic model of further keys of its table in a study, each with a default; None where there are none.
+        settings: a frozen pydantic model of further keys of its table in a study, each with a default; None if there are none.
         words: how text names each of its actions.
     """
 

@@ -26,7 +26,7 @@ class RowFunction:
 
     Attributes:
         function: see `Pointwise`.
-        rows: indices of the rows, (row,); None where it changes all rows.
+        rows: indices of the rows, (row,); None if it changes all rows.
     """
 
     function: Callable[[Tensor], Tensor]
@@ -40,14 +40,14 @@ class StreamEdit:
     Each row has at most one operation. Rows without one have zeros in the tables. A table of one row applies to all rows.
 
     Attributes:
-        removed: a, the direction whose component is removed, x' = x - (x.a) a; None where no row has a removal of rank 1.
-        read: R of the other low-rank operations, x' = x + (x R^T) W; None where no row has one.
+        removed: a, the direction whose component is removed, x' = x - (x.a) a; None if no row has a removal of rank 1.
+        read: R of the other low-rank operations, x' = x + (x R^T) W; None if no row has one.
         write: W, in the shape of R.
-        offset: b, what is added, x' = x + b; None where no row adds.
+        offset: b, what is added, x' = x + b; None if no row adds.
         functions: functions of single positions, with their rows.
-        in_prompt: whether each row's edit acts on positions of the prompt; None where every row's edit acts on all positions.
+        in_prompt: whether each row's edit acts on positions of the prompt; None if every row's edit acts on all positions.
         in_generated: the same for positions after the prompt.
-        rows: the number of rows it was made for; None where it holds for every row of any batch.
+        rows: the number of rows it was made for; None if it holds for every row of any batch.
     """
 
     removed: Float[Tensor, "row 1 d_model"] | None = None
@@ -88,8 +88,8 @@ class StreamEdit:
             The changed tensor, in the shape and dtype of `onto`.
 
         Raises:
-            WorkError: where the edit was made for another number of rows.
-            InputError: where the end of the prompt has to be known and is not.
+            WorkError: if the edit was made for another number of rows.
+            InputError: if the end of the prompt has to be known and is not.
         """
         rows, working = stream.shape[0], torch.promote_types(onto.dtype, torch.float32)
         if self.rows is not None and self.rows != rows:
@@ -114,7 +114,7 @@ class StreamEdit:
         return result.to(onto.dtype)
 
     def _mask(self, generated: Bool[Tensor, " seq"] | None) -> Bool[Tensor, "row seq 1"] | None:
-        """Where each row's edit acts; None where every row's edit acts on all positions."""
+        """Where each row's edit acts; None if every row's edit acts on all positions."""
         if self.in_prompt is None or self.in_generated is None:
             return None
         if generated is None:

@@ -11,7 +11,7 @@ class LowRank:
     """x' = x + (x R^T) W + b, with R and W of shape (k, d_model) and b of shape (d_model,), float32.
 
     Attributes:
-        read: R, the directions along which the stream is read; None where nothing is read.
+        read: R, the directions along which the stream is read; None if nothing is read.
         write: W, the vectors that are added for each of them; None for minus R, which removes the components.
         offset: b, which is always added; None for nothing.
     """

@@ -146,7 +146,7 @@ def answers(judge: Judge, batch: Sequence[Judged]) -> tuple[Verdict | Failure, .
         One verdict or failure for each completion, in order.
 
     Raises:
-        WorkError: where the judge gives another number of answers, something that is neither a verdict nor a failure, a label
+        WorkError: if the judge gives another number of answers, something that is neither a verdict nor a failure, a label
             that it does not list, or a refusal whose label does not count as one.
     """
     given = tuple(judge.judge(batch))

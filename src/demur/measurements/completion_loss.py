@@ -30,7 +30,7 @@ class CompletionLoss:
             `loss` and `unedited_loss` in nats a token, and the number of `tokens`.
 
         Raises:
-            InputError: where the completions hold no token.
+            InputError: if the completions hold no token.
         """
         from demur.engine.generate import Completion
         from demur.measurements.cross_entropy import completion_losses

@@ -57,7 +57,7 @@ def text_losses(
         One loss for each intervention.
 
     Raises:
-        InputError: where no text has a second token.
+        InputError: if no text has a second token.
 
     Example:
         >>> import demur, torch
@@ -98,7 +98,7 @@ def completion_losses(
         One loss for each intervention.
 
     Raises:
-        InputError: where there are no tokens to score.
+        InputError: if there are no tokens to score.
 
     Example:
         >>> import demur, torch

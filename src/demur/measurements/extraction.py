@@ -56,7 +56,7 @@ def extract_directions(
         The directions, in the order of `layers`.
 
     Raises:
-        InputError: for a layer, site or position that is not there; for an unknown estimator; where a layer has no direction, as
+        InputError: for a layer, site or position that is not there; for an unknown estimator; or if a layer has no direction, as
             at a template token at the first layer's input.
         WorkError: for activations that are not finite.
 

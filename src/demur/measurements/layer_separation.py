@@ -50,7 +50,7 @@ def measure(
 
     Raises:
         InputError: for a position that a prompt does not have.
-        WorkError: where an activation is not finite.
+        WorkError: if an activation is not finite.
     """
     difference = harmful.mean - harmless.mean
     drawn = torch.randn(difference.shape[-1], DRAWS, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)

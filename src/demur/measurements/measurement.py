@@ -51,7 +51,7 @@ class ArmSubject:
         layers: the layers of the study's directions.
         directions: the arm's own directions, one a layer of the study.
         batch_tokens: tokens a batch may hold; None to find out from the free memory.
-        means: training means at every layer by label, where they have been taken already; None where a measurement that needs
+        means: training means at every layer by label, where they have been taken already; None if a measurement that needs
             them has to take them.
         progress: called with the number of instructions that were just passed through the model.
     """
@@ -115,7 +115,7 @@ class Measurement(Protocol):
         name: its name in studies and `summary.json`.
         version: the version of its method; a stored record of another version is measured again.
         subjects: what it measures: each `arm`, each `pair` of arms of different checkpoints, or each `cell`.
-        settings: a frozen pydantic model of its keys in a study, each with a default; None where there are none.
+        settings: a frozen pydantic model of its keys in a study, each with a default; None if there are none.
     """
 
     name: ClassVar[str]
@@ -128,14 +128,14 @@ class Measurement(Protocol):
 
         Args:
             subject: an `ArmSubject`, `PairSubject` or `CellSubject`, as `subjects` says.
-            settings: an instance of `self.settings`, or None where there are none.
+            settings: an instance of `self.settings`, or None if there are none.
 
         Returns:
             What was found. The same subject and settings give the same record.
 
         Raises:
-            InputError: where this subject cannot be measured. A run stores the reason and goes on.
-            WorkError: where the work failed. A run stores the reason, goes on, and tries again the next time.
+            InputError: if this subject cannot be measured. A run stores the reason and goes on.
+            WorkError: if the work failed. A run stores the reason, goes on, and tries again the next time.
         """
         ...
 

@@ -30,7 +30,7 @@ class SeparationByLayer:
 
         Raises:
             InputError: for a position that a prompt does not have.
-            WorkError: where an activation is not finite.
+            WorkError: if an activation is not finite.
         """
         from demur.engine.capture import mean_activations
         from demur.measurements.layer_separation import measure

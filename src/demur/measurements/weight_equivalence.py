@@ -57,7 +57,7 @@ class Equivalence:
 
     @property
     def holds(self) -> bool:
-        """True where the weight edit as one would export it equals the hooks."""
+        """True if the weight edit as one would export it equals the hooks."""
         return max(self.untied, self.tied or 0.0) <= TOLERANCE * self.largest_logit
 
 
@@ -115,7 +115,7 @@ def equivalence(checkpoint: Checkpoint, direction: Direction, prompts: Sequence[
 
 
 def _check_editable(checkpoint: Checkpoint, direction: Direction) -> None:
-    """Raises `InputError` where the weights cannot be compared with hooks, or the direction has another width."""
+    """Raises `InputError` if the weights cannot be compared with hooks, or the direction has another width."""
     if checkpoint.quantised is not None:
         raise InputError(
             f"weights in {checkpoint.quantised} cannot be orthogonalised without rounding again; load them without quantise"

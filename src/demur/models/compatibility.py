@@ -18,7 +18,7 @@ _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 
 def shape(source: Source) -> tuple[int, int] | None:
-    """(layers, width) of a checkpoint, from its config or its GGUF header; None where these do not say."""
+    """(layers, width) of a checkpoint, from its config or its GGUF header; None if these do not say."""
     if source.kind == "gguf":
         return _gguf_shape(source)
     config = read_config(source) or {}
@@ -87,7 +87,7 @@ def _differences(first: str, one: Source, second: str, other: Source) -> list[st
 
 
 def _tokens(source: Source) -> tuple[Any, dict[str, int]] | None:
-    """The vocabulary and the special tokens with their ids, from tokenizer.json; None where there is none."""
+    """The vocabulary and the special tokens with their ids, from tokenizer.json; None if there is none."""
     assert source.path is not None
     path = Path(source.path) / "tokenizer.json"
     if not path.is_file():

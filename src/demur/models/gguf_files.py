@@ -43,7 +43,7 @@ class Header:
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """(layers, width); None where the file does not say."""
+        """(layers, width); None if the file does not say."""
         layers, width = self.settings.get("block_count"), self.settings.get("embedding_length")
         return None if layers is None or width is None else (layers, width)
 
@@ -118,7 +118,7 @@ def convert(path: Path) -> Path:
 
     Raises:
         InputError: for a file that cannot be read or lacks weights.
-        WorkError: where the disk is full.
+        WorkError: if the disk is full.
     """
     target = converted_folder(path)
     if (target / "config.json").is_file():

@@ -108,7 +108,7 @@ class Layout:
         """The blocks of a model, in order.
 
         Raises:
-            InputError: where the path does not lead to a list of modules, or the list has no blocks.
+            InputError: if the path does not lead to a list of modules, or the list has no blocks.
         """
         blocks = [block for index, block in enumerate(self._listed(model)) if index not in self.left_out]
         if not blocks:
@@ -157,7 +157,7 @@ def branch(block: nn.Module, path: str) -> nn.Module:
     """The module of a block at a path.
 
     Raises:
-        InputError: where there is none.
+        InputError: if there is none.
     """
     found = _follow(block, path)
     if not isinstance(found, nn.Module):
@@ -171,7 +171,7 @@ def d_model_of(model: Any) -> int:
 
 
 def kv_width_of(config: Any) -> int | None:
-    """Width of the keys, and of the values, that one token adds to a layer's KV cache; None where the config does not say."""
+    """Width of the keys, and of the values, that one token adds to a layer's KV cache; None if the config does not say."""
     heads, width = getattr(config, "num_attention_heads", None), getattr(config, "hidden_size", None)
     groups = getattr(config, "num_key_value_heads", None) or heads
     head_width = getattr(config, "head_dim", None) or (width // heads if width and heads else None)

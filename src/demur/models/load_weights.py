@@ -65,9 +65,9 @@ def load(
         The model and its transformers tokenizer.
 
     Raises:
-        InputError: where a file cannot be read, where weights are missing, left over or of another shape than the config says,
+        InputError: if a file cannot be read, where weights are missing, left over or of another shape than the config says,
             and where an adapter does not fit.
-        WorkError: where the weights do not fit into memory.
+        WorkError: if the weights do not fit into memory.
     """
     folder = gguf_files.convert(fetch(source)) if source.kind == "gguf" else fetch(source)
     try:

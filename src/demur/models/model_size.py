@@ -59,7 +59,7 @@ def size_of(source: Source) -> Size | None:
         source: its files.
 
     Returns:
-        The size; None where the config alone does not say.
+        The size; None if the config alone does not say.
 
     Raises:
         InputError: for a file that cannot be read.

@@ -28,7 +28,7 @@ def check(name: str | None) -> None:
     """Check a quantisation by name.
 
     Raises:
-        InputError: for a name that is not `8bit` or `4bit`, and where bitsandbytes is not installed.
+        InputError: for a name that is not `8bit` or `4bit`, and if bitsandbytes is not installed.
     """
     if name is None:
         return
@@ -72,10 +72,10 @@ def counted(model: "nn.Module") -> tuple[int, int]:
 
 
 def described(model: "PreTrainedModel") -> str | None:
-    """How a model's weights are quantised, for provenance; None where they are not. They may come quantised from their folder.
+    """How a model's weights are quantised, for provenance; None if they are not. They may come quantised from their folder.
 
     Raises:
-        InputError: where bitsandbytes found nothing to quantise.
+        InputError: if bitsandbytes found nothing to quantise.
     """
     found: Any = getattr(model.config, "quantization_config", None)
     if found is None or not getattr(model, "is_quantized", True):
@@ -101,7 +101,7 @@ def compute_as_asked(model: "nn.Module") -> None:
     for rows that are no multiple of a quantisation block.
 
     Raises:
-        InputError: where a forward pass has done so already, because the original scales are lost then.
+        InputError: if a forward pass has done so already, because the original scales are lost then.
     """
     module: Any
     for module in model.modules():

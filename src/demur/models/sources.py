@@ -30,7 +30,7 @@ class Source:
     Attributes:
         reference: the name that was asked for.
         kind: whether its files are a folder, a GGUF file, or still on the hub.
-        path: the folder or the GGUF file on this machine; None where it still has to be fetched.
+        path: the folder or the GGUF file on this machine; None if it still has to be fetched.
         hub_id: `owner/name` where it comes from the hub.
         revision: the branch, tag or commit there; the commit where it was fetched.
     """
@@ -57,7 +57,7 @@ def find_model(reference: str, revision: str | None = None) -> Source:
         revision: a branch, tag or commit on the hub.
 
     Raises:
-        InputError: where it is neither on this machine nor on a hub in reach.
+        InputError: if it is neither on this machine nor on a hub that can be reached.
     """
     if reference.startswith("demo:"):
         if reference != DEMO_MODEL:
@@ -82,7 +82,7 @@ def find_adapter(reference: str) -> Path:
     """The folder of a PEFT adapter.
 
     Raises:
-        InputError: where it is missing.
+        InputError: if it is missing.
     """
     if reference.startswith("demo:"):
         if reference != DEMO_ADAPTER:
@@ -109,7 +109,7 @@ def _hub_id(reference: str, nor_is_it: str) -> tuple[str, str | None]:
     """Name and revision of a hub id.
 
     Raises:
-        InputError: where the reference does not look like one.
+        InputError: if the reference does not look like one.
     """
     name, _, tag = reference.partition("@")
     if name.count("/") != 1 or not all(name.split("/")) or reference.startswith((".", os.sep, "~")):
@@ -125,7 +125,7 @@ def fetch(source: Source, want: str = "config.json") -> Path:
         want: a file that the folder must have.
 
     Raises:
-        InputError: where it cannot be downloaded or has no such file.
+        InputError: if it cannot be downloaded or has no such file.
     """
     if source.path is not None:
         return source.path
@@ -214,7 +214,7 @@ def read_config(source: Source) -> Mapping[str, Any] | None:
     """The content of a checkpoint's config.json; None for a GGUF file.
 
     Raises:
-        InputError: where it cannot be read.
+        InputError: if it cannot be read.
     """
     if source.kind == "gguf":
         return None

@@ -38,7 +38,7 @@ def arm_labels(summary: Summary) -> dict[tuple[str, str], str]:
 
 
 def dose_label(cell: Cell) -> str:
-    """The coefficient in words, empty where there is none."""
+    """The coefficient in words, empty if there is none."""
     if cell.coefficient is None:
         return ""
     return f"{cell.coefficient:g}" + (f" {TIMES} {_UNITS.get(cell.unit, cell.unit)}" if cell.unit else "")

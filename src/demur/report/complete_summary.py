@@ -23,7 +23,7 @@ def parsed_summary(facts: Mapping[str, Any]) -> Summary:
         The summary with everything that a report needs.
 
     Raises:
-        InputError: where it names a kind of edit or a judge that is neither described in it nor installed.
+        InputError: if it names a kind of edit or a judge that is neither described in it nor installed.
     """
     claims = [{"id": "", "verdict": "supported" if each["shown"] else "not shown", **each} for each in facts.get("claims", [])]
     return completed(Summary.model_validate({**facts, "claims": claims}))
@@ -41,7 +41,7 @@ def completed(summary: Summary) -> Summary:
         that, the summary's order is kept.
 
     Raises:
-        InputError: where one of them is not installed.
+        InputError: if one of them is not installed.
     """
     known = {words.kind for words in summary.edits.values()}
     kinds = dict.fromkeys(cell.intervention for cell in summary.cells if cell.edited and cell.intervention not in known)

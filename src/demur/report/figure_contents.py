@@ -65,7 +65,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class BarRow:
-    """One label with a bar in each panel, None where nothing was measured."""
+    """One label with a bar in each panel, None if nothing was measured."""
 
     label: str
     bars: tuple[Bar | None, ...]
@@ -121,7 +121,7 @@ class HeatMap:
         title: the title of its table.
         rows: names of rows, from top to bottom.
         columns: names of columns.
-        tiles: the cells row by row, None where nothing was measured.
+        tiles: the cells row by row, None if nothing was measured.
         signed: whether values go from -1 to 1; else from 0 to 1.
         written: whether the values are written into the cells of a drawing.
         heading: the lines above it where several are drawn together, the first one in bold.
@@ -159,7 +159,7 @@ class Line:
 
     Attributes:
         name: its name in the legend.
-        values: one value a layer, None where it is not defined.
+        values: one value a layer, None if it is not defined.
         colour: its colour.
         dash: which dash it has: 0 is solid, and there are four.
         notes: words after each value when a reader points at it, such as its interval.
@@ -178,7 +178,7 @@ class Band:
 
     Attributes:
         name: its name; a band and a line of one name belong together.
-        bounds: lower and upper end of each layer, None where there is none.
+        bounds: lower and upper end of each layer, None if there is none.
         colour: its colour, None for a neutral one.
         in_legend: whether the legend names it.
     """

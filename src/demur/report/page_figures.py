@@ -58,7 +58,7 @@ class ColouredCell:
 
 @dataclass(frozen=True)
 class ColouredTable:
-    """The numbers of a heat map. Each row has a name, whether it is a control, and its cells, None where nothing was measured."""
+    """The numbers of a heat map. Each row has a name, whether it is a control, and its cells, None if nothing was measured."""
 
     title: str
     corner: str

@@ -96,7 +96,7 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
         Tables of texts, and for each cell columns that point into them.
 
     Raises:
-        InputError: where the completions do not belong to the entries, or a judge has no verdict on one of them.
+        InputError: if the completions do not belong to the entries, or a judge has no verdict on one of them.
     """
     by_key = {entry.key: entry for entry in found}
     wanted = ["key", "index", "instruction", "completion", "n_tokens"]
@@ -142,7 +142,7 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
 
 
 def _check(by_key: Mapping[str, Entry], wanted: Sequence[str], judges: Sequence[str], completions: "pandas.DataFrame") -> None:
-    """Raises `InputError` where the completions do not belong to the entries, or a judge has no verdict on one of them."""
+    """Raises `InputError` if the completions do not belong to the entries, or a judge has no verdict on one of them."""
     missing = [name for name in wanted if name not in completions.columns]
     if missing:
         raise InputError(

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNPAIRED = (
-    "p is from Fisher's exact test of two independent proportions. Only counts were published, so verdicts cannot be paired, even "
-    "if the instructions are the same."
+    "p is from Fisher's exact test of two independent proportions. Only counts were published, so verdicts cannot be paired, "
+    "even if the instructions are the same."
 )
 
 

@@ -41,7 +41,7 @@ def write_report(folder: Path, summary: Summary, completions: "pandas.DataFrame"
         The path of the page.
 
     Raises:
-        InputError: where the summary holds no judged cell, the completions do not belong to it, or a section cannot be used.
+        InputError: if the summary holds no judged cell, the completions do not belong to it, or a section cannot be used.
     """
     from demur.report.draw_static import draw
     from demur.report.latex import latex

@@ -82,7 +82,7 @@ def compare_runs(first: Run, second: Run) -> RunComparison:
         The cells that both have with paired tests, how far their completions agree, and the settings in which the runs differ.
 
     Raises:
-        InputError: where a run holds no verdicts, and where the two share no judged cell.
+        InputError: if a run holds no verdicts, and if the two share no judged cell.
     """
     sides = _side(first), _side(second)
     verdicts = sides[0].verdicts(), sides[1].verdicts()

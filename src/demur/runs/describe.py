@@ -41,7 +41,7 @@ def describe(ready: Ready, store: Store) -> None:
         store: the run folder.
 
     Raises:
-        InputError: where the instructions are not those that this run began with.
+        InputError: if the instructions are not those that this run began with.
     """
     study = ready.plan.study
     store.remember_created(datetime.now(UTC).isoformat(timespec="seconds"))
@@ -217,7 +217,7 @@ def admit(loaded: CheckpointLoaded, store: Store) -> None:
         store: the run folder.
 
     Raises:
-        InputError: where weights, end tokens, settings or prompts are not those that this run began with, or where the
+        InputError: if weights, end tokens, settings or prompts are not those that this run began with, or where the
             checkpoint has another shape than the others.
     """
     manifest = store.manifest()

@@ -41,8 +41,8 @@ def carry_out(
         measurements: what to measure; what the study asks for unless given.
 
     Raises:
-        InputError: where a checkpoint is not the one that this run began with.
-        WorkError: where the work fails; what was finished by then is stored.
+        InputError: if a checkpoint is not the one that this run began with.
+        WorkError: if the work fails; what was finished by then is stored.
     """
     jobs = pending_jobs(ready, store, measurements)
     if not jobs:

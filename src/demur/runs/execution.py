@@ -48,8 +48,8 @@ def run_job(job: Job, inputs: JobInputs, loaded: Loaded) -> Iterator[JobRecord]:
         Its records. The same job gives equal records every time.
 
     Raises:
-        WorkError: where the work fails, or a stored input is missing.
-        InputError: where the job cannot be done as it was asked for.
+        WorkError: if the work fails, or a stored input is missing.
+        InputError: if the job cannot be done as it was asked for.
     """
     if isinstance(job, ExtractJob):
         yield from _extract(job, inputs, loaded[job.checkpoint])

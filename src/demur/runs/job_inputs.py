@@ -56,7 +56,7 @@ class JobInputs:
         """The stored direction of a name.
 
         Raises:
-            WorkError: where it is not stored.
+            WorkError: if it is not stored.
         """
         found = self.store.direction(name)
         if found is None:

@@ -32,7 +32,7 @@ class AskedMeasurement:
     settings: str = "{}"
 
     def parsed(self) -> BaseModel | None:
-        """The settings as the measurement's own model; None where it has none."""
+        """The settings as the measurement's own model; None if it has none."""
         model = measurement(self.name).settings
         return None if model is None else model.model_validate_json(self.settings)
 
@@ -123,7 +123,7 @@ class MeasureJob:
         arms: the names of the arms that take part: one, or two for a pair.
         checkpoints: their checkpoints, whose weights are needed.
         directions: names of the directions that are read.
-        cell: the key of the cell whose completions are read; None where none are.
+        cell: the key of the cell whose completions are read; None if none are.
     """
 
     asked: AskedMeasurement

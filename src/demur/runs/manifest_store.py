@@ -68,7 +68,7 @@ class ManifestStore(Connected):
         """The whole description of the run, read in one query.
 
         Raises:
-            InputError: where the run was not begun.
+            InputError: if the run was not begun.
         """
         entries: dict[str, JsonValue] = {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
         if entries.get(_ENTRIES["study"]) is None:

@@ -36,10 +36,10 @@ class Chosen:
 
     Attributes:
         arm: the name of the arm.
-        selection: the places with their scores; None where there is no selection.
+        selection: the places with their scores; None if there is no selection.
         candidates: the candidate directions.
         tokens: the refusal tokens, for the criterion that needs them.
-        problem: why there is no selection; empty where there is one.
+        problem: why there is no selection; empty if there is one.
         kept: how many harmful and harmless training instructions passed the filter by refusal tokens.
     """
 
@@ -51,7 +51,7 @@ class Chosen:
     kept: tuple[int, int] | None = None
 
     def direction(self, place: tuple[int, int] | None = None) -> Direction | None:
-        """The candidate at a place, or at the selection's own; None where no place is valid."""
+        """The candidate at a place, or at the selection's own; None if no place is valid."""
         if self.candidates is None or self.selection is None:
             return None
         best = self.selection.best
@@ -199,7 +199,7 @@ def joint(chosen: Sequence[Chosen]) -> Selection | None:
         chosen: what was chosen for each arm.
 
     Returns:
-        The selection over all arms, or None where some arm has no selection.
+        The selection over all arms, or None if some arm has no selection.
     """
     selections = [one.selection for one in chosen if one.selection is not None]
     return jointly(selections) if len(selections) == len(chosen) > 0 else None

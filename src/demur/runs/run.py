@@ -117,7 +117,7 @@ class Run:
             What `summary()` returns as plain data.
 
         Raises:
-            InputError: where the run used a judge or a kind of edit that is not installed, and its folder says nothing of it.
+            InputError: if the run used a judge or a kind of edit that is not installed, and its folder says nothing of it.
         """
         return summarise(self._store, self.judges(), self._verdicts())
 
@@ -248,7 +248,7 @@ class Run:
             The path of the page.
 
         Raises:
-            InputError: where the run holds no judged cell, and for a judge that is not installed.
+            InputError: if the run holds no judged cell, and for a judge that is not installed.
         """
         from demur.report.write_report import write_report
 
@@ -270,7 +270,7 @@ def open_run(folder: str | Path) -> Run:
         The run.
 
     Raises:
-        InputError: where the folder holds no run.
+        InputError: if the folder holds no run.
 
     Example:
         >>> import demur

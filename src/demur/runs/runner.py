@@ -47,7 +47,7 @@ def run(
 
     Raises:
         InputError: for anything that can be seen to be wrong before weights are read.
-        WorkError: where the work fails; what was finished by then is kept.
+        WorkError: if the work fails; what was finished by then is kept.
 
     Example:
         >>> import demur

@@ -67,8 +67,8 @@ def make(file: Path, facts: Mapping[str, JsonValue]) -> None:
         facts: the first entries of the table `meta`.
 
     Raises:
-        InputError: where the place cannot be written.
-        WorkError: where the disk is full.
+        InputError: if the place cannot be written.
+        WorkError: if the disk is full.
     """
     partial = file.with_name(file.name + ".partial")
     try:
@@ -96,7 +96,7 @@ def connect(file: Path) -> sqlite3.Connection:
         The connection.
 
     Raises:
-        InputError: where the file is empty, damaged or of a later version.
+        InputError: if the file is empty, damaged or of a later version.
     """
     if file.stat().st_size == 0:
         raise InputError(f"{str(file)!r} is empty, so its results are lost; start over with --fresh, or give another --out")

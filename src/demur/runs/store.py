@@ -62,7 +62,7 @@ class Store(ManifestStore):
             The open folder.
 
         Raises:
-            InputError: where it holds another study or other files, or another process writes it.
+            InputError: if it holds another study or other files, or another process writes it.
         """
         file = folder / FILE
         try:
@@ -109,7 +109,7 @@ class Store(ManifestStore):
             The open folder.
 
         Raises:
-            InputError: where it holds no run, or one that was not begun.
+            InputError: if it holds no run, or one that was not begun.
         """
         file = Path(folder) / FILE
         if not file.is_file():

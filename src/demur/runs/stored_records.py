@@ -27,7 +27,7 @@ def cell_of(facts: Mapping[str, JsonValue]) -> Cell:
         The cell.
 
     Raises:
-        InputError: where the action is not stored and the kind of edit is not known.
+        InputError: if the action is not stored and the kind of edit is not known.
     """
     cell = Cell.model_validate(facts)
     changes: dict[str, object] = {}

@@ -98,8 +98,8 @@ class Memory:
 
     Attributes:
         weights: its weights.
-        cache: the KV cache of the largest batch; None where the widths are not known.
-        activations: what one forward pass needs besides; None where the widths are not known.
+        cache: the KV cache of the largest batch; None if the widths are not known.
+        activations: what one forward pass needs besides; None if the widths are not known.
     """
 
     weights: int

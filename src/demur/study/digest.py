@@ -68,7 +68,7 @@ class Difference:
 
     Attributes:
         key: the dotted key in the study.
-        here: its value in this study, None where it is not set.
+        here: its value in this study, None if it is not set.
         there: its value in the other.
     """
 

@@ -26,7 +26,7 @@ def order_steps(extract: Sequence[str], generate: Sequence[str], sizes: Mapping[
     Args:
         extract: checkpoints whose directions are to be extracted, in order.
         generate: checkpoints that are to generate.
-        sizes: bytes of the weights of each, None where not known.
+        sizes: bytes of the weights of each, None if not known.
         memory: bytes that weights may take together.
 
     Returns:

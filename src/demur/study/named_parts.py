@@ -78,7 +78,7 @@ def checked_settings(settings: type[BaseModel] | None, given: Mapping[str, objec
     """The settings of a part, validated by its own model and with every default written out.
 
     Args:
-        settings: the part's model, None where it has no settings.
+        settings: the part's model, None if it has no settings.
         given: the keys of its table that are not the study's own.
         taken: the study's own keys of that table, which an error lists too.
 

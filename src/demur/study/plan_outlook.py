@@ -44,7 +44,7 @@ class Words:
 
 
 USUAL_WORDS = Words(12.0, 25.0)
-"""Assumed where a set of instructions cannot be read on this machine."""
+"""Words of an instruction that are assumed if a set of instructions cannot be read on this machine."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class CheckpointOutlook:
 
     Attributes:
         name: its name in the study.
-        size: its number of weights; None where not known.
-        bytes: bytes of its weights as the study loads them; None where not known.
+        size: its number of weights; None if not known.
+        bytes: bytes of its weights as the study loads them; None if not known.
         found: whether it is on this machine or on a hub in reach.
     """
 
@@ -70,9 +70,9 @@ class MemoryOutlook:
 
     Attributes:
         weights: of the checkpoints that are loaded together.
-        prepacked: of the prepacked copy of one checkpoint's weights; 0 where none is made.
-        cache: of the KV cache of the largest batch; None where not known.
-        activations: of what one forward pass needs besides; None where not known.
+        prepacked: of the prepacked copy of one checkpoint's weights; 0 if none is made.
+        cache: of the KV cache of the largest batch; None if not known.
+        activations: of what one forward pass needs besides; None if not known.
         free: free memory now.
         complete: whether the sizes of all checkpoints are known.
     """
@@ -118,8 +118,8 @@ class PlanOutlook:
         tokens: number of tokens, prompts included.
         unread: sources of instructions that cannot be read on this machine.
         steps: loads, extractions, generations and frees in order.
-        memory: None where no checkpoint's size is known.
-        time: None where a checkpoint's size is not known.
+        memory: None if no checkpoint's size is known.
+        time: None if a checkpoint's size is not known.
         warnings: what a reader should know, in sentences.
     """
 
@@ -204,7 +204,7 @@ def _checkpoint(study: Study, name: str, source: Source | None) -> CheckpointOut
 
 
 def _words(study: Study, label: Label) -> Words | None:
-    """Words of the test instructions of one label; None where the set cannot be read, because a plan is made all the same."""
+    """Words of the test instructions of one label; None if the set cannot be read, because a plan is made all the same."""
     spec = study.instructions[label]
     try:
         counts = [len(row.split()) for row in load_instructions(spec.source).take(study.split)[: spec.test]]

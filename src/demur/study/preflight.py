@@ -92,7 +92,7 @@ def refuse_shared(train: Mapping[Label, Sequence[str]], held_out: Mapping[Label,
         part: what the others are called, for the error.
 
     Raises:
-        InputError: where an instruction is in both, also under different labels.
+        InputError: if an instruction is in both, also under different labels.
     """
     used = {text.casefold() for texts in train.values() for text in texts}
     shared = [text for texts in held_out.values() for text in texts if text.casefold() in used]

@@ -88,7 +88,7 @@ def check(publication: Publication, where: str, checkpoints: Iterable[str], prom
         prompts: names of the study's own prompt formats.
 
     Raises:
-        ValueError: where it names a checkpoint, a kind of edit or a setting that there is not.
+        ValueError: if it names a checkpoint, a kind of edit or a setting that there is not.
     """
     names = list(checkpoints)
     for number, rate in enumerate(publication.rates):

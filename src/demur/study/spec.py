@@ -220,7 +220,7 @@ class Study(Table):
             n: at most so many of each label.
 
         Raises:
-            InputError: where `n` is less than 1.
+            InputError: if `n` is less than 1.
         """
         if n < 1:
             raise InputError(f"--limit must be at least 1, not {n}")

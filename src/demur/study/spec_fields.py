@@ -59,7 +59,7 @@ def mark_of(model: type[BaseModel], key: str) -> Mark:
     """The mark on a key.
 
     Raises:
-        TypeError: where the key has no mark. A test asks for the mark of every key.
+        TypeError: if the key has no mark. A test asks for the mark of every key.
     """
     marks = [mark for mark in model.model_fields[key].metadata if isinstance(mark, Mark)]
     if len(marks) != 1:

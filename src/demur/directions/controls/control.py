@@ -52,7 +52,7 @@ def control_kind(name: str) -> Control:
         name: a registered name, or `module:Class`.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one; for a part that is no control, with what it lacks.
+        InputError: for an unknown name, with the nearest known one; for a part that is not a control, with what it lacks.
     """
     found: Control = registry("control").get(name)
     check_members(found, "control", name, Control)
@@ -83,8 +83,8 @@ def control_direction(
         The direction. Its provenance says which direction it is a control for, and the seed.
 
     Raises:
-        InputError: for an unknown control, and where one needs activations and none are given.
-        WorkError: where the control gives a direction of another place, width or norm.
+        InputError: for an unknown control, and if one needs activations and none are given.
+        WorkError: if the control gives a direction of another place, width or norm.
     """
     from dataclasses import replace
 

@@ -23,7 +23,7 @@ class Side:
         mean: mean activation, (layer, d_model), float64.
         mean_norm: mean length of the activations, (layer,), float64.
         count: number of instructions.
-        activations: every activation, (instruction, layer, d_model), float32; None where only means were taken.
+        activations: every activation, (instruction, layer, d_model), float32; None if only means were taken.
     """
 
     mean: Float[Tensor, "layer d_model"]
@@ -65,7 +65,7 @@ def estimator(name: str) -> Estimator:
         name: a registered name, or `module:Class`.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one; for a part that is no estimator, with what it lacks.
+        InputError: for an unknown name, with the nearest known one; for a part that is not a estimator, with what it lacks.
     """
     found: Estimator = registry("estimator").get(name)
     check_members(found, "estimator", name, Estimator)
@@ -99,9 +99,9 @@ def fit_directions(
         The directions, one a layer.
 
     Raises:
-        InputError: for an unknown estimator; where one needs whole activations and only means are given; where a layer has no
+        InputError: for an unknown estimator; or if one needs whole activations and only means are given; or if a layer has no
             direction.
-        WorkError: where the estimator gives vectors of another shape.
+        WorkError: if the estimator gives vectors of another shape.
     """
     chosen = estimator(estimator_name)
     if chosen.needs == "activations" and (harmful.activations is None or harmless.activations is None):

@@ -50,7 +50,7 @@ def layer_of(direction: Direction, architecture: Architecture) -> int:
     """The block at whose input the direction was read: Arditi et al.'s layer.
 
     Raises:
-        InputError: where there is no such block.
+        InputError: if there is no such block.
     """
     layer = block_before(direction) + 1
     if architecture.n_layers is not None and layer >= architecture.n_layers:
@@ -65,7 +65,7 @@ def position_of(direction: Direction) -> int:
     """The prompt position, counted from the end.
 
     Raises:
-        InputError: where it is not known, or counted from the start.
+        InputError: if it is not known, or counted from the start.
     """
     require(direction, "position")
     if direction.position >= 0:
@@ -76,7 +76,7 @@ def position_of(direction: Direction) -> int:
 
 
 def choice_for(path: Path) -> tuple[int, int] | None:
-    """(layer, position) from the metadata of the run that a file belongs to; None where there is none.
+    """(layer, position) from the metadata of the run that a file belongs to; None if there is none.
 
     The metadata is in the folder of `direction.pt`. `mean_diffs.pt` is in a subfolder of that folder.
 

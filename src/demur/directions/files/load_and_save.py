@@ -74,7 +74,7 @@ def load_direction(path: str | Path, *, layer: int | None = None, position: int 
         asked for.
 
     Raises:
-        InputError: for a file that is missing or of no known format, and where the choice leaves no direction or several.
+        InputError: for a file that is missing or of no known format, and if the choice leaves no direction or several.
 
     Example:
         >>> import tempfile, torch, demur
@@ -118,8 +118,8 @@ def save_directions(
         The path.
 
     Raises:
-        InputError: where the format cannot say what the directions are, and where the file cannot be written.
-        WorkError: where the disk is full.
+        InputError: if the format cannot say what the directions are, and if the file cannot be written.
+        WorkError: if the disk is full.
 
     Example:
         >>> import tempfile, torch, demur

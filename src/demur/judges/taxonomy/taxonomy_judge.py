@@ -78,7 +78,7 @@ def _decide(text: Reading, instruction: Reading) -> tuple[str, str]:
 
 
 def _declined(sentences: list[Reading]) -> tuple[str, str] | None:
-    """`refusal` or `incompetent`, whichever comes first, and the phrase. None where the text declines nothing."""
+    """`refusal` or `incompetent`, whichever comes first, and the phrase. None if the text declines nothing."""
     said = [sentence.plain.rstrip(" .?") for sentence in sentences]
     sorry = bool(said) and _SORRY.fullmatch(said[0]) is not None
     # Only an apology, only a bare refusal, or an apology and then a bare refusal. More of them are a loop.

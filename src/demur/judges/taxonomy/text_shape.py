@@ -121,7 +121,7 @@ _EMPTY = frozenset((
 
 
 def shared_subject(text: Reading, instruction: Reading) -> tuple[bool, str]:
-    """Whether the instruction has a subject, and the first word of the text that belongs to it; empty where none does.
+    """Whether the instruction has a subject, and the first word of the text that belongs to it; empty if none does.
 
     Two words count as the same if their first five letters are.
     """

@@ -131,14 +131,14 @@ def sweep_rows(
         prompt: the prompt format.
         interventions: what is done to the stream.
         measure: what is computed from the logits or states of a batch.
-        layers: the layers whose states `measure` needs; empty where it needs logits.
+        layers: the layers whose states `measure` needs; empty if it needs logits.
         progress: called with the number of rows that were just measured.
 
     Returns:
         The values, (intervention, instruction, ...).
 
     Raises:
-        InputError: where there are no instructions or no interventions.
+        InputError: if there are no instructions or no interventions.
     """
     ids, edits = [tuple(one) for one in prompt.encode(instructions)], list(interventions)
     rows = [Row(one, edit) for edit in edits for one in ids]

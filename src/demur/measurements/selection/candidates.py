@@ -107,7 +107,7 @@ def candidate_directions(
         The candidates. A place where both sides have the same activation has none.
 
     Raises:
-        InputError: where an instruction set is empty, and where the prompt format ends with the instruction.
+        InputError: if an instruction set is empty, and if the prompt format ends with the instruction.
 
     Example:
         >>> import demur, torch

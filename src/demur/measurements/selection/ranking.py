@@ -12,7 +12,7 @@ from demur.core.errors import InputError
 from demur.core.html_repr import rows_table
 
 KL_MOST = 0.1
-"""Nats by which ablating a candidate may change what follows harmless instructions (Arditi et al. 2024, appendix C)."""
+"""The largest allowed change, in nats, of what follows harmless instructions under ablation (Arditi et al. 2024, appendix C)."""
 INDUCE_LEAST = 0.0
 """Log-odds of refusal that adding a candidate must reach on harmless instructions (ibid.)."""
 LAST_LAYERS = 0.2
@@ -190,7 +190,7 @@ def _not_numbers(entry: Mapping[str, float | int]) -> str:
 def _damages(entry: Mapping[str, float | int], most: float | int | None) -> str:
     # If the lower bound is above the limit, the mean is not needed.
     bad = most is not None and entry["kl_at_least" if "kl_at_least" in entry else "kl"] > most
-    return f"ablation changes what follows harmless instructions by more than {most:g} nats" if bad else ""
+    return f"ablation changes next tokens after harmless instructions by more than {most:g} nats" if bad else ""
 
 
 def _induces_nothing(entry: Mapping[str, float | int], least: float | int | None) -> str:

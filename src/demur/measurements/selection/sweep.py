@@ -60,7 +60,7 @@ def refusal_scores(
         (intervention, instruction), float64, in nats.
 
     Raises:
-        InputError: for no token or an unknown one, and where there is nothing to score.
+        InputError: for no token or an unknown one, and if there is nothing to score.
 
     Example:
         >>> import demur, torch
@@ -93,7 +93,7 @@ def keep_refused(
         The harmful and the harmless instructions that pass.
 
     Raises:
-        WorkError: where none of either kind pass.
+        WorkError: if none of either kind pass.
     """
     scored = [refusal_scores(checkpoint, side, prompt, token_ids)[0].tolist() for side in (harmful, harmless)]
     kept = (
@@ -143,7 +143,7 @@ def select_by_refusal(
         Every place with its scores, or why it was dropped.
 
     Raises:
-        InputError: for no token or an unknown one, and where there is nothing to score.
+        InputError: for no token or an unknown one, and if there is nothing to score.
 
     Example:
         >>> import demur
@@ -199,7 +199,7 @@ def select_by_cosine(
         Every place with its scores, or why it was dropped.
 
     Raises:
-        InputError: where the candidates' positions do not end with -1.
+        InputError: if the candidates' positions do not end with -1.
 
     Example:
         >>> import demur

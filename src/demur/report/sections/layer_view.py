@@ -22,7 +22,7 @@ SETS = {"harmful": PALETTE[1], "harmless": PALETTE[0]}
 """Colours of instruction sets."""
 
 Values = tuple[float | None, ...]
-"""One number a layer, None where it is not defined."""
+"""One number a layer, None if it is not defined."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Place:
     Attributes:
         instructions: the instruction set.
         index: the instruction's place in the set.
-        along: its projection, None where there is no direction.
-        refused: the verdict on the completion without an edit, None where it is not answered yet.
+        along: its projection, None if there is no direction.
+        refused: the verdict on the completion without an edit, None if it is not answered yet.
     """
 
     instructions: str
@@ -146,7 +146,7 @@ def _ends(pair: tuple[float | None, ...]) -> tuple[float, float]:
 
 
 def bounds_of(pairs: Sequence[tuple[float | None, ...] | None]) -> tuple[tuple[float, float] | None, ...]:
-    """Intervals by layer, None where there is none."""
+    """Intervals by layer, None if there is none."""
     return tuple(None if pair is None else _ends(pair) for pair in pairs)
 
 
@@ -182,10 +182,10 @@ def layer_table(columns: Sequence[tuple[str, Sequence[object]]], count: int) -> 
 
 
 def numbers_of(values: Sequence[float | None]) -> list[object]:
-    """Values for a table, empty where they are not defined."""
+    """Values for a table, empty if they are not defined."""
     return ["" if value is None else float(value) for value in values]
 
 
 def intervals_of(bounds: Sequence[tuple[float, float] | None]) -> list[str]:
-    """Intervals in words, empty where there is none."""
+    """Intervals in words, empty if there is none."""
     return ["" if pair is None else f"[{pair[0]:.3f}, {pair[1]:.3f}]" for pair in bounds]

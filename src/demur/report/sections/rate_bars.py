@@ -45,7 +45,7 @@ def _bar(entry: Entry | None, colour: Callable[[Entry], str | None]) -> Bar | No
 
 
 def rate_of(row: PublishedRow) -> float | None:
-    """A published rate as a fraction, None where the source gives none."""
+    """A published rate as a fraction, None if the source gives none."""
     return row.published.rate
 
 

@@ -53,7 +53,7 @@ class ReportView:
             The view.
 
         Raises:
-            InputError: where no cell was judged.
+            InputError: if no cell was judged.
         """
         judges(summary)
         return cls(completed(summary), completions)
@@ -139,7 +139,7 @@ def made_sections(view: ReportView) -> list[MadeSection]:
         The sections that demur ships in their order, then those of other packages, then those that the study names.
 
     Raises:
-        InputError: where a section cannot be found, is none, or gives a name that cannot be a file's or is taken.
+        InputError: if a section cannot be found, is none, or gives a name that cannot be a file's or is taken.
     """
     found, parts = registry("section"), []
     for name in dict.fromkeys((*found.names(), *names_in(view.summary.study.get("sections")))):

@@ -21,7 +21,7 @@ class Matrix:
     Attributes:
         name: the name of its files.
         done: what was done to the direction, such as `added`.
-        dose: the coefficient in words, empty where there is none.
+        dose: the coefficient in words, empty if there is none.
         instructions: the name of the instruction set.
         rows: labels of the directions' sources.
         columns: labels of the targets.

@@ -27,10 +27,10 @@ class Export(Protocol):
             run: the run.
 
         Returns:
-            Bytes where `binary` says so, else text.
+            Bytes if `binary` is True, else text.
 
         Raises:
-            InputError: where the run has nothing to write, or where a package that the format needs is not installed.
+            InputError: if the run has nothing to write, or where a package that the format needs is not installed.
         """
         ...
 
