@@ -88,7 +88,7 @@ def test_one_checkpoint_answers_for_its_own_direction():
 
 
 def arm(target, prompt, harmful, harmless):
-    """Two cells left alone, with their counts."""
+    """Two cells without an edit, with their counts."""
     keys = [f"{target}/{prompt} {kind}" for kind in ("harmful", "harmless")]
     cells = [
         cell(key, target=target, prompt=prompt, instructions=kind)

@@ -21,7 +21,7 @@ class Cell(Record):
         prompt: the name of the prompt format.
         instructions: the instruction set: `harmful` or `harmless`.
         intervention: the kind of edit: `none`, `ablate`, `add` or another registered kind.
-        action: the action of the kind, as in `EditWords.action`; the kind itself where it has one action.
+        action: the action of the kind, as in `EditWords.action`; the kind itself if it has one action.
         expected: the expected sign of the change in the refusal rate: -1, 1, or 0 if no change is expected.
         direction: the name of the direction, None if the edit takes none.
         source: the checkpoint that the direction came from, or the control's name.

@@ -28,13 +28,13 @@ def rate_text(cell: JudgedCell) -> str:
 
 
 def target_text(cell: Cell, cells: Sequence[Cell]) -> str:
-    """A cell's checkpoint, and its prompt format where the checkpoint has several among `cells`."""
+    """A cell's checkpoint, and its prompt format if the checkpoint has several among `cells`."""
     prompts = {other.prompt for other in cells if other.target == cell.target}
     return f"{cell.target} under {cell.prompt}" if len(prompts) > 1 else cell.target
 
 
 def source_text(cell: Cell) -> str:
-    """The checkpoint that a cell's direction was read from, and its prompt format where the checkpoint has several."""
+    """The checkpoint that a cell's direction was read from, and its prompt format if the checkpoint has several."""
     return _arm(cell).replace(".", " under ", 1)
 
 

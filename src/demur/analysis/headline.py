@@ -50,7 +50,7 @@ def answers(
         words: the actions of all kinds of edit that the sentences are about, kind by kind, with their words.
 
     Returns:
-        The sentences in the order of `words`; none where the judge gave no verdict.
+        The sentences in the order of `words`; none if the judge gave no verdict.
     """
     mine = [cell for cell in cells if cell.judge == judge]
     if not mine:
@@ -164,7 +164,7 @@ def _moved(words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCe
 
 
 def _owner_and_target(test: EditTest, words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCell]) -> str:
-    """The direction, its checkpoint and the target; also layer, prompt and coefficient where the study has several."""
+    """The direction, its checkpoint and the target; also layer, prompt and coefficient if the study has several."""
     cell, alike = test.cell, [other.cell for other in every]
     facts = []
     if cell.layer is not None and len({other.layer for other in alike}) > 1:

@@ -45,7 +45,7 @@ def published_rows(study: Settings, cells: Sequence[JudgedCell], directions: Seq
         directions: the directions of the run.
 
     Returns:
-        One row a published rate, in the study's order; none where the study has no publications.
+        One row a published rate, in the study's order; none if the study has no publications.
     """
     facts = StudyFacts.of(study)
     read_under = {each.name: each.prompt for each in directions}

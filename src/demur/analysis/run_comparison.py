@@ -97,5 +97,5 @@ class RunComparison:
         """
         names = self.judges()
         if judge is not None and judge not in names:
-            raise InputError(f"the runs share no verdicts of a judge {judge!r}; {nearest(judge, names)}")
+            raise InputError(f"the runs have no shared verdicts of a judge {judge!r}; {nearest(judge, names)}")
         return tuple(cell for cell in self.cells if cell.judge == (judge or names[0]))

@@ -24,7 +24,7 @@ class Cosines(Record):
 
 
 class Figure(Record):
-    """A rate with its interval; without n where the source gives none."""
+    """A rate with its interval; without n if the source gives none."""
 
     n: int | None = None
     refusals: int | None = None

@@ -79,6 +79,7 @@ def extract(
     import demur
     from demur.cli.progress_bars import bars
     from demur.directions.file_formats import format_for
+    from demur.measurements.extraction import layers_with_directions
 
     if format_for(out) != "demur":
         raise InputError(
@@ -89,8 +90,7 @@ def extract(
     sides = [demur.load_instructions(spec, split=False) for spec in (harmful, harmless)]
     asked, benign = (side.take(_read_split(side), pairs) for side in sides)
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
-    # The first layer's input at a template token is the token's embedding for every instruction, so it has no direction.
-    layers = list(range(1, checkpoint.n_layers)) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
+    layers = layers_with_directions(checkpoint.n_layers) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
     with bars(quiet)("activations", 2 * pairs) as progress:
         found = demur.extract_directions(
             checkpoint,
@@ -226,13 +226,11 @@ def _write(out: Path, rows: "Sequence[Completion]", made: _Made) -> None:
 
 def _warn_of_training_instructions(direction: "Direction", found: Sequence[str], texts: Sequence[str]) -> None:
     """Print a note if a direction is tried on instructions that it was made from."""
-    from demur.inputs.instructions import digest
+    from demur.measurements.extraction import training_overlap
 
-    for label in ("harmful", "harmless"):
-        read = direction.provenance.get(label)
-        if isinstance(read, dict) and isinstance(read.get("n"), int) and digest(found[: read["n"]]) == read.get("sha256"):
-            both = f"{min(read['n'], len(texts))} of these {len(texts)} instructions"
-            _note(f"the direction was made from {both}; its effect on them says less about other instructions")
+    for n in training_overlap(direction, found):
+        both = f"{min(n, len(texts))} of these {len(texts)} instructions"
+        _note(f"the direction was made from {both}; its effect on them says less about other instructions")
 
 
 def _edit(

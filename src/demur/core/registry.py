@@ -21,7 +21,7 @@ class PartKind:
 
     Args:
         group: the entry-point group in which other packages announce such parts.
-        noun: what an error message calls one of them.
+        noun: the words for one of them in error messages.
         shipped: names of the parts that demur ships, each with its target.
         text: a mark that every text has that is itself a part; other texts name a module. Empty if no text is a part.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEVEL = 0.05
-"""Significance level of every test in demur; where there are several tests, after Holm's correction."""
+"""Significance level of every test in demur; if there are several tests, after Holm's correction."""
 
 
 def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -55,7 +55,7 @@ def auroc_interval(auroc: float, n: int, m: int, confidence: float = 0.95) -> tu
         confidence: the coverage of the interval.
 
     Returns:
-        The lower and the upper bound. As with Wilson's interval, they differ also where the area is 0 or 1.
+        The lower and the upper bound. As with Wilson's interval, they differ also if the area is 0 or 1.
 
     Raises:
         InputError: for an area outside 0 to 1 or a side without cases.
@@ -132,7 +132,7 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Paired:
     from scipy.stats import binomtest
 
     if len(first) != len(second) or not first:
-        raise InputError(f"a paired test needs as many verdicts on both sides, not {len(first)} and {len(second)}")
+        raise InputError(f"a paired test needs equally many verdicts on both sides, not {len(first)} and {len(second)}")
     gained = sum(b and not a for a, b in zip(first, second, strict=True))
     lost = sum(a and not b for a, b in zip(first, second, strict=True))
     p_value = float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
@@ -143,7 +143,7 @@ def paired_interval(both: int, gained: int, lost: int, neither: int, confidence:
     """Interval of a difference of two paired proportions: Newcombe 1998, "Improved confidence intervals", method 10.
 
     Wilson's intervals of the two proportions are combined, with their correlation phi. Where phi is positive, its numerator is
-    corrected for continuity. The interval has a width also where no pair differs, and it stays within -1 to 1.
+    corrected for continuity. The interval has a width also if no pair differs, and it stays within -1 to 1.
 
     Args:
         both: pairs that are refusals in both conditions.
@@ -280,7 +280,7 @@ def _numbered(first: Sequence[Hashable], second: Sequence[Hashable]) -> "tuple[N
     import numpy as np
 
     if len(first) != len(second) or not first:
-        raise InputError(f"agreement needs as many labels on both sides, not {len(first)} and {len(second)}")
+        raise InputError(f"agreement needs equally many labels on both sides, not {len(first)} and {len(second)}")
     numbers = {label: number for number, label in enumerate(dict.fromkeys((*first, *second)))}
     return np.array([[numbers[label] for label in first]]), np.array([[numbers[label] for label in second]])
 

@@ -68,7 +68,7 @@ class Provenance(BaseModel):
         mean_residual_norm: mean norm of the activations that the direction was made from. The unit "residual" is this norm.
         control_of: for a control, the name of the direction that it is a control for.
         seed: for a control, the seed that it was made with.
-        file: the name of the file that the direction was read from, where that is another tool's.
+        file: the name of the file that the direction was read from, if that is another tool's.
         format: the format of that file.
         stored_dtype: the dtype of the vector in that file.
         not_in_the_file: which of layer, site, position and raw norm that file does not say.
@@ -152,7 +152,7 @@ class Provenance(BaseModel):
         return self.facts()[key]
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The fact of a key, or `default` where it was not given."""
+        """The fact of a key, or `default` if it was not given."""
         return self.facts().get(key, default)
 
     def keys(self) -> list[str]:

@@ -99,7 +99,7 @@ def in_batches(
         lengths: tokens of each row, new ones included.
         work: gets the indices of a batch's rows.
         model: the model that runs them.
-        batch_tokens: most tokens of a batch; those of one forward pass over prompts where left out.
+        batch_tokens: most tokens of a batch; those of one forward pass over prompts by default.
         batch_rows: most rows of a batch.
         even: see `group`.
         like: see `group`.

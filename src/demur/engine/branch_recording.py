@@ -40,7 +40,7 @@ def recorded_branches(
     Args:
         model: the model.
         layout: the layout of its family.
-        rows: which rows of each layer are kept; all where left out.
+        rows: which rows of each layer are kept; all by default.
 
     Raises:
         WorkError: if a branch did not run, or its output does not have the stream's shape.

@@ -43,7 +43,7 @@ class Checkpoint:
     Attributes:
         engine: what runs the weights.
         fingerprint: equal for equal weights at equal dtype, in any process.
-        name: how messages and results call it.
+        name: its name in messages and results.
         source: where the weights came from.
         adapter: the PEFT adapter, None if there is none.
         quantised: how the weights are quantised, None if they are not.
@@ -168,7 +168,7 @@ def load_checkpoint(
     name: str | None = None,
     engine: str = "transformers",
 ) -> Checkpoint:
-    """Load weights and tokenizer from a hub id, a folder or a GGUF file, with a PEFT adapter where given.
+    """Load weights and tokenizer from a hub id, a folder or a GGUF file, with a PEFT adapter if given.
 
     Args:
         model: a hub id (`owner/name` or `owner/name@revision`), a local folder, or a `.gguf` file.
@@ -179,7 +179,7 @@ def load_checkpoint(
         quantise: `8bit` or `4bit`, to quantise the linear modules with bitsandbytes.
         device: `auto` for the first GPU or else the CPU, a device, or `spread` for all GPUs, then main memory, then the disk.
         max_memory: the most that `spread` may take of each device named here.
-        name: how messages and results call the checkpoint; `model` where left out.
+        name: its name in messages and results; `model` by default.
         engine: the name of the engine that runs it.
 
     Returns:
@@ -221,7 +221,7 @@ def wrap(
     Args:
         model: a transformers causal language model; it is put into evaluation mode.
         tokenizer: its tokenizer.
-        name: how messages and results call the checkpoint.
+        name: its name in messages and results.
         source: where the weights came from, for provenance.
         adapter: the adapter that the model has, for provenance.
 

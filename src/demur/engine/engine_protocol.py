@@ -168,7 +168,7 @@ class Engine(Protocol):
         Args:
             rows: prompts with their edits.
             decoding: the settings.
-            batch_tokens: most tokens of a batch, padding and new ones included; chosen by the engine where left out.
+            batch_tokens: most tokens of a batch, padding and new ones included; chosen by the engine by default.
             batch_rows: most rows of a batch.
 
         Returns:
@@ -269,7 +269,7 @@ class EngineKind(Protocol):
     name: ClassVar[str]
 
     def load(self, request: LoadRequest) -> "Checkpoint":
-        """A checkpoint whose engine is of this kind.
+        """Load a checkpoint with an engine of this kind.
 
         Args:
             request: the model, and how to load it.

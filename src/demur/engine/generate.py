@@ -79,8 +79,8 @@ def generate_batches(
         max_new_tokens: most new tokens of a completion.
         stop_at_eos: whether a completion ends at a stop token.
         use_cache: whether keys and values are kept between decode steps.
-        until_verdicts: names of judges; a completion ends where none of their verdicts can change any more.
-        batch_tokens: most tokens of a batch, padding and new ones included; found from the free memory where left out.
+        until_verdicts: names of judges; a completion ends as soon as none of their verdicts can change.
+        batch_tokens: most tokens of a batch, padding and new ones included; found from the free memory by default.
         batch_rows: most rows of a batch.
 
     Yields:
@@ -133,7 +133,7 @@ def generate(
         max_new_tokens: most new tokens of a completion.
         stop_at_eos: whether a completion ends at a stop token.
         use_cache: whether keys and values are kept between decode steps.
-        batch_tokens: most tokens of a batch, new ones included; found from the free memory where left out.
+        batch_tokens: most tokens of a batch, new ones included; found from the free memory by default.
         batch_rows: most rows of a batch.
         until_verdict: the name of a judge; a completion ends where this judge's verdict can no longer change.
         progress: called with the number of completions that were finished.

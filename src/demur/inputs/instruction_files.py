@@ -109,7 +109,7 @@ def column_texts(rows: Sequence[Row], column: str, where: str) -> list[str]:
     Args:
         rows: the rows of a file.
         column: the name of the column.
-        where: what an error message calls the file.
+        where: the name of the file in error messages.
 
     Raises:
         InputError: for the first row that has no such column, or no proper text in it.

@@ -44,7 +44,7 @@ class InstructionSet:
 
         Args:
             split: `train`, `validation` or `test`.
-            n: how many; all where it is None.
+            n: how many; all if None.
 
         Raises:
             InputError: if the split has fewer, or there is no such split.

@@ -86,7 +86,7 @@ class Intervention:
             The vector, float32.
 
         Raises:
-            InputError: for the unit `residual` where the target's norm is not known, and for an edit without direction or dose.
+            InputError: for the unit `residual` if the target's norm is not known, and for an edit without direction or dose.
         """
         if self.direction is None or self.coefficient is None:
             raise InputError(f"an edit of kind {self.kind!r} without a direction and a coefficient has no vector; give both")
@@ -147,8 +147,8 @@ def ablate(
 
     Args:
         direction: the direction to remove; its unit vector is r.
-        layers: the layers where it is removed; every layer where left out.
-        sites: the sites of those layers; every site of the family where left out.
+        layers: the layers where it is removed; every layer by default.
+        sites: the sites of those layers; every site of the family by default.
         positions: `all`, `prompt` or `generated`.
 
     Returns:
@@ -184,8 +184,8 @@ def add(
         coefficient: c, negative to subtract.
         unit: how long r is: `unit` 1, `raw` the norm of the difference of means, `residual` the mean norm of the target's own
             stream at the edited layer.
-        layers: the layers where it is added; the direction's own layer where left out.
-        sites: the sites of those layers; the direction's own site where left out.
+        layers: the layers where it is added; the direction's own layer by default.
+        sites: the sites of those layers; the direction's own site by default.
         positions: `all`, `prompt` or `generated`.
 
     Returns:
@@ -222,8 +222,8 @@ def edit(
         direction: what the kind acts along; left out for a kind that takes no direction.
         coefficient: the dose, for kinds that take one.
         unit: what a coefficient of 1 means: `unit`, `raw` or `residual`; see `demur.add`.
-        layers: the layers where it acts; the direction's own or all of them where left out, as the kind says.
-        sites: the sites of those layers; the direction's own or all of them where left out, as the kind says.
+        layers: the layers where it acts; the direction's own or all of them by default, as the kind says.
+        sites: the sites of those layers; the direction's own or all of them by default, as the kind says.
         positions: `all`, `prompt` or `generated`.
         **settings: the kind's further settings.
 

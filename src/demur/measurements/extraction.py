@@ -23,6 +23,29 @@ from demur.inputs.prompts import Prompt
 from demur.models.layouts import Site
 
 
+def layers_with_directions(n_layers: int) -> range:
+    """All layers but the first, whose input at a template token is the token's embedding for every instruction.
+
+    Args:
+        n_layers: the number of layers of a checkpoint.
+    """
+    return range(1, n_layers)
+
+
+def training_overlap(direction: Direction, instructions: Sequence[str]) -> list[int]:
+    """Find out whether a direction was made from the first of some instructions.
+
+    Args:
+        direction: the direction, whose provenance has a hash of its training instructions.
+        instructions: instructions in the order of their file.
+
+    Returns:
+        For each label whose training instructions are the first n of these, the number n.
+    """
+    facts = (direction.provenance.harmful, direction.provenance.harmless)
+    return [one.n for one in facts if one is not None and digest(instructions[: one.n]) == one.sha256]
+
+
 def extract_directions(
     checkpoint: Checkpoint,
     harmful: Sequence[str],
@@ -47,9 +70,9 @@ def extract_directions(
         layers: blocks, counted from 0.
         site: the point of the block: `resid_pre`, `resid_mid` or `resid_post`.
         position: the prompt token that is read; -1 is the last.
-        name: the name of the directions; the checkpoint's where it is None.
+        name: the name of the directions; the checkpoint's if None.
         estimator: a registered estimator, or `module:Class`. The default is that of Arditi et al. 2024, section 2.3.
-        batch_tokens: tokens in a batch, padding included; found from the free memory where it is None.
+        batch_tokens: tokens in a batch, padding included; found from the free memory if None.
         progress: called with the number of instructions that were just read.
 
     Returns:
@@ -107,7 +130,7 @@ def extract_direction(
         layer: the block, counted from 0.
         site: the point of the block: `resid_pre`, `resid_mid` or `resid_post`.
         position: the prompt token that is read; -1 is the last.
-        name: the name of the direction; the checkpoint's where it is None.
+        name: the name of the direction; the checkpoint's if None.
         estimator: a registered estimator, or `module:Class`. The default is that of Arditi et al. 2024, section 2.3.
 
     Returns:
@@ -159,7 +182,7 @@ def training_sides(
         needs: `means` alone, whose memory does not grow with the number of instructions, or also whole `activations`.
         site: the point of the block.
         position: the prompt token that is read; -1 is the last.
-        batch_tokens: tokens in a batch, padding included; found from the free memory where it is None.
+        batch_tokens: tokens in a batch, padding included; found from the free memory if None.
         progress: called with the number of instructions that were just read.
 
     Returns:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 NO_LIMIT = 2**60
-"""Version 1 writes a number of this size where there is no limit."""
+"""Version 1 writes a number of this size if there is no limit."""
 
 
 def left(root: Path = Path("/")) -> int | None:

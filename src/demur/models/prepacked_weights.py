@@ -122,13 +122,13 @@ def _sample(module: Any) -> Tensor:
 
 
 def forget(model: nn.Module) -> None:
-    """Drop the prepacked weights of a model: it may have changed in too few places for the sample to show."""
+    """Drop the prepacked weights of a model that may have changed, because the sample can miss a change in few places."""
     for module in model.modules():
         _kept.pop(module, None)
 
 
 def _prepack(modules: list[Any]) -> dict[Any, _Prepacked]:
-    """The prepacked weights of all modules, or of none where there is no room. Those of other models are dropped."""
+    """The prepacked weights of all modules, or of none if there is no room. Those of other models are dropped."""
     for other in set(_kept) - set(modules):
         _kept.pop(other, None)
     found = {one: kept for one in modules if (kept := _kept.get(one)) is not None and kept.is_of(one)}

@@ -101,7 +101,7 @@ def find_adapter(reference: str) -> Path:
 def _local(reference: str) -> Path:
     try:
         return Path(reference).expanduser()
-    except RuntimeError:  # ~name where there is no such user
+    except RuntimeError:  # ~name if there is no such user
         return Path(reference)
 
 
@@ -118,7 +118,7 @@ def _hub_id(reference: str, nor_is_it: str) -> tuple[str, str | None]:
 
 
 def fetch(source: Source, want: str = "config.json") -> Path:
-    """The local folder of a source, downloaded where it is not on this machine yet.
+    """The local folder of a source, downloaded if it is not on this machine yet.
 
     Args:
         source: the source.
@@ -147,7 +147,7 @@ def fetch(source: Source, want: str = "config.json") -> Path:
 
 
 def at_hand(source: Source) -> Source:
-    """The same source with its files on this machine, downloaded where needed, and with the commit that they belong to."""
+    """The same source with its files on this machine, downloaded if needed, and with the commit that they belong to."""
     if source.kind != "hub":
         return source
     folder = fetch(source)
@@ -176,7 +176,7 @@ _BESIDE_WEIGHTS = ("*.json", "*.model", "*.txt", "*.jinja")
 
 
 def _has_weights(folder: Path) -> bool:
-    """Whether all files of weights of one kind are there: those that the index names, or any where there is no index."""
+    """Whether all files of weights of one kind are there: those that the index names, or any if there is no index."""
     return any(_has_all(folder, *kind) for kind in (("model.safetensors", "*.safetensors"), ("pytorch_model.bin", "*.bin")))
 
 
@@ -206,7 +206,7 @@ def _on_hub(hub_id: str, revision: str | None, reference: str) -> Source:
     except HFValidationError as error:
         raise InputError(f"{reference!r} is not a hub id: {error}") from error
     # It is not on this machine, or without its weights, as after an interrupted download.
-    network.require(f"{hub_id!r}", "fetch it where there is one, or give a local folder or a .gguf file")
+    network.require(f"{hub_id!r}", "fetch it if there is one, or give a local folder or a .gguf file")
     return Source(reference, "hub", None, hub_id, revision)
 
 

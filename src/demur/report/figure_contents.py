@@ -200,7 +200,7 @@ class LinePanel:
         unit: the unit after a value when a reader points at it.
         scale: the scale of the vertical axis; `share` writes fractions in per cent, from 0.
         places: decimals of the axis's numbers at most; None for as many as they need.
-        short_title: the title where there is little room; the title itself unless given.
+        short_title: the title if there is little room; the title itself unless given.
     """
 
     title: str
@@ -236,7 +236,7 @@ class PointLook:
     Attributes:
         name: the name of the class in the legend.
         look: the look.
-        optional: whether the legend names the class only where there are such points.
+        optional: whether the legend names the class only if there are such points.
     """
 
     name: str

@@ -68,7 +68,7 @@ class ColouredTable:
 
 @dataclass(frozen=True)
 class Drawing:
-    """One drawing of a figure. `single`: it is one column of a paper wide. `title` is shown above it where there are several."""
+    """One drawing of a figure. `single`: it is one column of a paper wide. `title` is shown above it if there are several."""
 
     svg: Markup
     title: str

@@ -148,7 +148,7 @@ def finding(row: PublishedRow) -> str:
 
 
 def rate_in_words(figure: Figure | None) -> str:
-    """A rate with its interval, or alone where no n was published; a dash where nothing was measured."""
+    """A rate with its interval, or alone if no n was published; a dash where nothing was measured."""
     if figure is None or figure.rate is None:
         return number_format.DASH
     if figure.n is None or figure.ci95 is None:

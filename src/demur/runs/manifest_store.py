@@ -44,7 +44,7 @@ class ManifestStore(Connected):
 
         Args:
             key: the entry's name.
-            default: what to give where there is no such entry.
+            default: what to give if there is no such entry.
 
         Returns:
             The value, or the default.
@@ -82,7 +82,7 @@ class ManifestStore(Connected):
         """The facts of the judges that gave verdicts, in the order of the study's judges, then of those that were added."""
         stored = entries.get(_ENTRIES["judges"])
         facts = {name: JudgeFacts.model_validate(each) for name, each in (stored if isinstance(stored, dict) else {}).items()}
-        # Runs made before schema 4 have the versions of the rules and no labels.
+        # Runs made before schema 4 have versions of judges but no labels.
         versions = entries.get("judge_versions")
         for name, version in (versions if isinstance(versions, dict) else {}).items():
             if name not in facts and isinstance(version, int | str):

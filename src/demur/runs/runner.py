@@ -35,7 +35,7 @@ def run(
 
     Args:
         study: the study, of `demur.load_study`.
-        out: the run folder; it is made where it is not there.
+        out: the run folder; it is created if missing.
         device: `auto` for the first GPU, else the CPU; or `cpu`, `cuda`, `cuda:1`, `spread`.
         fresh: start over in a folder that holds a run.
         phases: shows progress; nothing is shown unless given.

@@ -55,7 +55,7 @@ class Store(ManifestStore):
             study_digest: the digest of the study.
             study_toml: the study with every default written out; it is written to `study.toml`.
             fresh: replace an earlier run of demur in the folder. Nothing is removed but what demur made.
-            check_study: called where the folder holds another digest; raises `InputError` if the study cannot go on there.
+            check_study: called if the folder has another digest; raises `InputError` if the study cannot be resumed there.
                 Without it, every other digest is refused.
 
         Returns:
@@ -199,7 +199,7 @@ class Store(ManifestStore):
         """What was measured, in order of entry.
 
         Args:
-            name: one measurement; all where it is left out.
+            name: one measurement; all by default.
         """
         rows = self._rows(
             "SELECT name, subject, settings, version, facts, arrays FROM measurements WHERE ? IS NULL OR name = ? ORDER BY rowid",
@@ -260,7 +260,7 @@ class Store(ManifestStore):
         """Completions in the order of cells and positions.
 
         Args:
-            cell: the key of one cell; all cells where it is left out.
+            cell: the key of one cell; all cells by default.
         """
         rows = self._rows(
             "SELECT c.cell, position, instruction, completion, token_ids FROM completions c JOIN cells ON cells.key = c.cell "

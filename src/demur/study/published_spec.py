@@ -28,14 +28,14 @@ class PublishedRate(_Table):
 
     Attributes:
         target: the checkpoint of the study that answered.
-        prompt: the target's prompt format, where it has several.
+        prompt: the target's prompt format, if it has several.
         instructions: the instruction set.
         intervention: the kind of edit, or `none`.
         source: the checkpoint whose direction the edit used.
         coefficient: the dose, of a kind that takes one.
         refusals: number of refusals.
         n: number of completions.
-        rate: refusals as a fraction, where the source gives no `n`.
+        rate: refusals as a fraction, if the source gives no `n`.
         note: what a reader should know of this figure.
     """
 
@@ -54,7 +54,7 @@ class PublishedRate(_Table):
     def _is_one_figure(self) -> "PublishedRate":
         counted = self.refusals is not None and self.n is not None
         if counted == (self.rate is not None) or counted != (self.refusals is not None or self.n is not None):
-            raise ValueError("a published rate is refusals and n, or rate alone where the source gives no n")
+            raise ValueError("a published rate is refusals and n, or rate alone if the source gives no n")
         if self.refusals is not None and self.n is not None and self.refusals > self.n:
             raise ValueError(f"{self.refusals} refusals of {self.n} are impossible")
         return self

@@ -88,7 +88,7 @@ class Study(Table):
         split: `test`, or `validation` while settings are being chosen.
         max_new_tokens: the length of a completion, in tokens.
         stop_at_eos: whether a completion ends at the model's end tokens.
-        until_verdict: whether a completion ends where the verdicts of all judges can no longer change.
+        until_verdict: whether a completion ends as soon as the verdicts of all judges can no longer change.
         dtype: the precision of weights and residual stream.
         batch_tokens: tokens in a batch, padding and new tokens included; None to choose by the free memory.
         published: what others published of these cells.

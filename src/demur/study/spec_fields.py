@@ -146,7 +146,7 @@ def _resolved(text: str) -> str | None:
 def _expanded(text: str) -> Path:
     try:
         return Path(text).expanduser()
-    except RuntimeError:  # ~name where there is no such user
+    except RuntimeError:  # ~name if there is no such user
         return Path(text)
 
 

@@ -40,7 +40,7 @@ PLANS = DecidesNothing("it is for planning only")
 
 
 class CheckpointSpec(Table):
-    """One set of weights: hub id, folder, GGUF file or demo name, with an adapter where given. One arm for each prompt format."""
+    """One set of weights: hub id, folder, GGUF file or demo name, with an adapter if given. One arm for each prompt format."""
 
     model: Annotated[Plain, Decides(one_path)]
     adapter: Annotated[Plain | None, Decides(one_path)] = None
@@ -49,7 +49,7 @@ class CheckpointSpec(Table):
     role: Annotated[str, TELLS_READERS] = ""
     prompts: Annotated[SomeNames, Decides()] = ["native"]
     parameters: Annotated[
-        float | None, PLANS, Field(gt=0, description="number of weights, for planning where no config is in reach")
+        float | None, PLANS, Field(gt=0, description="number of weights, for planning if no config is in reach")
     ] = None
 
 
@@ -168,7 +168,7 @@ class ControlSpec(Table):
 
 
 class MeasurementSpec(Table):
-    """One measurement: its name, and further keys that are its settings. Written as a bare name where it has no settings."""
+    """One measurement: its name, and further keys that are its settings. Written as a bare name if it has no settings."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, JsonValue] = Field(init=False)

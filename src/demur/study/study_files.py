@@ -24,7 +24,7 @@ def load_study(spec: str | Path, settings: Sequence[str] = ()) -> Study:
 
     Args:
         spec: the name of a preset, or a TOML file.
-        settings: changes of single keys, each KEY=VALUE with dots in KEY; VALUE is read as TOML, or as text where it is not TOML.
+        settings: changes of single keys, each KEY=VALUE with dots in KEY; VALUE is read as TOML, or as text if it is not TOML.
 
     Returns:
         The study, with every default written out.

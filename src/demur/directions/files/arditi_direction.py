@@ -38,7 +38,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
 
 
 def read(vector: Tensor, path: Path) -> Direction:
-    """A direction of the layer and position that the metadata file names; of unknown ones where there is no such file."""
+    """A direction of the layer and position that the metadata file names; of unknown ones if there is no such file."""
     choice = choice_for(path)
     if choice is None:
         return bare_pt.read(vector, path)
@@ -56,7 +56,7 @@ def layer_of(direction: Direction, architecture: Architecture) -> int:
     if architecture.n_layers is not None and layer >= architecture.n_layers:
         raise InputError(
             f"direction {direction.name!r} was read at the output of the last block; "
-            "refusal_direction has directions at inputs of blocks only"
+            "refusal_direction has only directions at the inputs of blocks"
         )
     return layer
 

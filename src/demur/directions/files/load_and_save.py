@@ -25,8 +25,8 @@ def load_directions(path: str | Path, *, layer: int | None = None, position: int
 
     Args:
         path: a file of any format that demur writes.
-        layer: only directions of this layer; or the layer, where the file does not say one.
-        position: only directions of this prompt position; or the position, where the file does not say one.
+        layer: only directions of this layer; or the layer, if the file does not have one.
+        position: only directions of this prompt position; or the position, if the file does not have one.
 
     Returns:
         The directions in the order of positions and layers. Vectors of zeros in a `mean_diffs.pt` point nowhere and are left out:
@@ -66,8 +66,8 @@ def load_direction(path: str | Path, *, layer: int | None = None, position: int 
 
     Args:
         path: a file of any format that demur writes.
-        layer: the layer to choose; or the layer of the direction, where the file does not say one.
-        position: the prompt position to choose; or the position of the direction, where the file does not say one.
+        layer: the layer to choose; or the layer of the direction, if the file does not have one.
+        position: the prompt position to choose; or the position of the direction, if the file does not have one.
 
     Returns:
         The direction. Of a `mean_diffs.pt`, it is the one that the `direction_metadata.json` of its run names, unless another is

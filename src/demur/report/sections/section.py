@@ -112,11 +112,11 @@ class Section(Protocol):
     part: str
 
     def figures(self, view: ReportView) -> Sequence[FigureSpec]:
-        """Its figures, none where the run has nothing to show."""
+        """Its figures, none if the run has nothing to show."""
         ...
 
     def tables(self, view: ReportView) -> Sequence[TableSpec]:
-        """Its tables other than the numbers of its figures, none where there is nothing to show."""
+        """Its tables other than the numbers of its figures, none if there is nothing to show."""
         ...
 
 
