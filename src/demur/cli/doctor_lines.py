@@ -56,7 +56,7 @@ def _prompt_lines(prompt: "PromptDiagnosis") -> Iterator[str]:
     if prompt.can_think:
         yield f"thinking     the template lets the model think first; use --prompt {NO_THINKING} to read refusals in first tokens"
     if prompt.is_dated:
-        yield "date         the template contains today's date; a run keeps the date of its first day"
+        yield "date         the template contains today's date; a run keeps the date on which it began"
     yield f"tokens       {' '.join(shown)}"
     yield f"read at      position {prompt.position}, {prompt.tokens[read]!r}, where directions are read"
     yield f"BOS          {prompt.bos_count} at the start; the tokenizer's BOS is {prompt.bos!r}"

@@ -65,7 +65,7 @@ def auroc_interval(auroc: float, n: int, m: int, confidence: float = 0.95) -> tu
 
     if n < 1 or m < 1 or not 0 <= auroc <= 1:
         raise InputError(
-            f"an area under the ROC curve is between 0 and 1 over at least one case a side, not {auroc} over {n}, {m}"
+            f"an area under the ROC curve must be between 0 and 1, with at least one case on each side, not {auroc} over {n}, {m}"
         )
     if auroc == 0:
         low, high = auroc_interval(1.0, n, m, confidence)

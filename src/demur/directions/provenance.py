@@ -64,7 +64,7 @@ class Provenance(BaseModel):
         token_read: the token at the position that was read, or in words that it is each instruction's own.
         harmful: the harmful instructions.
         harmless: the harmless instructions.
-        versions: versions of the packages that decide about numbers.
+        versions: versions of the packages that affect numbers.
         mean_residual_norm: mean norm of the activations that the direction was made from. The unit "residual" is this norm.
         control_of: for a control, the name of the direction that it is a control for.
         seed: for a control, the seed that it was made with.

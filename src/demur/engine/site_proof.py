@@ -107,7 +107,7 @@ def _check_edits(model: PreTrainedModel, layout: Layout, ids: Tensor, lengths: S
         for layer, length in enumerate(lengths)
         for site in SITES
     ]
-    # Edited at all three sites whatever the layout says: whether the MLP reads attention's output is the question.
+    # Edited at all three sites, because the question is whether the MLP reads attention's output.
     sequential = replace(layout, parallel=False)
     made = [None, *(edit for _, _, edit in edits)]
     sharing = share_rows([0] * len(made), made, sequential, n_layers)

@@ -165,7 +165,7 @@ def tabulate(
             out.
 
     Returns:
-        The table. Where all rows have the same edits its tensors have one row, which holds for every row of any batch.
+        The table. If all rows have the same edits, its tensors have one row, which applies to every row of any batch.
 
     Raises:
         InputError: for a direction of another width, and for a layer or site that the model does not have.

@@ -199,7 +199,7 @@ def _on_hub(hub_id: str, revision: str | None, reference: str) -> Source:
         # Without patterns the hub's library would miss files that demur never fetches. Weights are checked below.
         local = Path(snapshot_download(hub_id, revision=revision, local_files_only=True, allow_patterns=[*_BESIDE_WEIGHTS]))
         if any((local / name).is_file() for name in ("config.json", "adapter_config.json")) and _has_weights(local):
-            # The folder is named after the commit, also where a branch or a tag was asked for.
+            # The folder is named after the commit, even if a branch or a tag was asked for.
             return Source(reference, "folder", local, hub_id, local.name)
     except LocalEntryNotFoundError:
         pass

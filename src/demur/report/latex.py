@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas
 
 LONG = 45
-"""Rows from which on a LaTeX table may break across pages."""
+"""The number of rows above which a LaTeX table may break across pages."""
 
 _APART = "\x00"
 """A placeholder for an empty group while characters are escaped; no name contains it."""

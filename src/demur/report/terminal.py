@@ -143,7 +143,7 @@ def _counts(found: Sequence[Entry]) -> str:
 
 
 def _as_cell(cell: "SharedCell") -> JudgedCell:
-    """A shared cell as a summary has it, so that it gets the usual name and place. The rate is that of the first run."""
+    """A shared cell in the form of a summary, so that it gets the usual name and place. It has the rate of the first run."""
     count = round(cell.first * cell.paired.n)
     facts = cell.cell.model_dump(mode="json")
     return JudgedCell(**facts, judge=cell.judge, n=cell.paired.n, refusals=count, rate=cell.first, ci95=(0.0, 1.0))

@@ -242,7 +242,7 @@ class Run:
         return summary, completions.dropna(subset=[name for name in columns if name in completions.columns])
 
     def report(self) -> Path:
-        """Write `summary.json`, `report.html`, figures and tables anew from what is stored.
+        """Write `summary.json`, `report.html`, figures and tables again from the stored results.
 
         Returns:
             The path of the page.

@@ -299,7 +299,7 @@ class Store(ManifestStore):
             db.executemany("INSERT OR REPLACE INTO judge_failures VALUES (?, ?, ?, ?)", failures)
 
     def forget_judge(self, judge: str) -> None:
-        """Remove all verdicts and failures of one judge, so that it judges every completion anew."""
+        """Remove all verdicts and failures of one judge, so that it judges every completion again."""
         with self._transaction() as db:
             db.execute("DELETE FROM verdicts WHERE judge = ?", (judge,))
             db.execute("DELETE FROM judge_failures WHERE judge = ?", (judge,))

@@ -55,7 +55,7 @@ class CheckpointOutlook:
         name: its name in the study.
         size: its number of weights; None if not known.
         bytes: bytes of its weights as the study loads them; None if not known.
-        found: whether it is on this machine or on a hub in reach.
+        found: whether it is on this machine or on a hub that can be reached.
     """
 
     name: str

@@ -49,7 +49,7 @@ class CheckpointSpec(Table):
     role: Annotated[str, TELLS_READERS] = ""
     prompts: Annotated[SomeNames, Decides()] = ["native"]
     parameters: Annotated[
-        float | None, PLANS, Field(gt=0, description="number of weights, for planning if no config is in reach")
+        float | None, PLANS, Field(gt=0, description="number of weights, for planning if no config can be read")
     ] = None
 
 

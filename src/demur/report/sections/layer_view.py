@@ -84,7 +84,7 @@ def cosine_pairs(summary: Summary, *, every: bool = False, most: int | None = MO
 
     Args:
         summary: the summary of the run.
-        every: all pairs. Else those of different checkpoints, and of these the ones with one prompt format if there are such.
+        every: whether to give all pairs. If not, only pairs of different checkpoints, with the same prompt format if such exist.
         most: how many at most; None for all.
 
     Returns:
