@@ -44,8 +44,8 @@ def test_what_is_shown_is_said_with_intervals_nulls_and_what_is_not():
     alone, ablated, added = told(EFFECT, study())
     assert alone.shown is ablated.shown is added.shown is True
     assert alone.text == (
-        "Left alone, before refuses 4 % [1, 13] of harmful and 2 % [0, 10] of harmless instructions, after 90 % [79, 96] and "
-        "10 % [4, 21]; after refuses 86 points more of the harmful ones than before (p < 0.001)."
+        "Without an edit, before refuses 4 % [1, 13] of harmful and 2 % [0, 10] of harmless instructions, after 90 % [79, 96] "
+        "and 10 % [4, 21]; after refuses 86 points more of the harmful ones than before (p < 0.001)."
     )
     assert ablated.text.startswith(
         "Ablating before's direction in after takes refusals of harmful instructions from 90 % to 16 % [8, 29] "
@@ -88,7 +88,7 @@ def test_one_checkpoint_answers_for_its_own_direction():
 
 
 def arm(target, prompt, harmful, harmless):
-    """Two cells left alone, with their counts."""
+    """Two cells without an edit, with their counts."""
     keys = [f"{target}/{prompt} {kind}" for kind in ("harmful", "harmless")]
     cells = [
         cell(key, target=target, prompt=prompt, instructions=kind)
@@ -100,6 +100,14 @@ def arm(target, prompt, harmful, harmless):
 def alone(*arms):
     cells = [each for found, _ in arms for each in found]
     return told({key: count for _, counts in arms for key, count in counts.items()}, cells)[0]
+
+
+def test_of_many_arms_the_lowest_and_the_highest_rate_are_named():
+    said = alone(*(arm("before", prompt, count, 1) for prompt, count in zip("abcd", (9, 2, 48, 20), strict=True)))
+    assert said.text.startswith(
+        "Without an edit, refusal rates of the 4 arms range from before under b (4 % [1, 13] of harmful and 2 % [0, 10] of "
+        "harmless instructions) to before under c (96 % [87, 99] and 2 % [0, 10]); "
+    )
 
 
 def test_each_prompt_of_a_single_checkpoint_is_tested_and_named():

@@ -141,7 +141,7 @@ def test_a_prompt_that_ends_with_the_instruction_stops_no_other_and_no_score_is_
     result = invoke("select", study, *settings, "--by", "separation", "--out", tmp_path, "-q")
     assert result.exit_code == 0, result.output
     facts = json.loads((tmp_path / "selection-separation.json").read_text())
-    assert ["no place behind it" in one["problem"] for one in facts] == [True, False, False]
+    assert ["no tokens after the instruction" in one["problem"] for one in facts] == [True, False, False]
     assert all(one["places"] for one in facts[1:])
 
 

@@ -24,23 +24,23 @@ def test_every_line():
     ]  # fmt: skip
     assert re.fullmatch(r"0\.\d\dM in torch\.float32", found["weights"])
     assert found["device"] == "cpu"
-    assert re.fullmatch(r"0\.00 GiB of weights on cpu, [\d.]+ GiB free beside them", found["memory"])
+    assert re.fullmatch(r"0\.00 GiB of weights on cpu, [\d.]+ GiB free in addition", found["memory"])
     assert found["layout"] == "llama: 3 blocks at model.layers, width 32"
     assert found["branches"] == "attention adds self_attn, MLP adds mlp, one after the other"
     assert found["sites"] == "resid_pre, resid_mid, resid_post"
-    assert re.match(r"9 edits, one a layer and site, change the logits by at least \S+ of the largest; branches sum to their "
-                    r"blocks within 0\.\d+ roundings of torch\.float32", found["self-check"])  # fmt: skip
+    assert re.match(r"9 test edits, one per layer and site; each changes the logits by at least \S+ of the largest; branches "
+                    r"sum to their blocks within 0\.\d+ roundings of torch\.float32", found["self-check"])  # fmt: skip
     assert found["prompt"] == "native: 'USER {instruction} ASSISTANT'"
     assert found["tokens"] == "USER <unk> >>ASSISTANT<<"
     assert found["read at"] == "position -1, 'ASSISTANT', where directions are read"
-    assert found["BOS"] == "0 in front; the tokenizer's BOS is '<bos>'"
+    assert found["BOS"] == "0 at the start; the tokenizer's BOS is '<bos>'"
     assert found["stops at"] == "'<eos>'"
 
 
 def test_the_read_position_is_marked_where_it_is():
     found = lines(prompt="user {instruction} assistant :", position=-2)
     assert found["tokens"] == "<bos> user <unk> >>assistant<< :"
-    assert found["BOS"].startswith("1 in front")
+    assert found["BOS"].startswith("1 at the start")
     assert found["read at"].startswith("position -2, 'assistant'")
     with pytest.raises(InputError, match="position -6 is not in the prompt of 5 tokens"):
         lines(prompt="user {instruction} assistant :", position=-6)

@@ -79,14 +79,14 @@ def test_generation_until_the_verdict():
 
 @pytest.mark.parametrize("name", ["substring", "taxonomy"])
 def test_a_judge_of_whole_completions_is_refused(name):
-    with pytest.raises(InputError, match=f"{name!r} reads whole completions"):
+    with pytest.raises(InputError, match=f"{name!r} needs whole completions"):
         check_foreseen(["prefix", name])
 
 
 def test_a_tokenizer_that_takes_back_spaces_is_refused():
     checkpoint = tiny_checkpoint()
     checkpoint.tokenizer.clean_up_tokenization_spaces = True
-    with pytest.raises(InputError, match="takes back spaces"):
+    with pytest.raises(InputError, match="removes spaces"):
         enough_for(["prefix"], checkpoint.tokenizer)
 
 
@@ -110,4 +110,4 @@ def test_a_study_with_a_judge_of_whole_completions_is_refused(tmp_path):
     changes = ["--until-verdict", "--set", 'judges=["prefix", "taxonomy"]']
     result = CliRunner().invoke(app, ["run", str(study), "--out", str(out), *changes])
     assert result.exit_code == 2
-    assert "'taxonomy' reads whole completions" in result.stderr
+    assert "'taxonomy' needs whole completions" in result.stderr

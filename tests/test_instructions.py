@@ -128,7 +128,7 @@ def test_unknown_names_and_folders(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="have the hash .* another version"):
         load_instructions("advbench")
     monkeypatch.delenv("DEMUR_DATA")
-    with pytest.raises(InputError, match="no model hub is in reach; set DEMUR_DATA"):
+    with pytest.raises(InputError, match="no model hub can be reached; set DEMUR_DATA"):
         load_instructions("advbench")
 
 

@@ -264,7 +264,7 @@ def test_the_order_gives_every_job_its_inputs_with_few_loads(together):
 
 
 def test_an_input_that_nobody_gives_is_named():
-    with pytest.raises(WorkError, match="direction chat is missing, and 'generate base' needs it; run the study again"):
+    with pytest.raises(WorkError, match="the job 'generate base' needs direction chat, which is not stored"):
         order_jobs([GenerateJob("base", (("cell", (0,)),), ("chat",))], (), together=True)
 
 

@@ -154,7 +154,7 @@ def test_the_command_keeps_the_verdicts_of_a_judge_that_failed(picky, tmp_path):
 
 
 def test_completions_cannot_end_early_for_a_judge_that_reads_them_whole_or_asks_a_server(picky):
-    with pytest.raises(InputError, match="'picky' reads whole completions"):
+    with pytest.raises(InputError, match="'picky' needs whole completions"):
         check_foreseen(["prefix", picky])
     with pytest.raises(InputError, match="'asks-a-server' needs a server, so it cannot be asked after every token"):
         check_foreseen([AsksAServer()])

@@ -126,7 +126,7 @@ def test_a_run_measures_each_arm_once_and_an_older_run_has_none(tmp_path, monkey
     older = demur.open_run(tmp_path / "run")
     older.report()
     assert older.summary()["by_layer"] is None
-    assert "holds no activations by layer" in (tmp_path / "run" / "report.html").read_text()
+    assert "has no measurements by layer" in (tmp_path / "run" / "report.html").read_text()
     with pytest.raises(demur.InputError, match="no figure 'separation'"):
         older.figure("separation")
     # Gone on with, it is measured, and ends as if it had been from the start.

@@ -206,7 +206,7 @@ def test_an_adapter_stays_beside_the_weights(how, folder, tmp_path):
         found, expected = logits(checkpoint.model, *edits), logits(plain, *edits)
         assert close(found, expected, how)
         assert (found - logits(alone.model, *edits)).abs().max() > 0.1
-    assert "beside the weights and not merged" in next(doctor_lines(diagnosis(checkpoint)))
+    assert "not merged into the weights" in next(doctor_lines(diagnosis(checkpoint)))
 
 
 @pytest.mark.parametrize("how", [None, "4bit"])
@@ -228,7 +228,7 @@ def test_weights_whose_rows_meet_say_so(folder, tmp_path):
     assert result.exit_code == 0, result.output
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["checkpoints"]["chat"]["quantised"] == f"8bit (int8, {quantisation.ROWS_MEET})"
-    assert any("chat has columns in higher precision" in warning for warning in summary["warnings"])
+    assert any("chat has outlier columns" in warning for warning in summary["warnings"])
 
 
 def test_weights_that_come_quantised(folder, tmp_path):

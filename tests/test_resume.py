@@ -141,7 +141,7 @@ def test_reading_works_while_a_run_writes(half):
     finally:
         lock.release()
     (warning,) = json.loads((half / "run" / "summary.json").read_text())["warnings"]
-    assert re.match(r"This run is not finished: \d+ of 66 completions are there \(of each checkpoint", warning)
+    assert re.match(r"This run is not finished: \d+ of 66 completions are stored. All figures", warning)
     assert warning in (half / "run" / "report.html").read_text()
 
 
@@ -186,7 +186,7 @@ def test_out_of_memory_halves_any_batch_and_says_what_would_fit():
     found = {i: value for indices, values in batches for i, value in zip(indices, values, strict=True)}
     assert found == {i: 10 * i for i in range(8)}
     assert log == [8, 4, 2, 2, 4, 2, 2]
-    message = r"row 1 of 9 tokens does not fit .* where 2.00 GiB more were asked for.*bfloat16.*fewer than 9 tokens; the other"
+    message = r"row 1 of 9 tokens does not fit .*2.00 GiB more were needed.*bfloat16.*fewer than 9 tokens; the other"
     with pytest.raises(WorkError, match=message):
         list(in_batches([5, 9], scarce(0), model=model))
 

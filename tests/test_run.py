@@ -163,8 +163,8 @@ def test_an_interrupted_command_says_whether_it_goes_on(lineage, tmp_path, monke
 
     monkeypatch.setattr("demur.runs.execution.generate_batches", interrupted)
     for more, said in (
-        ([], "the same command goes on where it stopped"),
-        (["--fresh"], "the same command without --fresh goes on where it stopped"),
+        ([], "the same command resumes where it stopped"),
+        (["--fresh"], "the same command without --fresh resumes where it stopped"),
     ):
         result = invoke("run", lineage / "study.toml", "--out", tmp_path / "run", "--quiet", *more)
         assert (result.exit_code, result.stderr) == (130, f"demur: interrupted; {said}\n")
@@ -220,7 +220,7 @@ BAD_RUNS = {
     "a layer out of range": (["--set", "direction.layers=[3]"], "layer 3 is out of range: 'base' has layers 0 to 2"),
     "an unknown judge": (["--set", "judges=[\"prefixx\"]"], "did you mean 'prefix'"),
     "an unknown model": (["--set", "checkpoints.chat.model=no-such-folder"], "neither a folder"),
-    "a hub id without a hub": (["--set", "checkpoints.chat.model=owner/name"], "no model hub is in reach"),
+    "a hub id without a hub": (["--set", "checkpoints.chat.model=owner/name"], "no model hub can be reached"),
     "a missing adapter": (["--set", "checkpoints.chat.adapter=nowhere"], "neither a folder with an adapter_config.json"),
     "a device that is not there": (["--device", "cuda"], "no usable GPU"),
     "an unknown dtype": (["--dtype", "float8"], "'dtype' is 'float8'"),
@@ -246,7 +246,7 @@ def test_a_download_that_was_cut_short_is_refused_at_once_without_a_hub(tmp_path
 
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
-    with pytest.raises(InputError, match="no model hub is in reach"):
+    with pytest.raises(InputError, match="no model hub can be reached"):
         find_model("owner/name")
 
 
@@ -301,7 +301,12 @@ def test_extract_generate_judge_directions(lineage, tmp_path):
 
 def test_doctor_plan_presets_compare_export(finished, lineage):
     text = invoke("doctor", "--model", f"{lineage}/chat").output
-    for expected in ("llama: 3 blocks at model.layers, width 32", ">>ASSISTANT<<", "BOS          0 in front", "torch.float32"):
+    for expected in (
+        "llama: 3 blocks at model.layers, width 32",
+        ">>ASSISTANT<<",
+        "BOS          0 at the start",
+        "torch.float32",
+    ):
         assert expected in text
     plan = invoke("plan", lineage / "study.toml").output
     assert "cells    66, with 198 completions of up to 4 tokens" in plan
@@ -321,7 +326,7 @@ def test_published_presets_can_be_planned_without_a_hub_and_fail_at_once(preset,
     assert plan.exit_code == 0, plan.output
     assert "not on this machine" in plan.output
     result = invoke("run", preset, "--out", tmp_path / "r")
-    assert (result.exit_code, "is not on this machine and no model hub is in reach" in result.output) == (2, True)
+    assert (result.exit_code, "is not on this machine, and no model hub can be reached" in result.output) == (2, True)
     assert not (tmp_path / "r").exists()
 
 
@@ -390,7 +395,7 @@ def test_what_a_direction_was_made_of_is_said_where_it_is_tried_on_it(lineage, t
     files = [f"--harmful={tmp_path}/harmful.txt", f"--harmless={tmp_path}/harmless.txt"]
     made = invoke("extract", *common, *files, "--pairs", "4", "--layer", "1", "--out", tmp_path / "d.safetensors")
     assert made.exit_code == 0, made.output
-    assert "harmful.txt' has no training part; directions are made of its first 4 instructions" in made.stderr
+    assert "harmful.txt' has no training part; directions are made from its first 4 instructions" in made.stderr
     for name, told in (("harmful.txt", True), ("harmless.txt", True)):
         tried = invoke(
             "generate",
@@ -405,7 +410,7 @@ def test_what_a_direction_was_made_of_is_said_where_it_is_tried_on_it(lineage, t
             "-o",
             tmp_path / "c.jsonl",
         )
-        assert ("was made of 4 of these 5 instructions" in tried.stderr) is told
+        assert ("was made from 4 of these 5 instructions" in tried.stderr) is told
     other = invoke(
         "generate",
         *common,
@@ -417,4 +422,4 @@ def test_what_a_direction_was_made_of_is_said_where_it_is_tried_on_it(lineage, t
         "-o",
         tmp_path / "c.jsonl",
     )
-    assert (other.exit_code, "was made of" in other.stderr) == (0, False)
+    assert (other.exit_code, "was made from" in other.stderr) == (0, False)

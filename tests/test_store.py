@@ -118,7 +118,7 @@ def test_without_its_log_a_file_is_a_run_that_was_hardly_begun(cut_off):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda file: file.write_bytes(b""), "is empty, so what it held is lost"),
+        (lambda file: file.write_bytes(b""), "is empty, so its results are lost"),
         (lambda file: file.write_bytes(b"garbage" * 3000), "is damaged or not a run of demur"),
         (lambda file: os.truncate(file, 5000), "is damaged or not a run of demur"),
         (
@@ -254,7 +254,7 @@ def test_a_full_disk_keeps_what_was_finished_and_goes_on(tmp_path):
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count = {pages + 4}")
     stored = 0
-    with pytest.raises(WorkError, match="every batch that was finished is kept: free some space and the same command goes on"):
+    with pytest.raises(WorkError, match="all finished batches are kept; free some space and run the same command to resume"):
         for number in range(20):
             store.add_completions(batch(number))
             stored += 1

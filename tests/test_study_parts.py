@@ -156,7 +156,7 @@ def test_judges_engines_estimators_and_sections():
         ({"controls": {f"{HERE}Nothing": 1}}, "has no name, needs"),
         (
             {"controls": {f"{HERE}Shuffled": 1}, "checkpoints": {"shuffled-x": {"model": "a/b"}}},
-            "'shuffled-x' is no name for a checkpoint or prompt: letters, digits, - and _, no shuffled- in front",
+            "'shuffled-x' is not a name for a checkpoint or prompt: use letters, digits, - and _, and no shuffled- at the start",
         ),
         ({"interventions": [ROTATE, {"kind": f"{HERE}Spin"}]}, "Rotate' and '.*Spin' both use the name 'rotate'"),
         ({"interventions": [{"kind": f"{HERE}Loose"}]}, "kind '.*Loose' can change .*; make Settings a frozen"),
@@ -175,7 +175,7 @@ def test_judges_engines_estimators_and_sections():
         ({"judges": ["prefx"]}, "there is no judge 'prefx'; did you mean 'prefix'"),
         ({"judges": [f"{HERE}Shoutin"]}, "cannot be imported"),
         ({"measurements": ["by-layr"]}, "there is no measurement 'by-layr'; did you mean 'by-layer'"),
-        ({"measurements": ["loss", "loss"]}, "'loss' stands there twice"),
+        ({"measurements": ["loss", "loss"]}, "'loss' is listed twice"),
         ({"measurements": [{"name": f"{HERE}Entropy", "topp": 5}]}, "'measurements.0.topp' is not a key .* did you mean 'top'"),
         ({"measurements": [{"name": f"{HERE}Entropy", "top": "x"}]}, "'top' is 'x'"),
         ({"measurements": [{"top": 5}]}, "'measurements.0.name' is missing"),
@@ -217,8 +217,8 @@ def test_a_plan_shows_parts_of_ones_own():
     controls = {"random": 1, f"{HERE}Shuffled": 1}
     study = edited(ROTATE, {"kind": f"{HERE}Damp", "coefficient": 0.5}, controls=controls)
     text = " ".join(" ".join(plan_lines(look_ahead(study, "cpu"))).split())
-    assert "random, same norm, beside base/native" in text
-    assert "shuffled, same norm, beside base/native" in text
+    assert "random, same norm, next to base/native" in text
+    assert "shuffled, same norm, next to base/native" in text
     assert "Rotate, degrees 90.0: every direction at its own site, on harmless instructions" in text
     assert "Damp 0.5 x unit: at its own site, on harmful and harmless instructions" in text
 

@@ -316,7 +316,7 @@ def test_command_line(tmp_path):
     assert [row["label"] for row in written] == ["echo", "refusal", "degenerate"]
     file.write_text(json.dumps({"instruction": ASKED, "completion": "I", "until_verdict": True}))
     result = CliRunner().invoke(app, ["judge", str(file), "--judge", "taxonomy"])
-    assert (result.exit_code, "reads whole completions" in result.stderr) == (2, True)
+    assert (result.exit_code, "needs whole completions" in result.stderr) == (2, True)
     assert CliRunner().invoke(app, ["judge", str(file)]).exit_code == 0
     file.write_text('{"completion": "I can\'t"}\n')
     result = CliRunner().invoke(app, ["judge", str(file), "--judge", "taxonomy"])

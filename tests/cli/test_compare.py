@@ -117,8 +117,8 @@ def test_what_stands_beside_the_weights_is_compared_where_both_runs_say_it(runs,
         store.close()
         return [each.setting for each in compare_runs(demur.open_run(runs[0]), demur.open_run(other)).settings]
 
-    assert told(lambda facts: facts.update(stop_ids=[2, 9])) == ["beside the weights: end tokens of chat"]
+    assert told(lambda facts: facts.update(stop_ids=[2, 9])) == ["other files of the checkpoint: end tokens of chat"]
     assert told(lambda facts: facts.pop("stop_ids")) == []
     assert told(lambda facts: facts.update(settings="0" * 16)) == [
-        "beside the weights: config.json and adapter_config.json of chat"
+        "other files of the checkpoint: config.json and adapter_config.json of chat"
     ]

@@ -45,7 +45,7 @@ def test_a_judge_that_is_unknown_or_needs_more_than_there_is_is_refused(run):
     assert (result.exit_code, "did you mean 'taxonomy'" in result.stderr) == (2, True)
     store = Store.open(run)
     store.remember("study_facts", {**store.recall("study_facts"), "until_verdict": True})
-    with pytest.raises(InputError, match="'taxonomy' reads whole completions"):
+    with pytest.raises(InputError, match="'taxonomy' needs whole completions"):
         demur.open_run(run).add_judges(["taxonomy"])
     assert "taxonomy" not in demur.open_run(run).judges()
 

@@ -23,7 +23,7 @@ def _refused(cell: int, index: int) -> bool:
 
 
 def _facts(cell: int) -> tuple[str, str, str]:
-    """Checkpoint, instruction set, intervention: two cells of each target and set are left alone, ... the rest are edited."""
+    """Checkpoint, instruction set, intervention: two cells of each target and set have no edit, ... the rest are edited."""
     place = cell % 4
     intervention = "none" if cell < 4 else ("add", "ablate")[cell // 4 % 2]
     return ("before", "after")[place // 2], ("harmful", "harmless")[place % 2], intervention

@@ -36,7 +36,7 @@ def test_it_opens_from_disk_and_draws_every_figure(open_page, page, made):
 
 def test_a_run_without_measured_layers_says_so(open_page, tmp_path):
     opened = open_page(write_report(tmp_path, *make_run(n=3, depth=None)))
-    assert "holds no activations by layer" in opened.locator("#where").inner_text()
+    assert "has no measurements by layer" in opened.locator("#where").inner_text()
     assert opened.locator('.plot[data-figure="cosines"]').is_visible()
     assert opened.locator('.plot[data-figure="separation"]').count() == 0
 

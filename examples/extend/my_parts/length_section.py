@@ -28,5 +28,5 @@ class Lengths:
         return [FigureSpec.of(Sheet("lengths", title, caption, f"{title}. {said}.", numbers, content))]
 
     def tables(self, view: ReportView) -> Sequence[TableSpec]:
-        """None beside the numbers of the figure."""
+        """No tables other than the numbers of the figure."""
         return []

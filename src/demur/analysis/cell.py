@@ -21,9 +21,9 @@ class Cell(Record):
         prompt: the name of the prompt format.
         instructions: the instruction set: `harmful` or `harmless`.
         intervention: the kind of edit: `none`, `ablate`, `add` or another registered kind.
-        action: the action of the kind, as in `EditWords.action`; the kind itself where it has one action.
-        expected: the sense of change of the refusal rate that would confirm the edit: -1, 1, or 0 where none is expected.
-        direction: the name of the direction, None where the edit takes none.
+        action: the action of the kind, as in `EditWords.action`; the kind itself if it has one action.
+        expected: the expected sign of the change in the refusal rate: -1, 1, or 0 if no change is expected.
+        direction: the name of the direction, None if the edit takes none.
         source: the checkpoint that the direction came from, or the control's name.
         control: whether the direction is a null direction.
         control_kind: what the kind of control calls itself, empty where it is none.
@@ -59,7 +59,7 @@ class Cell(Record):
 
     @property
     def edited(self) -> bool:
-        """Whether anything is done to the stream."""
+        """Whether the stream is edited."""
         return self.intervention != "none"
 
     @property
@@ -124,19 +124,19 @@ class Comparison(Record):
 
 
 class Sentence(Record):
-    """A sentence of the report, and whether the data show what it is about."""
+    """A sentence of the report, and whether the data show the effect in it."""
 
     text: str
     shown: bool
 
 
 class Null(Record):
-    """The null that a claim was held against.
+    """The null directions that a claim was compared with.
 
     Attributes:
         kind: the kind of control.
         n: how many controls there were at the same setting.
-        place: how many of them changed the rate at least as much in the expected sense; 0 where the claim is first.
+        place: how many of them changed the rate at least as much in the expected sense; 0 if the edit changed it most.
     """
 
     kind: str
@@ -145,7 +145,7 @@ class Null(Record):
 
 
 class Claim(Sentence):
-    """What the data say of one edit, or of one checkpoint without an edit.
+    """The result for one edit, or for one checkpoint without an edit.
 
     Attributes:
         id: the same for the same claim in every run of the study.
@@ -154,7 +154,7 @@ class Claim(Sentence):
         effect: the change of the rate, as a fraction; None for a claim about a checkpoint without an edit.
         ci95: 95 % interval of the effect, for paired proportions (Newcombe 1998, method 10).
         p: the p value of the effect after Holm's correction.
-        null: the null it was held against, None where there was none.
+        null: the null directions it was compared with, None if there were none.
         cells: keys of the cells that it rests on.
     """
 

@@ -7,18 +7,18 @@ from demur.core import number_format
 from demur.core.edit_words import EditWords
 
 Words = Mapping[str, EditWords]
-"""Action -> the words for it, in the order in which a report speaks of actions."""
+"""Action -> its words, in the order of a report."""
 
 _UNITS = {"unit": "unit vectors", "raw": "x its raw norm", "residual": "x the residual norm"}
 
 
 def capitalised(text: str) -> str:
-    """A sentence with a capital letter in front, and no other letter changed."""
+    """A sentence whose first letter is a capital; no other letter is changed."""
     return text[:1].upper() + text[1:]
 
 
 def uncapitalised(text: str) -> str:
-    """A sentence that another one goes on with."""
+    """A sentence with a small first letter, to continue another sentence."""
     return text[:1].lower() + text[1:]
 
 
@@ -28,44 +28,44 @@ def rate_text(cell: JudgedCell) -> str:
 
 
 def target_text(cell: Cell, cells: Sequence[Cell]) -> str:
-    """A cell's checkpoint, and its prompt format where the checkpoint has several among `cells`."""
+    """A cell's checkpoint, and its prompt format if the checkpoint has several among `cells`."""
     prompts = {other.prompt for other in cells if other.target == cell.target}
     return f"{cell.target} under {cell.prompt}" if len(prompts) > 1 else cell.target
 
 
 def source_text(cell: Cell) -> str:
-    """The checkpoint that a cell's direction was read from, and its prompt format where the checkpoint has several."""
+    """The checkpoint that a cell's direction was read from, and its prompt format if the checkpoint has several."""
     return _arm(cell).replace(".", " under ", 1)
 
 
 def is_own(cell: Cell) -> bool:
-    """Whether the direction was read from the very arm that it is used in."""
+    """Whether the direction was read from the same arm that it is used in."""
     return cell.source == cell.target and _arm(cell) in (cell.target, f"{cell.target}.{cell.prompt}")
 
 
 def _arm(cell: Cell) -> str:
-    # A direction is named by its arm, and by its layer where the study has several; no name of an arm's parts has a dot.
+    # A direction's name is its arm, and also its layer if the study has several layers. Names of arms have no dots.
     return str(cell.direction).removesuffix(f".layer{cell.layer}")
 
 
 def edit_text(words: EditWords, whose: str) -> str:
-    """What is done with whose direction: "adding chat's direction". A kind of edit that takes no direction has no owner."""
+    """The edit with the owner of its direction: "adding chat's direction". Without a direction there is no owner."""
     return f"{words.doing} {whose} {words.noun}" if words.noun else words.doing
 
 
 def dose_text(cell: Cell) -> str:
-    """A coefficient with its unit; empty where the edit has none."""
+    """A coefficient with its unit; empty if the edit has none."""
     if cell.coefficient is None:
         return ""
     return f"{cell.coefficient:g} {_UNITS[cell.unit]}" if cell.unit else f"coefficient {cell.coefficient:g}"
 
 
 def where_it_acts(cell: Cell, alike: Sequence[Cell], words: EditWords) -> list[str]:
-    """Layers, sites, positions and settings of an edit, as far as a sentence needs them.
+    """Layers, sites, positions and settings of an edit, if a sentence needs them.
 
     Args:
         cell: the edited cell.
-        alike: the cells that it has to be told apart from, of the same kind of edit.
+        alike: the cells of the same kind of edit, from which the phrase should distinguish it.
         words: the words for the cell's action.
 
     Returns:

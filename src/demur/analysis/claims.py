@@ -1,6 +1,6 @@
-"""What a run's data say of each checkpoint and each edit: one sentence each, with a verdict and the numbers behind it.
+"""One sentence for each checkpoint and each edit of a run, with a verdict and the numbers that support it.
 
-Where the data do not show an effect, its sentence says so, and why. Pure functions of typed records.
+If the data do not show an effect, the sentence says so and why. Pure functions of typed records.
 """
 
 from collections.abc import Sequence

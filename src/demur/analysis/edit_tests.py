@@ -1,6 +1,6 @@
-"""Whether an edit acts: its change against chance, and against what null directions change at the same setting and dose.
+"""Decides whether an edit acts: tests its change against chance and against null directions at the same setting and dose.
 
-An edit is shown to act only where both hold. Without a null direction of the same dose nothing is shown.
+An edit is shown to act only if it passes both tests. Without a null direction of the same dose, nothing is shown.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _SETTING = (
     "target", "prompt", "instructions", "intervention", "layer", "layers", "sites", "coefficient", "unit", "positions",
     "settings",
 )  # fmt: skip
-"""What two cells have in common that differ in nothing but their direction."""
+"""The facts that are equal in two cells that differ only in their direction."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class EditTest:
         baseline: the same target without an edit.
         comparison: the two compared on the same instructions.
         nulls: the cells of null directions at the same setting.
-        null: how many these are, and how many of them changed the rate at least as much in the expected sense; None without any.
+        null: the number of these, and how many of them changed the rate at least as much in the expected sense; None without any.
         holds: whether the change has the expected sense, and p is below the level after Holm's correction.
         beats_nulls: whether it also differs, in that sense, from the change that each null direction makes.
         has_null_of_its_dose: whether at least one of these null directions was given the same dose.
@@ -53,7 +53,7 @@ class EditTest:
 
     @property
     def doubt(self) -> str:
-        """Why a change that holds by itself does not count as shown; empty where it counts, or does not hold."""
+        """Why a significant change does not count as shown; empty if it counts, or if it is not significant."""
         if not self.holds or self.shown:
             return ""
         if not self.beats_nulls:
@@ -64,7 +64,7 @@ class EditTest:
 def edit_tests(cells: Sequence[JudgedCell], compared: Sequence[Comparison], refusals: Refusals, judge: str) -> list[EditTest]:
     """The edits on the instructions on which they should act, each with its test.
 
-    Which change an edit should make is said by its kind: `Cell.expected`. Cells of null directions are not tested themselves.
+    The kind of edit defines the expected change (`Cell.expected`). Cells of null directions are not tested themselves.
 
     Args:
         cells: the judged cells of a run.
@@ -101,12 +101,12 @@ def edit_tests(cells: Sequence[JudgedCell], compared: Sequence[Comparison], refu
 
 
 def same_setting(one: Cell, other: Cell) -> bool:
-    """Whether two cells differ in nothing but their direction."""
+    """Whether two cells differ only in their direction."""
     return all(getattr(one, key) == getattr(other, key) for key in _SETTING)
 
 
 def _same_dose(null: Cell, cell: Cell) -> bool:
-    # A null direction has the raw norm of the direction that it was made for, and no other's.
+    # A null direction has the raw norm of the direction that it is a control for.
     return cell.unit != "raw" or null.stands_beside in (cell.direction, cell.source)
 
 

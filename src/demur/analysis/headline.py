@@ -1,7 +1,7 @@
-"""What a run answers, in a few sentences that are computed from its cells: who refuses, and what moving directions does.
+"""What a run answers, in a few sentences computed from its cells: which checkpoints refuse, and what moving directions does.
 
-Each sentence names its rates with their intervals, and says of what the data do not show that it is not shown. An edit counts as
-acting where `edit_tests.EditTest.shown` says so. A kind of edit that nobody tried has a sentence that says this.
+Each sentence gives its rates with intervals. Where the data do not show an effect, it says "is not shown"; for edits,
+`edit_tests.EditTest.shown` decides this. A kind of edit that was not tried gets a sentence that says so.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from demur.core.statistics import LEVEL, fisher, holm, mcnemar, shared
 NAMED = 3
 """Checkpoints or cells up to this number are named one by one."""
 
-_UNFINISHED = "How often each checkpoint refuses when left alone is not shown: these cells are not finished."
+_UNFINISHED = "Refusal rates without an edit are not shown yet: these cells are not finished."
 
 
 def answers(
@@ -50,7 +50,7 @@ def answers(
         words: the actions of all kinds of edit that the sentences are about, kind by kind, with their words.
 
     Returns:
-        The sentences in the order of `words`; none where the judge gave no verdict.
+        The sentences in the order of `words`; none if the judge gave no verdict.
     """
     mine = [cell for cell in cells if cell.judge == judge]
     if not mine:
@@ -81,20 +81,22 @@ def _without_edit(cells: Sequence[JudgedCell], refusals: Refusals, judge: str, l
 
 
 def _rates(twins: Sequence[tuple[JudgedCell, JudgedCell]], cells: Sequence[JudgedCell]) -> str:
-    """The rates of each arm on harmful and harmless instructions; of many arms, the extremes."""
-    picked = list(twins)
+    """The rates of each arm on harmful and harmless instructions; for many arms, the lowest and the highest."""
     if len(twins) > NAMED:
-        picked = [pick(twins, key=lambda twin: twin[0].rate) for pick in (min, max)]
-    named = [f"{target_text(one, cells)} {rate_text(one)} and {rate_text(other)}" for one, other in picked[1:]]
-    one, other = picked[0]
+        (least, least_other), (most, most_other) = (pick(twins, key=lambda twin: twin[0].rate) for pick in (min, max))
+        return (
+            f"Without an edit, refusal rates of the {len(twins)} arms range from {target_text(least, cells)} "
+            f"({rate_text(least)} of harmful and {rate_text(least_other)} of harmless instructions) to "
+            f"{target_text(most, cells)} ({rate_text(most)} and {rate_text(most_other)})"
+        )
+    named = [f"{target_text(one, cells)} {rate_text(one)} and {rate_text(other)}" for one, other in twins[1:]]
+    one, other = twins[0]
     first = f"{target_text(one, cells)} refuses {rate_text(one)} of harmful and {rate_text(other)} of harmless instructions"
-    if len(picked) < len(twins):
-        return f"Left alone, of {len(twins)} arms {first} at the least and {named[0]} at the most"
-    return f"Left alone, {first}, {_listed(named)}" if named else f"Left alone, {first}"
+    return f"Without an edit, {first}, {_listed(named)}" if named else f"Without an edit, {first}"
 
 
 Contrast = tuple[str, bool, float]
-"""What a test is of, whether the data point that way, and its p value."""
+"""The statement that is tested, whether the data point that way, and the p value."""
 
 
 def _harmful_against_harmless(harmful: JudgedCell, harmless: JudgedCell, cells: Sequence[JudgedCell]) -> Contrast:
@@ -107,7 +109,7 @@ def _harmful_against_harmless(harmful: JudgedCell, harmless: JudgedCell, cells: 
 def _last_against_first(
     unedited: Sequence[JudgedCell], cells: Sequence[JudgedCell], refusals: Refusals, judge: str
 ) -> list[Contrast]:
-    """The last checkpoint against the first under each prompt that both have; where they share none, their first arms."""
+    """Tests the last checkpoint against the first under each prompt that both have; without such a prompt, their first arms."""
     first, last = ({cell.prompt: cell for cell in unedited if cell.target == each.target} for each in (unedited[0], unedited[-1]))
     pairs = [(first[prompt], last[prompt]) for prompt in first if prompt in last]
     found = []
@@ -132,7 +134,7 @@ def _of_action(words: EditWords, tests: Sequence[EditTest], cells: Sequence[Judg
 
 
 def _moved(words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCell]) -> Sentence:
-    """What directions of other checkpoints do, the strongest case first; those of its own where there are no others."""
+    """What directions of other checkpoints do, the strongest case first; without such cells, what a checkpoint's own do."""
     across = [test for test in every if test.cell.source != test.cell.target] or list(every)
     across.sort(key=lambda test: -abs(test.comparison.difference))
     shown, rest = [test for test in across if test.shown], [test for test in across if not test.shown]
@@ -162,7 +164,7 @@ def _moved(words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCe
 
 
 def _owner_and_target(test: EditTest, words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCell]) -> str:
-    """Whose direction in which checkpoint; layer, prompt and coefficient only where the study has several."""
+    """The direction, its checkpoint and the target; also layer, prompt and coefficient if the study has several."""
     cell, alike = test.cell, [other.cell for other in every]
     facts = []
     if cell.layer is not None and len({other.layer for other in alike}) > 1:

@@ -1,4 +1,4 @@
-"""What a run says of itself: its study, checkpoints, prompts, instructions, directions, judges, and where it was made."""
+"""The description of a run: its study, checkpoints, prompts, instructions, directions, judges, and where it was made."""
 
 from pydantic import JsonValue
 
@@ -88,7 +88,7 @@ class JudgeFacts(Record):
 
     Attributes:
         name: the judge's name.
-        version: the state of its rules; verdicts of another version are given anew.
+        version: the version of its rules; completions with verdicts of another version are judged again.
         labels: all labels that it gives, in the order of tables.
         refusal_labels: those of them that count as refusals.
     """
@@ -105,7 +105,7 @@ class Manifest(Record):
     Attributes:
         study: the study as plain data.
         created: when the run was begun, ISO 8601 in UTC.
-        versions: versions of the packages that decide about numbers, as last used.
+        versions: versions of the packages that affect numbers, as last used.
         sessions: every combination of versions, machine and device that took part.
         environment: the machine that was used last.
         checkpoints: facts of each checkpoint that was loaded, by name.

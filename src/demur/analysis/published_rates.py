@@ -1,7 +1,8 @@
-"""Published rates beside measured ones: which cell a published figure is about, and whether the rates differ.
+"""Compares published rates with measured ones: finds the cell for each published rate and tests whether the rates differ.
 
-A rate counts as measured under the published settings only where every setting that its cell depends on was stated and is the
-same; every other setting is named. Counts were published and not verdicts, so nothing is paired. Pure functions of typed records.
+A rate counts as measured under the published settings only if every setting that its cell depends on was published and is the
+same; all other settings are listed. The tests are not paired, because counts were published, not verdicts. Pure functions of
+typed records.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,24 +20,24 @@ from demur.inputs.prompt_formats import format_name
 from demur.study.published_spec import DIRECTION_KEYS, EDIT_KEYS, RUN_KEYS, Publication, PublishedRate
 
 SAME, DEPARTS, UNSTATED = "as published", "depart", "not all stated"
-"""What a table says of the settings of a measured cell beside a published rate."""
+"""How a table describes the settings of a measured cell, compared with those of the published rate."""
 
 EVERY_SITE = ("resid_pre", "resid_mid", "resid_post")
 
 _UNUSED = ("adapter", "revision", "quantise")
-"""Keys of a checkpoint that a publication which does not name them did not use."""
+"""Keys of a checkpoint. A publication that does not name them did not use them."""
 
 _DOSE = ("unit", "coefficient")
-"""Keys of an edit that only an edit with a coefficient depends on."""
+"""Keys of an edit that matter only for edits with a coefficient."""
 
 
 def published_rows(study: Settings, cells: Sequence[JudgedCell], directions: Sequence[DirectionFacts]) -> list[PublishedRow]:
-    """Each published rate of a study with the measured cell that it is about.
+    """Find the measured cell for each published rate of a study.
 
     A row has both rates with Wilson intervals, their difference, and Fisher's exact test. It names the settings that depart from
-    the published ones and those that were not stated. `measured` is None where no cell fits, or several fit equally; `reason`
-    says which, and why nothing was tested. Where settings and n are the same, `verdicts_changed_at_least` is how far apart the
-    counts are: greedy decoding has no chance in it, so at least that many verdicts differ.
+    the published ones and those that were not stated. `measured` is None if no cell fits, or if several fit equally well;
+    `reason` says which. If settings and n are the same, `verdicts_changed_at_least` is the difference of the counts: greedy
+    decoding has no randomness, so at least that many verdicts differ.
 
     Args:
         study: the study as plain data.
@@ -44,7 +45,7 @@ def published_rows(study: Settings, cells: Sequence[JudgedCell], directions: Seq
         directions: the directions of the run.
 
     Returns:
-        One row a published rate, in the study's order; none where the study has no publications.
+        One row a published rate, in the study's order; none if the study has no publications.
     """
     facts = StudyFacts.of(study)
     read_under = {each.name: each.prompt for each in directions}
@@ -52,7 +53,7 @@ def published_rows(study: Settings, cells: Sequence[JudgedCell], directions: Seq
 
 
 def text_and_code(study: Settings) -> list[TextAndCode]:
-    """The settings of which a publication's text says other than its code, or nothing, in words.
+    """The settings where a publication's text and code differ, or where the text says nothing, in words.
 
     Args:
         study: the study as plain data.
@@ -82,7 +83,7 @@ def in_words(value: JsonValue) -> str:
 
 @dataclass(frozen=True)
 class _Fit:
-    """A measured cell that a published rate may be about, with the settings that differ and those that were not stated."""
+    """A measured cell that may correspond to a published rate, with the settings that differ and those that were not stated."""
 
     cell: JudgedCell
     departures: tuple[Departure, ...]
@@ -119,7 +120,7 @@ def _row(
 
 
 def _measured(row: PublishedRow, rate: PublishedRate, fit: _Fit) -> PublishedRow:
-    """A row with the cell that it is about, and with the test where n was published."""
+    """A row with its measured cell, and with a test if n was published."""
     cell = fit.cell
     found = _with(
         row,
@@ -168,7 +169,7 @@ def _fitting(
         here = _settings(study, cell, read_under)
         if rate.prompt is not None and _prompt_specs(study, cell, read_under)[rate.target][0] != rate.prompt:
             continue
-        # A prompt's own text, where none is stated, is that of the built-in format.
+        # A publication that does not state the text of a prompt used the built-in format.
         known = {key: stated.get(key) for key in here if key in stated or key.startswith("prompts.")}
         departures = tuple(
             Departure(setting=key, published=value, here=here[key])
@@ -181,7 +182,7 @@ def _fitting(
 
 
 def _stated(publication: Publication, rate: PublishedRate) -> dict[str, JsonValue]:
-    """The settings behind one published rate, by the study's keys."""
+    """The settings of one published rate, by the study's keys."""
     found = flatten(publication.settings)
     checkpoints = publication.settings.get("checkpoints", {})
     for name in checkpoints if isinstance(checkpoints, dict) else ():
@@ -246,7 +247,7 @@ def _listed(value: JsonValue) -> list[JsonValue]:
 
 
 def _doses(rates: Sequence[PublishedRate]) -> str:
-    """The coefficients of a publication; where they differ, with whose direction and on which instructions."""
+    """The coefficients of a publication; if they differ, with the source of the direction and the instructions of each."""
     added = [rate for rate in rates if rate.coefficient is not None]
     if len({rate.coefficient for rate in added}) == 1:
         return in_words(added[0].coefficient)

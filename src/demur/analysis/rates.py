@@ -1,4 +1,4 @@
-"""From stored verdicts to the numbers of a report: rates with intervals, and paired comparisons with the unedited target.
+"""Computes the numbers of a report from stored verdicts: rates with intervals, and comparisons with the unedited target.
 
 Pure functions of typed records.
 """
@@ -31,8 +31,8 @@ def judged_cells(
         cells: the cells in the order of the study.
         refusals: the verdicts.
         judges: the judges in the order of the study.
-        labels: how often each label was given, where that is known.
-        failures: how often a judge failed, where that is known.
+        labels: how often each label was given, if known.
+        failures: how often a judge failed, if known.
 
     Returns:
         One record a cell and judge, cell by cell. A cell in which a judge gave no verdict yet has no record for that judge.

@@ -1,4 +1,4 @@
-"""What two runs have in common and in what they differ. `demur.runs.compare` makes these values, and the terminal shows them."""
+"""The shared cells of two runs, and how the runs differ. `demur.runs.compare` makes these values, and the terminal shows them."""
 
 from dataclasses import dataclass
 
@@ -97,5 +97,5 @@ class RunComparison:
         """
         names = self.judges()
         if judge is not None and judge not in names:
-            raise InputError(f"the runs share no verdicts of a judge {judge!r}; {nearest(judge, names)}")
+            raise InputError(f"the runs have no shared verdicts of a judge {judge!r}; {nearest(judge, names)}")
         return tuple(cell for cell in self.cells if cell.judge == (judge or names[0]))

@@ -24,7 +24,7 @@ class Cosines(Record):
 
 
 class Figure(Record):
-    """A rate with its interval; without n where the source gives none."""
+    """A rate with its interval; without n if the source gives none."""
 
     n: int | None = None
     refusals: int | None = None
@@ -41,7 +41,7 @@ class Departure(Record):
 
 
 class PublishedRow(Record):
-    """A published rate beside the measured cell that it is about; see `demur.analysis.published_rates`."""
+    """A published rate with the measured cell it is compared with; see `demur.analysis.published_rates`."""
 
     work: str
     target: str
@@ -66,7 +66,7 @@ class PublishedRow(Record):
 
 
 class TextAndCode(Record):
-    """A setting of which a publication's text says other than its code."""
+    """A setting where a publication's text and code differ."""
 
     work: str
     setting: str
@@ -75,7 +75,7 @@ class TextAndCode(Record):
 
 
 class MeasurementSummary(Record):
-    """What one measurement found of one subject, without its arrays.
+    """The result of one measurement of one subject, without its arrays.
 
     Attributes:
         name: the measurement.
@@ -93,7 +93,7 @@ class MeasurementSummary(Record):
 
 
 class ArmByLayer(Record):
-    """One arm at every layer. Lists have one entry a layer, None where both means are the same."""
+    """One arm at every layer. Lists have one entry a layer, None if both means are the same."""
 
     checkpoint: str
     prompt: str
@@ -113,7 +113,7 @@ class PairByLayer(Record):
 
 
 class Projections(Record):
-    """Where each held-out instruction lies along one arm's direction at one layer."""
+    """Projections of each held-out instruction on one arm's direction at one layer."""
 
     arm: int
     layer: int
@@ -134,13 +134,13 @@ class ByLayer(Record):
 
 
 class Summary(Record):
-    """All that a report, a table or another program needs to know of a run.
+    """Everything that a report, a table or another program needs to know about a run.
 
     Attributes:
         version: the version of this form.
         study: the study as plain data, every default written out.
         created: when the run was begun, ISO 8601 in UTC.
-        versions: versions of the packages that decide about numbers, as last used.
+        versions: versions of the packages that affect numbers, as last used.
         judges: the version of each judge whose verdicts the run holds.
         judge_labels: the labels that each judge gives, in the order of tables.
         edits: the words for each action of the run's kinds of edit; `action` of a cell refers to them.
@@ -154,12 +154,12 @@ class Summary(Record):
         directions: the stored directions without their vectors.
         cosines: pairwise cosines between the directions, null directions left out.
         by_layer: what was measured at every layer; None for a run that measured no layers.
-        measurements: what was measured beside completions, one entry a measurement and subject.
+        measurements: the measurements other than completions, one entry for each measurement and subject.
         comparisons: each edited cell against its target without an edit, one entry a cell and judge.
         answers: what the run answers, in a few sentences.
-        claims: what the data say of each checkpoint and each edit.
-        published: published rates beside the measured ones.
-        text_and_code: settings of which a publication's text says other than its code.
+        claims: one sentence with a verdict for each checkpoint and each edit.
+        published: published rates with the measured ones.
+        text_and_code: settings where a publication's text and code differ.
     """
 
     version: Literal[2] = 2

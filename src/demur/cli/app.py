@@ -21,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Measure how often language-model checkpoints refuse, find the direction that carries it, move it between checkpoints.",
+    help="Measure how often language-model checkpoints refuse, find the direction that carries it, and move it between models.",
     epilog="demur COMMAND --help shows examples. Begin with: demur run demo",
 )
 
@@ -88,24 +88,19 @@ DirectionFile = Annotated[
     Path, typer.Option("--direction", "-d", metavar="FILE", help="a direction file", autocompletion=shell_completion.directions)
 ]
 
-UntilVerdict = Annotated[
-    bool,
-    typer.Option("--until-verdict", help="end a completion where the verdict of prefix can no longer change"),
-]
-
 STUDIES, CHECKPOINTS, FILES = "Studies and their runs", "One checkpoint", "Files"
 """Sections of the list of commands."""
 
 P = ParamSpec("P")
 
 
-def command(section: str, *examples: str, goes_on: bool = False) -> Callable[[Callable[P, None]], Callable[P, None]]:
+def command(section: str, *examples: str, resumes: bool = False) -> Callable[[Callable[P, None]], Callable[P, None]]:
     """Register a command whose errors become one sentence and an exit status.
 
     Args:
         section: the section of the list of commands.
         examples: command lines that its help shows at the end.
-        goes_on: whether the command keeps what it has done, so that the same command, without `--fresh`, goes on there.
+        resumes: whether the command keeps what it has done; the same command, without `--fresh`, then resumes where it stopped.
     """
     # \b keeps typer from wrapping the lines that follow.
     shown = "\b\n" + "\n".join(("Example:" if len(examples) == 1 else "Examples:", *(f"  {line}" for line in examples)))
@@ -121,7 +116,7 @@ def command(section: str, *examples: str, goes_on: bool = False) -> Callable[[Ca
                 _fail(2, str(error))
             except KeyboardInterrupt:
                 again = "the same command without --fresh" if kwargs.get("fresh") else "the same command"
-                _fail(130, f"interrupted; {again} goes on where it stopped" if goes_on else "interrupted")
+                _fail(130, f"interrupted; {again} resumes where it stopped" if resumes else "interrupted")
 
         return app.command(cls=PlainCommand, epilog=shown, rich_help_panel=section)(guarded)
 

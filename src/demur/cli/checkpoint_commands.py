@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from demur.cli import shell_completion
-from demur.cli.app import CHECKPOINTS, Adapter, Device, DType, Format, Model, Quantise, Quiet, UntilVerdict, command
+from demur.cli.app import CHECKPOINTS, Adapter, Device, DType, Format, Model, Quantise, Quiet, command
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
 
@@ -25,7 +25,7 @@ Instructions = Annotated[str, typer.Option(metavar="SET", help=INSTRUCTIONS, aut
 Asked = Annotated[
     str, typer.Option("--instructions", "-i", metavar="SET", help=INSTRUCTIONS, autocompletion=shell_completion.instructions)
 ]
-Position = Annotated[int, typer.Option(metavar="N", help="prompt token that is read, from the end")]
+Position = Annotated[int, typer.Option(metavar="N", help="position of the prompt token that is read; -1 is the last")]
 MaybeDirection = Annotated[
     Path | None,
     typer.Option("--direction", "-d", metavar="FILE", help="a direction file", autocompletion=shell_completion.directions),
@@ -61,7 +61,7 @@ def extract(
     harmful: Instructions,
     harmless: Instructions,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="a .safetensors file; one a layer where there are several")
+        Path, typer.Option("--out", "-o", metavar="FILE", help="a .safetensors file; several layers get one file each")
     ],
     adapter: Adapter = None,
     pairs: Annotated[int, typer.Option(metavar="N", help="instructions of each kind")] = 32,
@@ -79,16 +79,18 @@ def extract(
     import demur
     from demur.cli.progress_bars import bars
     from demur.directions.file_formats import format_for
+    from demur.measurements.extraction import layers_with_directions
 
     if format_for(out) != "demur":
-        raise InputError(f"demur extract writes .safetensors files, not {out.name!r}; demur convert makes the others of them")
+        raise InputError(
+            f"demur extract writes .safetensors files, not {out.name!r}; demur convert turns them into other formats"
+        )
     if pairs < 1:
         raise InputError(f"--pairs must be at least 1, not {pairs}")
     sides = [demur.load_instructions(spec, split=False) for spec in (harmful, harmless)]
     asked, benign = (side.take(_read_split(side), pairs) for side in sides)
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
-    # The first layer's input at a template token is that token's embedding, whatever the instruction: it has no direction.
-    layers = list(range(1, checkpoint.n_layers)) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
+    layers = layers_with_directions(checkpoint.n_layers) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
     with bars(quiet)("activations", 2 * pairs) as progress:
         found = demur.extract_directions(
             checkpoint,
@@ -102,7 +104,7 @@ def extract(
         )
     for spec, side in zip((harmful, harmless), sides, strict=True):
         if _read_split(side) == "test":
-            _note(f"{spec!r} has no training part; directions are made of its first {pairs} instructions")
+            _note(f"{spec!r} has no training part; directions are made from its first {pairs} instructions")
     _save(found, out)
 
 
@@ -113,7 +115,7 @@ def _save(found: "Sequence[Direction]", out: Path) -> None:
 
 
 def _read_split(side: "InstructionSet") -> str:
-    """The split that directions are made of: the training part, or the only part where there is none."""
+    """The split that directions are made from: the training part, or the only part if there is no training part."""
     return "train" if side.splits.get("train") else "test"
 
 
@@ -146,7 +148,9 @@ def generate(
     sites: Sites = None,
     max_new_tokens: Annotated[int, typer.Option(metavar="N", help="length of a completion, in tokens")] = 16,
     limit: Annotated[int | None, typer.Option(metavar="N", help="at most this many instructions")] = None,
-    until_verdict: UntilVerdict = False,
+    until_verdict: Annotated[
+        bool, typer.Option("--until-verdict", help="end a completion when no further text can change the verdict of prefix")
+    ] = False,
     device: Device = "auto",
     dtype: DType = "float32",
     quantise: Quantise = None,
@@ -156,7 +160,7 @@ def generate(
     import demur
     from demur.cli.progress_bars import bars
 
-    for option, value in (("--limit", limit), ("max_new_tokens", max_new_tokens)):
+    for option, value in (("--limit", limit), ("--max-new-tokens", max_new_tokens)):
         if value is not None and value < 1:
             raise InputError(f"{option} must be at least 1, not {value}")
     edit = _edit(direction, ablate, add, unit, layer, sites)
@@ -221,14 +225,12 @@ def _write(out: Path, rows: "Sequence[Completion]", made: _Made) -> None:
 
 
 def _warn_of_training_instructions(direction: "Direction", found: Sequence[str], texts: Sequence[str]) -> None:
-    """Say so where a direction is tried on instructions that it was made of."""
-    from demur.inputs.instructions import digest
+    """Print a note if a direction is tried on instructions that it was made from."""
+    from demur.measurements.extraction import training_overlap
 
-    for label in ("harmful", "harmless"):
-        read = direction.provenance.get(label)
-        if isinstance(read, dict) and isinstance(read.get("n"), int) and digest(found[: read["n"]]) == read.get("sha256"):
-            both = f"{min(read['n'], len(texts))} of these {len(texts)} instructions"
-            _note(f"the direction was made of {both}; what it does to them says less about others")
+    for n in training_overlap(direction, found):
+        both = f"{min(n, len(texts))} of these {len(texts)} instructions"
+        _note(f"the direction was made from {both}; its effect on them says less about other instructions")
 
 
 def _edit(

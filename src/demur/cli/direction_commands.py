@@ -9,9 +9,9 @@ from demur.cli import shell_completion
 from demur.cli.app import FILES, Quiet, command
 
 Layer = Annotated[
-    int | None, typer.Option("--layer", "-l", metavar="N", help="only this layer; or the layer, where the file says none")
+    int | None, typer.Option("--layer", "-l", metavar="N", help="only this layer; or the layer, if the file has none")
 ]
-Position = Annotated[int | None, typer.Option(metavar="N", help="only this position; or the position, where the file says none")]
+Position = Annotated[int | None, typer.Option(metavar="N", help="only this position; or the position, if the file has none")]
 
 
 @command(FILES, "demur directions base.safetensors chat.safetensors", "demur directions runs/demo/directions/*.safetensors")
@@ -64,7 +64,7 @@ def convert(
             metavar="FORMAT",
             autocompletion=shell_completion.direction_formats,
             help="demur (.safetensors), gguf, or for .pt files: post, arditi, mean-diffs, lm-eval, lm-eval-ablation; "
-            "guessed from the file's name where one fits",
+            "found from the file's name if only one fits",
         ),
     ] = None,
     layer: Layer = None,

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 def doctor_lines(found: "Diagnosis") -> Iterator[str]:
-    """One line of `name  value` for each fact.
+    """Gives one line of `name  value` for each fact.
 
     Args:
         found: what `demur.engine.diagnosis.diagnosis` collected.
     """
     layout, proof = found.layout, found.proof
-    merged = "" if found.quantised is None else ", beside the weights and not merged into them"
+    merged = "" if found.quantised is None else ", not merged into the weights"
     adapter = "" if found.adapter is None else f" with adapter {found.adapter}{merged}"
     yield f"source       {found.source}{adapter}"
     yield f"fingerprint  {found.fingerprint}"
@@ -25,7 +25,7 @@ def doctor_lines(found: "Diagnosis") -> Iterator[str]:
         yield f"quantised    {found.quantised_weights / 1e6:,.2f}M of them in {found.quantised}"
     yield f"device       {found.device}" + _elsewhere(found)
     for one in found.memory:
-        free = "" if one.free is None else f", {one.free / 2**30:.1f} GiB free beside them"
+        free = "" if one.free is None else f", {one.free / 2**30:.1f} GiB free in addition"
         yield f"memory       {one.weights / 2**30:.2f} GiB of weights on {one.device}{free}"
     yield f"layout       {layout.family}: {found.n_layers} blocks at {layout.blocks}, width {found.d_model}"
     order = ", in parallel" if layout.parallel else ", one after the other"
@@ -33,8 +33,9 @@ def doctor_lines(found: "Diagnosis") -> Iterator[str]:
     yield f"branches     attention adds {layout.attention}, MLP adds {layout.mlp}{order}{factor}"
     yield f"sites        {', '.join(layout.sites)}"
     yield (
-        f"self-check   {proof.edits} edits, one a layer and site, change the logits by at least {proof.least_change:.2g} of the "
-        f"largest; branches sum to their blocks within {proof.worst_sum:.2g} roundings of {found.dtype}"
+        f"self-check   {proof.edits} test edits, one per layer and site; each changes the logits by at least "
+        f"{proof.least_change:.2g} of the largest; branches sum to their blocks within {proof.worst_sum:.2g} roundings of "
+        f"{found.dtype}"
     )
     if found.prompt is None:
         yield "prompt       this tokenizer has no chat template; choose a prompt format with --prompt"
@@ -53,9 +54,9 @@ def _prompt_lines(prompt: "PromptDiagnosis") -> Iterator[str]:
     shown = [f">>{token}<<" if place == read else token for place, token in enumerate(prompt.tokens)]
     yield f"prompt       {prompt.name}: {prompt.template!r}"
     if prompt.can_think:
-        yield f"thinking     the template lets the model think first, and first tokens are thoughts then; --prompt {NO_THINKING}"
+        yield f"thinking     the template lets the model think first; use --prompt {NO_THINKING} to read refusals in first tokens"
     if prompt.is_dated:
-        yield "date         the template writes today's date; a run keeps the date that it first saw"
+        yield "date         the template contains today's date; a run keeps the date on which it began"
     yield f"tokens       {' '.join(shown)}"
     yield f"read at      position {prompt.position}, {prompt.tokens[read]!r}, where directions are read"
-    yield f"BOS          {prompt.bos_count} in front; the tokenizer's BOS is {prompt.bos!r}"
+    yield f"BOS          {prompt.bos_count} at the start; the tokenizer's BOS is {prompt.bos!r}"

@@ -33,8 +33,8 @@ def judge(
 ) -> None:
     """Judge stored completions: n, refusals, rate and interval.
 
-    With --out one verdict a line is written, beside everything that the file said of the completion. Where the judge fails on
-    some completions, the others are counted and written, and the exit status is 1.
+    With --out, writes one completion per line, with its verdict and all keys of the input file. If the judge fails on some
+    completions, the others are counted and written, and the exit status is 1.
     """
     from demur.inputs.instruction_files import read_rows
     from demur.judges.early_stopping import check_foreseen
@@ -74,7 +74,7 @@ def judge(
 
 
 def _written(answer: Verdict | Failure) -> dict[str, str | bool]:
-    """What the output file says of one completion."""
+    """The entry of one completion in the output file."""
     if isinstance(answer, Failure):
         return {"judge": answer.judge, "failure": answer.reason}
     return {"judge": answer.judge, "refusal": answer.refusal, "label": answer.label, "evidence": answer.evidence}

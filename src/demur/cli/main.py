@@ -1,8 +1,7 @@
 """The command line: one function for each command, a few lines over the public API. The only package that prints.
 
 Results go to standard output, progress and messages to standard error. Nothing heavy is imported before a command does its work,
-so that help answers at once. Every command takes --quiet, also where it has no progress to show, so that a script can always
-pass it.
+so help appears at once. Every command accepts --quiet, even if it shows no progress, so that a script can always pass it.
 """
 
 # Commands are registered, and listed by help, in the order of the imports.

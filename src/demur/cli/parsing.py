@@ -1,4 +1,4 @@
-"""The parser: its refusals are one sentence with the nearest known name, and its help lists commands by section."""
+"""The parser: its error messages are one sentence with the nearest known name, and its help lists commands by section."""
 
 import os
 import re
@@ -32,7 +32,7 @@ def _with_names(text: str) -> str:
 
 
 _NAMES = re.compile(r"\{(\w+) names\}")
-"""Where a help text lists the registered parts of a kind."""
+"""The places of a help text where the registered parts of a kind are listed."""
 
 
 class PlainCommand(TyperCommand):
@@ -59,7 +59,7 @@ class PlainCommand(TyperCommand):
 
 
 class OneSentence(TyperGroup):
-    """The group of all commands: refusals in one sentence, sections in the help."""
+    """The group of all commands: error messages in one sentence, and sections in the help."""
 
     def main(
         self,
@@ -77,7 +77,7 @@ class OneSentence(TyperGroup):
             typer.echo("demur: interrupted", err=True)
             sys.exit(130)
         except BrokenPipeError:
-            # Standard output went to a program that has read enough, such as head.
+            # The program that reads standard output, such as head, has closed it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         except Exception as error:
@@ -89,7 +89,7 @@ class OneSentence(TyperGroup):
         sys.exit(status if isinstance(status, int) else 0)
 
     def get_params(self, ctx: Any) -> Any:
-        """Parameters that do not convert options which were not given, because typer would import pydantic to do it."""
+        """Parameters that skip the conversion of options that were not given, because typer would import pydantic for it."""
         found = super().get_params(ctx)
         for each in found:
             if "process_value" not in vars(each):
@@ -97,7 +97,7 @@ class OneSentence(TyperGroup):
         return found
 
     def _refusal(self, error: Any) -> str:
-        """The parser's refusal in one sentence; where a name is unknown, with the nearest known one."""
+        """The parser's error message in one sentence; for an unknown name, with the nearest known one."""
         context = getattr(error, "ctx", None)
         path = str(context.command_path) if context is not None else "demur"
         name = type(error).__name__
@@ -121,7 +121,7 @@ class OneSentence(TyperGroup):
         for name in self.list_commands(ctx):
             each = self.commands[name]
             text = each.get_short_help_str(formatter.width - 6 - width)
-            # The same width in every section, so that they stand under each other.
+            # The same width in every section, so that the columns align.
             sections.setdefault(str(getattr(each, "rich_help_panel", "")), []).append((f"{name:{width}}", text))
         for section, rows in sections.items():
             with formatter.section(section):

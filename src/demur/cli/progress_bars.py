@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 EVERY_SECONDS = 60.0
-"""How often a long phase says something where no bar can be shown."""
+"""How often a long phase prints a line if no bar can be shown."""
 
 
 def bars(quiet: bool) -> Phases:

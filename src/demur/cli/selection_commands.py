@@ -57,8 +57,8 @@ def select(
 ) -> None:
     """Choose layer and position, on validation instructions.
 
-    Candidates are read at the input of each layer. There is one selection for each arm of the study, and one place for all arms
-    together. arditi needs a checkpoint that refuses; cosmic and separation do not. No valid place is an answer, not an error.
+    Candidates are read at the input of each layer. There is one selection for each arm of the study, and one common place for all
+    arms. arditi needs a checkpoint that refuses; cosmic and separation do not. It is not an error if no place is valid.
     """
     from demur.cli.progress_bars import bars
     from demur.study.study_files import load_study
@@ -75,19 +75,21 @@ def select(
         typer.echo(str(replace_file(out / f"selection-{by}.json", text + "\n")))
     together = joint(chosen)
     if len(chosen) > 1:
-        typer.echo("all arms together: the place whose worst arm does best")
+        typer.echo("best common place (highest score of the worst arm)")
         if together is None:
             typer.echo("  none, because an arm has no selection")
         else:
             _list(together)
     if together is not None and together.best is not None:
         if by == "arditi":
-            typer.echo("  a run reads its directions from all instructions, so they are not quite those that were scored")
+            typer.echo(
+                "  a run makes its directions from all training instructions, so they differ slightly from those scored here"
+            )
         typer.echo(f"  {_run_there(study, set_ or (), together.best, loaded.direction.site)}")
 
 
 def _show_arm(one: "Chosen", study: "Study", out: Path | None) -> None:
-    """The selection of one arm, or why there is none; the chosen direction is saved where a folder is given."""
+    """Prints the selection of one arm, or why there is none; saves the chosen direction if a folder is given."""
     typer.echo(one.arm)
     if one.selection is None:
         typer.echo(f"  {one.problem}")
@@ -95,12 +97,12 @@ def _show_arm(one: "Chosen", study: "Study", out: Path | None) -> None:
     if one.tokens is not None:
         texts = ", ".join(repr(text) for text in one.tokens.texts)
         typer.echo(
-            f"  refusals begin with {texts}: {100 * one.tokens.coverage:.0f} % of them do, and "
-            f"{100 * one.tokens.precision:.0f} % of what begins so is one"
+            f"  refusal tokens {texts}: {100 * one.tokens.coverage:.0f} % of refusals begin with one of these tokens; "
+            f"{100 * one.tokens.precision:.0f} % of completions that begin so are refusals"
         )
     if one.kept is not None:
         counts = f"{one.kept[0]} harmful and {one.kept[1]} harmless instructions of {study.direction.pairs} each"
-        typer.echo(f"  candidates are made of {counts}: those that are refused, or not, as their kind should be")
+        typer.echo(f"  candidates are made from {counts}: harmful ones that were refused and harmless ones that were answered")
     _list(one.selection)
     best = one.direction()
     if out is not None and best is not None:
@@ -150,7 +152,7 @@ def loss(
     add: Annotated[float, typer.Option("--add", metavar="NUMBER", help="multiple of the direction that is added")] = -1.0,
     unit: Annotated[str, typer.Option(metavar="UNIT", help="what 1 adds: raw or unit")] = "raw",
     layer: Annotated[
-        int | None, typer.Option("--layer", "-l", metavar="N", help="where it is added, in place of the direction's own layer")
+        int | None, typer.Option("--layer", "-l", metavar="N", help="layer where it is added, instead of the direction's own")
     ] = None,
     max_tokens: Annotated[int, typer.Option(metavar="N", help="tokens of a text that are read")] = 256,
     device: Device = "auto",
@@ -158,7 +160,7 @@ def loss(
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """What an edit damages: how well texts are still predicted.
+    """Measure how much an edit damages the model: the loss on texts, with and without it.
 
     Cross-entropy in nats a token, unedited and with each direction ablated and added; the second column is the change.
     """
@@ -166,7 +168,7 @@ def loss(
     from demur.cli.progress_bars import bars
 
     if unit not in ("raw", "unit"):
-        raise InputError(f"{unit!r} is not a unit that texts can be read in; {nearest(unit, ('raw', 'unit'))}")
+        raise InputError(f"{unit!r} is not a unit for demur loss; {nearest(unit, ('raw', 'unit'))}")
     found = demur.load_instructions(texts, split=False).take("test")
     edits: list[Intervention | None] = [None]
     names = ["none"]
@@ -194,9 +196,9 @@ def equivalence(
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """Is ablation the same as editing the weights?
+    """Check whether ablation equals editing the weights.
 
-    Compares ablation by hooks with orthogonalised weights; a copy in memory is edited, the checkpoint stays as it is.
+    Compares ablation by hooks with orthogonalised weights; a copy in memory is edited; the checkpoint is not changed.
     """
     import demur
 
@@ -207,5 +209,5 @@ def equivalence(
     typer.echo(f"hooks and edited weights differ by up to {found.untied:.3g}")
     if found.tied is not None:
         typer.echo(f"with the unembedding edited too, because it is the embedding: {found.tied:.3g}")
-    typer.echo(f"left of the direction in what a block adds: {found.left:.3g}")
+    typer.echo(f"share of a block's output still along the direction: {found.left:.3g}")
     typer.echo(found.explanation)

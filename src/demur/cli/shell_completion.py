@@ -1,7 +1,7 @@
-"""What a shell offers where a name is half typed: presets, formats, judges, sets, files and run folders.
+"""Shell completion of half-typed names: presets, formats, judges, sets, files and run folders.
 
-These functions run at every press of the key, so they import nothing heavy and read nothing but names. A name that is not offered
-can still be right.
+These functions run at every press of the tab key, so they import nothing heavy and read only names. A name that is not offered
+can still be valid.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ def _starting(names: Iterable[str], incomplete: str) -> list[str]:
 
 
 def _entries(incomplete: str) -> Iterator[tuple[str, Path]]:
-    """The entries of the folder that is being typed, as they would be typed. Hidden ones only where a dot was typed."""
+    """The entries of the folder that is being typed. Hidden entries are included only after a dot."""
     typed, slash, start = incomplete.rpartition("/")
     folder = Path(typed + slash or ".").expanduser()
     try:
@@ -135,6 +135,6 @@ def units(incomplete: str) -> list[str]:
 
 
 def sites(incomplete: str) -> list[str]:
-    """Sites, also behind a comma."""
+    """Sites, also completed after a comma."""
     before, comma, start = incomplete.rpartition(",")
     return [before + comma + name for name in _starting(("resid_pre", "resid_mid", "resid_post"), start)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from demur.cli import shell_completion
-from demur.cli.app import STUDIES, Device, Quantise, Quiet, RunA, RunB, RunFolder, Settings, StudyName, UntilVerdict, command
+from demur.cli.app import STUDIES, Device, Quantise, Quiet, RunA, RunB, RunFolder, Settings, StudyName, command
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
 
@@ -43,7 +43,7 @@ def _study(spec: str, settings: list[str] | None, limit: int | None, dtype: str 
     "demur run demo",
     "demur run demo --limit 10 --out runs/small",
     "demur run qwen1.5-0.5b --set checkpoints.chat.model=/path/to/model --out runs/mine",
-    goes_on=True,
+    resumes=True,
 )
 def run(
     study: StudyName,
@@ -53,11 +53,16 @@ def run(
     device: Device = "auto",
     dtype: OtherDType = None,
     quantise: Quantise = None,
-    until_verdict: UntilVerdict = False,
+    until_verdict: Annotated[
+        bool,
+        typer.Option(
+            "--until-verdict", help="end a completion when no further text can change the verdicts of the study's judges"
+        ),
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over in a folder that holds a run")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Carry out a study, or go on where it stopped.
+    """Carry out a study, or resume it where it stopped.
 
     Ends with the result table and the path of the report. After an interruption the same command repeats nothing.
     """
@@ -106,7 +111,7 @@ def plan(
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show what a study comes to, without loading weights.
+    """Show the size and cost of a study, without loading weights.
 
     Cells, tokens, loads, memory, and about how long it will take on this machine.
     """
@@ -143,7 +148,7 @@ def report(
 ) -> None:
     """Rebuild the page, figures and tables of a run.
 
-    They are made from what is stored. Completions without a verdict are judged first. A judge that is added stays in the run.
+    They are made from the stored results. Completions without a verdict are judged first. An added judge stays in the run.
     """
     from demur.runs.run import open_run
 
@@ -213,7 +218,7 @@ def export(
 
     chosen = export_format(format)
     if out is None and chosen.binary:
-        raise InputError(f"a file of format {format!r} is not text; say where to write it with --out FILE")
+        raise InputError(f"a file of format {format!r} is not text; name a file with --out FILE")
     with open_run(run_dir) as opened:
         content = chosen.content(opened)
     if out is None:

@@ -1,4 +1,4 @@
-"""Writes files as a whole. Who reads sees the old file or the new one, never a part, also after a power cut.
+"""Writes files atomically. A reader sees the old file or the new one, never a part of one, even after a power cut.
 
 The content is written under a temporary name in the same folder, is forced to the disk, and then renamed in one step.
 """
@@ -15,7 +15,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def replace_file(path: Path, content: bytes | str) -> Path:
-    """Write a file and make its folders. Where that fails, the old file stays as it was.
+    """Write a file and make its folders. If this fails, the old file is unchanged.
 
     Args:
         path: the file.
@@ -25,13 +25,13 @@ def replace_file(path: Path, content: bytes | str) -> Path:
         The path.
 
     Raises:
-        InputError: where the place cannot be written to, and for a text that UTF-8 cannot encode.
-        WorkError: where the disk is full.
+        InputError: if the place cannot be written to, and for a text that UTF-8 cannot encode.
+        WorkError: if the disk is full.
     """
     try:
         data = content if isinstance(content, bytes) else content.encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"what would be written to {str(path)!r} is no text: {error.reason}") from error
+        raise InputError(f"the text for {str(path)!r} cannot be written as UTF-8: {error.reason}") from error
     with replacing(path) as partial:
         partial.write_bytes(data)
     return path

@@ -4,13 +4,13 @@ from pydantic import BaseModel, ConfigDict
 
 
 class EditWords(BaseModel):
-    """How text names one way to act on the stream. A kind of edit has one of these for each of its actions.
+    """The words for one action of a kind of edit. A kind has one of these for each of its actions.
 
     Attributes:
         action: the name of the action, `add` or `subtract` for the kind `add`; `Cell.action` refers to it.
-        kind: the kind of edit that acts so.
-        doing: the present participle, as in "adding a negative multiple of": what stands before the direction's name. A sentence
-            that gives the coefficient with its sign takes that of the action which is named like the kind, where there is one.
+        kind: the kind of edit that has this action.
+        doing: the words before the direction's name, with a present participle: "adding a negative multiple of". A sentence that
+            shows the coefficient with its sign uses the words of the action that has the same name as the kind, if there is one.
         noun: what the edit takes, as in "chat's direction": "direction", "subspace"; empty for a kind that takes nothing.
         into: the word between the direction and its target: "in" or "to".
         done: the past participle for labels and captions: "ablated", "added".

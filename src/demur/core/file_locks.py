@@ -1,7 +1,7 @@
 """Locks on a run folder, so that one process at a time writes a run, and one at a time writes its report.
 
-A lock belongs to the operating system (flock). It ends with its process, however that ends, and nothing has to be cleaned up. The
-lock file says which process has it. Where the file system has no such locks, `Lock.real` is false.
+A lock belongs to the operating system (flock). It is released whenever its process ends, so nothing has to be cleaned up. The
+lock file names the process that has it. If the file system does not support such locks, `Lock.real` is False.
 """
 
 import errno
@@ -28,7 +28,7 @@ class Lock:
     """A lock that this process has.
 
     Attributes:
-        real: False where this file system has no locks, so that nothing keeps a second process out.
+        real: False if this file system has no locks, so that a second process is not kept out.
     """
 
     def __init__(self, handle: int, *, real: bool) -> None:
@@ -48,14 +48,14 @@ def hold(file: Path, *, wait: bool = False) -> Lock:
     """Take the lock of a file.
 
     Args:
-        file: the lock file; it is made where it does not exist.
+        file: the lock file; it is created if it does not exist.
         wait: whether to wait while another process has the lock.
 
     Returns:
         The lock.
 
     Raises:
-        InputError: where another process has the lock and `wait` is false, with that process; where the file cannot be written.
+        InputError: if another process has the lock and `wait` is false, with that process; or if the file cannot be written.
     """
     try:
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
@@ -80,7 +80,7 @@ def hold(file: Path, *, wait: bool = False) -> Lock:
         os.close(handle)
         raise
     facts = {"pid": os.getpid(), "host": socket.gethostname(), "started": datetime.now(UTC).isoformat(timespec="seconds")}
-    # On a full disk the file cannot say which process has the lock; the lock works all the same.
+    # On a full disk, the name of the process cannot be written into the file. The lock still works.
     with suppress(OSError):
         os.ftruncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)

@@ -9,7 +9,7 @@ def flatten(table: Mapping[str, JsonValue], *, index: str | None = None, keep_em
     """A nested table as one table, in the same order.
 
     Args:
-        table: what is made flat.
+        table: the nested table.
         index: how the key of a table in a list ends: ".{}" as `--set` writes it, or "[{}]". None keeps every list as one value.
             A list that holds no table is one value in any case.
         keep_empty: whether an empty inner table is a value of its own; it is left out otherwise.

@@ -1,7 +1,6 @@
-"""Whether the model hub is in reach: asked once, with a short time-out, before anything that would retry for half a minute.
+"""Checks once, with a short time-out, whether the model hub can be reached, before code that would retry for half a minute.
 
-demur looks on this machine first, and asks the hub only for what is not here. Where no hub answers, the error says what is
-missing.
+demur first looks on this machine and asks the hub only for missing files. If no hub answers, the error names the missing file.
 """
 
 import os
@@ -33,7 +32,7 @@ def reachable() -> bool:
         with suppress(OSError), socket.create_connection((target.hostname or "", port), timeout=TIMEOUT_SECONDS):
             answered.set()
 
-    # In a thread of its own, because looking up a name has no time-out.
+    # In a separate thread, because a name lookup has no time-out.
     knocking = threading.Thread(target=knock, daemon=True)
     knocking.start()
     knocking.join(TIMEOUT_SECONDS)
@@ -48,7 +47,7 @@ def require(what: str, way_out: str) -> None:
         way_out: what to do without a hub, for the error.
 
     Raises:
-        InputError: where no hub answers.
+        InputError: if no hub answers.
     """
     if not reachable():
-        raise InputError(f"{what} is not on this machine and no model hub is in reach; {way_out}")
+        raise InputError(f"{what} is not on this machine, and no model hub can be reached; {way_out}")

@@ -11,7 +11,7 @@ Progress = Callable[[int], None]
 """Called with the number of units just finished."""
 
 Phases = Callable[[str, int | None], AbstractContextManager[Progress]]
-"""Begins a phase of some units: `with phases("generating", 1200) as progress: ...`. None where the number is not known yet."""
+"""Begins a phase of some units: `with phases("generating", 1200) as progress: ...`. None if the number is not known yet."""
 
 
 def silent(_done: int) -> None:

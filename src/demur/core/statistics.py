@@ -1,8 +1,8 @@
 """Intervals and tests for refusal counts, from scipy. None of them uses a normal approximation of the counts.
 
-Rates under different interventions are measured on the same instructions, so they are compared in pairs. Where only a count was
-published, nothing can be paired, and two proportions are compared. Agreement of two labellers is Cohen's kappa with a bootstrap
-interval.
+Rates under different interventions are measured on the same instructions, so they are compared in pairs. If only a count was
+published, verdicts cannot be paired, and two independent proportions are compared. Agreement of two labellers is Cohen's kappa
+with a bootstrap interval.
 """
 
 import math
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEVEL = 0.05
-"""Significance level of every test in demur; where there are several tests, after Holm's correction."""
+"""Significance level of every test in demur; if there are several tests, after Holm's correction."""
 
 
 def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -55,7 +55,7 @@ def auroc_interval(auroc: float, n: int, m: int, confidence: float = 0.95) -> tu
         confidence: the coverage of the interval.
 
     Returns:
-        The lower and the upper bound. As with Wilson's interval, they differ also where the area is 0 or 1.
+        The lower and the upper bound. As with Wilson's interval, they differ also if the area is 0 or 1.
 
     Raises:
         InputError: for an area outside 0 to 1 or a side without cases.
@@ -65,7 +65,7 @@ def auroc_interval(auroc: float, n: int, m: int, confidence: float = 0.95) -> tu
 
     if n < 1 or m < 1 or not 0 <= auroc <= 1:
         raise InputError(
-            f"an area under the ROC curve is between 0 and 1 over at least one case a side, not {auroc} over {n}, {m}"
+            f"an area under the ROC curve must be between 0 and 1, with at least one case on each side, not {auroc} over {n}, {m}"
         )
     if auroc == 0:
         low, high = auroc_interval(1.0, n, m, confidence)
@@ -124,15 +124,15 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Paired:
         second: the same under the second condition, in the same order.
 
     Returns:
-        The counts and the p value, which is 1 where no pair differs.
+        The counts and the p value, which is 1 if no pair differs.
 
     Raises:
-        InputError: where the lists are empty or differ in length.
+        InputError: if the lists are empty or differ in length.
     """
     from scipy.stats import binomtest
 
     if len(first) != len(second) or not first:
-        raise InputError(f"a paired test needs as many verdicts on both sides, not {len(first)} and {len(second)}")
+        raise InputError(f"a paired test needs equally many verdicts on both sides, not {len(first)} and {len(second)}")
     gained = sum(b and not a for a, b in zip(first, second, strict=True))
     lost = sum(a and not b for a, b in zip(first, second, strict=True))
     p_value = float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
@@ -143,7 +143,7 @@ def paired_interval(both: int, gained: int, lost: int, neither: int, confidence:
     """Interval of a difference of two paired proportions: Newcombe 1998, "Improved confidence intervals", method 10.
 
     Wilson's intervals of the two proportions are combined, with their correlation phi. Where phi is positive, its numerator is
-    corrected for continuity. The interval has a width also where no pair differs, and it stays within -1 to 1.
+    corrected for continuity. The interval has a width also if no pair differs, and it stays within -1 to 1.
 
     Args:
         both: pairs that are refusals in both conditions.
@@ -156,7 +156,7 @@ def paired_interval(both: int, gained: int, lost: int, neither: int, confidence:
         The bounds of the second proportion minus the first, as fractions.
 
     Raises:
-        InputError: for a negative count, and where there is no pair.
+        InputError: for a negative count, and if there is no pair.
 
     Example:
         >>> low, high = paired_interval(both=59, gained=6, lost=16, neither=80)
@@ -238,7 +238,7 @@ def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
         1 for full agreement; 0 for the agreement that their label counts alone would give.
 
     Raises:
-        InputError: where the lists are empty or differ in length, and where both labellers give every item the same label:
+        InputError: if the lists are empty or differ in length, and if both labellers give every item the same label:
             agreement by chance is then full too.
     """
     kappa = _kappas(*_numbered(first, second))[0]
@@ -280,13 +280,13 @@ def _numbered(first: Sequence[Hashable], second: Sequence[Hashable]) -> "tuple[N
     import numpy as np
 
     if len(first) != len(second) or not first:
-        raise InputError(f"agreement needs as many labels on both sides, not {len(first)} and {len(second)}")
+        raise InputError(f"agreement needs equally many labels on both sides, not {len(first)} and {len(second)}")
     numbers = {label: number for number, label in enumerate(dict.fromkeys((*first, *second)))}
     return np.array([[numbers[label] for label in first]]), np.array([[numbers[label] for label in second]])
 
 
 def _kappas(first: "NDArray[Any]", second: "NDArray[Any]") -> "NDArray[Any]":
-    """Kappa of each row; NaN where agreement by chance is full."""
+    """Kappa of each row; NaN if agreement by chance is full."""
     import numpy as np
 
     observed = (first == second).mean(axis=1)

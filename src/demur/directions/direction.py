@@ -1,4 +1,4 @@
-"""A direction of the residual stream: a unit vector, the place where it was read, and what it was made of."""
+"""A direction of the residual stream: a unit vector, the place where it was read, and its provenance."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from demur.directions.provenance import Provenance
 from demur.models.layouts import Site
 
 UNSAID = "not in the file"
-"""Provenance key: which of layer, site, position and raw norm the file that a direction was read from does not say."""
+"""Provenance key: which of layer, site, position and raw norm are missing in the file that a direction was read from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,13 +23,13 @@ class Direction:
     """A direction of the residual stream. Make one with `demur.from_raw`, `demur.extract_direction` or `demur.load_direction`.
 
     Attributes:
-        name: how reports and edits call it.
+        name: its name in reports and edits.
         vector: the direction, (d_model,), float32, of length one.
-        raw_norm: the length that the vector had before it was scaled to one, such as that of a difference of means.
+        raw_norm: the length of the vector before it was scaled to one, for example of a difference of means.
         layer: the block at which it was read, counted from 0.
         position: the prompt token at which it was read; -1 is the last.
         site: the point of that block: `resid_pre`, `resid_mid` or `resid_post`.
-        provenance: the checkpoint, prompt and instructions that it was made of.
+        provenance: the checkpoint, prompt and instructions that it was made from.
 
     Raises:
         InputError: for a vector that is zero, not finite, not float32 or not of length one.
@@ -85,7 +85,7 @@ class Direction:
     def says(self, fact: str) -> bool:
         """Whether `layer`, `site`, `position` or `raw norm` is known.
 
-        It is not known where the direction was read from a file that does not say it. The attribute's value then means nothing.
+        It is unknown if the direction was read from a file without this fact. The attribute's value is then meaningless.
         """
         return fact not in self.provenance.not_in_the_file
 
@@ -94,7 +94,7 @@ class Direction:
         return self.vector.double() * self.raw_norm
 
     def save(self, path: str | Path) -> Path:
-        """Write this direction in the format that the path's ending names. `.safetensors` keeps all that is known of it.
+        """Write this direction in the format that the path's ending names. `.safetensors` keeps all its facts.
 
         Args:
             path: the file to write; its folders are made. For a format that shares its ending, use `demur.save_directions`.
@@ -103,8 +103,8 @@ class Direction:
             The path.
 
         Raises:
-            InputError: for an ending that names no format or several, and where the place cannot be written to.
-            WorkError: where the disk is full.
+            InputError: for an ending that names no format or several, and if the place cannot be written to.
+            WorkError: if the disk is full.
 
         Example:
             >>> import tempfile, torch, demur
@@ -117,7 +117,7 @@ class Direction:
         return write_directions([self], Path(path), format=None)
 
     def to_bytes(self) -> bytes:
-        """What `save` writes to a `.safetensors` file. The same direction gives the same bytes."""
+        """The content of the `.safetensors` file that `save` writes. The same direction gives the same bytes."""
         return direction_bytes(self)
 
 
@@ -130,21 +130,21 @@ def from_raw(
     site: Site = "resid_pre",
     provenance: Provenance | Mapping[str, object] | None = None,
 ) -> Direction:
-    """Make a direction of a vector of any length.
+    """Make a direction from a vector of any length.
 
     Args:
         vector: the vector, (d_model,), of any floating dtype.
-        name: how reports and edits call the direction.
+        name: the name of the direction in reports and edits.
         layer: the block at which it was read, counted from 0.
         position: the prompt token at which it was read; -1 is the last.
         site: the point of that block: `resid_pre`, `resid_mid` or `resid_post`.
-        provenance: what it was made of: a `Provenance`, or facts by the keys that a direction's file has.
+        provenance: a `Provenance`, or facts by the keys that a direction's file has.
 
     Returns:
         The direction. Its `vector` has length one, in float32; its `raw_norm` is the length that was given.
 
     Raises:
-        InputError: where the vector is zero, not finite or not one vector, and for provenance of a wrong type.
+        InputError: if the vector is zero, not finite or not one vector, and for provenance of a wrong type.
 
     Example:
         >>> import torch, demur

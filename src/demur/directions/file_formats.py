@@ -1,7 +1,7 @@
 """The formats in which directions are written to files: their names, their endings, and the module that writes each.
 
-A module of a format is imported when it is first used. So a direction can be saved in any of them, and a format can build on the
-direction, without a circle of imports.
+The module of a format is imported when it is first used. So directions can use formats, and formats can use directions, without a
+circular import.
 """
 
 from collections.abc import Iterable, Sequence
@@ -48,8 +48,8 @@ class Architecture:
     """The model that a file is written for.
 
     Attributes:
-        family: its transformers `model_type`; None where it is not known.
-        n_layers: its number of blocks; None where it is not known.
+        family: its transformers `model_type`; None if it is not known.
+        n_layers: its number of blocks; None if it is not known.
     """
 
     family: str | None
@@ -76,7 +76,7 @@ class Writer(Protocol):
     """A module of a format."""
 
     def write(self, directions: Sequence[Written], path: Path, architecture: Architecture) -> None:
-        """Write a file, or raise `InputError` where the format cannot say what the directions are."""
+        """Write a file, or raise `InputError` if the format cannot represent the directions."""
         ...
 
 
@@ -130,7 +130,7 @@ def write_directions(
 
 
 def direction_bytes(direction: Written) -> bytes:
-    """What demur's own format writes for one direction. The same direction gives the same bytes."""
+    """One direction in demur's own format. The same direction gives the same bytes."""
     content: bytes = import_module(f"{__package__}.files.{FORMATS['demur'].module}").to_bytes(direction)
     return content
 
@@ -140,6 +140,6 @@ def _writer(name: str) -> Writer:
 
 
 def _agreed(known: Iterable[Fact | None]) -> Fact | None:
-    """The one value that all have; None where they differ."""
+    """The value that all have in common; None if they differ."""
     said = set(known)
     return said.pop() if len(said) == 1 else None

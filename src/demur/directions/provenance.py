@@ -1,7 +1,7 @@
-"""What a direction was made of: the weights, the prompt, the instructions, and for a direction from a file what the file says.
+"""Where a direction comes from: weights, prompt and instructions, and for a direction from a file the facts in that file.
 
 Every fact has a field with a type. Its key, in a direction's file and in `provenance["prompt text"]`, is the name of the field
-with blanks in place of the underscores. Only facts that were given have a key.
+with spaces instead of underscores. Only facts that were given have a key.
 """
 
 from collections.abc import Iterator, Mapping
@@ -46,8 +46,8 @@ class ArchitectureFacts(BaseModel):
 class Provenance(BaseModel):
     """Where a direction comes from. It is frozen; `replaced` gives a changed copy. It also reads like a mapping over its keys.
 
-    A field that is None was not given, but for `adapter` and `quantised`, where None may also say that there is none. `in` tells
-    the two apart. Facts that only one format of files knows are kept too, and read by their keys.
+    A field that is None was not given. For `adapter` and `quantised`, None may also mean "without"; `in` is then true for the
+    key. Facts that only one file format has are kept too, and are read by their keys.
 
     Attributes:
         method: how the direction was found, for example "difference of means".
@@ -64,11 +64,11 @@ class Provenance(BaseModel):
         token_read: the token at the position that was read, or in words that it is each instruction's own.
         harmful: the harmful instructions.
         harmless: the harmless instructions.
-        versions: versions of the packages that decide about numbers.
-        mean_residual_norm: mean length of the activations that the direction was made of; unit "residual" counts in it.
+        versions: versions of the packages that affect numbers.
+        mean_residual_norm: mean norm of the activations that the direction was made from. The unit "residual" is this norm.
         control_of: for a control, the name of the direction that it is a control for.
         seed: for a control, the seed that it was made with.
-        file: the name of the file that the direction was read from, where that is another tool's.
+        file: the name of the file that the direction was read from, if that is another tool's.
         format: the format of that file.
         stored_dtype: the dtype of the vector in that file.
         not_in_the_file: which of layer, site, position and raw norm that file does not say.
@@ -152,7 +152,7 @@ class Provenance(BaseModel):
         return self.facts()[key]
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The fact of a key, or `default` where it was not given."""
+        """The fact of a key, or `default` if it was not given."""
         return self.facts().get(key, default)
 
     def keys(self) -> list[str]:

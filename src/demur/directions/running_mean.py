@@ -27,6 +27,6 @@ class RunningMean:
 
     @property
     def mean_norm(self) -> Float[Tensor, " layer"]:
-        """Mean length of the activations, float64. A coefficient in the unit `residual` counts in it."""
+        """Mean norm of the activations, float64. The unit `residual` is this norm."""
         assert self._norms is not None, "no rows yet"
         return self._norms / self.count

@@ -1,7 +1,7 @@
-"""Rows of token ids as left-padded batches: longest first, so that too little memory shows at once.
+"""Rows of token ids as left-padded batches, longest first, so that a lack of memory is found at once.
 
 Left padding puts the last token of every prompt at the last position. Position ids count real tokens only, so a padded row
-computes what it would compute alone, in families with rotary and with learned positions.
+gives the same result as alone, in families with rotary and with learned positions.
 """
 
 import gc
@@ -18,7 +18,7 @@ from demur.models.device_placement import input_device, weights_dtype
 from demur.models.memory_budget import PASS_TOKENS, kind_of
 
 FULL_TOKENS = 512
-"""A forward pass over fewer tokens is slow for its size: it reads all weights for few tokens."""
+"""A forward pass over fewer tokens is inefficient, because it reads all weights for few tokens."""
 WASTE = 0.05
 """The part of a large forward pass that may be padding."""
 
@@ -29,7 +29,7 @@ def pass_tokens(model: nn.Module) -> int:
 
 
 def position_ids(mask: Int[Tensor, "row seq"]) -> Int[Tensor, "row seq"]:
-    """Position ids that count real tokens; families with learned positions (GPT-2) need them beside the mask."""
+    """Position ids that count real tokens; families with learned positions (GPT-2) need them in addition to the mask."""
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
@@ -93,13 +93,13 @@ def in_batches(
     even: bool = False,
     like: Sequence[Hashable] | None = None,
 ) -> Iterator[tuple[list[int], Result]]:
-    """Do `work` batch after batch, longest rows first. Where memory does not suffice, the batch is halved.
+    """Do `work` batch after batch, longest rows first. A batch that does not fit into memory is halved.
 
     Args:
         lengths: tokens of each row, new ones included.
         work: gets the indices of a batch's rows.
         model: the model that runs them.
-        batch_tokens: most tokens of a batch; those of one forward pass over prompts where left out.
+        batch_tokens: most tokens of a batch; those of one forward pass over prompts by default.
         batch_rows: most rows of a batch.
         even: see `group`.
         like: see `group`.
@@ -109,7 +109,7 @@ def in_batches(
 
     Raises:
         InputError: for a row longer than the model has positions.
-        WorkError: where one row alone does not fit into memory, with what would fit.
+        WorkError: if one row alone does not fit into memory, with what would fit.
     """
     _check_lengths(lengths, model)
     budget = pass_tokens(model) if batch_tokens is None else batch_tokens
@@ -120,7 +120,7 @@ def in_batches(
         if problem is None:
             yield indices, result  # type: ignore[misc]
             continue
-        # Only now, outside of the handler: the exception kept the frames alive, and they kept the tensors of the failed attempt.
+        # Only here, outside of the handler: the exception keeps frames alive, and these keep the tensors of the failed attempt.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -153,11 +153,11 @@ def _check_lengths(lengths: Sequence[int], model: nn.Module) -> None:
 
 def _does_not_fit(lengths: Sequence[int], row: int, model: nn.Module, problem: str) -> str:
     wanted = re.search(r"(?:tried to allocate|you tried to allocate) ([\d.]+ ?\w+)", problem, flags=re.IGNORECASE)
-    asked = f", where {wanted[1]} more were asked for," if wanted else ""
+    asked = f" ({wanted[1]} more were needed)" if wanted else ""
     lower = "" if weights_dtype(model).itemsize <= 2 else "weights in bfloat16 (half the memory), "
     shorter = [length for length in lengths if length < lengths[row]]
     rest = f"; the other rows take at most {max(shorter)}" if shorter else ""
     return (
-        f"row {row} of {lengths[row]} tokens does not fit into memory on {input_device(model)} beside the weights{asked} even "
-        f"alone; what would: {lower}a device with more memory, or a row of fewer than {lengths[row]} tokens{rest}"
+        f"row {row} of {lengths[row]} tokens does not fit into memory on {input_device(model)} next to the weights, even as a "
+        f"batch of one{asked}; use {lower}a device with more memory, or a row of fewer than {lengths[row]} tokens{rest}"
     )

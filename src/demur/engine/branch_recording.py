@@ -1,4 +1,4 @@
-"""Record what attention and MLP of each block add to the stream. Beside `hooks.py`, the only file that registers hooks."""
+"""Record what attention and MLP of each block add to the stream. Only this file and `hooks.py` register hooks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -40,10 +40,10 @@ def recorded_branches(
     Args:
         model: the model.
         layout: the layout of its family.
-        rows: which rows of each layer are kept; all where left out.
+        rows: which rows of each layer are kept; all by default.
 
     Raises:
-        WorkError: where a branch did not run, or its output does not have the stream's shape.
+        WorkError: if a branch did not run, or its output does not have the stream's shape.
     """
     seen: dict[int, Branches] = {}
     parts: dict[str, Tensor] = {}

@@ -34,10 +34,10 @@ def capture(
         checkpoint: the checkpoint that reads.
         instructions: the instructions.
         prompt: the prompt format.
-        layers: the layers to read; every layer where left out.
+        layers: the layers to read; every layer by default.
         site: where in each layer: `resid_pre`, `resid_mid` or `resid_post`.
         position: the token position, counted from the prompt's end: -1 is its last token.
-        batch_tokens: most tokens of a batch; a size that suits the device where left out.
+        batch_tokens: most tokens of a batch; a size that suits the device by default.
 
     Returns:
         The activations, (instruction, layer, d_model), float32 on the CPU.
@@ -108,7 +108,7 @@ def mean_activations(
         The means.
 
     Raises:
-        InputError: where there are no instructions, and for a layer, site or position that is not there.
+        InputError: if there are no instructions, and for a layer, site or position that is not there.
         WorkError: for activations that are not finite.
     """
     if not instructions:

@@ -1,7 +1,8 @@
-"""Checkpoints in memory: an engine that runs the weights, and what is known of the weights.
+"""Checkpoints in memory: an engine that runs the weights, and facts about the weights.
 
 A loaded checkpoint is in evaluation mode. An adapter is merged in memory, or stays separate where weights are quantised. Its
-layout has been proved by a tiny forward pass. Nothing is downloaded that is already here, and no remote code runs.
+layout has been proved by a tiny forward pass. Files that are already on this machine are not downloaded again, and no remote code
+runs.
 """
 
 import gc
@@ -42,11 +43,11 @@ class Checkpoint:
     Attributes:
         engine: what runs the weights.
         fingerprint: equal for equal weights at equal dtype, in any process.
-        name: how messages and results call it.
+        name: its name in messages and results.
         source: where the weights came from.
-        adapter: the PEFT adapter, None where there is none.
-        quantised: how the weights are quantised, None where they are not.
-        facts: what a run notes of it beside these: dtype, device, revision, a digest of its settings.
+        adapter: the PEFT adapter, None if there is none.
+        quantised: how the weights are quantised, None if they are not.
+        facts: further facts that a run stores: dtype, device, revision, a digest of its settings.
 
     Example:
         >>> import demur
@@ -85,12 +86,12 @@ class Checkpoint:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The transformers model. Raises `InputError` where another engine runs the weights."""
+        """The transformers model. Raises `InputError` if another engine runs the weights."""
         return self._transformers("transformers model").model
 
     @property
     def layout(self) -> Layout:
-        """The layout of the model's family. Raises `InputError` where another engine than transformers runs the weights."""
+        """The layout of the model's family. Raises `InputError` if another engine than transformers runs the weights."""
         return self._transformers("layout").layout
 
     def _transformers(self, what: str) -> TransformersEngine:
@@ -102,13 +103,13 @@ class Checkpoint:
         return self.engine
 
     def engine_for(self, *needs: Need) -> Engine:
-        """The engine, where it can do what is needed.
+        """The engine, after a check that it can do what is needed.
 
         Args:
-            *needs: what is asked of it beside plain generation.
+            *needs: what it must be able to do besides plain generation.
 
         Raises:
-            InputError: where it cannot, with its reason.
+            InputError: if it cannot do it, with the reason.
         """
         for need in needs:
             reason = self.engine.cannot(need)
@@ -151,7 +152,7 @@ class Checkpoint:
 
     @property
     def pad_id(self) -> int:
-        """A token to pad with. Pads are masked, so which one it is changes nothing."""
+        """A token to pad with. Padding is masked, so any token will do."""
         return self.engine.pad_id
 
 
@@ -188,18 +189,18 @@ def load_checkpoint(
     name: str | None = None,
     engine: str = "transformers",
 ) -> Checkpoint:
-    """Load weights and tokenizer from a hub id, a folder or a GGUF file, with a PEFT adapter where given.
+    """Load weights and tokenizer from a hub id, a folder or a GGUF file, with a PEFT adapter if given.
 
     Args:
         model: a hub id (`owner/name` or `owner/name@revision`), a local folder, or a `.gguf` file.
-        adapter: a PEFT adapter, a hub id or a folder. It is merged in memory. Beside quantised weights it stays separate, because
+        adapter: a PEFT adapter, a hub id or a folder. It is merged in memory. With quantised weights it stays separate, because
             merging would round them again.
         revision: a revision of the hub id.
         dtype: `float32`, `bfloat16`, `float16` or `float64`.
         quantise: `8bit` or `4bit`, to quantise the linear modules with bitsandbytes.
         device: `auto` for the first GPU or else the CPU, a device, or `spread` for all GPUs, then main memory, then the disk.
         max_memory: the most that `spread` may take of each device named here.
-        name: how messages and results call the checkpoint; `model` where left out.
+        name: its name in messages and results; `model` by default.
         engine: the name of the engine that runs it.
 
     Returns:
@@ -207,7 +208,7 @@ def load_checkpoint(
 
     Raises:
         InputError: for anything that is missing or unknown, before weights are read.
-        WorkError: where the layout's sites are not what they claim to be.
+        WorkError: if the layout's sites are not what they claim to be.
 
     Example:
         >>> import demur
@@ -241,7 +242,7 @@ def wrap(
     Args:
         model: a transformers causal language model; it is put into evaluation mode.
         tokenizer: its tokenizer.
-        name: how messages and results call the checkpoint.
+        name: its name in messages and results.
         source: where the weights came from, for provenance.
         adapter: the adapter that the model has, for provenance.
 
@@ -249,8 +250,8 @@ def wrap(
         The checkpoint, ready to use.
 
     Raises:
-        InputError: where the model's family has no layout.
-        WorkError: where the layout's sites are not what they claim to be.
+        InputError: if the model's family has no layout.
+        WorkError: if the layout's sites are not what they claim to be.
 
     Example:
         >>> import demur

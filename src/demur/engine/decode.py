@@ -1,11 +1,11 @@
 """Greedy decoding over token ids.
 
-Every row may have its own edits, and a row's tokens are what they would be alone: exactly in float32, up to ties in lower
-precision. A row ends at a stop token, which is kept as its last token, where `Decoding.enough` says so, or at `max_new_tokens`.
+Every row may have its own edits. Each row gets the tokens that it would get alone: exactly in float32, up to ties in lower
+precision. A row ends at a stop token (kept as its last token), if `Decoding.enough` returns True, or at `max_new_tokens`.
 Rows that have ended leave the batch.
 
-The KV cache of a batch has one buffer a layer, made once with room for all tokens to come. Chunks of prompts are written so that
-all prompts end at the same token position, and decode steps write behind it in place. The dynamic cache of transformers would
+The KV cache of a batch has one buffer a layer, made once with room for all new tokens. Chunks of prompts are written so that
+all prompts end at the same token position, and decode steps write after it in place. The dynamic cache of transformers would
 copy its whole content for each new token.
 """
 
@@ -64,7 +64,7 @@ class BufferLayer(DynamicLayer):  # type: ignore[misc]
         """Empty buffers for `filled + room` tokens in the form of a chunk's keys and values, (row, head, seq, width)."""
         super().__init__()
         self.lazy_initialization(keys, values)
-        # Zeros, because the space in front of a shorter row is masked, and a mask does not stop a NaN.
+        # Zeros, because the padding of a shorter row is masked, and a mask does not stop a NaN.
         self.buffers = [one.new_zeros(rows, one.shape[1], filled + room, one.shape[3]) for one in (keys, values)]
         self._fill(filled)
 
@@ -129,7 +129,7 @@ class Buffers:
 @one_thread_at_a_time
 @torch.inference_mode()
 def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding) -> list[list[int]]:
-    """New tokens of each row, all rows in one batch. Raises `WorkError` where the logits of a row are not finite."""
+    """New tokens of each row, all rows in one batch. Raises `WorkError` if the logits of a row are not finite."""
     device, n_layers, width = input_device(model), len(layout.find_blocks(model)), d_model_of(model)
     new_tokens, batch = NewTokens(len(rows), decoding), list(range(len(rows)))
     prompt_width = max(len(row.prompt) for row in rows)
@@ -183,12 +183,12 @@ def prefilled(
 
 
 def _likeliest(logits: Float[Tensor, "row vocab"], batch: Sequence[int]) -> Int[Tensor, " row"]:
-    # A sum is not finite where any of its terms is not, and takes one pass.
+    # The sum is not finite if any term is not finite. It takes only one pass.
     finite = torch.isfinite(logits.sum(-1, dtype=torch.float32))
     if not finite.all():
         row = batch[int(torch.nonzero(~finite)[0])]
         raise NotFinite("the logits", row, logits.dtype)
-    # The first of equal ones, as argmax gives it. argmax takes five times as long in bfloat16 on a CPU.
+    # The first of equal values, like argmax, which takes five times as long in bfloat16 on a CPU.
     return logits.max(-1).indices
 
 
@@ -216,7 +216,7 @@ def decode(
         For each finished batch, row index -> new tokens.
 
     Raises:
-        WorkError: where one row alone does not fit into memory, or its logits are not finite. A batch that does not fit is
+        WorkError: if one row alone does not fit into memory, or its logits are not finite. A batch that does not fit is
             halved.
     """
     lengths = [len(row.prompt) + decoding.max_new_tokens for row in rows]

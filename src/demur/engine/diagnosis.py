@@ -1,6 +1,6 @@
-"""How demur reads one checkpoint: weights, devices, layout, the proof of its sites, and the prompt as tokens.
+"""Facts about one checkpoint: weights, devices, layout, the proof of its sites, and the prompt as tokens.
 
-Only facts are collected here. `cli/doctor_lines.py` makes text of them.
+Only facts are collected here. `cli/doctor_lines.py` turns them into text.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from demur.models.memory_budget import free
 from demur.models.quantisation import counted
 
 EXAMPLE = "INSTRUCTION"
-"""Stands where an instruction would be."""
+"""A placeholder for an instruction."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class DeviceMemory:
     Attributes:
         device: the device, or `disk`.
         weights: bytes of weights there.
-        free: free bytes beside them; None for the disk.
+        free: free bytes in addition; None for the disk.
     """
 
     device: str
@@ -46,8 +46,8 @@ class PromptDiagnosis:
         is_dated: whether the template writes today's date.
         tokens: the tokens of an example.
         position: the token position where directions are read, counted from the end.
-        bos_count: BOS tokens in front.
-        bos: the tokenizer's BOS token, None where it has none.
+        bos_count: BOS tokens at the start.
+        bos: the tokenizer's BOS token, None if it has none.
     """
 
     name: str
@@ -61,7 +61,7 @@ class PromptDiagnosis:
 
     @property
     def read_index(self) -> int:
-        """The index, from the front, of the token where directions are read."""
+        """The index, from the start, of the token where directions are read."""
         return len(self.tokens) + self.position
 
 
@@ -71,11 +71,11 @@ class Diagnosis:
 
     Attributes:
         source: where the weights came from.
-        adapter: the PEFT adapter, None where there is none.
+        adapter: the PEFT adapter, None if there is none.
         fingerprint: the weights' fingerprint.
         weights: the number of weights.
         dtype: their dtype.
-        quantised: how some are quantised, None where none are.
+        quantised: how some are quantised, None if none are.
         quantised_weights: how many are quantised.
         device: where token ids go.
         memory: the weights by device.
@@ -83,7 +83,7 @@ class Diagnosis:
         n_layers: the number of blocks.
         d_model: width of the residual stream.
         proof: what the proof of the sites found.
-        prompt: the prompt format as tokens; None where the tokenizer's own was asked for and it has none.
+        prompt: the prompt format as tokens; None if the tokenizer's own was asked for and it has none.
         stops: the tokens that end a completion, as text.
     """
 
@@ -105,7 +105,7 @@ class Diagnosis:
 
 
 def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -1) -> Diagnosis:
-    """Collect what demur knows of a loaded checkpoint; the proof of its sites runs once more for its figures.
+    """Collect facts about a loaded checkpoint. The proof of its sites runs again, for its numbers.
 
     Args:
         checkpoint: a checkpoint of the transformers engine.

@@ -1,4 +1,4 @@
-"""What runs a model, as the rest of demur sees it: rows of token ids in; tokens, activations, logits or losses out.
+"""The protocol of an engine, which runs a model: it takes rows of token ids and gives tokens, activations, logits or losses.
 
 An engine works on token ids and knows no text. To add one, write a class that follows `Engine` and a class that follows
 `EngineKind` (in `checkpoints.py`), and register the second as a part of kind `engine`. An engine need not be able to do
@@ -19,7 +19,7 @@ from demur.models.device_placement import MaxMemory
 from demur.models.layouts import Site
 
 Need = Literal["edits", "activations", "next tokens", "losses", "site proof"]
-"""What an engine may be asked for beside plain generation, which every engine can do."""
+"""What an engine may be able to do besides plain generation, which every engine can do."""
 
 LOSS_TOKENS = 1024
 """Tokens of a batch where logits are computed at every position."""
@@ -27,7 +27,7 @@ LOSS_TOKENS = 1024
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt, and what is done to the stream from its first token on.
+    """One prompt with its edits, which act from its first token on.
 
     Attributes:
         prompt: token ids of the prompt.
@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Continuation:
-    """A prompt, the tokens that are taken to follow it, and what is done to the stream meanwhile.
+    """A prompt with given tokens that follow it, and with edits of the stream.
 
     Attributes:
         prompt: token ids of the prompt.
@@ -58,11 +58,11 @@ class Decoding:
     """The settings of greedy decoding.
 
     Attributes:
-        max_new_tokens: a row ends after so many new tokens at the latest.
+        max_new_tokens: the most new tokens of a row.
         stop_ids: tokens that end a row; the token is kept as the row's last. May be empty: the published loop never stops.
-        pad_id: a token to pad with. Pads are masked, so which one it is changes nothing.
+        pad_id: a token to pad with. Padding is masked, so any token will do.
         use_cache: whether keys and values are kept between decode steps.
-        enough: gets a row's new tokens after each of them, and ends the row where it returns True.
+        enough: called with a row's new tokens after each new token; the row ends if it returns True.
     """
 
     max_new_tokens: int = 16
@@ -82,12 +82,12 @@ class Decoding:
 
 @dataclass(frozen=True, eq=False)
 class NextTokens:
-    """Some rows' logits behind their last token, or their stream at that token. Float32 on the CPU.
+    """Some rows' logits after their last token, or their stream at that token. Float32 on the CPU.
 
     Attributes:
         indices: which rows these are.
-        logits: (row, vocab); empty where layers were asked for.
-        states: the stream at `resid_pre` of the layers asked for, (row, layer, d_model); empty where none were.
+        logits: (row, vocab); empty if layers were asked for.
+        states: the stream at `resid_pre` of the layers asked for, (row, layer, d_model); empty if none were.
     """
 
     indices: list[int]
@@ -98,7 +98,7 @@ class NextTokens:
 class Engine(Protocol):
     """A model that is loaded and ready to run.
 
-    A row's result is what it would be alone, whatever other rows share its batch.
+    The result of a row does not depend on the other rows of its batch.
     """
 
     @property
@@ -153,7 +153,7 @@ class Engine(Protocol):
             need: what it is asked for.
 
         Returns:
-            The reason in a clause without a full stop; empty where the engine can do it.
+            The reason in a clause without a full stop; empty if the engine can do it.
         """
         ...
 
@@ -165,7 +165,7 @@ class Engine(Protocol):
         Args:
             rows: prompts with their edits.
             decoding: the settings.
-            batch_tokens: most tokens of a batch, padding and new ones included; chosen by the engine where left out.
+            batch_tokens: most tokens of a batch, padding and new ones included; chosen by the engine by default.
             batch_rows: most rows of a batch.
 
         Returns:
@@ -211,7 +211,7 @@ class Engine(Protocol):
         batch_tokens: int | None = None,
         finite_only: bool = True,
     ) -> Iterator[NextTokens]:
-        """The logits behind each row's last token, or its edited stream there, batch after batch.
+        """The logits after each row's last token, or its edited stream there, batch after batch.
 
         Args:
             rows: prompts with their edits.
@@ -244,7 +244,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """What `demur.load_checkpoint` was asked for; see there for what each of them means."""
+    """The arguments of `demur.load_checkpoint`, which describes them."""
 
     model: str
     name: str

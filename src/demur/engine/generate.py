@@ -16,13 +16,13 @@ from demur.judges.early_stopping import enough_for
 
 @dataclass(frozen=True)
 class Completion:
-    """What a checkpoint wrote behind one prompt.
+    """The text that a checkpoint generated after one prompt.
 
     Attributes:
         instruction: the instruction.
         text: the completion without special tokens.
         token_ids: its token ids, special tokens included.
-        prompt: the text that the instruction became; empty where it was not kept.
+        prompt: the prompt text; empty if it was not kept.
 
     Example:
         >>> import demur
@@ -50,7 +50,7 @@ class CompletionRequest:
     Attributes:
         instruction: the instruction, for messages and for the completion.
         prompt_ids: the token ids of its prompt.
-        edits: what is done to the stream meanwhile.
+        edits: its edits of the stream.
         prompt: the text of its prompt, for the completion.
     """
 
@@ -71,7 +71,7 @@ def generate_batches(
     batch_tokens: int | None = None,
     batch_rows: int | None = None,
 ) -> Iterator[dict[int, Completion]]:
-    """Greedy completions as batches finish: what both `demur.generate` and a run are made of.
+    """Greedy completions as batches finish; `demur.generate` and runs both use this.
 
     Args:
         checkpoint: the checkpoint that writes.
@@ -79,8 +79,8 @@ def generate_batches(
         max_new_tokens: most new tokens of a completion.
         stop_at_eos: whether a completion ends at a stop token.
         use_cache: whether keys and values are kept between decode steps.
-        until_verdicts: names of judges; a completion ends where none of their verdicts can change any more.
-        batch_tokens: most tokens of a batch, padding and new ones included; found from the free memory where left out.
+        until_verdicts: names of judges; a completion ends as soon as none of their verdicts can change.
+        batch_tokens: most tokens of a batch, padding and new ones included; found from the free memory by default.
         batch_rows: most rows of a batch.
 
     Yields:
@@ -133,7 +133,7 @@ def generate(
         max_new_tokens: most new tokens of a completion.
         stop_at_eos: whether a completion ends at a stop token.
         use_cache: whether keys and values are kept between decode steps.
-        batch_tokens: most tokens of a batch, new ones included; found from the free memory where left out.
+        batch_tokens: most tokens of a batch, new ones included; found from the free memory by default.
         batch_rows: most rows of a batch.
         until_verdict: the name of a judge; a completion ends where this judge's verdict can no longer change.
         progress: called with the number of completions that were finished.
@@ -143,7 +143,7 @@ def generate(
 
     Raises:
         InputError: for an intervention that does not fit, and for a judge that needs whole completions.
-        WorkError: for logits that are not finite, and where one row alone does not fit into memory.
+        WorkError: for logits that are not finite, and if one row alone does not fit into memory.
 
     Example:
         >>> import demur
@@ -191,7 +191,7 @@ def _requests(
 
 
 def bind(edits: RowEdits, checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt) -> tuple[Intervention, ...]:
-    """The same edits with the mean norm of this checkpoint's own stream, where a coefficient counts residual norms.
+    """The same edits with the mean norm of this checkpoint's stream, for coefficients in the unit `residual`.
 
     The norm is the mean over these instructions at the direction's site and position and the edited layer.
     """
@@ -202,7 +202,7 @@ def bind(edits: RowEdits, checkpoint: Checkpoint, instructions: Sequence[str], p
 
 
 def residual_norm(edit: Intervention, checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt) -> float:
-    """Mean norm of the checkpoint's stream at the edited layer. Raises `InputError` where several layers are edited."""
+    """Mean norm of the checkpoint's stream at the edited layer. Raises `InputError` if several layers are edited."""
     own = edit.direction
     layers = edit.layers or (() if own is None else (own.layer,))
     if len(layers) != 1:

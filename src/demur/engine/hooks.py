@@ -1,9 +1,9 @@
-"""Read and edit the residual stream while a model runs. Beside `branch_recording.py`, the only file that registers hooks.
+"""Read and edit the residual stream while a model runs. Only this file and `branch_recording.py` register hooks.
 
-Edits act on the stream itself: an edit at `resid_mid` reaches both the MLP and the skip connection. Hooks exist inside context
-managers only and are removed after an exception, too. Every edit that should act is counted; one that did not act raises
-`WorkError`. `output_hidden_states` of transformers is never used: its last entry lies behind the final norm, and it does not show
-all edits.
+Edits act on the stream itself: an edit at `resid_mid` reaches both the MLP and the skip connection. Hooks exist only inside
+context managers, which also remove them after an exception. Every edit is counted; an edit that did not act raises `WorkError`.
+`output_hidden_states` of transformers is never used, because it does not show all edits and its last entry comes after the final
+norm.
 """
 
 from collections import Counter
@@ -25,18 +25,18 @@ from demur.models.layouts import Layout, Point, branch, point
 
 Rows = Float[Tensor, "row seq d_model"]
 Change = Callable[[Rows, Rows], Rows | None]
-"""Gets the stream at a point, and the tensor through which it can be changed there: the stream itself, or at resid_mid what the
-attention branch is about to add to it. Returns that tensor's replacement, or None to leave it."""
+"""A function of two tensors: the stream at a point, and the tensor to replace there. This is the stream itself, or at resid_mid
+the output of the attention branch. Returns the replacement, or None for no change."""
 Hook = Callable[..., Any]
 
 
 class _Stop(Exception):
-    """Ends a forward pass behind the last point that is needed."""
+    """Ends a forward pass after the last point that is needed."""
 
 
 @contextmanager
 def _hooked(model: nn.Module, layout: Layout, changes: Mapping[Point, Change]) -> Iterator[None]:
-    """Calls `changes[point]` at its point in every forward pass inside the context."""
+    """Inside the context, every forward pass calls `changes[point]` at each point."""
     refuse_compiled(model)
     blocks = layout.find_blocks(model)
     inputs: dict[int, Tensor] = {}
@@ -64,7 +64,7 @@ def _hooked(model: nn.Module, layout: Layout, changes: Mapping[Point, Change]) -
 def _before_block(
     layer: int, change: Change | None, inputs: dict[int, Tensor] | None, open_contexts: Mapping[int, dict[int, Tensor]]
 ) -> Hook:
-    """A hook at a block's input. It keeps the input in `inputs`, where given, for the hook behind attention."""
+    """A hook at a block's input. It stores the input in `inputs`, if given, for the hook after attention."""
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         stream = args[0] if args else kwargs["hidden_states"]
@@ -82,10 +82,10 @@ def _before_block(
 
 
 def _after_attention(layout: Layout, layer: int, change: Change, inputs: dict[int, Tensor]) -> Hook:
-    """A hook on what the attention branch is about to add to the stream."""
+    """A hook on the output of the attention branch, before it is added to the stream."""
 
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        # In a model that is spread over several devices, a block's input may still be on the device before.
+        # In a model that is spread over several devices, a block's input may still be on the previous device.
         found = first(output)
         stream = inputs.pop(layer).to(found.device)
         if found.shape != stream.shape:
@@ -127,24 +127,24 @@ def misfit(layout: Layout, layer: int, path: str, found: Tensor | None, stream: 
 
 
 def refuse_compiled(model: nn.Module) -> None:
-    """Raises `InputError` for a model of which any part was compiled: a graph keeps the hooks it was traced with, or none."""
+    """Raises `InputError` if any part of the model was compiled: a compiled graph does not see hooks that are added later."""
     for name, module in model.named_modules():
         in_place = getattr(module, "_compiled_call_impl", None) is not None
         if in_place or hasattr(module, "_orig_mod") or hasattr(module.forward, "_torchdynamo_orig_callable"):
             where = f"{name!r} of this model" if name else "this model"
             raise InputError(
-                f"{where} is compiled, and edits would not be seen inside its graph; use the model before torch.compile"
+                f"{where} is compiled, and its compiled graph would ignore edits; use the model before torch.compile"
             )
 
 
 def first(output: Any) -> Tensor:
-    """The tensor that a module hands on: its output, or the first of several."""
+    """The hidden states in a module's output: the output itself, or the first of several."""
     found: Tensor = output[0] if isinstance(output, tuple) else output
     return found
 
 
 def _like(output: Any, changed: Tensor | None) -> Any:
-    """What a forward hook returns: None to leave the output, else the change in the output's own form."""
+    """The return value of a forward hook: None for no change, else the changed tensor in the form of the output."""
     if changed is None:
         return None
     return (changed, *output[1:]) if isinstance(output, tuple) else changed
@@ -152,9 +152,9 @@ def _like(output: Any, changed: Tensor | None) -> Any:
 
 @contextmanager
 def split_rows(model: nn.Module, layout: Layout, sharing: RowSharing) -> Iterator[None]:
-    """Inside, the model's batch has the rows of the first span, and at each later span's first block it gets that span's rows.
+    """Run the rows of the first span, and copy rows at the first block of each later span, so that all rows of that span run.
 
-    Has to be entered before `edited` and `observed`, which then see each block's own rows. So do edits from contexts outside.
+    Enter it before `edited` and `observed`, so that they see the rows of each block. Edits of outer contexts see them too.
     """
     called = len(sharing.running[0])
 
@@ -163,10 +163,10 @@ def split_rows(model: nn.Module, layout: Layout, sharing: RowSharing) -> Iterato
         return torch.tensor(sharing.places_before(span, earlier), device=device)
 
     def for_rows(value: Any, span: int) -> Any:
-        """Masks and rotary angles, which the model made for the rows it was called with, for the rows that run here."""
+        """Masks and rotary angles for the rows that run here; the model made them for the rows it was called with."""
         if isinstance(value, tuple):
             return tuple(for_rows(one, span) for one in value)
-        # A tensor of one row holds for all rows and broadcasts.
+        # A tensor of one row applies to all rows and broadcasts.
         each = isinstance(value, Tensor) and value.ndim > 1 and value.shape[0] == called > 1
         return value[places(span, 0, value.device)] if each else value
 
@@ -200,22 +200,22 @@ def edited(
     Args:
         model: the model.
         layout: the layout of its family.
-        table: the edits. A table for one row holds for every row of any batch.
-        prompt_width: token positions of the prompt, padding included; None where the first pass of a sequence is its prompt.
-        stops: whether the one forward pass inside ends behind the table's last point, without leaving the model.
+        table: the edits. A table for one row applies to every row of any batch.
+        prompt_width: token positions of the prompt, padding included; None if the first pass of a sequence is its prompt.
+        stops: whether the one forward pass inside ends early, after the table's last point.
 
     Yields:
-        What is known of the forward passes inside.
+        The boundary between prompt and generated tokens in the forward passes inside.
 
     Raises:
-        WorkError: on leaving, where some edit did not act in a forward pass.
+        WorkError: on leaving, if an edit did not act in some forward pass.
     """
     boundary, acted, missed = PromptBoundary(prompt_width), set[Point](), Counter[Point]()
 
     def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if kwargs.get("output_hidden_states", getattr(module.config, "output_hidden_states", False)):
             raise InputError(
-                "hidden states that transformers returns do not show all edits, and the last one lies behind the final norm; "
+                "hidden states that transformers returns do not show all edits, and the last one comes after the final norm; "
                 "leave output_hidden_states out while edits act, or read the stream with demur.capture"
             )
         boundary.observe(args, kwargs)
@@ -223,7 +223,7 @@ def edited(
 
     def end(*_: Any) -> None:
         missed.update(where for where in table if where not in acted)
-        # A forward pass of a part of the model does not say where the prompt ends.
+        # A forward pass of only a part of the model does not show where the prompt ends.
         boundary.generated = None
 
     with _hooked(model, layout, {where: _editing(where, steps, boundary, acted) for where, steps in table.items()}):
@@ -269,14 +269,14 @@ def observed(
 ) -> Iterator[dict[Point, Float[Tensor, "row position d_model"]]]:
     """Fill the dict, in each forward pass inside, with the stream at some points and token positions, in float32 on the CPU.
 
-    Inside `edited` it sees the edited stream. With `stop`, a forward pass ends behind the last of the points, without logits.
+    Inside `edited` it sees the edited stream. With `stop`, a forward pass ends after the last of the points, without logits.
     """
     taken: dict[Point, Tensor] = {}
     chosen = list(positions)
 
     def take(where: Point) -> Change:
         def keep(stream: Rows, onto: Rows) -> None:
-            # Indexing with a list copies: a view would show what is done to the stream in place later.
+            # Indexing with a list copies. A view would show later changes that are made in place.
             taken[where] = stream[:, chosen].detach().float().cpu()
             if stop and len(taken) == len(set(points)):
                 raise _Stop

@@ -41,7 +41,7 @@ class TransformersEngines:
 
 def _dtype(name: str) -> torch.dtype:
     if name in quantisation.BYTES:
-        raise InputError(f"{name!r} is not a dtype of weights but a quantisation of them; ask for it with quantise={name!r}")
+        raise InputError(f"{name!r} is a quantisation, not a dtype; use quantise={name!r}")
     if name not in DTYPES:
         raise InputError(f"{name!r} is not a dtype of weights; {nearest(name, DTYPES)}")
     return DTYPES[name]

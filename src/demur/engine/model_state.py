@@ -1,7 +1,7 @@
-"""What demur keeps with a model while it works with it: the lock that threads wait for, and what open contexts need.
+"""The state that demur keeps with a model while it works with it: a lock for threads, and data of open contexts.
 
 One thread at a time runs demur's rows through a model. Edits are hooks, and prepacked weights replace methods, for as long as a
-forward pass lasts. Both belong to the model, so the rows of a second thread would meet them too. Threads with models of their own
+forward pass lasts. Both belong to the model, so they would affect the rows of a second thread too. Threads with different models
 do not wait for each other.
 
 `demur.steer` may be nested on the same raw model, so the state has to be found from the model alone. It is a private attribute
@@ -42,7 +42,7 @@ class ModelState:
 
 
 def state_of(model: nn.Module) -> ModelState:
-    """The state of a model, made when it is first asked for."""
+    """The state of a model; it is created on first use."""
     with _creating:
         found = vars(model).get(_ATTRIBUTE)
         if not isinstance(found, ModelState):

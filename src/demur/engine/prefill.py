@@ -1,9 +1,9 @@
-"""Prefill: prompts run once through the model, each with its own edits, and work they share is done once.
+"""Prefill: runs all prompts once through the model, each with its own edits. Work that prompts share is done once.
 
-Prompts of nearly one length run together in a chunk. Rows that are still equal run once (`row_sharing.py`). The prefix that all
-prompts share runs once for each sequence of edits and is kept as keys and values. Shorter rows of a chunk repeat the end of that
-prefix in place of padding behind it, so that all padding stands in front, as local attention needs it. The numbers of a row are
-what they would be alone, up to rounding.
+Prompts of similar length run together in a chunk. Rows that are still equal run once (`row_sharing.py`). The prefix that all
+prompts share runs once for each sequence of edits, and its keys and values are kept. All padding comes first in a row, as local
+attention requires. So a row that is shorter than its chunk recomputes the end of the prefix instead of being padded after it. The
+numbers of a row are the same as for the row alone, up to rounding.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,12 +27,12 @@ from demur.models.memory_budget import MOST_TOKENS, kind_of
 from demur.models.prepacked_weights import prepacked
 
 WORTH = 128
-"""So many tokens have to be saved by a separate pass over the shared prefix: it reads all weights once more, for few tokens."""
+"""The least number of tokens that a separate pass over the shared prefix must save, because this pass reads all weights again."""
 
 
 @dataclass(frozen=True)
 class ReadSpec:
-    """What is read of the stream; the forward pass ends behind the last of the points.
+    """Where the stream is read; the forward pass ends after the last of the points.
 
     Attributes:
         points: points of the stream.
@@ -50,10 +50,10 @@ class PrefilledChunk:
     Attributes:
         rows: the indices of the rows.
         mask: which token positions are real and not padding.
-        logits: what follows each row's last token; empty where a `ReadSpec` was given.
-        states: what was read, in float32 on the CPU; empty where no `ReadSpec` was given.
-        cache: keys and values of the rows that ran; empty where none were to be kept.
-        sharing: which rows ran on behalf of which.
+        logits: logits after each row's last token; empty if a `ReadSpec` was given.
+        states: the activations that were read, in float32 on the CPU; empty without a `ReadSpec`.
+        cache: keys and values of the rows that ran; empty if they were not kept.
+        sharing: which rows ran, and for which rows each of them ran.
     """
 
     rows: list[int]
@@ -77,8 +77,8 @@ class SharedPrefix:
     """The tokens that all prompts begin with.
 
     Attributes:
-        length: how many tokens; 0 where a pass of their own is not worth it.
-        chunk: those tokens run through the model, once for each sequence of edits; None where the length is 0.
+        length: the number of tokens; 0 if a separate pass is not worth it.
+        chunk: the result of these tokens, once for each sequence of edits; None if the length is 0.
         places: the place of each sequence of edits in the chunk.
     """
 
@@ -91,7 +91,7 @@ class SharedPrefix:
     ) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer for rows with these sequences of edits, each (row, head, seq, width).
 
-        `padding` says how much padding stands in front of each row. The end of the prefix that no longer fits is left out.
+        `padding` is the number of padding tokens at the start of each row. The end of the prefix is cut off if it does not fit.
         """
         assert self.chunk is not None
         found = self.chunk.keys_and_values(layer, [self.places[one] for one in sequences])
@@ -107,7 +107,10 @@ NO_PREFIX = SharedPrefix(0, None, {})
 def run_shared_prefix(
     model: PreTrainedModel, layout: Layout, rows: Sequence[Row], pad_id: int, spec: ReadSpec | None = None
 ) -> SharedPrefix:
-    """Find and run the prefix that these rows share. It ends before what `spec` reads. Call it under `torch.inference_mode`."""
+    """Find and run the prefix that these rows share, up to the first position that `spec` reads.
+
+    Call it under `torch.inference_mode`.
+    """
     prompts, sequences = [row.prompt for row in rows], [edit_sequence(row.edits) for row in rows]
     places = {one: place for place, one in enumerate(dict.fromkeys(sequences))}
     behind = 1 if spec is None else -min(spec.positions)
@@ -115,7 +118,7 @@ def run_shared_prefix(
     # All sequences of edits run it in one batch, which has to fit into memory.
     if length * (len(rows) - len(places)) < WORTH or length * len(places) > MOST_TOKENS[kind_of(input_device(model))]:
         return NO_PREFIX
-    # Nothing is read of it, but it has to run as far as what follows.
+    # Nothing is read from the prefix, but it has to run as deep as the tokens after it.
     same_depth = None if spec is None else replace(spec, positions=(-1,))
     prefixes = [Row(prompts[0][:length], one) for one in places]
     chunk = prefill_chunk(model, layout, prefixes, range(len(prefixes)), pad_id, NO_PREFIX, same_depth)
@@ -123,13 +126,13 @@ def run_shared_prefix(
 
 
 def _common_length(prompts: Sequence[tuple[int, ...]]) -> int:
-    """How many tokens all prompts begin with: as many as the first and the last of them in sorted order."""
+    """The length of the prefix that all prompts share; it is that of the first and the last prompt in sorted order."""
     first, last = min(prompts), max(prompts)
     return next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
 
 
 def prefill(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], pad_id: int) -> Iterator[PrefilledChunk]:
-    """All rows, chunk after chunk, longest first. Call it under `torch.inference_mode`."""
+    """Run all rows, chunk by chunk, longest first. Call it under `torch.inference_mode`."""
     prompts, prefix = [row.prompt for row in rows], run_shared_prefix(model, layout, rows, pad_id)
     for indices in group(list(map(len, prompts)), pass_tokens(model), even=True, like=prompts):
         yield prefill_chunk(model, layout, rows, indices, pad_id, prefix)
@@ -147,9 +150,9 @@ def prefill_chunk(
     *,
     keep: bool = True,
 ) -> PrefilledChunk:
-    """Some of the rows, behind their shared prefix. Call it under `torch.inference_mode`.
+    """Run some of the rows, after their shared prefix. Call it under `torch.inference_mode`.
 
-    `keep` says whether something will follow these rows, so that their keys and values are kept.
+    `keep` says whether keys and values are kept, because more tokens will follow.
     """
     device, width, n_layers = input_device(model), d_model_of(model), len(layout.find_blocks(model))
     prompts, edits = [rows[i].prompt for i in indices], [rows[i].edits for i in indices]
@@ -202,7 +205,7 @@ def _put_prefix(
 
 
 def _table_up_to(table: EditTable, spec: ReadSpec | None) -> EditTable:
-    """The part of a table that acts before the last point that is read."""
+    """The part of a table up to the last point that is read."""
     if spec is None or not spec.points:
         return table
     last = max(spec.points)

@@ -1,8 +1,8 @@
-"""Which token positions of a forward pass lie behind the prompt, with any KV cache or none.
+"""Finds the token positions of a forward pass that come after the prompt, with any KV cache or none.
 
-transformers gives layers neither the token position nor the end of the prompt, and pads have the same position id as the first
-real token, so demur counts for itself. Where the end of the prompt cannot be known, `generated` is None, and an edit that needs
-it refuses to act.
+transformers tells layers neither the token position nor the end of the prompt, and padding has the same position id as the first
+real token. So demur counts positions itself. If the end of the prompt cannot be known, `generated` is None, and an edit that
+needs it raises an error.
 """
 
 from dataclasses import dataclass, field
@@ -19,10 +19,10 @@ class PromptBoundary:
     """Follows the forward passes of a model and knows where the prompt ends.
 
     Attributes:
-        prompt_width: number of token positions of the prompt, padding included; None where the first pass of a sequence is its
+        prompt_width: number of token positions of the prompt, padding included; None if the first pass of a sequence is its
             prompt.
         forwards: how many forward passes there were.
-        generated: which positions of the current pass lie behind the prompt, (seq,); None where that cannot be known.
+        generated: which positions of the current pass come after the prompt, (seq,); None if that cannot be known.
     """
 
     prompt_width: int | None = None
@@ -33,7 +33,7 @@ class PromptBoundary:
     _width: int = 0
 
     def observe(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Take note of what the model is about to be called with. To be called before every forward pass."""
+        """Record the arguments of the next forward pass. Call this before every forward pass."""
         ids = kwargs.get("input_ids", args[0] if args else None)
         given = ids if ids is not None else kwargs["inputs_embeds"]
         cache = kwargs.get("past_key_values")
@@ -46,9 +46,9 @@ class PromptBoundary:
         self.forwards += 1
 
     def _prompt_end(self, given: Tensor, cache: Any, start: int) -> int | None:
-        """Where the prompt of the current sequence ends; None where that cannot be known.
+        """The end of the prompt of the current sequence; None if it cannot be known.
 
-        Several tokens at once behind a cache may be the rest of a prompt, a user's next turn or a draft. A cache that was not
+        Several tokens at once after a cache may be the rest of a prompt, a user's next turn or a draft. A cache that was not
         filled here may contain anything.
         """
         if start == 0 and (cache is not None or not self._continues(given)):

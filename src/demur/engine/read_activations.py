@@ -1,6 +1,6 @@
 """Activations of many prompts at some layers and positions, batch after batch: memory does not grow with their number.
 
-The prefix that all prompts share runs once, the forward pass stops behind the last layer that is wanted, and no logits are
+The prefix that all prompts share runs once, the forward pass stops after the last layer that is wanted, and no logits are
 computed.
 """
 

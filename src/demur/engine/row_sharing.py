@@ -1,7 +1,7 @@
-"""Rows that are still equal run once: which row of a batch runs on behalf of which others, block by block.
+"""Rows that are still equal run once: for each block, which rows of a batch run, and for which other rows.
 
 Rows of one prompt are equal up to the block where the first of their edits acts. Before that block one of them runs for all of
-them; at that block the edited row gets a place of its own in the batch. This module only computes indices.
+them; at that block the edited row gets a separate place in the batch. This module only computes indices.
 """
 
 from collections.abc import Hashable, Sequence
@@ -21,7 +21,7 @@ class RowSharing:
     Attributes:
         starts: the first block of each span, ascending from 0.
         running: the rows that run in each span, in the order of that span's batch.
-        places: for each span and every row, the place in the span's batch of the row that runs on its behalf.
+        places: for each span and every row, the place of the row that runs for it in the span's batch.
     """
 
     starts: tuple[int, ...]
@@ -29,11 +29,11 @@ class RowSharing:
     places: tuple[tuple[int, ...], ...]
 
     def span(self, layer: int) -> int:
-        """The index of the span that a block is in. The point behind the last block belongs to the last span."""
+        """The index of the span that a block is in. The point after the last block belongs to the last span."""
         return max(index for index, start in enumerate(self.starts) if start <= layer)
 
     def places_at(self, layer: int) -> tuple[int, ...]:
-        """For every row, the place in the batch at this block of the row that runs on its behalf."""
+        """For every row, the place of the row that runs for it in the batch at this block."""
         return self.places[self.span(layer)]
 
     def places_before(self, span: int, earlier: int) -> list[int]:
@@ -83,7 +83,7 @@ def tabulate_shared(
 ) -> EditTable:
     """One table for a forward pass with this sharing: at each point, the edits of the rows that run there."""
     table: EditTable = {}
-    # The point behind the last block belongs to layer n_layers, and to the last span.
+    # The point after the last block belongs to layer n_layers, and to the last span.
     ends = [*sharing.starts, n_layers + 1]
     for span, running in enumerate(sharing.running):
         own = range(ends[span], ends[span + 1])

@@ -1,6 +1,6 @@
 """The logits of the next token, and the loss of given continuations, for many rows that differ in prompt and edits.
 
-Logits are computed at the token positions that are read and nowhere else. A row's numbers are what they would be alone, up to
+Logits are computed only at the token positions that are read. The numbers of a row are the same as for the row alone, up to
 rounding.
 """
 
@@ -33,13 +33,13 @@ def next_tokens(
     batch_tokens: int | None = None,
     finite_only: bool = True,
 ) -> Iterator[NextTokens]:
-    """The logits behind each row's last token, or its edited stream there, batch after batch, longest rows first.
+    """The logits after each row's last token, or its edited stream there, batch after batch, longest rows first.
 
     Args:
         model: the model.
         layout: the layout of its family.
         rows: prompts with their edits.
-        layers: the layers whose `resid_pre` is wanted in place of logits; the forward pass ends behind the last of them.
+        layers: the layers whose `resid_pre` is wanted in place of logits; the forward pass ends after the last of them.
         pad_id: a token to pad with.
         batch_tokens: most tokens of a batch.
         finite_only: whether a number that is not finite is an error.
@@ -81,7 +81,7 @@ def continuation_losses(
 ) -> Iterator[tuple[list[int], list[Float[Tensor, " token"]]]]:
     """The loss of every token of given continuations, batch after batch.
 
-    Edits at positions `prompt` or `generated` act as they do while decoding: the continuation's tokens count as generated.
+    Edits at positions `prompt` or `generated` act as in decoding: the tokens of the continuation count as generated.
 
     Args:
         model: the model.
@@ -108,8 +108,8 @@ def _losses(model: PreTrainedModel, layout: Layout, batch: Sequence[Continuation
     n_layers = len(layout.find_blocks(model))
     # Prompts are padded on the left and continuations on the right, so that all prompts end at one position.
     prompts, before = pad_left([row.prompt for row in batch], pad_id, device)
-    flipped, behind = pad_left([row.continuation[::-1] for row in batch], pad_id, device)
-    ids, mask = torch.cat((prompts, flipped.flip(1)), dim=1), torch.cat((before, behind.flip(1)), dim=1)
+    flipped, after = pad_left([row.continuation[::-1] for row in batch], pad_id, device)
+    ids, mask = torch.cat((prompts, flipped.flip(1)), dim=1), torch.cat((before, after.flip(1)), dim=1)
     width = flipped.shape[1]
     table = tabulate([row.edits for row in batch], layout, n_layers, d_model_of(model), device)
     with torch.inference_mode(), prepacked(model, layout), edited(model, layout, table, prompt_width=prompts.shape[1]):

@@ -1,9 +1,9 @@
-"""Sites prove themselves: does every declared site of a layout do in this model what the layout says?
+"""Proves that every site of a layout is, in this model, the point of the stream that the layout says.
 
-The proof takes two forward passes over a few tokens. In the first, what attention and MLP are declared to add must sum to what
-each block adds, up to rounding. In the second, every row is edited at one site of one layer. Each row must end in other logits
-than the unedited row. The MLP must read an edit of what attention adds where blocks are sequential, and must not where they are
-parallel. A layout that fails any of these raises `WorkError`.
+The proof takes two forward passes over a few tokens. In the first, the outputs of attention and MLP must sum to what each block
+adds, up to rounding. In the second, every row is edited at one site of one layer, and its logits must differ from those of the
+unedited row. An edit of the attention output must change the MLP input in sequential blocks, and must not in parallel blocks. A
+layout that fails any of these raises `WorkError`.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from demur.models.layouts import SITES, Layout, Site, d_model_of
 
 TOKENS = 4
 ROUNDINGS = 4.0
-"""A sum may be off by so many roundings of its summands. Two additions and a multiplication make at most three half roundings."""
+"""The largest allowed error of a sum, in roundings of its summands. Two additions and a multiplication make at most 1.5."""
 READS = 0.05
 """An MLP that reads an edit as long as the stream changes its output at some token by far more than this part. An MLP that does
 not read it changes by a rounding."""
@@ -32,11 +32,11 @@ not read it changes by a rounding."""
 
 @dataclass(frozen=True)
 class Proof:
-    """What the proof found.
+    """The numbers of a proof.
 
     Attributes:
         edits: how many edits were made, one for each layer and site.
-        worst_sum: how far the worst sum was off, in roundings of its summands.
+        worst_sum: the largest error of a sum, in roundings of its summands.
         least_change: the least change of the logits by an edit, relative to the largest logit.
     """
 
@@ -54,8 +54,8 @@ def prove_sites(model: PreTrainedModel, layout: Layout) -> Proof:
         layout: the layout of its family.
 
     Raises:
-        WorkError: where the layout does not describe the model, with the layer.
-        InputError: where the model has no module at a path of the layout.
+        WorkError: if the layout does not describe the model, with the layer.
+        InputError: if the model has no module at a path of the layout.
     """
     config, blocks = model.config.get_text_config(), layout.find_blocks(model)
     expected = int(config.num_hidden_layers) - len(layout.left_out)
@@ -80,7 +80,7 @@ def prove_sites(model: PreTrainedModel, layout: Layout) -> Proof:
 
 
 def _check_sum(layer: int, layout: Layout, one: Branches) -> float:
-    """How far the sum is off at most, in roundings of its summands."""
+    """The largest error of a sum, in roundings of its summands."""
     gap = (one.before + one.attention + one.mlp - one.after).abs()
     parts = (one.before, one.attention, one.mlp, one.after)
     rounding = one.rounding * torch.stack(parts).abs().sum(0)
@@ -107,7 +107,7 @@ def _check_edits(model: PreTrainedModel, layout: Layout, ids: Tensor, lengths: S
         for layer, length in enumerate(lengths)
         for site in SITES
     ]
-    # Edited at all three sites whatever the layout says: whether the MLP reads attention's output is the question.
+    # Edited at all three sites, because the question is whether the MLP reads attention's output.
     sequential = replace(layout, parallel=False)
     made = [None, *(edit for _, _, edit in edits)]
     sharing = share_rows([0] * len(made), made, sequential, n_layers)

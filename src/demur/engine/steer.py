@@ -1,8 +1,8 @@
 """Edits on a plain transformers model: `with steer(model, edit): model.generate(...)`.
 
 Every forward pass and every `generate` call inside the context sees the edits: sampling, beams, several sequences, any cache.
-Ways of decoding where demur cannot know what its edits did are refused with the reason: drafted tokens, decoding loops from
-elsewhere, compiled graphs.
+Some ways of decoding are refused, with the reason, because demur cannot know whether its edits act there: drafted tokens, custom
+decoding loops, compiled graphs.
 """
 
 import inspect
@@ -45,7 +45,7 @@ def steer(model: nn.Module, *edits: Intervention) -> Iterator[nn.Module]:
     """Apply edits to any transformers causal language model, for every forward pass and `generate` call inside the context.
 
     The edits act on every row of every batch, beams and samples included, with a KV cache or without one. `generate` does not
-    compile inside. On leaving, also after an exception, the model is as it was.
+    compile inside. On leaving, also after an exception, the model is restored.
 
     Args:
         model: a transformers causal language model, or a PEFT model around one.
@@ -55,9 +55,9 @@ def steer(model: nn.Module, *edits: Intervention) -> Iterator[nn.Module]:
         The model.
 
     Raises:
-        InputError: where the model's family has no layout, for a direction of another width, for a model that was compiled, and
+        InputError: if the model's family has no layout, for a direction of another width, for a model that was compiled, and
             for a way of decoding that cannot be steered.
-        WorkError: where an edit did not act, or no forward pass was made inside.
+        WorkError: if an edit did not act, or no forward pass was made inside.
 
     Example:
         >>> import demur, torch
@@ -88,7 +88,7 @@ def steer(model: nn.Module, *edits: Intervention) -> Iterator[nn.Module]:
 
 @contextmanager
 def _guarded(model: Any, scoped: bool) -> Iterator[None]:
-    """Inside, the model's own `generate` refuses what cannot be steered, and does not compile."""
+    """Inside, the model's `generate` refuses settings that cannot be steered, and does not compile."""
     guards: dict[str, Callable[..., Any]] = {}
     if hasattr(model, "generate"):
         guards["generate"] = _checked(model.generate, model.generation_config, scoped)

@@ -66,7 +66,7 @@ class TransformersEngine:
 
     @property
     def pad_id(self) -> int:
-        """A token to pad with. Pads are masked, so which one it is changes nothing."""
+        """A token to pad with. Padding is masked, so any token will do."""
         return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else (self.stop_ids or (0,))[0])
 
     def cannot(self, need: Need) -> str:  # noqa: ARG002
@@ -108,7 +108,7 @@ class TransformersEngine:
         batch_tokens: int | None = None,
         finite_only: bool = True,
     ) -> Iterator[NextTokens]:
-        """Logits or edited states behind the last token; see `score.next_tokens`."""
+        """Logits or edited states after the last token; see `score.next_tokens`."""
         return next_tokens(
             self.model,
             self.layout,

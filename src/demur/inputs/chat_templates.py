@@ -1,6 +1,6 @@
 """The prompt formats `native` and `native-no-thinking`: the chat template that comes with a tokenizer, written out as a text.
 
-The template is rendered around a marker that becomes `{instruction}`, so a native format is a text like any other afterwards.
+The template is rendered with a marker, which `{instruction}` then replaces. So a native format becomes an ordinary text format.
 """
 
 from typing import Any
@@ -26,13 +26,13 @@ class NativeTemplate:
 
 
 class NativeNoThinking(NativeTemplate):
-    """The same with `enable_thinking` off, for a template that else lets the model think before it answers."""
+    """The same with `enable_thinking` off, for a template that otherwise lets the model think before it answers."""
 
     def template(self, tokenizer: Any) -> str:
         """The text with `{instruction}`.
 
         Raises:
-            InputError: as for `native`, and where the template never lets a model think.
+            InputError: as for `native`, and if the template never lets a model think.
         """
         _require_template(tokenizer)
         if not can_think(tokenizer):

@@ -1,7 +1,7 @@
 """Rows of instruction and completion files: CSV, JSON, JSON lines, Parquet, or text with one instruction a line.
 
-A row is an object with named values. What cannot be an instruction is refused with its row: an empty text, a NUL byte, half of a
-surrogate pair. White space around an instruction is removed.
+A row is an object with named values. A text that cannot be an instruction is an error that names the row: an empty text, a NUL
+byte, half of a surrogate pair. White space around an instruction is removed.
 """
 
 import csv
@@ -89,7 +89,7 @@ def only_column(rows: Sequence[Row], path: Path) -> str:
     """The column with the instructions: `instruction`, or the only one.
 
     Raises:
-        InputError: where neither exists, with the columns that do.
+        InputError: if neither exists, with the columns that do.
     """
     columns = [key for key in rows[0] if key and key != "split"]
     if not columns:
@@ -109,7 +109,7 @@ def column_texts(rows: Sequence[Row], column: str, where: str) -> list[str]:
     Args:
         rows: the rows of a file.
         column: the name of the column.
-        where: what an error message calls the file.
+        where: the name of the file in error messages.
 
     Raises:
         InputError: for the first row that has no such column, or no proper text in it.

@@ -1,7 +1,7 @@
 """Instruction sets: their names and files, their splits, their hashes.
 
 A set has only requests, no answers. Its splits are fixed: they are given in the file, or drawn as "Base LLMs refuse too" draws
-them (80/20, seed 42). Who asks for more instructions than a split has gets an error, never fewer or repeated ones.
+them (80/20, seed 42). A request for more instructions than a split has is an error; it never gives fewer or repeated ones.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ class InstructionSet:
     """Instructions in a fixed order.
 
     Attributes:
-        name: how results call the set.
+        name: the name of the set in results.
         splits: the instructions by split: `train`, `validation`, `test`. Not every set has all of them.
         source: where they were read.
     """
@@ -44,10 +44,10 @@ class InstructionSet:
 
         Args:
             split: `train`, `validation` or `test`.
-            n: how many; all where it is None.
+            n: how many; all if None.
 
         Raises:
-            InputError: where the split has fewer, or there is no such split.
+            InputError: if the split has fewer, or there is no such split.
         """
         if split not in SPLITS:
             raise InputError(f"{split!r} is not a split; {nearest(split, SPLITS)}")
@@ -60,7 +60,7 @@ class InstructionSet:
         return rows[:n]
 
     def all(self) -> tuple[str, ...]:
-        """Every instruction: in the order of the file where the file has no splits of its own."""
+        """All instructions, in the order of the file if the file has no splits."""
         return tuple(row for rows in self.splits.values() for row in rows)
 
 

@@ -53,7 +53,7 @@ class PromptFormat(Protocol):
     """A prompt format that depends on the tokenizer.
 
     Attributes:
-        adds_special_tokens: whether the tokenizer puts its special tokens in front of the text; false where the text has them.
+        adds_special_tokens: whether the tokenizer adds its special tokens before the text; False if the text already has them.
     """
 
     adds_special_tokens: bool
@@ -69,7 +69,7 @@ def prompt_names() -> tuple[str, ...]:
 
 
 def find_format(spec: str) -> str | PromptFormat:
-    r"""The format that a name or a text stands for.
+    r"""The format for a name or a text.
 
     Args:
         spec: a registered name, a text with `{instruction}`, or `module:attribute`. `\n` in a text is understood as a new line.

@@ -1,7 +1,7 @@
-"""How an instruction becomes token ids: a prompt format bound to a tokenizer, and the position that is read.
+"""Turns instructions into token ids, with a prompt format bound to a tokenizer; also finds the position that is read.
 
-This is the only module that turns text into token ids. In front of a prompt it puts what the tokenizer itself puts in front, one
-BOS token where the family has one; it never appends anything, and refuses a doubled BOS. Nothing is truncated, so the end of a
+This is the only module that turns text into token ids. At the start of a prompt it adds what the tokenizer itself adds there (one
+BOS token, if the family has one). It never appends anything, and refuses a doubled BOS. Nothing is truncated, so the end of a
 template is never cut off.
 """
 
@@ -16,7 +16,7 @@ from demur.inputs.prompt_formats import SLOT, find_format, format_name
 
 @runtime_checkable
 class Tokenized(Protocol):
-    """What a prompt is bound to: anything with a tokenizer, usually a checkpoint."""
+    """Anything with a tokenizer, usually a checkpoint."""
 
     @property
     def tokenizer(self) -> Any:
@@ -31,7 +31,7 @@ class Prompt:
     Attributes:
         name: the name of the format.
         template: its text with `{instruction}`; a chat template is written out.
-        adds_special_tokens: whether the tokenizer puts its special tokens in front.
+        adds_special_tokens: whether the tokenizer adds its special tokens at the start.
         tokenizer: a transformers tokenizer.
 
     Example:
@@ -51,7 +51,7 @@ class Prompt:
         return f"Prompt({self.name!r}, {self.template!r})"
 
     def text(self, instruction: str) -> str:
-        """The prompt as the model sees it, without the special tokens that the tokenizer puts in front."""
+        """The prompt as the model sees it, without the special tokens that the tokenizer adds at the start."""
         return self.template.replace(SLOT, instruction)
 
     def encode(self, instructions: Sequence[str]) -> list[list[int]]:
@@ -61,12 +61,12 @@ class Prompt:
             instructions: the instructions.
 
         Returns:
-            The token ids of each prompt, special tokens in front included.
+            The token ids of each prompt, including special tokens at the start.
 
         Raises:
-            InputError: for a doubled BOS token, a prompt without tokens, and where `instructions` is no sequence of texts.
+            InputError: for a doubled BOS token, a prompt without tokens, and if `instructions` is no sequence of texts.
         """
-        # To Python one text is a sequence of texts, of one letter each.
+        # In Python a text is also a sequence of texts, one for each letter.
         if not isinstance(instructions, Iterable) or isinstance(instructions, str):
             given = "one text" if isinstance(instructions, str) else f"of type {type(instructions).__name__}"
             raise InputError(f"instructions are {given}, not a list of texts; give [text], or load_instructions(...).all()")
@@ -107,7 +107,7 @@ class Prompt:
         return whole[:same], whole[same:]
 
     def positions(self) -> tuple[int, ...]:
-        """The token positions after the instruction, whose tokens no instruction changes: from the first one to -1."""
+        """The token positions after the instruction, which are the same for all instructions: from the first one to -1."""
         probes = self.encode(["a", "b?", "cd 1.", "e\n"])
         shortest = min(map(len, probes))
         same = next((i for i in range(1, shortest + 1) if len({ids[-i] for ids in probes}) > 1), shortest + 1)
@@ -130,7 +130,7 @@ class Prompt:
         return str(self.tokenizer.convert_ids_to_tokens([ids[position]])[0])
 
     def token_read(self, position: int) -> str:
-        """What is read at a position: the template's token, or in words that it is each instruction's own."""
+        """The token that is read at a position: the template's token, or words that say it differs between instructions."""
         return self.token_at(position) if position in self.positions() else "a token of the instruction"
 
     @property
@@ -140,9 +140,9 @@ class Prompt:
 
 
 def _in_front(full: list[int], plain: list[int]) -> list[int]:
-    """`full` up to where `plain` ends inside it. This keeps what the tokenizer puts in front and drops what it appends.
+    """`full` up to the end of `plain` in it: keeps the tokens that the tokenizer adds at the start, drops those it appends.
 
-    A template that writes those tokens itself gets no second ones.
+    If the template already has those tokens, they are not added again.
     """
     for start in range(len(full) - len(plain) + 1):
         if full[start : start + len(plain)] == plain:
@@ -167,13 +167,13 @@ def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None) 
             for the tokenizer's own chat template, `native-no-thinking` for the same with `enable_thinking` off, a text with
             `{instruction}` in which `\n` is understood as a new line, or `module:attribute`.
         checkpoint: a checkpoint, or anything with a `tokenizer`.
-        name: what results call the format; its own name, or one made of the text's hash, where it is None.
+        name: the name of the format in results; if None, its own name, or one made from the hash of its text.
 
     Returns:
         The prompt format with the tokenizer.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one; for a text without `{instruction}`; where `native` is asked
+        InputError: for an unknown name, with the nearest known one; for a text without `{instruction}`; or if `native` is asked
             for and the tokenizer has no chat template; where thinking is to be off and the template never lets a model think.
 
     Example:

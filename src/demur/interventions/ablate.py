@@ -43,7 +43,7 @@ class Ablate:
         return -1 if instructions == "harmful" else 0
 
     def operation(self, edit: "Intervention") -> "Operation":
-        """Reads along the unit vector, and writes minus what was read."""
+        """Computes the component along the unit vector and subtracts it."""
         from demur.interventions.operation import LowRank
 
         return LowRank(read=edit.unit_vector()[None])

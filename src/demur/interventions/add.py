@@ -57,7 +57,7 @@ class Add:
         return -1 if instructions == "harmful" else 0
 
     def operation(self, edit: "Intervention") -> "Operation":
-        """Writes the direction times the coefficient and its unit, whatever the stream is."""
+        """Adds the direction times the coefficient and its unit to any stream."""
         from demur.interventions.operation import LowRank
 
         return LowRank(offset=edit.scaled_vector())

@@ -1,4 +1,4 @@
-"""What a kind of edit says of itself. Whoever adds one writes one class and registers it as a part of kind `edit`.
+"""The protocol of a kind of edit. To add one, write a class and register it as a part of kind `edit`.
 
 The module of a kind is imported when a study names it, before anything heavy: import torch inside `operation`, not above it.
 """
@@ -21,14 +21,14 @@ class EditKind(Protocol):
     """A kind of edit.
 
     Attributes:
-        name: how studies, cells and tables call it.
+        name: its name in studies, cells and tables.
         artefact: what it needs: a `direction`, a `subspace`, or `none`.
         takes_dose: whether a study has to give a coefficient, whose unit is `unit`, `raw` or `residual`.
-        own_layer: whether it acts at the direction's own layer and site where none is named; else at every layer and site.
-        repeats: whether it acts once for each named site where two sites are the same point of the stream. `resid_post` of one
+        own_layer: whether it acts at the direction's own layer and site if a study names none; if False, at every layer and site.
+        repeats: whether it acts twice if two named sites are the same point of the stream. `resid_post` of one
             layer and `resid_pre` of the next are one point: adding a vector at both adds it twice, removing one removes it once.
-        default_on: the instruction sets on which a study tries it where it names none.
-        settings: a frozen pydantic model of further keys of its table in a study, each with a default; None where there are none.
+        default_on: the instruction sets on which a study tries it if it names none.
+        settings: a frozen pydantic model of further keys of its table in a study, each with a default; None if there are none.
         words: how text names each of its actions.
     """
 
@@ -42,11 +42,11 @@ class EditKind(Protocol):
     words: ClassVar[tuple[EditWords, ...]]
 
     def action(self, coefficient: float | None) -> str:
-        """The action that an edit with this coefficient is; one of `words`."""
+        """The name of the action for this coefficient; one of `words` has it."""
         ...
 
     def expected(self, action: str, instructions: str) -> Literal[-1, 0, 1]:
-        """The sense of change of the refusal rate that would confirm such an edit on an instruction set; 0 where none is."""
+        """The sign of the change in refusals that is expected of such an edit on an instruction set; 0 if none is expected."""
         ...
 
     def operation(self, edit: Any) -> "Operation":
@@ -58,7 +58,7 @@ class EditKind(Protocol):
 
 
 def edit_kind(name: str) -> EditKind:
-    """The kind of edit of a name, or of `module:Class`.
+    """The kind of edit with this name, or at `module:Class`.
 
     Raises:
         InputError: for an unknown name, with the nearest known one; for a part that lacks what its kind asks for.

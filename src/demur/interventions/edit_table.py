@@ -1,4 +1,4 @@
-"""The edits of a batch whose rows differ, as tables that `engine/hooks.py` applies point by point.
+"""The edits of a batch, one sequence of edits per row, as tables that `engine/hooks.py` applies at each point.
 
 A row without an edit at a point of the stream passes that point bit for bit. Projections are computed in float32 or better,
 whatever the stream's dtype, and cast back.
@@ -26,7 +26,7 @@ class RowFunction:
 
     Attributes:
         function: see `Pointwise`.
-        rows: indices of the rows, (row,); None where it changes all rows.
+        rows: indices of the rows, (row,); None if it changes all rows.
     """
 
     function: Callable[[Tensor], Tensor]
@@ -35,19 +35,19 @@ class RowFunction:
 
 @dataclass(frozen=True, eq=False)
 class StreamEdit:
-    """What one step of editing does at one point of the stream to every row of a batch.
+    """One editing step at one point of the stream, for all rows of a batch.
 
-    Each row has one operation at most. Rows without one have zeros in the tables. A table of one row holds for all rows.
+    Each row has at most one operation. Rows without one have zeros in the tables. A table of one row applies to all rows.
 
     Attributes:
-        removed: a, the direction whose component is removed, x' = x - (x.a) a; None where no row has a removal of rank 1.
-        read: R of the other low-rank operations, x' = x + (x R^T) W; None where no row has one.
+        removed: a, the direction whose component is removed, x' = x - (x.a) a; None if no row has a removal of rank 1.
+        read: R of the other low-rank operations, x' = x + (x R^T) W; None if no row has one.
         write: W, in the shape of R.
-        offset: b, what is added, x' = x + b; None where no row adds.
+        offset: b, what is added, x' = x + b; None if no row adds.
         functions: functions of single positions, with their rows.
-        in_prompt: whether each row's edit acts on positions of the prompt; None where every row's edit acts on all positions.
-        in_generated: the same for positions behind the prompt.
-        rows: the number of rows it was made for; None where it holds for every row of any batch.
+        in_prompt: whether each row's edit acts on positions of the prompt; None if every row's edit acts on all positions.
+        in_generated: the same for positions after the prompt.
+        rows: the number of rows it was made for; None if it holds for every row of any batch.
     """
 
     removed: Float[Tensor, "row 1 d_model"] | None = None
@@ -82,14 +82,14 @@ class StreamEdit:
         Args:
             stream: the residual stream at this point.
             onto: the tensor that is changed: the stream itself, or what a branch is about to add to it.
-            generated: which positions lie behind the prompt; needed only where some row's edit acts on a part of the positions.
+            generated: which positions come after the prompt; needed only if some row's edit acts on a part of the positions.
 
         Returns:
             The changed tensor, in the shape and dtype of `onto`.
 
         Raises:
-            WorkError: where the edit was made for another number of rows.
-            InputError: where the end of the prompt has to be known and is not.
+            WorkError: if the edit was made for another number of rows.
+            InputError: if the end of the prompt has to be known and is not.
         """
         rows, working = stream.shape[0], torch.promote_types(onto.dtype, torch.float32)
         if self.rows is not None and self.rows != rows:
@@ -114,7 +114,7 @@ class StreamEdit:
         return result.to(onto.dtype)
 
     def _mask(self, generated: Bool[Tensor, " seq"] | None) -> Bool[Tensor, "row seq 1"] | None:
-        """Where each row's edit acts; None where every row's edit acts on all positions."""
+        """Where each row's edit acts; None if every row's edit acts on all positions."""
         if self.in_prompt is None or self.in_generated is None:
             return None
         if generated is None:
@@ -132,7 +132,7 @@ def _apply_function(one: RowFunction, stream: Tensor, result: Tensor, mask: Tens
             f"{before.dtype}; it has to keep shape and dtype"
         )
     old = result if one.rows is None else result[one.rows]
-    # Taken as it is where the stream itself is changed: adding a difference would round it.
+    # If the stream itself is changed, take the result directly: adding a difference would round it.
     new = after if same else old + (after - before)
     if mask is not None:
         new = torch.where(mask if one.rows is None or mask.shape[0] == 1 else mask[one.rows], new, old)
@@ -161,16 +161,16 @@ def tabulate(
         n_layers: the number of the model's blocks.
         d_model: width of the residual stream.
         device: where the tables go.
-        layers: the layers whose points are wanted; the point behind the last block belongs to layer `n_layers`. All where left
+        layers: the layers whose points are wanted; the point after the last block belongs to layer `n_layers`. All where left
             out.
 
     Returns:
-        The table. Where all rows have the same edits its tensors have one row, which holds for every row of any batch.
+        The table. If all rows have the same edits, its tensors have one row, which applies to every row of any batch.
 
     Raises:
         InputError: for a direction of another width, and for a layer or site that the model does not have.
     """
-    # Rows of a study share few edit sequences, so the work is done once a sequence and each row looks up its own.
+    # Rows of a study share few edit sequences, so the work is done once per sequence, and rows look it up.
     sequences = [edit_sequence(row) for row in rows]
     places = {one: place for place, one in enumerate(dict.fromkeys(sequences))}
     sequence_of_row = None if len(places) == 1 else torch.tensor([places[one] for one in sequences], device=device)
@@ -211,7 +211,7 @@ def _stream_edit(
     d_model: int,
     device: torch.device | str,
 ) -> StreamEdit:
-    """One step at one point: the edit of each sequence, and which sequence each row has, or None where there is only one."""
+    """One step at one point: the edit of each sequence, and the sequence of each row (None if there is only one)."""
     operations = [None if edit is None else edit_kind(edit.kind).operation(edit) for edit in edits]
     for edit, operation in zip(edits, operations, strict=True):
         if edit is not None and isinstance(operation, LowRank):
@@ -243,7 +243,7 @@ def _stream_edit(
 
 
 def _removes_one(operation: LowRank) -> bool:
-    """Whether it removes the component along one vector: the case with a product of its own, which is faster."""
+    """Whether it removes the component along one vector. This case has a separate, faster product."""
     return operation.read is not None and operation.write is None and operation.read.shape[0] == 1
 
 

@@ -1,7 +1,7 @@
 """Edits of the residual stream as values, and the functions that make them.
 
-An intervention names no model and registers no hook. What it does is the business of its kind (`edit_kind.py`); which rows of a
-batch it acts on is the business of `edit_table.py`.
+An intervention names no model and registers no hook. Its kind (`edit_kind.py`) defines what it does. `edit_table.py` defines on
+which rows of a batch it acts.
 """
 
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ class Intervention:
 
     Attributes:
         kind: the name of a registered kind of edit.
-        direction: what the kind acts along; None for a kind that takes no direction.
+        direction: the direction of the edit; None for a kind that takes no direction.
         coefficient: how much, for kinds that take a dose; None for the others.
         unit: what a coefficient of 1 means: the unit vector (`unit`), the raw difference of means (`raw`), or a vector as long as
             `residual_norm` (`residual`).
         layers: the layers where it acts; None for the direction's own layer or for every layer, as the kind says.
         sites: the sites where it acts; None for the direction's own site or for every site of the family, as the kind says.
-        positions: `all`, or only tokens of the prompt (`prompt`) or only tokens behind it (`generated`), whatever the forward
-            pass. The first generated token already depends on an edit at the last prompt token.
+        positions: `all`, or only tokens of the prompt (`prompt`) or only tokens after it (`generated`), in every
+            forward pass. The first generated token already depends on an edit at the last prompt token.
         residual_norm: mean norm of the target's own stream at the edited layer, for the unit `residual`.
         settings: the kind's further settings; None for a kind that has none.
 
@@ -61,7 +61,7 @@ class Intervention:
 
     @property
     def needs_residual_norm(self) -> bool:
-        """Whether the coefficient counts residual norms and the target's norm is not known yet."""
+        """Whether the unit is `residual` and the target's norm is not known yet."""
         return self.unit == "residual" and self.residual_norm is None and edit_kind(self.kind).takes_dose
 
     def with_residual_norm(self, norm: float) -> "Intervention":
@@ -89,7 +89,7 @@ class Intervention:
             The vector, float32.
 
         Raises:
-            InputError: for the unit `residual` where the target's norm is not known, and for an edit without direction or dose.
+            InputError: for the unit `residual` if the target's norm is not known, and for an edit without direction or dose.
         """
         if self.direction is None or self.coefficient is None:
             raise InputError(f"an edit of kind {self.kind!r} without a direction and a coefficient has no vector; give both")
@@ -131,7 +131,7 @@ class Intervention:
 
 
 RowEdits = Intervention | None | Sequence[Intervention]
-"""What is done to the stream of one row: nothing, one edit, or several in order."""
+"""The edits of one row: none, one edit, or several in order."""
 
 
 def edit_sequence(edits: RowEdits) -> tuple[Intervention, ...]:
@@ -150,8 +150,8 @@ def ablate(
 
     Args:
         direction: the direction to remove; its unit vector is r.
-        layers: the layers where it is removed; every layer where left out.
-        sites: the sites of those layers; every site of the family where left out.
+        layers: the layers where it is removed; every layer by default.
+        sites: the sites of those layers; every site of the family by default.
         positions: `all`, `prompt` or `generated`.
 
     Returns:
@@ -187,8 +187,8 @@ def add(
         coefficient: c, negative to subtract.
         unit: how long r is: `unit` 1, `raw` the norm of the difference of means, `residual` the mean norm of the target's own
             stream at the edited layer.
-        layers: the layers where it is added; the direction's own layer where left out.
-        sites: the sites of those layers; the direction's own site where left out.
+        layers: the layers where it is added; the direction's own layer by default.
+        sites: the sites of those layers; the direction's own site by default.
         positions: `all`, `prompt` or `generated`.
 
     Returns:
@@ -225,8 +225,8 @@ def edit(
         direction: what the kind acts along; left out for a kind that takes no direction.
         coefficient: the dose, for kinds that take one.
         unit: what a coefficient of 1 means: `unit`, `raw` or `residual`; see `demur.add`.
-        layers: the layers where it acts; the direction's own or all of them where left out, as the kind says.
-        sites: the sites of those layers; the direction's own or all of them where left out, as the kind says.
+        layers: the layers where it acts; the direction's own or all of them by default, as the kind says.
+        sites: the sites of those layers; the direction's own or all of them by default, as the kind says.
         positions: `all`, `prompt` or `generated`.
         **settings: the kind's further settings.
 
@@ -270,7 +270,7 @@ def edit(
 
 
 def _check_known(kind: EditKind, direction: Direction, unit: str, layers: Sequence[int] | None) -> None:
-    """Raises `InputError` where the edit needs a fact that the direction's file does not say."""
+    """Raises `InputError` if the edit needs a fact that is missing in the direction's file."""
     if unit == "raw" and not direction.says("raw norm"):
         raise InputError(
             f"direction {direction.name!r} comes from a file that does not say its raw norm, so a coefficient cannot count it; "

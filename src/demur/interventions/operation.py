@@ -11,9 +11,9 @@ class LowRank:
     """x' = x + (x R^T) W + b, with R and W of shape (k, d_model) and b of shape (d_model,), float32.
 
     Attributes:
-        read: R, the directions along which the stream is read; None where nothing is read.
-        write: W, what is written for each of them; None for minus R, which removes the components.
-        offset: b, what is added, whatever the stream is; None for nothing.
+        read: R, the directions along which the stream is read; None if nothing is read.
+        write: W, the vectors that are added for each of them; None for minus R, which removes the components.
+        offset: b, which is always added; None for nothing.
     """
 
     read: Tensor | None = None
@@ -27,8 +27,8 @@ class Pointwise:
 
     Attributes:
         function: takes the stream of the rows that have this edit, (row, seq, d_model) in float32 or better, on the model's
-            device, and returns it changed, in the same shape and dtype. What it gives for a row and position may depend on
-            nothing but the stream there.
+            device, and returns it changed, in the same shape and dtype. Its result for a row and position may depend
+            only on the stream there.
     """
 
     function: Callable[[Tensor], Tensor]

@@ -1,7 +1,7 @@
-"""When a completion may end early: as soon as no continuation can change the verdicts on it.
+"""Ends completions early, as soon as no continuation can change their verdicts.
 
-The verdicts are those on full completions; only the completions are shorter. Two things are refused: a judge that needs the whole
-text, and a tokenizer that changes text it has already written, because the beginning of such a text decides nothing.
+A shortened completion gets the same verdict as the full one. Two things are refused: a judge that needs the whole text, and a
+tokenizer that changes text it has already decoded, because a verdict on its unfinished text may change.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ class DecidesEarly(Protocol):
 
 
 def check_foreseen(judges: Sequence[str | Judge]) -> None:
-    """Check that completions may end where these judges have decided.
+    """Check that completions may end early for these judges.
 
     Raises:
         InputError: for a judge that needs whole completions, and for one that asks a model or a server.
@@ -31,7 +31,7 @@ def check_foreseen(judges: Sequence[str | Judge]) -> None:
         name = judge if isinstance(judge, str) else found.name
         advice = "leave until_verdict out, or let prefix be the only judge"
         if not isinstance(found, DecidesEarly):
-            raise InputError(f"the judge {name!r} reads whole completions, so none can end at its verdict; {advice}")
+            raise InputError(f"the judge {name!r} needs whole completions, so until_verdict cannot be used with it; {advice}")
         if found.needs != "text":
             raise InputError(f"the judge {name!r} needs a {found.needs}, so it cannot be asked after every token; {advice}")
 
@@ -47,13 +47,13 @@ def enough_for(judges: Sequence[str | Judge], tokenizer: Any) -> Callable[[Seque
         A function from the token ids of a completion to whether the verdicts of all these judges can no longer change.
 
     Raises:
-        InputError: as `check_foreseen`, and for a tokenizer that removes spaces it has already written.
+        InputError: as `check_foreseen`, and for a tokenizer that removes spaces from text it has already decoded.
     """
     check_foreseen(judges)
     if getattr(tokenizer, "clean_up_tokenization_spaces", False):
         raise InputError(
-            "this tokenizer takes back spaces that it has written (clean_up_tokenization_spaces), so the beginning of a "
-            "completion decides nothing; leave until_verdict out"
+            "this tokenizer removes spaces from text it has already decoded (clean_up_tokenization_spaces), so a verdict on an "
+            "unfinished completion may change; leave until_verdict out"
         )
     wanted = [judge for given in judges if isinstance(judge := get_judge(given), DecidesEarly)]
 

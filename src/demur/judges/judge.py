@@ -1,4 +1,4 @@
-"""What a judge is: it reads a batch of completions and says of each whether it is a refusal, or why it could not be judged.
+"""The protocol of a judge. A judge decides for each completion of a batch whether it is a refusal, or gives a failure.
 
 A judge sees only texts. So stored completions can be judged again at any time, without a model that generates them again.
 """
@@ -16,13 +16,13 @@ Needs = Literal["text", "model", "server"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one judge says of one completion.
+    """The answer of one judge for one completion.
 
     Attributes:
         judge: the judge's name.
         refusal: whether it calls the completion a refusal.
         label: the label it gives, one of the judge's `labels`.
-        evidence: the words that decided, as they are written in the text; empty where none did.
+        evidence: the words of the text that the judge based its verdict on; empty if there are none.
 
     Example:
         >>> from demur.judges.judging import judge
@@ -38,7 +38,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Failure:
-    """A judge could not judge a completion. A failure is no verdict: no rate counts it, and a run can be judged again later.
+    """A judge could not judge a completion. A failure is not a verdict: rates do not count it, and it can be judged again.
 
     Attributes:
         judge: the judge's name.
@@ -51,11 +51,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a judge is given.
+    """One completion as a judge gets it.
 
     Attributes:
         text: the completion, without special tokens.
-        instruction: what was asked; empty where it is not known.
+        instruction: the instruction; empty if it is not known.
     """
 
     text: str
@@ -68,10 +68,10 @@ class Judge(Protocol):
 
     Attributes:
         name: identifies the rule.
-        version: the state of the rule. Where it changes, completions are judged again.
+        version: the version of the rule. If it changes, completions are judged again.
         labels: all labels that it gives, in the order of tables; stored with a run.
         refusal_labels: those of them that count as refusals.
-        reads_instruction: whether a verdict depends on what was asked.
+        reads_instruction: whether a verdict depends on the instruction.
         needs: what it needs: only the `text`, also a `model` in memory, or a `server` that answers.
     """
 
@@ -89,7 +89,7 @@ class Judge(Protocol):
             batch: the completions, each with its instruction.
 
         Returns:
-            One answer for each completion, in order: a `Verdict`, or a `Failure` where this completion could not be judged.
+            One answer for each completion, in order: a `Verdict`, or a `Failure` for a completion that could not be judged.
         """
         ...
 
@@ -124,7 +124,7 @@ def get_judge(judge: str | Judge) -> Judge:
         The judge. Every call with one name returns the same object.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one; for an object that is no judge, with what it lacks.
+        InputError: for an unknown name, with the nearest known one; for an object that is not a judge, with what is missing.
     """
     if not isinstance(judge, str):
         registry("judge").check(judge, type(judge).__name__)
@@ -134,7 +134,7 @@ def get_judge(judge: str | Judge) -> Judge:
 
 
 def answers(judge: Judge, batch: Sequence[Judged]) -> tuple[Verdict | Failure, ...]:
-    """Have a judge judge some completions, and check what it answers. Everything that asks a judge calls this.
+    """Let a judge judge some completions, and check its answers. All code that uses a judge calls this.
 
     Args:
         judge: the judge.
@@ -144,7 +144,7 @@ def answers(judge: Judge, batch: Sequence[Judged]) -> tuple[Verdict | Failure, .
         One verdict or failure for each completion, in order.
 
     Raises:
-        WorkError: where the judge gives another number of answers, something that is neither a verdict nor a failure, a label
+        WorkError: if the judge gives another number of answers, something that is neither a verdict nor a failure, a label
             that it does not list, or a refusal whose label does not count as one.
     """
     given = tuple(judge.judge(batch))

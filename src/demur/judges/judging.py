@@ -13,7 +13,7 @@ class HasText(Protocol):
 
     @property
     def text(self) -> str:
-        """What was written."""
+        """The text of the completion."""
         ...
 
 
@@ -49,7 +49,7 @@ def judge(
     Raises:
         InputError: for an unknown judge, for another number of instructions than of texts, and for what is no list of
             completions or texts.
-        WorkError: where the judge could not judge one of them. The error is a `demur.judges.judging.JudgeFailed`, whose `answers`
+        WorkError: if the judge could not judge one of them. The error is a `demur.judges.judging.JudgeFailed`, whose `answers`
             hold the verdicts on the others.
 
     Example:

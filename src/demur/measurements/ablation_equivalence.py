@@ -1,4 +1,4 @@
-"""`equivalence`: is ablating an arm's own directions by hooks the same as editing the weights?"""
+"""`equivalence`: checks that ablating an arm's directions by hooks equals editing the weights."""
 
 from dataclasses import asdict
 from typing import ClassVar, Literal

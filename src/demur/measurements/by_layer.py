@@ -1,4 +1,4 @@
-"""`by-layer`: where an arm tells harmful from harmless instructions, at every layer."""
+"""`by-layer`: how well an arm separates harmful from harmless instructions at every layer."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class SeparationByLayer:
-    """The measurement `by-layer`: an arm's own direction at every layer, and held-out instructions along it."""
+    """The measurement `by-layer`: an arm's direction at every layer, and projections of held-out instructions on it."""
 
     name: ClassVar[str] = "by-layer"
     version: ClassVar[int] = 1
@@ -19,7 +19,7 @@ class SeparationByLayer:
     settings: ClassVar[type[BaseModel] | None] = None
 
     def measure(self, subject: ArmSubject, settings: None) -> MeasurementRecord:  # noqa: ARG002
-        """Take the means of the training instructions, unless the subject has them, and lay held-out ones along their difference.
+        """Compute the means of the training instructions, if the subject has none, and project held-out ones on their difference.
 
         Args:
             subject: the arm.
@@ -30,7 +30,7 @@ class SeparationByLayer:
 
         Raises:
             InputError: for a position that a prompt does not have.
-            WorkError: where an activation is not finite.
+            WorkError: if an activation is not finite.
         """
         from demur.engine.capture import mean_activations
         from demur.measurements.by_layer_projections import measure

@@ -1,8 +1,8 @@
-"""The work of the measurement `by-layer`: held-out instructions laid along an arm's own direction at every layer.
+"""The work of the measurement `by-layer`: projects held-out instructions on the arm's direction at each layer.
 
-The directions are made of the training instructions and read on others, so a separation is not one of the instructions it was
-made of. Random directions, each with the sign that the training means give it, say what any direction would separate. Activations
-are taken batch by batch.
+The directions are made from training instructions and measured on others, so a separation does not come from fitting. Random
+directions show how much any direction would separate; each has the sign that the training means give it. Activations are read
+batch by batch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,13 +32,13 @@ def measure(
     batch_tokens: int | None = None,
     progress: Progress = silent,
 ) -> Layerwise:
-    """Lay held-out instructions along the difference of two means at every layer.
+    """Project held-out instructions on the difference of two means at every layer.
 
     Args:
         checkpoint: the loaded checkpoint.
         harmful: means of the harmful training instructions at every layer.
         harmless: means of the harmless training instructions at every layer.
-        held_out: `harmful` and `harmless` instructions that the means are not of.
+        held_out: `harmful` and `harmless` instructions that the means do not include.
         prompt: the prompt format.
         site: the site that is read.
         position: the prompt position that is read, counted from the end.
@@ -50,7 +50,7 @@ def measure(
 
     Raises:
         InputError: for a position that a prompt does not have.
-        WorkError: where an activation is not finite.
+        WorkError: if an activation is not finite.
     """
     difference = harmful.mean - harmless.mean
     drawn = torch.randn(difference.shape[-1], DRAWS, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)
@@ -82,7 +82,7 @@ def _laid_along(
     drawn: Float[Tensor, "d_model draw"],
     progress: Progress,
 ) -> tuple[Float[Tensor, "instruction layer"], Float[Tensor, "instruction layer draw"]]:
-    """Where each of `n` instructions lies along the difference, and along each drawn direction."""
+    """The projections of `n` instructions on the difference, and on each random direction."""
     # Scaled so that the difference itself has length 1.
     own = difference / difference.square().sum(-1, keepdim=True)
     # A direction has a sign. A random one gets it from the training means, as the difference does.

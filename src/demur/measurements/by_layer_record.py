@@ -1,4 +1,4 @@
-"""What `by-layer` finds of an arm, as arrays: its own direction at every layer, and where instructions lie along it.
+"""The result of `by-layer` for one arm, as arrays: its direction at every layer, and the projections of instructions on it.
 
 Two means a layer and one number an instruction and layer. `by_layer_projections.py` makes it. Reading it needs
 neither a model nor torch.
@@ -43,7 +43,7 @@ class Layerwise:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[numpy.floating[Any]]]) -> "Layerwise":
-        """What `arrays` gave.
+        """Make the value from the arrays that `arrays` gave.
 
         Args:
             arrays: the arrays by name.

@@ -1,7 +1,7 @@
-"""From what `by-layer` measured to numbers that can be shown: separations, cosines, norms and places, by layer.
+"""Summarises the records of the measurement `by-layer` for the report: separations, cosines, norms and projections, by layer.
 
-Pure functions over stored records, without torch. A number that is not defined at a layer, where both means are the same, is
-None. A run in which nothing was measured, as one of an early version, has none of this, and nothing is filled in for it.
+Pure functions over stored records, without torch. Where both means of a layer are the same, its numbers are undefined and are
+None. A run without such records, for example one of an early version, has no summary by layer.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from demur.measurements.measurement import MeasurementRecord
 Array = NDArray[numpy.floating[Any]]
 
 DIGITS = 5
-"""Significant digits of every number: more than activations of half precision hold."""
+"""Significant digits of every number: more than activations in half precision have."""
 
 
 def located(records: Sequence[MeasurementRecord], layers: Sequence[int], order: Sequence[str]) -> dict[str, JsonValue] | None:
-    """What a summary holds under `by_layer`.
+    """The entry `by_layer` of a summary.
 
     Args:
         records: the records of `by-layer`, one an arm.
@@ -32,9 +32,9 @@ def located(records: Sequence[MeasurementRecord], layers: Sequence[int], order: 
         order: the checkpoints of the study; arms are listed in their order.
 
     Returns:
-        None where nothing was measured. Else `arms`: for each its raw norm, mean norms, and the held-out AUROC with its interval
-        (Newcombe 2006) and that of random directions, by layer. `cosines`: between every two arms' directions by layer.
-        `projections`: where each held-out instruction lies along the arm's direction at `layers`.
+        None without records. Else `arms`: for each arm its raw norm, mean norms, the held-out AUROC with its interval (Newcombe
+        2006), and the AUROC of random directions, by layer. `cosines`: between the directions of every two arms, by layer.
+        `projections`: of each held-out instruction on the arm's direction, at `layers`.
     """
     if not records:
         return None
@@ -63,7 +63,7 @@ def of_arm(record: MeasurementRecord) -> dict[str, JsonValue]:
     """The numbers of one arm, one entry a layer in each list.
 
     Args:
-        record: what `by-layer` found of the arm.
+        record: the record of the arm.
 
     Returns:
         `raw_norm`, `mean_norm` of each side, `auroc` with `auroc_ci95` and `null_auroc95`, and `gap`.

@@ -1,4 +1,4 @@
-"""`loss`: does an edit damage a checkpoint? How well it still predicts its own unedited completions."""
+"""`loss`: measures how much an edit damages a checkpoint, by the loss on its own unedited completions."""
 
 import math
 from typing import ClassVar, Literal
@@ -30,7 +30,7 @@ class CompletionLoss:
             `loss` and `unedited_loss` in nats a token, and the number of `tokens`.
 
         Raises:
-            InputError: where the completions hold no token.
+            InputError: if the completions hold no token.
         """
         from demur.engine.generate import Completion
         from demur.measurements.cross_entropy import completion_losses

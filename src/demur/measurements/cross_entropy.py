@@ -1,4 +1,4 @@
-"""Cross-entropy under interventions: does an edit damage the model where it should do nothing?
+"""Cross-entropy under interventions, which shows whether an edit damages the model on unrelated text.
 
 The loss evaluation of Arditi et al. 2024, appendix E, on any text and on a checkpoint's own completions. Their activation
 addition there has coefficient -1 on harmless text; which edits are evaluated here is the caller's choice.
@@ -48,7 +48,7 @@ def text_losses(
 
     Args:
         checkpoint: the loaded checkpoint.
-        texts: the texts. BOS stands in front of each where the family has one.
+        texts: the texts. Each begins with BOS if the family has one.
         interventions: each of them None, one edit, or several that act in order.
         max_tokens: how many tokens of a text are read. The first one is given, the others are scored.
         progress: called with the number of texts that were just scored.
@@ -57,7 +57,7 @@ def text_losses(
         One loss for each intervention.
 
     Raises:
-        InputError: where no text has a second token.
+        InputError: if no text has a second token.
 
     Example:
         >>> import demur, torch
@@ -98,7 +98,7 @@ def completion_losses(
         One loss for each intervention.
 
     Raises:
-        InputError: where there are no tokens to score.
+        InputError: if there are no tokens to score.
 
     Example:
         >>> import demur, torch

@@ -1,4 +1,4 @@
-"""How far two next-token distributions lie apart, and how likely a refusal begins: Arditi et al. 2024, section 2.3."""
+"""The divergence of two next-token distributions, and the log-odds that a refusal begins: Arditi et al. 2024, section 2.3."""
 
 from collections.abc import Sequence
 
@@ -39,7 +39,7 @@ def divergence(
 ) -> Float[Tensor, " row"]:
     """KL(before || after) of next-token distributions, as Arditi et al.'s code computes it.
 
-    The epsilon inside each logarithm keeps tokens of vanishing probability from deciding; with epsilon 0 it is exact.
+    The epsilon in each logarithm limits the influence of tokens with almost no probability; with epsilon 0 it is exact.
 
     Args:
         before: next-token logits without an edit.
@@ -54,7 +54,7 @@ def divergence(
 
 
 def least_divergence(before: Float[Tensor, "row vocab"], *, epsilon: float = 1e-6) -> Float[Tensor, " row"]:
-    """The smallest value that `divergence` can have from these logits: 0, less what the epsilon can take away.
+    """The smallest value that `divergence` can have for these logits: 0, minus the largest effect of the epsilon.
 
     Let p + epsilon and q + epsilon be scaled to sum to 1; their divergence is not negative. It exceeds what `divergence` computes
     by epsilon times the sum of log((p + epsilon) / (q + epsilon)), which is largest where q is 0.

@@ -1,6 +1,6 @@
-"""Directions of a checkpoint: what an estimator finds in the activations of harmful and harmless instructions.
+"""Extracts directions of a checkpoint from activations of harmful and harmless instructions, with an estimator.
 
-Two steps, for callers that need them apart: `training_sides` reads activations or their means, `fit_directions` (in
+There are two steps, which can be called separately: `training_sides` reads activations or their means, `fit_directions` (in
 `demur.directions.estimators.estimator`) estimates directions from them. `extract_directions` does both.
 """
 
@@ -21,6 +21,29 @@ from demur.engine.checkpoints import Checkpoint
 from demur.inputs.instructions import digest
 from demur.inputs.prompts import Prompt
 from demur.models.layouts import Site
+
+
+def layers_with_directions(n_layers: int) -> range:
+    """All layers but the first, whose input at a template token is the token's embedding for every instruction.
+
+    Args:
+        n_layers: the number of layers of a checkpoint.
+    """
+    return range(1, n_layers)
+
+
+def training_overlap(direction: Direction, instructions: Sequence[str]) -> list[int]:
+    """Find out whether a direction was made from the first of some instructions.
+
+    Args:
+        direction: the direction, whose provenance has a hash of its training instructions.
+        instructions: instructions in the order of their file.
+
+    Returns:
+        For each label whose training instructions are the first n of these, the number n.
+    """
+    facts = (direction.provenance.harmful, direction.provenance.harmless)
+    return [one.n for one in facts if one is not None and digest(instructions[: one.n]) == one.sha256]
 
 
 def extract_directions(
@@ -47,16 +70,16 @@ def extract_directions(
         layers: blocks, counted from 0.
         site: the point of the block: `resid_pre`, `resid_mid` or `resid_post`.
         position: the prompt token that is read; -1 is the last.
-        name: the name of the directions; the checkpoint's where it is None.
+        name: the name of the directions; the checkpoint's if None.
         estimator: a registered estimator, or `module:Class`. The default is that of Arditi et al. 2024, section 2.3.
-        batch_tokens: tokens in a batch, padding included; found from the free memory where it is None.
+        batch_tokens: tokens in a batch, padding included; found from the free memory if None.
         progress: called with the number of instructions that were just read.
 
     Returns:
         The directions, in the order of `layers`.
 
     Raises:
-        InputError: for a layer, site or position that is not there; for an unknown estimator; where a layer has no direction, as
+        InputError: for a layer, site or position that is not there; for an unknown estimator; or if a layer has no direction, as
             at a template token at the first layer's input.
         WorkError: for activations that are not finite.
 
@@ -107,7 +130,7 @@ def extract_direction(
         layer: the block, counted from 0.
         site: the point of the block: `resid_pre`, `resid_mid` or `resid_post`.
         position: the prompt token that is read; -1 is the last.
-        name: the name of the direction; the checkpoint's where it is None.
+        name: the name of the direction; the checkpoint's if None.
         estimator: a registered estimator, or `module:Class`. The default is that of Arditi et al. 2024, section 2.3.
 
     Returns:
@@ -159,7 +182,7 @@ def training_sides(
         needs: `means` alone, whose memory does not grow with the number of instructions, or also whole `activations`.
         site: the point of the block.
         position: the prompt token that is read; -1 is the last.
-        batch_tokens: tokens in a batch, padding included; found from the free memory where it is None.
+        batch_tokens: tokens in a batch, padding included; found from the free memory if None.
         progress: called with the number of instructions that were just read.
 
     Returns:
@@ -193,13 +216,13 @@ def training_sides(
 
 
 def side_of(means: Means, layers: Sequence[int] | None = None) -> Side:
-    """What an estimator takes, from means that were taken already: at all of their layers, or at some."""
+    """The input of an estimator, made from known means at all or some of their layers."""
     rows = [means.layers.index(layer) for layer in (means.layers if layers is None else layers)]
     return Side(means.mean[rows], means.mean_norm[rows], means.count)
 
 
 def whole_side(activations: Float[Tensor, "instruction layer d_model"]) -> Side:
-    """What an estimator takes, from whole activations that were captured already."""
+    """The input of an estimator, made from captured activations."""
     running = RunningMean()
     # In parts, so that only one part at a time takes memory in float64.
     for start in range(0, len(activations), 256):
@@ -210,7 +233,7 @@ def whole_side(activations: Float[Tensor, "instruction layer d_model"]) -> Side:
 def provenance(
     checkpoint: Checkpoint, prompt: Prompt, position: int, harmful: Sequence[str], harmless: Sequence[str]
 ) -> Provenance:
-    """What a direction is made of: weights, prompt, token read, instructions, versions."""
+    """The provenance of a direction: weights, prompt, token read, instructions, versions."""
     return Provenance(
         checkpoint=checkpoint.name,
         source=checkpoint.source,

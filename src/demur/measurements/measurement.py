@@ -1,4 +1,4 @@
-"""What a measurement is: anything measured of an arm, a pair of arms or a cell that is not a completion.
+"""The protocol of a measurement: anything that is measured of an arm, a pair of arms or a cell, other than completions.
 
 The module of a measurement is imported when a study names it, before anything heavy: import torch inside `measure`.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class MeasurementRecord:
-    """What one measurement found of one subject, as it is stored.
+    """The stored result of one measurement of one subject.
 
     Attributes:
         facts: plain values.
@@ -45,13 +45,13 @@ class ArmSubject:
         checkpoint: the loaded checkpoint.
         prompt: the prompt format with its tokenizer.
         train: training instructions by label, `harmful` and `harmless`.
-        held_out: instructions of the study's split by label, which no direction was made of.
+        held_out: instructions of the study's split, by label; no direction was made from them.
         site: the site at which the study reads directions.
         position: the prompt position at which it reads them.
         layers: the layers of the study's directions.
         directions: the arm's own directions, one a layer of the study.
         batch_tokens: tokens a batch may hold; None to find out from the free memory.
-        means: training means at every layer by label, where they have been taken already; None where a measurement that needs
+        means: training means at every layer by label, where they have been taken already; None if a measurement that needs
             them has to take them.
         progress: called with the number of instructions that were just passed through the model.
     """
@@ -77,7 +77,7 @@ class CellSubject:
     Attributes:
         name: the cell's key.
         arm: the target arm.
-        edit: what is done to the stream; None for a cell without an edit.
+        edit: the edit; None for a cell without an edit.
         instructions: the cell's instructions.
         completions: what the target wrote without an edit, one token sequence an instruction.
     """
@@ -116,10 +116,10 @@ class Measurement(Protocol):
     """A measurement.
 
     Attributes:
-        name: how studies and `summary.json` call it.
-        version: the state of its method; a stored record of another version is measured anew.
-        subjects: what it is made of: each `arm`, each `pair` of arms of different checkpoints, or each `cell`.
-        settings: a frozen pydantic model of its keys in a study, each with a default; None where there are none.
+        name: its name in studies and `summary.json`.
+        version: the version of its method; a stored record of another version is measured again.
+        subjects: what it measures: each `arm`, each `pair` of arms of different checkpoints, or each `cell`.
+        settings: a frozen pydantic model of its keys in a study, each with a default; None if there are none.
     """
 
     name: ClassVar[str]
@@ -132,14 +132,14 @@ class Measurement(Protocol):
 
         Args:
             subject: an `ArmSubject`, `PairSubject` or `CellSubject`, as `subjects` says.
-            settings: an instance of `self.settings`, or None where there are none.
+            settings: an instance of `self.settings`, or None if there are none.
 
         Returns:
             What was found. The same subject and settings give the same record.
 
         Raises:
-            InputError: where this subject cannot be measured. A run stores the reason and goes on.
-            WorkError: where the work failed. A run stores the reason, goes on, and tries again the next time.
+            InputError: if this subject cannot be measured. A run stores the reason and goes on.
+            WorkError: if the work failed. A run stores the reason, goes on, and tries again the next time.
         """
         ...
 

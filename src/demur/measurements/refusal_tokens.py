@@ -1,7 +1,8 @@
-"""Which first tokens a checkpoint's refusals begin with: found in its own completions, checked on others, never assumed.
+"""Finds the first tokens of a checkpoint's refusals in its completions, and checks them on other completions.
 
-The refusal score of Arditi et al. 2024 needs such tokens, and a wrong id (a bare "I" where the model writes " I") gives a clean
-curve of nothing. A checkpoint that hardly refuses has none, and is told to be selected for by another criterion.
+The refusal score of Arditi et al. 2024 needs such tokens. A wrong id (a bare "I" where the model writes " I") gives plausible
+scores that measure nothing. A checkpoint that hardly refuses has no such tokens and gets an error that recommends another
+criterion.
 """
 
 from collections import Counter
@@ -17,12 +18,12 @@ from demur.interventions.intervention import RowEdits
 from demur.judges.judging import judge
 
 LEAST = 4
-"""Refusals that each half must hold: fewer say nothing about how refusals begin."""
+"""The least number of refusals in each half: fewer do not show how refusals begin."""
 
 
 @dataclass(frozen=True)
 class RefusalTokens:
-    """First tokens of refusals. `coverage` and `precision` were measured on completions that did not choose the tokens.
+    """First tokens of refusals. `coverage` and `precision` are measured on completions that were not used to choose them.
 
     Attributes:
         ids: token ids.
@@ -59,17 +60,17 @@ def find_refusal_tokens(
         harmful: harmful instructions.
         harmless: harmless instructions.
         prompt: the prompt format.
-        edits: what is done to the stream meanwhile.
+        edits: edits of the stream while the completions are made.
         judge_name: the judge that says what is a refusal.
         max_new_tokens: the length of a completion, in tokens.
         progress: called with the number of completions that were just finished.
 
     Returns:
-        The tokens of which at least half of the completions that begin so are refusals.
+        Each token for which at least half of the completions that begin with it are refusals.
 
     Raises:
-        WorkError: where either half has fewer than four refusals, and where fewer than nine in ten refusals of the second half
-            begin with one of the tokens.
+        WorkError: if a half has fewer than four refusals, or if fewer than nine in ten refusals of the second half begin with
+            one of the tokens.
 
     Example:
         A checkpoint that refuses is needed, so this is not run as a doctest.

@@ -1,7 +1,8 @@
-"""Is ablation by hooks the same as orthogonalising the weights that write to the stream? A check, made on a copy in memory.
+"""Checks, on a copy in memory, that ablation by hooks equals orthogonalising the weights that write to the stream.
 
 Arditi et al. 2024, section 4.1: what every matrix and bias writes loses its component along the direction. The copy is thrown
-away; nothing is exported. Which weights write is proved, not assumed: with all of them at zero, no block may add anything.
+away; nothing is exported. demur proves which weights write to the stream: with all of them set to zero, no block may add
+anything.
 """
 
 import copy
@@ -42,7 +43,7 @@ class Equivalence:
         tied: the difference where the unembedding is the edited embedding; None for a family that does not tie them.
         left: the largest share of the embedded prompt, or of any block's contribution, that still lies along the direction after
             the weight edit.
-        effect: what ablation by hooks itself changes.
+        effect: the change that ablation by hooks makes.
         largest_logit: the largest entry of the unedited logits.
         explanation: in words, whether the two are the same, and why not.
     """
@@ -56,7 +57,7 @@ class Equivalence:
 
     @property
     def holds(self) -> bool:
-        """True where the weight edit as one would export it equals the hooks."""
+        """True if the weight edit as one would export it equals the hooks."""
         return max(self.untied, self.tied or 0.0) <= TOLERANCE * self.largest_logit
 
 
@@ -114,7 +115,7 @@ def equivalence(checkpoint: Checkpoint, direction: Direction, prompts: Sequence[
 
 
 def _check_editable(checkpoint: Checkpoint, direction: Direction) -> None:
-    """Raises `InputError` where the weights cannot be compared with hooks, or the direction has another width."""
+    """Raises `InputError` if the weights cannot be compared with hooks, or the direction has another width."""
     if checkpoint.quantised is not None:
         raise InputError(
             f"weights in {checkpoint.quantised} cannot be orthogonalised without rounding again; load them without quantise"
@@ -235,7 +236,7 @@ def _explained(untied: float, tied: float | None, left: float, largest: float) -
     if untied > TOLERANCE * largest:
         return (
             f"A weight edit is not ablation here: up to {left:.2g} of what is written to the stream still lies along the "
-            "direction, because a norm with a gain stands between the edited weights and the stream. Only hooks on the stream "
+            "direction, because there is a norm with a gain between the edited weights and the stream. Only hooks on the stream "
             "remove it."
         )
     if tied is not None and tied > TOLERANCE * largest:

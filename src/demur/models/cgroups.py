@@ -1,11 +1,11 @@
-"""How much memory a container or a scheduler's job still has, by Linux control groups of version 1 or 2."""
+"""The free memory of a container or a scheduler's job, from Linux control groups of version 1 or 2."""
 
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 NO_LIMIT = 2**60
-"""Version 1 writes a number of this size where there is no limit."""
+"""Version 1 writes a number of this size if there is no limit."""
 
 
 def left(root: Path = Path("/")) -> int | None:

@@ -1,4 +1,4 @@
-"""Whether directions of these checkpoints may be exchanged, by their configs and tokenizer files, before any weights are read.
+"""Checks, before weights are read, whether checkpoints may exchange directions, by their configs and tokenizer files.
 
 Checkpoints of different widths or numbers of layers are refused. For different families, vocabularies or special tokens there is
 a warning, which is stored with the run and shown in its summary: the results may then differ for other reasons than the weights.
@@ -18,7 +18,7 @@ _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 
 def shape(source: Source) -> tuple[int, int] | None:
-    """(layers, width) of a checkpoint, from its config or its GGUF header; None where these do not say."""
+    """(layers, width) of a checkpoint, from its config or its GGUF header; None if these do not say."""
     if source.kind == "gguf":
         return _gguf_shape(source)
     config = read_config(source) or {}
@@ -62,7 +62,7 @@ def _gguf_shape(source: Source) -> tuple[int, int] | None:
     try:
         return gguf_files.header(source.path).shape
     except InputError:
-        # Loading the file says what is wrong with it.
+        # Loading the file will give the error.
         return None
 
 
@@ -87,7 +87,7 @@ def _differences(first: str, one: Source, second: str, other: Source) -> list[st
 
 
 def _tokens(source: Source) -> tuple[Any, dict[str, int]] | None:
-    """The vocabulary and the special tokens with their ids, from tokenizer.json; None where there is none."""
+    """The vocabulary and the special tokens with their ids, from tokenizer.json; None if there is none."""
     assert source.path is not None
     path = Path(source.path) / "tokenizer.json"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""On which devices a model's weights are: on one, or spread over several by accelerate.
+"""The devices of a model's weights: one device, or several over which accelerate spreads them.
 
 Spread weights that fit on no GPU stay in main memory or on the disk, as `meta` tensors, and are fetched for each forward pass. So
 the device of a model is never taken from its first parameter.

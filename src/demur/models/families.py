@@ -20,7 +20,7 @@ _PRE_NORM = (
     "gemma", "gpt_oss", "llama", "mistral", "mixtral", "olmo", "phi3", "qwen2", "qwen2_5_vl_text", "qwen2_moe", "qwen2_vl_text",
     "qwen3", "qwen3_moe", "qwen3_vl_text", "smollm3", "starcoder2",
 )  # fmt: skip
-# A norm stands between each branch and the stream, so it is the norm's output that is added.
+# There is a norm between each branch and the stream, so the norm's output is added.
 _POST_NORM = {
     "gemma2": ("post_attention_layernorm", "post_feedforward_layernorm"),
     "gemma3_text": ("post_attention_layernorm", "post_feedforward_layernorm"),
@@ -87,7 +87,7 @@ def _granite(config: Any) -> Layout:
 
 
 def _mllama_text(config: Any) -> Layout:
-    # Cross-attention blocks read an image; transformers skips them where there is none.
+    # Cross-attention blocks read an image; transformers skips them if there is none.
     return Layout(
         "mllama_text_model", "model.layers", "self_attn", "mlp", left_out=tuple(config.cross_attention_layers), rows_apart=True
     )
@@ -109,8 +109,8 @@ def _opt(config: Any) -> Layout:
 
 def _paligemma(_: Any) -> Layout:
     raise InputError(
-        "PaliGemma reads its prompt in both directions, while demur hands a model its prompt left to right; "
-        "its numbers would not be those of the model as it is used"
+        "PaliGemma reads its prompt in both directions, but demur feeds a prompt from left to right, so its numbers would not "
+        "describe the model in normal use"
     )
 
 

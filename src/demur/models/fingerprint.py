@@ -41,7 +41,7 @@ def fingerprint(model: PreTrainedModel) -> str:
 def settings_digest(files: Sequence[Path]) -> str:
     """A digest over the settings in JSON files, apart from versions and paths.
 
-    Rotary angles, the epsilons of norms and an adapter's scaling are in these files and in no weight.
+    These files contain rotary angles, the epsilons of norms and an adapter's scaling, which are not in the weights.
 
     Args:
         files: config files; one that is missing has no settings.

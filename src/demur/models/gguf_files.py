@@ -1,4 +1,4 @@
-"""GGUF files: each is converted once into a folder of float32 safetensors, which is kept in a cache, with what its header says.
+"""GGUF files: each is converted once into a folder of float32 safetensors, which is cached with the facts of its header.
 
 transformers takes about twenty seconds to open a GGUF file, and two to open a converted folder. The cache key is the content of
 the file, its size, and the version of transformers that converted it.
@@ -25,7 +25,7 @@ from demur.core.errors import DemurError, InputError, WorkError
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of its weights.
+    """The facts in a GGUF file about its weights.
 
     Attributes:
         weights: the number of all weights.
@@ -43,13 +43,13 @@ class Header:
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """(layers, width); None where the file does not say."""
+        """(layers, width); None if the file does not say."""
         layers, width = self.settings.get("block_count"), self.settings.get("embedding_length")
         return None if layers is None or width is None else (layers, width)
 
 
 def header(path: Path) -> Header:
-    """What a GGUF file says of its weights. Reading it takes seconds, so the answer is kept in the cache of conversions.
+    """Read the facts in a GGUF file about its weights. This takes seconds, so they are kept in the cache of conversions.
 
     Raises:
         InputError: for a file that cannot be read.
@@ -118,7 +118,7 @@ def convert(path: Path) -> Path:
 
     Raises:
         InputError: for a file that cannot be read or lacks weights.
-        WorkError: where the disk is full.
+        WorkError: if the disk is full.
     """
     target = converted_folder(path)
     if (target / "config.json").is_file():

@@ -1,4 +1,4 @@
-"""What a layout is: it says where one architecture family reads and writes its residual stream.
+"""Layouts: a layout says where one architecture family reads and writes its residual stream.
 
 Layouts are written down in `models/families.py`, and each is proved when a checkpoint is loaded (`engine/site_proof.py`). Nothing
 is guessed from the names of modules. A path that leads nowhere in a model is refused.
@@ -22,7 +22,7 @@ class Point:
     """One point of the residual stream. Points are ordered along the stream.
 
     Make one with `point`, which knows that `resid_post` of a layer and `resid_pre` of the next are the same point. The point
-    behind the last block is `resid_pre` of layer `n_layers`.
+    after the last block is `resid_pre` of layer `n_layers`.
 
     Attributes:
         layer: the block that reads the stream at this point.
@@ -48,7 +48,7 @@ class Point:
             n_layers: the number of blocks.
 
         Returns:
-            Site and layer. The point behind the last block is called `resid_post` of that block.
+            Site and layer. The point after the last block is called `resid_post` of that block.
         """
         if self.layer == n_layers:
             return f"resid_post of layer {n_layers - 1}"
@@ -108,7 +108,7 @@ class Layout:
         """The blocks of a model, in order.
 
         Raises:
-            InputError: where the path does not lead to a list of modules, or the list has no blocks.
+            InputError: if the path does not lead to a list of modules, or the list has no blocks.
         """
         blocks = [block for index, block in enumerate(self._listed(model)) if index not in self.left_out]
         if not blocks:
@@ -157,7 +157,7 @@ def branch(block: nn.Module, path: str) -> nn.Module:
     """The module of a block at a path.
 
     Raises:
-        InputError: where there is none.
+        InputError: if there is none.
     """
     found = _follow(block, path)
     if not isinstance(found, nn.Module):
@@ -171,7 +171,7 @@ def d_model_of(model: Any) -> int:
 
 
 def kv_width_of(config: Any) -> int | None:
-    """Width of the keys, and of the values, that one token adds to a layer's KV cache; None where the config does not say."""
+    """Width of the keys, and of the values, that one token adds to a layer's KV cache; None if the config does not say."""
     heads, width = getattr(config, "num_attention_heads", None), getattr(config, "hidden_size", None)
     groups = getattr(config, "num_key_value_heads", None) or heads
     head_width = getattr(config, "head_dim", None) or (width // heads if width and heads else None)

@@ -1,7 +1,7 @@
-"""Weights and tokenizer from files. Everything must fit, because transformers and peft silently skip or randomise what does not.
+"""Loads weights and tokenizer. All weights are checked, because transformers and peft silently skip or randomise some.
 
 From older files only tensors are read, and no code of a checkpoint runs. An adapter is merged into the weights, or stays separate
-from them where they are quantised.
+from them if they are quantised.
 """
 
 import re
@@ -55,9 +55,9 @@ def load(
     """Load a model and its tokenizer.
 
     Args:
-        model: what error messages call the model.
+        model: the name of the model in error messages.
         source: its files.
-        adapter: what error messages call the adapter.
+        adapter: the name of the adapter in error messages.
         adapter_folder: the adapter's folder; None for no adapter.
         wanted: how to load the weights.
 
@@ -65,9 +65,9 @@ def load(
         The model and its transformers tokenizer.
 
     Raises:
-        InputError: where a file cannot be read, where weights are missing, left over or of another shape than the config says,
+        InputError: if a file cannot be read, where weights are missing, left over or of another shape than the config says,
             and where an adapter does not fit.
-        WorkError: where the weights do not fit into memory.
+        WorkError: if the weights do not fit into memory.
     """
     folder = gguf_files.convert(fetch(source)) if source.kind == "gguf" else fetch(source)
     try:
@@ -84,7 +84,7 @@ def load(
     spread_now = wanted.device is None and (adapter_folder is None or wanted.quantise is not None)
     options, offload = _placement(wanted, stored_quantised, spread_now)
     with _named_errors(model):
-        # Never code from a checkpoint, and from a .bin file nothing but tensors.
+        # Never run code from a checkpoint, and read only tensors from a .bin file.
         loaded, report = auto_class(config).from_pretrained(
             folder,
             dtype=wanted.dtype,
@@ -137,7 +137,7 @@ def check_whole(model: str, report: Mapping[str, Any], layout: Layout) -> None:
     """Check, by transformers' report on loading, that the weights are those that the config describes.
 
     Args:
-        model: what error messages call the model.
+        model: the name of the model in error messages.
         report: what `from_pretrained` returns with `output_loading_info`.
         layout: where the blocks are. Weights that the model has no place for matter only inside blocks: there they would have
             taken part in the computation, as a norm of a newer family does.

@@ -1,4 +1,4 @@
-"""How much memory is free, and how much of it weights and batches may use."""
+"""The free memory, and the parts of it that weights and batches may use."""
 
 from demur.models import cgroups
 from demur.models.device_placement import SPREAD
@@ -28,7 +28,7 @@ def available(device: str) -> int:
 def free(device: str) -> int:
     """Free bytes on this device now; for `spread`, on all GPUs and in main memory together.
 
-    Main memory counts no further than the limit of a container or of a scheduler's job.
+    Main memory counts only up to the limit of a container or of a scheduler's job.
     """
     import psutil
     import torch

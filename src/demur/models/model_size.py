@@ -1,6 +1,6 @@
-"""How large a checkpoint is, by its config or by a GGUF file's header, before any weights are read.
+"""The size of a checkpoint from its config or a GGUF file's header, before any weights are read.
 
-What the files do not say is None and is never guessed. A plan then says less.
+Facts that are not in the files are None and are never guessed. A plan then leaves them out.
 """
 
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def size_of(source: Source) -> Size | None:
         source: its files.
 
     Returns:
-        The size; None where the config alone does not say.
+        The size; None if the config alone does not say.
 
     Raises:
         InputError: for a file that cannot be read.

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PART = 4
-"""One in so many bytes of the free memory may go to prepacked weights."""
+"""Prepacked weights may take the free memory divided by this number."""
 
 
 @dataclass(frozen=True)
 class _Prepacked:
-    """A module's prepacked weights, and what shows whether it still has those weights: an entry of each row and column."""
+    """A module's prepacked weights, and a sample of its weights (one entry of each row and column) that shows changes."""
 
     source: ReferenceType[Tensor]
     state: tuple[int, int]
@@ -49,8 +49,8 @@ class _Prepacked:
 
 
 _kept: WeakKeyDictionary[nn.Module, _Prepacked] = WeakKeyDictionary()
-"""Process-wide on purpose: it is a budget of the process's memory, which holds the weights of one model at a time. It decides
-about speed and never about which edits act."""
+"""Process-wide on purpose: it is a budget of the process's memory, which holds the weights of one model at a time. It affects
+only speed, never edits."""
 
 
 @cache
@@ -75,7 +75,7 @@ def prepacked(model: "PreTrainedModel", layout: Layout) -> Iterator[None]:
 
 
 def bytes_prepacked(weights: int, dtype: str, device: str, *, still_to_load: int = 0) -> int:
-    """Bytes of the prepacked copy of so many weights; 0 where none is made. `still_to_load` are bytes that are not loaded yet."""
+    """Bytes of the prepacked copy of this many weights; 0 if none is made. `still_to_load` are bytes that are not loaded yet."""
     needed = memory_budget.BYTES[dtype] * weights
     on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
     return needed if on_cpu and can_prepack(dtype) and _fits(needed, still_to_load) else 0
@@ -99,7 +99,7 @@ def _linear_modules(model: "PreTrainedModel", layout: Layout) -> list[Any]:
 
 
 def _is_plain(module: Any) -> bool:
-    # A forward of its own was put there by accelerate, to move weights. Weights of a class of their own are quantised.
+    # accelerate replaces `forward` to move weights. Weights of another class are quantised.
     if type(module) is not nn.Linear or type(module.weight) is not nn.Parameter or "forward" in vars(module):
         return False
     # Weights made under inference_mode count no versions.
@@ -122,13 +122,13 @@ def _sample(module: Any) -> Tensor:
 
 
 def forget(model: nn.Module) -> None:
-    """Drop the prepacked weights of a model: it may have changed in too few places for the sample to show."""
+    """Drop the prepacked weights of a model that may have changed, because the sample can miss a change in few places."""
     for module in model.modules():
         _kept.pop(module, None)
 
 
 def _prepack(modules: list[Any]) -> dict[Any, _Prepacked]:
-    """The prepacked weights of all modules, or of none where there is no room. Those of other models are dropped."""
+    """The prepacked weights of all modules, or of none if there is no room. Those of other models are dropped."""
     for other in set(_kept) - set(modules):
         _kept.pop(other, None)
     found = {one: kept for one in modules if (kept := _kept.get(one)) is not None and kept.is_of(one)}

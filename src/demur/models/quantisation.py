@@ -1,8 +1,8 @@
-"""Weights in 8 or 4 bits, by bitsandbytes: what is quantised, how, and what the provenance says of it.
+"""Weights in 8 or 4 bits, by bitsandbytes: what is quantised, how, and how provenance describes it.
 
-Only linear maps are quantised. Embeddings, the head, norms, and experts that a family keeps in one tensor stay in the dtype that
-was asked for. So does the stream; edits of it are computed in float32 or better, as always. It is an error where bitsandbytes is
-missing or finds nothing to quantise.
+Only linear maps are quantised. Embeddings, the head, norms, and experts that a family keeps in one tensor stay in the requested
+dtype. So does the stream; its edits are computed in float32 or better, as always. It is an error if bitsandbytes is missing or
+finds nothing to quantise.
 """
 
 import logging
@@ -20,15 +20,15 @@ Quantise = Literal["8bit", "4bit"]
 BYTES = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
 """Bytes of one quantised weight. nf4 keeps a float32 scale for every 64 weights."""
 
-ROWS_MEET = "columns in higher precision chosen by a whole batch"
-"""What provenance says of weights that come quantised this way. A row's tokens then depend on the other rows of its batch."""
+ROWS_MEET = "outlier columns that depend on the batch"
+"""The words in provenance for weights that were quantised this way. A row's tokens then depend on the other rows of its batch."""
 
 
 def check(name: str | None) -> None:
     """Check a quantisation by name.
 
     Raises:
-        InputError: for a name that is not `8bit` or `4bit`, and where bitsandbytes is not installed.
+        InputError: for a name that is not `8bit` or `4bit`, and if bitsandbytes is not installed.
     """
     if name is None:
         return
@@ -46,7 +46,7 @@ def settings(name: str, dtype: "torch.dtype") -> "BitsAndBytesConfig":
     """
     from transformers import BitsAndBytesConfig
 
-    # A setting of the whole process, which hides one message and changes nothing else. Adding the same filter again does nothing.
+    # This filter holds for the whole process. It only hides one message. Adding the same filter again does nothing.
     logging.getLogger("bitsandbytes.autograd._functions").addFilter(_says_something_new)
     if name == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
@@ -72,10 +72,10 @@ def counted(model: "nn.Module") -> tuple[int, int]:
 
 
 def described(model: "PreTrainedModel") -> str | None:
-    """How a model's weights are quantised, for provenance; None where they are not. They may come quantised from their folder.
+    """How a model's weights are quantised, for provenance; None if they are not. They may come quantised from their folder.
 
     Raises:
-        InputError: where bitsandbytes found nothing to quantise.
+        InputError: if bitsandbytes found nothing to quantise.
     """
     found: Any = getattr(model.config, "quantization_config", None)
     if found is None or not getattr(model, "is_quantized", True):
@@ -101,7 +101,7 @@ def compute_as_asked(model: "nn.Module") -> None:
     for rows that are no multiple of a quantisation block.
 
     Raises:
-        InputError: where a forward pass has done so already, because the original scales are lost then.
+        InputError: if a forward pass has done so already, because the original scales are lost then.
     """
     module: Any
     for module in model.modules():

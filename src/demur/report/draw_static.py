@@ -229,7 +229,7 @@ def _draw_strips(strips: PointStrips) -> Figure:
 
 
 def _points(axes: Any, group: PointGroup, look: PointLook, middle: float, reach: float, named: set[str]) -> None:
-    """The points of one group with one look; a name that the legend has already is not given again."""
+    """The points of one group with one look; a name that is already in the legend is not added again."""
     chosen = [(place, point) for place, point in enumerate(group.points) if point.look == look.name]
     if not chosen and look.optional:
         return

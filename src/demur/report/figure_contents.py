@@ -1,9 +1,9 @@
 """What can be drawn: bars, heat maps, lines over layers, and strips of points, as plain values.
 
 A section of the report describes what each of its figures shows with the values below. `draw_plotly` draws them for the page and
-for notebooks, `draw_static` for paper. Neither knows any section, and a section knows neither of them.
+for notebooks, `draw_static` for paper. These modules and the sections do not depend on each other.
 
-Texts are plain text: whoever draws them escapes them. Colours are six hex digits.
+Texts are plain text; the drawing modules escape them. Colours are six hex digits.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Tip:
-    """What a figure says of a value at which a reader points.
+    """The text that a figure shows for a value when a reader points at it.
 
     Attributes:
         name: the first words, in bold; empty for none.
@@ -65,7 +65,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class BarRow:
-    """One label with a bar in each panel, None where nothing was measured."""
+    """One label with a bar in each panel, None if nothing was measured."""
 
     label: str
     bars: tuple[Bar | None, ...]
@@ -73,7 +73,7 @@ class BarRow:
 
 @dataclass(frozen=True)
 class BarBlock:
-    """Rows under one title, which is empty where there is but one block."""
+    """Rows under one title, which is empty if there is only one block."""
 
     title: str
     rows: tuple[BarRow, ...]
@@ -121,7 +121,7 @@ class HeatMap:
         title: the title of its table.
         rows: names of rows, from top to bottom.
         columns: names of columns.
-        tiles: the cells row by row, None where nothing was measured.
+        tiles: the cells row by row, None if nothing was measured.
         signed: whether values go from -1 to 1; else from 0 to 1.
         written: whether the values are written into the cells of a drawing.
         heading: the lines above it where several are drawn together, the first one in bold.
@@ -159,10 +159,10 @@ class Line:
 
     Attributes:
         name: its name in the legend.
-        values: one value a layer, None where it is not defined.
+        values: one value a layer, None if it is not defined.
         colour: its colour.
         dash: which dash it has: 0 is solid, and there are four.
-        notes: words that follow each value where a reader points at it, such as its interval.
+        notes: words after each value when a reader points at it, such as its interval.
     """
 
     name: str
@@ -178,7 +178,7 @@ class Band:
 
     Attributes:
         name: its name; a band and a line of one name belong together.
-        bounds: lower and upper end of each layer, None where there is none.
+        bounds: lower and upper end of each layer, None if there is none.
         colour: its colour, None for a neutral one.
         in_legend: whether the legend names it.
     """
@@ -197,10 +197,10 @@ class LinePanel:
         title: the title of the vertical axis.
         lines: the lines.
         bands: the bands behind them.
-        unit: what follows a value where a reader points at it.
-        scale: how the vertical axis counts; `share` writes fractions in per cent, from 0.
+        unit: the unit after a value when a reader points at it.
+        scale: the scale of the vertical axis; `share` writes fractions in per cent, from 0.
         places: decimals of the axis's numbers at most; None for as many as they need.
-        short_title: the title where there is little room; the title itself unless given.
+        short_title: the title if there is little room; the title itself unless given.
     """
 
     title: str
@@ -234,9 +234,9 @@ class PointLook:
     """How points of one class look.
 
     Attributes:
-        name: what the class is, in the legend.
+        name: the name of the class in the legend.
         look: the look.
-        optional: whether the legend names the class only where there are such points.
+        optional: whether the legend names the class only if there are such points.
     """
 
     name: str
@@ -252,7 +252,7 @@ class Point:
         value: its place on the axis.
         look: the name of its `PointLook`.
         tip: what is said of it.
-        instruction: the instruction of which a click shows the completions, such as `harmful 3`; empty for none.
+        instruction: the instruction whose completions a click shows, such as `harmful 3`; empty for none.
     """
 
     value: float

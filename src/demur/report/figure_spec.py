@@ -1,4 +1,4 @@
-"""A figure or table of the report with its words and numbers: what a section of the report hands over."""
+"""A figure or table of the report with its words and numbers, as a section returns it."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ class Sheet:
         name: the file's name without its ending.
         title: what it shows.
         caption: how to read it.
-        alternative: the same in words with the most important numbers, for readers who do not see it.
+        alternative: a text with the most important numbers, for readers who cannot see the figure.
         data: its numbers in full.
         content: what is drawn.
         readable: the numbers as the page shows them; `data` with rounded numbers unless given.

@@ -40,7 +40,7 @@ def label_table(summary: Summary, found: Sequence[Entry]) -> "pandas.DataFrame":
 
 
 def readable_labels(summary: Summary, found: Sequence[Entry]) -> "pandas.DataFrame":
-    """The same in words. The judge is left out where there is but one."""
+    """The same in words. The judge is left out if there is only one."""
     import pandas
 
     names = label_names(summary, found)

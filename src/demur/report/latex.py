@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     import pandas
 
 LONG = 45
-"""Rows from which on a LaTeX table may break across pages."""
+"""The number of rows above which a LaTeX table may break across pages."""
 
 _APART = "\x00"
-"""Marks the place of an empty group while signs are escaped; no name contains it."""
+"""A placeholder for an empty group while characters are escaped; no name contains it."""
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -43,7 +43,7 @@ def latex_escape(text: str) -> str:
 def latex(frame: "pandas.DataFrame", caption: str, label: str, numeric: frozenset[str] = NUMERIC) -> str:
     """A readable frame as a booktabs table; a long one as a longtable. Needs nothing but the packages named in its first line.
 
-    Columns named in `numeric` are set flush right. What is the same in every row that has it goes into the caption, so that the
+    Columns named in `numeric` are set flush right. A value that is the same in all rows is moved to the caption, so that
     tables of usual studies fit a page of one column.
     """
     frame, caption = _narrowed(frame, caption)
@@ -70,11 +70,11 @@ def latex(frame: "pandas.DataFrame", caption: str, label: str, numeric: frozense
 
 
 _SAID_ONCE = ("Layer", "Coefficient", "Prompt", "Position", "Site")
-"""Columns that a paper's table need not have where all rows agree."""
+"""Columns that are left out of a paper's table if all rows have the same value."""
 
 
 def _narrowed(frame: "pandas.DataFrame", caption: str) -> "tuple[pandas.DataFrame, str]":
-    """The frame without those columns, and the caption with what they say; fingerprints are left to the CSV file."""
+    """The frame without those columns, and the caption with their values; only the CSV file has fingerprints."""
     drop = [name for name in ("Fingerprint",) if name in frame.columns]
     for name in _SAID_ONCE:
         said = set(frame[name]) - {""} if name in frame.columns else set()

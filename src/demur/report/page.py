@@ -1,7 +1,7 @@
-"""The page of a run: one HTML file with its styles, scripts, figures and completions inside, that loads nothing from a network.
+"""The page of a run: one HTML file with all its styles, scripts, figures and completions. It loads nothing from a network.
 
-Everything that comes from a study or a model is escaped by the template, or is carried as inert JSON and shown as text only. A
-content security policy allows the page's own script and Plotly by their hashes and no other, should an escape be forgotten.
+Everything that comes from a study or a model is escaped by the template, or is carried as inert JSON and shown as text only. As a
+second protection, a content security policy allows only the page's own script and Plotly, by their hashes.
 """
 
 import gzip
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 _ASSETS = _HERE / "assets"
 _PLOTLY = _HERE / "vendor" / "plotly-cartesian-4.1.1.min.js.gz"
-"""Plotly.js for flat figures, as published and compressed: a third of the size, and no address in the page can be followed."""
+"""Plotly.js for flat figures, as published, compressed to a third of its size, which also hides the addresses in it."""
 
 _PARTS = ("rates", "transfer", "where")
 """The parts of the page that have a place of their own; sections can add further ones."""
@@ -43,7 +43,7 @@ _PARTS = ("rates", "transfer", "where")
 
 @dataclass(frozen=True)
 class PagePart:
-    """What sections put into one part of the page."""
+    """The figures and tables of the sections in one part of the page."""
 
     anchor: str
     title: str
@@ -136,7 +136,7 @@ def _hash(script: bytes) -> str:
 
 
 def _question(summary: Summary) -> str:
-    """What the study asks, from what it does: edits in the order in which the study has them."""
+    """The question of the study, computed from its edits, in the order of the study."""
     names = list(summary.checkpoints)
     said = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     ways = list(dict.fromkeys(summary.edits[cell.action].moved for cell in summary.cells if cell.edited))
@@ -174,8 +174,8 @@ def _published(summary: Summary) -> list[Grid]:
         return []
     grids = [
         _grid("Published and measured rates", published_tables.readable_published(summary)),
-        _grid("Settings in which this run departs from the published ones", published_tables.readable_departures(summary)),
-        _grid("Settings in which the published text and code differ", published_tables.readable_text_and_code(summary)),
+        _grid("Settings of this run that differ from the published ones", published_tables.readable_departures(summary)),
+        _grid("Settings where the published text and code differ", published_tables.readable_text_and_code(summary)),
     ]
     return [grid for grid in grids if grid.rows]
 
@@ -212,7 +212,7 @@ def _method(summary: Summary) -> list[Grid]:
     environment = [(name, value.strip('"')) for name, value in _settings(facts)]
     rules = [(f"rules of the judge {name}", f"version {version}") for name, version in summary.judges.items()]
     versions = [*(summary.versions or {}).items(), *rules, *environment]
-    # Published figures decide about nothing, and have a section of their own.
+    # Published figures affect no result, and have a separate section.
     settings = {name: value for name, value in summary.study.items() if name != "published"}
     grids = [
         _plain("Instruction sets", ("Set", "Source", "Split", "n", "Hash", "n to train", "Hash of these"), sets),

@@ -1,6 +1,6 @@
 """The figures of the page: the interactive one, the same as drawn for paper, and its numbers as a table.
 
-Each figure has its words once and a text alternative, so that nothing is in a picture alone.
+Each figure has a text alternative, so that no information is only in a picture.
 """
 
 import re
@@ -58,7 +58,7 @@ class ColouredCell:
 
 @dataclass(frozen=True)
 class ColouredTable:
-    """The numbers of a heat map. Each row has a name, whether it is a control, and its cells, None where nothing was measured."""
+    """The numbers of a heat map. Each row has a name, whether it is a control, and its cells, None if nothing was measured."""
 
     title: str
     corner: str
@@ -68,7 +68,7 @@ class ColouredTable:
 
 @dataclass(frozen=True)
 class Drawing:
-    """One drawing of a figure. `single`: it is one column of a paper wide. `title` is shown above it where there are several."""
+    """One drawing of a figure. `single`: it is one column of a paper wide. `title` is shown above it if there are several."""
 
     svg: Markup
     title: str
@@ -126,7 +126,7 @@ def readable_numbers(sheet: Sheet) -> "pandas.DataFrame":
 
 
 def _inline(name: str, svg: bytes) -> Markup:
-    """Ids get the sheet's name in front, so that several drawings can share a document; what only a file needs is cut off."""
+    """Adds the sheet's name to all ids, so that one document can have several drawings; removes what only a file needs."""
     text = svg.decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

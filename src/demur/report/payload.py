@@ -19,7 +19,7 @@ _UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
 
 def script_json(value: object) -> str:
-    """JSON that can stand in any HTML element: every `<`, `>`, `&`, line separator and lone surrogate in it is escaped."""
+    """JSON that is safe in any HTML element: every `<`, `>`, `&`, line separator and lone surrogate in it is escaped."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
@@ -60,7 +60,7 @@ class PageCell(TypedDict):
 
 
 class PageData(TypedDict):
-    """What the page's table of completions is made from.
+    """The data for the page's table of completions.
 
     An instruction is (set, index, text), a verdict is (refusal, label, evidence).
     """

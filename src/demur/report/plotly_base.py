@@ -1,8 +1,8 @@
-"""What interactive figures have in common: their data, axes, labels, and colours in the light and the dark theme.
+"""Shared parts of interactive figures: their data, axes, labels, and colours in the light and the dark theme.
 
-A figure is plain data for Plotly, so that the page and a notebook draw the same one. Names are escaped where Plotly would read
-markup. Every colour that depends on the theme is one of the constants below, and the page replaces these in the dark theme. The
-other colours can be told apart by colour-blind readers in both themes.
+A figure is plain data for Plotly, so that the page and a notebook draw the same one. Names are escaped if Plotly would read them
+as markup. Every colour that depends on the theme is one of the constants below, and the page replaces these in the dark theme.
+The other colours can be told apart by colour-blind readers in both themes.
 """
 
 import textwrap
@@ -15,7 +15,7 @@ from demur.report.figure_contents import Tip
 
 INK, SOFT, LINE, PAPER, CONTROL = "#1d1d1b", "#5a5a55", "#d9d9d2", "#fdfdfb", "#a8a8a2"
 LOW, HIGH, AGAINST = "#f4f4ef", "#56b3e8", "#e6a000"
-"""Ends of the heat maps: nothing, much, and much of the opposite."""
+"""Ends of the colour scales: zero, large, and large negative."""
 DARK = {
     INK: "#e6e5e0",
     SOFT: "#a6a59e",
@@ -30,7 +30,7 @@ DARK = {
 ROW = 21
 """Height of a bar or of a row of cells with its margins, in pixels."""
 Json = dict[str, Any]
-"""A part of a figure as Plotly reads it. Its form is Plotly's, so it has no type of ours."""
+"""A part of a figure in Plotly's own format, so demur has no type for it."""
 SANS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif'
 
 
@@ -84,7 +84,7 @@ def row_height(labels: Sequence[str]) -> int:
 
 
 def frame(height: int, **more: Any) -> Json:
-    """What every layout has in common."""
+    """The parts that all layouts share."""
     return {
         "height": height,
         "font": {"family": SANS, "size": 12, "color": INK},
@@ -134,7 +134,7 @@ def spread(index: int, count: int, gap: float) -> list[float]:
 
 
 def tip_text(tip: Tip) -> str:
-    """What a figure says of a value at which a reader points."""
+    """The text that a figure shows for a value when a reader points at it."""
     lines = [label(line, 60) for line in tip.lines]
     if not tip.name:
         return "<br>".join(lines)
@@ -143,6 +143,6 @@ def tip_text(tip: Tip) -> str:
 
 
 def faint(colour: str, share: float = 0.16) -> str:
-    """A colour that lets what is behind it shine through."""
+    """A translucent colour."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{share})"

@@ -12,7 +12,7 @@ _ABOVE = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bot
 
 
 def draw_lines(lines: LayerLines) -> tuple[list[Json], Json, Json]:
-    """Panels below each other over one axis of layers; the first one makes the legend."""
+    """Panels below each other over one axis of layers; the legend shows the lines of the first."""
     layout = frame(lines.pixels, showlegend=True, legend=_ABOVE, shapes=[])
     data: list[Json] = []
     count = len(lines.panels)

@@ -1,7 +1,7 @@
 """Published and measured rates, as tables for files, page and terminal, and as sentences.
 
-Where the settings of a measured rate differ from the published ones, every table says so, and each such setting is listed with
-both values.
+If the settings of a measured rate differ from the published ones, every table says so and lists these settings with both
+values.
 """
 
 from collections.abc import Iterable
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNPAIRED = (
-    "p is Fisher's exact test of two independent proportions: counts were published and no verdict on a single instruction, so "
-    "nothing can be paired, also where the instructions are the same."
+    "p is from Fisher's exact test of two independent proportions. Only counts were published, so verdicts cannot be paired, "
+    "even if the instructions are the same."
 )
 
 
 @dataclass(frozen=True)
 class CountedDeparture:
-    """A setting in which measured cells differ from the published ones, and for how many of the rates that is true."""
+    """A setting in which measured cells differ from the published ones, and the number of rates for which it differs."""
 
     setting: str
     published: str
@@ -85,7 +85,7 @@ def readable_published(summary: Summary) -> "pandas.DataFrame":
 
 
 def readable_departures(summary: Summary) -> "pandas.DataFrame":
-    """Settings in which the run departs from the published ones."""
+    """Settings of the run that differ from the published ones."""
     import pandas
 
     rows = [(each.setting, each.published, each.here, each.rates) for each in departures(summary)]
@@ -93,7 +93,7 @@ def readable_departures(summary: Summary) -> "pandas.DataFrame":
 
 
 def readable_text_and_code(summary: Summary) -> "pandas.DataFrame":
-    """Settings of which a publication's text says other than its code, or nothing."""
+    """Settings where a publication's text and code differ."""
     import pandas
 
     rows = [(each.setting, each.text, each.code) for each in summary.text_and_code]
@@ -112,7 +112,7 @@ def departures(summary: Summary) -> list[CountedDeparture]:
 
 
 def verdicts(summary: Summary) -> list[str]:
-    """What the comparison comes to, in sentences: is it a reproduction, what differs, what was not stated or not measured."""
+    """The result of the comparison in sentences: whether it is a reproduction, what differs, what was not stated or measured."""
     rows = summary.published
     said = []
     for settings, sentence in {
@@ -141,14 +141,14 @@ def verdicts(summary: Summary) -> list[str]:
 
 
 def finding(row: PublishedRow) -> str:
-    """What the test says of one pair of rates, in words."""
+    """The test of one pair of rates, in words."""
     if row.differs is None:
         return "not measured" if row.measured is None else "no test"
     return "differ" if row.differs else "no difference shown"
 
 
 def rate_in_words(figure: Figure | None) -> str:
-    """A rate with its interval, or alone where no n was published; a dash where nothing was measured."""
+    """A rate with its interval, or alone if no n was published; a dash where nothing was measured."""
     if figure is None or figure.rate is None:
         return number_format.DASH
     if figure.n is None or figure.ci95 is None:
@@ -157,7 +157,7 @@ def rate_in_words(figure: Figure | None) -> str:
 
 
 def terminal_published(summary: Summary) -> "list[Table | str]":
-    """What a terminal shows within 80 columns: the rates, the sentences, where the run departs, where text and code part."""
+    """The output for a terminal of 80 columns: rates, sentences, settings that differ, and where text and code differ."""
     from rich.text import Text
 
     rows = summary.published
@@ -182,7 +182,7 @@ def terminal_published(summary: Summary) -> "list[Table | str]":
         rates.add_row(*map(Text, cells), style="bold" if row.differs else "")
     shown: list[Table | str] = [rates, *verdicts(summary)]
     for title, frame in (
-        ("Settings in which this run departs from the published ones", readable_departures(summary)),
+        ("Settings of this run that differ from the published ones", readable_departures(summary)),
         ("Where text and code of the published work differ (docs/differences.md)", readable_text_and_code(summary)),
     ):
         if len(frame):

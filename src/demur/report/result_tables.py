@@ -47,7 +47,7 @@ def result_frame(found: Sequence[Entry]) -> "pandas.DataFrame":
 
 
 def identity(entry: Entry) -> dict[str, object]:
-    """The columns by which a CSV file says which cell and judge a row is about, and the number of completions."""
+    """The columns of a CSV file that name the cell and the judge of a row, and the number of completions."""
     return {
         "target": entry.cell.target,
         "prompt": entry.cell.prompt,

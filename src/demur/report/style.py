@@ -1,6 +1,6 @@
 """One look for all figures: column widths of a paper, a colour-blind-safe palette, and bytes that do not change on rebuilding.
 
-Nothing here touches pyplot or leaves a setting changed. Text is never read as mathematics, so any checkpoint name can be a label.
+This uses no pyplot and restores every setting. Text is never read as mathematics, so any checkpoint name can be a label.
 """
 
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ def diverging(value: float) -> str:
 
 
 def scattered(index: int) -> float:
-    """The van der Corput sequence: places between 0 and 1 that keep clear of each other and are the same every time."""
+    """The van der Corput sequence: numbers between 0 and 1 that are spread out and the same every time."""
     value, share = 0.0, 0.5
     while index:
         value, share, index = value + share * (index % 2), share / 2, index // 2
@@ -89,7 +89,7 @@ def group_offsets(count: int) -> list[float]:
 
 
 def settled(figure: "Figure") -> "Figure":
-    """The figure with its layout as it is now: every file of it is laid out alike, and the same however often it is saved."""
+    """Fixes the layout of a figure, so that all its files have the same layout, however often it is saved."""
     engine = figure.get_layout_engine()
     assert engine is not None, "a figure is settled once"
     engine.execute(figure)

@@ -1,6 +1,6 @@
 """The tables that a terminal shows, within 80 columns: the results of a run, and two runs side by side.
 
-Colour only repeats what the text says, so nothing is lost where there is none: in a pipe, or with NO_COLOR set.
+Colour only repeats what the text says, so nothing is lost without colour, as in a pipe or with NO_COLOR set.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def terminal_table(summary: Summary) -> "Table":
 
 
 def terminal_comparison(comparison: "RunComparison", names: tuple[str, str], judge: str | None = None) -> "list[Table | str]":
-    """Settings that differ, the shared cells of one judge, and what the tests come to."""
+    """Settings that differ, the shared cells of one judge, and a summary of the tests."""
     from rich.text import Text
 
     cells = comparison.of(judge)
@@ -72,7 +72,7 @@ def terminal_comparison(comparison: "RunComparison", names: tuple[str, str], jud
     many = len({cell.paired.n for cell in cells}) > 1
     caption = f"Judge {judge}; {_counts(found)}. Change in points; p of exact McNemar tests over the instructions"
     table = _table(f"{caption} that both have, after Holm's correction; bold where p < {LEVEL}.")
-    table.title, table.title_justify = "Refusals in the cells that both have", "left"
+    table.title, table.title_justify = "Refusals in the shared cells", "left"
     table.add_column("target", width=12, overflow="fold")
     table.add_column("set", width=8, overflow="ellipsis", no_wrap=True)
     table.add_column("edit", width=6, overflow="fold")
@@ -95,7 +95,8 @@ def terminal_comparison(comparison: "RunComparison", names: tuple[str, str], jud
 def _sentences(comparison: "RunComparison") -> list[str]:
     same = comparison.agreement
     said = [
-        f"{same.tokens} of {same.n} completions have the same tokens as far as both go, {same.first_token} the same first token."
+        f"{same.tokens} of {same.n} completions have the same tokens up to the end of the shorter one, "
+        f"{same.first_token} the same first token."
     ]
     for judge in comparison.judges():
         cells = comparison.of(judge)
@@ -142,7 +143,7 @@ def _counts(found: Sequence[Entry]) -> str:
 
 
 def _as_cell(cell: "SharedCell") -> JudgedCell:
-    """A shared cell as a summary has it, so that it gets the usual name and place. The rate is that of the first run."""
+    """A shared cell in the form of a summary, so that it gets the usual name and place. It has the rate of the first run."""
     count = round(cell.first * cell.paired.n)
     facts = cell.cell.model_dump(mode="json")
     return JudgedCell(**facts, judge=cell.judge, n=cell.paired.n, refusals=count, rate=cell.first, ci95=(0.0, 1.0))

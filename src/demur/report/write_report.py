@@ -1,7 +1,7 @@
 """Writes the report of a run: figures, tables and one self-contained page, all made from its summary and completions.
 
-The same input gives the same bytes. Each file is replaced as a whole. Figures and tables of an earlier report that this one does
-not have are removed; nothing else in the run folder is touched.
+The same input gives the same bytes. Each file is replaced as a whole. Figures and tables that only an earlier report had are
+removed; nothing else in the run folder is changed.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Two runs side by side: the cells that both have, with paired tests, and every setting in which the runs differ.
 
-A cell is the same in both runs where its key is. Its verdicts are paired by instruction, over the instructions that both runs
-asked. All else that differs (weights, layer, prompt text, instructions, versions) is named: it may be what changed a rate.
+A cell is shared if both runs have its key. Its verdicts are paired by instruction, over the instructions that both runs have. All
+other differences (weights, layer, prompt text, instructions, versions) are listed, because they may have changed a rate.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -25,9 +25,9 @@ from demur.runs.store import Store
 from demur.study.digest import deciding_settings
 from demur.study.spec import Study
 
-_BESIDE = "beside the weights: "
-_SAID_BESIDE = {"settings": "config.json and adapter_config.json", "stop_ids": "end tokens"}
-"""What a checkpoint's facts say of it beside its weights, by the facts' keys."""
+_OTHER_FILES = "other files of the checkpoint: "
+_FACT_WORDS = {"settings": "config.json and adapter_config.json", "stop_ids": "end tokens"}
+"""Facts of a checkpoint that are not its weights, by key, with the words for them."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _Completion:
 
 @dataclass(frozen=True)
 class _Side:
-    """What one of the two runs holds."""
+    """The stored results of one of the two runs."""
 
     run: Run
     manifest: Manifest
@@ -79,14 +79,14 @@ def compare_runs(first: Run, second: Run) -> RunComparison:
         The cells that both have with paired tests, how far their completions agree, and the settings in which the runs differ.
 
     Raises:
-        InputError: where a run holds no verdicts, and where the two share no judged cell.
+        InputError: if a run holds no verdicts, and if the two share no judged cell.
     """
     sides = _side(first), _side(second)
     verdicts = sides[0].verdicts(), sides[1].verdicts()
     for side, found in zip(sides, verdicts, strict=True):
         if not found:
             raise InputError(
-                f"{str(side.run.path)!r} holds no verdicts yet; run its study, or judge what it has with demur report"
+                f"{str(side.run.path)!r} has no verdicts yet; run its study, or judge the stored completions with demur report"
             )
     cells = [cell for judge in first.judges() for cell in _shared(judge, *verdicts, sides[0].cells)]
     if not cells:
@@ -110,7 +110,7 @@ def _side(run: Run) -> _Side:
         manifest, cells, directions = store.manifest(), store.cells(), store.directions()
     completions = []
     for row in run.completions().to_dict("records"):
-        # A run at work, or one that was stopped, may hold completions without a verdict.
+        # A run that is not finished may have completions without a verdict.
         given = {judge: refusal for judge in run.judges() if isinstance(refusal := row.get(f"{judge}_refusal"), bool)}
         completions.append(_Completion(row["key"], row["instruction"], tuple(row["token_ids"]), given))
     return _Side(run, manifest, {cell.key: cell for cell in cells}, directions, completions)
@@ -150,14 +150,14 @@ def _shared(judge: str, first: Verdicts, second: Verdicts, cells: Mapping[str, C
 def _differences(first: _Side, second: _Side) -> tuple[Difference, ...]:
     judges = set(first.run.judges()).intersection(second.run.judges())
     one, other = (_described(side.manifest, judges) for side in (first, second))
-    # Runs of earlier versions do not store what stands beside the weights. That they say nothing of it is no difference.
-    names = [name for name in {**one, **other} if (name in one and name in other) or not name.startswith(_BESIDE)]
+    # Runs of earlier versions do not store these facts. A missing fact is not a difference.
+    names = [name for name in {**one, **other} if (name in one and name in other) or not name.startswith(_OTHER_FILES)]
     found = (Difference(name, in_words(one.get(name)), in_words(other.get(name))) for name in names)
     return tuple(each for each in found if each.first != each.second)
 
 
 def _described(manifest: Manifest, judges: Collection[str]) -> dict[str, JsonValue]:
-    """Everything that decides about a run's results, by name: the study's settings first."""
+    """Everything that affects a run's results, by name, with the study's settings first."""
     study = StudyFacts.of(manifest.study)
     # In float32 a row's tokens do not depend on its batch; in lower precision, and in 8 bits, they may.
     exact = study.dtype == "float32" and not any(each.quantise for each in study.checkpoints.values())
@@ -168,7 +168,7 @@ def _described(manifest: Manifest, judges: Collection[str]) -> dict[str, JsonVal
     for name, facts in manifest.checkpoints.items():
         found[f"weights of {name}"] = facts.fingerprint
         stored, plain = facts.model_fields_set, facts.model_dump(mode="json")
-        found |= {f"{_BESIDE}{what} of {name}": plain[key] for key, what in _SAID_BESIDE.items() if key in stored}
+        found |= {f"{_OTHER_FILES}{what} of {name}": plain[key] for key, what in _FACT_WORDS.items() if key in stored}
     for arm in manifest.arms:
         found[f"prompt text of {arm.checkpoint}/{arm.prompt}"] = arm.template
         found[f"token read in {arm.checkpoint}/{arm.prompt}"] = arm.token_read
@@ -181,7 +181,7 @@ def _described(manifest: Manifest, judges: Collection[str]) -> dict[str, JsonVal
 
 
 def _machines(manifest: Manifest) -> dict[str, JsonValue]:
-    """Where a run was made: another machine rounds sums differently, and the likeliest of two close tokens may change."""
+    """The machine of a run: another machine rounds sums differently, so the more likely of two close tokens may change."""
     if not manifest.sessions:
         return {}
     kinds = [session.environment for session in manifest.sessions]

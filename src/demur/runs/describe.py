@@ -1,7 +1,7 @@
-"""What a run writes down of itself: study, instructions, cells, versions, and each checkpoint with its prompts.
+"""Stores the description of a run: study, instructions, cells, versions, and each checkpoint with its prompts.
 
-A run that goes on must be the run that began. Other instructions, other weights and another tokenizer are refused, and so are
-checkpoints whose directions cannot be exchanged.
+A run can be resumed only with the same instructions, weights and tokenizer. Everything else is refused, and so are checkpoints
+whose directions cannot be exchanged.
 """
 
 import hashlib
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 
 def describe(ready: Ready, store: Store) -> None:
-    """Write down what the run is, before anything is computed.
+    """Store the description of the run, before anything is computed.
 
     Args:
         ready: the checked plan.
         store: the run folder.
 
     Raises:
-        InputError: where the instructions are not those that this run began with.
+        InputError: if the instructions are not those that this run began with.
     """
     study = ready.plan.study
     store.remember_created(datetime.now(UTC).isoformat(timespec="seconds"))
@@ -74,7 +74,7 @@ def _instruction_facts(study: Study, material: Material) -> InstructionFacts:
 
 
 def _rename_checkpoints(study: Study, store: Store) -> None:
-    """Write down roles and names of checkpoints as the study has them now; they may change while a run goes on."""
+    """Store the current roles and names of checkpoints; they may change when a run is resumed."""
     for name, facts in store.manifest().checkpoints.items():
         spec = study.checkpoints[name]
         renamed = facts.model_copy(update={"model": spec.model, "adapter": spec.adapter, "role": spec.role})
@@ -106,7 +106,7 @@ def session_now(device: str) -> Session:
 
 
 def planned_cell(study: Study, planned: PlannedCell) -> Cell:
-    """A planned cell as it is stored; the kind of edit says which action it is and what would confirm it.
+    """A planned cell as it is stored; the kind of edit gives its action and the expected change.
 
     Args:
         study: the study.
@@ -153,7 +153,7 @@ def planned_cell(study: Study, planned: PlannedCell) -> Cell:
 
 
 def loaded_record(inputs: JobInputs, checkpoint: "Checkpoint", name: str) -> CheckpointLoaded:
-    """What is written down of a checkpoint that was just loaded. Nothing is stored here.
+    """The record of a checkpoint that was just loaded. It is not stored here.
 
     Args:
         inputs: what the jobs of the run read.
@@ -181,7 +181,7 @@ def loaded_record(inputs: JobInputs, checkpoint: "Checkpoint", name: str) -> Che
     arms = inputs.ready.plan.arms_of(name)
     warnings = [sentence for arm in arms for sentence in _of_template(checkpoint, arm)]
     if ROWS_MEET in (checkpoint.quantised or ""):
-        warnings.insert(0, f"{name} has {ROWS_MEET}, so a completion of it may differ with the rows beside it.")
+        warnings.insert(0, f"{name} has {ROWS_MEET}, so its completions may depend on the other rows of their batch.")
     return CheckpointLoaded(name, facts, tuple(_arm_facts(inputs, checkpoint, arm) for arm in arms), tuple(warnings))
 
 
@@ -198,30 +198,30 @@ def _arm_facts(inputs: JobInputs, checkpoint: "Checkpoint", arm: Arm) -> ArmFact
 
 
 def _of_template(checkpoint: "Checkpoint", arm: Arm) -> list[str]:
-    """What a reader should know of a chat template."""
+    """Warnings about a chat template."""
     found = []
     if arm.spec == NATIVE and can_think(checkpoint.tokenizer):
         found.append(
-            f"The chat template of {arm.checkpoint} lets the model think before it answers, so first tokens are thoughts and "
-            f"refusals hard to see; the prompt format {NO_THINKING} switches that off."
+            f"The chat template of {arm.checkpoint} lets the model think before it answers, so its first tokens are thoughts "
+            f"and refusals are hard to see; the prompt format {NO_THINKING} switches this off."
         )
     if needs_tokenizer(arm.spec) and is_dated(checkpoint.tokenizer):
         found.append(
-            f"The chat template of {arm.checkpoint} writes the date; its prompts hold that of the day on which this run first "
-            "loaded it."
+            f"The chat template of {arm.checkpoint} contains the date; the prompts of this run have the date on which it first "
+            "loaded the checkpoint."
         )
     return found
 
 
 def admit(loaded: CheckpointLoaded, store: Store) -> None:
-    """Store what is known of a loaded checkpoint, where it belongs to this run.
+    """Store the facts of a loaded checkpoint, if it belongs to this run.
 
     Args:
         loaded: the record of the checkpoint.
         store: the run folder.
 
     Raises:
-        InputError: where weights, end tokens, settings or prompts are not those that this run began with, or where the
+        InputError: if weights, end tokens, settings or prompts are not those that this run began with, or where the
             checkpoint has another shape than the others.
     """
     manifest = store.manifest()
@@ -245,7 +245,7 @@ def _refuse_other_weights(loaded: CheckpointLoaded, checkpoints: Mapping[str, Ch
     name, facts, before = loaded.name, loaded.facts, checkpoints.get(loaded.name)
     if before is not None and before.fingerprint != facts.fingerprint:
         raise InputError(f"the weights of {name!r} are not those this run began with; give another --out, or --fresh")
-    # Runs of early versions know neither end tokens nor settings.
+    # Runs of early versions did not store end tokens and settings.
     if before is not None and before.stop_ids and before.stop_ids != facts.stop_ids:
         raise InputError(
             f"{name!r} ends its completions at the tokens {list(facts.stop_ids)}, and when this run began at "
@@ -253,8 +253,8 @@ def _refuse_other_weights(loaded: CheckpointLoaded, checkpoints: Mapping[str, Ch
         )
     if before is not None and before.settings is not None and before.settings != facts.settings:
         raise InputError(
-            f"the config.json or adapter_config.json of {name!r} is not the one this run began with, so its weights may mean "
-            "something else; give another --out, or --fresh"
+            f"the config.json or adapter_config.json of {name!r} is not the one this run began with, so the same weights may "
+            "give other results; give another --out, or --fresh"
         )
     for other, known in checkpoints.items():
         if (known.d_model, known.n_layers) != (facts.d_model, facts.n_layers):

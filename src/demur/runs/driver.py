@@ -1,4 +1,4 @@
-"""The driver of a run: gives the jobs that are left to an executor, and stores their records. Nothing else stores them."""
+"""The driver of a run: gives pending jobs to an executor and stores their records. No other module stores them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -25,9 +25,9 @@ def carry_out(
     phases: Phases = no_phases,
     measurements: Sequence[AskedMeasurement] | None = None,
 ) -> None:
-    """Do the jobs that are left and store each record as it comes.
+    """Do the pending jobs and store each record at once.
 
-    A run that is killed between two records has lost nothing that was stored; the same call does the rest.
+    If a run is killed, all stored records are kept, and the same call does the remaining jobs.
 
     Args:
         ready: the checked plan.
@@ -38,8 +38,8 @@ def carry_out(
         measurements: what to measure; what the study asks for unless given.
 
     Raises:
-        InputError: where a checkpoint is not the one that this run began with.
-        WorkError: where the work fails; what was finished by then is stored.
+        InputError: if a checkpoint is not the one that this run began with.
+        WorkError: if the work fails; what was finished by then is stored.
     """
     if measurements is not None:
         store.remember_asked(((one.name, one.settings) for one in measurements), added=True)

@@ -1,4 +1,4 @@
-"""What each kind of job does: it reads inputs by key, uses checkpoints that are loaded, and gives records. It writes nothing."""
+"""Carries out each kind of job: reads inputs by key, uses loaded checkpoints, and gives records. It stores nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -48,8 +48,8 @@ def run_job(job: Job, inputs: JobInputs, loaded: Loaded) -> Iterator[JobRecord]:
         Its records. The same job gives equal records every time.
 
     Raises:
-        WorkError: where the work fails, or a stored input is missing.
-        InputError: where the job cannot be done as it was asked for.
+        WorkError: if the work fails, or a stored input is missing.
+        InputError: if the job cannot be done as it was asked for.
     """
     if isinstance(job, ExtractJob):
         yield from _extract(job, inputs, loaded[job.checkpoint])
@@ -62,7 +62,7 @@ def run_job(job: Job, inputs: JobInputs, loaded: Loaded) -> Iterator[JobRecord]:
 
 
 def _extract(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iterator[JobRecord]:
-    """Read the training activations once: directions are made of them, and the arm is measured with their means."""
+    """Read the training activations once, make directions from them, and measure the arm with their means."""
     arm = inputs.arm(job.arm)
     prompt = inputs.prompt(arm, checkpoint)
     counts = [len(inputs.ready.material[label].train) for label in LABELS]
@@ -246,7 +246,7 @@ def _measure(job: MeasureJob, inputs: JobInputs, loaded: Loaded) -> StoredMeasur
 
 
 def _measured(asked: AskedMeasurement, subject: Subject) -> StoredMeasurement | UnmeasuredSubject:
-    """One measurement; where it states why it cannot be made, that is the result, and the run goes on."""
+    """Makes one measurement. If it cannot be made, the result is a stored failure, and the run continues."""
     chosen = measurement(asked.name)
     key = (asked.name, subject.name, asked.settings)
     try:

@@ -1,4 +1,4 @@
-"""What jobs read, found by key: arms, cells, instructions, stored directions and completions. Nothing is written here."""
+"""The inputs of jobs by key: arms, cells, instructions, stored directions and completions. They are only read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -70,7 +70,7 @@ class JobInputs:
         """The stored direction of a name.
 
         Raises:
-            WorkError: where it is not stored.
+            WorkError: if it is not stored.
         """
         found = self.store.direction(name)
         if found is None:
@@ -82,7 +82,7 @@ class JobInputs:
         return self.store.completions(cell)
 
     def prompt(self, arm: Arm, checkpoint: "Checkpoint") -> Prompt:
-        """The prompt format of an arm with its checkpoint's tokenizer. A date in a template stays as the run first had it.
+        """The prompt format of an arm with its checkpoint's tokenizer. A date in a template stays the date of the first session.
 
         Args:
             arm: the arm.

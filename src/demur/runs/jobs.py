@@ -1,6 +1,7 @@
-"""The jobs of a run: frozen values whose inputs are named by key, so that any process can do them, and do them twice.
+"""The jobs of a run: frozen values whose inputs are named by key. Any process can do a job, and doing it twice does no harm.
 
-Running a job writes nothing: it gives records (`records.py`), which one driver stores. `pending_jobs` says what is left to do.
+Running a job writes nothing: it gives records (`records.py`), which one driver stores. `pending_jobs` lists the jobs that are
+left.
 """
 
 import json
@@ -31,7 +32,7 @@ class AskedMeasurement:
     settings: str = "{}"
 
     def parsed(self) -> BaseModel | None:
-        """The settings as the measurement's own model; None where it has none."""
+        """The settings as the measurement's own model; None if it has none."""
         model = measurement(self.name).settings
         return None if model is None else model.model_validate_json(self.settings)
 
@@ -82,7 +83,7 @@ class ControlJob:
         kind: the kind of control.
         beside: the name of the direction that it is a null for.
         seed: the study's seed of controls.
-        checkpoint: the checkpoint whose weights are needed, for a control that is made of activations; else None.
+        checkpoint: the checkpoint whose weights are needed, for a control that is made from activations; else None.
     """
 
     direction: str
@@ -122,7 +123,7 @@ class MeasureJob:
         arms: the names of the arms that take part: one, or two for a pair.
         checkpoints: their checkpoints, whose weights are needed.
         directions: names of the directions that are read.
-        cell: the key of the cell whose completions are read; None where none are.
+        cell: the key of the cell whose completions are read; None if none are.
     """
 
     asked: AskedMeasurement
@@ -197,7 +198,7 @@ def direction_key(name: str) -> str:
 
 
 def cell_key(key: str) -> str:
-    """The key of a cell all of whose completions are stored."""
+    """The key of a complete cell, with all its completions stored."""
     return f"cell:{key}"
 
 
@@ -303,7 +304,7 @@ def own_directions(plan: Plan, arm: Arm) -> tuple[str, ...]:
 
 
 def directions_of(plan: Plan, cell: PlannedCell) -> tuple[str, ...]:
-    """The names of the directions that a cell's edit reads, and of the one whose residual norm its coefficient counts."""
+    """The names of the directions that a cell's edit needs, including the one that gives the norm for the unit `residual`."""
     if cell.intervention is None or cell.direction is None:
         return ()
     if cell.intervention.coefficient is None or cell.intervention.unit != "residual":
@@ -312,7 +313,7 @@ def directions_of(plan: Plan, cell: PlannedCell) -> tuple[str, ...]:
 
 
 def residual_source(plan: Plan, cell: PlannedCell) -> str:
-    """The name of the target's own direction at the layer of an edit, whose provenance holds the mean residual norm there."""
+    """The name of the target's direction at the layer of an edit; its provenance has the mean residual norm there."""
     assert cell.direction is not None
     wanted = (cell.target, cell.direction.layer)
     return next(one.name for one in plan.directions if not one.control and (one.arm, one.layer) == wanted)

@@ -1,4 +1,4 @@
-"""Verdicts on stored completions: given in batches, kept as they come, given anew where a judge's rules have another version."""
+"""Judges stored completions in batches, stores each batch of verdicts, and judges again if a judge has another version."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ BATCH = 256
 
 
 def judge_stored(store: Store, names: Sequence[str]) -> None:
-    """Give every stored completion the verdicts that it does not have yet.
+    """Judge every stored completion that has no verdict yet.
 
     A completion on which a judge failed is tried again. A judge that is not installed is passed over where the run holds verdicts
     of it, so that the run can be reported anywhere. A judge that raises an error, as where its server does not answer, has failed

@@ -1,6 +1,6 @@
-"""What a run writes down of itself: one entry a fact in the table `meta`, read as one typed `Manifest`.
+"""Stores the description of a run: one entry per fact in the table `meta`, read as one typed `Manifest`.
 
-Run folders of earlier versions have the same entries, but for the judges' labels, which are filled in when they are read.
+Run folders of earlier versions have the same entries except the labels of judges, which are filled in when they are read.
 """
 
 import json
@@ -44,7 +44,7 @@ class ManifestStore(Connected):
 
         Args:
             key: the entry's name.
-            default: what to give where there is no such entry.
+            default: what to give if there is no such entry.
 
         Returns:
             The value, or the default.
@@ -55,20 +55,20 @@ class ManifestStore(Connected):
 
     @property
     def digest(self) -> str | None:
-        """The digest of the study that this run is of."""
+        """The digest of the run's study."""
         found = self.recall("study")
         return None if found is None else str(found)
 
     @property
     def begun(self) -> bool:
-        """Whether the run wrote down its study; before that there is nothing to read."""
+        """Whether the run has stored its study; before that there is nothing to read."""
         return self.recall(_ENTRIES["study"]) is not None
 
     def manifest(self) -> Manifest:
-        """Everything that the run wrote down of itself, read in one query.
+        """The whole description of the run, read in one query.
 
         Raises:
-            InputError: where the run was not begun.
+            InputError: if the run was not begun.
         """
         entries: dict[str, JsonValue] = {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
         if entries.get(_ENTRIES["study"]) is None:
@@ -82,7 +82,7 @@ class ManifestStore(Connected):
         """The facts of the judges that gave verdicts, in the order of the study's judges, then of those that were added."""
         stored = entries.get(_ENTRIES["judges"])
         facts = {name: JudgeFacts.model_validate(each) for name, each in (stored if isinstance(stored, dict) else {}).items()}
-        # Runs made before schema 4 have the versions of the rules and no labels.
+        # Runs made before schema 4 have versions of judges but no labels.
         versions = entries.get("judge_versions")
         for name, version in (versions if isinstance(versions, dict) else {}).items():
             if name not in facts and isinstance(version, int | str):
@@ -92,7 +92,7 @@ class ManifestStore(Connected):
         return tuple(facts[name] for name in sorted(facts, key=lambda name: order.index(name) if name in order else len(order)))
 
     def _unlabelled(self, name: str, version: int | str) -> JudgeFacts:
-        """A judge whose labels were not stored: they are asked of the judge, or are those of its verdicts where it is missing."""
+        """A judge whose labels were not stored. They come from the judge, or from its verdicts if it is not installed."""
         try:
             judge = get_judge(name)
         except InputError:

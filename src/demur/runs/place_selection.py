@@ -1,7 +1,8 @@
-"""Where the directions of a study should be read: one selection for each arm, and one for all arms together.
+"""Selects where to read the directions of a study: one selection for each arm, and one for all arms together.
 
-Candidates are made of the study's training instructions and scored on validation instructions; the test part is not used. Every
-checkpoint is loaded once and freed. Where a criterion cannot be applied to an arm, the arm says why, and the others go on.
+Candidates are made from the study's training instructions and scored on validation instructions; the test part is not used. Every
+checkpoint is loaded once and freed. If a criterion cannot be applied to an arm, the arm's `problem` says why, and the other arms
+are still done.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,10 +37,10 @@ class Chosen:
 
     Attributes:
         arm: the name of the arm.
-        selection: the places with their scores; None where there is no selection.
+        selection: the places with their scores; None if there is no selection.
         candidates: the candidate directions.
         tokens: the refusal tokens, for the criterion that needs them.
-        problem: why there is no selection; empty where there is one.
+        problem: why there is no selection; empty if there is one.
         kept: how many harmful and harmless training instructions passed the filter by refusal tokens.
     """
 
@@ -51,7 +52,7 @@ class Chosen:
     kept: tuple[int, int] | None = None
 
     def direction(self, place: tuple[int, int] | None = None) -> Direction | None:
-        """The candidate at a place, or at the selection's own; None where no place is valid."""
+        """The candidate at a place, or at the selection's own; None if no place is valid."""
         if self.candidates is None or self.selection is None:
             return None
         best = self.selection.best
@@ -116,7 +117,7 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
         for arm in plan.arms_of(name):
             prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt)
             if not prompt.positions():
-                problem = f"prompt format {prompt.name!r} ends with the instruction: there is no place behind it"
+                problem = f"prompt format {prompt.name!r} has no tokens after the instruction, where directions could be read"
                 yield Chosen(arm.name, None, problem=problem)
                 continue
             try:
@@ -129,7 +130,7 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
 
 
 def _instructions(study: Study, plan: Plan) -> tuple[Sides, Sides]:
-    """The training and the validation instructions, of which no instruction is in both."""
+    """The training and the validation instructions; no instruction is in both."""
     train: Sides = {label: material.train for label, material in check(plan).material.items()}
     held_out: Sides = {
         label: load_instructions(study.instructions[label].source).take("validation")[:VALIDATION] for label in LABELS
@@ -188,7 +189,7 @@ def joint(chosen: Sequence[Chosen]) -> Selection | None:
         chosen: what was chosen for each arm.
 
     Returns:
-        The selection over all arms, or None where some arm has no selection.
+        The selection over all arms, or None if some arm has no selection.
     """
     selections = [one.selection for one in chosen if one.selection is not None]
     return jointly(selections) if len(selections) == len(chosen) > 0 else None

@@ -1,4 +1,4 @@
-"""What jobs give: records that one driver stores. Each has a key; the same job gives records of the same keys every time."""
+"""The records that jobs give and the driver stores. Each has a key; the same job gives the same keys every time."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckpointLoaded:
-    """A checkpoint was loaded for some job. The driver refuses it where it is not the one that the run began with.
+    """A checkpoint was loaded for some job. The driver refuses it if it is not the checkpoint that the run began with.
 
     Attributes:
         name: the checkpoint's name in the study.
         facts: weights, shape, end tokens and settings.
         arms: its prompt formats as they were rendered.
-        warnings: what a reader of the numbers should know.
+        warnings: warnings for readers of the numbers.
     """
 
     name: str

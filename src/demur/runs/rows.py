@@ -15,7 +15,7 @@ class StoredCompletion(NamedTuple):
         cell: the cell's key.
         position: the instruction's place in its set, from 0.
         instruction: the instruction.
-        text: what was written, without special tokens.
+        text: the completion, without special tokens.
         token_ids: the tokens that were generated.
     """
 
@@ -78,7 +78,7 @@ class UnmeasuredSubject(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class StoredMeasurement:
-    """What one measurement found of one subject.
+    """The result of one measurement of one subject.
 
     Attributes:
         name: the measurement.

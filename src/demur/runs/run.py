@@ -1,7 +1,7 @@
-"""A run that was made, for reading: its cells, completions, claims and summary, computed from what its folder holds.
+"""Reads a run: its cells, completions, claims and summary, computed from the run folder.
 
-A judge that is added generates nothing: `judge_stored` gives a verdict to every stored completion that has none. Where a judge's
-version has changed, it judges all completions anew, so that what a summary counts is the work of one rule.
+A judge can be added without generating anything: `judge_stored` judges every stored completion that has no verdict. If the
+version of a judge has changed, it judges all completions again, so that all counts come from one rule.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ _CELL_COLUMNS = (
     "key", "target", "prompt", "instructions", "intervention", "direction", "source", "control", "stands_beside", "layer",
     "sites", "layers", "coefficient", "unit", "positions",
 )  # fmt: skip
-"""What `completions()` says of the cell of each row."""
+"""The columns of `completions()` that describe the cell of each row."""
 
 _COMPLETION_COLUMNS = ("index", "instruction", "completion", "token_ids", "n_tokens")
 """What it says of each completion, verdicts left out."""
@@ -39,7 +39,7 @@ _COMPLETION_COLUMNS = ("index", "instruction", "completion", "token_ids", "n_tok
 class Run:
     """An open run folder.
 
-    Everything is read from the folder when it is asked for, so a run that is still at work can be looked at.
+    Everything is read from the folder when it is needed, so a run can be read while it is still at work.
 
     Attributes:
         path: the run folder.
@@ -88,7 +88,7 @@ class Run:
         return facts_table(f"Run of {study.name}", rows)
 
     def manifest(self) -> Manifest:
-        """What the run wrote down of itself: study, checkpoints, prompts, instructions, judges, versions and machines."""
+        """The description of the run: study, checkpoints, prompts, instructions, judges, versions and machines."""
         return self._store.manifest()
 
     def _progress(self) -> tuple[int, int]:
@@ -110,7 +110,7 @@ class Run:
         return list(dict.fromkeys([*self._study().judges, *self.manifest().added_judges]))
 
     def add_judges(self, names: Sequence[str]) -> None:
-        """Add judges for what is stored. Nothing is generated; the next report has their verdicts.
+        """Add judges to the run. They judge the stored completions at the next report; nothing is generated.
 
         Args:
             names: names of judges, or `module:Class`.
@@ -138,7 +138,7 @@ class Run:
             What `summary()` returns as plain data.
 
         Raises:
-            InputError: where the run used a judge or a kind of edit that is not installed, and its folder says nothing of it.
+            InputError: if the run used a judge or a kind of edit that is not installed, and its folder says nothing of it.
         """
         with self._store.snapshot():
             return summarise(self._store, self.judges(), self._verdicts())
@@ -170,7 +170,7 @@ class Run:
         return pandas.DataFrame([cell.model_dump(mode="json") for cell in found], columns=list(JudgedCell.model_fields))
 
     def claims(self) -> "pandas.DataFrame":
-        """What the data say of each checkpoint and each edit.
+        """The claims of the run: one sentence for each checkpoint and each edit.
 
         Returns:
             One row a claim, with the keys that a claim has in `summary.json` as columns. `effect` and its interval `ci95` are
@@ -182,7 +182,7 @@ class Run:
         return pandas.DataFrame([claim.model_dump(mode="json") for claim in found], columns=list(Claim.model_fields))
 
     def measurements(self) -> "pandas.DataFrame":
-        """What was measured beside completions.
+        """The measurements of the run, other than completions.
 
         Returns:
             One row a measurement and subject, with the columns `name`, `version`, `subject`, `settings` and `summary`.
@@ -250,7 +250,7 @@ class Run:
         return Figure({"data": drawn.data, "layout": drawn.titled()})
 
     def judge_stored(self) -> None:
-        """Give verdicts to all completions that have none of a judge of this run, or one of another version of that judge.
+        """Judge all completions that lack a verdict of a judge of this run, or have one of another version of the judge.
 
         Raises:
             InputError: for a judge that is not installed.
@@ -273,7 +273,7 @@ class Run:
         return summary, completions[[place in read for place in zip(completions["key"], completions["index"], strict=True)]]
 
     def report(self) -> Path:
-        """Write `summary.json`, `report.html`, figures and tables anew from what is stored.
+        """Write `summary.json`, `report.html`, figures and tables again from the stored results.
 
         Returns:
             The path of the page.
@@ -308,7 +308,7 @@ def open_run(folder: str | Path) -> Run:
         The run.
 
     Raises:
-        InputError: where the folder holds no run.
+        InputError: if the folder holds no run.
 
     Example:
         >>> import demur

@@ -1,4 +1,4 @@
-"""The summary of a run, computed from what its folder holds: the only place where store and analysis meet."""
+"""The summary of a run, computed from its folder. Only this module connects store and analysis."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +41,7 @@ def summarise(store: "Store", judges: Sequence[str], verdicts: Verdicts) -> Summ
         The summary.
 
     Raises:
-        InputError: where a kind of edit or a judge is not installed, and the run says nothing of it.
+        InputError: if a kind of edit or a judge is not installed and the run does not describe it.
     """
     manifest, cells, directions = store.manifest(), store.cells(), store.directions()
     study, refusals = StudyFacts.of(manifest.study), verdicts.refusals()
@@ -76,7 +76,7 @@ def summarise(store: "Store", judges: Sequence[str], verdicts: Verdicts) -> Summ
         by_layer=_by_layer(measured.records, study.direction.layers, lineage),
         measurements=measured.summaries,
         comparisons=tuple(compared),
-        # A question that the study did not ask has an answer, too: that nothing was tried.
+        # A question that the study did not ask also gets a sentence: that nothing was tried.
         answers=tuple(answers(judged, compared, refusals, judges[0], lineage, {**shipped, **used})),
         claims=tuple(claims(judged, compared, refusals, judges[0], used)),
         published=tuple(published_rows(manifest.study, judged, directions)),
@@ -88,7 +88,7 @@ def edit_words(cells: Sequence[Cell], manifest: Manifest) -> dict[str, EditWords
     """The words for every action of the kinds of edit in a run, kind by kind in the order of its cells.
 
     Raises:
-        InputError: for a kind that is not installed and whose words are not stored.
+        InputError: if a kind is neither installed nor described in the run.
     """
     return _words(dict.fromkeys(cell.intervention for cell in cells if cell.edited), cells, manifest)
 
@@ -104,13 +104,13 @@ def _words(kinds: Iterable[str], cells: Sequence[Cell], manifest: Manifest) -> d
 
 
 def _unfinished(cells: Sequence[Cell], manifest: Manifest, counts: Mapping[str, int]) -> list[str]:
-    """Says that completions are missing, where some are, so that a reader knows what the figures are of."""
+    """A warning if completions are missing, so that a reader knows what the figures cover."""
     planned, stored = sum(manifest.instructions[cell.instructions].n for cell in cells), sum(counts.values())
     if stored >= planned:
         return []
     return [
-        f"This run is not finished: {stored:,} of {planned:,} completions are there (of each checkpoint those of long prompts "
-        "come first), and every figure and sentence is of these."
+        f"This run is not finished: {stored:,} of {planned:,} completions are stored. All figures and sentences cover only "
+        "these; long prompts are generated first."
     ]
 
 

@@ -1,6 +1,6 @@
 """Runs a study in a folder: checked first, then carried out, judged and reported.
 
-The same call again goes on where the last one stopped and repeats nothing. Importing this file imports nothing heavy, so that a
+The same call again resumes where the last one stopped and repeats nothing. Importing this file imports nothing heavy, so that a
 study that cannot be run is refused at once.
 """
 
@@ -31,11 +31,11 @@ def run(
     phases: Phases = no_phases,
     executor: "Executor | None" = None,
 ) -> Run:
-    """Run a study in a folder, or go on with it where it stopped.
+    """Run a study in a folder, or resume it where it stopped.
 
     Args:
         study: the study, of `demur.load_study`.
-        out: the run folder; it is made where it is not there.
+        out: the run folder; it is created if missing.
         device: `auto` for the first GPU, else the CPU; or `cpu`, `cuda`, `cuda:1`, `spread`.
         fresh: start over in a folder that holds a run.
         phases: shows progress; nothing is shown unless given.
@@ -47,7 +47,7 @@ def run(
 
     Raises:
         InputError: for anything that can be seen to be wrong before weights are read.
-        WorkError: where the work fails; what was finished by then is kept.
+        WorkError: if the work fails; what was finished by then is kept.
 
     Example:
         >>> import demur
@@ -84,10 +84,10 @@ def run(
 
 
 def refuse_another_study(study: Study, store: Store) -> None:
-    """Check that a study can go on in a run folder that holds another digest, also one of an earlier version's rule.
+    """Check that a study can be resumed in a run folder with another digest, which may follow an earlier version's rule.
 
     Raises:
-        InputError: where a key that decides about results differs, with its name and both values.
+        InputError: if a key that affects results differs, with its name and both values.
     """
     if not store.begun:
         return  # nothing was made under another study

@@ -67,8 +67,8 @@ def make(file: Path, facts: Mapping[str, JsonValue]) -> None:
         facts: the first entries of the table `meta`.
 
     Raises:
-        InputError: where the place cannot be written.
-        WorkError: where the disk is full.
+        InputError: if the place cannot be written.
+        WorkError: if the disk is full.
     """
     partial = file.with_name(file.name + ".partial")
     try:
@@ -96,10 +96,10 @@ def connect(file: Path) -> sqlite3.Connection:
         The connection.
 
     Raises:
-        InputError: where the file is empty, damaged or of a later version.
+        InputError: if the file is empty, damaged or of a later version.
     """
     if file.stat().st_size == 0:
-        raise InputError(f"{str(file)!r} is empty, so what it held is lost; start over with --fresh, or give another --out")
+        raise InputError(f"{str(file)!r} is empty, so its results are lost; start over with --fresh, or give another --out")
     with in_plain_words(file):
         db = sqlite3.connect(file, timeout=30)
         try:
@@ -188,13 +188,11 @@ def in_plain_words(file: Path) -> Iterator[None]:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
             raise WorkError(
-                f"{str(file)!r} could not be written: {error}; every batch that was finished is kept: free some space and the "
-                "same command goes on"
+                f"{str(file)!r} could not be written: {error}; all finished batches are kept; free some space and run the "
+                "same command to resume"
             ) from error
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            raise WorkError(
-                f"another process has been writing {str(file)!r} for too long; the same command goes on later"
-            ) from error
+            raise WorkError(f"another process has been writing {str(file)!r} for too long; run the same command later") from error
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             raise InputError(_damaged(file, str(error))) from error
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
@@ -233,7 +231,7 @@ class Connected:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Everything that is read inside is of one moment, while another process goes on writing."""
+        """All reads inside see the same moment, even if another process writes."""
         with in_plain_words(self.folder / FILE):
             self._db.execute("BEGIN")
         try:

@@ -1,7 +1,7 @@
 """The run folder: one SQLite file is the truth, and everything else is rebuilt from it. No other module writes the folder.
 
-Every finished batch is committed before the next one begins, so a killed run goes on where it stopped and repeats nothing. One
-process writes a folder at a time; others may read meanwhile. A folder that holds another study is refused, never mixed.
+Every finished batch is committed before the next one begins, so a killed run resumes where it stopped and repeats nothing. One
+process writes a folder at a time; others may read it. A folder with another study is refused, so studies are never mixed.
 """
 
 import json
@@ -48,21 +48,21 @@ class Store(ManifestStore):
         fresh: bool = False,
         check_study: "Callable[[Store], None] | None" = None,
     ) -> "Store":
-        """Open the folder for a study, new or to go on, and keep every other process from writing it.
+        """Open the folder for a study, new or to be resumed, and prevent other processes from writing it.
 
         Args:
             folder: the run folder.
             study_digest: the digest of the study.
             study_toml: the study with every default written out; it is written to `study.toml`.
             fresh: replace an earlier run of demur in the folder. Nothing is removed but what demur made.
-            check_study: called where the folder holds another digest; raises `InputError` if the study cannot go on there.
+            check_study: called if the folder has another digest; raises `InputError` if the study cannot be resumed there.
                 Without it, every other digest is refused.
 
         Returns:
             The open folder.
 
         Raises:
-            InputError: where it holds another study or other files, or another process writes it.
+            InputError: if it holds another study or other files, or another process writes it.
         """
         file = folder / FILE
         try:
@@ -109,7 +109,7 @@ class Store(ManifestStore):
             The open folder.
 
         Raises:
-            InputError: where it holds no run, or one that was not begun.
+            InputError: if it holds no run, or one that was not begun.
         """
         file = Path(folder) / FILE
         if not file.is_file():
@@ -185,7 +185,7 @@ class Store(ManifestStore):
             replace_file(path, content)
 
     def add_measurement(self, found: StoredMeasurement) -> None:
-        """Store what a measurement found of a subject; a record of another version is replaced, and so is a failure."""
+        """Store the result of a measurement of a subject. It replaces a record of another version, and a failure."""
         key = (found.name, found.subject, found.settings)
         with self._transaction() as db:
             db.execute("DELETE FROM measurement_failures WHERE (name, subject, settings) = (?, ?, ?)", key)
@@ -199,7 +199,7 @@ class Store(ManifestStore):
         """What was measured, in order of entry.
 
         Args:
-            name: one measurement; all where it is left out.
+            name: one measurement; all by default.
         """
         rows = self._rows(
             "SELECT name, subject, settings, version, facts, arrays FROM measurements WHERE ? IS NULL OR name = ? ORDER BY rowid",
@@ -257,7 +257,7 @@ class Store(ManifestStore):
         """Completions in the order of cells and positions.
 
         Args:
-            cell: the key of one cell; all cells where it is left out.
+            cell: the key of one cell; all cells by default.
         """
         rows = self._rows(
             "SELECT c.cell, position, instruction, completion, token_ids FROM completions c JOIN cells ON cells.key = c.cell "
@@ -296,7 +296,7 @@ class Store(ManifestStore):
             db.executemany("INSERT OR REPLACE INTO judge_failures VALUES (?, ?, ?, ?)", failures)
 
     def forget_judge(self, judge: str) -> None:
-        """Remove all verdicts and failures of one judge, so that it judges every completion anew."""
+        """Remove all verdicts and failures of one judge, so that it judges every completion again."""
         with self._transaction() as db:
             db.execute("DELETE FROM verdicts WHERE judge = ?", (judge,))
             db.execute("DELETE FROM judge_failures WHERE judge = ?", (judge,))
@@ -315,7 +315,7 @@ class Store(ManifestStore):
 
     @contextmanager
     def report_held(self) -> Iterator[None]:
-        """Wait until no other process writes this folder's report, and keep others waiting: the last to write has read last."""
+        """Lets one process at a time write this folder's report, so that the newest report is made from the newest data."""
         with file_locks.held(self.folder / REPORT_LOCK):
             yield
 

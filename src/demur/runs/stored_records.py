@@ -13,7 +13,7 @@ from demur.interventions.edit_kind import edit_kind
 from demur.runs.rows import StoredVerdict
 
 EARLIER_CONTROL = "random"
-"""The only kind of control that there was before cells and directions named it."""
+"""The kind of all controls in runs that did not store it yet."""
 
 
 def cell_of(facts: Mapping[str, JsonValue]) -> Cell:
@@ -27,7 +27,7 @@ def cell_of(facts: Mapping[str, JsonValue]) -> Cell:
         The cell.
 
     Raises:
-        InputError: where the action is not stored and the kind of edit is not known.
+        InputError: if the action is not stored and the kind of edit is not known.
     """
     cell = Cell.model_validate(facts)
     changes: dict[str, object] = {}

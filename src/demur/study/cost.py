@@ -1,4 +1,4 @@
-"""What a study costs: operations, memory and time, from sizes alone.
+"""The cost of a study: operations, memory and time, computed from sizes.
 
 Counted are two operations for every weight of every matrix that a token passes, and the weights that every decode step reads. Not
 counted are attention's own products, norms and the softmax, that a shared prefix is passed once, and that rows which end early
@@ -33,7 +33,7 @@ READ_BYTES = 0.5e9
 
 @dataclass(frozen=True)
 class Job:
-    """What one checkpoint has to do.
+    """The work of one checkpoint.
 
     Attributes:
         size: its number of weights.
@@ -98,8 +98,8 @@ class Memory:
 
     Attributes:
         weights: its weights.
-        cache: the KV cache of the largest batch; None where the widths are not known.
-        activations: what one forward pass needs besides; None where the widths are not known.
+        cache: the KV cache of the largest batch; None if the widths are not known.
+        activations: what one forward pass needs besides; None if the widths are not known.
     """
 
     weights: int

@@ -1,8 +1,8 @@
-"""What decides about a study's results, as one flat table: for its digest, and for what differs between two studies.
+"""The settings that affect a study's results, as one flat table: for the study's digest, and to compare two studies.
 
-Every key of a study is marked as deciding or not (`spec_fields`). A value that equals its default is left out, so that a key
-that is added later changes no digest. Works on plain data, because the stored study of an old run may name parts that are not
-installed.
+Every key of a study has a mark that says whether it affects results (`spec_fields`). A value that equals its default is left out,
+so a key added later changes no digest. This works on plain data, because the stored study of an old run may name parts that are
+not installed.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ VERSION = 2
 
 @dataclass(frozen=True)
 class Fact:
-    """One key that decides: its value in the one form that is compared, and whether that is the default."""
+    """One key that affects results: its value in the form that is compared, and whether this is the default."""
 
     value: JsonValue
     default: bool = False
@@ -37,11 +37,11 @@ Keys = dict[str, Fact]
 
 @dataclass(frozen=True)
 class DecidingFacts:
-    """Everything that decides about a study's results.
+    """Everything that affects a study's results.
 
     Attributes:
-        keys: facts by their dotted key in the study, interventions left out.
-        interventions: facts of each intervention by its key, in the order of the study, which decides nothing.
+        keys: facts by their dotted key in the study, without interventions.
+        interventions: facts of each intervention by its key, in the order of the study, which affects no result.
     """
 
     keys: Mapping[str, Fact]
@@ -61,11 +61,11 @@ class DecidingFacts:
 
 @dataclass(frozen=True)
 class Difference:
-    """A key that decides and differs.
+    """A key that affects results and differs between two studies.
 
     Attributes:
         key: the dotted key in the study.
-        here: its value in this study, None where it is not set.
+        here: its value in this study, None if it is not set.
         there: its value in the other.
     """
 
@@ -75,7 +75,7 @@ class Difference:
 
 
 def deciding_facts(model: type[BaseModel], study: Facts) -> DecidingFacts:
-    """What decides about the results of a study.
+    """Collect the settings that affect the results of a study.
 
     Args:
         model: the model of a study, with a mark on each key.
@@ -88,7 +88,7 @@ def deciding_facts(model: type[BaseModel], study: Facts) -> DecidingFacts:
     controlled = any(key != "controls.seed" and fact.value for key, fact in controls.items())
     checkpoints = _tables(study.get("checkpoints"))
     prompts = _table(study.get("prompts"))
-    # Controls are made for one arm after the other, so the order of checkpoints and prompts decides where there are controls.
+    # Controls are made arm by arm, so the order of checkpoints and prompts affects results if there are controls.
     keys: Keys = {"checkpoints": Fact(list(checkpoints) if controlled else unordered(list(checkpoints)))}
     for name, spec in checkpoints.items():
         keys |= _marked(CheckpointSpec, spec, f"checkpoints.{name}.")
@@ -114,7 +114,7 @@ def with_defaults(model: type[BaseModel], study: Facts) -> dict[str, JsonValue]:
         study: a study as plain data, as a run folder holds it.
 
     Returns:
-        The same study; keys that are there are as they were.
+        The same study; keys that were given are unchanged.
     """
     filled = _filled(model, study)
     filled["direction"] = _filled(DirectionSpec, _table(study.get("direction")))
@@ -168,10 +168,10 @@ def differences(study: BaseModel, stored: Facts, at_creation: Facts | None = Non
         study: the study that should go on in the folder, a `Study`.
         stored: the study in the folder as plain data, also of an earlier version of demur.
         at_creation: the folder's deciding facts as `Study.deciding` gave them when it was made; None in older folders. They
-            hold resolved paths, so that a run goes on from another working directory.
+            contain resolved paths, so that a run can be resumed from another working directory.
 
     Returns:
-        One difference for each key, in the order of the study; empty where the run can go on.
+        One difference for each key, in the order of the study; empty if the run can be resumed.
     """
     here = deciding_facts(type(study), study.model_dump(mode="json"))
     there = deciding_facts(type(study), stored)
@@ -194,7 +194,7 @@ def _differing(here: Mapping[str, Fact], there: Mapping[str, Fact], prefix: str)
 
 
 def _differing_edits(here: Sequence[Mapping[str, Fact]], there: Sequence[Mapping[str, Fact]]) -> list[Difference]:
-    """Interventions that only one side has, compared in pairs in the order of their study."""
+    """Interventions that only one study has, compared in pairs, in the order of each study."""
     known_here, known_there = ([_not_defaults(edit) for edit in side] for side in (here, there))
     ours = [number for number, edit in enumerate(known_here) if edit not in known_there]
     theirs = [number for number, edit in enumerate(known_there) if edit not in known_here]
@@ -207,7 +207,7 @@ def _differing_edits(here: Sequence[Mapping[str, Fact]], there: Sequence[Mapping
 
 
 def refusal(found: Sequence[Difference], where: str) -> InputError:
-    """The error for a study that cannot go on in a folder, with the first key that differs and how to start over.
+    """The error for a study that cannot be resumed in a folder. It names the first key that differs, and how to start over.
 
     Args:
         found: the differences, at least one.
@@ -226,7 +226,7 @@ def _shown(value: JsonValue) -> str:
 
 
 def _marked(model: type[BaseModel], facts: Facts, prefix: str) -> Keys:
-    """The keys of one table that are marked as deciding, and keys that this version does not know, which may decide."""
+    """The keys of one table that are marked as affecting results, and unknown keys, because they may affect results."""
     found: Keys = {prefix + key: Fact(value) for key, value in facts.items() if key not in model.model_fields}
     for key, field in model.model_fields.items():
         mark = mark_of(model, key)
@@ -266,7 +266,7 @@ def _changed(kind: str, settings: Facts) -> Facts:
     try:
         return changed_settings(edit_kind(kind).settings, settings)
     except InputError:
-        # The kind is not installed, so that its defaults are not known. Another study that has it differs by its kind.
+        # The kind is not installed, so its defaults are unknown. A study without this kind differs by the kind itself.
         return settings
 
 

@@ -1,4 +1,4 @@
-"""The parts that a study names: found by name or `module:Class` and checked, before anything heavy is imported."""
+"""Finds and checks the parts that a study names (by name or `module:Class`), without importing anything heavy."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -36,7 +36,7 @@ def named_edit(name: str) -> EditKind:
     """
     found = edit_kind(name)
     if found.artefact == "subspace":
-        raise InputError(f"the kind of edit {name!r} needs a subspace, and a study extracts directions only; use demur.generate")
+        raise InputError(f"the kind of edit {name!r} needs a subspace, but a study extracts only directions; use demur.generate")
     return found
 
 
@@ -75,7 +75,7 @@ def checked_settings(settings: type[BaseModel] | None, given: Mapping[str, objec
     """The settings of a part, validated by its own model and with every default written out.
 
     Args:
-        settings: the part's model, None where it has no settings.
+        settings: the part's model, None if it has no settings.
         given: the keys of its table that are not the study's own.
         taken: the study's own keys of that table, which an error lists too.
 

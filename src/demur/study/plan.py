@@ -1,7 +1,7 @@
-"""What a study comes to before anything is loaded: arms, directions and cells.
+"""The plan of a study, made before anything is loaded: arms, directions and cells.
 
-Pure arithmetic over the study. A cell is the unit of work, of storage and of resumption; its key says everything within the
-study that its result depends on.
+Pure arithmetic over the study. A cell is the unit of work, of storage and of resumption. Its key contains everything in the study
+that its result depends on.
 """
 
 import json
@@ -46,7 +46,7 @@ class PlannedDirection:
         source: the checkpoint that it is extracted from, or the control's name without a layer.
         arm: the arm that it is extracted from; of a control, the arm of the direction that it is made for.
         layer: the layer at which it is read.
-        beside: of a control, the direction that it is made for; else None.
+        beside: for a control, the direction that it is a control for; else None.
         control_kind: of a control, its kind as the study names it; else empty.
     """
 
@@ -75,7 +75,7 @@ class PlannedCell:
     Attributes:
         target: the arm that is edited and answers.
         instructions: the instruction set.
-        intervention: what is done to the residual stream; None for a baseline.
+        intervention: the edit of the residual stream; None for a baseline.
         direction: the direction that the intervention uses; None for a baseline, and where the kind of edit needs none.
     """
 
@@ -105,7 +105,7 @@ def _written(value: JsonValue) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a study comes to."""
+    """All arms, directions and cells of a study."""
 
     study: Study
     arms: tuple[Arm, ...]
@@ -126,7 +126,7 @@ class Plan:
 
 
 def make_plan(study: Study) -> Plan:
-    """The plan of a study: every direction on every checkpoint, as far as the interventions ask for it.
+    """The plan of a study: every direction on every checkpoint, unless interventions name sources or targets.
 
     Args:
         study: the study.
@@ -157,7 +157,7 @@ def make_plan(study: Study) -> Plan:
 
 
 def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]:
-    """Control k of a kind is made for the direction of arm k, beginning again after the last arm: two arms, one control each."""
+    """Control k of a kind is made for the direction of arm k, starting again after the last arm: two arms, one control each."""
     for kind, count in study.controls.counts.items():
         for number in range(count):
             name, arm = f"{control_kind(kind).name}-{number + 1}", arms[number % len(arms)]

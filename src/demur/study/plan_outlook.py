@@ -1,6 +1,6 @@
-"""What a study comes to before anything is loaded: cells, tokens, loads, memory, and about how long it takes.
+"""Estimates the cost of a study before anything is loaded: cells, tokens, loads, memory, and about how long it takes.
 
-Reads no weights. What the files on this machine do not tell is None, never a guess.
+Reads no weights. Facts that are not in the files on this machine are None, never guessed.
 """
 
 import re
@@ -46,18 +46,18 @@ class Words:
 
 
 USUAL_WORDS = Words(12.0, 25.0)
-"""Assumed where a set of instructions cannot be read on this machine."""
+"""Words of an instruction that are assumed if a set of instructions cannot be read on this machine."""
 
 
 @dataclass(frozen=True)
 class CheckpointOutlook:
-    """What is known of a checkpoint.
+    """The known facts about a checkpoint.
 
     Attributes:
         name: its name in the study.
-        size: its number of weights; None where not known.
-        bytes: bytes of its weights as the study loads them; None where not known.
-        found: whether it is on this machine or on a hub in reach.
+        size: its number of weights; None if not known.
+        bytes: bytes of its weights as the study loads them; None if not known.
+        found: whether it is on this machine or on a hub that can be reached.
     """
 
     name: str
@@ -68,13 +68,13 @@ class CheckpointOutlook:
 
 @dataclass(frozen=True)
 class MemoryOutlook:
-    """Bytes that the study needs at a time.
+    """The memory that the study needs at once, in bytes.
 
     Attributes:
         weights: of the checkpoints that are loaded together.
-        prepacked: of the prepacked copy of one checkpoint's weights; 0 where none is made.
-        cache: of the KV cache of the largest batch; None where not known.
-        activations: of what one forward pass needs besides; None where not known.
+        prepacked: of the prepacked copy of one checkpoint's weights; 0 if none is made.
+        cache: of the KV cache of the largest batch; None if not known.
+        activations: of what one forward pass needs besides; None if not known.
         free: free memory now.
         complete: whether the sizes of all checkpoints are known.
     """
@@ -111,11 +111,11 @@ class TimeOutlook:
 
 @dataclass(frozen=True)
 class PlanOutlook:
-    """What a study comes to.
+    """The plan of a study with its estimated cost.
 
     Attributes:
         plan: its arms, directions and cells.
-        checkpoints: what is known of each checkpoint, in the order of the study.
+        checkpoints: the known facts about each checkpoint, in the order of the study.
         completions: number of completions to generate.
         tokens: number of tokens, prompts included.
         unread: sources of instructions that cannot be read on this machine.
@@ -142,7 +142,7 @@ class PlanOutlook:
 
 
 def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
-    """What a study comes to on this machine, as far as names and files tell.
+    """Estimate the cost of a study on this machine, from names and files.
 
     Args:
         study: the study.
@@ -208,7 +208,7 @@ def _checkpoint(study: Study, name: str, source: Source | None) -> CheckpointOut
 
 
 def _words(study: Study, label: Label) -> Words | None:
-    """Words of the test instructions of one label; None where the set cannot be read, because a plan is made all the same."""
+    """Words of the test instructions of one label; None if the set cannot be read, because a plan is made all the same."""
     spec = study.instructions[label]
     try:
         counts = [len(row.split()) for row in load_instructions(spec.source).take(study.split)[: spec.test]]

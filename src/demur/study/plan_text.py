@@ -89,7 +89,7 @@ def _directions(outlook: PlanOutlook) -> Iterator[str]:
 def _origin(direction: PlannedDirection) -> str:
     if not direction.control:
         return f"from {direction.arm.name}"
-    return f"{direction.control_name}, same norm, beside {direction.arm.name}"
+    return f"{direction.control_name}, same norm, next to {direction.arm.name}"
 
 
 def _intervention(edit: InterventionSpec) -> str:

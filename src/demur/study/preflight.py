@@ -1,6 +1,6 @@
 """Checks of a plan before weights are read and before anything heavy is imported.
 
-They check what names, files and counts can tell. What only the weights can tell is checked during the run.
+They use names, files and counts. Checks that need the weights are made during the run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ class Material:
 
     Attributes:
         source: where they were read.
-        train: those that directions are made of.
-        test: those on which refusals are counted.
+        train: the instructions that directions are made from.
+        test: the instructions on which refusals are counted.
     """
 
     source: str
@@ -41,7 +41,7 @@ class Ready:
         plan: the plan.
         material: the instructions of each label.
         sources: where the weights of each checkpoint are, by its name.
-        warnings: what a reader of the results should know, in sentences.
+        warnings: warnings for readers of the results, in sentences.
     """
 
     plan: Plan
@@ -84,7 +84,7 @@ def check(plan: Plan) -> Ready:
 
 
 def refuse_shared(train: Mapping[Label, Sequence[str]], held_out: Mapping[Label, Sequence[str]], part: str) -> None:
-    """Refuse instructions that directions are both made of and tried on.
+    """Refuse instructions that are used both to make directions and to test them.
 
     Args:
         train: training instructions by label.
@@ -92,7 +92,7 @@ def refuse_shared(train: Mapping[Label, Sequence[str]], held_out: Mapping[Label,
         part: what the others are called, for the error.
 
     Raises:
-        InputError: where an instruction is in both, also under different labels.
+        InputError: if an instruction is in both, also under different labels.
     """
     used = {text.casefold() for texts in train.values() for text in texts}
     shared = [text for texts in held_out.values() for text in texts if text.casefold() in used]

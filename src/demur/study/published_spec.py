@@ -1,7 +1,7 @@
-"""What others published of a study's cells, as data: counts, the settings behind them, and what their text says instead.
+"""Published results for a study's cells, as data: counts, their settings, and settings where text and code differ.
 
-A study holds publications next to its own settings, so that a run whose settings were changed can be told from a reproduction.
-They decide about no result. Counts that cannot be, and settings that no cell depends on, are refused.
+A study contains publications next to its own settings, so that a reproduction can be distinguished from a run with other
+settings. Publications affect no result. Impossible counts, and settings that no cell depends on, are refused.
 """
 
 from collections.abc import Iterable
@@ -24,18 +24,18 @@ class _Table(BaseModel):
 
 
 class PublishedRate(_Table):
-    """One published refusal rate: of which cell, and how many of how many; `rate` alone where the source gives no count.
+    """One published refusal rate with its cell and its counts; only `rate` if the source gives no counts.
 
     Attributes:
         target: the checkpoint of the study that answered.
-        prompt: the target's prompt format, where it has several.
+        prompt: the target's prompt format, if it has several.
         instructions: the instruction set.
         intervention: the kind of edit, or `none`.
         source: the checkpoint whose direction the edit used.
         coefficient: the dose, of a kind that takes one.
         refusals: number of refusals.
         n: number of completions.
-        rate: refusals as a fraction, where the source gives no `n`.
+        rate: refusals as a fraction, if the source gives no `n`.
         note: what a reader should know of this figure.
     """
 
@@ -54,9 +54,9 @@ class PublishedRate(_Table):
     def _is_one_figure(self) -> "PublishedRate":
         counted = self.refusals is not None and self.n is not None
         if counted == (self.rate is not None) or counted != (self.refusals is not None or self.n is not None):
-            raise ValueError("a published rate is refusals and n, or rate alone where the source gives no n")
+            raise ValueError("a published rate is refusals and n, or rate alone if the source gives no n")
         if self.refusals is not None and self.n is not None and self.refusals > self.n:
-            raise ValueError(f"{self.refusals} refusals of {self.n} cannot be")
+            raise ValueError(f"{self.refusals} refusals of {self.n} are impossible")
         return self
 
 
@@ -68,7 +68,7 @@ class Publication(_Table):
         settings: what the publication's code did, by the study's own keys, nested as in the study. A key that is left out counts
             as not stated, except adapter, revision, quantisation and layers of an edit, which count as not used. `interventions`
             is one table here: what all edits had in common.
-        text: what the publication's text says of a key where its code does something else.
+        text: for each key where the publication's text and code differ, what the text says.
         rates: the published rates.
     """
 
@@ -79,7 +79,7 @@ class Publication(_Table):
 
 
 def check(publication: Publication, where: str, checkpoints: Iterable[str], prompts: Iterable[str]) -> None:
-    """Check a publication against the study that holds it.
+    """Check a publication against its study.
 
     Args:
         publication: the publication.
@@ -88,7 +88,7 @@ def check(publication: Publication, where: str, checkpoints: Iterable[str], prom
         prompts: names of the study's own prompt formats.
 
     Raises:
-        ValueError: where it names a checkpoint, a kind of edit or a setting that there is not.
+        ValueError: if it names a checkpoint, a kind of edit or a setting that there is not.
     """
     names = list(checkpoints)
     for number, rate in enumerate(publication.rates):

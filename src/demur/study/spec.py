@@ -1,4 +1,4 @@
-"""A study: the whole experiment as one value, which is read from a TOML file, checked, and written out with every default.
+"""A study: the whole experiment as one value. It is read from a TOML file, checked, and written out with every default.
 
 Unknown keys are refused with the nearest known one. A study names checkpoints, files and parts; none of them is loaded here.
 """
@@ -70,10 +70,10 @@ Section = Annotated[str, AfterValidator(part_name("section"))]
 
 
 class Study(Table):
-    """The whole experiment: checkpoints, instructions, where directions are read, what is done with them, and what is measured.
+    """The whole experiment: checkpoints, instructions, directions, edits and measurements.
 
     Attributes:
-        name: names the study, and its folder under `runs/` where no other is given.
+        name: the name of the study, and of its folder under `runs/` if no other is given.
         summary: one line for readers.
         checkpoints: the lineage by name; the order counts, because reports compare the last with the first.
         prompts: prompt formats of the study's own, by name: texts with `{instruction}`.
@@ -88,7 +88,7 @@ class Study(Table):
         split: `test`, or `validation` while settings are being chosen.
         max_new_tokens: the length of a completion, in tokens.
         stop_at_eos: whether a completion ends at the model's end tokens.
-        until_verdict: whether a completion ends where the verdicts of all judges can no longer change.
+        until_verdict: whether a completion ends as soon as the verdicts of all judges can no longer change.
         dtype: the precision of weights and residual stream.
         batch_tokens: tokens in a batch, padding and new tokens included; None to choose by the free memory.
         published: what others published of these cells.
@@ -136,7 +136,7 @@ class Study(Table):
     @field_validator("controls", mode="before")
     @classmethod
     def _one_null_direction_for_each_arm(cls, value: Any, info: ValidationInfo) -> Any:
-        """Writes out how many random controls there are, where the study does not say."""
+        """Fills in the number of random controls, if the study does not give it."""
         written = value.model_dump(exclude_unset=True) if isinstance(value, ControlSpec) else value
         checkpoints = info.data.get("checkpoints")
         if not isinstance(written, dict) or "random" in written or checkpoints is None:
@@ -151,7 +151,9 @@ class Study(Table):
                 raise ValueError(f"instructions.{label} is missing")
         # The study's name is that of the folder its run goes to, unless --out says otherwise.
         if self.name.startswith(".") or any(mark in self.name for mark in "/\\:") or len(self.name.encode()) > NAME_BYTES:
-            raise ValueError(f"{self.name!r} is no name for a study: no / \\ or :, no dot in front, at most {NAME_BYTES} bytes")
+            raise ValueError(
+                f"{self.name!r} is not a name for a study: no / \\ or :, no dot at the start, at most {NAME_BYTES} bytes"
+            )
         self._check_names()
         check_edits_differ(spec.kind for spec in self.interventions)
         for number, spec in enumerate(self.interventions):
@@ -164,10 +166,10 @@ class Study(Table):
         return self
 
     def _check_names(self) -> None:
-        """Names of checkpoints and prompts can be parts of file names, and are not taken for names of controls."""
+        """Checks that names of checkpoints and prompts can be parts of file names and differ from names of controls."""
         for names in (self.checkpoints, self.prompts):
             if len({name.casefold() for name in names}) < len(names):
-                raise ValueError(f"{', '.join(names)}: two of these names differ in nothing but capitals")
+                raise ValueError(f"{', '.join(names)}: two of these names differ only in capitals")
         controls = dict.fromkeys(("random", *(control_kind(kind).name for kind in self.controls.counts)))
         for name in (*self.checkpoints, *self.prompts):
             if len(name.encode()) > NAME_BYTES:
@@ -175,7 +177,8 @@ class Study(Table):
             taken = next((control for control in controls if name.startswith(f"{control}-")), None)
             if taken is not None or not is_short_name(name):
                 raise ValueError(
-                    f"{name!r} is no name for a checkpoint or prompt: letters, digits, - and _, no {taken or 'random'}- in front"
+                    f"{name!r} is not a name for a checkpoint or prompt: use letters, digits, - and _, and no "
+                    f"{taken or 'random'}- at the start"
                 )
         if "baseline" in self.checkpoints:
             raise ValueError("'baseline' is what cells without an edit are called; give the checkpoint another name")
@@ -185,15 +188,15 @@ class Study(Table):
         return f"Study({self.name!r}, checkpoints: {lineage}; layers: {self.direction.layers}; interventions: {edits})"
 
     def deciding(self) -> dict[str, JsonValue]:
-        """Everything that decides about results, by dotted key; defaults are left out, and paths are resolved.
+        """Everything that affects results, by dotted key; defaults are left out, and paths are resolved.
 
-        Two studies with the same deciding facts have the same results, so that one goes on in the other's run folder.
+        Two studies with the same deciding facts have the same results, so one can be resumed in the other's run folder.
         """
         return deciding_facts(type(self), self.model_dump(mode="json")).table()
 
     @property
     def digest(self) -> str:
-        """16 hex digits over everything that decides about results, and over the version of the rule that says what does."""
+        """16 hex digits over everything that affects results, and over the version of the digest's rule."""
         return deciding_facts(type(self), self.model_dump(mode="json")).digest()
 
     def toml(self) -> str:
@@ -219,7 +222,7 @@ class Study(Table):
             n: at most so many of each label.
 
         Raises:
-            InputError: where `n` is less than 1.
+            InputError: if `n` is less than 1.
         """
         if n < 1:
             raise InputError(f"--limit must be at least 1, not {n}")

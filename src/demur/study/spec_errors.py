@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a study, as one sentence that names the key."""
+"""Turns pydantic's errors about a study into one sentence that names the key."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from demur.core.errors import nearest
 
 Place = tuple[str, ...]
-"""Where a table is in a study; `*` stands for a name, a label or a number."""
+"""The place of a table in a study; `*` is any name, label or number."""
 
 UNKNOWN = ("extra_forbidden", "unknown_key")
 

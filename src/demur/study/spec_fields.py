@@ -1,4 +1,4 @@
-"""What the tables of a study share: types of values, and the mark on each key that says whether it decides about results."""
+"""Shared by the tables of a study: types of values, and the mark on each key that says whether it affects results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ Facts = Mapping[str, JsonValue]
 
 @dataclass(frozen=True)
 class Decides:
-    """The key decides about results, so it is part of the study's digest.
+    """The key affects results, so it is part of the study's digest.
 
     Attributes:
-        form: turns a value that can be written in several ways into the one way that is compared; None where there is one way.
-        when: whether the key decides, given the other keys of its table; None for always.
+        form: turns a value that can be written in several ways into the form that is compared; None if there is only one way.
+        when: whether the key affects results, given the other keys of its table; None for always.
     """
 
     form: Callable[[JsonValue], JsonValue] | None = None
@@ -32,7 +32,7 @@ class Decides:
 
 @dataclass(frozen=True)
 class DecidesNothing:
-    """The key decides about no result, so a run goes on when it changes.
+    """The key affects no result, so a run can be resumed when it changes.
 
     Attributes:
         reason: why it does not.
@@ -43,7 +43,7 @@ class DecidesNothing:
 
 @dataclass(frozen=True)
 class KeysDecide:
-    """The value is one table or several, and the marks on their keys say what decides."""
+    """The value is one table or several, which have marks on their own keys."""
 
 
 Mark = Decides | DecidesNothing | KeysDecide
@@ -59,7 +59,7 @@ def mark_of(model: type[BaseModel], key: str) -> Mark:
     """The mark on a key.
 
     Raises:
-        TypeError: where the key has no mark. A test asks for the mark of every key.
+        TypeError: if the key has no mark. A test asks for the mark of every key.
     """
     marks = [mark for mark in model.model_fields[key].metadata if isinstance(mark, Mark)]
     if len(marks) != 1:
@@ -78,16 +78,16 @@ def listed(value: Any) -> Any:
 
 
 def once(values: list[Any]) -> list[Any]:
-    """The same list. Raises `ValueError` where a value is in it twice."""
+    """Returns the same list. Raises `ValueError` if a value is in it twice."""
     twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
     if twice is not None:
-        raise ValueError(f"{twice!r} stands there twice")
+        raise ValueError(f"{twice!r} is listed twice; list it once")
     return values
 
 
 def _printable(text: str) -> str:
     if not text.strip() or not text.isprintable():
-        raise ValueError(f"{text[:40]!r} is empty or holds characters that do not print")
+        raise ValueError(f"{text[:40]!r} is empty or has characters that cannot be printed")
     return text
 
 
@@ -107,16 +107,16 @@ Site = Literal["resid_pre", "resid_mid", "resid_post"]
 
 
 def unordered(value: JsonValue) -> JsonValue:
-    """A list in one order and without repetitions, where neither decides; other values as they are."""
+    """Sorts a list and removes repetitions, for keys where neither affects results; returns other values unchanged."""
     if not isinstance(value, list):
         return value
     return sorted({str(item) if not isinstance(item, int) else item for item in value}, key=str)
 
 
 def one_path(value: JsonValue) -> JsonValue:
-    """The resolved path of an existing file or folder, also in front of `:column`; other names as they are.
+    """Resolves the path of an existing file or folder, with or without `:column`; returns other names unchanged.
 
-    A path that is relative, holds `..` or `~`, or goes through a symbolic link names the same file as its resolved path.
+    So all spellings of a path become equal: relative ones, ones with `..` or `~`, and ones through a symbolic link.
     """
     if not isinstance(value, str) or value.startswith("demo:"):
         return value
@@ -129,7 +129,7 @@ def one_path(value: JsonValue) -> JsonValue:
 
 
 def one_source(value: JsonValue) -> JsonValue:
-    """As `one_path`, but the name of a registered instruction set is never a path: it is looked up first."""
+    """Like `one_path`, but the name of a registered instruction set is returned unchanged: it is looked up before any file."""
     return value if value in registered() else one_path(value)
 
 
@@ -146,7 +146,7 @@ def _resolved(text: str) -> str | None:
 def _expanded(text: str) -> Path:
     try:
         return Path(text).expanduser()
-    except RuntimeError:  # ~name where there is no such user
+    except RuntimeError:  # ~name if there is no such user
         return Path(text)
 
 

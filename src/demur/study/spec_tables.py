@@ -1,6 +1,6 @@
 """The tables of a study: checkpoints, instructions, the direction, interventions, controls and measurements.
 
-Each key carries a mark that says whether it decides about results; `digest` reads these marks.
+Each key has a mark that says whether it affects results; `digest` reads these marks.
 """
 
 from typing import Annotated, Any, Literal
@@ -43,7 +43,7 @@ PLANS = DecidesNothing("it is for planning only")
 
 
 class CheckpointSpec(Table):
-    """One set of weights: hub id, folder, GGUF file or demo name, with an adapter where given. One arm for each prompt format."""
+    """One set of weights: hub id, folder, GGUF file or demo name, with an adapter if given. One arm for each prompt format."""
 
     model: Annotated[Plain, Decides(one_path)]
     adapter: Annotated[Plain | None, Decides(one_path)] = None
@@ -52,7 +52,7 @@ class CheckpointSpec(Table):
     role: Annotated[str, TELLS_READERS] = ""
     prompts: Annotated[SomeNames, Decides()] = ["native"]
     parameters: Annotated[
-        float | None, PLANS, Field(gt=0, description="number of weights, for planning where no config is in reach")
+        float | None, PLANS, Field(gt=0, description="number of weights, for planning if no config can be read")
     ] = None
 
 
@@ -76,8 +76,8 @@ class DirectionSpec(Table):
 class InterventionSpec(Table):
     """One kind of edit, made with every direction on every checkpoint unless `sources` or `targets` say otherwise.
 
-    Where `layers` and `sites` are left out, the kind says where it acts: `ablate` at every layer and site, `add` at the
-    direction's own. A control is used wherever the direction is that it was made for. Further keys are settings of the kind.
+    Without `layers` and `sites`, the kind decides where it acts: `ablate` at every layer and site, `add` at the direction's own.
+    A control is used in the same cells as the direction it is a control for. Further keys are settings of the kind.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -137,8 +137,8 @@ class InterventionSpec(Table):
 class ControlSpec(Table):
     """Null directions: how many of each kind, and the seed of their draws. Every key but `seed` is the name of a kind.
 
-    Control k of a kind takes place and norm from arm k's direction, beginning again after the last arm. Where a study does not
-    say how many random ones there are, each arm has one, and there are at least two.
+    Control k of a kind has the place and norm of arm k's direction, starting again after the last arm. Without `random`, each arm
+    gets one random direction, and there are at least two.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -167,13 +167,13 @@ class ControlSpec(Table):
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many controls there are of each kind, without the kinds of which there are none."""
+        """The number of controls of each kind, without kinds that have none."""
         counts = {"random": self.random, **(self.__pydantic_extra__ or {})}
         return {kind: count for kind, count in counts.items() if count}
 
 
 class MeasurementSpec(Table):
-    """One measurement: its name, and further keys that are its settings. Written as a bare name where it has no settings."""
+    """One measurement: its name, and further keys that are its settings. Written as a bare name if it has no settings."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
@@ -181,7 +181,7 @@ class MeasurementSpec(Table):
     name: Annotated[
         Plain,
         AfterValidator(part_name("measurement")),
-        DecidesNothing("a measurement is stored with its settings, and what is missing is measured when the run goes on"),
+        DecidesNothing("a measurement is stored with its settings, and missing ones are measured when the run is resumed"),
     ]
 
     @model_validator(mode="before")
@@ -196,7 +196,7 @@ class MeasurementSpec(Table):
 
     @property
     def settings(self) -> dict[str, JsonValue]:
-        """The settings as plain data; empty where the study says none, so that all have their defaults."""
+        """The settings as plain data; empty if the study gives none, so that all have their defaults."""
         return dict(self.__pydantic_extra__ or {})
 
     @model_serializer(mode="wrap")
@@ -210,10 +210,10 @@ def measurement_list(value: Any) -> Any:
 
 
 def named_once(measurements: list[MeasurementSpec]) -> list[MeasurementSpec]:
-    """The same list. Raises `ValueError` where a measurement is in it twice, or two call themselves by one name."""
+    """Returns the same list. Raises `ValueError` if a measurement is in it twice, or if two have the same name of their own."""
     names = [one.name for one in measurements]
     twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:
-        raise ValueError(f"{twice!r} stands there twice")
+        raise ValueError(f"{twice!r} is listed twice; list it once")
     own_names_differ("measurement")(names)
     return measurements

@@ -1,6 +1,6 @@
-"""Studies as they are written: presets that ship, TOML files, and changes of single keys.
+"""Reads studies: presets that ship, TOML files, and changes of single keys.
 
-Text becomes plain data here; `spec` makes a `Study` of it and says what it may hold.
+Text becomes plain data here; `spec` checks it and makes a `Study` from it.
 """
 
 import tomllib
@@ -68,7 +68,7 @@ def _parsed(text: str, where: str) -> dict[str, object]:
 
 
 def _set(data: dict[str, object], setting: str) -> None:
-    """Change one key; tables on the way to it are made where they are missing."""
+    """Change one key, and create missing tables on the way to it."""
     key, equals, text = setting.partition("=")
     if not equals or not key:
         raise InputError(f"{setting!r} is not a setting; expected KEY=VALUE, for example direction.pairs=64")

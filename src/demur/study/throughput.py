@@ -1,4 +1,4 @@
-"""How fast this machine is at large matrix products, as demur makes them, and at large copies; measured in under a second."""
+"""Measures, in under a second, how fast this machine is at large matrix products (as demur does them) and large copies."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from demur.models.prepacked_weights import product
 
 @dataclass(frozen=True)
 class Rates:
-    """What a machine does in a second.
+    """The speed of a machine, per second.
 
     Attributes:
         operations: operations of large matrix products.
@@ -61,7 +61,7 @@ def _square(size: int, dtype: torch.dtype, device: torch.device) -> Callable[[],
 
 
 def _during(seconds: float) -> Iterator[None]:
-    """Once, and again until the time is up."""
+    """Repeat until the time is up, at least once."""
     until = time.perf_counter() + seconds
     yield
     while time.perf_counter() < until:

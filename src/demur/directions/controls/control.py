@@ -1,4 +1,4 @@
-"""What a control is: a null direction. It means nothing about refusal, and is used exactly like the direction that should.
+"""The protocol of a control, which makes null directions. They do not carry refusal, and are used like the real direction.
 
 The module of a control is imported when a study names it, before anything heavy: import torch inside `make`, not above it.
 """
@@ -18,7 +18,7 @@ class Control(Protocol):
     """A kind of null direction.
 
     Attributes:
-        name: how studies call it. Its directions are named `name-1`, `name-2`, ...
+        name: its name in studies. Its directions are named `name-1`, `name-2`, ...
         needs: what it takes: only the `direction` that it is a control for, or also the training `activations` of its arm.
         null_of: what it is a null for, in a few words: "any direction of this norm".
     """
@@ -36,7 +36,7 @@ class Control(Protocol):
             beside: the direction that it is a control for.
             name: the name of the new direction.
             seed: what chance depends on, together with the name: the same two give the same direction on every machine.
-            harmful: the harmful training activations at the layer of `beside`, where `needs` says `activations`.
+            harmful: the harmful training activations at the layer of `beside`, if `needs` is `activations`.
             harmless: the harmless ones.
 
         Returns:
@@ -52,7 +52,7 @@ def control_kind(name: str) -> Control:
         name: a registered name, or `module:Class`.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one; for a part that is no control, with what it lacks.
+        InputError: for an unknown name, with the nearest known one; for a part that is not a control, with what it lacks.
     """
     found: Control = registry("control").get(name)
     return found
@@ -67,7 +67,7 @@ def control_direction(
     harmful: "Side | None" = None,
     harmless: "Side | None" = None,
 ) -> "Direction":
-    """Make one null direction, and check that it is one for this place. Everything that makes controls calls this.
+    """Make one null direction, and check that it fits the direction it is a control for. All code that makes controls calls this.
 
     Args:
         kind: a registered control, or `module:Class`.
@@ -82,8 +82,8 @@ def control_direction(
         The direction. Its provenance says which direction it is a control for, and the seed.
 
     Raises:
-        InputError: for an unknown control, and where one needs activations and none are given.
-        WorkError: where the control gives a direction of another place, width or norm.
+        InputError: for an unknown control, and if one needs activations and none are given.
+        WorkError: if the control gives a direction of another place, width or norm.
     """
     from dataclasses import replace
 

@@ -15,5 +15,5 @@ class DifferenceOfMeans:
     needs: ClassVar[Literal["means", "activations"]] = "means"
 
     def fit(self, harmful: Side, harmless: Side) -> Float[Tensor, "layer d_model"]:
-        """The difference of the two means, float64. It is zero where all instructions have the same activation."""
+        """The difference of the two means, float64. It is zero if all instructions have the same activation."""
         return harmful.mean.double() - harmless.mean.double()

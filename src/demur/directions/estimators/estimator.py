@@ -1,4 +1,4 @@
-"""What a direction estimator is: it turns activations of harmful and harmless instructions into one direction for each layer."""
+"""The protocol of a direction estimator, which computes one direction for each layer from harmful and harmless activations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Side:
         mean: mean activation, (layer, d_model), float64.
         mean_norm: mean length of the activations, (layer,), float64.
         count: number of instructions.
-        activations: every activation, (instruction, layer, d_model), float32; None where only means were taken.
+        activations: every activation, (instruction, layer, d_model), float32; None if only means were taken.
     """
 
     mean: Float[Tensor, "layer d_model"]
@@ -37,7 +37,7 @@ class Estimator(Protocol):
     """A way to find the direction that separates harmful from harmless instructions.
 
     Attributes:
-        name: how studies call it. It is stored with each direction as its method, with blanks for the hyphens.
+        name: its name in studies. Each direction stores it as its method, with spaces instead of hyphens.
         needs: `means`, which take little memory, or whole `activations`.
     """
 
@@ -53,7 +53,7 @@ class Estimator(Protocol):
 
         Returns:
             One vector for each layer, (layer, d_model), float64, pointing from harmless to harmful. Its length becomes the raw
-            norm. A vector of zeros says that the layer has no direction.
+            norm. A vector of zeros means that the layer has no direction.
         """
         ...
 
@@ -65,7 +65,7 @@ def estimator(name: str) -> Estimator:
         name: a registered name, or `module:Class`.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one; for a part that is no estimator, with what it lacks.
+        InputError: for an unknown name, with the nearest known one; for a part that is not a estimator, with what it lacks.
     """
     found: Estimator = registry("estimator").get(name)
     return found
@@ -116,15 +116,15 @@ def fit_directions(
         estimator_name: a registered estimator, or `module:Class`.
         site: where the activations were read.
         position: the prompt position at which they were read.
-        provenance: what they were read from. The method and the mean residual norm are added.
+        provenance: the provenance of the activations. The method and the mean residual norm are added.
 
     Returns:
         The directions, one a layer.
 
     Raises:
-        InputError: for an unknown estimator; where one needs whole activations and only means are given; where a layer has no
+        InputError: for an unknown estimator; or if one needs whole activations and only means are given; or if a layer has no
             direction.
-        WorkError: where the estimator gives vectors of another shape.
+        WorkError: if the estimator gives vectors of another shape.
     """
     chosen = estimator(estimator_name)
     vectors = fitted(chosen, harmful, harmless)

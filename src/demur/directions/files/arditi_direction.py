@@ -38,7 +38,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
 
 
 def read(vector: Tensor, path: Path) -> Direction:
-    """A direction of the layer and position that the metadata file names; of unknown ones where there is no such file."""
+    """A direction of the layer and position that the metadata file names; of unknown ones if there is no such file."""
     choice = choice_for(path)
     if choice is None:
         return bare_pt.read(vector, path)
@@ -50,13 +50,13 @@ def layer_of(direction: Direction, architecture: Architecture) -> int:
     """The block at whose input the direction was read: Arditi et al.'s layer.
 
     Raises:
-        InputError: where there is no such block.
+        InputError: if there is no such block.
     """
     layer = block_before(direction) + 1
     if architecture.n_layers is not None and layer >= architecture.n_layers:
         raise InputError(
             f"direction {direction.name!r} was read at the output of the last block; "
-            "refusal_direction has directions at inputs of blocks only"
+            "refusal_direction has only directions at the inputs of blocks"
         )
     return layer
 
@@ -65,7 +65,7 @@ def position_of(direction: Direction) -> int:
     """The prompt position, counted from the end.
 
     Raises:
-        InputError: where it is not known, or counted from the start.
+        InputError: if it is not known, or counted from the start.
     """
     require(direction, "position")
     if direction.position >= 0:
@@ -76,7 +76,7 @@ def position_of(direction: Direction) -> int:
 
 
 def choice_for(path: Path) -> tuple[int, int] | None:
-    """(layer, position) from the metadata of the run that a file belongs to; None where there is none.
+    """(layer, position) from the metadata of the run that a file belongs to; None if there is none.
 
     The metadata is in the folder of `direction.pt`. `mean_diffs.pt` is in a subfolder of that folder.
 

@@ -50,7 +50,7 @@ def read(grid: Tensor, path: Path) -> list[Direction]:
     """Every direction of the grid. Vectors of zeros point nowhere and are left out.
 
     Raises:
-        InputError: where all vectors are zero.
+        InputError: if all vectors are zero.
     """
     facts = Provenance(file=path.name, format="mean-diffs", stored_dtype=str(grid.dtype)).replaced(grid=list(grid.shape[:2]))
     found = [

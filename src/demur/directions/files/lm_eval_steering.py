@@ -52,7 +52,7 @@ def layout_for(architecture: Architecture) -> Layout:
     """The layout of the architecture.
 
     Raises:
-        InputError: where the architecture is not given, or demur has no layout for it.
+        InputError: if the architecture is not given, or demur has no layout for it.
     """
     family = architecture.family
     if family is None:

@@ -1,8 +1,9 @@
 """Directions from files and to files, in demur's own format and in those of other tools.
 
-The content of a file decides how it is read; its name decides how it is written. A fact that a file does not say is listed in the
-provenance (`Direction.says`), and is never written down as if it were known. Files are data: nothing but plain tensors is
-unpickled, and a file that claims more than it contains is refused. docs/direction-files.md says what each format keeps and loses.
+The content of a file decides how it is read; its name decides how it is written. A fact that is missing in a file is listed in
+the provenance (`Direction.says`), and is never written to another file as if it were known. Files are data: nothing but plain
+tensors is unpickled, and a file that claims more than it contains is refused. docs/direction-files.md lists what each format
+keeps and loses.
 """
 
 from collections.abc import Sequence
@@ -24,8 +25,8 @@ def load_directions(path: str | Path, *, layer: int | None = None, position: int
 
     Args:
         path: a file of any format that demur writes.
-        layer: only directions of this layer; or the layer, where the file does not say one.
-        position: only directions of this prompt position; or the position, where the file does not say one.
+        layer: only directions of this layer; or the layer, if the file does not have one.
+        position: only directions of this prompt position; or the position, if the file does not have one.
 
     Returns:
         The directions in the order of positions and layers. Vectors of zeros in a `mean_diffs.pt` point nowhere and are left out:
@@ -65,15 +66,15 @@ def load_direction(path: str | Path, *, layer: int | None = None, position: int 
 
     Args:
         path: a file of any format that demur writes.
-        layer: the layer to choose; or the layer of the direction, where the file does not say one.
-        position: the prompt position to choose; or the position of the direction, where the file does not say one.
+        layer: the layer to choose; or the layer of the direction, if the file does not have one.
+        position: the prompt position to choose; or the position of the direction, if the file does not have one.
 
     Returns:
         The direction. Of a `mean_diffs.pt`, it is the one that the `direction_metadata.json` of its run names, unless another is
         asked for.
 
     Raises:
-        InputError: for a file that is missing or of no known format, and where the choice leaves no direction or several.
+        InputError: for a file that is missing or of no known format, and if the choice leaves no direction or several.
 
     Example:
         >>> import tempfile, torch, demur
@@ -117,8 +118,8 @@ def save_directions(
         The path.
 
     Raises:
-        InputError: where the format cannot say what the directions are, and where the file cannot be written.
-        WorkError: where the disk is full.
+        InputError: if the format cannot say what the directions are, and if the file cannot be written.
+        WorkError: if the disk is full.
 
     Example:
         >>> import tempfile, torch, demur

@@ -1,6 +1,6 @@
-"""What must be known of directions before a format can be written: checks that the writers share.
+"""Checks that all writers share: which facts of a direction must be known before a file can be written.
 
-A fact that the direction's own file does not say is never written to another file as if it were known.
+A fact that was missing in the direction's own file is never written to another file as if it were known.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from demur.core.errors import InputError
 from demur.directions.direction import Direction
 
 CAN_BE_GIVEN = ("layer", "position")
-"""Facts that a caller may give where the file does not say them."""
+"""Facts that a caller may give if they are missing in the file."""
 
 
 def the_one(directions: Sequence[Direction], path: Path) -> Direction:

@@ -1,7 +1,7 @@
 """demur's own format: a safetensors file with one tensor `direction`, and everything known of it as JSON in the header.
 
-Nothing is lost: vector, raw norm, layer, site, position and provenance are read back as they were. A file of another version, or
-one whose header does not say all of this, is refused.
+Nothing is lost: vector, raw norm, layer, site, position and provenance are read back unchanged. A file of another version, or
+with an incomplete header, is refused.
 """
 
 import json
@@ -28,7 +28,7 @@ FORMAT = "demur-direction-1"
 
 @dataclass(frozen=True)
 class _Content:
-    """What a safetensors file contains, before any of it is trusted. `tensor` is the one called `direction`."""
+    """The content of a safetensors file, not yet checked. `tensor` is the one called `direction`."""
 
     names: tuple[str, ...]
     header: str | None
@@ -42,7 +42,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
 
 
 def to_bytes(direction: Direction) -> bytes:
-    """What `write` writes. The same direction gives the same bytes."""
+    """The content of the file that `write` writes. The same direction gives the same bytes."""
     facts = {
         "format": FORMAT,
         "name": direction.name,
@@ -77,7 +77,7 @@ def from_bytes(content: bytes, where: str) -> Direction:
 
     Args:
         content: the bytes.
-        where: what an error message calls them.
+        where: their name in error messages.
 
     Raises:
         InputError: for any other content, as `read`.

@@ -1,4 +1,4 @@
-"""Tensors and numbers from files that others wrote. They are read as data, never as code, and take no more memory than the file.
+"""Reads tensors and numbers from untrusted files. They are read as data, never as code, and need no more memory than the file.
 
 A `.pt` file must be an archive as torch.save writes it. Nothing in it may be compressed, so that reading it takes no more memory
 than its size. `torch.load` then unpickles only plain tensors. Everything but a finite strided tensor of a floating type is
@@ -40,7 +40,7 @@ def read_pt(path: Path) -> Any:
             "than its size; write it again with torch.save"
         )
     try:
-        # Before torch refuses an odd pickle it also warns of it on standard error; the refusal says enough.
+        # Before torch refuses an unsafe pickle, it also prints a warning. The error message is enough.
         with warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # so does torch.load

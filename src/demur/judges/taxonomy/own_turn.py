@@ -20,6 +20,6 @@ _MARKS = re.compile(
 
 
 def own_turn(text: str) -> str:
-    """The text up to the first mark of another turn, or all of it where there is none, without white space around it."""
+    """The text up to the first mark of another turn, or the whole text, without white space around it."""
     mark = _MARKS.search(text)
     return (text if mark is None else text[: mark.start()]).strip()

@@ -1,7 +1,7 @@
-"""The phrases by which the judge `taxonomy` recognises what a text does: refuse, be unable, begin an answer, miss the request.
+"""Phrases of the judge `taxonomy`. They show whether a text refuses, is unable, begins an answer, or misses the request.
 
 They are patterns over plain words (`demur.judges.taxonomy.word_text`): short forms are written out, commas are removed, and `.`
-and `?` end a sentence. docs/judges.md says how they were tuned and on what they were measured. `VERSION` changes whenever a rule
+and `?` end a sentence. docs/judges.md describes how they were tuned and measured. `VERSION` changes whenever a rule
 changes.
 """
 
@@ -88,7 +88,7 @@ RETURNS = (
     "(?:but|however) (?:i (?:think|believe|guess|can|will|would)|here|it|the|you|try|maybe|perhaps|one|there)",
     "[.?] (?:i (?:think|believe|guess)|maybe|perhaps|here|you (?:can|could|should)|try|one (?:way|option))",
 )
-"""After a hedge: the answer follows all the same."""
+"""After a hedge: words that show that an answer follows anyway."""
 
 BEGINS = (
     "(?:sure|certainly|of course|absolutely|yes|okay|ok)(?! not)",

@@ -1,6 +1,6 @@
-"""What can be seen without understanding a text: whether it repeats itself, repeats the instruction, or mentions its subject.
+"""Features of a text that need no understanding: whether it repeats itself, repeats the instruction, or mentions its subject.
 
-All functions work on words, in time linear in the text. Of an instruction the first eighty words count.
+All functions work on words, in time linear in the text. Only the first eighty words of an instruction count.
 """
 
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from demur.judges.taxonomy.word_text import ASK, STOP, Reading
 
 LONG = 100
-"""A text of so many words is long. Runs of three words recur in any long text, so runs of six are counted there."""
+"""A text with at least this many words is long. Runs of three words recur in any long text, so runs of six are counted."""
 
 LONGEST = 80
-"""So many words of an instruction count."""
+"""The number of words of an instruction that count."""
 
 
 def repeats(words: Sequence[str], span: int = 3) -> list[bool]:
@@ -30,7 +30,7 @@ def repeats(words: Sequence[str], span: int = 3) -> list[bool]:
 def first_loop(text: Reading) -> str | None:
     """The first words that are repeated, as written, if more than half of the text repeats earlier parts of it; else None.
 
-    A text without blanks between its words is compared letter by letter.
+    A text without spaces between its words is compared letter by letter.
     """
     words = [index for index, token in enumerate(text.tokens) if token not in (STOP, ASK)]
     if sum(map(len, text.words)) < 20 * len(words):
@@ -121,7 +121,7 @@ _EMPTY = frozenset((
 
 
 def shared_subject(text: Reading, instruction: Reading) -> tuple[bool, str]:
-    """Whether the instruction has a subject, and the first word of the text that belongs to it; empty where none does.
+    """Whether the instruction has a subject, and the first word of the text that belongs to it; empty if none does.
 
     Two words count as the same if their first five letters are.
     """

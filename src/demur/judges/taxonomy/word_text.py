@@ -50,7 +50,7 @@ class Reading:
     @classmethod
     def of(cls, text: str) -> "Reading":
         """Divide a text into words."""
-        # No replacement changes the length, so that places stay right.
+        # No replacement changes the length, so the places stay correct.
         even = _TAG.sub(lambda tag: " " * len(tag[0]), text.translate(_APOSTROPHES))
         tokens: list[str] = []
         places: list[tuple[int, int]] = []
@@ -72,7 +72,7 @@ class Reading:
 
     @cached_property
     def plain(self) -> str:
-        """All tokens with one blank between them."""
+        """All tokens with one space between them."""
         return " ".join(self.tokens)
 
     @cached_property

@@ -31,10 +31,10 @@ Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Takes instruction indices (row,), logits (row, vocab) and states (row, layer, d_model); gives one value or vector a row."""
 
 PORTIONS = (1 / 8, 1 / 4, 1 / 2, 1)
-"""Shares of the instructions after each of which candidates that are sure to be dropped are measured no further."""
+"""After each of these shares of the instructions, candidates that will certainly be dropped are no longer measured."""
 
 _PASSES_EVERY_FILTER = {"kl": -math.inf, "induce": math.inf, "bypass": 0.0, "comply": 0.0, "refuse": 0.0}
-"""Scores that no filter drops: they stand for measures that are not made yet."""
+"""Scores that pass every filter. They are placeholders for measures that are not made yet."""
 
 
 def ablations(directions: Sequence[Direction]) -> list[Intervention]:
@@ -81,7 +81,7 @@ def kl_stage(
     """The stage that measures how much ablating a candidate changes the next-token distribution.
 
     A candidate gets `kl`, the mean over all instructions. If part of the instructions already shows that its mean will be above
-    `most`, it gets `kl_at_least`, a lower bound, and is measured no further.
+    `most`, it gets `kl_at_least`, a lower bound, and is not measured further.
 
     Args:
         checkpoint: the checkpoint.
@@ -131,19 +131,19 @@ def sweep_rows(
         prompt: the prompt format.
         interventions: what is done to the stream.
         measure: what is computed from the logits or states of a batch.
-        layers: the layers whose states `measure` needs; empty where it needs logits.
+        layers: the layers whose states `measure` needs; empty if it needs logits.
         progress: called with the number of rows that were just measured.
 
     Returns:
         The values, (intervention, instruction, ...).
 
     Raises:
-        InputError: where there are no instructions or no interventions.
+        InputError: if there are no instructions or no interventions.
     """
     ids, edits = [tuple(one) for one in prompt.encode(instructions)], list(interventions)
     rows = [Row(one, edit) for edit in edits for one in ids]
     result: Tensor | None = None
-    # A candidate whose edit makes numbers that are not finite is dropped for it. Without an edit they must be finite.
+    # A candidate whose edit gives numbers that are not finite is dropped. Without an edit, all numbers must be finite.
     unedited = any(not edit_sequence(edit) for edit in edits)
     needs: tuple[Need, ...] = ("edits", "next tokens") if any(map(edit_sequence, edits)) else ("next tokens",)
     for found in checkpoint.engine_for(*needs).next_tokens(rows, layers=layers, finite_only=unedited):

@@ -27,7 +27,7 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """One checkpoint's directions by place, and the means they were made of.
+    """One checkpoint's directions by place, and the means they were made from.
 
     Attributes:
         positions: the prompt positions, counted from the end.
@@ -140,7 +140,7 @@ def candidate_directions(
         raise InputError(f"candidates need instructions of both kinds, not {len(harmful)} harmful and {len(harmless)} harmless")
     where = prompt.positions() if positions is None else tuple(positions)
     if not where:
-        raise InputError(f"prompt format {prompt.name!r} ends with the instruction, so no position behind it is the same for all")
+        raise InputError(f"prompt format {prompt.name!r} has no tokens after the instruction, where directions could be read")
     chosen = find_estimator(estimator)
     sides = [_grid_sides(checkpoint, side, prompt, where, chosen.needs, progress) for side in (harmful, harmless)]
     directions = {}

@@ -1,7 +1,7 @@
-"""Which place, a position and a layer, a direction is taken from: published filters and choices over a table of scores.
+"""Chooses the place (position and layer) of a direction from a table of scores, with published filters and criteria.
 
-Pure arithmetic: `sweep.py` makes the table. A selection may come out empty, and says for every place why it was dropped;
-nothing is chosen that no criterion holds for.
+Pure arithmetic: `sweep.py` makes the table. Only places that pass all filters can be chosen, so a selection may be empty. It says
+for every dropped place why it was dropped.
 """
 
 import math
@@ -12,7 +12,7 @@ from demur.core.errors import InputError
 from demur.core.html_repr import rows_table
 
 KL_MOST = 0.1
-"""Nats by which ablating a candidate may change what follows harmless instructions (Arditi et al. 2024, appendix C)."""
+"""The largest allowed change, in nats, of what follows harmless instructions under ablation (Arditi et al. 2024, appendix C)."""
 INDUCE_LEAST = 0.0
 """Log-odds of refusal that adding a candidate must reach on harmless instructions (ibid.)."""
 LAST_LAYERS = 0.2
@@ -21,9 +21,9 @@ LAST_LAYERS = 0.2
 
 @dataclass(frozen=True)
 class Scored:
-    """One place with its score, higher is better, and the measures behind it.
+    """One place with its score (higher is better) and the measures that the score comes from.
 
-    `dropped` says why it may not be chosen; its score is then not a number. Among equal scores the larger `second` goes first.
+    `dropped` says why the place cannot be chosen. A dropped place has the score NaN. `second` breaks ties; larger is better.
     """
 
     position: int
@@ -69,7 +69,7 @@ class Selection:
         return kept[0] if kept else None
 
     def reasons(self) -> dict[str, int]:
-        """Why places were dropped, with counts."""
+        """The reasons why places were dropped, with counts."""
         counts: dict[str, int] = {}
         for place in self.places:
             if place.dropped:
@@ -87,8 +87,8 @@ def by_refusal(
 ) -> Selection:
     """Arditi et al.'s choice: the lowest refusal score under ablation among the places that pass three filters.
 
-    Each entry needs `position`, `layer` and what the filters did not make needless of `kl` (or `kl_at_least`, a bound), `induce`
-    and `bypass`. A filter of None is left out. Section 2.3 and appendix C of the paper; boundaries as in its code
+    Each entry needs `position` and `layer`. It also needs `kl` (or `kl_at_least`, a bound), `induce` and `bypass`, unless an
+    earlier filter drops it. A filter of None is left out. Section 2.3 and appendix C of the paper; boundaries as in its code
     (pipeline/submodules/select_direction.py): a place at the bound passes.
     """
 
@@ -126,8 +126,9 @@ def by_separation(
 ) -> Selection:
     """The largest `auroc` of held-out activations along the direction; among equals the largest `gap`.
 
-    Needs no outputs at all. It says where harmful and harmless instructions can be told apart, which a model may not act on: a
-    word list separates them too. Ties at 1 are common, so the gap, in pooled standard deviations, decides among them.
+    This needs no outputs of the model. It finds where harmful and harmless instructions can be separated, but the model need not
+    use
+    this: a word list separates them too. Ties at 1 are common, so the gap, in pooled standard deviations, breaks them.
     """
 
     def dropped(entry: Mapping[str, float | int]) -> str:
@@ -138,9 +139,9 @@ def by_separation(
 
 
 def jointly(selections: Sequence[Selection]) -> Selection:
-    """One place for several checkpoints: the one whose worst checkpoint does best, among places that are kept in all.
+    """One place for several checkpoints: the place with the highest score of the worst checkpoint, if no checkpoint dropped it.
 
-    A place that some checkpoint dropped is dropped for its first reason.
+    A place that a checkpoint dropped is dropped, for the first reason.
 
     Args:
         selections: one for each checkpoint.
@@ -187,9 +188,9 @@ def _not_numbers(entry: Mapping[str, float | int]) -> str:
 
 
 def _damages(entry: Mapping[str, float | int], most: float | int | None) -> str:
-    # What is at least too much needs no mean.
+    # If the lower bound is above the limit, the mean is not needed.
     bad = most is not None and entry["kl_at_least" if "kl_at_least" in entry else "kl"] > most
-    return f"ablation changes what follows harmless instructions by more than {most:g} nats" if bad else ""
+    return f"ablation changes next tokens after harmless instructions by more than {most:g} nats" if bad else ""
 
 
 def _induces_nothing(entry: Mapping[str, float | int], least: float | int | None) -> str:

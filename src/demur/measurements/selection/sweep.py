@@ -1,7 +1,7 @@
-"""Scores of candidate directions in a checkpoint, by published criteria: what `ranking.py` chooses from.
+"""Scores candidate directions in a checkpoint by published criteria; `ranking.py` chooses from these scores.
 
-All candidates and instructions run as rows of the same batches, and logits are computed behind the last token only. Scores are
-measured on validation instructions, which the candidates were not made of.
+All candidates and instructions run as rows of the same batches, and logits are computed after the last token only. Scores are
+measured on validation instructions; the candidates were not made from these.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ def refusal_scores(
         (intervention, instruction), float64, in nats.
 
     Raises:
-        InputError: for no token or an unknown one, and where there is nothing to score.
+        InputError: for no token or an unknown one, and if there is nothing to score.
 
     Example:
         >>> import demur, torch
@@ -94,7 +94,7 @@ def keep_refused(
         The harmful and the harmless instructions that pass.
 
     Raises:
-        WorkError: where none of either kind pass.
+        WorkError: if none of either kind pass.
     """
     scored = [refusal_scores(checkpoint, side, prompt, token_ids)[0].tolist() for side in (harmful, harmless)]
     kept = (
@@ -130,8 +130,8 @@ def select_by_refusal(
 
     Args:
         checkpoint: the loaded checkpoint.
-        candidates: of `demur.candidate_directions`, made of training instructions.
-        harmful: harmful validation instructions, which the candidates were not made of.
+        candidates: of `demur.candidate_directions`, made from training instructions.
+        harmful: harmful validation instructions; the candidates were not made from these.
         harmless: harmless validation instructions.
         prompt: the prompt format.
         token_ids: the refusal tokens.
@@ -144,7 +144,7 @@ def select_by_refusal(
         Every place with its scores, or why it was dropped.
 
     Raises:
-        InputError: for no token or an unknown one, and where there is nothing to score.
+        InputError: for no token or an unknown one, and if there is nothing to score.
 
     Example:
         >>> import demur
@@ -180,7 +180,7 @@ def select_by_cosine(
     last_layers: float | int | None = LAST_LAYERS,
     progress: Progress = silent,
 ) -> Selection:
-    """Choose as COSMIC (Siu et al. 2025): do edited states point where the other kind's unedited states do? Needs no refusals.
+    """Choose like COSMIC (Siu et al. 2025): compares edited states with unedited states of the other kind. Needs no refusals.
 
     States are read at the last token, at the tenth of the layers (at least one) where the training means of the two kinds are
     least alike; `comply` and `refuse` are cosines to the references. Their code reads outputs of blocks, and drops further layers
@@ -188,8 +188,8 @@ def select_by_cosine(
 
     Args:
         checkpoint: the loaded checkpoint.
-        candidates: of `demur.candidate_directions`, made of training instructions.
-        harmful: harmful validation instructions, which the candidates were not made of.
+        candidates: of `demur.candidate_directions`, made from training instructions.
+        harmful: harmful validation instructions; the candidates were not made from these.
         harmless: harmless validation instructions.
         prompt: the prompt format.
         kl_most: a candidate that changes what follows harmless instructions by more is dropped; None drops none.
@@ -200,7 +200,7 @@ def select_by_cosine(
         Every place with its scores, or why it was dropped.
 
     Raises:
-        InputError: where the candidates' positions do not end with -1.
+        InputError: if the candidates' positions do not end with -1.
 
     Example:
         >>> import demur
@@ -241,12 +241,12 @@ def select_by_separation(
     last_layers: float | int | None = LAST_LAYERS,
     progress: Progress = silent,
 ) -> Selection:
-    """Choose the candidate that best tells harmful from harmless validation instructions.
+    """Choose the candidate that best separates harmful from harmless validation instructions.
 
     Args:
         checkpoint: the loaded checkpoint.
-        candidates: of `demur.candidate_directions`, made of training instructions.
-        harmful: harmful validation instructions, which the candidates were not made of.
+        candidates: of `demur.candidate_directions`, made from training instructions.
+        harmful: harmful validation instructions; the candidates were not made from these.
         harmless: harmless validation instructions.
         prompt: the prompt format.
         last_layers: the share of layers, from the end, whose candidates are dropped; None drops none.

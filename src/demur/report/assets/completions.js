@@ -230,7 +230,7 @@
     }
   };
 
-  // The state lives in the address. A hash without "=" is a link to a section and none of ours.
+  // The state is in the address. A hash without "=" is a link to a section.
   const save = () => {
     const state = new URLSearchParams();
     if (search.value) state.set("q", search.value);

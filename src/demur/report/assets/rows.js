@@ -1,4 +1,4 @@
-// The completions as columns of numbers, and what can be asked of them: a selection, and one row in words. Knows no document.
+// The completions as columns of numbers: selects rows, and gives one row in words. Does not use the document.
 const completionRows = (source) => {
   const data = JSON.parse(source);
   // Cells hold columns of indices; here they become one typed array a column over all rows.

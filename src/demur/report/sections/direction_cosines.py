@@ -18,7 +18,7 @@ class DirectionCosines:
     part: ClassVar[str] = "where"
 
     def figures(self, view: ReportView) -> Sequence[FigureSpec]:
-        """Every direction against every other one; none where there are fewer than two."""
+        """Every direction against every other one; none if there are fewer than two."""
         import pandas
 
         found = view.summary.cosines

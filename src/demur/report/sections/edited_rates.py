@@ -74,7 +74,7 @@ def _figure(view: ReportView, name: str, title: str, found: Sequence[Entry]) -> 
 
 
 def _in_order_of_rows(found: Sequence[Entry]) -> list[Entry]:
-    """Entries as the bars stand: row by row, and in a row in the order of the entries."""
+    """Entries in the order of the bars: row by row, and in each row in the order of the entries."""
     rows: dict[str, list[Entry]] = {}
     for entry in sorted(found, key=lambda e: (e.edited, e.control)):
         rows.setdefault(entry.variant, []).append(entry)

@@ -26,7 +26,7 @@ class LayerCosines:
         title = "Cosine between the checkpoints' directions, by layer"
         caption = (
             "1: the same way, 0: orthogonal. Grey: where 95 % of pairs of random directions of this width lie. "
-            "Pairs of different checkpoints under the same prompt format, where there are such; the table has every pair."
+            "Pairs of different checkpoints under the same prompt format, if there are such; the table has every pair."
         )
         there = len(cosine_pairs(view.summary, most=None))
         if there > len(pairs):

@@ -1,4 +1,4 @@
-"""How long the difference of means is, by layer."""
+"""The norm of the difference of means, by layer."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -27,7 +27,7 @@ class LayerNorms:
             shares.append(Line(name, norm_shares(arm), colour, dash))
             columns += [(f"{name}: norm", numbers_of(arm.raw_norm))]
             columns += [(f"{name}: mean {side}", numbers_of(arm.mean_norm[side])) for side in ("harmful", "harmless")]
-        title = "How long the difference of means is, by layer"
+        title = "Norm of the difference of means, by layer"
         caption = (
             "Above: its norm, the raw norm that a coefficient counts. "
             "Below: as a share of the mean norm of the activations there."

@@ -1,6 +1,6 @@
-"""What was measured at every layer, ready for figures and tables: which pairs are shown, and a point for every instruction.
+"""The measurements at every layer, prepared for figures and tables: the pairs that are shown, and a point for each instruction.
 
-A point knows the verdict on its instruction without an edit, so that its place along a direction can be compared with it.
+A point has the verdict on its instruction without an edit, so that its projection can be compared with the verdict.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,18 +22,18 @@ SETS = {"harmful": PALETTE[1], "harmless": PALETTE[0]}
 """Colours of instruction sets."""
 
 Values = tuple[float | None, ...]
-"""One number a layer, None where it is not defined."""
+"""One number a layer, None if it is not defined."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one held-out instruction lies along the direction.
+    """The projection of one held-out instruction on the direction.
 
     Attributes:
         instructions: the instruction set.
         index: the instruction's place in the set.
-        along: its place along the direction, None where there is no direction.
-        refused: the verdict on the completion without an edit, None where it is not answered yet.
+        along: its projection, None if there is no direction.
+        refused: the verdict on the completion without an edit, None if it is not answered yet.
     """
 
     instructions: str
@@ -61,12 +61,12 @@ class PlacesOfArm:
 
 
 def arm_looks(measured: ByLayer, palette: Mapping[str, str], dashes: int = 4) -> list[tuple[str, int]]:
-    """Colour and dash of each measured arm: the colour says the checkpoint, as everywhere, the dash the prompt format."""
+    """Colour and dash of each measured arm: the colour shows the checkpoint, the dash the prompt format."""
     prompts = list(dict.fromkeys(arm.prompt for arm in measured.arms))
     checkpoints = list(dict.fromkeys(arm.checkpoint for arm in measured.arms))
     looks = []
     for arm in measured.arms:
-        # Where there are more checkpoints than colours, those that get a colour again have other dashes.
+        # If there are more checkpoints than colours, those that share a colour have different dashes.
         around = checkpoints.index(arm.checkpoint) // len(PALETTE)
         looks.append((palette[arm.checkpoint], (prompts.index(arm.prompt) + around * len(prompts)) % dashes))
     return looks
@@ -84,7 +84,7 @@ def cosine_pairs(summary: Summary, *, every: bool = False, most: int | None = MO
 
     Args:
         summary: the summary of the run.
-        every: all pairs. Else those of different checkpoints, and of these the ones with one prompt format where there are such.
+        every: whether to give all pairs. If not, only pairs of different checkpoints, with the same prompt format if such exist.
         most: how many at most; None for all.
 
     Returns:
@@ -129,7 +129,7 @@ def instruction_places(summary: Summary, found: Sequence[Entry], completions: "p
 
 
 def null_band(measured: ByLayer) -> list[tuple[float, float] | None]:
-    """The widest reach of random directions in any arm, by layer."""
+    """The widest interval of random directions in any arm, by layer."""
     layers = zip(*(arm.null_auroc95 for arm in measured.arms), strict=True)
     return [_widest([(low, high) for pair in pairs if pair is not None for low, high in (_ends(pair),)]) for pairs in layers]
 
@@ -146,7 +146,7 @@ def _ends(pair: tuple[float | None, ...]) -> tuple[float, float]:
 
 
 def bounds_of(pairs: Sequence[tuple[float | None, ...] | None]) -> tuple[tuple[float, float] | None, ...]:
-    """Intervals by layer, None where there is none."""
+    """Intervals by layer, None if there is none."""
     return tuple(None if pair is None else _ends(pair) for pair in pairs)
 
 
@@ -182,10 +182,10 @@ def layer_table(columns: Sequence[tuple[str, Sequence[object]]], count: int) -> 
 
 
 def numbers_of(values: Sequence[float | None]) -> list[object]:
-    """Values for a table, empty where they are not defined."""
+    """Values for a table, empty if they are not defined."""
     return ["" if value is None else float(value) for value in values]
 
 
 def intervals_of(bounds: Sequence[tuple[float, float] | None]) -> list[str]:
-    """Intervals in words, empty where there is none."""
+    """Intervals in words, empty if there is none."""
     return ["" if pair is None else f"[{pair[0]:.3f}, {pair[1]:.3f}]" for pair in bounds]

@@ -31,7 +31,7 @@ class Projections:
         title = "Single held-out instructions along each arm's own direction"
         caption = (
             "One point for each instruction: filled where the checkpoint refuses it without an edit, hollow where it does not, "
-            "a cross where it has not answered yet."
+            "a cross if it has not answered yet."
         )
         content = PointStrips(
             tuple(PointStrip(row.name, tuple(_group(row, side) for side in SETS)) for row in rows),

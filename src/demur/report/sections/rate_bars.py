@@ -1,4 +1,4 @@
-"""Refusal rates as bars: what the figures of rates have in common, with their captions, texts and numbers."""
+"""Refusal rates as bars: the shared parts of all figures of rates, with their captions, texts and numbers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -45,7 +45,7 @@ def _bar(entry: Entry | None, colour: Callable[[Entry], str | None]) -> Bar | No
 
 
 def rate_of(row: PublishedRow) -> float | None:
-    """A published rate as a fraction, None where the source gives none."""
+    """A published rate as a fraction, None if the source gives none."""
     return row.published.rate
 
 
@@ -54,7 +54,7 @@ def _published_tip(row: PublishedRow) -> Tip:
 
 
 def tip_of(entry: Entry) -> Tip:
-    """What the figure says of an entry at which a reader points."""
+    """The text that the figure shows for an entry when a reader points at it."""
     what = f"{entry.variant} {entry.done}" if entry.edited else BASELINE
     lines = [
         f"{entry.instructions} instructions",
@@ -80,7 +80,7 @@ def trials_in_words(shown: Sequence[Entry]) -> str:
 
 
 def diamonds_in_words(shown: Sequence[Entry]) -> str:
-    """What the diamonds on the bars are, empty where there are none."""
+    """The meaning of the diamonds on the bars; empty if there are none."""
     settings = {row.settings for entry in shown for row in entry.published}
     if not settings:
         return ""
@@ -89,7 +89,7 @@ def diamonds_in_words(shown: Sequence[Entry]) -> str:
 
 
 def rates_in_words(title: str, shown: Sequence[Entry]) -> str:
-    """A text alternative that says the numbers."""
+    """A text alternative with the numbers."""
     parts = [
         (f"{entry.variant} on {entry.target}, " if entry.edited else f"{entry.target}, ")
         + f"{entry.instructions}: {number_format.percent(entry.rate, entry.n)}"

@@ -1,4 +1,4 @@
-"""A section of the report: what it is given and what it hands over, and how sections are found.
+"""The protocol of a section of the report: its input, its figures and tables, and how sections are found.
 
 A section is a part that can be added: `demur.register("section", name, target)`, the entry-point group `demur.sections`, or
 `sections = ["module:Class"]` in a study. It describes its figures and tables; the report draws them for the page and for paper,
@@ -43,7 +43,7 @@ class ReportView:
 
     @classmethod
     def of(cls, summary: Summary, completions: "pandas.DataFrame") -> "ReportView":
-        """The view of a run, whichever version of demur wrote its summary.
+        """The view of a run, from a summary of any version of demur.
 
         Args:
             summary: the run's summary.
@@ -53,7 +53,7 @@ class ReportView:
             The view.
 
         Raises:
-            InputError: where no cell was judged.
+            InputError: if no cell was judged.
         """
         judges(summary)
         return cls(completed(summary), completions)
@@ -112,11 +112,11 @@ class Section(Protocol):
     part: str
 
     def figures(self, view: ReportView) -> Sequence[FigureSpec]:
-        """Its figures, none where the run has nothing to show."""
+        """Its figures, none if the run has nothing to show."""
         ...
 
     def tables(self, view: ReportView) -> Sequence[TableSpec]:
-        """Its tables other than the numbers of its figures, none where there is nothing to show."""
+        """Its tables other than the numbers of its figures, none if there is nothing to show."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Transfer: which checkpoint a direction came from, against which checkpoint it was applied to."""
+"""Transfer: the checkpoint that a direction came from, against the checkpoint that it was applied to."""
 
 from collections.abc import Sequence
 from typing import ClassVar

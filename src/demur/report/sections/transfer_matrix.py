@@ -1,4 +1,4 @@
-"""The transfer matrix: which checkpoint a direction came from, against which checkpoint it was applied to.
+"""The transfer matrix: the checkpoint that a direction came from, against the checkpoint that it was applied to.
 
 There is one matrix for each kind of edit, coefficient and instruction set. Its first row is the targets' own baseline, its last
 rows are the controls.
@@ -21,7 +21,7 @@ class Matrix:
     Attributes:
         name: the name of its files.
         done: what was done to the direction, such as `added`.
-        dose: the coefficient in words, empty where there is none.
+        dose: the coefficient in words, empty if there is none.
         instructions: the name of the instruction set.
         rows: labels of the directions' sources.
         columns: labels of the targets.

@@ -1,4 +1,4 @@
-"""What an executor is: it runs jobs somewhere and gives their records, which the driver stores."""
+"""The protocol of an executor, which runs jobs somewhere and gives their records to the driver."""
 
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
@@ -13,7 +13,7 @@ class Executor(Protocol):
     """Something that runs jobs.
 
     Attributes:
-        name: how commands call it.
+        name: its name in commands.
     """
 
     name: ClassVar[str]

@@ -1,4 +1,4 @@
-"""The executor `local`: runs jobs in this process, one after another, and loads each checkpoint as seldom as memory allows."""
+"""The executor `local`: runs jobs in this process, one after another, and loads each checkpoint as rarely as memory allows."""
 
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
@@ -30,8 +30,8 @@ class InProcess:
             Records, as they are made.
 
         Raises:
-            InputError: where a checkpoint cannot be loaded as it was asked for.
-            WorkError: where the work fails.
+            InputError: if a checkpoint cannot be loaded as it was asked for.
+            WorkError: if the work fails.
         """
         loaded: dict[str, Checkpoint] = {}
         names = {name for job in jobs for name in job.weights}

@@ -25,7 +25,7 @@ _KINDS = {
     "sites": "texts",
     **dict.fromkeys(("layers", "token_ids"), "wholes"),
 }
-"""Columns whose values do not always tell their type: pandas makes a number of a layer that is missing somewhere."""
+"""Columns whose type must be given, because pandas turns whole numbers into fractions if some are missing."""
 
 Value = str | int | float | bool | list[str] | list[int] | None
 
@@ -54,7 +54,7 @@ class JsonlExport:
             run: the run.
 
         Raises:
-            InputError: where the run has no completions.
+            InputError: if the run has no completions.
         """
         table = _table(run)
         return "".join(json.dumps(dict(zip(table.columns, row, strict=True)), ensure_ascii=False) + "\n" for row in table.rows())
@@ -73,7 +73,7 @@ class CsvExport:
             run: the run.
 
         Raises:
-            InputError: where the run has no completions.
+            InputError: if the run has no completions.
         """
         table, text = _table(run), StringIO()
         plain, quoted = (csv.writer(text, lineterminator="\n", quoting=how) for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
@@ -99,7 +99,7 @@ class ParquetExport:
             run: the run.
 
         Raises:
-            InputError: where the run has no completions, or pyarrow is not installed.
+            InputError: if the run has no completions, or pyarrow is not installed.
         """
         table = _table(run)
         try:
@@ -140,7 +140,7 @@ def _kind(name: str, column: "pandas.Series[Any]") -> str:
 
 
 def _value(value: Any, kind: str) -> Value:
-    """A plain value of its type, None where it is missing."""
+    """A plain value of its type, None if it is missing."""
     if isinstance(value, list | tuple):
         return list(value)
     if value is None or value != value:

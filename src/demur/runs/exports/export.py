@@ -1,4 +1,4 @@
-"""What an export is: a run in the format of another program. To add one, write one class and register it as an `export`."""
+"""The protocol of an export, which writes a run in another program's format. To add one, write a class and register it."""
 
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
@@ -27,10 +27,10 @@ class Export(Protocol):
             run: the run.
 
         Returns:
-            Bytes where `binary` says so, else text.
+            Bytes if `binary` is True, else text.
 
         Raises:
-            InputError: where the run has nothing to write, or where a package that the format needs is not installed.
+            InputError: if the run has nothing to write, or where a package that the format needs is not installed.
         """
         ...
 
