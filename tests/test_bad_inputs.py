@@ -307,9 +307,9 @@ EQUIVALENCE = ["equivalence", "-m", "{0}/chat", "-q", "-d"]
 STUDY_SETTINGS = {
     f"spare={'[' * 100_000}": "nested too deep", f"direction.pairs={'9' * 5000}": "direction.pairs",
     f"{'a.' * 5000}a=1": "'a' is not a key", "direction.layers=[1e400]": "layers", "name=2026-01-01": "name",
-    "name=../up": "not a name for a study", "name=/etc/x": "no name for a study", "name=.hidden": "no name for a study",
-    'name=""': "name", "name=3": "name", 'name="a\\nb"': "cannot be printed", 'name="a\\u0000b"': "do not print",
-    f"name={'n' * 300}": "not a name for a study", "name=C:x": "no name for a study", "nam=x": "did you mean 'name'",
+    "name=../up": "not a name for a study", "name=/etc/x": "not a name for a study", "name=.hidden": "not a name for a study",
+    'name=""': "name", "name=3": "name", 'name="a\\nb"': "cannot be printed", 'name="a\\u0000b"': "cannot be printed",
+    f"name={'n' * 300}": "not a name for a study", "name=C:x": "not a name for a study", "nam=x": "did you mean 'name'",
     "direction.layerz=1": "did you mean 'layers'", "direction.layers=-1": "layers", "direction.layers=[1, 1]": "twice",
     "direction.layers=[]": "layers", "direction.layers=1.5": "layers", 'direction.layers="all"': "layers",
     "direction.layers=true": "layers", "direction.layers=[3]": "layer 3", "direction.layers=[100000000000000000000]": "layer",

@@ -235,7 +235,7 @@ def test_a_prompt_of_ones_own_is_the_published_one_only_where_its_text_is_stated
     [
         (own([{**RATE, "refusal": 3}]), "'published.0.rates.0.refusal' is not a key of a study; did you mean 'refusals'"),
         (own(works="x"), "'published.0.works' is not a key of a study; did you mean 'work'"),
-        (own([{**RATE, "refusals": 11}]), "11 refusals of 10 cannot be"),
+        (own([{**RATE, "refusals": 11}]), "11 refusals of 10 are impossible"),
         (own([{**RATE, "rate": 0.4}]), "refusals and n, or rate alone"),
         (own([{**RATE, "n": None}]), "refusals and n, or rate alone"),
         (own([{**RATE, "rate": 1.4}]), "less than or equal to 1"),

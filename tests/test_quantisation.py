@@ -273,7 +273,7 @@ def test_nothing_to_quantise_is_refused(how, tmp_path):
 def test_words_that_are_no_quantisation(folder):
     with pytest.raises(InputError, match="did you mean '8bit'"):
         load_checkpoint(folder, quantise="8 bit")
-    with pytest.raises(InputError, match="ask for it with quantise='4bit'"):
+    with pytest.raises(InputError, match="use quantise='4bit'"):
         load_checkpoint(folder, dtype="4bit")
 
 

@@ -279,7 +279,7 @@ def test_files_that_may_not_grow_stop_a_run_with_what_is_kept(tmp_path):
                 for number in range(20):
                     store.add_completions(batch(number))
             except WorkError as error:
-                status = 0 if "is kept" in str(error) else 71
+                status = 0 if "are kept" in str(error) else 71
             try:
                 replace_file(tmp_path / "big", b"x" * 200_000)
                 status = 72

@@ -122,7 +122,7 @@ def test_an_export_of_ones_own_is_found_by_command_and_completion(run, runs, tmp
         printed = CliRunner().invoke(app, ["export", str(runs[0]), "--format", "listing"])
         assert printed.output == exported(run, "listing")
         refused = CliRunner().invoke(app, ["export", str(runs[0]), "--format", "packed"])
-        assert (refused.exit_code, "is not text; say where to write it with --out FILE" in refused.stderr) == (2, True)
+        assert (refused.exit_code, "is not text; name a file with --out FILE" in refused.stderr) == (2, True)
         written = CliRunner().invoke(app, ["export", str(runs[0]), "--format", "packed", "--out", str(tmp_path / "x")])
         assert written.exit_code == 0, written.output
         assert (tmp_path / "x").read_text() == printed.output

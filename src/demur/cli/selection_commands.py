@@ -160,7 +160,7 @@ def loss(
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure how much an edit damages the model: the loss on texts, with and without it.
+    """Measure the damage of an edit: the loss on texts.
 
     Cross-entropy in nats a token, unedited and with each direction ablated and added; the second column is the change.
     """
