@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from demur.runs.stored_records import Verdicts
 
 torch.set_num_threads(1)
+collect_ignore = ["two_devices.py"]  # changes torch when it is imported; a test runs it in a process of its own
 KINDS, SAVE, LAY_OUT = style.KINDS, style.save, ConstrainedLayoutEngine.execute
 
 

@@ -7,7 +7,7 @@ import random
 
 import numpy
 import pytest
-from demur.measurements.separation_by_layer import SeparationByLayer
+from demur.measurements.by_layer import SeparationByLayer
 from pydantic import BaseModel
 
 import demur

@@ -101,7 +101,9 @@ def test_trap_32_a_run_keeps_the_date_it_began_with(tmp_path, monkeypatch):
     assert len(rendered) >= 3
     assert again.summary()["arms"] == expected
     assert [arm["template"].split()[0] for arm in expected if arm["checkpoint"] == "chat"] == ["first"]
-    assert "hold that of the day on which this run first loaded it" in " ".join(again.summary()["warnings"])
+    assert "the prompts of this run have the date on which it first loaded the checkpoint" in " ".join(
+        again.summary()["warnings"]
+    )
 
 
 def set_template(folder, template):
