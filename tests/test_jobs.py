@@ -7,7 +7,6 @@ import random
 
 import numpy
 import pytest
-from demur.measurements.by_layer import SeparationByLayer
 from pydantic import BaseModel
 
 import demur
@@ -15,6 +14,7 @@ from demur.core.errors import InputError, WorkError
 from demur.core.registry import registry
 from demur.engine.checkpoints import load_checkpoint
 from demur.inputs.chat_templates import NativeTemplate
+from demur.measurements.by_layer import SeparationByLayer
 from demur.measurements.measurement import MeasurementRecord, measurement
 from demur.models import memory_budget
 from demur.runs.describe import describe, planned_cell
@@ -439,7 +439,7 @@ def test_a_summary_says_what_is_asked_for_now_and_survives_a_careless_measuremen
 
 
 def test_a_measurement_of_unknown_subjects_is_refused_and_pairs_need_two_checkpoints(study, own_parts, tmp_path):
-    with pytest.raises(InputError, match="is made of each 'everyone'; expected arm, pair, cell"):
+    with pytest.raises(InputError, match="says 'everyone' for 'subjects'; expected one of arm, pair, cell"):
         measurement(f"{__name__}:OfEveryone")
     alone = study.model_copy(
         update={"checkpoints": {"base": study.checkpoints["base"]}, "measurements": [MeasurementSpec(name="gap")]}

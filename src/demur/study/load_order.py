@@ -147,5 +147,6 @@ def _next(waiting: Sequence[AnyTask], there: Collection[str], loaded: Sequence[s
             return tuple(name for name in job.weights if name not in loaded)
     missing = next(key for key in waiting[0].needs if key not in there)
     raise WorkError(
-        f"{missing.replace(':', ' ', 1)} is missing, and {waiting[0].key!r} needs it; run the study again with --fresh"
+        f"the job {waiting[0].key!r} needs {missing.replace(':', ' ', 1)}, which is not stored and which no job makes; run the "
+        "study again with --fresh"
     )
