@@ -56,7 +56,7 @@ def interactive(figure: FigureSpec) -> Interactive:
 
 
 def _draw_bars(bars: Bars) -> tuple[list[Json], Json, Json]:
-    """A panel for each axis; blocks with a title have it in a row of its own. On a phone the panels stand below each other."""
+    """One panel for each axis. The title of a block has its own row. On a phone the panels are stacked."""
     rows: list[tuple[str, BarRow | None]] = []
     for block in bars.blocks:
         if block.title:

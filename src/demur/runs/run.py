@@ -260,8 +260,8 @@ class Run:
     def _judged(self) -> "tuple[Summary, pandas.DataFrame]":
         """Summary and completions of one moment.
 
-        Completions that a run at work has stored and no judge has read yet are left out. One on which every judge failed stays,
-        unless the summary has nothing of its cell.
+        Completions that are stored but not judged yet are left out: the run may still be working. A completion on which every
+        judge failed is shown, unless no judge has a verdict on any completion of its cell.
         """
         with self._store.snapshot():
             verdicts, judges = self._verdicts(), self.judges()
