@@ -19,6 +19,7 @@ class Registry:
 
     def __init__(self, kind: PartKind) -> None:
         self.kind = kind
+        # Any: parts of ten kinds; the accessor of each kind gives them their type.
         self._registered: dict[str, Any] = {}
         self._made: dict[str, Any] = {}
 

@@ -57,6 +57,7 @@ def recorded_branches(
         return hook
 
     def close(layer: int) -> Callable[..., None]:
+        # Any: a hook gets whatever arguments the module is called with.
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             stream = args[0] if args else kwargs["hidden_states"]
             kept = slice(None) if rows is None else list(rows[layer])

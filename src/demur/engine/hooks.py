@@ -66,6 +66,7 @@ def _before_block(
 ) -> Hook:
     """A hook at a block's input. It stores the input in `inputs`, if given, for the hook after attention."""
 
+    # Any: a hook gets whatever arguments the module is called with.
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         stream = args[0] if args else kwargs["hidden_states"]
         changed = None if change is None else change(stream, stream)
@@ -173,6 +174,7 @@ def split_rows(model: nn.Module, layout: Layout, sharing: RowSharing) -> Iterato
     def hook(layer: int) -> Hook:
         span = sharing.span(layer)
 
+        # Any: a hook gets whatever arguments the module is called with.
         def pick(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             stream: Tensor = args[0] if args else kwargs["hidden_states"]
             others = {name: for_rows(value, span) for name, value in kwargs.items() if name != "hidden_states"}
@@ -212,6 +214,7 @@ def edited(
     """
     boundary, acted, missed = PromptBoundary(prompt_width), set[Point](), Counter[Point]()
 
+    # Any: a hook gets whatever arguments the module is called with.
     def begin(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if kwargs.get("output_hidden_states", getattr(module.config, "output_hidden_states", False)):
             raise InputError(

@@ -32,6 +32,7 @@ class PromptBoundary:
     _cache: ReferenceType[Any] | None = field(default=None, repr=False)
     _width: int = 0
 
+    # Any: whatever arguments the model is called with.
     def observe(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Record the arguments of the next forward pass. Call this before every forward pass."""
         ids = kwargs.get("input_ids", args[0] if args else None)

@@ -16,6 +16,7 @@ from demur.core.errors import InputError, nearest
 SUFFIXES = (".csv", ".json", ".jsonl", ".parquet", ".txt")
 """The endings of files that rows are read from."""
 
+# Any: a row of a user's file.
 Row = Mapping[str, Any]
 """One row: what a file says under each name. Nothing is known of the values before they are checked."""
 

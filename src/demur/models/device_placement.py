@@ -70,6 +70,7 @@ def weights_dtype(model: nn.Module) -> torch.dtype:
 
 def bytes_by_device(model: nn.Module) -> dict[str, int]:
     """Bytes of weights on each device; `cpu` or `disk` for weights that are fetched for each forward pass."""
+    # Any: accelerate names devices by number, text or torch.device.
     placed: Mapping[str, Any] = getattr(model, "hf_device_map", None) or {}
     found: Counter[str] = Counter()
     for name, weight in model.named_parameters():

@@ -133,6 +133,7 @@ def _placed(model: str, loaded: PreTrainedModel, offload: TemporaryDirectory[str
     return loaded
 
 
+# Any: the report of transformers has sets, lists and dicts by key.
 def check_whole(model: str, report: Mapping[str, Any], layout: Layout) -> None:
     """Check, by transformers' report on loading, that the weights are those that the config describes.
 

@@ -91,6 +91,7 @@ def _of_gguf(path: Path) -> Size:
     )
 
 
+# Any: a config.json, which only its family's code knows.
 def _of_config(config: dict[str, Any]) -> Size | None:
     import torch
     from torch import nn

@@ -210,6 +210,7 @@ def _on_hub(hub_id: str, revision: str | None, reference: str) -> Source:
     return Source(reference, "hub", None, hub_id, revision)
 
 
+# Any: a config.json, which only its family's code knows.
 def read_config(source: Source) -> Mapping[str, Any] | None:
     """The content of a checkpoint's config.json; None for a GGUF file.
 

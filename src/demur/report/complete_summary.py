@@ -13,6 +13,7 @@ from demur.core.registry import registry
 from demur.judges.judge import get_judge
 
 
+# Any: JSON of any version, which this function checks.
 def parsed_summary(facts: Mapping[str, Any]) -> Summary:
     """The typed summary from the content of `summary.json`, which an earlier version may have written.
 

@@ -153,6 +153,7 @@ def _map_panel(axes: Any, one: HeatMap, *, wide: bool) -> None:
     axes.set_xlim(-0.5, len(one.columns) - 0.5)
     axes.set_ylim(len(one.rows) - 0.5, -0.5)
     long = max(map(len, one.columns)) * len(one.columns) > (90 if wide else 36)
+    # Any: keyword arguments of matplotlib.
     turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if long else {}
     axes.set_xticks(range(len(one.columns)), [_wrapped(name, 28) for name in one.columns], **turned)
     axes.set_yticks(range(len(one.rows)), [_wrapped(name, 26) for name in one.rows])

@@ -29,6 +29,7 @@ DARK = {
 """The colour of the dark theme for each of them."""
 ROW = 21
 """Height of a bar or of a row of cells with its margins, in pixels."""
+# Any: Plotly's own JSON, nested at will.
 Json = dict[str, Any]
 """A part of a figure in Plotly's own format, so demur has no type for it."""
 SANS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif'

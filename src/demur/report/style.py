@@ -24,6 +24,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F
 HEAT = ("#56B4E9", "#E69F00")
 """Two of them, light enough for black text, for more and for less than zero."""
 
+# Any: matplotlib's settings have values of many types.
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs on every machine
     "font.size": 7.5,
