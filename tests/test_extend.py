@@ -123,7 +123,8 @@ def test_an_estimator_and_a_control_make_the_directions(made, summary):
     assert by_name["shuffled-1"]["control_kind"] == "shuffled"
     own = demur.load_direction(made[0] / "directions" / "base.safetensors")
     shuffled = demur.load_direction(made[0] / "directions" / "shuffled-1.safetensors")
-    assert own.provenance["method"] == "median"
+    assert own.provenance["method"] == by_name["base"]["method"] == "median"
+    assert "median" in (made[0] / "tables" / "directions.tex").read_text(encoding="utf-8")
     matched = demur.load_direction(made[0] / "directions" / f"{by_name['shuffled-1']['stands_beside']}.safetensors")
     assert shuffled.vector.sort().values.tolist() == matched.vector.sort().values.tolist()
     assert shuffled.vector.tolist() != matched.vector.tolist()

@@ -66,9 +66,10 @@ class Session(Record):
 
 
 class DirectionFacts(Record):
-    """A stored direction without its vector."""
+    """A stored direction without its vector. `method` is how it was made; empty in folders that do not say it."""
 
     name: str
+    method: str = ""
     source: str | None = None
     prompt: str | None = None
     control: bool = False

@@ -125,7 +125,7 @@ def readable_directions(summary: Summary) -> "pandas.DataFrame":
     rows = [
         (
             labels[each.name],
-            "control" if each.control else "difference of means",
+            "control" if each.control else each.method or "difference of means",
             str(each.prompt or ""),
             number_format.number(each.layer),
             number_format.number(each.position),

@@ -137,6 +137,7 @@ def _facts(direction: Direction, inputs: JobInputs) -> DirectionFacts:
     planned = inputs.planned(direction.name)
     return DirectionFacts(
         name=planned.name,
+        method=direction.provenance.method or "",
         source=planned.source,
         prompt=planned.arm.prompt,
         control=planned.control,
