@@ -122,20 +122,17 @@ class ManifestStore(Connected):
 
     def remember_checkpoint(self, name: str, facts: CheckpointFacts) -> None:
         """Write down one checkpoint as it was loaded."""
-        known = self.recall("checkpoints")
-        self.remember("checkpoints", {**(known if isinstance(known, dict) else {}), name: facts.model_dump(mode="json")})
+        self.remember("checkpoints", {**self._table("checkpoints"), name: facts.model_dump(mode="json")})
 
     def remember_arms(self, arms: Sequence[ArmFacts]) -> None:
         """Write down arms. An arm that is known already is replaced, a new one goes to the end."""
-        known = self.recall("arms")
-        found = [ArmFacts.model_validate(each) for each in (known if isinstance(known, list) else ())]
+        found = [ArmFacts.model_validate(each) for each in self._listed("arms")]
         by_name = {(arm.checkpoint, arm.prompt): arm for arm in (*found, *arms)}
         self.remember("arms", [arm.model_dump(mode="json") for arm in by_name.values()])
 
     def remember_session(self, session: Session) -> None:
         """Write down versions, machine and device of this part of the work, once for each combination."""
-        known = self.recall("sessions")
-        sessions = known if isinstance(known, list) else []
+        sessions = self._listed("sessions")
         now = session.model_dump(mode="json")
         if now not in sessions:
             self.remember("sessions", [*sessions, now])
@@ -144,15 +141,14 @@ class ManifestStore(Connected):
 
     def remember_judge(self, facts: JudgeFacts) -> None:
         """Write down a judge whose verdicts are about to be stored."""
-        known = self.recall(_ENTRIES["judges"])
-        self.remember(
-            _ENTRIES["judges"], {**(known if isinstance(known, dict) else {}), facts.name: facts.model_dump(mode="json")}
-        )
+        entry = _ENTRIES["judges"]
+        self.remember(entry, {**self._table(entry), facts.name: facts.model_dump(mode="json")})
 
     def remember_added_judges(self, names: Sequence[str]) -> None:
         """Write down judges that were added after the study was run."""
-        known = self.recall(_ENTRIES["added_judges"])
-        self.remember(_ENTRIES["added_judges"], list(dict.fromkeys([*(known if isinstance(known, list) else ()), *names])))
+        entry = _ENTRIES["added_judges"]
+        known = self._listed(entry)
+        self.remember(entry, [*known, *(name for name in dict.fromkeys(names) if name not in known)])
 
     def remember_asked(self, measurements: Iterable[tuple[str, str]], *, added: bool = False) -> None:
         """Write down what is to be measured, so that a summary shows no record that nobody asks for any more.
@@ -178,14 +174,17 @@ class ManifestStore(Connected):
         stored = self.recall(key)
         return stored if isinstance(stored, list) else []
 
+    def _table(self, key: str) -> dict[str, JsonValue]:
+        stored = self.recall(key)
+        return stored if isinstance(stored, dict) else {}
+
     def warn(self, sentences: Iterable[str]) -> None:
         """Write down what a reader of the numbers should know, each sentence once.
 
         Args:
             sentences: whole sentences.
         """
-        stored = self.recall("warnings")
-        known = stored if isinstance(stored, list) else []
+        known = self._listed("warnings")
         new = [sentence for sentence in sentences if sentence not in known]
         if new:
             self.remember("warnings", [*known, *new])

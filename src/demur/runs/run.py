@@ -107,7 +107,8 @@ class Run:
         Returns:
             The judges of the study, first the one whose verdicts the figures show, then those that were added to the run.
         """
-        return list(dict.fromkeys([*self._study().judges, *self.manifest().added_judges]))
+        manifest = self.manifest()
+        return list(dict.fromkeys([*StudyFacts.of(manifest.study).judges, *manifest.added_judges]))
 
     def add_judges(self, names: Sequence[str]) -> None:
         """Add judges to the run. They judge the stored completions at the next report; nothing is generated.

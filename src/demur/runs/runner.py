@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demur.core.progress import Phases, no_phases
-from demur.runs.run import Run, open_run
+from demur.runs.run import Run
 from demur.runs.store import Store
 from demur.study.digest import differences, refusal
 from demur.study.plan import make_plan
@@ -18,8 +18,6 @@ from demur.study.spec import Study
 
 if TYPE_CHECKING:
     from demur.runs.executors.executor import Executor
-
-__all__ = ["Run", "open_run", "run"]
 
 
 def run(

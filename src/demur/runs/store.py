@@ -186,13 +186,12 @@ class Store(ManifestStore):
 
     def add_measurement(self, found: StoredMeasurement) -> None:
         """Store the result of a measurement of a subject. It replaces a record of another version, and a failure."""
-        key = (found.name, found.subject, found.settings)
         with self._transaction() as db:
-            db.execute("DELETE FROM measurement_failures WHERE (name, subject, settings) = (?, ?, ?)", key)
+            db.execute("DELETE FROM measurement_failures WHERE (name, subject, settings) = (?, ?, ?)", found.key)
             db.execute(
                 "INSERT INTO measurements VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET version = excluded.version, "
                 "facts = excluded.facts, arrays = excluded.arrays WHERE version != excluded.version",
-                (*key, found.version, json.dumps(dict(found.record.facts), sort_keys=True), found.array_bytes()),
+                (*found.key, found.version, json.dumps(dict(found.record.facts), sort_keys=True), found.array_bytes()),
             )
 
     def measurements(self, name: str | None = None) -> list[StoredMeasurement]:
