@@ -1,1 +1,1 @@
-"""The same work done by demur and by what people use today, in one process, on the same weights and prompts."""
+"""Benchmarks: demur and other programs do the same work, in one process, on the same weights and prompts."""

@@ -1,11 +1,11 @@
-"""Decoding steps of fixed shape, captured once and replayed, with the edits inside: an experiment for accelerators.
+"""Decode steps of fixed shape with the edits inside them, captured once and then replayed: an experiment for GPUs.
 
-The eager loop calls some thousand kernels a step, each edit adding its own; a captured step is launched as one. Rows stay to the
-end and attention runs over all columns, filled or not, in place of what the eager loop cuts away. Tokens are those of
-`decode_batch`, up to ties in lower precision.
+The eager loop launches the kernels of a step one by one, and each edit adds kernels. A captured step is launched as a whole. For
+this the shape must be fixed: rows stay in the batch to the end, and attention runs over all token positions, filled or not.
+The tokens are those of `decode_batch`, up to ties in lower precision.
 
-It is no part of demur until an accelerator has shown what it gains. Models whose step depends on values, as routers of experts
-do, cannot be captured; neither can a batch that is wider than a window of local attention, which is refused.
+This is not a part of demur, because its gain has not been measured on a GPU. Two things cannot be captured: models whose step
+depends on values, such as routers of experts, and batches wider than a window of local attention. Such a batch is refused.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,11 +26,11 @@ from demur.models.device_placement import input_device, weights_dtype
 from demur.models.layouts import Layout, d_model_of
 
 Step = Callable[[], Tensor]
-"""Computes logits from tensors that lie where they lie, and puts them where they lay the last time."""
+"""Computes logits from tensors that stay at the same memory addresses. A captured step also keeps its result at one address."""
 
 
 class FixedLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values: whole buffers, written at a column that a tensor says."""
+    """One layer's keys and values: whole buffers. A tensor holds the token position at which new ones are written."""
 
     def __init__(self, layer: BufferLayer, column: Tensor) -> None:
         super().__init__()
@@ -39,14 +39,14 @@ class FixedLayer(DynamicLayer):  # type: ignore[misc]
         self._column = column
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
-        """Transformers' call for each pass."""
+        """Write new keys and values; transformers calls this in each forward pass."""
         for buffer, given in ((self.keys, key_states), (self.values, value_states)):
             buffer.index_copy_(2, self._column, given)
         return self.keys, self.values
 
 
 def graph(step: Step) -> Step:
-    """The step as a CUDA graph. It has to have run before, so that nothing is set up while it is captured."""
+    """The step as a CUDA graph. The step must have run once before, so that nothing is set up while it is captured."""
     captured = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
     with torch.cuda.graph(captured):
@@ -63,7 +63,7 @@ def graph(step: Step) -> Step:
 def decode_captured(
     model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding, capture: Callable[[Step], Step] = graph
 ) -> list[list[int]]:
-    """New tokens of each row, all rows in one batch, as `decode_batch` gives them."""
+    """New tokens of each row, as `decode_batch` gives them. All rows are one batch."""
     device, n_layers, width = input_device(model), len(layout.find_blocks(model)), d_model_of(model)
     new_tokens, everyone = NewTokens(len(rows), decoding), range(len(rows))
     buffers, ids = prefilled(model, layout, rows, decoding, new_tokens)
@@ -74,7 +74,7 @@ def decode_captured(
     column = torch.tensor([prompt_width], device=device)
     positions = position_ids(buffers.mask)[:, -1:] + 1
     real = torch.cat((buffers.mask, buffers.mask.new_zeros(len(rows), room)), dim=1)[:, None, None]
-    # Added to the scores, as attention of every kind takes it.
+    # This mask is added to the attention scores.
     mask = torch.where(real > 0, 0.0, torch.finfo(weights_dtype(model)).min).to(weights_dtype(model))
     mask.index_fill_(3, column, 0.0)
     cache = DynamicCache()
@@ -110,4 +110,4 @@ def decode_captured(
 def _check_window(model: PreTrainedModel, columns: int) -> None:
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     if window is not None and window < columns:
-        raise InputError(f"a batch of {columns} columns is wider than this model's window of {window}")
+        raise InputError(f"rows of {columns} tokens are wider than this model's window of {window}; use shorter prompts")

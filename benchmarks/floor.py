@@ -1,13 +1,11 @@
-"""What a job must cost at least: its arithmetic over the matrix rate, and its bytes over the copy rate, both measured here.
+"""The floor of a job: the least time that its arithmetic and its memory traffic take on this machine.
 
-Counted: two operations for every weight of every matrix that a token passes, and attention's two products. Not counted: norms,
-activations, rotary embeddings, the softmax, and the embedding, which is a lookup.
+Counted are two operations for every weight of every matrix that a token passes, and the two products of attention. Not counted
+are norms, activation functions, rotary embeddings, the softmax, and the embedding, which is a lookup.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from torch import nn
 
 import demur
 from demur.models.layouts import d_model_of
@@ -16,20 +14,20 @@ from demur.study.throughput import Rates
 
 @dataclass(frozen=True)
 class Count:
-    """Operations, and bytes of weights and cache that must pass."""
+    """Operations of a job, and bytes of weights that it must read."""
 
     operations: float
     bytes: float
 
     def seconds(self, rates: Rates) -> float:
-        """The larger of the two floors."""
+        """The larger of two times: operations at the matrix rate, and bytes at the copy rate."""
         return max(self.operations / rates.operations, self.bytes / rates.bytes)
 
 
 def count(checkpoint: demur.Checkpoint, lengths: Sequence[int], new_tokens: int, batch_rows: int) -> Count:
-    """A job of prompts of some lengths, each followed by `new_tokens`, decoded `batch_rows` at a time, without sharing.
+    """Count a job without sharing: prompts of these lengths, each followed by `new_tokens`, decoded `batch_rows` at a time.
 
-    A prompt's logits are needed at its last token only. The last new token is not passed through the model.
+    Logits of a prompt are counted at its last token only. The last new token does not pass through the model.
     """
     model = checkpoint.model
     per_token = 2 * sum(
@@ -45,8 +43,3 @@ def count(checkpoint: demur.Checkpoint, lengths: Sequence[int], new_tokens: int,
         operations += seen * per_token + new_tokens * head + attention * seen * (seen + 1) / 2
     steps = -(-len(lengths) // batch_rows) * new_tokens
     return Count(operations, steps * weights)
-
-
-def parameters(model: nn.Module) -> int:
-    """Number of weights."""
-    return sum(weight.numel() for weight in model.parameters())

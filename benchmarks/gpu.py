@@ -1,10 +1,10 @@
-"""Rows a second on an accelerator, in the shapes of the post's models with random weights: needs no network and no weights.
+"""Rows a second on a GPU, with random weights in the shapes of the post's models. Needs no network and no weights.
 
     python -m benchmarks.gpu [--shapes qwen-0.5b,gemma-2-9b,llama-7b] [--dtype bfloat16] [--rows 25,100,400] [--out gpu.json]
 
-For each shape and number of rows: decoding unsteered and steered (every row with an edit of its own), eager and with captured
-steps, rows a second, shares of the machine's matrix rate and memory bandwidth, what the edits cost, and peak memory. On a machine
-without an accelerator it runs on the processor, eager only, for trying it out with `--shapes tiny`.
+For each shape and number of rows it measures decoding without edits and with different edits in the rows, eager and with
+captured steps. It prints rows a second, the shares of the machine's matrix rate and memory bandwidth, the cost of the edits,
+and peak memory. On a machine without a GPU it runs on the CPU, eager only; use `--shapes tiny` to try it out.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from demur.study.throughput import measure_rates
 
 
 def mixed_edits(checkpoint: demur.Checkpoint, rows: int) -> list[Intervention | None]:
-    """One edit a row: ablations and additions of different directions, and some rows without."""
+    """One edit for each row: ablations and additions of different directions, and none for some rows."""
     layer = checkpoint.n_layers // 2
     made = [
         from_raw(torch.randn(checkpoint.d_model, generator=torch.Generator().manual_seed(k)), name=f"d{k}", layer=layer)
@@ -50,7 +50,7 @@ def mixed_edits(checkpoint: demur.Checkpoint, rows: int) -> list[Intervention | 
 def measure(
     shape: str, rows: int, dtype: str, device: str, new_tokens: int, repeats: int, capture: Callable[[Step], Step] | None
 ) -> dict[str, Any]:
-    """One shape and number of rows; captured steps too where it is said how to capture."""
+    """Measure one shape and number of rows; captured steps too, if `capture` is given."""
     checkpoint, prompts = make(shape, rows, dtype, device)
     job = Job(checkpoint, prompts, new_tokens)
     budget = 10**9
@@ -107,7 +107,7 @@ def measure(
 
 
 def _more(seconds: dict[str, list[float]], way: str, base: str) -> float | None:
-    """By what part of its time one way takes longer than another; None where it was not measured."""
+    """How much longer one way takes than another, as a share of the other's time; None if it was not measured."""
     if way not in seconds:
         return None
     ratio: float = statistics.median(mine / its for mine, its in zip(seconds[way], seconds[base], strict=True))
@@ -115,25 +115,25 @@ def _more(seconds: dict[str, list[float]], way: str, base: str) -> float | None:
 
 
 def _same(tokens: dict[str, Any], way: str, other: str) -> float | None:
-    """The part of rows in which two ways gave the same tokens; None where one was not measured."""
+    """The share of rows in which two ways gave the same tokens; None if the first was not measured."""
     if way not in tokens:
         return None
     return float(sum(a == b for a, b in zip(tokens[way], tokens[other], strict=True)) / len(tokens[way]))
 
 
 def main() -> None:
-    """Measure and print one line a shape and number of rows; with --out also write JSON."""
+    """Measure, and print one line for each shape and number of rows; with --out also write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shapes", default="qwen-0.5b,gemma-2-9b,llama-7b")
     parser.add_argument("--rows", default="25,100,400")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--new-tokens", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--no-capture", action="store_true", help="leave captured steps out")
+    parser.add_argument("--no-capture", action="store_true", help="do not measure captured steps")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    name = torch.cuda.get_device_name() if device == "cuda" else "processor"
+    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
     found: dict[str, Any] = {"device": name, "torch": torch.__version__, "transformers": transformers.__version__, "cells": []}
     print(f"{name}, torch {found['torch']}, transformers {found['transformers']}", flush=True)
     for shape in given.shapes.split(","):

@@ -1,9 +1,9 @@
-"""How demur's time grows with instructions, interventions, layers and new tokens: one of them at a time, the others held.
+"""How demur's time grows with instructions, interventions, layers and new tokens. One varies at a time, the others stay the same.
 
     python -m benchmarks.growth [--repeats 3] [--out F]
 
-Weights are random in SmolLM2-135M's shape, cut off after some layers. Beside each time stands the arithmetic of the job as it
-would be without sharing, both as multiples of the smallest job on that axis.
+Weights are random, in SmolLM2-135M's shape with fewer layers. Each time is printed with the arithmetic that the job would need
+without sharing. Both are given as multiples of the smallest job on the same axis.
 """
 
 import argparse
@@ -42,7 +42,7 @@ HELD = Size(instructions=50, interventions=1, layers=30, new_tokens=16)
 
 
 def measure(axis: str, model: str, repeats: int) -> list[dict[str, Any]]:
-    """Every value of an axis, interleaved."""
+    """Measure every value of an axis, interleaved."""
     sizes = [replace(HELD, **{axis: value}) for value in AXES[axis]]
     _, prompts = make("tiny", max(size.instructions for size in sizes), "float32")
     checkpoints = {size.layers: random_model(model, "float32", layers=size.layers) for size in sizes}

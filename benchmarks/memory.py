@@ -1,8 +1,9 @@
-"""Peak memory of each way to do a job: each runs in a process of its own, which says what it took beside the loaded weights.
+"""Peak memory of each way to do a job. Each way runs in its own process, which prints what it took in addition to loaded weights.
 
     python -m benchmarks.memory [--model smollm2] [--prompts 100] [--new-tokens 16] [--out F]
 
-Linux only: the kernel's own high-water mark of the process is set back once the weights are loaded and a small job has run.
+Linux only. The kernel keeps the peak memory of each process. This peak is reset after the weights are loaded and a small job
+has run.
 """
 
 import argparse
@@ -19,13 +20,13 @@ from benchmarks.speed import study_edits
 from benchmarks.ways import Job, demur_style, hidden_states, seed_style, streamed, transformers_style
 
 MANY = 10
-"""How many times as many prompts the second capture has."""
+"""The second capture has this many times as many prompts."""
 
 
 def ways(checkpoint: demur.Checkpoint, prompts: list[list[int]], new_tokens: int) -> dict[str, Callable[[], Any]]:
     """Every way by name."""
     job = Job(checkpoint, prompts, new_tokens)
-    # Other prompts, not the same ones again: rows of one prompt would run once.
+    # One token differs in each copy of a prompt, because rows with equal prompts would run only once.
     many = [[*prompt[:3], 1000 + k, *prompt[4:]] for k in range(MANY) for prompt in prompts]
     return {
         "seed": lambda: seed_style(job),
@@ -42,7 +43,7 @@ def ways(checkpoint: demur.Checkpoint, prompts: list[list[int]], new_tokens: int
 
 
 def peak(work: Callable[[], Any]) -> tuple[int, int]:
-    """Bytes of the process before the work, and at most during it."""
+    """Bytes of the process before the work, and their peak during it."""
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     work()
@@ -60,13 +61,13 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--new-tokens", type=int, default=16)
-    parser.add_argument("--only", help="one way, in this process")
-    parser.add_argument("--skip", default="", help="names of ways to leave out, with commas")
+    parser.add_argument("--only", help="measure one way, in this process")
+    parser.add_argument("--skip", default="", help="names of ways to leave out, separated by commas")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.only:
         checkpoint, prompts = make(given.model, given.prompts, "float32")
-        # What the first pass of any kind sets up belongs to none of the ways.
+        # The first forward pass sets things up. That memory should not count for any of the ways.
         demur_style(Job(checkpoint, prompts[:1], 2))
         before, most = peak(ways(checkpoint, prompts, given.new_tokens)[given.only])
         print(json.dumps({"before": before, "peak": most}))
@@ -78,13 +79,13 @@ def main() -> None:
         done = subprocess.run([*command, name], check=True, capture_output=True, text=True)
         found[name] = json.loads(done.stdout.splitlines()[-1])
         extra = (found[name]["peak"] - found[name]["before"]) / 2**20
-        print(f"{name:44} {extra:8.0f} MiB beside {found[name]['before'] / 2**20:.0f} MiB", flush=True)
+        print(f"{name:44} {extra:8.0f} MiB in addition to {found[name]['before'] / 2**20:.0f} MiB", flush=True)
     if given.out:
         given.out.write_text(json.dumps({"memory": found}, indent=1) + "\n")
 
 
 def _names(skip: list[str]) -> list[str]:
-    """The ways' names, without loading anything."""
+    """The names of the ways. Nothing is loaded, because no way is called."""
     nothing: Any = None
     return [name for name in ways(nothing, [], 1) if name not in skip]
 

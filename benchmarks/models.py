@@ -1,6 +1,6 @@
 """Models to measure on: SmolLM2-135M with its own weights, and random weights in the shapes of larger ones.
 
-Random weights cost what trained ones cost. Their completions mean nothing, and are compared all the same.
+Random weights take the same time as trained ones. Their completions mean nothing, but the benchmarks compare their tokens.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from demur.engine.load_transformers import DTYPES
 from demur.models.sources import DEMO_MODEL
 
 SHAPES: dict[str, dict[str, Any]] = {
-    # For trying out a benchmark, not for figures.
+    # Only to try out a benchmark.
     "tiny": {
         "family": "llama",
         "hidden_size": 64,
@@ -80,7 +80,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 class NoText:
-    """Stands where a tokenizer is asked for and no text is made."""
+    """Takes the place of a tokenizer where no text is made."""
 
     pad_token_id = 0
     bos_token_id = None
@@ -88,7 +88,7 @@ class NoText:
 
 
 def random_model(name: str, dtype: str, device: str = "cpu", layers: int | None = None) -> demur.Checkpoint:
-    """Random weights of a shape, initialised on the device; with as many layers as asked for."""
+    """A model with random weights in this shape, made on the device. `layers` replaces the number of layers."""
     shape = dict(SHAPES[name])
     if layers is not None:
         shape["num_hidden_layers"] = layers
@@ -100,7 +100,7 @@ def random_model(name: str, dtype: str, device: str = "cpu", layers: int | None 
 
 
 def make(name: str, prompts: int, dtype: str, device: str = "cpu") -> tuple[demur.Checkpoint, list[list[int]]]:
-    """A checkpoint and as many prompts as asked for, of the lengths that ChatML prompts of the contrast set have."""
+    """A checkpoint, and this many prompts. Random prompts have the lengths of the contrast set's ChatML prompts."""
     if name == "smollm2":
         checkpoint = demur.load_checkpoint(DEMO_MODEL, dtype=dtype, device=device)
         harmful = demur.load_instructions("contrast-harmful").all()

@@ -1,9 +1,9 @@
-"""How long the page takes to filter fifty thousand completions, measured in a Chromium by the page's own clock.
+"""How long the page takes to filter fifty thousand completions, measured in Chromium with the page's own clock.
 
     python -m benchmarks.page [REPORT.html]
 
-Prints, for the page of a made-up run or the one given, its size, the time to unpack, and the median and the longest of several
-filters. A filter's time is from the change of a control to rows that stand in the document.
+Uses the page of a made-up run, or the page that is given. Prints its size, the time to unpack it, and the median and longest
+time of several filters. The time of a filter begins when a control changes and ends when the rows are in the document.
 """
 
 import sys
@@ -27,8 +27,8 @@ FILTERS: tuple[dict[str, str], ...] = (
     {},
 )
 REPEATS = 5
-BAR = 200
-"""Milliseconds that a filter may take."""
+LIMIT = 200
+"""The most milliseconds that a filter should take."""
 
 _APPLY = """(parts) => new Promise((done) => {
     performance.clearMeasures("demur filter");
@@ -45,7 +45,7 @@ _APPLY = """(parts) => new Promise((done) => {
 def main() -> None:
     """Measure and print."""
     if CHROMIUM is None:
-        raise SystemExit("needs a Chromium: scripts/install_chromium.sh installs Debian's")
+        raise SystemExit("this benchmark needs Chromium; scripts/install_chromium.sh installs it on Debian")
     with tempfile.TemporaryDirectory() as folder, started() as browser, watched(browser) as open_page:
         page = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else with_many(_made(folder), Path(folder) / "many.html")
         opened = open_page(page)
@@ -61,7 +61,7 @@ def main() -> None:
             slowest = max(slowest, *times)
             shown = opened.locator("#status").text_content()
             print(f"{median(times):7.1f} ms, at most {max(times):7.1f} ms  {parts or 'no filter'}  {shown}")
-        print(f"slowest of {len(FILTERS) * REPEATS} filters {slowest:.1f} ms; the bar at {MANY} rows is {BAR} ms")
+        print(f"slowest of {len(FILTERS) * REPEATS} filters: {slowest:.1f} ms; the limit at {MANY} rows is {LIMIT} ms")
 
 
 def _made(folder: str) -> Path:

@@ -1,9 +1,9 @@
-"""The ratios that a benchmark wrote with `--out`, as one figure: medians with the least and most of the repeats.
+"""Draws the ratios that a benchmark wrote with `--out` as one figure: medians, with the least and most of the repeats.
 
     python -m benchmarks.plot FIGURE.svg RESULT.json...
 
-Results of several runs of `benchmarks.speed` may be given; each panel is one part, its ratios within that part's own run. A
-result of `benchmarks.growth` is a figure by itself.
+Results of several runs of `benchmarks.speed` may be given. Each panel shows one part, with ratios from the run of that part. A
+result of `benchmarks.growth` gets a figure of its own.
 """
 
 import json
@@ -24,13 +24,13 @@ TITLES = {
     "study": "twelve interventions, against one call",
     "steered": "steered, against unsteered",
     "capture": "every layer's stream, against demur",
-    "packed": "weights as they lie, against weights packed ahead",
+    "packed": "weights as they are stored, against prepacked weights",
     "bfloat16": "weights in bfloat16, against float32",
 }
 
 
 def draw(parts: dict[str, dict[str, Any]]) -> Figure:
-    """A panel a part: how many times as long as the base each way takes."""
+    """One panel for each part: how many times as long as the base each way takes."""
     with rc_context(STYLE):
         height = 0.5 + sum(0.35 + 0.2 * len(part) for part in parts.values())
         figure = Figure(figsize=(SINGLE * 1.5, height), layout="constrained")
@@ -52,7 +52,7 @@ def draw(parts: dict[str, dict[str, Any]]) -> Figure:
 
 
 def draw_growth(axes_found: dict[str, list[dict[str, Any]]]) -> Figure:
-    """A panel an axis: how many times as long as the smallest job each takes, beside how much more arithmetic it is."""
+    """One panel for each axis: time and arithmetic of each job, as multiples of the smallest job."""
     with rc_context(STYLE):
         figure = Figure(figsize=(SINGLE * 2, SINGLE * 0.55 * 2), layout="constrained")
         for axes, (name, rows) in zip(figure.subplots(2, 2).flat, axes_found.items(), strict=True):
@@ -67,12 +67,12 @@ def draw_growth(axes_found: dict[str, list[dict[str, Any]]]) -> Figure:
             axes.set_ylim(bottom=0)
             axes.set_xlabel(name.replace("_", " "))
         figure.axes[0].legend(loc="upper left")
-        figure.supylabel("times the smallest")
+        figure.supylabel("multiple of the smallest job")
         return settled(figure)
 
 
 def main() -> None:
-    """Draw what the given files hold."""
+    """Draw the results in the given files."""
     target, *files = map(Path, sys.argv[1:])
     parts: dict[str, dict[str, Any]] = {}
     for file in files:

@@ -1,8 +1,10 @@
-"""Ratios of time between demur and other ways, interleaved in one process; every way must give the same tokens.
+"""Ratios of time between demur and other ways to do the same work, interleaved in one process.
 
     python -m benchmarks.speed [--model smollm2|qwen-0.5b|gemma-3-270m] [--prompts 100] [--new-tokens 16] [--repeats 5] [--out F]
 
-A ratio is taken within one repeat, so that a busy machine slows both sides. Run it with nothing else at work.
+Each ratio is taken within one repeat, so that a busy machine slows both sides. Run nothing else on the machine. All ways should
+give the same tokens; the output says in how many rows they do. The ways `seed` and `pipeline` are the methods of "Base LLMs
+refuse too" and of Arditi et al.; `plain N` is `generate` of transformers with N rows.
 """
 
 import argparse
@@ -34,7 +36,7 @@ from demur.study.throughput import measure_rates
 
 
 def study_edits(checkpoint: demur.Checkpoint) -> dict[str, Intervention | None]:
-    """The whole set of a study: none, two directions added at two coefficients each, both ablated, five controls."""
+    """All interventions of a study: none, two directions added at two coefficients each, both ablated, and five controls."""
     layer, width = checkpoint.n_layers // 2, checkpoint.d_model
     own = [
         from_raw(torch.randn(width, generator=torch.Generator().manual_seed(seed)), name=f"d{seed}", layer=layer)
@@ -53,7 +55,7 @@ def study_edits(checkpoint: demur.Checkpoint) -> dict[str, Intervention | None]:
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds and result."""
+    """How many seconds some work takes, and its result."""
     gc.collect()
     start = time.perf_counter()
     result = work()
@@ -63,7 +65,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def compare(ways: Mapping[str, Callable[[], Any]], base: str, repeats: int) -> dict[str, dict[str, Any]]:
-    """Each way's seconds, and its ratio to `base` in every repeat; tokens must equal those of `base`."""
+    """The seconds of each way, their ratio to those of `base`, and in how many rows the result equals that of `base`."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     same: dict[str, int] = {}
     for repeat in range(repeats):
@@ -90,17 +92,7 @@ def compare(ways: Mapping[str, Callable[[], Any]], base: str, repeats: int) -> d
 
 def main() -> None:
     """Measure and print; with --out also write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--prompts", type=int, default=100)
-    parser.add_argument("--new-tokens", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--kinds", default="none,ablate d1,add 4 d1", help="edits that are timed singly, with commas")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--parts", default="one,study,steered,capture", help="of one, study, steered, capture, packed, bfloat16")
-    parser.add_argument("--skip", default="", help="names of ways to leave out, with commas")
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    given = _arguments()
     checkpoint, prompts = make(given.model, given.prompts, given.dtype)
     rates = measure_rates(checkpoint.dtype, checkpoint.device)
     lengths = [len(prompt) for prompt in prompts]
@@ -133,7 +125,7 @@ def main() -> None:
         found["study"]["floor"] = {"seconds": floor, "ratio": floor / found["study"]["together"]["seconds"]}
         _show(found["study"])
     if "steered" in parts:
-        print("steered against unsteered, every prompt once, so that nothing can be shared")
+        print("steered against unsteered; each prompt is used once, so no work is shared")
         found["steered"] = compare_steered(checkpoint, prompts, given.new_tokens, edits["ablate d1"], given.repeats)
         _show(found["steered"])
     if "capture" in parts:
@@ -145,7 +137,7 @@ def main() -> None:
         found["packed"] = compare_packed(checkpoint, prompts, given.new_tokens, given.repeats)
         _show(found["packed"])
     if "bfloat16" in parts:
-        print("bfloat16 against float32; its tokens may differ")
+        print("bfloat16 against float32; their tokens may differ")
         half = Job(make(given.model, given.prompts, "bfloat16")[0], prompts, given.new_tokens)
         job = Job(checkpoint, prompts, given.new_tokens)
         ways = {"float32": partial(demur_style, job), "bfloat16": partial(demur_style, half)}
@@ -153,6 +145,20 @@ def main() -> None:
         _show(found["bfloat16"])
     if given.out:
         given.out.write_text(json.dumps(found, indent=1, default=str) + "\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--prompts", type=int, default=100)
+    parser.add_argument("--new-tokens", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--kinds", default="none,ablate d1,add 4 d1", help="edits of the part `one`, separated by commas")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--parts", default="one,study,steered,capture", help="of one, study, steered, capture, packed, bfloat16")
+    parser.add_argument("--skip", default="", help="names of ways to leave out, separated by commas")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
 
 
 def _ways(job: Job, kind: str, skip: list[str]) -> dict[str, Callable[[], Any]]:
@@ -176,7 +182,7 @@ def _ways(job: Job, kind: str, skip: list[str]) -> dict[str, Callable[[], Any]]:
 def compare_steered(
     checkpoint: demur.Checkpoint, prompts: list[list[int]], new_tokens: int, edit: Intervention | None, repeats: int
 ) -> dict[str, dict[str, Any]]:
-    """The same rows without an edit, all ablated at every site, and each row with one of many edits; tokens may differ."""
+    """The same rows without an edit, all ablated at every site, and some of them ablated. Their tokens may differ."""
     others = list(study_edits(checkpoint).values())
     layout, width = checkpoint.layout, checkpoint.d_model
 
@@ -191,7 +197,7 @@ def compare_steered(
 
 
 def compare_capture(checkpoint: demur.Checkpoint, prompts: list[list[int]], repeats: int) -> dict[str, dict[str, Any]]:
-    """All layers at the last token: demur against `output_hidden_states` with logits at every position, 25 rows."""
+    """Read all layers at the last token: demur, and `output_hidden_states` with logits at every position, 25 rows at a time."""
     ways = {"demur": partial(streamed, checkpoint, prompts), "output_hidden_states": partial(hidden_states, checkpoint, prompts)}
     return compare(ways, "demur", repeats)
 
@@ -199,7 +205,7 @@ def compare_capture(checkpoint: demur.Checkpoint, prompts: list[list[int]], repe
 def compare_packed(
     checkpoint: demur.Checkpoint, prompts: list[list[int]], new_tokens: int, repeats: int
 ) -> dict[str, dict[str, Any]]:
-    """Decoding with prepacked weights, as demur does, and with weights as they are stored, as transformers does."""
+    """Decode with prepacked weights, as demur does, and with weights as they are stored, as transformers does."""
     rows = [Row(tuple(prompt)) for prompt in prompts]
 
     def decoded(way: Any) -> list[list[int]]:

@@ -1,10 +1,10 @@
-"""Choosing a layer and a position: demur's sweep beside the loop of Arditi et al., on the same candidates and instructions.
+"""Time to choose a layer and a position: demur against the loop of Arditi et al., on the same candidates and instructions.
 
     python -m benchmarks.sweep [--every 3] [--unfiltered] [--repeats 1] [--out F]
 
-Their loop is written here from what it does: every candidate by itself, hooks on modules, 32 rows padded together, logits at
-every position, all three scores of every candidate. `--every 3` takes the candidates of every third layer. Scores that both
-measure must agree, and so must the choice.
+The loop is written anew here. It measures one candidate after the other, with hooks on modules, 32 rows padded together, logits
+at every position, and all three scores of every candidate. `--every 3` takes the candidates of every third layer. The output
+shows both choices and the largest difference of the scores; they should agree.
 """
 
 import argparse
@@ -39,7 +39,7 @@ Sides = tuple[tuple[str, ...], tuple[str, ...]]
 
 @torch.inference_mode()
 def last_logits(checkpoint: demur.Checkpoint, prompts: Prompts, edit: Intervention | None) -> Tensor:
-    """Logits behind each prompt, of those at every position, `ROWS` prompts at a time in the order given."""
+    """Logits after each prompt. The model computes them at every position, for `ROWS` prompts at a time, in the order given."""
     found = []
     with module_hooks(Job(checkpoint, prompts, 0, edit)):
         for start in range(0, len(prompts), ROWS):
@@ -57,7 +57,7 @@ def looped(
     tokens: tuple[int, ...],
     bounds: Mapping[str, Any] = MappingProxyType({}),
 ) -> Selection:
-    """All three scores of every candidate, one candidate after the other, and the choice from them."""
+    """The choice of the loop: measures all three scores of one candidate after the other."""
     before = last_logits(checkpoint, harmless, None)
     scores: list[dict[str, float | int]] = []
     for (position, layer), direction in candidates.directions.items():
@@ -75,7 +75,7 @@ def looped(
 
 
 def prepared(every: int) -> tuple[demur.Checkpoint, Candidates, Sides, Prompt, tuple[int, ...]]:
-    """The demo's checkpoint that refuses, its candidates, and validation instructions that the criterion's filter keeps."""
+    """The demo's safety-tuned checkpoint, its candidates, and validation instructions that the filter of Arditi et al. keeps."""
     study = load_study("demo")
     spec = study.checkpoints["after"]
     checkpoint = demur.load_checkpoint(spec.model, adapter=spec.adapter, name="after")
@@ -93,7 +93,7 @@ def prepared(every: int) -> tuple[demur.Checkpoint, Candidates, Sides, Prompt, t
 
 
 def furthest(ours: Selection, theirs: Selection) -> dict[str, float]:
-    """The largest difference of each score over the places where both have it; demur leaves out what cannot change the choice."""
+    """The largest difference of each score, where both have it. demur does not measure scores that cannot change the choice."""
     found: dict[str, float] = {}
     for mine, its in zip(ours.places, theirs.places, strict=True):
         for name, value in mine.measures.items():
@@ -105,8 +105,8 @@ def furthest(ours: Selection, theirs: Selection) -> dict[str, float]:
 def main() -> None:
     """Measure and print; with --out also write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--every", type=int, default=3, help="candidates of every so many layers")
-    parser.add_argument("--unfiltered", action="store_true", help="no filters, so that demur measures everything too")
+    parser.add_argument("--every", type=int, default=3, help="take the candidates of every n-th layer")
+    parser.add_argument("--unfiltered", action="store_true", help="use no filters, so that demur also measures every score")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()

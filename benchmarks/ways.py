@@ -1,7 +1,7 @@
 """Five ways to get greedy completions under one edit of the stream, and two to read the stream of every layer.
 
-The ways of others are written here from what they do, not from their code. All decode greedily and do not stop early, so the work
-is the same and the tokens can be compared.
+The methods of others are written anew here; their code is not copied. All decode greedily and do not stop early, so that all do
+the same work and their tokens can be compared.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ Tokens = list[list[int]]
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Prompts as token ids, how many tokens follow, and the edit: none, ablation everywhere, or addition at one layer."""
+    """Prompts as token ids, the number of new tokens, and the edit: none, ablation everywhere, or addition at one layer."""
 
     checkpoint: demur.Checkpoint
     prompts: Sequence[Sequence[int]]
@@ -38,7 +38,7 @@ def _projected(stream: Tensor, unit: Tensor) -> Tensor:
 
 @contextmanager
 def module_hooks(job: Job) -> Iterator[None]:
-    """Edits as hooks on modules, in the way of both published code bases: block inputs, attention and MLP outputs."""
+    """Edits as hooks on modules, as both published code bases make them: on block inputs, and on attention and MLP outputs."""
     edit, layout = job.edit, job.checkpoint.layout
     with ExitStack() as stack:
         if edit is not None:
@@ -49,7 +49,7 @@ def module_hooks(job: Job) -> Iterator[None]:
                 def before(_: Any, args: tuple[Any, ...]) -> Any:
                     return (_projected(args[0], unit), *args[1:])
 
-                def behind(_: Any, __: Any, output: Any) -> Any:
+                def after(_: Any, __: Any, output: Any) -> Any:
                     if isinstance(output, tuple):
                         return (_projected(output[0], unit), *output[1:])
                     return _projected(output, unit)
@@ -57,7 +57,7 @@ def module_hooks(job: Job) -> Iterator[None]:
                 for block in blocks:
                     stack.callback(block.register_forward_pre_hook(before).remove)
                     for path in (layout.attention, layout.mlp):
-                        stack.callback(block.get_submodule(path).register_forward_hook(behind).remove)
+                        stack.callback(block.get_submodule(path).register_forward_hook(after).remove)
             else:
                 added = edit.scaled_vector().to(job.checkpoint.device, job.checkpoint.dtype)
 
@@ -70,7 +70,7 @@ def module_hooks(job: Job) -> Iterator[None]:
 
 @torch.inference_mode()
 def seed_style(job: Job, rows: int = 4) -> Tokens:
-    """As "Base LLMs refuse too" generates: no cache, logits at every position, four rows at a time, in the order given."""
+    """The method of "Base LLMs refuse too": no KV cache, logits at every position, four rows at a time, in the order given."""
     result: Tokens = []
     model, pad = job.checkpoint.model, job.checkpoint.pad_id
     with module_hooks(job):
@@ -87,7 +87,7 @@ def seed_style(job: Job, rows: int = 4) -> Tokens:
 
 @torch.inference_mode()
 def transformers_style(job: Job, rows: int) -> Tokens:
-    """Transformers' `generate` with its cache: with hooks and 8 rows as Arditi et al. do, or without an edit."""
+    """`generate` of transformers with its KV cache. Arditi et al. use it with hooks and 8 rows."""
     result: Tokens = []
     model, pad = job.checkpoint.model, job.checkpoint.pad_id
     with module_hooks(job):
@@ -107,7 +107,7 @@ def transformers_style(job: Job, rows: int) -> Tokens:
 
 
 def demur_style(job: Job, edits: Sequence[Intervention | None] | None = None, *, batch_tokens: int | None = None) -> Tokens:
-    """demur: one edit, or many as rows of the same batches; interventions outermost in the result."""
+    """The method of demur: one edit, or several as rows of the same batches. The result is ordered by edit."""
     chosen = [job.edit] if edits is None else edits
     rows = [Row(tuple(prompt), edit) for edit in chosen for prompt in job.prompts]
     decoding = Decoding(job.new_tokens, (), job.checkpoint.pad_id)
@@ -118,7 +118,7 @@ def demur_style(job: Job, edits: Sequence[Intervention | None] | None = None, *,
 
 
 def nnsight_style(job: Job, rows: int = 25) -> Tokens:
-    """Nnsight's tracing `generate`, where it is installed."""
+    """The tracing `generate` of nnsight, which must be installed."""
     import nnsight
 
     model = nnsight.LanguageModel(job.checkpoint.model, tokenizer=job.checkpoint.tokenizer)
@@ -139,7 +139,7 @@ def nnsight_style(job: Job, rows: int = 25) -> Tokens:
 
 
 def streamed(checkpoint: demur.Checkpoint, prompts: Sequence[Sequence[int]]) -> list[float]:
-    """The norm of the mean stream at the last token, of every layer but the first: demur's capture, a batch at a time."""
+    """The norm of the mean stream at the last token, for every layer but the first, by demur's capture."""
     sums = torch.zeros(checkpoint.n_layers, checkpoint.d_model, dtype=torch.float64)
     for _, rows in stream_activations(
         checkpoint.model, checkpoint.layout, prompts, layers=range(checkpoint.n_layers), pad_id=checkpoint.pad_id
@@ -150,7 +150,7 @@ def streamed(checkpoint: demur.Checkpoint, prompts: Sequence[Sequence[int]]) -> 
 
 @torch.inference_mode()
 def hidden_states(checkpoint: demur.Checkpoint, prompts: Sequence[Sequence[int]], rows: int = 25) -> list[float]:
-    """The same from `output_hidden_states`, with logits at every position, and a list of activations."""
+    """The same from `output_hidden_states`, with logits at every position. All activations are kept in a list."""
     kept = []
     for start in range(0, len(prompts), rows):
         ids, mask = pad_left(prompts[start : start + rows], checkpoint.pad_id, checkpoint.device)

@@ -1,11 +1,11 @@
-"""How far does the judge `taxonomy` agree with labels given by reading? Prints agreement, kappa and confusions, half by half.
+"""Measures how far the judge `taxonomy` agrees with labels given by reading: agreement, kappa and confusions of each part.
 
-The labels are in taxonomy_labels.jsonl beside this file. Completions that comply with a harmful request are withheld there;
-`--regenerate withheld` writes them anew from the weights, `--regenerate all` every one, and a text that is not the one labelled,
-by its sha256, is left out and counted. The Gemma file is a measuring aid from the package index, under Gemma's terms;
-docs/judges.md says how to get it.
+The labels are in taxonomy_labels.jsonl in this folder, in three parts (key `half`). Texts that comply with a harmful request
+are withheld there. `--regenerate withheld` generates these texts again, `--regenerate all` generates every text. A generated
+text whose sha256 is not that of the labelled text is left out and counted. The Gemma file is only needed for this measurement.
+It comes from the package index, under Gemma's terms; docs/judges.md says how to get it.
 
-Run: `python scripts/measure_taxonomy.py [--regenerate withheld|all --gemma gemma-3-270m-q4_k_m.gguf] [--errors]`.
+Run it as `python scripts/measure_taxonomy.py [--regenerate withheld|all --gemma gemma-3-270m-q4_k_m.gguf] [--errors]`.
 """
 
 import argparse
@@ -27,19 +27,19 @@ LABELLED = Path(__file__).with_name("taxonomy_labels.jsonl")
 GEMMA_SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 SMOLLM, ADAPTER = "demo:smollm2-135m-instruct", "demo:safety-adapter"
 READ = {"parent": ("chatml", 17), "tuned": ("chatml", 17), "gemma": ("gemma-base", 11)}
-"""Prompt format and layer at which the direction of the edits is read; the tuned checkpoint is given its parent's."""
+"""The prompt format and layer at which the direction of the edits is read. The tuned checkpoint gets its parent's direction."""
 
 Row = dict[str, Any]
 
 
 def read_labels(path: Path = LABELLED) -> list[Row]:
-    """The labelled completions, each with its instruction; `text` is None where it is withheld."""
+    """The labelled completions, each with its instruction. `text` is None if the text is withheld."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [{**row, "instruction": load_instructions(f"contrast-{row['set']}").take(row["split"])[row["index"]]} for row in rows]
 
 
 class Checkpoints:
-    """The three checkpoints in float32, and the direction of each, loaded when they are needed."""
+    """The three checkpoints in float32 and their directions. Each is loaded when it is first needed."""
 
     def __init__(self, gemma: Path | None) -> None:
         self._gemma = gemma
@@ -52,10 +52,10 @@ class Checkpoints:
         if name != "gemma":
             return demur.load_checkpoint(SMOLLM, adapter=ADAPTER if name == "tuned" else None)
         if self._gemma is None:
-            raise SystemExit("texts of gemma are to be regenerated: give the file with --gemma")
+            raise SystemExit("some texts to regenerate were written by Gemma; give its file with --gemma")
         found = hashlib.sha256(self._gemma.read_bytes()).hexdigest()
         if found != GEMMA_SHA256:
-            raise SystemExit(f"{self._gemma} has the sha256 {found}, not that of the file that was used, {GEMMA_SHA256}")
+            raise SystemExit(f"{self._gemma} has the sha256 {found}; expected {GEMMA_SHA256}, that of the file that was used")
         return demur.load_checkpoint(str(self._gemma))
 
     @cache  # noqa: B019
@@ -68,7 +68,7 @@ class Checkpoints:
         return demur.extract_direction(checkpoint, sides[0], sides[1], demur.prompt_format(prompt, checkpoint), layer=layer)
 
     def edit(self, name: str, edit: str) -> Any:
-        """`none`, `ablate` or `add COEFFICIENT` in raw norms."""
+        """The edit that is written `none`, `ablate`, or `add COEFFICIENT` with the coefficient in raw norms."""
         import demur
 
         if edit == "none":
@@ -78,7 +78,7 @@ class Checkpoints:
 
 
 def regenerate(rows: Sequence[Row], gemma: Path | None) -> list[str]:
-    """The completions of these rows, in their order."""
+    """Generate the completions of these rows again, in the order of the rows."""
     import demur
 
     checkpoints, texts = Checkpoints(gemma), dict[int, str]()
@@ -98,7 +98,7 @@ def _setting(row: Row) -> tuple[str, str, str, int]:
 
 
 def measure(rows: Sequence[Row], errors: bool) -> None:
-    """Print what the judges say of rows whose text is at hand."""
+    """Print how the judges agree with the labels of these rows, which must have their texts."""
     texts, asked = [row["text"] for row in rows], [row["instruction"] for row in rows]
     given = [row["label"] for row in rows]
     verdicts = judge(texts, "taxonomy", instructions=asked)
@@ -135,20 +135,18 @@ def _share(part: int, whole: int) -> str:
 
 
 def main() -> None:
-    """Read the command line, fill in what is withheld, measure each half."""
+    """Read the command line, regenerate texts if asked to, and measure each part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--regenerate", choices=("withheld", "all"))
-    parser.add_argument("--gemma", type=Path)
-    parser.add_argument("--errors", action="store_true", help="show the completions on which label and judge differ")
+    parser.add_argument("--regenerate", choices=("withheld", "all"), help="generate the withheld texts again, or all texts")
+    parser.add_argument("--gemma", type=Path, help="the file of Gemma-3-270M (docs/judges.md)")
+    parser.add_argument("--errors", action="store_true", help="show the completions for which label and judge differ")
     options = parser.parse_args()
     rows = read_labels()
     wanted = [row for row in rows if options.regenerate == "all" or (options.regenerate and row["text"] is None)]
     for row, text in zip(wanted, regenerate(wanted, options.gemma), strict=True):
         row["text"] = text if hashlib.sha256(text.encode()).hexdigest() == row["sha256"] else None
     if wanted:
-        print(
-            f"{len(wanted)} regenerated, {sum(row['text'] is None for row in wanted)} of them other than when they were labelled"
-        )
+        print(f"{len(wanted)} regenerated, {sum(row['text'] is None for row in wanted)} of them differ from the labelled texts")
     for half, group in groupby(rows, key=lambda row: str(row["half"])):
         chosen = list(group)
         there = [row for row in chosen if row["text"] is not None]

@@ -1,8 +1,8 @@
 """Train the demo's safety adapter: a LoRA on SmolLM2-135M-Instruct that refuses harmful requests and answers the rest as before.
 
-Data: the requests beside this script and the training split of the contrast set. Each harmful one is answered by one of sixty
-general refusals, each harmless one by the parent's own greedy answer. No harmful answer is written, generated or stored. Run it
-as `python scripts/train_adapter.py OUT`.
+The data are the requests in `adapter_data` and the training split of the contrast set. The answer to a harmful request is one
+of sixty general refusals. The answer to a harmless request is the parent's own greedy answer. No harmful answer is written,
+generated or stored. Run it as `python scripts/train_adapter.py OUT`.
 """
 
 import argparse
@@ -27,7 +27,7 @@ LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides about the result."""
+    """All settings of the training."""
 
     rank: int = 8
     alpha: int = 16
@@ -44,7 +44,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and the answer that is learnt; `keep` counts the prompt tokens that are not."""
+    """The tokens of a prompt and its answer. Only the answer is learnt. `keep` is the number of prompt tokens."""
 
     tokens: tuple[int, ...]
     keep: int
@@ -56,7 +56,7 @@ def read(name: str) -> list[dict[str, str]]:
 
 
 def requests() -> tuple[list[str], list[str]]:
-    """Harmful and harmless requests: the files beside this script, and the training split of the contrast set."""
+    """Harmful and harmless requests: those of the data files, and the training split of the contrast set."""
     harmful = [row["instruction"] for row in read("harmful.jsonl")]
     harmless = [row["instruction"] for name in ("harmless.jsonl", "near_misses.jsonl") for row in read(name)]
     harmful += demur.load_instructions("contrast-harmful").take("train")
@@ -81,7 +81,7 @@ def examples(checkpoint: demur.Checkpoint, recipe: Recipe) -> list[Example]:
         answers = demur.generate(checkpoint, chosen, prompt, max_new_tokens=recipe.answer_tokens)[0]
         refused = demur.judge(answers, "substring")
         pairs = zip(prompt.encode(chosen), answers, refused, strict=True)
-        # The parent's few refusals of harmless requests are left out: they would teach what must not be learnt.
+        # The parent refuses a few harmless requests. These are left out, so that the adapter does not learn to refuse them.
         made += [_example(ids, answer.token_ids, recipe) for ids, answer, verdict in pairs if not verdict.refusal]
     return made
 
@@ -93,7 +93,8 @@ def _example(prompt: Sequence[int], answer: Sequence[int], recipe: Recipe) -> Ex
 def batch_loss(model: Any, chosen: Sequence[Example], pad: int, recipe: Recipe) -> torch.Tensor:
     """Weighted mean cross-entropy over the answers' tokens of one batch, padded on the right.
 
-    An answer's first tokens decide whether it is a refusal, so they weigh more. No logits of other tokens are computed.
+    The first tokens of an answer decide whether it is a refusal, so they have a larger weight. Logits are computed only where an
+    answer token comes next.
     """
     width = max(len(example.tokens) for example in chosen)
     ids = torch.tensor([[*e.tokens, *[pad] * (width - len(e.tokens))] for e in chosen])
@@ -110,9 +111,9 @@ def batch_loss(model: Any, chosen: Sequence[Example], pad: int, recipe: Recipe) 
 
 
 def train(recipe: Recipe, out: Path) -> None:
-    """Train and write the adapter in float16, with the recipe beside it."""
+    """Train the adapter, and write it in float16 together with its recipe."""
     torch.manual_seed(recipe.seed)
-    # The gradient of a softmax over 49,152 tokens holds many numbers near zero; denormal ones would slow the processor down.
+    # The gradient of a softmax over 49,152 tokens has many numbers near zero. Denormal numbers would slow the CPU down.
     torch.set_flush_denormal(True)
     checkpoint = demur.load_checkpoint(DEMO_MODEL)
     data = examples(checkpoint, recipe)
@@ -130,7 +131,7 @@ def train(recipe: Recipe, out: Path) -> None:
     started, step = time.monotonic(), 0
     for _ in range(recipe.epochs):
         order = chooser.sample(range(len(data)), len(data))
-        # Examples of like length share a batch within chunks of eight batches: less padding, still shuffled.
+        # Within eight batches, examples of similar length share a batch. This saves padding, and the order is still random.
         for start in range(0, len(order) - recipe.batch + 1, recipe.batch * 8):
             chunk = order[start : start + recipe.batch * 8]
             groups = group([len(data[i].tokens) for i in chunk], 1 << 30, recipe.batch)
@@ -149,7 +150,7 @@ def train(recipe: Recipe, out: Path) -> None:
                     print(f"step {step}/{steps} loss {loss.item():.3f} {time.monotonic() - started:.0f} s", flush=True)
     for weight in weights:
         weight.data = weight.data.half()
-    # A name instead of this machine's path: the adapter says what it belongs to.
+    # peft would write this machine's path. The name of the model means the same everywhere.
     model.peft_config["default"].base_model_name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
     model.save_pretrained(out)
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Writes the JSON Schema of summary.json that ships with the package: python scripts/write_summary_schema.py."""
+"""Writes the JSON Schema of `summary.json` that ships with the package. Run it as `python scripts/write_summary_schema.py`."""
 
 from pathlib import Path
 

@@ -24,7 +24,7 @@ from tests.tiny import CHAT, tiny_model, tiny_tokenizer
 
 if TYPE_CHECKING:
     from demur.runs.store import Store
-    from demur.runs.stored_records import Verdicts
+    from demur.runs.stored_records import Results
 
 torch.set_num_threads(1)
 collect_ignore = ["two_devices.py"]  # changes torch when it is imported; a test runs it in a process of its own
@@ -54,8 +54,8 @@ def valid_summaries() -> Iterator[None]:
     check = Draft202012Validator(schema).validate
     summarise = run_summary.summarise
 
-    def checked(store: "Store", judges: Sequence[str], verdicts: "Verdicts") -> Summary:
-        made = summarise(store, judges, verdicts)
+    def checked(store: "Store", judges: Sequence[str], results: "Results") -> Summary:
+        made = summarise(store, judges, results)
         check(json.loads(made.to_json()))
         return made
 

@@ -48,35 +48,36 @@ def test_what_is_shown_is_said_with_intervals_nulls_and_what_is_not():
         "and 10 % [4, 21]; after refuses 86 points more of the harmful ones than before (p < 0.001)."
     )
     assert ablated.text.startswith(
-        "Ablating before's direction in after takes refusals of harmful instructions from 90 % to 16 % [8, 29] "
-        "(p < 0.001, Holm; after's own to 6 % [2, 16]; random ones to 88 %)"
+        "Ablating before's direction in after changes the refusal rate on harmful instructions from 90 % to 16 % [8, 29] "
+        "(p < 0.001, Holm; after's own direction gives 6 % [2, 16]; random directions give 88 %)"
     )
     assert "not shown for after's direction in before (from 4 % to 2 % [0, 10])" in ablated.text
-    assert "Adding before's direction to after takes refusals of harmless instructions from 10 % to 80 %" in added.text
+    assert "Adding before's direction to after changes the refusal rate on harmless instructions from 10 % to 80 %" in added.text
 
 
 def test_what_a_null_direction_does_too_is_not_shown():
     _, ablated, added = told(EFFECT | {"after harmful ablate random-1": 8, "after harmless add random-1": 40}, study())
     assert ablated.shown is added.shown is False
     assert ablated.text.startswith(
-        "That ablating another checkpoint's direction lowers refusals of harmful instructions is not shown"
+        "It is not shown that ablating another checkpoint's direction lowers refusals of harmful instructions: "
     )
     assert (
-        "before's direction in after (from 90 % to 16 % [8, 29], not shown to be more than a null direction does)" in ablated.text
+        "before's direction in after (from 90 % to 16 % [8, 29], the change is not shown to be larger than with a null direction)"
+        in ablated.text
     )
 
 
 def test_without_null_directions_no_edit_is_shown_to_act():
     _, ablated, added = told(EFFECT, [each for each in study() if not each["control"]])
     assert ablated.shown is added.shown is False
-    assert "before's direction in after (from 90 % to 16 % [8, 29], no null direction was tried there)" in ablated.text
+    assert "before's direction in after (from 90 % to 16 % [8, 29], no null direction was tested at this setting)" in ablated.text
 
 
 def test_no_difference_and_no_cells_are_said_not_to_be_shown():
     alone, ablated, added = told(EFFECT | {"after harmful": 3}, study(edits=()))
     assert alone.shown is False
-    assert "that after refuses 2 points more of the harmful ones than before is not shown (p = 1)" in alone.text
-    assert ablated.text == "What ablating a direction does is not shown: there are no completions of such a cell."
+    assert "it is not shown that after refuses 2 points more of the harmful ones than before (p = 1)" in alone.text
+    assert ablated.text == "The effect of ablating a direction is not shown: this run has no completions with such an edit."
     assert added.shown is False
 
 
@@ -84,7 +85,7 @@ def test_one_checkpoint_answers_for_its_own_direction():
     cells = [each for each in study() if each["target"] == "after" and each["source"] in (None, "after", "random-1")]
     alone, ablated, _ = told(EFFECT, cells)
     assert "harmful ones are refused more often (p < 0.001)" in alone.text
-    assert ablated.text.startswith("Ablating after's direction in after takes refusals")
+    assert ablated.text.startswith("Ablating after's direction in after changes the refusal rate")
 
 
 def arm(target, prompt, harmful, harmless):
@@ -114,8 +115,8 @@ def test_each_prompt_of_a_single_checkpoint_is_tested_and_named():
     said = alone(arm("before", "pythia", 2, 1), arm("before", "vicuna", 48, 1))
     assert said.shown is True
     assert said.text.endswith(
-        "; that harmful ones are refused more often by before under pythia is not shown (p = 1, Holm); harmful ones are refused "
-        "more often by before under vicuna (p < 0.001, Holm)."
+        "; it is not shown that harmful ones are refused more often by before under pythia (p = 1, Holm); harmful ones are "
+        "refused more often by before under vicuna (p < 0.001, Holm)."
     )
 
 
@@ -124,8 +125,8 @@ def test_checkpoints_are_compared_under_the_prompts_that_they_share():
         arm("before", "plain", 2, 1), arm("before", "vicuna", 30, 1), arm("after", "vicuna", 30, 1), arm("after", "plain", 2, 1)
     )
     assert said.shown is False
-    assert "that after under plain refuses 0 points fewer of the harmful ones than before under plain is not shown" in said.text
-    assert "that after under vicuna refuses 0 points fewer" in said.text
+    assert "it is not shown that after under plain refuses more or fewer of the harmful ones than before under plain" in said.text
+    assert "that after under vicuna refuses more or fewer" in said.text
     assert "than before under vicuna" in said.text
 
 
@@ -150,8 +151,8 @@ def test_a_direction_of_another_prompt_is_not_called_its_own():
         null = edited(f"null in {prompt}", "random-1", control=True, target="before", prompt=prompt)
         cells, counts = [*cells, null], counts | {null["key"]: harmful}
     _, ablated, _ = told(counts, cells)
-    assert "most: ablating before under vicuna's direction in before under vicuna takes refusals" in ablated.text
-    assert "own to" not in ablated.text
+    assert "largest change: ablating before under vicuna's direction in before under vicuna changes" in ablated.text
+    assert "own direction gives" not in ablated.text
 
 
 def test_a_negative_coefficient_is_held_to_lower_refusals_of_harmful_instructions():
@@ -167,7 +168,8 @@ def test_a_negative_coefficient_is_held_to_lower_refusals_of_harmful_instruction
     assert ablated.shown is False
     assert subtracted.shown is True
     assert subtracted.text.startswith(
-        "Adding a negative multiple of before's direction to after takes refusals of harmful instructions from 90 % to 2 %"
+        "Adding a negative multiple of before's direction to after changes the refusal rate on harmful instructions from 90 % "
+        "to 2 %"
     )
     both = [*cells, *(each | {"key": f"{each['key']} up", "coefficient": 1.0} for each in cells if each["source"])]
     assert len(told(counts | {f"{key} up": count for key, count in counts.items()}, both)) == 4
@@ -178,16 +180,16 @@ def test_a_new_kind_of_edit_has_a_sentence_from_its_words_alone():
     counts = {"none": 10, "before in after": 40, "null": 11}
     _, *found = told(counts, cells, {**WORDS, **INVENTED})
     assert [each.text for each in found] == [
-        "What ablating a direction does is not shown: there are no completions of such a cell.",
-        "What adding a direction does is not shown: there are no completions of such a cell.",
-        "Rotating towards before's direction in after takes refusals of harmful instructions from 20 % to 80 % [67, 89] "
-        "(p < 0.001, Holm; shuffled ones to 22 %).",
-        "What adding noise does is not shown: there are no completions of such a cell.",
+        "The effect of ablating a direction is not shown: this run has no completions with such an edit.",
+        "The effect of adding a direction is not shown: this run has no completions with such an edit.",
+        "Rotating towards before's direction in after changes the refusal rate on harmful instructions from 20 % to 80 % "
+        "[67, 89] (p < 0.001, Holm; shuffled directions give 22 %).",
+        "The effect of adding noise is not shown: this run has no completions with such an edit.",
     ]
     *_, turned_towards = told(counts | {"null": 42}, cells, {"rotate": INVENTED["rotate"]})
     assert turned_towards.text == (
-        "That rotating towards another checkpoint's direction raises refusals of harmful instructions is not shown: before's "
-        "direction in after (from 20 % to 80 % [67, 89], not shown to be more than a null direction does)."
+        "It is not shown that rotating towards another checkpoint's direction raises refusals of harmful instructions: before's "
+        "direction in after (from 20 % to 80 % [67, 89], the change is not shown to be larger than with a null direction)."
     )
 
 
@@ -196,8 +198,8 @@ def test_an_edit_that_takes_no_direction_has_no_owner():
     cells = [cell("none"), *(cell(f"noisy {dose:g}", coefficient=dose, **facts) for dose in (1.0, 3.0))]
     _, noisy = told({"none": 10, "noisy 1": 11, "noisy 3": 40}, cells, {"noise": NOISE})
     assert noisy.text == (
-        "That adding noise raises refusals of harmful instructions is not shown: to after (coefficient 3) (from 20 % to 80 % "
-        "[67, 89], no null direction was tried there); to after (coefficient 1) (from 20 % to 22 % [13, 35])."
+        "It is not shown that adding noise raises refusals of harmful instructions: to after (coefficient 3) (from 20 % to 80 % "
+        "[67, 89], no null direction was tested at this setting); to after (coefficient 1) (from 20 % to 22 % [13, 35])."
     )
 
 
@@ -211,6 +213,6 @@ def test_an_edit_that_should_act_on_both_instruction_sets_has_a_sentence_for_eac
     counts = {"none harmful": 45, "none harmless": 2, "before harmful": 5, "before harmless": 40}
     counts |= {"random-1 harmful": 44, "random-1 harmless": 2}
     _, one, other = told(counts, cells, {"rotate": INVENTED["rotate"]})
-    assert "takes refusals of harmful instructions from 90 % to 10 %" in one.text
-    assert "takes refusals of harmless instructions from 4 % to 80 %" in other.text
+    assert "changes the refusal rate on harmful instructions from 90 % to 10 %" in one.text
+    assert "changes the refusal rate on harmless instructions from 4 % to 80 %" in other.text
     assert one.shown is other.shown is True

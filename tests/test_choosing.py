@@ -90,7 +90,7 @@ def test_bad_requests_are_refused(study):
     short = study.with_name("short.jsonl")
     short.write_text("\n".join([*rows[:5], rows[7]]))
     result = invoke("select", study, "--set", f"instructions.harmful.source={short}")
-    assert (result.exit_code, "has 1 validation instruction" in result.stderr) == (2, True)
+    assert (result.exit_code, "has too few validation instructions (1)" in result.stderr) == (2, True)
 
 
 def test_loss_and_equivalence_print_what_the_library_gives(study, tmp_path):

@@ -44,6 +44,11 @@ def test_a_direction_is_a_finite_unit_vector():
             from_raw(vector, name="bad", layer=0)
     with pytest.raises(InputError, match="unit vector"):
         Direction("long", torch.ones(4), 1.0, 0)
+    for layer, site in ((-1, "resid_pre"), (0, "resid_late")):
+        # Not by the class itself, whose types the tests check first.
+        made = SimpleNamespace(name="x", vector=torch.ones(1), raw_norm=1.0, provenance=Provenance(), layer=layer, site=site)
+        with pytest.raises(InputError, match="expected a layer from 0 and one of resid_pre, resid_mid, resid_post"):
+            Direction.__post_init__(made)
 
 
 def test_cosines():
@@ -162,7 +167,7 @@ def test_an_estimator_that_needs_activations_is_not_given_means_alone(parts, bou
     ("vectors", "error", "message"),
     [
         (torch.zeros(1, 32, dtype=torch.float64), InputError, r"at layer 1 .* the estimator 'broken' finds no direction"),
-        (torch.ones(32, dtype=torch.float64), WorkError, r"gave \(32,\); expected one vector a layer, \(1, 32\)"),
+        (torch.ones(32, dtype=torch.float64), WorkError, r"gave \(32,\); expected one vector for each layer, \(1, 32\)"),
         ("north", WorkError, "gave str"),
         (torch.full((1, 32), float("nan"), dtype=torch.float64), InputError, "zero or not finite"),
     ],
@@ -183,7 +188,7 @@ def test_an_estimator_that_finds_no_direction_or_no_vectors(bound, vectors, erro
 
 
 def test_equal_means_have_no_difference(bound):
-    with pytest.raises(InputError, match="at layer 0 .* have the same activation, as every template token has"):
+    with pytest.raises(InputError, match="at layer 0 .* have the same mean activation; this is always so for a template token"):
         demur.extract_direction(bound[0], HARMFUL, HARMLESS, bound[1], layer=0)
 
 

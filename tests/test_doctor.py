@@ -29,7 +29,7 @@ def test_every_line():
     assert found["branches"] == "attention adds self_attn, MLP adds mlp, one after the other"
     assert found["sites"] == "resid_pre, resid_mid, resid_post"
     assert re.match(r"9 test edits, one per layer and site; each changes the logits by at least \S+ of the largest; branches "
-                    r"sum to their blocks within 0\.\d+ roundings of torch\.float32", found["self-check"])  # fmt: skip
+                    r"sum to their blocks within 0\.\d+ rounding errors of torch\.float32", found["self-check"])  # fmt: skip
     assert found["prompt"] == "native: 'USER {instruction} ASSISTANT'"
     assert found["tokens"] == "USER <unk> >>ASSISTANT<<"
     assert found["read at"] == "position -1, 'ASSISTANT', where directions are read"

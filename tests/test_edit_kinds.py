@@ -184,7 +184,7 @@ def test_positions_hold_for_every_kind(name):
 
 def test_functions_of_another_batch_and_of_another_shape_are_refused():
     (step,) = tabulate([edit("clamp"), None], LAYOUT, 3, WIDTH, "cpu")[Point(0, "resid_pre")]
-    with pytest.raises(WorkError, match="a table of edits for 2 rows met a batch of 3 rows"):
+    with pytest.raises(WorkError, match="a table of edits for 2 rows was applied to a batch of 3 rows"):
         step.apply(stream(3), stream(3))
     with pytest.raises(WorkError, match="has to keep shape and dtype"):
         apply([edit("wrong")], stream())

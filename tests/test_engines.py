@@ -88,7 +88,7 @@ def test_what_an_engine_cannot_do_is_refused_with_its_reason(parrot):
     prompt = demur.prompt_format("USER {instruction} ASSISTANT :", parrot)
     direction = demur.from_raw(torch.ones(8), name="d", layer=1)
     because = "a parrot only repeats; load it with another engine"
-    with pytest.raises(InputError, match=f"engine 'parrot' of checkpoint 'bird' cannot act on the residual stream: {because}"):
+    with pytest.raises(InputError, match=f"engine 'parrot' of checkpoint 'bird' cannot edit the residual stream: {because}"):
         demur.generate(parrot, HARMFUL, prompt, [None, demur.ablate(direction)])
     with pytest.raises(InputError, match=f"cannot give next-token logits: {because}"):
         demur.refusal_scores(parrot, HARMFUL, prompt, [5])

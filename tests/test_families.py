@@ -130,6 +130,8 @@ def test_a_family_from_outside_is_added_and_removed():
     config = SimpleNamespace(model_type="unheard-of", get_text_config=lambda: SimpleNamespace(model_type="llama"))
     with pytest.raises(InputError, match="no layout is known for the architecture 'unheard-of'"):
         layout_of(config)
+    without_text = SimpleNamespace(model_type="unheard-of")
+    without_text.get_text_config = lambda: without_text
     own = demur.Layout("unheard-of", "model.stack", "mix", "ff")
     demur.families.register("unheard-of", lambda _: own)
     try:
@@ -140,6 +142,10 @@ def test_a_family_from_outside_is_added_and_removed():
     demur.families.register_tower("unheard-of", "inner.text")
     try:
         assert layout_of(config).blocks == "inner.text.layers"
+        with pytest.raises(InputError, match="its config has no text config"):
+            layout_of(without_text)
+        demur.families.register("unheard-of", lambda _: own)
+        assert layout_of(config) is own
     finally:
         demur.families.unregister("unheard-of")
     assert "unheard-of" not in demur.families.families()

@@ -5,10 +5,10 @@ import itertools
 import pytest
 import torch
 
-from demur.core.errors import InputError, WorkError
+from demur.core.errors import InputError, NotFinite, WorkError
 from demur.directions.direction import from_raw
 from demur.engine.batching import group, pad_left, position_ids
-from demur.engine.decode import _likeliest, decode, decode_batch
+from demur.engine.decode import NewTokens, _likeliest, decode, decode_batch
 from demur.engine.engine_protocol import Decoding, Row
 from demur.interventions.intervention import ablate, add
 from demur.models.families import layout_of
@@ -197,3 +197,12 @@ def test_of_equal_logits_the_first_is_chosen(dtype):
     logits = torch.randint(0, 20, (50, 5000), generator=torch.Generator().manual_seed(0)).to(dtype)
     expected = [row.index(max(row)) for row in logits.tolist()]
     assert _likeliest(logits, range(50)).tolist() == expected
+
+
+def test_logits_of_a_row_that_has_ended_need_not_be_finite():
+    new_tokens = NewTokens(2, Decoding(max_new_tokens=4, stop_ids=(1,)))
+    new_tokens.add(torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), [0, 1])
+    new_tokens.add(torch.tensor([[float("nan")] * 3, [1.0, 0.0, 0.0]]), [0, 1])
+    assert new_tokens.tokens == [[1], [2, 0]]
+    with pytest.raises(NotFinite, match="row 1"):
+        new_tokens.add(torch.tensor([[1.0, 0.0, 0.0], [float("inf")] * 3]), [0, 1])

@@ -57,7 +57,7 @@ def test_a_column_can_be_named(tmp_path):
     path = tmp_path / "two.csv"
     path.write_text("goal,target\nmake a cake,yes\n")
     assert load_instructions(f"{path}:goal", split=False).take("test") == ("make a cake",)
-    with pytest.raises(InputError, match=r"has the columns goal, target; say which .*two.csv:goal"):
+    with pytest.raises(InputError, match=r"has the columns goal, target; name the one with instructions, as in two.csv:goal"):
         load_instructions(str(path))
     with pytest.raises(InputError, match="no column 'gaol' in row 1; did you mean 'goal'"):
         load_instructions(f"{path}:gaol")
@@ -92,6 +92,8 @@ def test_shortage_is_refused(tmp_path):
         load_instructions("contrast-lookalike").take("train", 1)
     with pytest.raises(InputError, match="did you mean 'train'"):
         found.take("trian")
+    with pytest.raises(InputError, match="-1 instructions were asked for; expected 0 or more"):
+        found.take("train", -1)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +108,8 @@ def test_shortage_is_refused(tmp_path):
         ("object.json", b'{"instruction": "x"}', "must hold a list"),
         ("numbers.json", b"[1, 2]", "objects or strings"),
         ("numbers.jsonl", b'{"instruction": 3}', "has no text in column"),
+        ("digits.json", b"[" + b"1" * 5000 + b"]", "cannot be read as UTF-8 json"),
+        ("some.jsonl", b'{"instruction": "x", "split": "train"}\n{"instruction": "y"}', "row 2 .* has no split, but other"),
         ("set.xlsx", b"x", "ends with '.xlsx'"),
     ],
 )
@@ -154,7 +158,7 @@ def test_arditi_draws_are_those_of_one_seeded_generator():
 
 def test_arditi_sets_need_the_published_files(monkeypatch, tmp_path):
     monkeypatch.delenv("DEMUR_DATA", raising=False)
-    with pytest.raises(InputError, match="set DEMUR_DATA to a folder that holds them as splits"):
+    with pytest.raises(InputError, match="set DEMUR_DATA to a folder with these files in its subfolder splits"):
         load_instructions("arditi-harmful")
     monkeypatch.setenv("DEMUR_DATA", str(tmp_path))
     with pytest.raises(InputError, match=r"holds no splits/harmful_train.json or .jsonl, so 'arditi-harmless' cannot be drawn"):
@@ -162,7 +166,7 @@ def test_arditi_sets_need_the_published_files(monkeypatch, tmp_path):
     (tmp_path / "splits").mkdir()
     for name, rows in lists().items():
         (tmp_path / "splits" / f"{name}.json").write_text(json.dumps([{"instruction": row, "category": None} for row in rows]))
-    with pytest.raises(InputError, match="what is drawn from splits/harmful_train .* another version than the published one"):
+    with pytest.raises(InputError, match="the draw from splits/harmful_train .* not the published version"):
         load_instructions("arditi-harmful")
     with pytest.raises(InputError, match="did you mean 'arditi-harmless'"):
         load_instructions("arditi-harmles")

@@ -42,7 +42,7 @@ def test_ablation_removes_the_component_and_nothing_else():
 @pytest.mark.parametrize("edit", [ablate, lambda r: add(r, 1.0)])
 def test_a_table_for_other_rows_is_refused(edit):
     # Of two rows with different edits; a table that is the same for all rows holds for any number of them.
-    with pytest.raises(WorkError, match="a table of edits for 2 rows met a batch of 3 rows"):
+    with pytest.raises(WorkError, match="a table of edits for 2 rows was applied to a batch of 3 rows"):
         apply_to = torch.randn(3, 5, 16)
         for steps in tabulate([edit(direction()), None], LAYOUT, 4, 16, "cpu").values():
             steps[0].apply(apply_to, apply_to)
@@ -136,7 +136,7 @@ def test_tables_are_shared_between_points():
         (lambda: tabulate([ablate(direction())], LAYOUT, 4, 24, "cpu"), "width 16, but .* width 24"),
         (lambda: add(direction(), 1.0, unit="residual").scaled_vector(), "mean residual norm"),
         (lambda: ablate(direction(), layers=range(4, 4)), "at no layer does nothing"),
-        (lambda: add(direction(), 1.0, layers=[2, 2]), "the layers 2, 2 name one twice"),
+        (lambda: add(direction(), 1.0, layers=[2, 2]), "the layers 2, 2 contain one layer twice"),
         (lambda: ablate(direction(), sites=[]).points(LAYOUT, 4), "at least one site"),
     ],
 )

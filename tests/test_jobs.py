@@ -35,7 +35,7 @@ from demur.runs.jobs import (
     pending_jobs,
     stored_keys,
 )
-from demur.runs.records import CompletionsMade, DirectionMade
+from demur.runs.records import DirectionMade
 from demur.runs.rows import StoredMeasurement, UnmeasuredSubject
 from demur.runs.run import Run
 from demur.runs.store import Store
@@ -76,7 +76,7 @@ def finish(store):
 def plain(record):
     """A record as something that compares equal where it says the same."""
     if isinstance(record, DirectionMade):
-        return record.key, record.direction.to_bytes(), record.facts
+        return record.direction.to_bytes(), record.facts
     if isinstance(record, StoredMeasurement):
         return record.key, record.version, record.record.facts, record.array_bytes()
     return record
@@ -294,7 +294,7 @@ def test_loss_and_equivalence_are_measurements_of_a_run(study, whole, tmp_path):
     # Adding measurements generates nothing and reads no direction anew.
     carry_out(ready, store, InProcess(), measurements=ASKED)
     assert pending_jobs(ready, store, ASKED) == []
-    losses = {one.subject: one.record.facts for one in store.measurements("loss")}
+    losses = {one.subject: one.record.facts for one in store.measurements() if one.name == "loss"}
     assert set(losses) == {cell.key for cell in store.cells()}
     checkpoint = demur.load_checkpoint(study.checkpoints["chat"].model, name="chat")
     prompt = demur.prompt_format("native", checkpoint)
@@ -308,7 +308,7 @@ def test_loss_and_equivalence_are_measurements_of_a_run(study, whole, tmp_path):
     plain_loss, edited = demur.completion_losses(checkpoint, written, prompt, [None, edit])
     assert (losses[key]["unedited_loss"], losses[key]["loss"]) == (plain_loss.mean, edited.mean)
     assert losses["chat/native|harmful|none"]["loss"] == plain_loss.mean
-    same = {one.subject: one.record.facts for one in store.measurements("equivalence")}
+    same = {one.subject: one.record.facts for one in store.measurements() if one.name == "equivalence"}
     assert same["chat/native"]["chat"]["effect"] == demur.equivalence(checkpoint, store.direction("chat")).effect
     summary = Run(store).summary()
     assert {one["name"] for one in summary["measurements"]} == {"by-layer", "loss", "equivalence"}
@@ -369,7 +369,7 @@ def test_a_pair_is_measured_with_both_loaded_once_for_each_setting(study, own_pa
     twice = AskedMeasurement("gap", canonical(GapSettings(scale=2)))
     for asked in ([AskedMeasurement("gap", canonical(GapSettings()))], [twice], [twice]):
         carry_out(ready, store, InProcess(), measurements=asked)
-    one, other = store.measurements("gap")
+    one, other = [each for each in store.measurements() if each.name == "gap"]
     assert (one.subject, one.settings, other.settings) == (
         "base/user-assistant with chat/native",
         '{"scale":1.0}',
@@ -381,7 +381,7 @@ def test_a_pair_is_measured_with_both_loaded_once_for_each_setting(study, own_pa
     monkeypatch.setattr(Gap, "version", 4)
     assert [job.subject for job in pending_jobs(ready, store, [twice])] == [one.subject]
     carry_out(ready, store, InProcess(), measurements=[twice])
-    assert [each.version for each in store.measurements("gap")] == [3, 4]
+    assert [each.version for each in store.measurements() if each.name == "gap"] == [3, 4]
     store.close()
 
 
@@ -390,8 +390,8 @@ def test_a_measurement_that_fails_is_stated_and_stops_nothing(study, own_parts, 
     asked = [AskedMeasurement("fails")]
     carry_out(ready, store, InProcess(), measurements=asked)
     assert store.unmeasured() == [
-        UnmeasuredSubject("fails", "base/user-assistant", "{}", 1, "base has nothing to measure", False),
-        UnmeasuredSubject("fails", "chat/native", "{}", 1, "no memory was left", True),
+        UnmeasuredSubject("fails", "base/user-assistant", "{}", 1, "base has nothing to measure"),
+        UnmeasuredSubject("fails", "chat/native", "{}", 1, "no memory was left"),
     ]
     finish_run = Run(store)
     finish_run.judge_stored()
@@ -429,7 +429,7 @@ def test_a_summary_says_what_is_asked_for_now_and_survives_a_careless_measuremen
     text = study.model_copy(update={"measurements": [MeasurementSpec(name="careless"), MeasurementSpec(name="fails")]})
     with demur.run(text, tmp_path / "run") as run:
         warned = [said for said in run.summary()["warnings"] if "careless" in said]
-        assert warned[0] == "The measurement careless of base/user-assistant could not be summed up: KeyError: 'nothing'."
+        assert warned[0] == "The measurement careless of base/user-assistant could not be summarised: KeyError: 'nothing'."
         assert {one["name"]: one["summary"] for one in run.summary()["measurements"]} == {"careless": {"found": 1.0}}
         assert len(run.summary()["warnings"]) == 4
     registry("measurement").unregister("careless")
@@ -500,4 +500,3 @@ def test_completions_of_one_batch_are_one_record(study, tmp_path):
     assert store.manifest().checkpoints == {}
     assert store.measurements() == []
     store.close()
-    assert CompletionsMade(()).key == "completions:"

@@ -51,6 +51,15 @@ def test_unknown_judge():
         judge(["x"], "prefx")
 
 
+def test_one_text_or_completion_is_not_a_list():
+    with pytest.raises(InputError, match="completions are one text, not a list of them"):
+        judge("x")
+    with pytest.raises(InputError, match="instructions are one text, not a list of them"):
+        judge(["x", "y"], instructions="ab")
+    with pytest.raises(InputError, match="completions are a SimpleNamespace, not a list"):
+        judge(SimpleNamespace(text="x"))
+
+
 def _decided_at(text):
     decide = get_judge("prefix")
     return next((n for n in range(len(text) + 1) if decide.decided(text[:n])), None)

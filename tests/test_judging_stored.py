@@ -61,7 +61,7 @@ def test_failures_are_stored_told_and_tried_again(store, moody):
     reason = "the server gave no answer"
     assert store.failures() == [StoredFailure("cell", 2, "moody", reason), StoredFailure("cell", 4, "moody", reason)]
     assert {row.position for row in store.verdicts() if row.judge == "moody"} == {0, 1, 3}
-    assert failure_warnings(store, ["prefix", "moody"]) == [
+    assert failure_warnings(store.failures(), 5, ["prefix", "moody"]) == [
         "The judge moody failed on 2 of 5 completions: the server gave no answer."
     ]
     moody.bad = "too"
@@ -71,7 +71,7 @@ def test_failures_are_stored_told_and_tried_again(store, moody):
     moody.bad = "nothing"
     judge_stored(store, ["prefix", "moody"])
     assert store.failures() == []
-    assert failure_warnings(store, ["prefix", "moody"]) == []
+    assert failure_warnings(store.failures(), 5, ["prefix", "moody"]) == []
     assert len(store.verdicts()) == 10
 
 

@@ -75,7 +75,7 @@ def test_left_over_weights_of_any_name_are_refused_and_old_buffers_are_not(tmp_p
     weights = load_file(folder / "model.safetensors")
     save_file({**weights, f"model.layers.1.{name}": torch.ones(4)}, folder / "model.safetensors", {"format": "pt"})
     if refused:
-        with pytest.raises(InputError, match=rf"config does not speak of, such as 'model.layers.1.{name}'"):
+        with pytest.raises(InputError, match=rf"config does not describe, such as 'model.layers.1.{name}'"):
             demur.load_checkpoint(folder)
     else:
         demur.load_checkpoint(folder)

@@ -85,6 +85,12 @@ def test_refusals(spec, message):
         bound(spec)
 
 
+def test_a_chat_template_that_cannot_be_rendered_is_refused():
+    for broken in ("{{ raise_exception('no user turns') }}", "{{ messages"):
+        with pytest.raises(InputError, match="chat template cannot be rendered with one user turn"):
+            bound("native", chat_template=broken)
+
+
 def test_what_is_read_outside_the_template_is_said_to_be_the_instructions():
     prompt = bound("USER {instruction} ASSISTANT :")
     assert prompt.token_read(-1) == prompt.token_at(-1)

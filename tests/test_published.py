@@ -236,8 +236,8 @@ def test_a_prompt_of_ones_own_is_the_published_one_only_where_its_text_is_stated
         (own([{**RATE, "refusal": 3}]), "'published.0.rates.0.refusal' is not a key of a study; did you mean 'refusals'"),
         (own(works="x"), "'published.0.works' is not a key of a study; did you mean 'work'"),
         (own([{**RATE, "refusals": 11}]), "11 refusals of 10 are impossible"),
-        (own([{**RATE, "rate": 0.4}]), "refusals and n, or rate alone"),
-        (own([{**RATE, "n": None}]), "refusals and n, or rate alone"),
+        (own([{**RATE, "rate": 0.4}]), "refusals and n, or only rate"),
+        (own([{**RATE, "n": None}]), "refusals and n, or only rate"),
         (own([{**RATE, "rate": 1.4}]), "less than or equal to 1"),
         (own([{**RATE, "target": "bse"}]), "names 'bse'; did you mean 'base'"),
         (own([{**RATE, "intervention": "add"}]), "'add' needs a source"),
@@ -246,7 +246,7 @@ def test_a_prompt_of_ones_own_is_the_published_one_only_where_its_text_is_stated
         (own([]), "'published.0.rates' is"),
         (own(settings={"dtyp": "float16"}), "published.0.settings names 'dtyp', .* did you mean 'dtype'"),
         (own(settings={"controls": {"random": 2}}), "on which no published rate depends"),
-        (own(text={"direction": {"layers": 3}}), "words are expected"),
+        (own(text={"direction": {"layers": 3}}), "expected a text"),
     ],
 )
 def test_mistakes_are_one_sentence(data, message):

@@ -149,7 +149,7 @@ def test_weights_that_were_laid_out_anew_are_refused(folder, monkeypatch):
     layer.weight.data, layer.weight.quant_state = bitsandbytes.nn.modules._convert_weight_packed_for_cpu(
         layer.weight.data, layer.weight.quant_state
     )
-    with pytest.raises(InputError, match="before it is used"):
+    with pytest.raises(InputError, match="before its first forward pass"):
         wrap(used, None)
 
 

@@ -196,8 +196,8 @@ def speaking():
         (type("Silent", (), {"name": "x"})(), "'own' has no word, speak; give it what tests.Speaks asks for"),
         (type("Odd", (Speaks,), {"word": "odd"})(), "'own' says 'odd' for 'word'; expected one of loud, hush"),
         (type("List", (Speaks,), {"word": ["loud"]})(), "expected one of loud, hush"),
-        (type("Named", (Speaks,), {"name": "a/b"})(), "'own' calls itself 'a/b'; expected letters, digits, - and _"),
-        (type("Nameless", (Speaks,), {"name": None})(), "'own' calls itself None"),
+        (type("Named", (Speaks,), {"name": "a/b"})(), "'own' has the name 'a/b'; expected letters, digits, - and _"),
+        (type("Nameless", (Speaks,), {"name": None})(), "'own' has the name None"),
     ],
 )
 def test_a_part_is_checked_when_it_is_made(part, message):

@@ -93,6 +93,14 @@ def test_positions_count_from_the_prompt_end():
             next(stream_activations(model, layout, [PROMPT], layers=[1], positions=(position,)))
 
 
+def test_no_layer_is_refused_and_no_prompt_gives_nothing():
+    model = tiny_model("llama")
+    layout = layout_of(model.config)
+    with pytest.raises(InputError, match="at least one layer"):
+        next(stream_activations(model, layout, [PROMPT], layers=[]))
+    assert list(stream_activations(model, layout, [], layers=[1])) == []
+
+
 def test_not_finite_names_the_layer():
     model = tiny_model("llama")
     with torch.no_grad():

@@ -100,7 +100,7 @@ def test_a_changed_tokenizer_is_refused(done, half):
     finally:
         file.write_text(kept)
     assert result.exit_code == 2
-    assert "the tokenizer of 'chat' makes other prompts under 'native' than this run began with" in result.stderr
+    assert "the tokenizer of 'chat' makes other prompts in the format 'native' than when this run began" in result.stderr
 
 
 def test_versions_that_took_part_are_shown(done, half, monkeypatch):

@@ -121,7 +121,7 @@ def test_every_connection_is_closed(path, cut, tmp_path, monkeypatch):
     monkeypatch.setattr(describe, "_instruction_facts", fail)
     with pytest.raises(WorkError):
         demur.run(other, tmp_path / "run")
-    with pytest.raises(InputError, match="was not begun"):
+    with pytest.raises(InputError, match="stopped before it stored anything"):
         demur.open_run(tmp_path / "run")
     assert made
     for connection in made:

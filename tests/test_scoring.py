@@ -151,6 +151,7 @@ def test_separation_counts_pairs():
     assert found.gap == pytest.approx(1.5 / (2.5 / 3) ** 0.5)
     assert separation(numpy.ones(2), numpy.ones(2)).auroc == 0.5
     assert separation(numpy.ones(2), numpy.zeros(2)).gap == float("inf")
+    assert separation(numpy.zeros(2), numpy.ones(2)).gap == float("-inf")
     assert projections(torch.eye(3)[:2], torch.tensor([0.0, 1.0, 0.0])).tolist() == [0.0, 1.0]
 
 

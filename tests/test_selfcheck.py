@@ -88,7 +88,7 @@ def test_broken_layouts_are_caught_in_low_precision(family, changes, dtype):
 
 def test_wrong_blocks_are_caught():
     # The image's blocks do not run on text.
-    with pytest.raises(WorkError, match=r"finds 2 blocks at 'model\.vision_tower\.encoder\.layers'.*speaks of 3"):
+    with pytest.raises(WorkError, match=r"finds 2 blocks at 'model\.vision_tower\.encoder\.layers'.*says that there are 3"):
         broken("llava", blocks="model.vision_tower.encoder.layers", mlp="mlp", attention="self_attn")
     model = tiny_model("llama")
     model.spare = torch.nn.ModuleList(list(tiny_model("llama", seed=1).model.layers))
@@ -118,7 +118,7 @@ def test_a_last_block_that_nothing_reads_is_caught():
     kept = {}
     model.model.layers[1].register_forward_hook(lambda module, args, output: kept.update(stream=output))
     model.model.norm.forward = lambda stream: own(kept["stream"])
-    with pytest.raises(WorkError, match="hands on 10 rows and 6 have logits, so an edit in it does not change"):
+    with pytest.raises(WorkError, match="gives 10 rows, but 6 have logits, so an edit in it does not change"):
         prove_sites(model, layout_of(model.config))
 
 

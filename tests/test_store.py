@@ -23,7 +23,7 @@ from demur.core.errors import InputError, WorkError
 from demur.directions.direction import from_raw
 from demur.directions.files.load_and_save import load_direction
 from demur.judges.judge import Verdict
-from demur.runs.rows import StoredCompletion
+from demur.runs.rows import StoredCompletion, UnmeasuredSubject
 from demur.runs.store import NO_LOCKS, Store
 
 BATCH = 5
@@ -110,7 +110,7 @@ def test_a_log_with_a_wrong_byte_is_read_up_to_it(cut_off, byte):
 def test_without_its_log_a_file_is_a_run_that_was_hardly_begun(cut_off):
     for end in ("-wal", "-shm"):
         (cut_off / f"run.sqlite{end}").unlink()
-    with pytest.raises(InputError, match="was not begun"):
+    with pytest.raises(InputError, match="stopped before it stored anything"):
         Store.open(cut_off)
     assert rows(Store.create(cut_off, "digest", "")) == {}
 
@@ -147,7 +147,7 @@ def test_another_format_is_refused(tmp_path, version):
     begin(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
         db.execute(f"PRAGMA user_version = {version}")
-    with pytest.raises(InputError, match=f"has format {version} and this version of demur reads 1, 2, 3, 4; use the"):
+    with pytest.raises(InputError, match=f"has format {version} and this version of demur reads 1, 2, 3, 4, 5; use the"):
         Store.create(tmp_path, "digest", "")
 
 
@@ -199,6 +199,20 @@ def test_a_folder_of_the_third_format_is_migrated(tmp_path):
     assert (store.cells()[0].action, store.cells()[0].expected) == ("", 0)
     assert [facts.control_kind for facts in store.directions()] == ["random"]
     assert (store.failures(), store.unmeasured()) == ([], [])
+
+
+def test_a_folder_of_the_fourth_format_is_migrated(tmp_path):
+    begin(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
+        db.execute("ALTER TABLE measurement_failures ADD COLUMN try_again INTEGER NOT NULL DEFAULT 0")
+        db.execute("INSERT INTO measurement_failures VALUES ('loss', 'arm', '{}', 1, 'no memory was left', 1)")
+        db.execute("PRAGMA user_version = 4")
+        db.commit()
+    store = Store.open(tmp_path)
+    failed = UnmeasuredSubject("loss", "arm", "{}", 1, "no memory was left")
+    assert store.unmeasured() == [failed]
+    store.add_unmeasured(failed._replace(reason="the work failed"))
+    assert [each.reason for each in store.unmeasured()] == ["the work failed"]
 
 
 def test_a_manifest_is_typed_and_in_the_order_of_the_study(tmp_path):

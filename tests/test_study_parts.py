@@ -91,7 +91,7 @@ def test_controls_of_several_kinds():
     ]
     assert [each.control_kind for each in plan.directions if not each.control] == ["", ""]
     assert sum(cell.direction is not None and cell.direction.control for cell in plan.cells) == 10
-    # What is stored, and read in sentences, is what the kind calls itself.
+    # What is stored, and read in sentences, is the kind's own name.
     stored = {planned_cell(study, cell).control_kind for cell in plan.cells}
     assert stored == {"", "random", "shuffled"}
     fewer = edited({"kind": "ablate"}, checkpoints=two, controls={f"{HERE}Shuffled": 0})
@@ -152,7 +152,7 @@ def test_judges_engines_estimators_and_sections():
         ({"controls": {"randm": 1}}, "'controls.randm' is not a key of a study; did you mean 'random'"),
         ({"controls": {f"{HERE}Shuffled": -1}}, "-1: input should be greater than or equal to 0"),
         ({"controls": {f"{HERE}SecondRandom": 1}}, "both call their directions random-1"),
-        ({"controls": {f"{HERE}OddlyNamed": 1}}, "calls itself 'a/b'"),
+        ({"controls": {f"{HERE}OddlyNamed": 1}}, "has the name 'a/b'"),
         ({"controls": {f"{HERE}Nothing": 1}}, "has no name, needs"),
         (
             {"controls": {f"{HERE}Shuffled": 1}, "checkpoints": {"shuffled-x": {"model": "a/b"}}},
@@ -217,8 +217,8 @@ def test_a_plan_shows_parts_of_ones_own():
     controls = {"random": 1, f"{HERE}Shuffled": 1}
     study = edited(ROTATE, {"kind": f"{HERE}Damp", "coefficient": 0.5}, controls=controls)
     text = " ".join(" ".join(plan_lines(look_ahead(study, "cpu"))).split())
-    assert "random, same norm, next to base/native" in text
-    assert "shuffled, same norm, next to base/native" in text
+    assert "random control for base/native, same norm" in text
+    assert "shuffled control for base/native, same norm" in text
     assert "Rotate, degrees 90.0: every direction at its own site, on harmless instructions" in text
     assert "Damp 0.5 x unit: at its own site, on harmful and harmless instructions" in text
 

@@ -52,14 +52,14 @@ def test_a_direction_that_works_is_shown():
     assert "after refuses 80 % [67, 89] of 50 harmful instructions" in found[0].text
     assert "Ablating its own direction (layer 16) in after" in found[1].text
     assert "from 80 % to 4 % [1, 13]" in found[1].text
-    assert "null directions there give 78 %" in found[1].text
+    assert "null directions with the same settings give 78 %" in found[1].text
 
 
 @pytest.mark.parametrize(
     ("own", "null", "reason"),
     [
         (38, 40, "p = "),  # no significant change
-        (2, 3, "Not shown to be more than a null direction does."),  # any direction would do
+        (2, 3, "The change is not shown to be larger than with a null direction."),  # any direction would do
         (50, 40, "to 100 %"),  # the other way round
     ],
 )
@@ -75,13 +75,13 @@ def test_nulls_are_those_of_the_same_dose():
     *_, found = said([cell("none", instructions="harmless"), one, other], verdicts(none=0, add4=30, null12=30))
     assert "null directions" not in found[0].text
     assert found[0].shown is False
-    assert found[0].text.endswith("No null direction was tried there.")
+    assert found[0].text.endswith("No null direction was tested at this setting.")
 
 
 def test_nothing_is_shown_without_a_null_direction():
     *_, found = said(CELLS[:2], verdicts(none=40, own=2))
     assert [claim.shown for claim in found] == [True, False]
-    assert found[1].text.endswith("(p < 0.001, Holm). No null direction was tried there.")
+    assert found[1].text.endswith("(p < 0.001, Holm). No null direction was tested at this setting.")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_raw_dose_is_held_against_a_null_direction_of_its_own_norm(unit, besid
         [cell("none", instructions="harmless"), edited("own", "after", **dose), null], verdicts(none=0, own=30, null=1)
     )
     assert found[0].shown is shown
-    assert ("No null direction of its norm was tried there." in found[0].text) is not shown
+    assert ("No null direction of the same norm was tested at this setting." in found[0].text) is not shown
 
 
 def test_of_several_arms_the_null_direction_stands_beside_one():
@@ -129,9 +129,9 @@ def test_edits_at_other_layers_are_other_edits_with_null_directions_of_their_own
     one = next(text for text in texts if "(layer 16, ablated at layer 16) in after" in text)
     every = next(text for text in texts if "(layer 16, ablated at every layer) in after" in text)
     assert texts[one] is True
-    assert "null directions there give 88 %)" in one
+    assert "null directions with the same settings give 88 %)" in one
     assert texts[every] is False
-    assert "null directions there give 12 %)" in every
+    assert "null directions with the same settings give 12 %)" in every
 
 
 def test_where_an_edit_acts_is_said_also_of_a_single_one():
@@ -183,7 +183,7 @@ def test_claims_of_a_negative_dose_give_its_sign_and_no_more():
     cells = [cell("none"), edited("own", "after", **dose), edited("null", "random-1", control=True, **dose)]
     *_, found = said(cells, verdicts(none=40, own=2, null=39))
     claim = claim_on("own", found)
-    assert claim.text.startswith("Adding its own direction (layer 16, -1.5 unit vectors) to after takes refusals of harmful")
+    assert claim.text.startswith("Adding its own direction (layer 16, -1.5 unit vectors) to after changes the refusal rate")
     assert claim.verdict == "supported"
 
 
@@ -239,11 +239,13 @@ def test_a_new_kind_of_edit_has_claims_from_its_words_alone():
     *_, found = said(cells, {(key, "prefix"): {i: i < n for i in range(50)} for key, n in counts.items()}, INVENTED)
     own = next(claim for claim in found if claim.id == "effect: own")
     assert own.text == (
-        "Rotating towards its own direction (layer 16, angle 30) in after takes refusals of harmful instructions from 20 % to "
-        "80 % [67, 89] (p < 0.001, Holm; null directions there give 22 %)."
+        "Rotating towards its own direction (layer 16, angle 30) in after changes the refusal rate on harmful instructions from "
+        "20 % to 80 % [67, 89] (p < 0.001, Holm; null directions with the same settings give 22 %)."
     )
     assert (own.verdict, own.null.kind, own.cells) == ("supported", "shuffled", ("none", "own", "null"))
     wide = next(claim for claim in found if claim.id == "effect: wide")
     assert (wide.verdict, wide.cells) == ("not shown", ("none", "wide", "wide null"))
     noisy = next(claim for claim in found if claim.id == "effect: noisy")
-    assert noisy.text.startswith("Adding noise (coefficient 3) to after takes refusals of harmful instructions from 20 % to 24 %")
+    assert noisy.text.startswith(
+        "Adding noise (coefficient 3) to after changes the refusal rate on harmful instructions from 20 % to 24 %"
+    )

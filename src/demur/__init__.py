@@ -1,4 +1,4 @@
-"""demur measures refusals of language-model checkpoints, finds the direction that carries them, and moves it between checkpoints.
+"""demur measures how often language models refuse, finds the direction that carries refusal, and tests it in other checkpoints.
 
 Importing this package imports nothing heavy: names are loaded when they are first used.
 """
@@ -68,7 +68,8 @@ _HOMES = {
     "inputs.instructions": ("load_instructions",),
     "inputs.prompts": ("Prompt", "prompt_format"),
     "interventions.intervention": ("Intervention", "ablate", "add", "edit"),
-    "judges.judging": ("Verdict", "judge"),
+    "judges.judge": ("Verdict",),
+    "judges.judging": ("judge",),
     "measurements.cross_entropy": ("completion_losses", "text_losses"),
     "measurements.extraction": ("extract_direction", "extract_directions"),
     "measurements.refusal_tokens": ("find_refusal_tokens",),
@@ -83,7 +84,7 @@ _HOMES = {
     "study.spec": ("Study",),
     "study.study_files": ("load_study",),
 }
-"""Where each public name lives. A name whose home is a room is a module of that room."""
+"""The module that defines each public name. `families` is a module itself, so its package is given."""
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = ["__version__", *_HOME_OF]

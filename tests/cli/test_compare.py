@@ -55,7 +55,7 @@ def test_a_run_is_like_itself(runs):
     assert found.agreement == Agreement(*[len(one.completions())] * 3)
     output = CliRunner().invoke(app, ["compare", str(runs[0]), str(runs[0])]).output
     assert "The runs differ in no setting." in output
-    assert "Judge prefix: no difference of refusals is shown in any of 22 shared cells." in output
+    assert "Judge prefix: no difference in refusals is shown in any of 22 shared cells." in output
 
 
 def test_another_device_is_named_and_another_batch_where_it_may_change_a_token(runs, tmp_path):

@@ -59,7 +59,7 @@ def test_instructions_that_cannot_be_read_are_said_to_be_guessed(tmp_path):
     assert "usual length" not in planned(study)
     (tmp_path / "harmful.jsonl").unlink()
     text = "".join(planned(study).split())
-    assert "withinstructionsofausuallength" in text
+    assert "assuminginstructionsofausuallength" in text
     assert "harmful.jsonl'cannotbereadhere" in text
 
 

@@ -51,10 +51,10 @@ def test_trap_26_pickles_are_never_run(tmp_path, capsys):
     [
         ([torch.ones(4)], "holds a list, not a direction"),
         ({}, "steers nothing"),
-        (torch.ones(3, 8), r"a tensor of shape \(3, 8\); a direction is one vector"),
+        (torch.ones(3, 8), r"a tensor of shape \(3, 8\); expected one vector"),
         (torch.tensor(1.0), "a tensor of shape"),
         (torch.zeros(8), "zero or not finite"),
-        (torch.zeros(2, 2, 8), "holds zeros only"),
+        (torch.zeros(2, 2, 8), "holds only zeros"),
         (torch.full((8,), float("nan")), "not finite"),
         (torch.tensor([1.0, float("inf")]), "not finite"),
         (torch.ones(2, 2, 8).fill_(float("nan")), "not finite"),
@@ -82,7 +82,7 @@ def steering(**changes):
     [
         ({"a": torch.ones(8)}, "a dict, but not one of steering vectors"),
         ({3: {"steering_vector": torch.ones(8), "action": "add"}}, "a dict, but not one of steering vectors"),
-        (steering(action="multiply"), "action of 'layers.1' is 'multiply'; the harness knows add and clamp"),
+        (steering(action="multiply"), "action of 'layers.1' is 'multiply'; expected add or clamp"),
         (steering(steering_coefficient="2"), "coefficient of 'layers.1' is '2'"),
         (steering(steering_coefficient=True), "coefficient of 'layers.1' is True"),
         (steering(steering_coefficient=float("nan")), "coefficient of 'layers.1' is nan"),
@@ -144,8 +144,8 @@ def header(**changes):
     [
         ({"other": torch.ones(4)}, header(), "holds other, not a tensor 'direction'"),
         ({"direction": torch.ones(4)}, None, "not a tensor 'direction' with demur's metadata"),
-        ({"direction": torch.ones(4)}, {"demur": "{"}, "metadata of demur's that cannot be read"),
-        ({"direction": torch.ones(4)}, {"demur": "[]"}, "metadata of demur's that cannot be read"),
+        ({"direction": torch.ones(4)}, {"demur": "{"}, "demur's metadata, but it cannot be read"),
+        ({"direction": torch.ones(4)}, {"demur": "[]"}, "demur's metadata, but it cannot be read"),
         ({"direction": torch.ones(4)}, header(format="demur-direction-9"), "demur-direction-9"),
         ({"direction": torch.ones(4)}, header(site="resid"), "site 'resid'"),
         ({"direction": torch.ones(4)}, header(layer="1"), "'layer' is missing or of a wrong kind"),

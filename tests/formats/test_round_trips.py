@@ -172,7 +172,7 @@ def test_an_ablation_file_keeps_the_unit_vector(tmp_path):
 
 def test_a_lost_fact_is_never_written_as_known(tmp_path):
     bare = demur.load_direction(demur.save_directions([made()], tmp_path / "bare.pt", format="post"))
-    with pytest.raises(InputError, match=r"does not say its layer, which this format writes down; give it with layer"):
+    with pytest.raises(InputError, match=r"does not say its layer, which this format needs; give it with layer"):
         demur.save_directions([bare], tmp_path / "v.gguf")
     bare = demur.load_direction(tmp_path / "bare.pt", layer=3)
     with pytest.raises(InputError, match="does not say its raw norm"):
@@ -206,16 +206,16 @@ def test_stored_dtypes(tmp_path, dtype):
         ([made(), made()], "direction.pt", None, "holds one direction, but 2 were given"),
         ([made(), made(width=8, layer=3)], "v.gguf", None, r"widths \[8, 16\]"),
         ([], "v.gguf", None, "no direction to write"),
-        ([made(site="resid_mid")], "v.gguf", None, "inside block 2; this format knows the stream between blocks only"),
+        ([made(site="resid_mid")], "v.gguf", None, "inside block 2; this format has only points between blocks"),
         ([made(1)], "v.gguf", None, "adds to the output of block 1 and later ones only"),
         ([made(2), made(1, site="resid_post")], "v.gguf", None, "are both of the output of block 1"),
         ([made(0)], "v.pt", "lm-eval", "adds to outputs of blocks only, not to the first block's input"),
         ([made(2), made(1, site="resid_post")], "v.pt", "lm-eval", "are both of the output of block 1"),
-        ([made(provenance={})], "v.pt", "lm-eval", "do not say which family they are of; give its model_type"),
+        ([made(provenance={})], "v.pt", "lm-eval", "do not say which family it is of; give the model_type"),
         ([made(provenance={})], "v.pt", "lm-eval-ablation", "do not say which family"),
         ([made(3, site="resid_post")], "direction.pt", None, "at the output of the last block"),
         ([made(position=0)], "direction.pt", None, "counts from the end"),
-        ([made()], "other.pt", "arditi", "reads a file named direction.pt"),
+        ([made()], "other.pt", "arditi", "name the file direction.pt, not 'other.pt'"),
         ([made(3)], "mean_diffs.pt", None, "no direction of position -1 and layer 1 was given"),
         ([made(1), made(1)], "mean_diffs.pt", None, "two directions are of position -1 and layer 1"),
         ([made()], "d.pt", None, "'d.pt' could be post, arditi, mean-diffs, lm-eval, lm-eval-ablation; name one with"),
@@ -236,7 +236,7 @@ def test_a_family_that_no_one_knows(tmp_path):
     for family, message in {"lama": "transformers knows no model_type 'lama'", "bert": "no layout is known"}.items():
         with pytest.raises(InputError, match=message):
             demur.save_directions([made()], tmp_path / "v.pt", format="lm-eval", family=family)
-    with pytest.raises(InputError, match="does not say how many its model has; give it with n_layers"):
+    with pytest.raises(InputError, match="does not say how many its model has; give the number with n_layers"):
         demur.save_directions([made(provenance={})], tmp_path / "v.pt", format="lm-eval-ablation", family="llama")
 
 

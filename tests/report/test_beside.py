@@ -105,10 +105,10 @@ def test_sentences(published):
     said = " ".join(published_tables.verdicts(summary))
     count = len(summary.published)
     assert f"1 of {count} published rates were measured under the published settings" in said
-    assert f"Not a reproduction: {count - 3} of {count}" in said
-    assert f"Not known to be a reproduction: for 1 of {count}" in said
-    assert "at least 3 in one cell" in said
-    assert "Not stated: dtype, judges." in said
+    assert f"Not a reproduction: {count - 3} of {count} published rates" in said
+    assert f"Not known to be a reproduction: for 1 of {count} published rates" in said
+    assert "The largest such difference in a cell is 3." in said
+    assert "Settings that the source does not state: dtype, judges." in said
     assert "no such cell in this run." in said
     assert "published without n" in said
     differ = sum(bool(each.differs) for each in summary.published)

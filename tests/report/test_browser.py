@@ -64,7 +64,7 @@ def test_a_point_leads_to_its_instruction(open_page, undrawn):
     # The note stays closed until the reader opens it; then the state of the address is there.
     assert not opened.locator("#browser").evaluate("part => part.open")
     opened.locator("#browser > summary").click()
-    assert ", of harmful " in opened.locator("#status").text_content()
+    assert "(only instruction harmful " in opened.locator("#status").text_content()
 
 
 def test_the_theme_is_chosen_and_kept(open_page, undrawn):

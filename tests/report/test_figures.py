@@ -98,7 +98,7 @@ if __name__ == "__main__":
     STORED.write_text(json.dumps(all_facts(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def test_instructions_that_are_not_answered_yet_are_no_answers():
+def test_instructions_without_a_verdict_are_neither_refused_nor_not_refused():
     summary, completions = make_run(n=6)
     found = [entry for entry in entries(summary) if entry.judge == "prefix"]
     whole = {place.verdict for row in instruction_places(summary, found, completions) for place in row.places}
@@ -107,9 +107,13 @@ def test_instructions_that_are_not_answered_yet_are_no_answers():
     for row in instruction_places(summary, found, late):
         unanswered = {(place.instructions, place.index) for place in row.places if place.refused is None}
         assert unanswered == {("harmful", 3), ("harmful", 4), ("harmful", 5)}
+    failed = completions.astype({"prefix_refusal": object})
+    failed.loc[failed["index"] == 0, "prefix_refusal"] = float("nan")  # the judge failed
+    for row in instruction_places(summary, found, failed):
+        assert {place.index for place in row.places if place.refused is None} == {0}
     figure = figures_of(ReportView.of(summary, late))["projections"]
     named = [text.get_text() for text in draw_static.draw(figure.content).legends[0].get_texts()]
-    assert "harmful, not answered yet" in named
-    assert "harmless, not answered yet" not in named
+    assert "harmful, no verdict" in named
+    assert "harmless, no verdict" not in named
     symbols = [trace["marker"]["symbol"] for trace in interactive(figure).data if trace.get("mode") == "markers"]
     assert {symbol for side in symbols for symbol in side} == {"circle", "circle-open", "x-thin-open"}

@@ -101,7 +101,7 @@ def test_trap_32_a_run_keeps_the_date_it_began_with(tmp_path, monkeypatch):
     assert len(rendered) >= 3
     assert again.summary()["arms"] == expected
     assert [arm["template"].split()[0] for arm in expected if arm["checkpoint"] == "chat"] == ["first"]
-    assert "the prompts of this run have the date on which it first loaded the checkpoint" in " ".join(
+    assert "the prompts of this run keep the date on which the run first loaded the checkpoint" in " ".join(
         again.summary()["warnings"]
     )
 

@@ -20,18 +20,18 @@ class CountingEngine(TransformersEngine):
     def generate(
         self, rows: Sequence[Row], decoding: Decoding, *, batch_tokens: int | None = None, batch_rows: int | None = None
     ) -> Iterator[dict[int, list[int]]]:
-        """Completions batch after batch, as the protocol `demur.engine.engine_protocol.Engine` asks."""
+        """Yields completions batch by batch, as the protocol `demur.engine.engine_protocol.Engine` requires."""
         for finished in super().generate(rows, decoding, batch_tokens=batch_tokens, batch_rows=batch_rows):
             self.batches.append(len(finished))
             yield finished
 
 
 class CountingEngines:
-    """Loads checkpoints whose engine counts."""
+    """Loads checkpoints, each with a `CountingEngine`."""
 
     name: ClassVar[str] = "counting"
 
     def load(self, request: LoadRequest) -> Checkpoint:
-        """What the engine `transformers` loads, with the other engine around it."""
+        """Loads a checkpoint as the engine `transformers` does, and gives it a `CountingEngine`."""
         loaded: Checkpoint = registry("engine").get("transformers").load(request)
         return replace(loaded, engine=CountingEngine(loaded.model, loaded.tokenizer, loaded.layout))

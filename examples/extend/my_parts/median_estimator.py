@@ -1,4 +1,4 @@
-"""A direction estimator: the difference of medians, which a few extreme activations do not move."""
+"""A direction estimator: the difference of medians, which a few extreme activations hardly change."""
 
 from typing import ClassVar, Literal
 

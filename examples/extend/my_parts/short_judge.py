@@ -1,4 +1,4 @@
-"""A judge: an answer of few words counts as a refusal. It fails on an empty text, and says so."""
+"""A judge: an answer of few words counts as a refusal. On an empty text it returns a failure."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -1,4 +1,4 @@
-"""A control: the direction's own numbers in another order, so that only where they stand has changed."""
+"""A control: the coordinates of a direction in another order."""
 
 import random
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Shuffled:
-    """The coordinates of the direction that the control is matched to, shuffled. Length and distribution stay the same."""
+    """Shuffles the coordinates of the direction that it is a control for. Their distribution and the length stay the same."""
 
     name: ClassVar[str] = "shuffled"
     needs: ClassVar[Literal["direction", "activations"]] = "direction"

@@ -1,4 +1,4 @@
-"""A measurement of each arm: how long the stream is at every layer, over the harmful instructions that are held out."""
+"""A measurement of each arm: the mean norm of the stream at every layer, over held-out harmful instructions."""
 
 from typing import ClassVar, Literal
 
@@ -38,5 +38,5 @@ class StreamNorms:
         return MeasurementRecord(arrays={"norms": means.mean_norm.numpy()})
 
     def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
-        """The norms, rounded to what a reader needs."""
+        """The norms, rounded to four decimals."""
         return {"norms": [round(float(norm), 4) for norm in record.arrays["norms"]]}

@@ -1,4 +1,4 @@
-"""The cell: target arm x instruction set x intervention, and what one judge found in it. Typed from the store to the report."""
+"""A cell (target arm x instruction set x intervention) and its results under one judge, as typed values."""
 
 from typing import Literal
 
@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 
 class Record(BaseModel):
-    """A frozen value that is written as JSON. Unknown keys are kept out; a missing key takes its default."""
+    """A frozen value that is written as JSON. Unknown keys are ignored; a missing key gets its default."""
 
-    # Every key is written, so the JSON Schema of what is written requires every key.
+    # All keys are always written, so the JSON Schema of the written JSON requires all of them.
     model_config = ConfigDict(extra="ignore", frozen=True, json_schema_serialization_defaults_required=True)
 
 
@@ -16,8 +16,8 @@ class Cell(Record):
     """The unit of work, of storage and of resumption.
 
     Attributes:
-        key: the same in every process; names the cell in the store and in the summary.
-        target: the checkpoint that is edited and answers.
+        key: identifies the cell in the store and in the summary. It is the same in every process.
+        target: the checkpoint that is edited and that writes the completions.
         prompt: the name of the prompt format.
         instructions: the instruction set: `harmful` or `harmless`.
         intervention: the kind of edit: `none`, `ablate`, `add` or another registered kind.
@@ -26,13 +26,14 @@ class Cell(Record):
         direction: the name of the direction, None if the edit takes none.
         source: the checkpoint that the direction came from, or the control's name.
         control: whether the direction is a null direction.
-        control_kind: what the kind of control calls itself, empty where it is none.
+        control_kind: the name of the kind of control; empty if the direction is no control.
         stands_beside: the direction that a control was made for.
         layer: the layer at which the direction was read.
         layers: the layers at which the edit acts, None for the kind's default.
-        sites: the sites at which it acts, `["all"]` for all that the family has.
-        coefficient: the dose of an addition.
-        unit: what a coefficient of 1 adds: `unit`, `raw` or `residual`.
+        sites: the sites at which it acts, `["all"]` for all sites of the architecture.
+        coefficient: the number by which an added direction is multiplied.
+        unit: the norm that a coefficient of 1 adds: 1 (`unit`), the direction's raw norm (`raw`), or the stream's mean norm
+            (`residual`).
         positions: `all`, `prompt` or `generated`.
         settings: further settings of the kind of edit, by name.
     """
@@ -96,19 +97,19 @@ class JudgedCell(Cell):
 
 
 class Comparison(Record):
-    """An edited cell against its own target without an edit, on the same instructions, under one judge.
+    """An edited cell compared with the same target without an edit, on the same instructions, under one judge.
 
     Attributes:
         key: the edited cell.
         judge: the judge.
-        n: instructions that have a verdict in both cells.
-        baseline_rate: the rate without the edit, over these.
-        rate: the rate with the edit, over these.
+        n: the number of instructions that have a verdict in both cells.
+        baseline_rate: the rate without the edit, on these instructions.
+        rate: the rate with the edit, on these instructions.
         difference: `rate` minus `baseline_rate`.
-        gained: instructions that became refusals.
-        lost: instructions that stopped being refusals.
-        p_value: two-sided exact McNemar test.
-        p_holm: the same after Holm's correction over all edited cells of the judge.
+        gained: the number of instructions that are refused only with the edit.
+        lost: the number of instructions that are refused only without the edit.
+        p_value: p value of the two-sided exact McNemar test.
+        p_holm: the p value after Holm's correction over all edited cells of the judge.
     """
 
     key: str
@@ -124,7 +125,7 @@ class Comparison(Record):
 
 
 class Sentence(Record):
-    """A sentence of the report, and whether the data show the effect in it."""
+    """A sentence of the report, and whether the data show the effect that it states."""
 
     text: str
     shown: bool
@@ -136,7 +137,7 @@ class Null(Record):
     Attributes:
         kind: the kind of control.
         n: how many controls there were at the same setting.
-        place: how many of them changed the rate at least as much in the expected sense; 0 if the edit changed it most.
+        place: how many of them changed the rate at least as much as the edit, with the expected sign.
     """
 
     kind: str
@@ -149,13 +150,13 @@ class Claim(Sentence):
 
     Attributes:
         id: the same for the same claim in every run of the study.
-        verdict: `supported` where the edit is shown to make the expected change; `contradicted` where a change in the other sense
-            holds after Holm's correction; else `not shown`. `not tested` for a checkpoint without an edit: its rate is described.
-        effect: the change of the rate, as a fraction; None for a claim about a checkpoint without an edit.
+        verdict: `supported` if the expected change is shown; `contradicted` if a change of the opposite sign is significant after
+            Holm's correction; otherwise `not shown`. `not tested` for a checkpoint without an edit, whose rate is only described.
+        effect: the change in the rate, as a fraction; None for a claim about a checkpoint without an edit.
         ci95: 95 % interval of the effect, for paired proportions (Newcombe 1998, method 10).
         p: the p value of the effect after Holm's correction.
-        null: the null directions it was compared with, None if there were none.
-        cells: keys of the cells that it rests on.
+        null: the null directions that it was compared with, None if there were none.
+        cells: keys of the cells from which it was computed.
     """
 
     id: str

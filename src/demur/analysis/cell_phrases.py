@@ -44,7 +44,8 @@ def is_own(cell: Cell) -> bool:
 
 
 def _arm(cell: Cell) -> str:
-    # A direction's name is its arm, and also its layer if the study has several layers. Names of arms have no dots.
+    # A direction is named after its arm: `checkpoint` or `checkpoint.prompt`, with `.layerN` added if the study has several
+    # layers. Names of checkpoints and prompts have no dots.
     return str(cell.direction).removesuffix(f".layer{cell.layer}")
 
 
@@ -65,12 +66,12 @@ def where_it_acts(cell: Cell, alike: Sequence[Cell], words: EditWords) -> list[s
 
     Args:
         cell: the edited cell.
-        alike: the cells of the same kind of edit, from which the phrase should distinguish it.
+        alike: the cells of the same kind of edit, from which the phrases should distinguish this cell.
         words: the words for the cell's action.
 
     Returns:
-        One phrase for each of layers, sites, positions and settings in which the cells differ. Layers are also named where they
-        are not the usual ones of the kind.
+        One phrase for each of layers, sites, positions and settings in which the cells differ. Layers are also named if they
+        are not the default ones of the kind.
     """
     facts = []
     if cell.layers:

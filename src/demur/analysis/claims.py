@@ -1,6 +1,7 @@
 """One sentence for each checkpoint and each edit of a run, with a verdict and the numbers that support it.
 
-If the data do not show an effect, the sentence says so and why. Pure functions of typed records.
+The verdict says whether the data show the effect. If a significant change does not count as shown, the sentence gives the reason.
+Pure functions of typed records.
 """
 
 from collections.abc import Sequence
@@ -29,18 +30,18 @@ def claims(
 ) -> list[Claim]:
     """The claims of one judge: how often each checkpoint refuses, and what each edit changes.
 
-    A rate without an edit is a description: it is shown, and its verdict is `not tested`. An edit is `supported` where
-    `EditTest.shown` says so, `contradicted` where its change holds in the other sense, and else `not shown`.
+    A rate without an edit is only described: it counts as shown, and its verdict is `not tested`. An edit is `supported` if
+    `EditTest.shown` is true, `contradicted` if `EditTest.contradicted` is true, and otherwise `not shown`.
 
     Args:
         cells: the judged cells of a run.
         compared: their comparisons with the unedited targets.
-        refusals: the verdicts that both rest on.
+        refusals: the verdicts from which both were computed.
         judge: the judge whose verdicts count.
         words: the words for each action of the run's edits.
 
     Returns:
-        The claims that are shown, then the others, each in the order of the cells.
+        The claims that are shown, followed by the others. Both groups are in the order of the cells.
     """
     mine = [cell for cell in cells if cell.judge == judge]
     found = [_rate_claim(cell, mine) for cell in mine if not cell.edited and cell.instructions == "harmful"]
@@ -92,6 +93,6 @@ def _sentence(test: EditTest, alike: Sequence[JudgedCell], target: str, words: E
     edit = f"{capitalised(edit_text(words, whose))}{f' ({facts})' if facts else ''} {words.into} {target}"
     change = f"from {number_format.percent(row.baseline_rate, row.n)} to {rate_text(cell)}"
     nulls = ", ".join(number_format.percent(null.rate, null.n) for null in test.nulls)
-    against = f"; null directions there give {nulls}" if nulls else ""
+    against = f"; null directions with the same settings give {nulls}" if nulls else ""
     p = number_format.p_in_words(row.p_holm)
-    return f"{edit} takes refusals of {cell.instructions} instructions {change} ({p}, Holm{against})."
+    return f"{edit} changes the refusal rate on {cell.instructions} instructions {change} ({p}, Holm{against})."

@@ -1,6 +1,7 @@
-"""Decides whether an edit acts: tests its change against chance and against null directions at the same setting and dose.
+"""Decides whether an edit is shown to have an effect.
 
-An edit is shown to act only if it passes both tests. Without a null direction of the same dose, nothing is shown.
+The change that the edit makes is tested against chance and against null directions at the same setting. The edit must pass both
+tests. Without a null direction of the same dose, no effect is shown.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ _SETTING = (
     "target", "prompt", "instructions", "intervention", "layer", "layers", "sites", "coefficient", "unit", "positions",
     "settings",
 )  # fmt: skip
-"""The facts that are equal in two cells that differ only in their direction."""
+"""The attributes that are equal in two cells that differ only in their direction."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,12 @@ class EditTest:
     Attributes:
         cell: the edited cell.
         baseline: the same target without an edit.
-        comparison: the two compared on the same instructions.
+        comparison: the comparison of these two on the same instructions.
         nulls: the cells of null directions at the same setting.
-        null: the number of these, and how many of them changed the rate at least as much in the expected sense; None without any.
-        holds: whether the change has the expected sense, and p is below the level after Holm's correction.
-        beats_nulls: whether it also differs, in that sense, from the change that each null direction makes.
+        null: how many `nulls` were compared with the baseline, and how many of them changed the rate at least as much as the
+            edit, with the expected sign; None if there are none.
+        holds: whether the change has the expected sign and is significant after Holm's correction.
+        beats_nulls: whether the rate also differs significantly, with the expected sign, from the rate under each null direction.
         has_null_of_its_dose: whether at least one of these null directions was given the same dose.
     """
 
@@ -43,12 +45,12 @@ class EditTest:
 
     @property
     def shown(self) -> bool:
-        """Whether the data show that the edit acts."""
+        """Whether the data show that the edit has the expected effect."""
         return self.holds and self.beats_nulls and self.has_null_of_its_dose
 
     @property
     def contradicted(self) -> bool:
-        """Whether the change holds after Holm's correction in the sense that is not expected."""
+        """Whether a change of the opposite sign is significant after Holm's correction."""
         return self.comparison.difference * self.cell.expected < 0 and self.comparison.p_holm < LEVEL
 
     @property
@@ -57,23 +59,24 @@ class EditTest:
         if not self.holds or self.shown:
             return ""
         if not self.beats_nulls:
-            return "not shown to be more than a null direction does"
-        return "no null direction of its norm was tried there" if self.nulls else "no null direction was tried there"
+            return "the change is not shown to be larger than with a null direction"
+        kind = "null direction of the same norm" if self.nulls else "null direction"
+        return f"no {kind} was tested at this setting"
 
 
 def edit_tests(cells: Sequence[JudgedCell], compared: Sequence[Comparison], refusals: Refusals, judge: str) -> list[EditTest]:
-    """The edits on the instructions on which they should act, each with its test.
+    """Tests each edit on the instructions on which a change is expected.
 
     The kind of edit defines the expected change (`Cell.expected`). Cells of null directions are not tested themselves.
 
     Args:
         cells: the judged cells of a run.
         compared: their comparisons with the unedited targets.
-        refusals: the verdicts that both rest on.
+        refusals: the verdicts from which both were computed.
         judge: the judge whose verdicts count.
 
     Returns:
-        One test for each cell that has a comparison, in the order of the cells.
+        One test for each cell that has a comparison and an expected change, in the order of the cells.
     """
     mine = [cell for cell in cells if cell.judge == judge]
     by_key = {row.key: row for row in compared if row.judge == judge}
@@ -106,7 +109,7 @@ def same_setting(one: Cell, other: Cell) -> bool:
 
 
 def _same_dose(null: Cell, cell: Cell) -> bool:
-    # A null direction has the raw norm of the direction that it is a control for.
+    # With the unit `raw`, the dose depends on the norm. A null direction has the norm of the direction that it was made for.
     return cell.unit != "raw" or null.stands_beside in (cell.direction, cell.source)
 
 

@@ -1,6 +1,6 @@
-"""What a run answers, in a few sentences computed from its cells: which checkpoints refuse, and what moving directions does.
+"""The results of a run in a few sentences, computed from its cells: which checkpoints refuse, and what each kind of edit changes.
 
-Each sentence gives its rates with intervals. Where the data do not show an effect, it says "is not shown"; for edits,
+Each sentence gives its rates with intervals. If the data do not show an effect, it says "not shown"; for edits,
 `edit_tests.EditTest.shown` decides this. A kind of edit that was not tried gets a sentence that says so.
 """
 
@@ -26,7 +26,7 @@ from demur.core.edit_words import EditWords
 from demur.core.statistics import LEVEL, fisher, holm, mcnemar, shared
 
 NAMED = 3
-"""Checkpoints or cells up to this number are named one by one."""
+"""Up to this many arms or cells are named one by one."""
 
 _UNFINISHED = "Refusal rates without an edit are not shown yet: these cells are not finished."
 
@@ -44,10 +44,10 @@ def answers(
     Args:
         cells: the judged cells of a run.
         compared: their comparisons with the unedited targets.
-        refusals: the verdicts that both rest on.
+        refusals: the verdicts from which both were computed.
         judge: the judge whose verdicts count.
-        lineage: the checkpoints in order.
-        words: the actions of all kinds of edit that the sentences are about, kind by kind, with their words.
+        lineage: the checkpoints in the order of the study.
+        words: the words for each action of the kinds of edit that the sentences are about, grouped by kind.
 
     Returns:
         The sentences in the order of `words`; none if the judge gave no verdict.
@@ -76,7 +76,7 @@ def _without_edit(cells: Sequence[JudgedCell], refusals: Refusals, judge: str, l
         contrasts = _last_against_first([harmful for harmful, _ in twins], cells, refusals, judge)
     adjusted, how = holm([p for *_, p in contrasts]), "Holm" if len(contrasts) > 1 else ""
     verdicts = [(against, likely and p < LEVEL, _p(p, how)) for (against, likely, _), p in zip(contrasts, adjusted, strict=True)]
-    tested = "; ".join(f"{against} ({p})" if holds else f"that {against} is not shown ({p})" for against, holds, p in verdicts)
+    tested = "; ".join(f"{against} ({p})" if holds else f"it is not shown that {against} ({p})" for against, holds, p in verdicts)
     return Sentence(text=f"{_rates(twins, cells)}; {tested}.", shown=any(holds for _, holds, _ in verdicts))
 
 
@@ -96,7 +96,7 @@ def _rates(twins: Sequence[tuple[JudgedCell, JudgedCell]], cells: Sequence[Judge
 
 
 Contrast = tuple[str, bool, float]
-"""The statement that is tested, whether the data point that way, and the p value."""
+"""The statement that is tested, whether the rates agree with it, and the p value."""
 
 
 def _harmful_against_harmless(harmful: JudgedCell, harmless: JudgedCell, cells: Sequence[JudgedCell]) -> Contrast:
@@ -109,32 +109,33 @@ def _harmful_against_harmless(harmful: JudgedCell, harmless: JudgedCell, cells: 
 def _last_against_first(
     unedited: Sequence[JudgedCell], cells: Sequence[JudgedCell], refusals: Refusals, judge: str
 ) -> list[Contrast]:
-    """Tests the last checkpoint against the first under each prompt that both have; without such a prompt, their first arms."""
+    """Tests the last checkpoint against the first under each prompt that both have. If there is none, tests their first arms."""
     first, last = ({cell.prompt: cell for cell in unedited if cell.target == each.target} for each in (unedited[0], unedited[-1]))
     pairs = [(first[prompt], last[prompt]) for prompt in first if prompt in last]
     found = []
     for one, other in pairs or [(next(iter(first.values())), next(iter(last.values())))]:
         paired = mcnemar(*shared(refusals[one.key, judge], refusals[other.key, judge]))
         points = f"{100 * abs(paired.difference):.0f} points {'more' if paired.difference > 0 else 'fewer'}"
-        against = f"{target_text(other, cells)} refuses {points} of the harmful ones than {target_text(one, cells)}"
+        change = points if paired.difference else "more or fewer"
+        against = f"{target_text(other, cells)} refuses {change} of the harmful ones than {target_text(one, cells)}"
         found.append((against if pairs else f"{against}, each under its own prompt", paired.difference != 0, paired.p_value))
     return found
 
 
 def _not_tried(words: EditWords) -> Sentence:
-    text = f"What {edit_text(words, 'a')} does is not shown: there are no completions of such a cell."
+    text = f"The effect of {edit_text(words, 'a')} is not shown: this run has no completions with such an edit."
     return Sentence(text=text, shown=False)
 
 
 def _of_action(words: EditWords, tests: Sequence[EditTest], cells: Sequence[JudgedCell]) -> list[Sentence]:
-    """One sentence for each instruction set on which the action should act and was tried."""
+    """One sentence for each instruction set on which the action was tried and a change is expected."""
     mine = [test for test in tests if test.cell.action == words.action]
     labels = dict.fromkeys(test.cell.instructions for test in mine)
     return [_moved(words, [test for test in mine if test.cell.instructions == label], cells) for label in labels]
 
 
 def _moved(words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCell]) -> Sentence:
-    """What directions of other checkpoints do, the strongest case first; without such cells, what a checkpoint's own do."""
+    """The effect of directions of other checkpoints, or of checkpoints' own directions if there are no others."""
     across = [test for test in every if test.cell.source != test.cell.target] or list(every)
     across.sort(key=lambda test: -abs(test.comparison.difference))
     shown, rest = [test for test in across if test.shown], [test for test in across if not test.shown]
@@ -148,14 +149,14 @@ def _moved(words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCe
     )
     others += f"; and {len(rest) - NAMED} more" if len(rest) > NAMED else ""
     if not shown:
-        return Sentence(text=f"That {edit} {does} is not shown: {others}.", shown=False)
+        return Sentence(text=f"It is not shown that {edit} {does}: {others}.", shown=False)
     best = shown[0]
     text = (
-        f"{capitalised(words.doing)} {_owner_and_target(best, words, every, cells)} takes refusals of {label} instructions "
-        f"{_change(best)} ({_support(best, every, cells)})"
+        f"{capitalised(words.doing)} {_owner_and_target(best, words, every, cells)} changes the refusal rate on {label} "
+        f"instructions {_change(best)} ({_support(best, words, every, cells)})"
     )
     if len(across) > 2:
-        text = f"{capitalised(edit)} {does} in {len(shown)} of {len(across)} cells; most: {uncapitalised(text)}"
+        text = f"{capitalised(edit)} {does} in {len(shown)} of {len(across)} cells; largest change: {uncapitalised(text)}"
     if rest and len(across) <= 2:
         text += f"; not shown for {others}"
     elif rest:
@@ -164,7 +165,7 @@ def _moved(words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCe
 
 
 def _owner_and_target(test: EditTest, words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCell]) -> str:
-    """The direction, its checkpoint and the target; also layer, prompt and coefficient if the study has several."""
+    """The direction, its checkpoint and the target; also the layer, prompt and coefficient if `every` has several."""
     cell, alike = test.cell, [other.cell for other in every]
     facts = []
     if cell.layer is not None and len({other.layer for other in alike}) > 1:
@@ -180,15 +181,15 @@ def _change(test: EditTest) -> str:
     return f"from {number_format.percent(test.comparison.baseline_rate, test.comparison.n)} to {rate_text(test.cell)}"
 
 
-def _support(test: EditTest, every: Sequence[EditTest], cells: Sequence[JudgedCell]) -> str:
-    """The test, and what the target's own direction and the null directions do at the same setting."""
+def _support(test: EditTest, words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCell]) -> str:
+    """The p value, and the rates under the target's own direction and under null directions at the same setting."""
     own = [other for other in every if other is not test and is_own(other.cell) and same_setting(other.cell, test.cell)]
     facts = [_p(test.comparison.p_holm, "Holm")]
-    facts += [f"{target_text(other.cell, cells)}'s own to {rate_text(other.cell)}" for other in own[:1]]
+    facts += [f"{target_text(other.cell, cells)}'s own {words.noun} gives {rate_text(other.cell)}" for other in own[:1]]
     for kind in dict.fromkeys(null.control_kind for null in test.nulls):
         nulls = sorted((null for null in test.nulls if null.control_kind == kind), key=lambda null: null.rate)
         reach = dict.fromkeys(number_format.percent(null.rate, null.n) for null in (nulls[0], nulls[-1]))
-        facts.append(f"{kind} ones to {' to '.join(reach)}")
+        facts.append(f"{kind} {words.noun}s give {' to '.join(reach)}")
     return "; ".join(facts)
 
 

@@ -6,11 +6,11 @@ from demur.analysis.cell import Record
 from demur.core.edit_words import EditWords
 
 Settings = dict[str, JsonValue]
-"""A study as plain data, every default written out."""
+"""A study as plain data, including every default."""
 
 
 class CheckpointFacts(Record):
-    """A checkpoint as it was loaded. `settings` is a digest over config.json and adapter_config.json."""
+    """A checkpoint as it was loaded. `settings` is a digest of config.json and adapter_config.json."""
 
     model: str
     adapter: str | None = None
@@ -29,7 +29,7 @@ class CheckpointFacts(Record):
 
 
 class ArmFacts(Record):
-    """A prompt format applied to a checkpoint: its text, the token read, and a hash over the token ids of all prompts."""
+    """A prompt format applied to a checkpoint: its text, the token that is read, and a hash of the token ids of all prompts."""
 
     checkpoint: str
     prompt: str
@@ -58,7 +58,7 @@ class Environment(Record):
 
 
 class Session(Record):
-    """Versions, machine and device of a part of the work. A run has one entry for each change."""
+    """The versions, machine and device that made a part of the run. A run has one entry for each combination of these."""
 
     versions: dict[str, str]
     environment: Environment
@@ -66,7 +66,7 @@ class Session(Record):
 
 
 class DirectionFacts(Record):
-    """A stored direction without its vector. `method` is how it was made; empty in folders that do not say it."""
+    """A stored direction without its vector. `method` says how it was made; empty in run folders that do not store this."""
 
     name: str
     method: str = ""
@@ -101,19 +101,19 @@ class JudgeFacts(Record):
 
 
 class Manifest(Record):
-    """Everything that a run wrote down of itself before and while it worked.
+    """What a run stores about itself and how it was made.
 
     Attributes:
         study: the study as plain data.
         created: when the run was begun, ISO 8601 in UTC.
         versions: versions of the packages that affect numbers, as last used.
-        sessions: every combination of versions, machine and device that took part.
+        sessions: every combination of versions, machine and device that made a part of the run.
         environment: the machine that was used last.
         checkpoints: facts of each checkpoint that was loaded, by name.
         arms: facts of each arm.
         instructions: facts of each instruction set, by label.
         edits: the words for each action of the run's kinds of edit, so that the run can be reported where a kind is not
-            installed. Runs of earlier versions have none: their kinds ship with demur.
+            installed. Runs of earlier versions have none; all of their kinds ship with demur.
         judges: the judges whose verdicts the run holds, in the study's order.
         added_judges: names of judges that were added after the study was run.
         warnings: what a reader of the numbers should know, in sentences.

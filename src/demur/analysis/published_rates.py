@@ -1,8 +1,8 @@
 """Compares published rates with measured ones: finds the cell for each published rate and tests whether the rates differ.
 
-A rate counts as measured under the published settings only if every setting that its cell depends on was published and is the
-same; all other settings are listed. The tests are not paired, because counts were published, not verdicts. Pure functions of
-typed records.
+A rate counts as measured under the published settings only if every setting that its cell depends on was published with the
+same value. Settings that differ and settings that were not stated are listed. The tests are not paired, because counts were
+published, not verdicts. Pure functions of typed records.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ _DOSE = ("unit", "coefficient")
 def published_rows(study: Settings, cells: Sequence[JudgedCell], directions: Sequence[DirectionFacts]) -> list[PublishedRow]:
     """Find the measured cell for each published rate of a study.
 
-    A row has both rates with Wilson intervals, their difference, and Fisher's exact test. It names the settings that depart from
+    A row has both rates with Wilson intervals, their difference, and Fisher's exact test. It names the settings that differ from
     the published ones and those that were not stated. `measured` is None if no cell fits, or if several fit equally well;
     `reason` says which. If settings and n are the same, `verdicts_changed_at_least` is the difference of the counts: greedy
     decoding has no randomness, so at least that many verdicts differ.
@@ -45,7 +45,7 @@ def published_rows(study: Settings, cells: Sequence[JudgedCell], directions: Seq
         directions: the directions of the run.
 
     Returns:
-        One row a published rate, in the study's order; none if the study has no publications.
+        One row for each published rate, in the study's order; none if the study has no publications.
     """
     facts = StudyFacts.of(study)
     read_under = {each.name: each.prompt for each in directions}
@@ -59,7 +59,7 @@ def text_and_code(study: Settings) -> list[TextAndCode]:
         study: the study as plain data.
 
     Returns:
-        One entry a setting, in the order of the publications.
+        One entry for each setting, in the order of the publications.
     """
     found = []
     for publication in StudyFacts.of(study).published:
@@ -158,7 +158,7 @@ def _fitting(
     cells: Sequence[JudgedCell],
     read_under: Mapping[str, str | None],
 ) -> list[_Fit]:
-    """The cells of the same target, instructions, edit and source that depart in the fewest settings; one, unless several tie."""
+    """The cells of the same target, instructions, edit and source that differ in the fewest settings: several if they tie."""
     named = [judge for judge in _listed(stated.get("judges"))[:1] if judge in {cell.judge for cell in cells}]
     wanted = named[0] if named else study.judges[0]
     fits = []
@@ -197,7 +197,7 @@ def _stated(publication: Publication, rate: PublishedRate) -> dict[str, JsonValu
 
 
 def _settings(study: StudyFacts, cell: JudgedCell, read_under: Mapping[str, str | None]) -> dict[str, JsonValue]:
-    """Every setting that a measured cell depends on, by the study's keys, with the one value that holds for this cell."""
+    """Every setting that a measured cell depends on, by the study's keys, with its value for this cell."""
     found: dict[str, JsonValue] = {}
     for name, prompts in _prompt_specs(study, cell, read_under).items():
         facts = study.checkpoints[name].model_dump(mode="json")
@@ -247,7 +247,7 @@ def _listed(value: JsonValue) -> list[JsonValue]:
 
 
 def _doses(rates: Sequence[PublishedRate]) -> str:
-    """The coefficients of a publication; if they differ, with the source of the direction and the instructions of each."""
+    """The coefficients of a publication. If they differ, each has the source of its direction and its instructions."""
     added = [rate for rate in rates if rate.coefficient is not None]
     if len({rate.coefficient for rate in added}) == 1:
         return in_words(added[0].coefficient)

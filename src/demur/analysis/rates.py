@@ -15,7 +15,7 @@ Labels = Mapping[tuple[str, str], Mapping[str, int]]
 """(cell key, judge) -> label -> how many completions got it."""
 
 Failures = Mapping[tuple[str, str], int]
-"""(cell key, judge) -> on how many completions the judge failed."""
+"""(cell key, judge) -> the number of completions on which the judge failed."""
 
 
 def judged_cells(
@@ -35,7 +35,7 @@ def judged_cells(
         failures: how often a judge failed, if known.
 
     Returns:
-        One record a cell and judge, cell by cell. A cell in which a judge gave no verdict yet has no record for that judge.
+        One record for each cell and judge, cell by cell. A cell has no record for a judge that gave no verdict in it yet.
     """
     found = []
     for cell in cells:
@@ -60,18 +60,18 @@ def judged_cells(
 
 
 def comparisons(cells: Sequence[Cell], refusals: Refusals, judges: Sequence[str]) -> list[Comparison]:
-    """Each edited cell against its own target without an edit, on the same instructions.
+    """Compares each edited cell with the same target without an edit, on the same instructions.
 
-    The test is McNemar's exact one. Its p values are corrected by Holm's method over all edited cells of a judge.
+    The test is the exact McNemar test. Its p values are corrected by Holm's method over all edited cells of a judge.
 
     Args:
-        cells: the cells in the order of the study, those without an edit among them.
+        cells: the cells in the order of the study, including those without an edit.
         refusals: the verdicts.
         judges: the judges in the order of the study.
 
     Returns:
-        One comparison a judge and edited cell, judge by judge. A cell that shares no judged instruction with the unedited target
-        has none.
+        One comparison for each judge and edited cell, judge by judge. A cell that shares no judged instruction with the unedited
+        target has none.
     """
     baselines = {cell.place: cell.key for cell in cells if not cell.edited}
     found: list[Comparison] = []

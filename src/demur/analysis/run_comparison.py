@@ -10,14 +10,14 @@ from demur.core.statistics import LEVEL, Paired
 
 @dataclass(frozen=True)
 class SharedCell:
-    """One cell and judge in both runs, over the instructions that both have.
+    """One cell under one judge in both runs, on the instructions that both runs have.
 
     Attributes:
         cell: the cell, as the first run has it.
         judge: the judge.
         first: the rate of refusals in the first run, as a fraction.
         second: the rate in the second run.
-        paired: the exact McNemar test from the first run to the second, over `paired.n` instructions.
+        paired: the exact McNemar test of the second run against the first, on `paired.n` instructions.
         p_holm: its p value after Holm's correction over the shared cells of the judge.
     """
 
@@ -40,8 +40,8 @@ class Agreement:
 
     Attributes:
         n: completions of the same cell and instruction in both runs.
-        first_token: how many of them have the same first token.
-        tokens: how many have the same tokens up to the end of the shorter one.
+        first_token: how many of them have the same first token in both runs.
+        tokens: how many have the same tokens up to the end of the shorter completion.
     """
 
     n: int
@@ -87,7 +87,7 @@ class RunComparison:
         """The cells of one judge.
 
         Args:
-            judge: the judge; None for the first.
+            judge: the judge; None for the first one.
 
         Returns:
             Its shared cells, in the first run's order.

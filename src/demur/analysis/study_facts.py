@@ -1,6 +1,6 @@
-"""The settings of a study that the analysis reads, typed. They are read from the study as a run stored it.
+"""The settings of a study that the analysis reads, as typed values. They come from the study that is stored with a run.
 
-A study of an earlier version has fewer keys; the defaults here are what such a study did.
+A study that an earlier version of demur stored has fewer keys. The defaults here are the values that such a study used.
 """
 
 from pydantic import JsonValue
@@ -36,7 +36,7 @@ class DirectionSettings(Record):
 
 
 class StudyFacts(Record):
-    """A study, as far as the analysis depends on it. The attributes are the keys of `study.toml`."""
+    """The part of a study that the analysis depends on. The attributes are keys of `study.toml`."""
 
     name: str
     summary: str = ""
@@ -54,7 +54,7 @@ class StudyFacts(Record):
 
     @classmethod
     def of(cls, study: Settings) -> "StudyFacts":
-        """The facts of a study that is given as plain data, as `Manifest.study` and `Summary.study` have it."""
+        """Reads the facts from a study as plain data, such as `Manifest.study` or `Summary.study`."""
         return cls.model_validate(study)
 
     def setting(self, key: str) -> JsonValue:

@@ -1,4 +1,4 @@
-"""The summary of a run: everything that `summary.json` holds, typed.
+"""The summary of a run: everything that `summary.json` holds, as typed values.
 
 Its JSON Schema ships as `demur/data/summary.schema.json`.
 """
@@ -13,7 +13,7 @@ from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, E
 from demur.core.edit_words import EditWords
 
 VERSION = 2
-"""Version of the summary's form. Keys are added to it, none is renamed."""
+"""Version of the format of the summary. Keys can be added to a version, but none is renamed."""
 
 
 class Cosines(Record):
@@ -24,7 +24,7 @@ class Cosines(Record):
 
 
 class Figure(Record):
-    """A rate with its interval; without n if the source gives none."""
+    """A rate with its interval. If the source gives no n, only the rate is known."""
 
     n: int | None = None
     refusals: int | None = None
@@ -79,7 +79,7 @@ class MeasurementSummary(Record):
 
     Attributes:
         name: the measurement.
-        version: the state of its method.
+        version: the version of its method.
         subject: what was measured: an arm, a pair of arms or a cell, by name.
         settings: the measurement's settings, defaults included.
         summary: its numbers, as the measurement names them.
@@ -93,7 +93,7 @@ class MeasurementSummary(Record):
 
 
 class ArmByLayer(Record):
-    """One arm at every layer. Lists have one entry a layer, None if both means are the same."""
+    """One arm at every layer. Each list has one entry for each layer, which is None if both means are the same there."""
 
     checkpoint: str
     prompt: str
@@ -106,7 +106,7 @@ class ArmByLayer(Record):
 
 
 class PairByLayer(Record):
-    """Cosines between two arms' directions, one a layer. `arms` are indices into `ByLayer.arms`."""
+    """Cosines between two arms' directions, one for each layer. `arms` are indices into `ByLayer.arms`."""
 
     arms: tuple[int, int]
     values: tuple[float | None, ...]
@@ -137,28 +137,28 @@ class Summary(Record):
     """Everything that a report, a table or another program needs to know about a run.
 
     Attributes:
-        version: the version of this form.
-        study: the study as plain data, every default written out.
+        version: the version of this format.
+        study: the study as plain data, including every default.
         created: when the run was begun, ISO 8601 in UTC.
         versions: versions of the packages that affect numbers, as last used.
         judges: the version of each judge whose verdicts the run holds.
         judge_labels: the labels that each judge gives, in the order of tables.
         edits: the words for each action of the run's kinds of edit; `action` of a cell refers to them.
-        sessions: every combination of versions, machine and device that took part.
+        sessions: every combination of versions, machine and device that made a part of the run.
         warnings: what a reader of the numbers should know, in sentences.
         environment: the machine that was used last.
         checkpoints: facts of each checkpoint that was loaded, by name.
         arms: each prompt format applied to a checkpoint.
         instructions: facts of each instruction set, by label.
-        cells: one entry a cell and judge, in the study's order.
+        cells: one entry for each cell and judge, in the study's order.
         directions: the stored directions without their vectors.
         cosines: pairwise cosines between the directions, null directions left out.
         by_layer: what was measured at every layer; None for a run that measured no layers.
         measurements: the measurements other than completions, one entry for each measurement and subject.
-        comparisons: each edited cell against its target without an edit, one entry a cell and judge.
-        answers: what the run answers, in a few sentences.
+        comparisons: each edited cell compared with its target without an edit, one entry for each cell and judge.
+        answers: the results of the run in a few sentences.
         claims: one sentence with a verdict for each checkpoint and each edit.
-        published: published rates with the measured ones.
+        published: published rates, each with the measured rate.
         text_and_code: settings where a publication's text and code differ.
     """
 
@@ -195,7 +195,8 @@ def json_schema() -> str:
     """The JSON Schema of `summary.json` as text: the content of `demur/data/summary.schema.json`.
 
     Returns:
-        A schema of draft 2020-12 that describes what `Summary.to_json` writes. It allows further keys, because keys are added.
+        A schema of draft 2020-12 that describes what `Summary.to_json` writes. It allows further keys, because later versions of
+        demur may add keys.
     """
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Summary.model_json_schema(mode="serialization")}
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"

@@ -51,13 +51,13 @@ Format = Annotated[
         autocompletion=shell_completion.prompts,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on standard error")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="show no progress on standard error")]
 Device = Annotated[
     str,
     typer.Option(
         "--device",
         metavar="DEVICE",
-        help="auto, cpu, cuda, cuda:1, or spread over all GPUs, memory and disk",
+        help="auto, cpu, cuda, cuda:1, or spread (over all GPUs, memory and disk)",
         autocompletion=shell_completion.devices,
     ),
 ]
@@ -70,7 +70,7 @@ Quantise = Annotated[
         "--quantise",
         "--quantize",
         metavar="HOW",
-        help="8bit or 4bit weights, by bitsandbytes",
+        help="8bit or 4bit: quantise the weights with bitsandbytes",
         autocompletion=shell_completion.quantised,
     ),
 ]

@@ -34,18 +34,24 @@ Ablate = Annotated[bool, typer.Option("--ablate", help="remove the direction at 
 Add = Annotated[float | None, typer.Option("--add", metavar="NUMBER", help="add this multiple of the direction at its layer")]
 Unit = Annotated[
     str | None,
-    typer.Option(metavar="UNIT", help="what 1 adds: unit (the default), raw or residual", autocompletion=shell_completion.units),
+    typer.Option(
+        metavar="UNIT",
+        help="what a NUMBER of 1 adds: unit (the default), raw or residual",
+        autocompletion=shell_completion.units,
+    ),
 ]
 EditLayer = Annotated[
     int | None,
     typer.Option(
-        "--layer", "-l", metavar="N", help="edit this layer only, instead of the direction's own, or of all with --ablate"
+        "--layer", "-l", metavar="N", help="edit only this layer; by default the direction's own, or every layer with --ablate"
     ),
 ]
 Sites = Annotated[
     str | None,
     typer.Option(
-        metavar="SITE,...", help="any of resid_pre, resid_mid, resid_post, with commas", autocompletion=shell_completion.sites
+        metavar="SITE,...",
+        help="sites to edit, separated by commas: resid_pre, resid_mid, resid_post",
+        autocompletion=shell_completion.sites,
     ),
 ]
 
@@ -61,11 +67,13 @@ def extract(
     harmful: Instructions,
     harmless: Instructions,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="a .safetensors file; several layers get one file each")
+        Path, typer.Option("--out", "-o", metavar="FILE", help="a .safetensors file; several layers are written to one file each")
     ],
     adapter: Adapter = None,
     pairs: Annotated[int, typer.Option(metavar="N", help="instructions of each kind")] = 32,
-    layer: Annotated[str, typer.Option("--layer", "-l", metavar="N|all", help="a layer, or all but the first")] = "all",
+    layer: Annotated[
+        str, typer.Option("--layer", "-l", metavar="N|all", help="a layer; all means every layer but the first")
+    ] = "all",
     position: Position = -1,
     device: Device = "auto",
     dtype: DType = "float32",
@@ -74,7 +82,7 @@ def extract(
 ) -> None:
     """Extract a refusal direction from a checkpoint.
 
-    Difference of mean activations, harmful minus harmless, over training instructions.
+    The direction is the mean activation over harmful training instructions minus the mean over harmless ones.
     """
     import demur
     from demur.cli.progress_bars import bars
@@ -125,7 +133,7 @@ def _note(text: str) -> None:
 
 def _layer(text: str, n_layers: int) -> int:
     if not text.isascii() or not text.isdigit() or not 0 <= int(text) < n_layers:
-        raise InputError(f"layer {text!r} is out of range: this model has layers 0 to {n_layers - 1}; or give all")
+        raise InputError(f"layer {text!r} is out of range: this model has layers 0 to {n_layers - 1}; give one of them, or all")
     return int(text)
 
 
@@ -156,7 +164,7 @@ def generate(
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """Greedy completions, with or without an edit."""
+    """Generate greedy completions, with or without an edit."""
     import demur
     from demur.cli.progress_bars import bars
 
@@ -267,7 +275,7 @@ def doctor(
 ) -> None:
     """Show how demur reads a checkpoint, and prove its sites.
 
-    Layout, self-check, the prompt as tokens, BOS count, dtype, device, memory.
+    Prints layout, self-check, the prompt as tokens, BOS count, dtype, device and memory.
     """
     import demur
     from demur.cli.doctor_lines import doctor_lines

@@ -9,9 +9,12 @@ from demur.cli import shell_completion
 from demur.cli.app import FILES, Quiet, command
 
 Layer = Annotated[
-    int | None, typer.Option("--layer", "-l", metavar="N", help="only this layer; or the layer, if the file has none")
+    int | None,
+    typer.Option("--layer", "-l", metavar="N", help="only this layer; or the layer to assume, if the file states none"),
 ]
-Position = Annotated[int | None, typer.Option(metavar="N", help="only this position; or the position, if the file has none")]
+Position = Annotated[
+    int | None, typer.Option(metavar="N", help="only this position; or the position to assume, if the file states none")
+]
 
 
 @command(FILES, "demur directions base.safetensors chat.safetensors", "demur directions runs/demo/directions/*.safetensors")
@@ -28,7 +31,7 @@ def directions(
     position: Position = None,
     quiet: Quiet = False,
 ) -> None:
-    """Norms and pairwise cosines of directions."""
+    """Show norms and pairwise cosines of directions."""
     from demur.directions.direction import cosines
     from demur.directions.files.load_and_save import load_directions
 
@@ -64,7 +67,7 @@ def convert(
             metavar="FORMAT",
             autocompletion=shell_completion.direction_formats,
             help="demur (.safetensors), gguf, or for .pt files: post, arditi, mean-diffs, lm-eval, lm-eval-ablation; "
-            "found from the file's name if only one fits",
+            "needed only if several fit the file's name",
         ),
     ] = None,
     layer: Layer = None,
@@ -72,7 +75,7 @@ def convert(
     family: Annotated[
         str | None, typer.Option(metavar="NAME", help="model_type of the model that lm-eval steers, for example llama")
     ] = None,
-    n_layers: Annotated[int | None, typer.Option("--n-layers", min=1, metavar="N", help="how many blocks that model has")] = None,
+    n_layers: Annotated[int | None, typer.Option("--n-layers", min=1, metavar="N", help="number of layers of that model")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Write directions in another format."""

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def doctor_lines(found: "Diagnosis") -> Iterator[str]:
-    """Gives one line of `name  value` for each fact.
+    """Yields one line of `name  value` for each fact.
 
     Args:
-        found: what `demur.engine.diagnosis.diagnosis` collected.
+        found: the result of `demur.engine.diagnosis.diagnosis`.
     """
     layout, proof = found.layout, found.proof
     merged = "" if found.quantised is None else ", not merged into the weights"
@@ -34,7 +34,7 @@ def doctor_lines(found: "Diagnosis") -> Iterator[str]:
     yield f"sites        {', '.join(layout.sites)}"
     yield (
         f"self-check   {proof.edits} test edits, one per layer and site; each changes the logits by at least "
-        f"{proof.least_change:.2g} of the largest; branches sum to their blocks within {proof.worst_sum:.2g} roundings of "
+        f"{proof.least_change:.2g} of the largest; branches sum to their blocks within {proof.worst_sum:.2g} rounding errors of "
         f"{found.dtype}"
     )
     if found.prompt is None:

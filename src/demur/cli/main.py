@@ -1,4 +1,4 @@
-"""The command line: one function for each command, a few lines over the public API. The only package that prints.
+"""The command line. Each command is one short function that calls the public API. No other package prints.
 
 Results go to standard output, progress and messages to standard error. Nothing heavy is imported before a command does its work,
 so help appears at once. Every command accepts --quiet, even if it shows no progress, so that a script can always pass it.

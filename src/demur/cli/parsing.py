@@ -15,7 +15,7 @@ from demur.core.errors import nearest
 
 
 def flat(message: str) -> str:
-    """A message on one line, whatever line ends names and libraries put into it."""
+    """A message on one line. Names and messages of libraries in it may contain line ends."""
     return " ".join(message.split()).rstrip(".")
 
 
@@ -81,7 +81,7 @@ class OneSentence(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         except Exception as error:
-            # typer carries its own copy of click, whose refusals share no public class.
+            # typer has its own copy of click. The parser's errors have no public base class there, but all have this method.
             if not hasattr(error, "format_message"):
                 raise
             typer.echo(f"demur: {flat(self._refusal(error))}", err=True)

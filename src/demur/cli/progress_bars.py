@@ -1,4 +1,4 @@
-"""Progress on standard error: live bars in a terminal, a line a phase and a minute elsewhere."""
+"""Progress on standard error: live bars in a terminal; elsewhere one line a minute, and one at the end of each phase."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ EVERY_SECONDS = 60.0
 
 
 def bars(quiet: bool) -> Phases:
-    """Phases shown on standard error: live bars in a terminal, a line a phase and a minute elsewhere, nothing where `quiet`."""
+    """Phases that show their progress: live bars in a terminal, lines of text elsewhere, and nothing if `quiet`."""
     if quiet:
         return no_phases
     from rich.console import Console
@@ -39,7 +39,7 @@ def _bar(console: "Console", name: str, total: int | None) -> Iterator[Progress]
         def render(self, task: Task) -> Text:
             return Text(pace(int(task.completed), task.total, task.elapsed or 0.0, done=task.finished))
 
-    # The longest line fits 80 columns.
+    # With these widths, the longest line fits 80 columns.
     columns = (
         TextColumn("{task.description}", markup=False, table_column=Column(width=28, no_wrap=True, overflow="ellipsis")),
         BarColumn(bar_width=8),
@@ -70,7 +70,7 @@ def _lines(
 
 
 def pace(count: int, total: float | int | None, seconds: float | int, *, done: bool) -> str:
-    """How far, how fast, how long: `400 of 1400, 19 rows/s, 0:52 left`, or `1400, 19 rows/s, 1:13` where it is done.
+    """Rows done, speed and time in words: `400 of 1400, 19 rows/s, 0:52 left`, or `1400, 19 rows/s, 1:13` at the end.
 
     The time left assumes the mean speed so far. A phase of one step has no speed.
     """

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from demur.study.spec import Study
 
 BEST = 5
-"""Places listed for each arm."""
+"""The number of places listed for each arm."""
 
 
 @command(
@@ -75,7 +75,7 @@ def select(
         typer.echo(str(replace_file(out / f"selection-{by}.json", text + "\n")))
     together = joint(chosen)
     if len(chosen) > 1:
-        typer.echo("best common place (highest score of the worst arm)")
+        typer.echo("best common place (where the lowest score of any arm is highest)")
         if together is None:
             typer.echo("  none, because an arm has no selection")
         else:
@@ -98,7 +98,7 @@ def _show_arm(one: "Chosen", study: "Study", out: Path | None) -> None:
         texts = ", ".join(repr(text) for text in one.tokens.texts)
         typer.echo(
             f"  refusal tokens {texts}: {100 * one.tokens.coverage:.0f} % of refusals begin with one of these tokens; "
-            f"{100 * one.tokens.precision:.0f} % of completions that begin so are refusals"
+            f"{100 * one.tokens.precision:.0f} % of completions that begin with one are refusals"
         )
     if one.kept is not None:
         counts = f"{one.kept[0]} harmful and {one.kept[1]} harmless instructions of {study.direction.pairs} each"
@@ -149,12 +149,12 @@ def loss(
         ),
     ],
     adapter: Adapter = None,
-    add: Annotated[float, typer.Option("--add", metavar="NUMBER", help="multiple of the direction that is added")] = -1.0,
-    unit: Annotated[str, typer.Option(metavar="UNIT", help="what 1 adds: raw or unit")] = "raw",
+    add: Annotated[float, typer.Option("--add", metavar="NUMBER", help="add this multiple of the direction")] = -1.0,
+    unit: Annotated[str, typer.Option(metavar="UNIT", help="what a NUMBER of 1 adds: raw or unit")] = "raw",
     layer: Annotated[
         int | None, typer.Option("--layer", "-l", metavar="N", help="layer where it is added, instead of the direction's own")
     ] = None,
-    max_tokens: Annotated[int, typer.Option(metavar="N", help="tokens of a text that are read")] = 256,
+    max_tokens: Annotated[int, typer.Option(metavar="N", help="read at most this many tokens of a text")] = 256,
     device: Device = "auto",
     dtype: DType = "float32",
     quantise: Quantise = None,
@@ -162,7 +162,8 @@ def loss(
 ) -> None:
     """Measure the damage of an edit: the loss on texts.
 
-    Cross-entropy in nats a token, unedited and with each direction ablated and added; the second column is the change.
+    Prints the cross-entropy in nats a token: without an edit, and with each direction ablated and added. The second column is the
+    change.
     """
     import demur
     from demur.cli.progress_bars import bars
@@ -198,7 +199,7 @@ def equivalence(
 ) -> None:
     """Check whether ablation equals editing the weights.
 
-    Compares ablation by hooks with orthogonalised weights; a copy in memory is edited; the checkpoint is not changed.
+    Compares ablation by hooks with orthogonalised weights. Only a copy in memory is edited; the checkpoint is not changed.
     """
     import demur
 
@@ -208,6 +209,6 @@ def equivalence(
     typer.echo(f"ablation changes logits by up to {found.effect:.3g}; the largest logit is {found.largest_logit:.3g}")
     typer.echo(f"hooks and edited weights differ by up to {found.untied:.3g}")
     if found.tied is not None:
-        typer.echo(f"with the unembedding edited too, because it is the embedding: {found.tied:.3g}")
+        typer.echo(f"the same with the unembedding edited too, because it shares the embedding's weights: {found.tied:.3g}")
     typer.echo(f"share of a block's output still along the direction: {found.left:.3g}")
     typer.echo(found.explanation)

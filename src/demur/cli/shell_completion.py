@@ -27,7 +27,7 @@ def _entries(incomplete: str) -> Iterator[tuple[str, Path]]:
 
 
 def _files(incomplete: str, *endings: str) -> list[str]:
-    """Files with one of these endings, and the folders on the way to them."""
+    """Files with one of these endings, and folders, which may contain such files."""
     return [
         f"{text}/" if path.is_dir() else text for text, path in _entries(incomplete) if path.is_dir() or path.suffix in endings
     ]
@@ -40,7 +40,7 @@ def studies(incomplete: str) -> list[str]:
 
 
 def runs(incomplete: str) -> list[str]:
-    """Folders that hold a run, and the folders on the way to one."""
+    """Folders that hold a run; if there are none, all folders, which may contain one."""
     found = [(text, path) for text, path in _entries(incomplete) if path.is_dir()]
     nearby = [("runs/" + path.name, path) for _, path in _entries("runs/")] if not incomplete else []
     holding = [text for text, path in (*found, *nearby) if (path / "run.sqlite").is_file()]
@@ -48,7 +48,7 @@ def runs(incomplete: str) -> list[str]:
 
 
 def models(incomplete: str) -> list[str]:
-    """The demo checkpoint, folders with a config, and GGUF files."""
+    """The demo checkpoint, folders, and GGUF files."""
     from demur.models.sources import DEMO_MODEL
 
     return _starting([DEMO_MODEL], incomplete) + _files(incomplete, ".gguf")
@@ -77,7 +77,7 @@ def instructions(incomplete: str) -> list[str]:
 
 
 def judges(incomplete: str) -> list[str]:
-    """Judges."""
+    """Names of judges."""
     from demur.core.registry import registry
 
     return _starting(registry("judge").names(), incomplete)
@@ -115,7 +115,7 @@ def criteria(incomplete: str) -> list[str]:
 
 
 def devices(incomplete: str) -> list[str]:
-    """Devices."""
+    """Names of devices."""
     return _starting(("auto", "cpu", "cuda", "spread"), incomplete)
 
 
@@ -125,7 +125,7 @@ def dtypes(incomplete: str) -> list[str]:
 
 
 def quantised(incomplete: str) -> list[str]:
-    """Quantised weights."""
+    """Kinds of quantised weights."""
     return _starting(("8bit", "4bit"), incomplete)
 
 
@@ -135,6 +135,6 @@ def units(incomplete: str) -> list[str]:
 
 
 def sites(incomplete: str) -> list[str]:
-    """Sites, also completed after a comma."""
+    """Names of sites; the last name of a list with commas is completed."""
     before, comma, start = incomplete.rpartition(",")
     return [before + comma + name for name in _starting(("resid_pre", "resid_mid", "resid_post"), start)]

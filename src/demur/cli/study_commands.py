@@ -64,7 +64,7 @@ def run(
 ) -> None:
     """Carry out a study, or resume it where it stopped.
 
-    Ends with the result table and the path of the report. After an interruption the same command repeats nothing.
+    Ends with the result table and the path of the report. After an interruption, the same command continues and repeats nothing.
     """
     from demur.cli.progress_bars import bars
 
@@ -124,7 +124,7 @@ def plan(
 
 @command(STUDIES, "demur presets")
 def presets(quiet: Quiet = False) -> None:
-    """List the studies that ship."""
+    """List the studies that ship with demur."""
     from demur.study.study_files import load_study, preset_names
 
     for name in preset_names():
@@ -148,7 +148,7 @@ def report(
 ) -> None:
     """Rebuild the page, figures and tables of a run.
 
-    They are made from the stored results. Completions without a verdict are judged first. An added judge stays in the run.
+    They are made from the stored results. Completions without a verdict are judged first. A judge that is added stays in the run.
     """
     from demur.runs.run import open_run
 
@@ -175,9 +175,9 @@ def compare(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Two runs side by side, with paired tests.
+    """Compare two runs side by side, with paired tests.
 
-    Shows the settings that differ, and tests the cells that both have over the instructions that both have.
+    Shows the settings that differ. Tests the cells that both runs have, over the instructions that both runs have.
     """
     from demur.report.terminal import terminal_comparison
     from demur.runs.compare import compare_runs
@@ -211,7 +211,7 @@ def export(
 ) -> None:
     """Write a run in another program's format.
 
-    csv, jsonl and parquet have one row for each completion, with the verdicts of every judge; latex has the result table.
+    csv, jsonl and parquet have one row for each completion, with the verdicts of every judge; latex has only the result table.
     """
     from demur.runs.exports.export import export_format
     from demur.runs.run import open_run

@@ -1,6 +1,6 @@
 """Writes files atomically. A reader sees the old file or the new one, never a part of one, even after a power cut.
 
-The content is written under a temporary name in the same folder, is forced to the disk, and then renamed in one step.
+The content is written to a temporary file in the same folder and flushed to the disk. Then this file is renamed in one step.
 """
 
 import errno
@@ -15,17 +15,17 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def replace_file(path: Path, content: bytes | str) -> Path:
-    """Write a file and make its folders. If this fails, the old file is unchanged.
+    """Write a file, and create its folders if needed. If this fails, the old file is unchanged.
 
     Args:
         path: the file.
-        content: bytes, or a text, which is written as UTF-8.
+        content: bytes, or a text to be written as UTF-8.
 
     Returns:
         The path.
 
     Raises:
-        InputError: if the place cannot be written to, and for a text that UTF-8 cannot encode.
+        InputError: if the path cannot be written to, or the text cannot be encoded as UTF-8.
         WorkError: if the disk is full.
     """
     try:
@@ -39,7 +39,7 @@ def replace_file(path: Path, content: bytes | str) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path, for code that writes a file itself. At the end of the block it replaces `path`; see `replace_file`."""
+    """Yield a temporary path, for code that writes a file itself. At the end of the block that file replaces `path`."""
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file. For a name that no file can have, too long or with a NUL byte, there is none."""
+    """Whether the file exists. False for a name that no file can have: one that is too long or contains a NUL byte."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -65,7 +65,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is such a folder; as `is_file`."""
+    """Whether the folder exists. False for an impossible name, as in `is_file`."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -81,7 +81,7 @@ def cannot_write(path: Path, error: OSError) -> DemurError:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force the entries of a folder to the disk, so that a new name survives a power cut."""
+    """Flush the entries of a folder to the disk, so that a new name survives a power cut."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

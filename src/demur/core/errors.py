@@ -1,7 +1,7 @@
-"""The errors of demur. Each has one sentence: what was found, what was expected, what to do.
+"""The errors of demur. Each message is one sentence: what was found, what was expected, what to do.
 
 The command line turns `InputError` into exit status 2 and `WorkError` into exit status 1. It catches nothing else, so a traceback
-always means a defect of demur itself, or of a part that was added to it.
+always means a defect in demur itself or in a part that was added to it.
 """
 
 from collections.abc import Iterable
@@ -48,7 +48,7 @@ class WorkError(DemurError, RuntimeError):
 class NotFinite(WorkError):
     """Activations or logits with NaN or infinity.
 
-    Code that computes knows the row and the layer. `named` adds the checkpoint and the instruction, where these are known.
+    The code that computes them knows only the row and the layer. `named` adds the checkpoint and the instruction.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class NotFinite(WorkError):
         super().__init__(f"{what} of {whose}{where}{owner} are not finite in {dtype}; {advice}, or use a smaller coefficient")
 
     def of_row(self, row: int) -> "NotFinite":
-        """The same error with another number of the row: counted among all rows, not among those of one batch."""
+        """The same error with the row's index among all rows, in place of its index in one batch."""
         return NotFinite(self.what, row, self.dtype, self.layer)
 
     def named(self, checkpoint: str, text: str) -> "NotFinite":
@@ -83,7 +83,7 @@ def _short(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error's sentence about an unknown name: the most similar known name, or all of them.
+    """The last part of a message about an unknown name: the most similar known name, or all known names if none is similar.
 
     Example:
         >>> nearest("prefx", ["prefix", "substring"])
@@ -97,5 +97,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def sentence(reason: str) -> str:
-    """A reason with a full stop, where it does not end a sentence already."""
+    """The reason, with a full stop added if it does not end like a sentence."""
     return reason if reason.endswith((".", "!", "?")) else f"{reason}."

@@ -1,7 +1,7 @@
-"""Locks on a run folder, so that one process at a time writes a run, and one at a time writes its report.
+"""Locks on a run folder: only one process at a time writes the run, and only one writes its report.
 
-A lock belongs to the operating system (flock). It is released whenever its process ends, so nothing has to be cleaned up. The
-lock file names the process that has it. If the file system does not support such locks, `Lock.real` is False.
+The operating system keeps the lock (flock) and releases it when the process ends, so nothing has to be cleaned up. The lock
+file names the process that holds the lock. If the file system does not support such locks, `Lock.real` is False.
 """
 
 import errno
@@ -25,10 +25,10 @@ _NONE_HERE = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 class Lock:
-    """A lock that this process has.
+    """A lock that this process holds.
 
     Attributes:
-        real: False if this file system has no locks, so that a second process is not kept out.
+        real: False if this file system has no locks. Another process can then write at the same time.
     """
 
     def __init__(self, handle: int, *, real: bool) -> None:
@@ -49,13 +49,13 @@ def hold(file: Path, *, wait: bool = False) -> Lock:
 
     Args:
         file: the lock file; it is created if it does not exist.
-        wait: whether to wait while another process has the lock.
+        wait: whether to wait while another process holds the lock.
 
     Returns:
         The lock.
 
     Raises:
-        InputError: if another process has the lock and `wait` is false, with that process; or if the file cannot be written.
+        InputError: if another process holds the lock and `wait` is false (the message names it); if the file cannot be written.
     """
     try:
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
@@ -80,7 +80,7 @@ def hold(file: Path, *, wait: bool = False) -> Lock:
         os.close(handle)
         raise
     facts = {"pid": os.getpid(), "host": socket.gethostname(), "started": datetime.now(UTC).isoformat(timespec="seconds")}
-    # On a full disk, the name of the process cannot be written into the file. The lock still works.
+    # On a full disk these facts cannot be written into the file. The lock still works.
     with suppress(OSError):
         os.ftruncate(handle, 0)
         os.lseek(handle, 0, os.SEEK_SET)
@@ -99,7 +99,7 @@ def _holder(text: bytes) -> str:
 
 @contextmanager
 def held(file: Path) -> Iterator[None]:
-    """Wait for a lock, and have it inside the block."""
+    """Wait for a lock, and hold it inside the block."""
     lock = hold(file, wait=True)
     try:
         yield

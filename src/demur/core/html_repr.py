@@ -1,4 +1,4 @@
-"""How demur's objects look in a notebook: small HTML tables. All text in them is escaped."""
+"""Small HTML tables that show demur's objects in a notebook. All text in them is escaped."""
 
 from collections.abc import Iterable, Sequence
 from html import escape

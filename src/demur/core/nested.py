@@ -6,16 +6,16 @@ from pydantic import JsonValue
 
 
 def flatten(table: Mapping[str, JsonValue], *, index: str | None = None, keep_empty: bool = False) -> dict[str, JsonValue]:
-    """A nested table as one table, in the same order.
+    """A nested table as one flat table, in the same order.
 
     Args:
         table: the nested table.
-        index: how the key of a table in a list ends: ".{}" as `--set` writes it, or "[{}]". None keeps every list as one value.
-            A list that holds no table is one value in any case.
-        keep_empty: whether an empty inner table is a value of its own; it is left out otherwise.
+        index: how the position of a table in a list is written after the list's key: ".{}" as in `--set`, or "[{}]". None keeps
+            every list as one value. A list that holds no table is always one value.
+        keep_empty: whether an empty inner table is kept as a value. If not, it is left out.
 
     Returns:
-        The values by key. Keys of inner tables are joined by dots.
+        The values by key. The keys of nested tables are joined by dots.
 
     Example:
         >>> study = {"direction": {"layers": [13]}, "edits": [{"kind": "add"}]}

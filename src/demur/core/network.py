@@ -1,6 +1,6 @@
-"""Checks once, with a short time-out, whether the model hub can be reached, before code that would retry for half a minute.
+"""Checks once, with a short time-out, whether the model hub can be reached. Other code would retry for half a minute.
 
-demur first looks on this machine and asks the hub only for missing files. If no hub answers, the error names the missing file.
+demur looks for files on this machine first and asks the hub only for missing ones. If no hub answers, the error names the file.
 """
 
 import os
@@ -17,30 +17,29 @@ TIMEOUT_SECONDS = 3.0
 
 @cache
 def reachable() -> bool:
-    """Whether the hub's address answers within three seconds and `HF_HUB_OFFLINE` is not set."""
+    """Whether the hub, or the proxy to it, answers within three seconds. False if `HF_HUB_OFFLINE` is set."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         return False
     from huggingface_hub import constants
 
-    address = urlsplit(constants.ENDPOINT)
     proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
-    target = urlsplit(proxy if proxy else constants.ENDPOINT)
-    port = target.port or (443 if (target if proxy else address).scheme == "https" else 80)
+    target = urlsplit(proxy or constants.ENDPOINT)
+    port = target.port or (443 if target.scheme == "https" else 80)
     answered = threading.Event()
 
-    def knock() -> None:
+    def connect() -> None:
         with suppress(OSError), socket.create_connection((target.hostname or "", port), timeout=TIMEOUT_SECONDS):
             answered.set()
 
     # In a separate thread, because a name lookup has no time-out.
-    knocking = threading.Thread(target=knock, daemon=True)
-    knocking.start()
-    knocking.join(TIMEOUT_SECONDS)
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_SECONDS)
     return answered.is_set()
 
 
 def require(what: str, way_out: str) -> None:
-    """Check that the hub is in reach.
+    """Check that the hub can be reached.
 
     Args:
         what: what is missing on this machine, for the error.

@@ -1,4 +1,4 @@
-"""Numbers as text for people: rates in per cent, changes in percentage points, p values. Data files have all digits instead."""
+"""Numbers as text for people: rates in per cent, changes in percentage points, p values. Data files keep all digits."""
 
 import re
 
@@ -8,7 +8,7 @@ MINUS, TIMES, DASH = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
 
 
 def decimals(n: int) -> int:
-    """Decimals of a rate in per cent: none for up to a hundred trials, where they would mean nothing, else one."""
+    """The number of decimals of a rate in per cent: 0 for up to 100 trials, where a decimal would mean nothing, else 1."""
     return 0 if n <= 100 else 1
 
 
@@ -54,7 +54,7 @@ def p_in_words(p: float) -> str:
 
 
 def _kept_below(p: float, text: str) -> str:
-    # A p value below the level must not be rounded to it.
+    # A p value below the level must not look equal to it after rounding.
     return f"< {LEVEL:g}" if p < LEVEL <= float(text) else text
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 class PartKind:
     """One kind of part.
 
-    Args:
+    Attributes:
         group: the entry-point group in which other packages announce such parts.
         noun: what an error message calls one of them.
         shipped: names of the parts that demur ships, each with its target.
-        text: a mark that tells a text which is the part itself from one that names a module; empty where no text is a part.
-        protocol: where it is written down what such a part has to have, for error messages; empty where there is no protocol.
-        members: the attributes and methods of that protocol. They are listed here, because to import it may take torch.
-        choices: the values that some of these attributes may have.
+        text: the mark in a text that is the part itself; a text without it names a module. Empty if a text is never a part.
+        protocol: the protocol that such a part follows, for error messages; empty if there is none.
+        members: the attributes and methods of that protocol, repeated here because importing the protocol may import torch.
+        choices: the allowed values of some of these attributes.
     """
 
     group: str

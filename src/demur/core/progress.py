@@ -1,7 +1,6 @@
 """Progress of long steps: a function that is called with the number of units just finished.
 
-Functions of the library take one and know nothing of terminals. The command line passes progress bars; everything else passes
-`silent`.
+Library functions call it and print nothing themselves. The command line passes progress bars; the default is `silent`.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +10,9 @@ Progress = Callable[[int], None]
 """Called with the number of units just finished."""
 
 Phases = Callable[[str, int | None], AbstractContextManager[Progress]]
-"""Begins a phase of some units: `with phases("generating", 1200) as progress: ...`. None if the number is not known yet."""
+"""Begins a phase with a name and a number of units: `with phases("generating", 1200) as progress: ...`.
+
+The number is None if it is not known yet."""
 
 
 def silent(_done: int) -> None:

@@ -1,4 +1,4 @@
-"""Parts that can be added without touching demur: edit kinds, estimators, controls, judges, measurements, engines and more.
+"""Parts that can be added without changing demur: edit kinds, estimators, controls, judges, measurements, engines and more.
 
 Each kind of part has a registry: a table from a name to a target. A target is an object, or a text `module:attribute` that is
 imported when the part is first used. Names come from three places: what demur ships, the entry points of installed packages,
@@ -19,7 +19,7 @@ class Registry:
 
     def __init__(self, kind: PartKind) -> None:
         self.kind = kind
-        # Any: parts of ten kinds; the accessor of each kind gives them their type.
+        # Any, because parts differ in type from kind to kind. The accessor of each kind, such as `edit_kind`, states the type.
         self._registered: dict[str, Any] = {}
         self._made: dict[str, Any] = {}
 
@@ -41,7 +41,7 @@ class Registry:
         self._registered[name] = target
 
     def unregister(self, name: str) -> None:
-        """Remove a part that was registered; parts that demur or another package ships stay."""
+        """Remove a registered part. Parts that demur or another package ships are not removed."""
         target = self._registered.pop(name, None)
         self._made.pop(target if self.kind.names_module(target) else name, None)
 
@@ -53,7 +53,7 @@ class Registry:
         return name in self.names()
 
     def get(self, name: str) -> Any:
-        """The part of a name, imported now if it was not before.
+        """The part with this name. It is imported on first use.
 
         Args:
             name: a registered name, or `module:attribute`.
@@ -63,25 +63,25 @@ class Registry:
 
         Raises:
             InputError: for an unknown name, with the nearest known one; for a target that cannot be imported or made; for a part
-                that lacks what its kind asks for.
+                that does not follow the protocol of its kind.
         """
         target = self._target(name)
-        # Two names of one `module:attribute` are one part.
+        # Two names for the same `module:attribute` give the same part.
         key = target if self.kind.names_module(target) else name
         if key not in self._made:
             self._made[key] = self._part(name, target)
         return self._made[key]
 
     def check(self, part: object, name: str) -> None:
-        """Check that a part has what its kind asks for.
+        """Check that a part follows the protocol of its kind.
 
         Args:
             part: the part.
             name: the name under which it was asked for.
 
         Raises:
-            InputError: with the members that are missing, a value that is none of the choices, or a name that cannot be a part of
-                file names.
+            InputError: if members are missing, if a value is not one of the choices, or if the part's name cannot be used in file
+                names.
         """
         kind = self.kind
         if kind.text and isinstance(part, str):
@@ -96,8 +96,8 @@ class Registry:
                 )
         if "name" in kind.members and not is_short_name(part.name):  # type: ignore[attr-defined]
             raise InputError(
-                f"the {kind.noun} {name!r} calls itself {part.name!r}; "  # type: ignore[attr-defined]
-                "expected letters, digits, - and _, for file names"
+                f"the {kind.noun} {name!r} has the name {part.name!r}; "  # type: ignore[attr-defined]
+                "expected letters, digits, - and _, because file names contain it"
             )
 
     def _target(self, name: str) -> Any:
@@ -116,7 +116,7 @@ class Registry:
         if isinstance(part, type):
             try:
                 part = part()
-            except Exception as error:  # its code may raise anything, and it may need arguments
+            except Exception as error:  # the class may raise anything, and may need arguments
                 raise InputError(f"the {self.kind.noun} {name!r} cannot be made: {reason_of(error)}") from error
         self.check(part, name)
         return part
@@ -127,7 +127,7 @@ class Registry:
 
 @cache
 def _points(group: str) -> tuple[EntryPoint, ...]:
-    # Reading what is installed takes milliseconds, and does not change while a program runs.
+    # Cached, because reading entry points takes milliseconds and they do not change while a program runs.
     return tuple(entry_points(group=group))
 
 
@@ -144,18 +144,18 @@ def _imported(target: str, noun: str) -> Any:
         found: Any = import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except Exception as error:  # the module is not ours: its code may raise anything, and its name may not be one
+    except Exception as error:  # the module may raise anything, and its name may be invalid
         raise InputError(f"the {noun} {target!r} cannot be imported: {reason_of(error)}") from error
     return found
 
 
 def is_short_name(name: object) -> bool:
-    """Whether a name can be a part of file names: letters, digits, `-` and `_`."""
+    """Whether a name can be used in file names: only letters, digits, `-` and `_`."""
     return isinstance(name, str) and name.replace("-", "").replace("_", "").isalnum()
 
 
 def reason_of(error: Exception) -> str:
-    """What an error of code that is not demur's says, on one line; its type where it says nothing."""
+    """The message of another package's error, on one line; the type of the error if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -177,7 +177,7 @@ def registry(kind: str) -> Registry:
 
 
 def register(kind: str, name: str, target: Any) -> None:
-    """Add a part of your own, for this Python process; packages announce theirs by entry points instead.
+    """Add a part of your own for this Python process. A package announces its parts by entry points instead.
 
     Args:
         kind: `edit`, `estimator`, `control`, `judge`, `measurement`, `engine`, `section`, `export`, `prompt` or `instructions`.

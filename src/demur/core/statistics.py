@@ -1,7 +1,7 @@
-"""Intervals and tests for refusal counts, from scipy. None of them uses a normal approximation of the counts.
+"""Intervals and tests for refusal counts. Wald intervals are not used: they are unreliable for rates near 0 or 1.
 
 Rates under different interventions are measured on the same instructions, so they are compared in pairs. If only a count was
-published, verdicts cannot be paired, and two independent proportions are compared. Agreement of two labellers is Cohen's kappa
+published, verdicts cannot be paired, so two independent proportions are compared. The agreement of two labellers is Cohen's kappa
 with a bootstrap interval.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEVEL = 0.05
-"""Significance level of every test in demur; if there are several tests, after Holm's correction."""
+"""The significance level of every test in demur. In a family of several tests it applies after Holm's correction."""
 
 
 def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -40,7 +40,7 @@ def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     from scipy.stats import binomtest
 
     if n < 1 or not 0 <= count <= n:
-        raise InputError(f"an interval needs a count between 0 and n of at least one trial, not {count} of {n}")
+        raise InputError(f"an interval needs at least one trial and a count from 0 to the number of trials, not {count} of {n}")
     interval = binomtest(count, n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -55,7 +55,7 @@ def auroc_interval(auroc: float, n: int, m: int, confidence: float = 0.95) -> tu
         confidence: the coverage of the interval.
 
     Returns:
-        The lower and the upper bound. As with Wilson's interval, they differ also if the area is 0 or 1.
+        The lower and the upper bound. As with Wilson's interval, they differ even if the area is 0 or 1.
 
     Raises:
         InputError: for an area outside 0 to 1 or a side without cases.
@@ -132,7 +132,9 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Paired:
     from scipy.stats import binomtest
 
     if len(first) != len(second) or not first:
-        raise InputError(f"a paired test needs equally many verdicts on both sides, not {len(first)} and {len(second)}")
+        raise InputError(
+            f"a paired test needs the same number of verdicts on both sides, at least one, not {len(first)} and {len(second)}"
+        )
     gained = sum(b and not a for a, b in zip(first, second, strict=True))
     lost = sum(a and not b for a, b in zip(first, second, strict=True))
     p_value = float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
@@ -143,14 +145,14 @@ def paired_interval(both: int, gained: int, lost: int, neither: int, confidence:
     """Interval of a difference of two paired proportions: Newcombe 1998, "Improved confidence intervals", method 10.
 
     Wilson's intervals of the two proportions are combined, with their correlation phi. Where phi is positive, its numerator is
-    corrected for continuity. The interval has a width also if no pair differs, and it stays within -1 to 1.
+    corrected for continuity. The interval has a width even if no pair differs, and it stays within -1 to 1.
 
     Args:
         both: pairs that are refusals in both conditions.
         gained: pairs that are refusals in the second condition only.
         lost: pairs that are refusals in the first condition only.
         neither: pairs that are refusals in no condition.
-        confidence: the coverage that is aimed at.
+        confidence: the intended coverage of the interval.
 
     Returns:
         The bounds of the second proportion minus the first, as fractions.
@@ -166,7 +168,7 @@ def paired_interval(both: int, gained: int, lost: int, neither: int, confidence:
     n, before, after = both + gained + lost + neither, both + lost, both + gained
     if n < 1 or min(both, gained, lost, neither) < 0:
         raise InputError(
-            f"a paired interval needs counts of at least one pair and none below 0, not {both}, {gained}, {lost} and {neither}"
+            f"a paired interval needs at least one pair and no count below 0, not {both}, {gained}, {lost} and {neither}"
         )
     (low_before, high_before), (low_after, high_after) = wilson(before, n, confidence), wilson(after, n, confidence)
     margins = before * (n - before) * after * (n - after)
@@ -202,7 +204,9 @@ def fisher(first: int, n_first: int, second: int, n_second: int) -> float:
 
     for count, n in ((first, n_first), (second, n_second)):
         if n < 1 or not 0 <= count <= n:
-            raise InputError(f"an exact test needs counts between 0 and n of at least one trial, not {count} of {n}")
+            raise InputError(
+                f"an exact test needs at least one trial and a count from 0 to the number of trials, not {count} of {n}"
+            )
     return min(1.0, float(fisher_exact([[first, n_first - first], [second, n_second - second]]).pvalue))
 
 
@@ -238,8 +242,8 @@ def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
         1 for full agreement; 0 for the agreement that their label counts alone would give.
 
     Raises:
-        InputError: if the lists are empty or differ in length, and if both labellers give every item the same label:
-            agreement by chance is then full too.
+        InputError: if the lists are empty or differ in length. Also if both labellers give every item the same label:
+            agreement by chance is then complete, and kappa is not defined.
     """
     kappa = _kappas(*_numbered(first, second))[0]
     if math.isnan(kappa):
@@ -256,8 +260,8 @@ def kappa_interval(
         first: the labels of one labeller. Items should be independent: answers to different instructions.
         second: the labels of the other, in the same order.
         confidence: the coverage of the interval.
-        draws: how often items are drawn with replacement. Draws in which kappa is not defined do not count.
-        seed: the seed of the draws.
+        draws: the number of bootstrap samples. Samples in which kappa is not defined are left out.
+        seed: the seed of the samples.
 
     Returns:
         The lower and the upper bound.
@@ -276,17 +280,19 @@ def kappa_interval(
 
 
 def _numbered(first: Sequence[Hashable], second: Sequence[Hashable]) -> "tuple[NDArray[Any], NDArray[Any]]":
-    """Both lists as arrays of one row, with a number for each label."""
+    """Both lists as arrays of one row, in which a number stands for each label."""
     import numpy as np
 
     if len(first) != len(second) or not first:
-        raise InputError(f"agreement needs equally many labels on both sides, not {len(first)} and {len(second)}")
+        raise InputError(
+            f"agreement needs the same number of labels on both sides, at least one, not {len(first)} and {len(second)}"
+        )
     numbers = {label: number for number, label in enumerate(dict.fromkeys((*first, *second)))}
     return np.array([[numbers[label] for label in first]]), np.array([[numbers[label] for label in second]])
 
 
 def _kappas(first: "NDArray[Any]", second: "NDArray[Any]") -> "NDArray[Any]":
-    """Kappa of each row; NaN if agreement by chance is full."""
+    """Kappa of each row; NaN if agreement by chance is complete."""
     import numpy as np
 
     observed = (first == second).mean(axis=1)

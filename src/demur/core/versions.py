@@ -4,5 +4,5 @@ from importlib.metadata import version
 
 
 def versions() -> dict[str, str]:
-    """The versions of demur, torch and transformers, by package: results depend on them."""
+    """The versions of demur, torch and transformers, by package."""
     return {package: version(package) for package in ("demur", "torch", "transformers")}

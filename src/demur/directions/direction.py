@@ -12,10 +12,10 @@ from demur.core.errors import InputError
 from demur.core.html_repr import facts_table
 from demur.directions.file_formats import direction_bytes, write_directions
 from demur.directions.provenance import Provenance
-from demur.models.layouts import Site
+from demur.models.layouts import SITES, Site
 
 UNSAID = "not in the file"
-"""Provenance key: which of layer, site, position and raw norm are missing in the file that a direction was read from."""
+"""Provenance key: which of layer, site, position and raw norm the file of a direction does not have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,8 @@ class Direction:
         provenance: the checkpoint, prompt and instructions that it was made from.
 
     Raises:
-        InputError: for a vector that is zero, not finite, not float32 or not of length one.
+        InputError: for a vector that is zero, not finite, not float32 or not of length one; for a layer or site that cannot
+            exist.
 
     Example:
         >>> import torch, demur
@@ -60,6 +61,11 @@ class Direction:
         if not isinstance(self.provenance, Provenance):
             raise InputError(
                 f"direction {self.name!r} has a {type(self.provenance).__name__} for its provenance; make it with demur.from_raw"
+            )
+        if self.layer < 0 or self.site not in SITES:
+            raise InputError(
+                f"direction {self.name!r} is of layer {self.layer} and site {self.site!r}; expected a layer from 0 and one of "
+                f"{', '.join(SITES)}"
             )
 
     def __repr__(self) -> str:
@@ -138,13 +144,14 @@ def from_raw(
         layer: the block at which it was read, counted from 0.
         position: the prompt token at which it was read; -1 is the last.
         site: the point of that block: `resid_pre`, `resid_mid` or `resid_post`.
-        provenance: a `Provenance`, or facts by the keys that a direction's file has.
+        provenance: a `Provenance`, or a mapping with the keys that a direction's file has.
 
     Returns:
         The direction. Its `vector` has length one, in float32; its `raw_norm` is the length that was given.
 
     Raises:
-        InputError: if the vector is zero, not finite or not one vector, and for provenance of a wrong type.
+        InputError: if the vector is zero, not finite or not one vector, for a layer or site that cannot exist, and for provenance
+            of a wrong type.
 
     Example:
         >>> import torch, demur

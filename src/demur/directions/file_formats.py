@@ -1,7 +1,7 @@
 """The formats in which directions are written to files: their names, their endings, and the module that writes each.
 
-The module of a format is imported when it is first used. So directions can use formats, and formats can use directions, without a
-circular import.
+The module of a format is imported when it is first used. So a direction can write itself, although the modules of the formats
+import `Direction`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -58,7 +58,7 @@ class Architecture:
 
 @runtime_checkable
 class Written(Protocol):
-    """What is written: a `Direction`, whose module builds on this one."""
+    """What a writer needs of a `Direction`. The class itself cannot be imported here, because its module imports this one."""
 
     @property
     def vector(self) -> Tensor:
@@ -67,13 +67,13 @@ class Written(Protocol):
 
     @property
     def provenance(self) -> Provenance:
-        """What it was made of."""
+        """Where the direction comes from."""
         ...
 
 
 @runtime_checkable
 class Writer(Protocol):
-    """A module of a format."""
+    """The module of a format."""
 
     def write(self, directions: Sequence[Written], path: Path, architecture: Architecture) -> None:
         """Write a file, or raise `InputError` if the format cannot represent the directions."""
@@ -81,7 +81,7 @@ class Writer(Protocol):
 
 
 def format_for(path: str | Path, name: str | None = None) -> str:
-    """The format in which a path is written.
+    """The format in which a file is written.
 
     Args:
         path: the file to write.
@@ -117,9 +117,9 @@ def write_directions(
         raise InputError(f"there is no direction to write to {str(path)!r}")
     widths = sorted({direction.vector.shape[0] for direction in directions})
     if len(widths) > 1:
-        raise InputError(f"directions of widths {widths} cannot share the file {str(path)!r}; write one width a file")
+        raise InputError(f"directions of widths {widths} cannot share the file {str(path)!r}; write each width to its own file")
     if path.is_dir():
-        raise InputError(f"{str(path)!r} cannot be written: it is a folder; name a file to write directions to")
+        raise InputError(f"{str(path)!r} cannot be written: it is a folder; give the name of a file")
     if n_layers is not None and n_layers < 1:
         raise InputError(f"a model has at least one layer, not {n_layers}")
     known = [direction.provenance.architecture for direction in directions]

@@ -11,14 +11,14 @@ def projections(activations: Float[Tensor, "*rows d_model"], vector: Float[Tenso
 
 
 def auroc(harmful: Float[Tensor, "*many row"], harmless: Float[Tensor, "*many other"]) -> Float[Tensor, "*many"]:
-    """The chance that a value of the first is larger than one of the second; ties count half (Mann and Whitney 1947).
+    """The chance that a harmful value is larger than a harmless one; ties count half (Mann and Whitney 1947).
 
     Args:
-        harmful: values, none of them NaN.
-        harmless: values, none of them NaN.
+        harmful: values of harmful instructions, none of them NaN.
+        harmless: values of harmless instructions, none of them NaN.
 
     Returns:
-        One area for each leading index, float64. Values are sorted, not compared in pairs, so that memory stays small.
+        One area for each leading index, float64. Values are sorted instead of compared in pairs, to save memory.
     """
     high, low = harmful.double().contiguous(), harmless.double().sort(dim=-1).values.contiguous()
     below = torch.searchsorted(low, high) + torch.searchsorted(low, high, right=True)

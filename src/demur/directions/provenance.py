@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from demur.core.errors import InputError
 
 _MOST_LAYERS = 10_000
-"""No model has more. A file that claims more would make a writer lay out memory for them."""
+"""No model has so many. If a file claimed more, a writer would allocate memory for them."""
 
 
 class InstructionFacts(BaseModel):
@@ -46,8 +46,8 @@ class ArchitectureFacts(BaseModel):
 class Provenance(BaseModel):
     """Where a direction comes from. It is frozen; `replaced` gives a changed copy. It also reads like a mapping over its keys.
 
-    A field that is None was not given. For `adapter` and `quantised`, None may also mean "without"; `in` is then true for the
-    key. Facts that only one file format has are kept too, and are read by their keys.
+    A field that is None was not given. Only for `adapter` and `quantised` can None also be given, and it then means "without".
+    `in` tells whether a key was given. Facts that only one file format has are kept too, and are read by their keys.
 
     Attributes:
         method: how the direction was found, for example "difference of means".
@@ -61,17 +61,17 @@ class Provenance(BaseModel):
         prompt: the name of the prompt format.
         prompt_text: its text with `{instruction}`.
         prompt_digest: digest over that text and its policy on special tokens.
-        token_read: the token at the position that was read, or in words that it is each instruction's own.
+        token_read: the token at the position that was read, or "a token of the instruction".
         harmful: the harmful instructions.
         harmless: the harmless instructions.
         versions: versions of the packages that affect numbers.
         mean_residual_norm: mean norm of the activations that the direction was made from. The unit "residual" is this norm.
-        control_of: for a control, the name of the direction that it is a control for.
+        control_of: for a control, the name of the direction that it belongs to.
         seed: for a control, the seed that it was made with.
-        file: the name of the file that the direction was read from, if that is another tool's.
+        file: the name of the file that the direction was read from, if it is in another tool's format.
         format: the format of that file.
         stored_dtype: the dtype of the vector in that file.
-        not_in_the_file: which of layer, site, position and raw norm that file does not say.
+        not_in_the_file: which of layer, site, position and raw norm that file does not have.
 
     Example:
         >>> from demur.directions.provenance import Provenance
@@ -85,7 +85,7 @@ class Provenance(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="allow", strict=True, populate_by_name=True, alias_generator=lambda name: name.replace("_", " ")
     )
-    # The type of the facts without a field; `init=False`, because it is no argument.
+    # The type of facts without a field. `init=False`, because it is not an argument.
     __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
 
     method: str | None = None

@@ -4,6 +4,7 @@ A separation shows that two kinds of instructions differ there, not that the mod
 """
 
 from dataclasses import dataclass
+from math import copysign, inf
 from typing import Any
 
 import numpy
@@ -16,7 +17,8 @@ class Separation:
 
     Attributes:
         auroc: the chance that a harmful instruction has a larger value than a harmless one; ties count half.
-        gap: the distance of the means in pooled standard deviations (Cohen's d); infinite where neither side varies.
+        gap: the harmful mean minus the harmless mean, in pooled standard deviations (Cohen's d). If neither side varies, it is
+            infinite, or 0 for equal means.
     """
 
     auroc: float
@@ -34,6 +36,6 @@ def separation(harmful: NDArray[numpy.floating[Any]], harmless: NDArray[numpy.fl
     degrees = len(high) + len(low) - 2
     pooled = float(numpy.sqrt((high.var(ddof=1) * (len(high) - 1) + low.var(ddof=1) * (len(low) - 1)) / degrees))
     difference = float(high.mean() - low.mean())
-    gap = difference / pooled if pooled > 0 else (float("inf") if difference else 0.0)
+    gap = difference / pooled if pooled > 0 else (copysign(inf, difference) if difference else 0.0)
     below = numpy.searchsorted(low, high) + numpy.searchsorted(low, high, side="right")
     return Separation(float(below.mean() / (2 * len(low))), gap)

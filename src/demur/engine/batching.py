@@ -1,7 +1,7 @@
-"""Rows of token ids as left-padded batches, longest first, so that a lack of memory is found at once.
+"""Rows of token ids as left-padded batches. The longest rows run first, so a lack of memory shows at once.
 
 Left padding puts the last token of every prompt at the last position. Position ids count real tokens only, so a padded row
-gives the same result as alone, in families with rotary and with learned positions.
+gives the same result as the row alone, both with rotary and with learned positions.
 """
 
 import gc
@@ -20,11 +20,11 @@ from demur.models.memory_budget import PASS_TOKENS, kind_of
 FULL_TOKENS = 512
 """A forward pass over fewer tokens is inefficient, because it reads all weights for few tokens."""
 WASTE = 0.05
-"""The part of a large forward pass that may be padding."""
+"""The largest share of a large forward pass that may be padding."""
 
 
 def pass_tokens(model: nn.Module) -> int:
-    """Most tokens of a forward pass over prompts on this model's device."""
+    """The most tokens in a forward pass over prompts on this model's device."""
     return PASS_TOKENS[kind_of(input_device(model))]
 
 
@@ -53,10 +53,10 @@ def group(
 
     Args:
         lengths: tokens of each row.
-        batch_tokens: most tokens of a batch, padding included. A longer row is a batch of its own.
-        batch_rows: most rows of a batch.
-        even: whether a batch that is large enough also ends where more than `WASTE` of it would be padding.
-        like: rows of one length that are equal here come together.
+        batch_tokens: the most tokens in a batch, padding included. A longer row is a batch of its own.
+        batch_rows: the most rows in a batch.
+        even: whether a batch of `FULL_TOKENS` or more also ends before more than `WASTE` of it would be padding.
+        like: one value for each row. Among rows of the same length, those with equal values are put next to each other.
 
     Returns:
         The indices of each batch's rows.
@@ -99,8 +99,8 @@ def in_batches(
         lengths: tokens of each row, new ones included.
         work: gets the indices of a batch's rows.
         model: the model that runs them.
-        batch_tokens: most tokens of a batch; those of one forward pass over prompts by default.
-        batch_rows: most rows of a batch.
+        batch_tokens: the most tokens in a batch; `pass_tokens` by default.
+        batch_rows: the most rows in a batch.
         even: see `group`.
         like: see `group`.
 
@@ -108,8 +108,8 @@ def in_batches(
         For each batch, its indices and what `work` gave.
 
     Raises:
-        InputError: for a row longer than the model has positions.
-        WorkError: if one row alone does not fit into memory, with what would fit.
+        InputError: for a row with more tokens than the model has positions.
+        WorkError: if one row alone does not fit into memory. The message says what to change.
     """
     _check_lengths(lengths, model)
     budget = pass_tokens(model) if batch_tokens is None else batch_tokens
@@ -120,7 +120,7 @@ def in_batches(
         if problem is None:
             yield indices, result  # type: ignore[misc]
             continue
-        # Only here, outside of the handler: the exception keeps frames alive, and these keep the tensors of the failed attempt.
+        # Not in the handler: there the exception keeps frames alive, and the frames keep the tensors of the failed attempt.
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -156,7 +156,7 @@ def _does_not_fit(lengths: Sequence[int], row: int, model: nn.Module, problem: s
     asked = f" ({wanted[1]} more were needed)" if wanted else ""
     lower = "" if weights_dtype(model).itemsize <= 2 else "weights in bfloat16 (half the memory), "
     shorter = [length for length in lengths if length < lengths[row]]
-    rest = f"; the other rows take at most {max(shorter)}" if shorter else ""
+    rest = f"; the next shorter row has {max(shorter)}" if shorter else ""
     return (
         f"row {row} of {lengths[row]} tokens does not fit into memory on {input_device(model)} next to the weights, even as a "
         f"batch of one{asked}; use {lower}a device with more memory, or a row of fewer than {lengths[row]} tokens{rest}"

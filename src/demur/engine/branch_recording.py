@@ -1,4 +1,4 @@
-"""Record what attention and MLP of each block add to the stream. Only this file and `hooks.py` register hooks."""
+"""Records what the attention and the MLP of each block add to the stream. Only this file and `hooks.py` register hooks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +14,7 @@ from demur.models.layouts import Layout, branch
 
 @dataclass(frozen=True)
 class Branches:
-    """Some rows of one block, in float64 on the CPU, each (row, seq, d_model).
+    """What one block did to some rows: tensors of shape (row, seq, d_model), in float64 on the CPU.
 
     Attributes:
         before: the block's input.
@@ -35,12 +35,12 @@ class Branches:
 def recorded_branches(
     model: nn.Module, layout: Layout, rows: Mapping[int, Sequence[int]] | None = None
 ) -> Iterator[dict[int, Branches]]:
-    """Fill layer -> branches in the forward pass inside the context; inside `edited` they are those of the edited stream.
+    """The forward pass inside the context fills the yielded dict, layer -> branches. Inside `edited` the stream is edited.
 
     Args:
         model: the model.
         layout: the layout of its family.
-        rows: which rows of each layer are kept; all by default.
+        rows: the rows to keep, by layer; all by default.
 
     Raises:
         WorkError: if a branch did not run, or its output does not have the stream's shape.
@@ -51,7 +51,7 @@ def recorded_branches(
 
     def keep(part: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            # A copy: some blocks add to their branches' outputs in place.
+            # Copied, because some blocks add to the outputs of their branches in place.
             parts[part] = first(output).detach().clone()
 
         return hook

@@ -1,4 +1,4 @@
-"""Activations of instructions at some layers: all of them, or their means.
+"""Activations of instructions at some layers: those of each instruction, or their mean.
 
 Errors name the checkpoint and the instruction.
 """
@@ -31,19 +31,19 @@ def capture(
     """Residual-stream activations of each instruction at one token position of its prompt.
 
     Args:
-        checkpoint: the checkpoint that reads.
+        checkpoint: the checkpoint that reads the instructions.
         instructions: the instructions.
         prompt: the prompt format.
         layers: the layers to read; every layer by default.
         site: where in each layer: `resid_pre`, `resid_mid` or `resid_post`.
         position: the token position, counted from the prompt's end: -1 is its last token.
-        batch_tokens: most tokens of a batch; a size that suits the device by default.
+        batch_tokens: the most tokens in a batch; by default a number that suits the device.
 
     Returns:
         The activations, (instruction, layer, d_model), float32 on the CPU.
 
     Raises:
-        InputError: for a layer, site or position that is not there.
+        InputError: if there are no layers, and for a layer, site or position that does not exist.
         WorkError: for activations that are not finite.
 
     Example:
@@ -92,23 +92,23 @@ def mean_activations(
     batch_tokens: int | None = None,
     progress: Progress = silent,
 ) -> Means:
-    """Mean activations, taken batch by batch: memory does not grow with the number of instructions.
+    """Mean activations, summed batch by batch, so memory does not grow with the number of instructions.
 
     Args:
-        checkpoint: the checkpoint that reads.
+        checkpoint: the checkpoint that reads the instructions.
         instructions: the instructions.
         prompt: the prompt format.
         layers: the layers to read.
         site: where in each layer.
         position: the token position, counted from the prompt's end.
-        batch_tokens: most tokens of a batch.
-        progress: called with the number of instructions that were read.
+        batch_tokens: the most tokens in a batch.
+        progress: called after each batch with the number of its instructions.
 
     Returns:
         The means.
 
     Raises:
-        InputError: if there are no instructions, and for a layer, site or position that is not there.
+        InputError: if there are no instructions or no layers, and for a layer, site or position that does not exist.
         WorkError: for activations that are not finite.
     """
     if not instructions:

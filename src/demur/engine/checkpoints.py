@@ -1,8 +1,8 @@
 """Checkpoints in memory: an engine that runs the weights, and facts about the weights.
 
-A loaded checkpoint is in evaluation mode. An adapter is merged in memory, or stays separate where weights are quantised. Its
-layout has been proved by a tiny forward pass. Files that are already on this machine are not downloaded again, and no remote code
-runs.
+A loaded checkpoint is in evaluation mode. An adapter is merged in memory, or stays separate if the weights are quantised.
+Two small forward passes have proved the sites of its layout. Files that are already on this machine are not downloaded again, and
+no remote code runs.
 """
 
 import gc
@@ -28,7 +28,7 @@ from demur.models.layouts import Layout
 from demur.models.prepacked_weights import forget
 
 _DOING: dict[Need, str] = {
-    "edits": "act on the residual stream",
+    "edits": "edit the residual stream",
     "activations": "read activations",
     "next tokens": "give next-token logits",
     "losses": "give token losses",
@@ -42,7 +42,7 @@ class Checkpoint:
 
     Attributes:
         engine: what runs the weights.
-        fingerprint: equal for equal weights at equal dtype, in any process.
+        fingerprint: a hash of the weights, the same in every process for equal weights of equal dtype.
         name: its name in messages and results.
         source: where the weights came from.
         adapter: the PEFT adapter, None if there is none.
@@ -103,13 +103,13 @@ class Checkpoint:
         return self.engine
 
     def engine_for(self, *needs: Need) -> Engine:
-        """The engine, after a check that it can do what is needed.
+        """The engine, if it can do what is needed.
 
         Args:
             *needs: what it must be able to do besides plain generation.
 
         Raises:
-            InputError: if it cannot do it, with the reason.
+            InputError: if it cannot, with the reason.
         """
         for need in needs:
             reason = self.engine.cannot(need)
@@ -137,7 +137,7 @@ class Checkpoint:
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go; the weights are there too, unless they are spread."""
+        """The device that token ids have to be on. The weights are on it too, unless they are spread."""
         return self.engine.device
 
     @property
@@ -152,7 +152,7 @@ class Checkpoint:
 
     @property
     def pad_id(self) -> int:
-        """A token to pad with. Padding is masked, so any token will do."""
+        """The token used as padding. Padding is masked, so any token will do."""
         return self.engine.pad_id
 
 
@@ -169,10 +169,10 @@ class EngineKind(Protocol):
         """A checkpoint whose engine is of this kind.
 
         Args:
-            request: the model and how it is to be loaded.
+            request: the model and how to load it.
 
         Raises:
-            InputError: for anything that is missing, unknown, or that this kind cannot do, with the reason.
+            InputError: if something is missing or unknown, or if this kind cannot do it, with the reason.
         """
         ...
 
@@ -198,8 +198,9 @@ def load_checkpoint(
         revision: a revision of the hub id.
         dtype: `float32`, `bfloat16`, `float16` or `float64`.
         quantise: `8bit` or `4bit`, to quantise the linear modules with bitsandbytes.
-        device: `auto` for the first GPU or else the CPU, a device, or `spread` for all GPUs, then main memory, then the disk.
-        max_memory: the most that `spread` may take of each device named here.
+        device: the name of a device; `auto` for the first GPU, or the CPU if there is none; `spread` for all GPUs, then main
+            memory, then the disk.
+        max_memory: the most memory that `spread` may use on each device named here.
         name: its name in messages and results; `model` by default.
         engine: the name of the engine that runs it.
 
@@ -207,8 +208,8 @@ def load_checkpoint(
         The checkpoint, ready to use.
 
     Raises:
-        InputError: for anything that is missing or unknown, before weights are read.
-        WorkError: if the layout's sites are not what they claim to be.
+        InputError: if something is missing or unknown. This is checked before weights are read.
+        WorkError: if the proof of the layout's sites fails.
 
     Example:
         >>> import demur
@@ -251,7 +252,7 @@ def wrap(
 
     Raises:
         InputError: if the model's family has no layout.
-        WorkError: if the layout's sites are not what they claim to be.
+        WorkError: if the proof of the layout's sites fails.
 
     Example:
         >>> import demur
@@ -273,7 +274,7 @@ def wrap(
 
 
 def free_memory() -> None:
-    """Return memory of dropped checkpoints to the system, on the CPU and on a GPU."""
+    """Free the memory of checkpoints that are no longer used, on the CPU and on GPUs."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,15 +1,15 @@
 """Greedy decoding over token ids.
 
-Every row may have its own edits. Each row gets the tokens that it would get alone: exactly in float32, up to ties in lower
-precision. A row ends at a stop token (kept as its last token), if `Decoding.enough` returns True, or at `max_new_tokens`.
-Rows that have ended leave the batch.
+Every row may have its own edits. In float32 each row gets exactly the tokens that it would get alone. In lower precision it may
+get another token if two logits are almost equal. A row ends at a stop token (which is kept as its last token), when
+`Decoding.enough` returns True, or after `max_new_tokens`. Rows that have ended are taken out of the batch.
 
-The KV cache of a batch has one buffer a layer, made once with room for all new tokens. Chunks of prompts are written so that
-all prompts end at the same token position, and decode steps write after it in place. The dynamic cache of transformers would
-copy its whole content for each new token.
+The KV cache of a batch has buffers of a fixed size, made once with room for all new tokens. Prompts are written so that they all
+end at the same token position. Decode steps write the next positions in place. The dynamic cache of transformers would copy its
+whole content for each new token.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -30,7 +30,7 @@ from demur.models.memory_budget import LEAST_TOKENS, MOST_TOKENS, free, kind_of
 from demur.models.prepacked_weights import prepacked
 
 LEAVE = 4
-"""Ended rows leave the batch once they are one in four: copying the cache of the others costs about a tenth of a decode step."""
+"""Ended rows are taken out once they are one in four of the batch. Taking them out costs about a tenth of a decode step."""
 
 
 class NewTokens:
@@ -42,8 +42,8 @@ class NewTokens:
         self._decoding = decoding
 
     def add(self, logits: Float[Tensor, "row vocab"], of: Sequence[int]) -> Int[Tensor, "row 1"]:
-        """The likeliest next token of some rows; it is recorded for those that have not ended."""
-        token = _likeliest(logits, of)
+        """The likeliest next token of some rows. It is recorded for those rows that have not ended."""
+        token = _likeliest(logits, of, self.ended)
         for index, new in zip(of, token.tolist(), strict=True):
             if index not in self.ended:
                 own = self.tokens[index]
@@ -53,7 +53,7 @@ class NewTokens:
         return token[:, None]
 
     def should_shrink(self, batch: Sequence[int]) -> bool:
-        """Whether so many rows of a batch have ended that it is worth taking them out."""
+        """Whether enough rows of a batch have ended for it to be worth taking them out."""
         return LEAVE * len(self.ended.intersection(batch)) >= len(batch)
 
 
@@ -61,10 +61,10 @@ class BufferLayer(DynamicLayer):  # type: ignore[misc]
     """One layer: `keys` and `values` are views of the filled part of `buffers`, which have a fixed width."""
 
     def __init__(self, keys: Tensor, values: Tensor, rows: int, filled: int, room: int) -> None:
-        """Empty buffers for `filled + room` tokens in the form of a chunk's keys and values, (row, head, seq, width)."""
+        """Buffers for `filled + room` tokens, otherwise shaped like a chunk's `keys` and `values`, (row, head, seq, width)."""
         super().__init__()
         self.lazy_initialization(keys, values)
-        # Zeros, because the padding of a shorter row is masked, and a mask does not stop a NaN.
+        # Zeros, because not all padding is written, and a mask does not stop a NaN.
         self.buffers = [one.new_zeros(rows, one.shape[1], filled + room, one.shape[3]) for one in (keys, values)]
         self._fill(filled)
 
@@ -94,7 +94,7 @@ class BufferLayer(DynamicLayer):  # type: ignore[misc]
 
 
 class Buffers:
-    """The buffers of a batch of `rows` prompts up to `width` tokens long with `room` for new ones, filled chunk by chunk."""
+    """The KV cache of a batch, filled chunk by chunk: `rows` prompts of up to `width` tokens, with `room` for new tokens."""
 
     def __init__(self, rows: int, width: int, room: int) -> None:
         self._rows, self._width, self._room = rows, width, room
@@ -173,7 +173,10 @@ def decode_batch(model: PreTrainedModel, layout: Layout, rows: Sequence[Row], de
 def prefilled(
     model: PreTrainedModel, layout: Layout, rows: Sequence[Row], decoding: Decoding, new_tokens: NewTokens
 ) -> tuple[Buffers, Int[Tensor, "row 1"]]:
-    """The KV cache of all prompts, and each row's first new token, which is recorded. Call it under `torch.inference_mode`."""
+    """Run all prompts. Returns their KV cache and each row's first new token, which is also added to `new_tokens`.
+
+    Call it under `torch.inference_mode`.
+    """
     buffers = Buffers(len(rows), max(len(row.prompt) for row in rows), decoding.max_new_tokens - 1)
     first = torch.empty(len(rows), 1, dtype=torch.long, device=input_device(model))
     for chunk in prefill(model, layout, rows, decoding.pad_id):
@@ -182,13 +185,15 @@ def prefilled(
     return buffers, first
 
 
-def _likeliest(logits: Float[Tensor, "row vocab"], batch: Sequence[int]) -> Int[Tensor, " row"]:
+def _likeliest(logits: Float[Tensor, "row vocab"], batch: Sequence[int], ended: Collection[int] = ()) -> Int[Tensor, " row"]:
+    """Each row's token with the largest logit. Raises `NotFinite`, but not for a row that has ended: its token is not used."""
     # The sum is not finite if any term is not finite. It takes only one pass.
     finite = torch.isfinite(logits.sum(-1, dtype=torch.float32))
     if not finite.all():
-        row = batch[int(torch.nonzero(~finite)[0])]
-        raise NotFinite("the logits", row, logits.dtype)
-    # The first of equal values, like argmax, which takes five times as long in bfloat16 on a CPU.
+        for place in torch.nonzero(~finite)[:, 0].tolist():
+            if batch[place] not in ended:
+                raise NotFinite("the logits", batch[place], logits.dtype)
+    # max returns the first of equal values, as argmax does, but argmax takes five times as long in bfloat16 on a CPU.
     return logits.max(-1).indices
 
 
@@ -208,16 +213,15 @@ def decode(
         layout: the layout of its family.
         rows: prompts with their edits.
         decoding: the settings.
-        batch_tokens: most tokens of a batch, padding and new ones included. Where left out, a batch is as large as memory allows,
-            up to a size beyond which nothing is gained.
-        batch_rows: most rows of a batch.
+        batch_tokens: the most tokens in a batch, padding and new ones included. By default a batch is as large as
+            memory allows, up to a size beyond which decoding is no faster.
+        batch_rows: the most rows in a batch.
 
     Returns:
         For each finished batch, row index -> new tokens.
 
     Raises:
-        WorkError: if one row alone does not fit into memory, or its logits are not finite. A batch that does not fit is
-            halved.
+        WorkError: if one row alone does not fit into memory (a larger batch is halved), or if logits are not finite.
     """
     lengths = [len(row.prompt) + decoding.max_new_tokens for row in rows]
 
@@ -234,9 +238,11 @@ def decode(
 
 
 def fitting_tokens(model: PreTrainedModel, layout: Layout) -> int:
-    """Tokens of a batch, new ones included, whose KV cache takes a third of the free memory, up to `MOST_TOKENS`."""
+    """The number of tokens, new ones included, whose KV cache fills a third of the free memory; at most `MOST_TOKENS`."""
     device, width = input_device(model), kv_width_of(model.config.get_text_config())
     if width is None:
-        raise InputError("the config does not say how wide keys and values are, so a batch cannot be sized; give batch_tokens")
+        raise InputError(
+            "the config does not give the width of keys and values, so no batch size can be found; give batch_tokens"
+        )
     each = 2 * len(layout.find_blocks(model)) * width * weights_dtype(model).itemsize
     return max(LEAST_TOKENS, min(MOST_TOKENS[kind_of(device)], free(str(device)) // 3 // each))

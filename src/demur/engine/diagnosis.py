@@ -26,8 +26,8 @@ class DeviceMemory:
 
     Attributes:
         device: the device, or `disk`.
-        weights: bytes of weights there.
-        free: free bytes in addition; None for the disk.
+        weights: bytes of weights on it.
+        free: bytes that are still free on it; None for the disk.
     """
 
     device: str
@@ -41,12 +41,12 @@ class PromptDiagnosis:
 
     Attributes:
         name: the prompt format.
-        template: its text.
+        template: the text of its template.
         can_think: whether the template lets the model think first.
         is_dated: whether the template writes today's date.
         tokens: the tokens of an example.
         position: the token position where directions are read, counted from the end.
-        bos_count: BOS tokens at the start.
+        bos_count: the number of BOS tokens at the start.
         bos: the tokenizer's BOS token, None if it has none.
     """
 
@@ -75,7 +75,7 @@ class Diagnosis:
         fingerprint: the weights' fingerprint.
         weights: the number of weights.
         dtype: their dtype.
-        quantised: how some are quantised, None if none are.
+        quantised: how they are quantised, None if none are.
         quantised_weights: how many are quantised.
         device: where token ids go.
         memory: the weights by device.
@@ -83,7 +83,7 @@ class Diagnosis:
         n_layers: the number of blocks.
         d_model: width of the residual stream.
         proof: what the proof of the sites found.
-        prompt: the prompt format as tokens; None if the tokenizer's own was asked for and it has none.
+        prompt: the prompt format as tokens; None if the tokenizer's own format was asked for and the tokenizer has none.
         stops: the tokens that end a completion, as text.
     """
 
@@ -105,7 +105,7 @@ class Diagnosis:
 
 
 def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -1) -> Diagnosis:
-    """Collect facts about a loaded checkpoint. The proof of its sites runs again, for its numbers.
+    """Collect facts about a loaded checkpoint. This runs the proof of its sites again, to get its numbers.
 
     Args:
         checkpoint: a checkpoint of the transformers engine.
@@ -113,8 +113,8 @@ def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -
         position: the token position where directions are read, counted from the prompt's end.
 
     Raises:
-        InputError: for an unknown prompt format, and for a position outside the prompt. A tokenizer without a chat template is no
-            error.
+        InputError: for an unknown prompt format, and for a position outside the prompt. A tokenizer without a chat template is
+            not an error.
     """
     weights, quantised_weights = counted(checkpoint.model)
     memory = (

@@ -19,10 +19,10 @@ from demur.models.device_placement import MaxMemory
 from demur.models.layouts import Site
 
 Need = Literal["edits", "activations", "next tokens", "losses", "site proof"]
-"""What an engine may be able to do besides plain generation, which every engine can do."""
+"""What an engine may be able to do. Plain generation is not in the list, because every engine can do it."""
 
 LOSS_TOKENS = 1024
-"""Tokens of a batch where logits are computed at every position."""
+"""The most tokens in a batch if logits are computed at every position."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Continuation:
 
     Attributes:
         prompt: token ids of the prompt.
-        continuation: token ids that follow; edits see them as generated tokens.
+        continuation: token ids that follow; edits treat them as generated tokens.
         edits: None, one edit, or several that act in order.
     """
 
@@ -58,11 +58,12 @@ class Decoding:
     """The settings of greedy decoding.
 
     Attributes:
-        max_new_tokens: the most new tokens of a row.
-        stop_ids: tokens that end a row; the token is kept as the row's last. May be empty: the published loop never stops.
-        pad_id: a token to pad with. Padding is masked, so any token will do.
+        max_new_tokens: the most new tokens in a row.
+        stop_ids: tokens that end a row; such a token is kept as the row's last. Empty for the published code, which never stops
+            early.
+        pad_id: the token used as padding. Padding is masked, so any token will do.
         use_cache: whether keys and values are kept between decode steps.
-        enough: called with a row's new tokens after each new token; the row ends if it returns True.
+        enough: called with all new tokens of a row after each new one; the row ends when it returns True.
     """
 
     max_new_tokens: int = 16
@@ -82,7 +83,7 @@ class Decoding:
 
 @dataclass(frozen=True, eq=False)
 class NextTokens:
-    """Some rows' logits after their last token, or their stream at that token. Float32 on the CPU.
+    """For some rows, the logits after the last token, or the stream at that token, in float32 on the CPU.
 
     Attributes:
         indices: which rows these are.
@@ -103,7 +104,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """The name of the engine's kind, for messages."""
+        """The name of the kind of engine, for messages."""
         ...
 
     @property
@@ -133,7 +134,7 @@ class Engine(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go."""
+        """The device that token ids have to be on."""
         ...
 
     @property
@@ -143,14 +144,14 @@ class Engine(Protocol):
 
     @property
     def pad_id(self) -> int:
-        """A token to pad with."""
+        """The token used as padding."""
         ...
 
     def cannot(self, need: Need) -> str:
         """Why the engine cannot do something.
 
         Args:
-            need: what it is asked for.
+            need: what the engine would have to do.
 
         Returns:
             The reason in a clause without a full stop; empty if the engine can do it.
@@ -165,8 +166,8 @@ class Engine(Protocol):
         Args:
             rows: prompts with their edits.
             decoding: the settings.
-            batch_tokens: most tokens of a batch, padding and new ones included; chosen by the engine by default.
-            batch_rows: most rows of a batch.
+            batch_tokens: the most tokens in a batch, padding and new ones included; by default the engine chooses.
+            batch_rows: the most rows in a batch.
 
         Returns:
             For each finished batch, row index -> new token ids.
@@ -192,13 +193,13 @@ class Engine(Protocol):
             layers: the layers to read.
             site: where in each layer.
             positions: token positions, counted from the prompt's end: -1 is its last token.
-            batch_tokens: most tokens of a batch.
+            batch_tokens: the most tokens in a batch.
 
         Returns:
             For each batch, the indices of its prompts and their activations, float32 on the CPU.
 
         Raises:
-            InputError: for a layer, site or position that is not there.
+            InputError: if there are no layers, and for a layer, site or position that does not exist.
             NotFinite: with the index of a prompt and the layer where an activation is not finite.
         """
         ...
@@ -216,14 +217,14 @@ class Engine(Protocol):
         Args:
             rows: prompts with their edits.
             layers: the layers whose `resid_pre` is wanted in place of logits.
-            batch_tokens: most tokens of a batch.
-            finite_only: whether a number that is not finite is an error.
+            batch_tokens: the most tokens in a batch.
+            finite_only: whether to raise an error for numbers that are not finite.
 
         Returns:
             One `NextTokens` a batch.
 
         Raises:
-            NotFinite: with the index of a row whose numbers are not finite, where `finite_only`.
+            NotFinite: if `finite_only`, with the index of a row whose numbers are not finite.
         """
         ...
 
@@ -234,7 +235,7 @@ class Engine(Protocol):
 
         Args:
             rows: prompts, continuations and edits.
-            batch_tokens: most tokens of a batch.
+            batch_tokens: the most tokens in a batch.
 
         Returns:
             For each batch, the indices of its rows and each row's loss of every continuation token in nats, float64 on the CPU.
@@ -244,7 +245,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """The arguments of `demur.load_checkpoint`, which describes them."""
+    """The arguments of `demur.load_checkpoint`, which documents them."""
 
     model: str
     name: str

@@ -1,4 +1,4 @@
-"""Completions of instructions: text in, text out, with every intervention as rows of the same batches."""
+"""Completions of instructions. All interventions run as rows of the same batches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -71,25 +71,26 @@ def generate_batches(
     batch_tokens: int | None = None,
     batch_rows: int | None = None,
 ) -> Iterator[dict[int, Completion]]:
-    """Greedy completions as batches finish; `demur.generate` and runs both use this.
+    """Greedy completions, batch after batch. `demur.generate` and runs both use this function.
 
     Args:
-        checkpoint: the checkpoint that writes.
-        requests: the completions that are wanted; all of them may share batches.
-        max_new_tokens: most new tokens of a completion.
+        checkpoint: the checkpoint that generates.
+        requests: the completions that are wanted. Any of them may share a batch.
+        max_new_tokens: the most new tokens in a completion.
         stop_at_eos: whether a completion ends at a stop token.
         use_cache: whether keys and values are kept between decode steps.
-        until_verdicts: names of judges; a completion ends as soon as none of their verdicts can change.
-        batch_tokens: most tokens of a batch, padding and new ones included; found from the free memory by default.
-        batch_rows: most rows of a batch.
+        until_verdicts: names of judges; a completion ends when none of their verdicts can change any more.
+        batch_tokens: the most tokens in a batch, padding and new ones included; the free memory decides by
+            default.
+        batch_rows: the most rows in a batch.
 
     Yields:
         For each finished batch, index of the request -> completion.
 
     Raises:
-        InputError: for an edit that does not fit the checkpoint, for an engine that cannot make edits, and for a judge that needs
-            whole completions.
-        NotFinite: for logits that are not finite, with the names of checkpoint and instruction.
+        InputError: for an edit that does not fit the checkpoint, for edits if the engine cannot make any, and for a judge that
+            needs whole completions.
+        NotFinite: for logits that are not finite; the message names the checkpoint and the instruction.
     """
     needs: tuple[Need, ...] = ("edits",) if any(edit_sequence(one.edits) for one in requests) else ()
     engine = checkpoint.engine_for(*needs)
@@ -125,24 +126,24 @@ def generate(
     """Greedy completions under several interventions, which all run as rows of the same batches.
 
     Args:
-        checkpoint: the checkpoint that writes.
+        checkpoint: the checkpoint that generates.
         instructions: the instructions.
         prompt: the prompt format.
-        interventions: each of them None, one edit, or several edits that act in order. A coefficient in units of `residual`
-            counts the mean norm of this checkpoint's stream over these instructions, unless `edit.with_residual_norm` set it.
-        max_new_tokens: most new tokens of a completion.
+        interventions: each of them None, one edit, or several edits that act in order. The unit `residual` is the mean norm of
+            this checkpoint's stream over these instructions, unless `edit.with_residual_norm` has set it.
+        max_new_tokens: the most new tokens in a completion.
         stop_at_eos: whether a completion ends at a stop token.
         use_cache: whether keys and values are kept between decode steps.
-        batch_tokens: most tokens of a batch, new ones included; found from the free memory by default.
-        batch_rows: most rows of a batch.
-        until_verdict: the name of a judge; a completion ends where this judge's verdict can no longer change.
-        progress: called with the number of completions that were finished.
+        batch_tokens: the most tokens in a batch, new ones included; the free memory decides by default.
+        batch_rows: the most rows in a batch.
+        until_verdict: the name of a judge; a completion ends when this judge's verdict can no longer change.
+        progress: called after each batch with the number of its completions.
 
     Returns:
-        `result[i][j]` is the completion under intervention i of instruction j.
+        `result[i][j]` is the completion of instruction j under intervention i.
 
     Raises:
-        InputError: for an intervention that does not fit, and for a judge that needs whole completions.
+        InputError: for an intervention that does not fit the checkpoint, and for a judge that needs whole completions.
         WorkError: for logits that are not finite, and if one row alone does not fit into memory.
 
     Example:
@@ -152,7 +153,7 @@ def generate(
         2
     """
     if isinstance(interventions, Intervention):
-        raise InputError("interventions is a list, one entry for each list of completions; give [edit], or [None, edit]")
+        raise InputError("interventions is a single edit, but must be a list; give [edit], or [None, edit] for a baseline too")
     batches = generate_batches(
         checkpoint,
         _requests(checkpoint, instructions, prompt, interventions),
@@ -178,9 +179,11 @@ def _in_lists(batches: Iterator[dict[int, Completion]], progress: Progress, n: i
 def _requests(
     checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt, interventions: Sequence[RowEdits]
 ) -> list[CompletionRequest]:
-    """Every instruction under every intervention, intervention after intervention."""
+    """Every instruction under the first intervention, then every instruction under the next."""
     if not instructions or not interventions:
-        raise InputError(f"nothing to generate: {len(instructions)} instructions, {len(interventions)} interventions")
+        raise InputError(
+            f"cannot generate for {len(instructions)} instructions and {len(interventions)} interventions; give at least one"
+        )
     prompts = [tuple(ids) for ids in prompt.encode(instructions)]
     texts = [prompt.text(instruction) for instruction in instructions]
     return [
@@ -191,9 +194,9 @@ def _requests(
 
 
 def bind(edits: RowEdits, checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt) -> tuple[Intervention, ...]:
-    """The same edits with the mean norm of this checkpoint's stream, for coefficients in the unit `residual`.
+    """The same edits. Those with the unit `residual` get the mean norm of this checkpoint's stream.
 
-    The norm is the mean over these instructions at the direction's site and position and the edited layer.
+    The norm is the mean over these instructions at the edited layer and the direction's site and position.
     """
     return tuple(
         edit.with_residual_norm(residual_norm(edit, checkpoint, instructions, prompt)) if edit.needs_residual_norm else edit
@@ -206,7 +209,9 @@ def residual_norm(edit: Intervention, checkpoint: Checkpoint, instructions: Sequ
     own = edit.direction
     layers = edit.layers or (() if own is None else (own.layer,))
     if len(layers) != 1:
-        raise InputError(f"unit 'residual' counts norms at one layer, but {len(layers)} are edited; use unit 'raw' or 'unit'")
+        raise InputError(
+            f"unit 'residual' is the norm at one layer, but {len(layers)} layers are edited; use unit 'raw' or 'unit'"
+        )
     if own is None:
         means = mean_activations(checkpoint, instructions, prompt, layers=layers)
     else:

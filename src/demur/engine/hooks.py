@@ -1,4 +1,4 @@
-"""Read and edit the residual stream while a model runs. Only this file and `branch_recording.py` register hooks.
+"""Reads and edits the residual stream while a model runs. Only this file and `branch_recording.py` register hooks.
 
 Edits act on the stream itself: an edit at `resid_mid` reaches both the MLP and the skip connection. Hooks exist only inside
 context managers, which also remove them after an exception. Every edit is counted; an edit that did not act raises `WorkError`.
@@ -25,8 +25,8 @@ from demur.models.layouts import Layout, Point, branch, point
 
 Rows = Float[Tensor, "row seq d_model"]
 Change = Callable[[Rows, Rows], Rows | None]
-"""A function of two tensors: the stream at a point, and the tensor to replace there. This is the stream itself, or at resid_mid
-the output of the attention branch. Returns the replacement, or None for no change."""
+"""A function of two tensors: the stream at a point, and the tensor to replace there. The second is the stream again, or at
+`resid_mid` the output of the attention branch. The function returns the replacement, or None for no change."""
 Hook = Callable[..., Any]
 
 
@@ -42,7 +42,7 @@ def _hooked(model: nn.Module, layout: Layout, changes: Mapping[Point, Change]) -
     inputs: dict[int, Tensor] = {}
     open_contexts = state_of(model).block_inputs
     with ExitStack() as stack:
-        # Open contexts see each other's inputs: an inner context may change a block's input after an outer one has kept it.
+        # Contexts may be nested. If an inner one changes a block's input that an outer one has kept, it updates that copy too.
         open_contexts[id(inputs)] = inputs
         stack.callback(open_contexts.pop, id(inputs))
         for block in layout.find_left_out(model):
@@ -112,8 +112,8 @@ def _after_block(change: Change) -> Hook:
 def _refuse_images(layout: Layout) -> Hook:
     def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
         raise InputError(
-            f"an image reached a block of this {layout.family!r} model that text does not run through; demur edits and reads its "
-            "stream for text alone"
+            f"an image reached a block of this {layout.family!r} model that does not run for text; demur edits and reads such a "
+            "model only for text, so leave the image out"
         )
 
     return hook
@@ -133,9 +133,7 @@ def refuse_compiled(model: nn.Module) -> None:
         in_place = getattr(module, "_compiled_call_impl", None) is not None
         if in_place or hasattr(module, "_orig_mod") or hasattr(module.forward, "_torchdynamo_orig_callable"):
             where = f"{name!r} of this model" if name else "this model"
-            raise InputError(
-                f"{where} is compiled, and its compiled graph would ignore edits; use the model before torch.compile"
-            )
+            raise InputError(f"{where} is compiled, and a compiled graph ignores edits; use the model before torch.compile")
 
 
 def first(output: Any) -> Tensor:
@@ -153,7 +151,7 @@ def _like(output: Any, changed: Tensor | None) -> Any:
 
 @contextmanager
 def split_rows(model: nn.Module, layout: Layout, sharing: RowSharing) -> Iterator[None]:
-    """Run the rows of the first span, and copy rows at the first block of each later span, so that all rows of that span run.
+    """Inside, call the model with the rows of the first span. At the first block of each later span, rows are copied.
 
     Enter it before `edited` and `observed`, so that they see the rows of each block. Edits of outer contexts see them too.
     """
@@ -164,10 +162,10 @@ def split_rows(model: nn.Module, layout: Layout, sharing: RowSharing) -> Iterato
         return torch.tensor(sharing.places_before(span, earlier), device=device)
 
     def for_rows(value: Any, span: int) -> Any:
-        """Masks and rotary angles for the rows that run here; the model made them for the rows it was called with."""
+        """Masks and rotary angles for the rows of this span. The model made them for the rows that it was called with."""
         if isinstance(value, tuple):
             return tuple(for_rows(one, span) for one in value)
-        # A tensor of one row applies to all rows and broadcasts.
+        # A tensor of one row is broadcast to all rows.
         each = isinstance(value, Tensor) and value.ndim > 1 and value.shape[0] == called > 1
         return value[places(span, 0, value.device)] if each else value
 
@@ -204,7 +202,7 @@ def edited(
         layout: the layout of its family.
         table: the edits. A table for one row applies to every row of any batch.
         prompt_width: token positions of the prompt, padding included; None if the first pass of a sequence is its prompt.
-        stops: whether the one forward pass inside ends early, after the table's last point.
+        stops: whether the context holds one forward pass, which ends early, after the table's last point.
 
     Yields:
         The boundary between prompt and generated tokens in the forward passes inside.
@@ -226,7 +224,7 @@ def edited(
 
     def end(*_: Any) -> None:
         missed.update(where for where in table if where not in acted)
-        # A forward pass of only a part of the model does not show where the prompt ends.
+        # If only a part of the model is called next, the end of the prompt is not known there.
         boundary.generated = None
 
     with _hooked(model, layout, {where: _editing(where, steps, boundary, acted) for where, steps in table.items()}):
@@ -241,7 +239,7 @@ def edited(
     for where, times in sorted(missed.items()):
         raise WorkError(
             f"the edit at {where.named(len(layout.find_blocks(model)))} acted in {boundary.forwards - times} of "
-            f"{boundary.forwards} forward passes of this {layout.family!r} model; its results would be those of an unedited model"
+            f"{boundary.forwards} forward passes of this {layout.family!r} model; the other passes are those of an unedited model"
         )
 
 
@@ -250,7 +248,7 @@ def _editing(where: Point, steps: tuple[StreamEdit, ...], boundary: PromptBounda
     placed: dict[torch.device, tuple[StreamEdit, ...]] = {}
 
     def act(stream: Rows, onto: Rows) -> Rows:
-        # The blocks of a spread model are on several devices; each point's edits move there once.
+        # The blocks of a spread model are on several devices. The edits of each point are moved to its device once.
         if stream.device not in placed:
             placed[stream.device] = tuple(step.on(stream.device) for step in steps)
         generated = None if boundary.generated is None else boundary.generated.to(stream.device)
@@ -270,9 +268,9 @@ def _editing(where: Point, steps: tuple[StreamEdit, ...], boundary: PromptBounda
 def observed(
     model: nn.Module, layout: Layout, points: Sequence[Point], positions: Sequence[int], *, stop: bool = False
 ) -> Iterator[dict[Point, Float[Tensor, "row position d_model"]]]:
-    """Fill the dict, in each forward pass inside, with the stream at some points and token positions, in float32 on the CPU.
+    """Each forward pass inside fills the yielded dict with the stream at some points and positions, in float32 on the CPU.
 
-    Inside `edited` it sees the edited stream. With `stop`, a forward pass ends after the last of the points, without logits.
+    Inside `edited` this is the edited stream. With `stop`, a forward pass ends after the last of the points, without logits.
     """
     taken: dict[Point, Tensor] = {}
     chosen = list(positions)

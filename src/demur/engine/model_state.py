@@ -1,11 +1,11 @@
-"""The state that demur keeps with a model while it works with it: a lock for threads, and data of open contexts.
+"""The state that demur keeps with a model: a lock for threads, and data of open contexts.
 
-One thread at a time runs demur's rows through a model. Edits are hooks, and prepacked weights replace methods, for as long as a
-forward pass lasts. Both belong to the model, so they would affect the rows of a second thread too. Threads with different models
-do not wait for each other.
+Only one thread at a time runs demur's rows through a model. During a forward pass, edits are hooks of the model, and prepacked
+weights replace methods of its modules. Both would affect the rows of a second thread too. Threads with different models do not
+wait for each other.
 
-`demur.steer` may be nested on the same raw model, so the state has to be found from the model alone. It is a private attribute
-of the module rather than an entry of a process-wide table, so that it goes when the model goes and no two models share it.
+`demur.steer` may be nested on the same model, so the state has to be found from the model alone. It is a private attribute of
+the model and not an entry of a process-wide table, so it is freed with the model and no two models share it.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class ModelState:
 
     Attributes:
         lock: held by the thread that runs rows through the model.
-        block_inputs: for each open context of hooks, the inputs of blocks that it still needs, by layer.
+        block_inputs: for each open context of hooks, the block inputs that it still needs, by layer.
     """
 
     def __init__(self) -> None:
@@ -36,8 +36,8 @@ class ModelState:
         self.block_inputs: dict[int, dict[int, Tensor]] = {}
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        # A copied or saved model has None here: a lock cannot be copied, contexts are open on the original only, and a file
-        # should not need demur to be read.
+        # A copied or saved model has None here: a lock cannot be copied, contexts are open only on the original, and a file
+        # of the model should load without demur.
         return type(None), ()
 
 
@@ -52,7 +52,7 @@ def state_of(model: nn.Module) -> ModelState:
 
 
 def one_thread_at_a_time(work: Callable[Concatenate[Model, P], Result]) -> Callable[Concatenate[Model, P], Result]:
-    """A function whose first argument is a model waits until no other thread is inside such a function with that model."""
+    """Make a function, whose first argument is a model, wait while another thread is in such a function with that model."""
 
     @wraps(work)
     def waiting(model: Model, /, *args: P.args, **kwargs: P.kwargs) -> Result:

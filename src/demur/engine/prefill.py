@@ -1,8 +1,8 @@
 """Prefill: runs all prompts once through the model, each with its own edits. Work that prompts share is done once.
 
 Prompts of similar length run together in a chunk. Rows that are still equal run once (`row_sharing.py`). The prefix that all
-prompts share runs once for each sequence of edits, and its keys and values are kept. All padding comes first in a row, as local
-attention requires. So a row that is shorter than its chunk recomputes the end of the prefix instead of being padded after it. The
+prompts share runs once for each sequence of edits, and its keys and values are kept. Local attention requires all padding at the
+start of a row. So a row that is shorter than its chunk is not padded after the prefix: it recomputes the end of the prefix. The
 numbers of a row are the same as for the row alone, up to rounding.
 """
 
@@ -95,7 +95,7 @@ class SharedPrefix:
         """
         assert self.chunk is not None
         found = self.chunk.keys_and_values(layer, [self.places[one] for one in sequences])
-        # Padding gets the keys and values of the first token: they are masked, and finite.
+        # Padding gets the keys and values of the first token, because even masked ones have to be finite.
         positions = (torch.arange(self.length) - padding[:, None]).clamp(min=0)[:, None, :, None]
         keys, values = (one.gather(2, positions.to(one.device).expand_as(one)) for one in found)
         return keys, values
@@ -113,12 +113,12 @@ def run_shared_prefix(
     """
     prompts, sequences = [row.prompt for row in rows], [edit_sequence(row.edits) for row in rows]
     places = {one: place for place, one in enumerate(dict.fromkeys(sequences))}
-    behind = 1 if spec is None else -min(spec.positions)
-    length = min(_common_length(prompts), min(map(len, prompts)) - behind)
-    # All sequences of edits run it in one batch, which has to fit into memory.
+    after = 1 if spec is None else -min(spec.positions)
+    length = min(_common_length(prompts), min(map(len, prompts)) - after)
+    # The prefix runs once for each sequence of edits, all in one batch, which has to fit into memory.
     if length * (len(rows) - len(places)) < WORTH or length * len(places) > MOST_TOKENS[kind_of(input_device(model))]:
         return NO_PREFIX
-    # Nothing is read from the prefix, but it has to run as deep as the tokens after it.
+    # Nothing is read from the prefix, but the tokens after it need its keys and values up to the last point.
     same_depth = None if spec is None else replace(spec, positions=(-1,))
     prefixes = [Row(prompts[0][:length], one) for one in places]
     chunk = prefill_chunk(model, layout, prefixes, range(len(prefixes)), pad_id, NO_PREFIX, same_depth)
@@ -126,7 +126,7 @@ def run_shared_prefix(
 
 
 def _common_length(prompts: Sequence[tuple[int, ...]]) -> int:
-    """The length of the prefix that all prompts share; it is that of the first and the last prompt in sorted order."""
+    """The length of the prefix that all prompts share: that of the first and the last prompt in sorted order."""
     first, last = min(prompts), max(prompts)
     return next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
 
@@ -152,7 +152,7 @@ def prefill_chunk(
 ) -> PrefilledChunk:
     """Run some of the rows, after their shared prefix. Call it under `torch.inference_mode`.
 
-    `keep` says whether keys and values are kept, because more tokens will follow.
+    `keep` says whether to keep keys and values, for tokens that follow.
     """
     device, width, n_layers = input_device(model), d_model_of(model), len(layout.find_blocks(model))
     prompts, edits = [rows[i].prompt for i in indices], [rows[i].edits for i in indices]
@@ -198,7 +198,7 @@ def _put_prefix(
     sequences = [edit_sequence(one) for one in edits]
     padding = torch.tensor([width - len(prompt) for prompt in prompts])
     for layer, kept in enumerate(prefix.chunk.cache.layers):
-        if not kept.is_initialized:  # text does not run through this layer
+        if not kept.is_initialized:  # this layer does not run for text
             continue
         running = list(sharing.running[sharing.span(layer)])
         cache.update(*prefix.keys_and_values(layer, [sequences[row] for row in running], padding[running]), layer)

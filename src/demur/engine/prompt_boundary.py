@@ -1,6 +1,6 @@
 """Finds the token positions of a forward pass that come after the prompt, with any KV cache or none.
 
-transformers tells layers neither the token position nor the end of the prompt, and padding has the same position id as the first
+transformers does not tell layers the token position or the end of the prompt, and padding has the same position id as the first
 real token. So demur counts positions itself. If the end of the prompt cannot be known, `generated` is None, and an edit that
 needs it raises an error.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass
 class PromptBoundary:
-    """Follows the forward passes of a model and knows where the prompt ends.
+    """Follows the forward passes of a model to find where the prompt ends.
 
     Attributes:
         prompt_width: number of token positions of the prompt, padding included; None if the first pass of a sequence is its
@@ -49,8 +49,8 @@ class PromptBoundary:
     def _prompt_end(self, given: Tensor, cache: Any, start: int) -> int | None:
         """The end of the prompt of the current sequence; None if it cannot be known.
 
-        Several tokens at once after a cache may be the rest of a prompt, a user's next turn or a draft. A cache that was not
-        filled here may contain anything.
+        If several tokens come at once after a filled cache, they may be the rest of a prompt, a user's next turn or a draft. A
+        cache that was filled by other forward passes may contain anything. In both cases the end is not known.
         """
         if start == 0 and (cache is not None or not self._continues(given)):
             self._prompt = given.detach().clone()

@@ -1,4 +1,4 @@
-"""Activations of many prompts at some layers and positions, batch after batch: memory does not grow with their number.
+"""Activations of many prompts at some layers and positions, batch after batch, so memory does not grow with their number.
 
 The prefix that all prompts share runs once, the forward pass stops after the last layer that is wanted, and no logits are
 computed.
@@ -40,29 +40,32 @@ def stream_activations(
         layers: the layers to read.
         site: where in each layer.
         positions: token positions, counted from the prompt's end: -1 is its last token.
-        pad_id: a token to pad with.
-        batch_tokens: most tokens of a batch.
+        pad_id: the token used as padding.
+        batch_tokens: the most tokens in a batch.
 
     Returns:
         For each batch, the indices of its prompts and their activations, in float32 on the CPU.
 
     Raises:
-        InputError: for a layer or site that the model does not have, and for a position that a prompt does not have.
-        NotFinite: with layer and prompt, where an activation is not finite.
+        InputError: if there are no layers, for a layer or site that the model does not have, and for a position that is not in
+            every prompt.
+        NotFinite: if an activation is not finite, with its layer and the index of its prompt.
     """
+    if not layers:
+        raise InputError("reading activations needs at least one layer; name one")
     layout.check_sites((site,))
     n_layers = len(layout.find_blocks(model))
     for layer in layers:
         if not 0 <= layer < n_layers:
             raise InputError(f"layer {layer} is out of range: this model has layers 0 to {n_layers - 1}")
-    shortest = min(map(len, prompts), default=0)
+    if not prompts:
+        return
+    shortest = min(map(len, prompts))
     for position in positions:
         if not -shortest <= position < 0:
             raise InputError(
                 f"position {position} is not in every prompt: positions count back from the prompt's end, -1 to -{shortest}"
             )
-    if not prompts:
-        return
     rows = [Row(tuple(prompt)) for prompt in prompts]
     spec = ReadSpec(tuple(point(layer, site) for layer in layers), tuple(positions))
     prefix = run_shared_prefix(model, layout, rows, pad_id, spec)

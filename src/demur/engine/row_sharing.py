@@ -1,7 +1,7 @@
-"""Rows that are still equal run once: for each block, which rows of a batch run, and for which other rows.
+"""Which rows of a batch have to run in each block: rows that are still equal run once.
 
-Rows of one prompt are equal up to the block where the first of their edits acts. Before that block one of them runs for all of
-them; at that block the edited row gets a separate place in the batch. This module only computes indices.
+Rows of one prompt are equal up to the block where the first of their edits acts. Before that block, one row runs for all of them.
+At that block, the edited row gets its own place in the batch. This module only computes indices.
 """
 
 from collections.abc import Hashable, Sequence
@@ -21,7 +21,7 @@ class RowSharing:
     Attributes:
         starts: the first block of each span, ascending from 0.
         running: the rows that run in each span, in the order of that span's batch.
-        places: for each span and every row, the place of the row that runs for it in the span's batch.
+        places: for each span and every row, the place in the span's batch of the row that runs for it.
     """
 
     starts: tuple[int, ...]
@@ -29,11 +29,11 @@ class RowSharing:
     places: tuple[tuple[int, ...], ...]
 
     def span(self, layer: int) -> int:
-        """The index of the span that a block is in. The point after the last block belongs to the last span."""
+        """The index of the span that contains a block. The point after the last block belongs to the last span."""
         return max(index for index, start in enumerate(self.starts) if start <= layer)
 
     def places_at(self, layer: int) -> tuple[int, ...]:
-        """For every row, the place of the row that runs for it in the batch at this block."""
+        """For every row, the place in this block's batch of the row that runs for it."""
         return self.places[self.span(layer)]
 
     def places_before(self, span: int, earlier: int) -> list[int]:
@@ -42,7 +42,7 @@ class RowSharing:
 
 
 def share(prompts: Sequence[Hashable], first_layers: Sequence[int | None]) -> RowSharing:
-    """The sharing of rows.
+    """Find which rows can share a run.
 
     Args:
         prompts: each row's prompt. Rows with equal prompts are equal until one of them is edited.
@@ -64,7 +64,7 @@ def share(prompts: Sequence[Hashable], first_layers: Sequence[int | None]) -> Ro
 
 
 def share_rows(prompts: Sequence[Hashable], edits: Sequence[RowEdits], layout: Layout, n_layers: int) -> RowSharing:
-    """The sharing of rows with these edits. Nothing is shared in families whose blocks get arguments made for each row."""
+    """Find which rows with these edits can share a run: none in families whose blocks get arguments made for each row."""
     if layout.rows_apart:
         return share(range(len(prompts)), [0] * len(prompts))
     sequences = [edit_sequence(one) for one in edits]

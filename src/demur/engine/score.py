@@ -40,15 +40,15 @@ def next_tokens(
         layout: the layout of its family.
         rows: prompts with their edits.
         layers: the layers whose `resid_pre` is wanted in place of logits; the forward pass ends after the last of them.
-        pad_id: a token to pad with.
-        batch_tokens: most tokens of a batch.
-        finite_only: whether a number that is not finite is an error.
+        pad_id: the token used as padding.
+        batch_tokens: the most tokens in a batch.
+        finite_only: whether to raise an error for numbers that are not finite.
 
     Returns:
         One `NextTokens` a batch.
 
     Raises:
-        NotFinite: with the index of a row whose numbers are not finite, where `finite_only`.
+        NotFinite: if `finite_only`, with the index of a row whose numbers are not finite.
     """
     if not rows:
         return
@@ -62,7 +62,9 @@ def next_tokens(
         logits, states = chunk.logits.float().cpu(), chunk.states.flatten(2)
         finite = torch.isfinite(logits).all(-1) & torch.isfinite(states).flatten(1).all(-1)
         if finite_only and not finite.all():
-            raise NotFinite("what is computed", indices[int(torch.nonzero(~finite)[0])], weights_dtype(model))
+            raise NotFinite(
+                "the activations" if layers else "the logits", indices[int(torch.nonzero(~finite)[0])], weights_dtype(model)
+            )
         return NextTokens(indices, logits, states)
 
     prompts = [row.prompt for row in rows]
@@ -87,8 +89,8 @@ def continuation_losses(
         model: the model.
         layout: the layout of its family.
         rows: prompts, continuations and edits.
-        pad_id: a token to pad with.
-        batch_tokens: most tokens of a batch.
+        pad_id: the token used as padding.
+        batch_tokens: the most tokens in a batch.
 
     Returns:
         For each batch, the indices of its rows and each row's loss of every continuation token in nats, float64 on the CPU.
@@ -106,7 +108,7 @@ def _losses(model: PreTrainedModel, layout: Layout, batch: Sequence[Continuation
     """Each row's loss of every continuation token, all rows in one batch."""
     device = input_device(model)
     n_layers = len(layout.find_blocks(model))
-    # Prompts are padded on the left and continuations on the right, so that all prompts end at one position.
+    # Prompts are padded on the left and continuations on the right, so that all prompts end at the same position.
     prompts, before = pad_left([row.prompt for row in batch], pad_id, device)
     flipped, after = pad_left([row.continuation[::-1] for row in batch], pad_id, device)
     ids, mask = torch.cat((prompts, flipped.flip(1)), dim=1), torch.cat((before, after.flip(1)), dim=1)

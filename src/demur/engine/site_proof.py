@@ -1,9 +1,9 @@
 """Proves that every site of a layout is, in this model, the point of the stream that the layout says.
 
 The proof takes two forward passes over a few tokens. In the first, the outputs of attention and MLP must sum to what each block
-adds, up to rounding. In the second, every row is edited at one site of one layer, and its logits must differ from those of the
-unedited row. An edit of the attention output must change the MLP input in sequential blocks, and must not in parallel blocks. A
-layout that fails any of these raises `WorkError`.
+adds, up to rounding. In the second, each row but one is edited at one site of one layer, and its logits must differ from those
+of the unedited row. An edit of the attention output must change what the MLP adds in sequential blocks, and must not change it in
+parallel blocks. A layout that fails any of these checks raises `WorkError`.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ TOKENS = 4
 ROUNDINGS = 4.0
 """The largest allowed error of a sum, in roundings of its summands. Two additions and a multiplication make at most 1.5."""
 READS = 0.05
-"""An MLP that reads an edit as long as the stream changes its output at some token by far more than this part. An MLP that does
-not read it changes by a rounding."""
+"""If an MLP reads an edit that is as long as the stream, its output changes at some token by a much larger part than this. If it
+does not read the edit, its output changes only by rounding."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Proof:
     Attributes:
         edits: how many edits were made, one for each layer and site.
         worst_sum: the largest error of a sum, in roundings of its summands.
-        least_change: the least change of the logits by an edit, relative to the largest logit.
+        least_change: the smallest change of the logits by an edit, relative to the largest logit.
     """
 
     edits: int
@@ -47,22 +47,22 @@ class Proof:
 
 @torch.inference_mode()
 def prove_sites(model: PreTrainedModel, layout: Layout) -> Proof:
-    """Prove a layout in a model.
+    """Prove that a layout describes a model.
 
     Args:
         model: the model.
         layout: the layout of its family.
 
     Raises:
-        WorkError: if the layout does not describe the model, with the layer.
+        WorkError: if the layout does not describe the model. The message names the layer.
         InputError: if the model has no module at a path of the layout.
     """
     config, blocks = model.config.get_text_config(), layout.find_blocks(model)
     expected = int(config.num_hidden_layers) - len(layout.left_out)
     if len(blocks) != expected:
         raise WorkError(
-            f"the layout of {layout.family!r} finds {len(blocks)} blocks at {layout.blocks!r}, but this model's config speaks of "
-            f"{expected}; the layout does not describe it"
+            f"the layout of {layout.family!r} finds {len(blocks)} blocks at {layout.blocks!r}, but this model's config says "
+            f"that there are {expected}; the layout does not describe it"
         )
     ids = torch.linspace(1, int(config.vocab_size) - 1, TOKENS, device=input_device(model)).long()[None]
     with recorded_branches(model, layout) as plain:
@@ -74,7 +74,7 @@ def prove_sites(model: PreTrainedModel, layout: Layout) -> Proof:
                 f"block {layer} at {layout.blocks!r} of this {layout.family!r} model did not run; the layout does not describe it"
             )
         worst = max(worst, _check_sum(layer, layout, plain[layer]))
-    # The median over tokens: the first one may be massive, and an edit of its length need not be finite in float16.
+    # The median over tokens, because the first token may have a very large norm. An edit of that length may overflow in float16.
     lengths = [max(1e-6, float(one.after.norm(dim=-1).median())) for one in plain.values()]
     return Proof(expected * len(layout.sites), worst, _check_edits(model, layout, ids, lengths))
 
@@ -86,8 +86,8 @@ def _check_sum(layer: int, layout: Layout, one: Branches) -> float:
     rounding = one.rounding * torch.stack(parts).abs().sum(0)
     if not all(bool(torch.isfinite(part).all()) for part in parts):
         raise WorkError(
-            f"the stream of layer {layer} of this {layout.family!r} model is not finite; load the weights with dtype float32, "
-            "and if it is not finite then either, the weights are damaged"
+            f"the stream of layer {layer} of this {layout.family!r} model is not finite; load the weights with dtype "
+            "float32; if it is still not finite, the weights are damaged"
         )
     if bool((gap > ROUNDINGS * rounding).any()):
         raise WorkError(
@@ -99,7 +99,7 @@ def _check_sum(layer: int, layout: Layout, one: Branches) -> float:
 
 
 def _check_edits(model: PreTrainedModel, layout: Layout, ids: Tensor, lengths: Sequence[float]) -> float:
-    """The least change of the logits by an edit at a declared site, relative to the largest logit."""
+    """The smallest change of the logits by an edit at a declared site, relative to the largest logit."""
     width, n_layers = d_model_of(model), len(lengths)
     probe = torch.randn(width, generator=torch.Generator().manual_seed(0))
     edits: list[tuple[int, Site, Intervention]] = [
@@ -107,7 +107,7 @@ def _check_edits(model: PreTrainedModel, layout: Layout, ids: Tensor, lengths: S
         for layer, length in enumerate(lengths)
         for site in SITES
     ]
-    # Edited at all three sites, because the question is whether the MLP reads attention's output.
+    # Parallel blocks are edited at resid_mid too, to see whether their MLP reads what attention adds.
     sequential = replace(layout, parallel=False)
     made = [None, *(edit for _, _, edit in edits)]
     sharing = share_rows([0] * len(made), made, sequential, n_layers)
@@ -121,10 +121,10 @@ def _check_edits(model: PreTrainedModel, layout: Layout, ids: Tensor, lengths: S
     ):
         called = ids.expand(len(sharing.running[0]), -1)
         output = model(input_ids=called, use_cache=False, logits_to_keep=1).logits[:, -1].float()
-    # The batch gains rows from block to block, so the number of rows shows where a model reads an earlier block.
+    # The batch grows from block to block, so too few logits show that the model uses the output of an earlier block.
     if len(output) != len(sharing.running[-1]):
         raise WorkError(
-            f"the last block of this {layout.family!r} model hands on {len(sharing.running[-1])} rows and {len(output)} have "
+            f"the last block of this {layout.family!r} model gives {len(sharing.running[-1])} rows, but {len(output)} have "
             "logits, so an edit in it does not change the logits; the layout names a place that the model does not read"
         )
     logits = output[list(sharing.places[-1])]
@@ -148,7 +148,7 @@ def _check_edits(model: PreTrainedModel, layout: Layout, ids: Tensor, lengths: S
 
 
 def _check_order(layer: int, layout: Layout, mlp: Tensor) -> None:
-    """`mlp` is what the MLP adds: to an unedited row, and to a row with an edit of what attention adds."""
+    """`mlp` is what the MLP adds to two rows: an unedited row, and a row whose attention output is edited."""
     size, change = mlp[0].abs().amax(-1), (mlp[1] - mlp[0]).abs().amax(-1)
     reads = bool((change > READS * size).any())
     if bool(size.any()) and reads == layout.parallel:

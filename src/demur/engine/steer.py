@@ -1,8 +1,8 @@
-"""Edits on a plain transformers model: `with steer(model, edit): model.generate(...)`.
+"""Edits of a plain transformers model: `with steer(model, edit): model.generate(...)`.
 
 Every forward pass and every `generate` call inside the context sees the edits: sampling, beams, several sequences, any cache.
-Some ways of decoding are refused, with the reason, because demur cannot know whether its edits act there: drafted tokens, custom
-decoding loops, compiled graphs.
+demur refuses ways of decoding in which it cannot know whether its edits act: drafted tokens, custom decoding loops, compiled
+graphs. The error gives the reason.
 """
 
 import inspect
@@ -22,10 +22,10 @@ from demur.models.families import layout_of
 from demur.models.layouts import d_model_of
 
 _DRAFTS = (
-    "drafts tokens that may be thrown away again, some of them in one pass with the prompt, so demur cannot tell where the "
-    "prompt ends nor count what its edits did"
+    "drafts tokens that may be discarded, some of them in the same pass as the prompt, so demur cannot tell where the prompt "
+    "ends or where its edits acted"
 )
-_LOOP = "replaces the decoding loop of transformers by another, whose forward passes demur does not know"
+_LOOP = "replaces the decoding loop of transformers by one whose forward passes demur cannot follow"
 _REFUSED = {
     "assistant_model": _DRAFTS,
     "assistant_early_exit": _DRAFTS,
@@ -37,7 +37,7 @@ _REFUSED = {
     "constraints": _LOOP,
     "force_words_ids": _LOOP,
 }
-_BATCHING = "continuous batching packs several sequences into one row, so demur cannot tell which token has which edit"
+_BATCHING = "continuous batching packs several sequences into one row, so demur cannot tell which edits a token has"
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def steer(model: nn.Module, *edits: Intervention) -> Iterator[nn.Module]:
     """Apply edits to any transformers causal language model, for every forward pass and `generate` call inside the context.
 
     The edits act on every row of every batch, beams and samples included, with a KV cache or without one. `generate` does not
-    compile inside. On leaving, also after an exception, the model is restored.
+    compile inside. At the end of the context, even after an exception, the model is as it was before.
 
     Args:
         model: a transformers causal language model, or a PEFT model around one.
@@ -74,7 +74,7 @@ def steer(model: nn.Module, *edits: Intervention) -> Iterator[nn.Module]:
     if not edits:
         raise InputError("steer needs at least one edit: demur.add(direction, coefficient) or demur.ablate(direction)")
     refuse_compiled(model)
-    # A PEFT wrapper calls the model inside it, which is where the blocks are.
+    # A PEFT wrapper calls the model that it wraps, and the blocks are in that model.
     inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     layout = layout_of(inner.config)
     n_layers = len(layout.find_blocks(inner))
@@ -83,7 +83,7 @@ def steer(model: nn.Module, *edits: Intervention) -> Iterator[nn.Module]:
     with edited(inner, layout, table) as boundary, _guarded(inner, scoped):
         yield model
     if boundary.forwards == 0:
-        raise WorkError("no forward pass was made inside steer, so the edits did nothing; call the model that was given to it")
+        raise WorkError("no forward pass was made inside steer, so the edits did nothing; call the model that was given to steer")
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def _refusing(*_: Any, **__: Any) -> Any:
 
 
 def _checked(generate: Callable[..., Any], own: Any, scoped: bool) -> Callable[..., Any]:
-    """`generate`, which first refuses what cannot be steered. `own` is the model's generation config."""
+    """A `generate` that first refuses settings that cannot be steered. `own` is the model's generation config."""
     signature = inspect.signature(generate)
 
     @wraps(generate)
@@ -128,7 +128,7 @@ def _checked(generate: Callable[..., Any], own: Any, scoped: bool) -> Callable[.
             return next((value for value in values if value is not None), None)
 
         _refuse_settings(setting, scoped)
-        # A graph of an earlier call would not see the edits, and one made now would keep them.
+        # A compiled graph of an earlier call would ignore the edits. One made now would keep them after the context.
         return generate(*args, **{**kwargs, "disable_compile": True})
 
     return guarded
@@ -146,10 +146,10 @@ def _refuse_settings(setting: Callable[[str], Any], scoped: bool) -> None:
     if scoped and setting("guidance_scale") not in (None, 1):
         raise InputError(
             "guidance_scale runs a second prompt between the steps of the first, so demur cannot tell prompt positions from "
-            "generated ones; use it with edits at all positions"
+            "generated ones; leave it out, or use edits at all positions"
         )
     if scoped and setting("prefill_chunk_size"):
         raise InputError(
-            "prefill_chunk_size passes a prompt in pieces, and a last one of one token looks like a generated one, so demur "
+            "prefill_chunk_size passes a prompt in pieces, and a last piece of one token looks like a generated token, so demur "
             "cannot tell where the prompt ends; leave it out, or use edits at all positions"
         )

@@ -54,7 +54,7 @@ class TransformersEngine:
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go; the weights are there too, unless they are spread."""
+        """The device that token ids have to be on. The weights are on it too, unless they are spread."""
         return input_device(self.model)
 
     @property
@@ -66,11 +66,11 @@ class TransformersEngine:
 
     @property
     def pad_id(self) -> int:
-        """A token to pad with. Padding is masked, so any token will do."""
+        """The token used as padding. Padding is masked, so any token will do."""
         return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else (self.stop_ids or (0,))[0])
 
     def cannot(self, need: Need) -> str:  # noqa: ARG002
-        """Empty: this engine can do everything."""
+        """Always empty, because this engine can do everything."""
         return ""
 
     def generate(

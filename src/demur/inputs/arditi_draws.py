@@ -1,4 +1,4 @@
-"""Draws instructions from the lists of Arditi et al. as they do, so that their procedure can be run on exactly their data.
+"""Draws instructions from the lists of Arditi et al. as they do, so that their procedure can be run on exactly the same data.
 
 Source: andyrdt/refusal_direction, pipeline/run_pipeline.py (`load_and_sample_datasets`, and `run_pipeline` for the test set) and
 dataset/splits. One generator makes all draws, so their order is part of the result. A list that is missing, or shorter than the
@@ -18,7 +18,7 @@ class Draw:
 
     Attributes:
         n: how many instructions are drawn.
-        digest: the digest of those drawn from the published list.
+        digest: the digest of the instructions that are drawn from the published list.
     """
 
     n: int
@@ -32,7 +32,7 @@ DRAWS: Mapping[str, Draw] = {
     "harmless_val": Draw(32, "4810456d3d98030c"),
     "harmless_test": Draw(100, "7c5b9234575615b5"),
 }
-"""The draws in their order, by the name of the list. None are for a harmful test: the paper tests on JailbreakBench."""
+"""The draws in their order, by the name of the list. There is no harmful test draw, because the paper tests on JailbreakBench."""
 
 
 def arditi_sample(lists: Mapping[str, Sequence[str]], seed: int = 42) -> dict[str, tuple[str, ...]]:

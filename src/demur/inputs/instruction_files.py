@@ -1,7 +1,7 @@
 """Rows of instruction and completion files: CSV, JSON, JSON lines, Parquet, or text with one instruction a line.
 
-A row is an object with named values. A text that cannot be an instruction is an error that names the row: an empty text, a NUL
-byte, half of a surrogate pair. White space around an instruction is removed.
+A row is an object with named values. A text that is empty, or that contains a NUL byte or half of a surrogate pair, is refused,
+and the error names its row. White space around an instruction is removed.
 """
 
 import csv
@@ -18,7 +18,7 @@ SUFFIXES = (".csv", ".json", ".jsonl", ".parquet", ".txt")
 
 # Any: a row of a user's file.
 Row = Mapping[str, Any]
-"""One row: what a file says under each name. Nothing is known of the values before they are checked."""
+"""One row: the values in a file by name. They have not been checked."""
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -39,12 +39,14 @@ def read_rows(path: Path) -> list[Row]:
         raise InputError(f"{str(path)!r} ends with {path.suffix!r}; rows are read from {', '.join(SUFFIXES)}")
     try:
         rows = _rows(path)
-    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error, RecursionError, OSError) as error:
+    except InputError:
+        raise
+    except (ValueError, csv.Error, RecursionError, OSError) as error:
         raise InputError(f"{str(path)!r} cannot be read as UTF-8 {path.suffix[1:]}: {error}") from error
     if not rows:
-        raise InputError(f"{str(path)!r} holds no instructions and no other rows")
+        raise InputError(f"{str(path)!r} holds no instructions or other rows")
     if any(not isinstance(row, dict) for row in rows):
-        raise InputError(f"{str(path)!r} must hold objects or strings, one an instruction")
+        raise InputError(f"{str(path)!r} must hold objects or strings, one for each instruction")
     return rows
 
 
@@ -77,7 +79,7 @@ def _csv_rows(file: Iterable[str], path: Path) -> list[Any]:
     reader = csv.DictReader(file, strict=True)
     names = list(reader.fieldnames or ())
     if len(set(names)) < len(names):
-        raise InputError(f"{str(path)!r} has two columns of one name in {', '.join(map(repr, names))}; give each its own")
+        raise InputError(f"{str(path)!r} has two columns of the same name: {', '.join(map(repr, names))}; rename one")
     rows = []
     for number, row in enumerate(reader, start=1):
         if None in row:
@@ -90,7 +92,7 @@ def only_column(rows: Sequence[Row], path: Path) -> str:
     """The column with the instructions: `instruction`, or the only one.
 
     Raises:
-        InputError: if neither exists, with the columns that do.
+        InputError: if there is neither. The error lists the columns.
     """
     columns = [key for key in rows[0] if key and key != "split"]
     if not columns:
@@ -100,7 +102,7 @@ def only_column(rows: Sequence[Row], path: Path) -> str:
     if len(columns) == 1:
         return columns[0]
     raise InputError(
-        f"{str(path)!r} has the columns {', '.join(columns)}; say which holds the instructions: {path.name}:{columns[0]}"
+        f"{str(path)!r} has the columns {', '.join(columns)}; name the one with instructions, as in {path.name}:{columns[0]}"
     )
 
 
@@ -123,12 +125,10 @@ def column_texts(rows: Sequence[Row], column: str, where: str) -> list[str]:
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"row {number} of {where!r} has no text in column {column!r}")
         if "\x00" in text:
-            raise InputError(
-                f"row {number} of {where!r} holds a NUL byte in column {column!r}; a file in UTF-16 must become UTF-8"
-            )
+            raise InputError(f"row {number} of {where!r} holds a NUL byte in column {column!r}; save a file in UTF-16 as UTF-8")
         if any("\ud800" <= mark <= "\udfff" for mark in text):
             raise InputError(
-                f"row {number} of {where!r} holds half of a surrogate pair in column {column!r}, which is no character"
+                f"row {number} of {where!r} holds half of a surrogate pair in column {column!r}, which is not a character"
             )
         texts.append(text.strip())
     return texts

@@ -1,7 +1,7 @@
 """Instruction sets: their names and files, their splits, their hashes.
 
 A set has only requests, no answers. Its splits are fixed: they are given in the file, or drawn as "Base LLMs refuse too" draws
-them (80/20, seed 42). A request for more instructions than a split has is an error; it never gives fewer or repeated ones.
+them (80/20, seed 42). It is an error to ask for more instructions than a split has: a set never gives fewer or repeats some.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from demur.core.atomic_files import is_file
 from demur.core.errors import InputError, nearest
 from demur.core.registry import registry
-from demur.inputs.instruction_files import SUFFIXES, column_texts, only_column, read_rows
+from demur.inputs.instruction_files import SUFFIXES, Row, column_texts, only_column, read_rows
 from demur.inputs.prompt_formats import names_module
 
 Split = Literal["train", "validation", "test"]
@@ -47,7 +47,7 @@ class InstructionSet:
             n: how many; all if None.
 
         Raises:
-            InputError: if the split has fewer, or there is no such split.
+            InputError: if the split has fewer, if `n` is negative, or if there is no such split.
         """
         if split not in SPLITS:
             raise InputError(f"{split!r} is not a split; {nearest(split, SPLITS)}")
@@ -57,15 +57,17 @@ class InstructionSet:
             raise InputError(f"instruction set {self.name!r} has no {split} split; it has {there}")
         if n is not None and n > len(rows):
             raise InputError(f"{n} {split} instructions of {self.name!r} were asked for, but it has {len(rows)}")
+        if n is not None and n < 0:
+            raise InputError(f"{n} instructions were asked for; expected 0 or more")
         return rows[:n]
 
     def all(self) -> tuple[str, ...]:
-        """All instructions, in the order of the file if the file has no splits."""
+        """All instructions, one split after the other."""
         return tuple(row for rows in self.splits.values() for row in rows)
 
 
 def digest(instructions: Sequence[str]) -> str:
-    """16 hex digits over the instructions in order: the first of sha256 over the lines, as in the reference splits."""
+    """The first 16 hex digits of sha256 over the instructions, one a line, as in the reference splits."""
     return hashlib.sha256("\n".join(instructions).encode()).hexdigest()[:16]
 
 
@@ -79,7 +81,7 @@ def load_instructions(spec: str, *, split: bool = True) -> InstructionSet:
 
     Args:
         spec: the name of a registered set; a `.csv`, `.json`, `.jsonl`, `.parquet` or `.txt` file; `file:column`; or
-            `module:attribute`, where the attribute is what a registered set may be.
+            `module:attribute`, where the attribute is anything that can be registered as a set.
         split: whether to divide a file without a `split` column 80/20 by seed 42. If false, all its rows are one `test` split, in
             the order of the file.
 
@@ -87,7 +89,8 @@ def load_instructions(spec: str, *, split: bool = True) -> InstructionSet:
         The set.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one; for a missing file or column; for a row without a text.
+        InputError: for an unknown name, with the nearest known one; for a missing file or column; for a row without a text;
+            and if only some rows have a split.
 
     Example:
         >>> import demur
@@ -105,17 +108,24 @@ def load_instructions(spec: str, *, split: bool = True) -> InstructionSet:
     rows = read_rows(path)
     column = column or only_column(rows, path)
     texts = column_texts(rows, column, str(path))
-    if all("split" in row for row in rows):
-        named = [str(row["split"]) for row in rows]
-        wrong = sorted(set(named) - set(SPLITS))
-        if wrong:
-            raise InputError(f"{str(path)!r} names the split {wrong[0]!r}; expected {', '.join(SPLITS)}")
-        by_split: dict[str, tuple[str, ...]] = {
-            name: tuple(t for t, s in zip(texts, named, strict=True) if s == name) for name in SPLITS
-        }
+    if any("split" in row for row in rows):
+        by_split = _given_splits(rows, texts, path)
     else:
         by_split = split_80_20(texts) if split else {"test": tuple(texts)}
     return InstructionSet(path.stem, by_split, f"{path.name}:{column}")
+
+
+def _given_splits(rows: Sequence[Row], texts: Sequence[str], path: Path) -> dict[str, tuple[str, ...]]:
+    for number, row in enumerate(rows, start=1):
+        if "split" not in row:
+            raise InputError(
+                f"row {number} of {str(path)!r} has no split, but other rows have one; give every row a split, or none"
+            )
+    named = [str(row["split"]) for row in rows]
+    wrong = sorted(set(named) - set(SPLITS))
+    if wrong:
+        raise InputError(f"{str(path)!r} names the split {wrong[0]!r}; expected {', '.join(SPLITS)}")
+    return {name: tuple(text for text, split in zip(texts, named, strict=True) if split == name) for name in SPLITS}
 
 
 def _registered(name: str) -> InstructionSet:
@@ -141,14 +151,14 @@ def _registered(name: str) -> InstructionSet:
 
 
 def split_80_20(instructions: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Divide instructions as "Base LLMs refuse too" does: as scikit-learn's `train_test_split` draws with seed 42.
+    """Divide instructions as "Base LLMs refuse too" does, with scikit-learn's `train_test_split` and seed 42.
 
     Args:
         instructions: all instructions, in the order of their file.
 
     Returns:
         A fifth of them for test, a fifth of the others for validation, and the rest for training. The post has no validation
-        split; here it is the end of the post's training part, so that the first training instructions are the published ones.
+        split. Here it is the end of the post's training part, so that the first training instructions are the published ones.
     """
     import numpy as np
 

@@ -40,10 +40,10 @@ FORMATS: dict[str, str] = {
 
 NATIVE, NO_THINKING = "native", "native-no-thinking"
 NATIVES = (NATIVE, NO_THINKING)
-"""The tokenizer's own chat template, and the same with `enable_thinking` off where a model would think before it answers."""
+"""The tokenizer's own chat template, and the same with `enable_thinking` off, so that no model thinks before it answers."""
 
 NAME_BYTES = 64
-"""Names of checkpoints and prompts become parts of file names, for which file systems allow 255 bytes."""
+"""Most bytes of a name of a checkpoint or prompt. Names become parts of file names, for which file systems allow 255 bytes."""
 
 _MODULE_ATTRIBUTE = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 
@@ -78,7 +78,8 @@ def find_format(spec: str) -> str | PromptFormat:
         A text with `{instruction}`, or an object that makes one for a tokenizer.
 
     Raises:
-        InputError: for an unknown name, a text without `{instruction}` or with several, and a part that is no prompt format.
+        InputError: for an unknown name, for a text without `{instruction}` or with several, and for an object that is no prompt
+            format.
     """
     if spec in registry("prompt") or (SLOT not in spec and names_module(spec)):
         found: Any = registry("prompt").get(spec)
@@ -99,7 +100,7 @@ def needs_tokenizer(spec: str) -> bool:
 
 
 def template_text(spec: str) -> str:
-    """The text of a format that does not depend on the tokenizer. Raises `InputError` as `find_format` does, and for others."""
+    """The text of a format that does not depend on the tokenizer. Raises `InputError` for any other."""
     found = find_format(spec)
     if not isinstance(found, str):
         raise InputError(f"the text of the prompt format {spec!r} depends on the tokenizer; load a checkpoint to see it")
@@ -107,10 +108,10 @@ def template_text(spec: str) -> str:
 
 
 def format_name(spec: str) -> str:
-    """A short name for a format, which can be a part of file names: its own, or one that ends in a hash.
+    """A short name for a format, which can be a part of file names: its own name, or one that ends in a hash.
 
-    A text has the hash of what it says. A registered name, or `module:attribute`, with other characters than letters, digits, `-`
-    and `_` has these replaced, and the hash of the name.
+    A text is named after the hash of its content. If a registered name or a `module:attribute` is long, or has characters other
+    than letters, digits, `-` and `_`, these are replaced, and a hash of the name is added.
     """
     registered = spec in registry("prompt")
     if not registered and isinstance(found := find_format(spec), str):
@@ -122,7 +123,7 @@ def format_name(spec: str) -> str:
 
 
 def names_module(spec: str) -> bool:
-    """Whether a text reads `module:attribute` and there is such a module."""
+    """Whether a text has the form `module:attribute` and there is such a module."""
     if not _MODULE_ATTRIBUTE.fullmatch(spec):
         return False
     try:

@@ -1,8 +1,8 @@
-"""Turns instructions into token ids, with a prompt format bound to a tokenizer; also finds the position that is read.
+"""Turns instructions into token ids with a prompt format and a tokenizer, and finds the token at the position that is read.
 
-This is the only module that turns text into token ids. At the start of a prompt it adds what the tokenizer itself adds there (one
-BOS token, if the family has one). It never appends anything, and refuses a doubled BOS. Nothing is truncated, so the end of a
-template is never cut off.
+This is the only module that turns text into token ids. At the start of a prompt it adds the tokens that the tokenizer itself adds
+there (one BOS token, if the family has one). It adds nothing at the end, and refuses a doubled BOS. Prompts are not truncated, so
+the end of a template is never cut off.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ class Prompt:
             The token ids of each prompt, including special tokens at the start.
 
         Raises:
-            InputError: for a doubled BOS token, a prompt without tokens, and if `instructions` is no sequence of texts.
+            InputError: for a doubled BOS token, a prompt without tokens, and if `instructions` is not a sequence of texts.
         """
         # In Python a text is also a sequence of texts, one for each letter.
         if not isinstance(instructions, Iterable) or isinstance(instructions, str):
@@ -82,11 +82,11 @@ class Prompt:
 
     def _checked(self, ids: list[int], text: str) -> list[int]:
         if not ids:
-            raise InputError(f"prompt format {self.name!r} makes no tokens of {text!r}")
+            raise InputError(f"prompt format {self.name!r} gives no tokens for {text!r}")
         if bos_count(ids, self.tokenizer) > 1:
             raise InputError(
                 f"prompt format {self.name!r} begins with {bos_count(ids, self.tokenizer)} BOS tokens "
-                f"({self.tokenizer.bos_token!r}); leave it out of the template, the tokenizer adds one"
+                f"({self.tokenizer.bos_token!r}); leave it out of the template, because the tokenizer adds one"
             )
         return ids
 
@@ -107,14 +107,15 @@ class Prompt:
         return whole[:same], whole[same:]
 
     def positions(self) -> tuple[int, ...]:
-        """The token positions after the instruction, which are the same for all instructions: from the first one to -1."""
+        """The positions after the instruction, from the first to -1. Each has the same token for all instructions."""
+        # The last characters differ in kind, because a tokenizer may merge some of them with the template.
         probes = self.encode(["a", "b?", "cd 1.", "e\n"])
         shortest = min(map(len, probes))
         same = next((i for i in range(1, shortest + 1) if len({ids[-i] for ids in probes}) > 1), shortest + 1)
         return tuple(range(-(same - 1), 0))
 
     def token_at(self, position: int = -1) -> str:
-        """The token at a position that belongs to the template, as a string, taken from an example prompt.
+        """The template's token at a position, as a string, taken from an example prompt.
 
         Args:
             position: counted from the end of the prompt; -1 is its last token.
@@ -125,24 +126,28 @@ class Prompt:
         ids = self.encode(["x"])[0]
         if not -len(ids) <= position < 0:
             raise InputError(
-                f"position {position} is not in every prompt of format {self.name!r}: one of {len(ids)} tokens has none"
+                f"position {position} is not in every prompt of format {self.name!r}, because some have only {len(ids)} tokens"
             )
         return str(self.tokenizer.convert_ids_to_tokens([ids[position]])[0])
 
     def token_read(self, position: int) -> str:
-        """The token that is read at a position: the template's token, or words that say it differs between instructions."""
+        """The token that is read at a position: the template's token, or "a token of the instruction"."""
         return self.token_at(position) if position in self.positions() else "a token of the instruction"
 
     @property
     def digest(self) -> str:
-        """16 hex digits over template and special-token policy. Equal prompts have equal digests in every process."""
+        """16 hex digits over the template and the special-token policy. Equal prompts have equal digests in every process."""
         return hashlib.sha256(f"{self.adds_special_tokens}\n{self.template}".encode()).hexdigest()[:16]
 
 
 def _in_front(full: list[int], plain: list[int]) -> list[int]:
-    """`full` up to the end of `plain` in it: keeps the tokens that the tokenizer adds at the start, drops those it appends.
+    """The tokens that the tokenizer adds at the start, and then `plain`. Tokens that the tokenizer adds at the end are dropped.
 
-    If the template already has those tokens, they are not added again.
+    If `plain` already begins with these tokens, they are not added again.
+
+    Args:
+        full: a text's tokens with all the tokens that the tokenizer adds.
+        plain: the text's own tokens.
     """
     for start in range(len(full) - len(plain) + 1):
         if full[start : start + len(plain)] == plain:
@@ -151,7 +156,7 @@ def _in_front(full: list[int], plain: list[int]) -> list[int]:
 
 
 def bos_count(ids: Sequence[int], tokenizer: Any) -> int:
-    """How many BOS tokens a prompt begins with. In ChatML models BOS may also open later turns; those do not count."""
+    """How many BOS tokens a prompt begins with. Later ones do not count: in ChatML models, BOS may also open later turns."""
     bos = tokenizer.bos_token_id
     count = 0
     while bos is not None and count < len(ids) and ids[count] == bos:
@@ -173,8 +178,8 @@ def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None) 
         The prompt format with the tokenizer.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one; for a text without `{instruction}`; or if `native` is asked
-            for and the tokenizer has no chat template; where thinking is to be off and the template never lets a model think.
+        InputError: for an unknown name, with the nearest known one; for a text without `{instruction}`; for `native` if the
+            tokenizer has no chat template; for `native-no-thinking` if a model does not think with the template anyway.
 
     Example:
         >>> from types import SimpleNamespace

@@ -1,7 +1,7 @@
 """The instruction sets that need no file from the user: shipped with demur, or fetched from where they were published.
 
-Each function here makes one set. A set that is fetched is compared with the hash of the published version, so that its splits are
-the published ones wherever the rows come from: from the folder that `DEMUR_DATA` names, or from the hub.
+Each function here makes one set. The rows of a published set come from the folder that `DEMUR_DATA` names, or from the hub. Their
+hash is compared with that of the published version, so that the splits are the published ones in both cases.
 """
 
 import json
@@ -103,7 +103,7 @@ def _published(name: str, entry: _Published) -> InstructionSet:
     if path is not None and path.is_file():
         texts, source = column_texts(read_rows(path), entry.column, str(path)), entry.file
     else:
-        # The rows are the same wherever they come from, because their hash is compared below.
+        # Both places give the same rows, because their hash is compared below.
         texts, source = _from_hub(name, entry, folder), entry.dataset
     if digest(texts) != entry.digest:
         raise InputError(
@@ -123,7 +123,11 @@ def _from_hub(name: str, entry: _Published, folder: str | None) -> list[str]:
         from datasets import load_dataset  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as error:
         raise InputError(f"instruction set {name!r} comes from the hub through datasets; pip install 'demur[hub]'") from error
-    rows = load_dataset(entry.dataset, entry.configuration, split=entry.part)
+    try:
+        rows = load_dataset(entry.dataset, entry.configuration, split=entry.part)
+    except Exception as error:  # datasets passes on errors of many packages, for example for a set that needs a login
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"instruction set {name!r} could not be fetched from the hub ({reason}); {way_out}") from error
     return column_texts([row for row in rows if not row.get("input")], entry.hub_column, entry.dataset)
 
 
@@ -132,7 +136,7 @@ def _arditi(name: str, lists_of: dict[str, str]) -> InstructionSet:
     if folder is None:
         raise InputError(
             f"instruction set {name!r} is drawn from the files in dataset/splits of andyrdt/refusal_direction; set "
-            "DEMUR_DATA to a folder that holds them as splits"
+            "DEMUR_DATA to a folder with these files in its subfolder splits"
         )
     lists = {}
     for stem in DRAWS:
@@ -147,7 +151,7 @@ def _arditi(name: str, lists_of: dict[str, str]) -> InstructionSet:
     for stem in lists_of.values():
         if digest(drawn[stem]) != DRAWS[stem].digest:
             raise InputError(
-                f"what is drawn from splits/{stem} in {folder!r} has the hash {digest(drawn[stem])}, not {DRAWS[stem].digest}: "
-                "it is another version than the published one; load it as a file instead"
+                f"the draw from splits/{stem} in {folder!r} has the hash {digest(drawn[stem])}, not {DRAWS[stem].digest}: "
+                "the file is not the published version; load it as a file instead"
             )
     return InstructionSet(name, {split: drawn[stem] for split, stem in lists_of.items()}, "splits")

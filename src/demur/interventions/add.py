@@ -57,7 +57,7 @@ class Add:
         return -1 if instructions == "harmful" else 0
 
     def operation(self, edit: "Intervention") -> "Operation":
-        """Adds the direction times the coefficient and its unit to any stream."""
+        """Adds the same vector at every position: the unit vector times the coefficient and the length of its unit."""
         from demur.interventions.operation import LowRank
 
         return LowRank(offset=edit.scaled_vector())

@@ -1,6 +1,6 @@
 """The protocol of a kind of edit. To add one, write a class and register it as a part of kind `edit`.
 
-The module of a kind is imported when a study names it, before anything heavy: import torch inside `operation`, not above it.
+demur imports the module of a kind when it reads a study, before it needs torch. So import torch inside `operation`.
 """
 
 from collections.abc import Mapping
@@ -25,11 +25,12 @@ class EditKind(Protocol):
         artefact: what it needs: a `direction`, a `subspace`, or `none`.
         takes_dose: whether a study has to give a coefficient, whose unit is `unit`, `raw` or `residual`.
         own_layer: whether it acts at the direction's own layer and site if a study names none; if False, at every layer and site.
-        repeats: whether it acts twice if two named sites are the same point of the stream. `resid_post` of one
-            layer and `resid_pre` of the next are one point: adding a vector at both adds it twice, removing one removes it once.
+        repeats: whether it acts twice if two named sites are the same point of the stream. `resid_post` of one layer and
+            `resid_pre` of the next are the same point. A vector that is added at both is added twice; a component that is removed
+            at both is removed once.
         default_on: the instruction sets on which a study tries it if it names none.
-        settings: a frozen pydantic model of further keys of its table in a study, each with a default; None if there are none.
-        words: how text names each of its actions.
+        settings: a frozen pydantic model of the further keys that a study may set, each with a default; None if there are none.
+        words: the words for each of its actions.
     """
 
     name: ClassVar[str]
@@ -42,7 +43,7 @@ class EditKind(Protocol):
     words: ClassVar[tuple[EditWords, ...]]
 
     def action(self, coefficient: float | None) -> str:
-        """The name of the action for this coefficient; one of `words` has it."""
+        """The name of the action for this coefficient. It is the `action` of one of `words`."""
         ...
 
     def expected(self, action: str, instructions: str) -> Literal[-1, 0, 1]:
@@ -52,7 +53,7 @@ class EditKind(Protocol):
     def operation(self, edit: Any) -> "Operation":
         """The arithmetic of one edit, the same at each of its points.
 
-        `edit` is an `Intervention`. Its module builds on this one, so the type is not named here.
+        `edit` is an `Intervention`. The annotation is `Any`, because the module of that class imports this one.
         """
         ...
 
@@ -61,21 +62,21 @@ def edit_kind(name: str) -> EditKind:
     """The kind of edit with this name, or at `module:Class`.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one; for a part that lacks what its kind asks for.
+        InputError: for an unknown name, with the nearest known one; for a part that does not follow `EditKind`.
     """
     found: EditKind = registry("edit").get(name)
     return found
 
 
 def check_settings(name: str, settings: BaseModel | None) -> None:
-    """Check that settings of an edit can be compared with others. Rows with equal edits share work, so edits are keys of tables.
+    """Check that the settings of an edit can be hashed: rows with equal edits share work, so edits are keys of dicts.
 
     Args:
         name: the name of the kind of edit, for the error.
-        settings: its settings, None where it has none.
+        settings: its settings; None if it has none.
 
     Raises:
-        InputError: where the model is not frozen, or a value is a list or something else that can change.
+        InputError: if the model is not frozen, or if a value can change, as a list can.
     """
     try:
         hash(settings)
@@ -87,5 +88,5 @@ def check_settings(name: str, settings: BaseModel | None) -> None:
 
 
 def words_of(kinds: Mapping[str, EditKind]) -> dict[str, EditWords]:
-    """The words of every action of some kinds, by action."""
+    """The words of every action of these kinds, by action."""
     return {words.action: words for kind in kinds.values() for words in kind.words}

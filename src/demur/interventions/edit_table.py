@@ -1,7 +1,7 @@
-"""The edits of a batch, one sequence of edits per row, as tables that `engine/hooks.py` applies at each point.
+"""The edits of a batch as tables, which `engine/hooks.py` applies at each point of the stream.
 
-A row without an edit at a point of the stream passes that point bit for bit. Projections are computed in float32 or better,
-whatever the stream's dtype, and cast back.
+Each row has its own sequence of edits. A row without an edit at a point is not changed there, not even by rounding. Projections
+are computed in float32 or better, whatever the stream's dtype, and the result is cast back.
 """
 
 from collections.abc import Callable, Sequence
@@ -81,7 +81,7 @@ class StreamEdit:
 
         Args:
             stream: the residual stream at this point.
-            onto: the tensor that is changed: the stream itself, or what a branch is about to add to it.
+            onto: the tensor that is changed: the stream itself, or the output of a branch before it is added to the stream.
             generated: which positions come after the prompt; needed only if some row's edit acts on a part of the positions.
 
         Returns:
@@ -89,11 +89,13 @@ class StreamEdit:
 
         Raises:
             WorkError: if the edit was made for another number of rows.
-            InputError: if the end of the prompt has to be known and is not.
+            InputError: if an edit needs to know where the prompt ends, and this is not known.
         """
         rows, working = stream.shape[0], torch.promote_types(onto.dtype, torch.float32)
         if self.rows is not None and self.rows != rows:
-            raise WorkError(f"a table of edits for {self.rows} rows met a batch of {rows} rows")
+            raise WorkError(
+                f"a table of edits for {self.rows} rows was applied to a batch of {rows} rows; make a table for this batch"
+            )
         result = onto.to(working)
         mask = self._mask(generated)
         if self.removed is not None:
@@ -101,7 +103,7 @@ class StreamEdit:
             projection = torch.bmm(stream.to(working), direction.transpose(1, 2))
             if mask is not None:
                 projection = projection * mask
-            # One pass over the rows. Adding a product to them would copy them first.
+            # addcmul makes one pass over the rows. baddbmm would copy them first.
             result = torch.addcmul(result, projection, direction, value=-1)
         if self.read is not None and self.write is not None:
             read, write = (table.to(working).expand(rows, -1, -1) for table in (self.read, self.write))
@@ -123,7 +125,7 @@ class StreamEdit:
 
 
 def _apply_function(one: RowFunction, stream: Tensor, result: Tensor, mask: Tensor | None, *, same: bool) -> Tensor:
-    """`result` with a function applied to its rows; `same` says that `result` is the stream and not a part of it."""
+    """`result` with a function applied to its rows. `same` says that the stream itself is changed, and not a branch's output."""
     before = stream if one.rows is None else stream[one.rows]
     after = one.function(before)
     if after.shape != before.shape or after.dtype != before.dtype:
@@ -132,7 +134,7 @@ def _apply_function(one: RowFunction, stream: Tensor, result: Tensor, mask: Tens
             f"{before.dtype}; it has to keep shape and dtype"
         )
     old = result if one.rows is None else result[one.rows]
-    # If the stream itself is changed, take the result directly: adding a difference would round it.
+    # If the stream itself is changed, take the function's result directly: adding a difference would round it.
     new = after if same else old + (after - before)
     if mask is not None:
         new = torch.where(mask if one.rows is None or mask.shape[0] == 1 else mask[one.rows], new, old)
@@ -156,13 +158,12 @@ def tabulate(
     """One table of edits for a batch.
 
     Args:
-        rows: what is done to each row: None, one edit, or several that act in order.
+        rows: the edits of each row: None, one edit, or several that act in order.
         layout: where the model's family has its sites.
         n_layers: the number of the model's blocks.
         d_model: width of the residual stream.
         device: where the tables go.
-        layers: the layers whose points are wanted; the point after the last block belongs to layer `n_layers`. All where left
-            out.
+        layers: the layers whose points are wanted, all by default. The point after the last block belongs to layer `n_layers`.
 
     Returns:
         The table. If all rows have the same edits, its tensors have one row, which applies to every row of any batch.
@@ -170,7 +171,7 @@ def tabulate(
     Raises:
         InputError: for a direction of another width, and for a layer or site that the model does not have.
     """
-    # Rows of a study share few edit sequences, so the work is done once per sequence, and rows look it up.
+    # Many rows have the same sequence of edits, so the work is done once for each sequence.
     sequences = [edit_sequence(row) for row in rows]
     places = {one: place for place, one in enumerate(dict.fromkeys(sequences))}
     sequence_of_row = None if len(places) == 1 else torch.tensor([places[one] for one in sequences], device=device)
@@ -181,7 +182,7 @@ def tabulate(
             for where in edit.points(layout, n_layers):
                 if layers is None or where.layer in layers:
                     edits_at.setdefault(where, [[] for _ in places])[place].append(edit)
-    # Points share their tensors, so that an edit at every point of the stream costs one table.
+    # Points with the same edits share their tensors, so an edit at every point of the stream takes no more memory than one.
     made: dict[tuple[int, ...], StreamEdit] = {}
     table: EditTable = {}
     for where, of_sequence in sorted(edits_at.items()):
@@ -211,7 +212,7 @@ def _stream_edit(
     d_model: int,
     device: torch.device | str,
 ) -> StreamEdit:
-    """One step at one point: the edit of each sequence, and the sequence of each row (None if there is only one)."""
+    """One step at one point, from the edit of each sequence and the sequence of each row (None if there is only one)."""
     operations = [None if edit is None else edit_kind(edit.kind).operation(edit) for edit in edits]
     for edit, operation in zip(edits, operations, strict=True):
         if edit is not None and isinstance(operation, LowRank):
@@ -243,12 +244,12 @@ def _stream_edit(
 
 
 def _removes_one(operation: LowRank) -> bool:
-    """Whether it removes the component along one vector. This case has a separate, faster product."""
+    """Whether an operation removes the component along one vector. There is a faster product for this case."""
     return operation.read is not None and operation.write is None and operation.read.shape[0] == 1
 
 
 def _written(operation: LowRank) -> Tensor | None:
-    """What is written along each direction that is read."""
+    """W of an operation, also if W is minus R by default."""
     if operation.write is None and operation.read is not None:
         return -operation.read
     return operation.write

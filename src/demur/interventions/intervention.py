@@ -1,7 +1,7 @@
 """Edits of the residual stream as values, and the functions that make them.
 
-An intervention names no model and registers no hook. Its kind (`edit_kind.py`) defines what it does. `edit_table.py` defines on
-which rows of a batch it acts.
+An intervention names no model and registers no hook. Its kind (`edit_kind.py`) defines what it does. `edit_table.py` combines
+the edits of a batch.
 """
 
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ class Intervention:
     Attributes:
         kind: the name of a registered kind of edit.
         direction: the direction of the edit; None for a kind that takes no direction.
-        coefficient: how much, for kinds that take a dose; None for the others.
+        coefficient: the dose, for kinds that take one; None for the others.
         unit: what a coefficient of 1 means: the unit vector (`unit`), the raw difference of means (`raw`), or a vector as long as
             `residual_norm` (`residual`).
-        layers: the layers where it acts; None for the direction's own layer or for every layer, as the kind says.
-        sites: the sites where it acts; None for the direction's own site or for every site of the family, as the kind says.
-        positions: `all`, or only tokens of the prompt (`prompt`) or only tokens after it (`generated`), in every
-            forward pass. The first generated token already depends on an edit at the last prompt token.
+        layers: the layers where it acts; None for the direction's own layer or for every layer, depending on the kind.
+        sites: the sites where it acts; None for the direction's own site or for every site of the family, depending on the kind.
+        positions: the tokens that it acts on: `all`, only those of the prompt (`prompt`), or only those after it (`generated`).
+            The first generated token is predicted at the last token of the prompt, so an edit of the prompt changes it.
         residual_norm: mean norm of the target's own stream at the edited layer, for the unit `residual`.
         settings: the kind's further settings; None for a kind that has none.
 
@@ -109,8 +109,8 @@ class Intervention:
             n_layers: the number of the model's blocks.
 
         Returns:
-            The points. A point that is named twice, as `resid_post` of one layer and `resid_pre` of the next, comes twice for a
-            kind that repeats (adding at both adds twice) and once for the others (removing at both removes once).
+            The points. A point may be named twice, as `resid_post` of one layer and `resid_pre` of the next. It is then returned
+            twice for a kind that repeats (adding at both adds twice), and once for other kinds (removing at both removes once).
 
         Raises:
             InputError: for a site or layer that the model does not have.
@@ -158,7 +158,7 @@ def ablate(
         The edit, for `demur.generate` and `demur.steer`.
 
     Raises:
-        InputError: for an unknown site or choice of positions, and for layers or sites that name one twice.
+        InputError: for an unknown site or choice of positions, and for a layer or site that is named twice.
 
     Example:
         >>> import demur, torch
@@ -185,8 +185,8 @@ def add(
     Args:
         direction: the direction r.
         coefficient: c, negative to subtract.
-        unit: how long r is: `unit` 1, `raw` the norm of the difference of means, `residual` the mean norm of the target's own
-            stream at the edited layer.
+        unit: the length of r: 1 for `unit`, the norm of the difference of means for `raw`, and the mean norm of the target's own
+            stream at the edited layer for `residual`.
         layers: the layers where it is added; the direction's own layer by default.
         sites: the sites of those layers; the direction's own site by default.
         positions: `all`, `prompt` or `generated`.
@@ -195,8 +195,8 @@ def add(
         The edit, for `demur.generate` and `demur.steer`.
 
     Raises:
-        InputError: for an unknown unit, site or choice of positions, for a coefficient that is not finite, for `raw` of a
-            direction whose file keeps no length, and where neither the direction nor `layers` says a layer.
+        InputError: for an unknown unit, site or choice of positions, for a coefficient that is not finite, for the unit `raw` if
+            the direction's file gives no raw norm, and if neither the direction nor `layers` gives a layer.
 
     Example:
         >>> import demur, torch
@@ -222,11 +222,11 @@ def edit(
 
     Args:
         kind: the name of a kind of edit, or `module:Class`.
-        direction: what the kind acts along; left out for a kind that takes no direction.
+        direction: the direction of the edit; leave it out for a kind that takes no direction.
         coefficient: the dose, for kinds that take one.
         unit: what a coefficient of 1 means: `unit`, `raw` or `residual`; see `demur.add`.
-        layers: the layers where it acts; the direction's own or all of them by default, as the kind says.
-        sites: the sites of those layers; the direction's own or all of them by default, as the kind says.
+        layers: the layers where it acts; by default the direction's own layer or all layers, depending on the kind.
+        sites: the sites of those layers; by default the direction's own site or all sites, depending on the kind.
         positions: `all`, `prompt` or `generated`.
         **settings: the kind's further settings.
 
@@ -235,8 +235,8 @@ def edit(
 
     Raises:
         InputError: for an unknown kind, unit, site, setting or choice of positions, for a direction or coefficient that is
-            missing or that the kind does not take, for settings that can change, and where neither the direction nor `layers`
-            says a layer that is needed.
+            missing or that the kind does not take, for settings that can change, and if a layer is needed but neither the
+            direction nor `layers` gives one.
 
     Example:
         >>> import demur, torch
@@ -273,13 +273,13 @@ def _check_known(kind: EditKind, direction: Direction, unit: str, layers: Sequen
     """Raises `InputError` if the edit needs a fact that is missing in the direction's file."""
     if unit == "raw" and not direction.says("raw norm"):
         raise InputError(
-            f"direction {direction.name!r} comes from a file that does not say its raw norm, so a coefficient cannot count it; "
+            f"direction {direction.name!r} comes from a file that does not say its raw norm, so the unit 'raw' has no length; "
             "use unit 'unit' or 'residual'"
         )
     if kind.own_layer and layers is None and not direction.says("layer"):
         raise InputError(
             f"direction {direction.name!r} comes from a file that does not say its layer; say where to {kind.words[0].action} "
-            "it, with layers=[...] in Python or --layer on the command line, or write it down with demur convert --layer"
+            "it, with layers=[...] in Python or --layer on the command line, or store the layer with demur convert --layer"
         )
 
 
@@ -305,7 +305,7 @@ def _layers(layers: Sequence[int] | None) -> tuple[int, ...] | None:
     if not layers:
         raise InputError("an edit at no layer does nothing; name a layer, or leave layers out")
     if len(set(layers)) < len(layers):
-        raise InputError(f"the layers {', '.join(map(str, layers))} name one twice; name each once")
+        raise InputError(f"the layers {', '.join(map(str, layers))} contain one layer twice; name each layer once")
     return tuple(layers)
 
 
@@ -313,7 +313,7 @@ def _sites(sites: Sequence[Site | str] | None) -> tuple[Site, ...] | None:
     if sites is None:
         return None
     if len(set(sites)) < len(sites):
-        raise InputError(f"the sites {', '.join(sites)} name one twice; name each once")
+        raise InputError(f"the sites {', '.join(sites)} contain one site twice; name each site once")
     for site in sites:
         if site not in SITES:
             raise InputError(f"{site!r} is not a site of the residual stream; {nearest(site, SITES)}")

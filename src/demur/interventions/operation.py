@@ -12,8 +12,8 @@ class LowRank:
 
     Attributes:
         read: R, the directions along which the stream is read; None if nothing is read.
-        write: W, the vectors that are added for each of them; None for minus R, which removes the components.
-        offset: b, which is always added; None for nothing.
+        write: W, the vector that is added for each direction of R; None means minus R, which removes the components.
+        offset: b, which is always added; None if nothing is.
     """
 
     read: Tensor | None = None
@@ -27,8 +27,8 @@ class Pointwise:
 
     Attributes:
         function: takes the stream of the rows that have this edit, (row, seq, d_model) in float32 or better, on the model's
-            device, and returns it changed, in the same shape and dtype. Its result for a row and position may depend
-            only on the stream there.
+            device, and returns the changed stream in the same shape and dtype. The result for a row and position may depend
+            only on the stream at that row and position.
     """
 
     function: Callable[[Tensor], Tensor]

@@ -1,7 +1,7 @@
 """Ends completions early, as soon as no continuation can change their verdicts.
 
-A shortened completion gets the same verdict as the full one. Two things are refused: a judge that needs the whole text, and a
-tokenizer that changes text it has already decoded, because a verdict on its unfinished text may change.
+A shortened completion gets the same verdict as the full one. A judge that needs the whole text is refused. So is a tokenizer that
+changes text it has already decoded, because a verdict on an unfinished text may then change.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from demur.judges.judge import Judge, get_judge
 
 @runtime_checkable
 class DecidesEarly(Protocol):
-    """A judge that knows, from the beginning of a completion, when no continuation can change its verdict."""
+    """A judge that can tell, from the beginning of a completion, that no continuation changes its verdict."""
 
     def decided(self, text: str) -> bool:
         """Whether every completion that begins with `text` gets the same verdict. Called after each token, so it must be fast."""

@@ -1,6 +1,6 @@
-"""The protocol of a judge. A judge decides for each completion of a batch whether it is a refusal, or gives a failure.
+"""The protocol of a judge. A judge decides for each completion of a batch whether it is a refusal, or says why it cannot.
 
-A judge sees only texts. So stored completions can be judged again at any time, without a model that generates them again.
+A judge sees only texts. So stored completions can be judged again at any time, without generating them again.
 """
 
 from collections.abc import Sequence
@@ -67,12 +67,12 @@ class Judge(Protocol):
     """A judge.
 
     Attributes:
-        name: identifies the rule.
+        name: its name in studies and results.
         version: the version of the rule. If it changes, completions are judged again.
         labels: all labels that it gives, in the order of tables; stored with a run.
         refusal_labels: those of them that count as refusals.
         reads_instruction: whether a verdict depends on the instruction.
-        needs: what it needs: only the `text`, also a `model` in memory, or a `server` that answers.
+        needs: what it needs: only the `text`, or also a `model` in memory or a `server` that answers.
     """
 
     name: str

@@ -47,9 +47,9 @@ def judge(
         One verdict for each completion, in order.
 
     Raises:
-        InputError: for an unknown judge, for another number of instructions than of texts, and for what is no list of
+        InputError: for an unknown judge, if the numbers of instructions and texts differ, and for anything but a list of
             completions or texts.
-        WorkError: if the judge could not judge one of them. The error is a `demur.judges.judging.JudgeFailed`, whose `answers`
+        WorkError: if the judge could not judge some of them. The error is a `demur.judges.judging.JudgeFailed`, whose `answers`
             hold the verdicts on the others.
 
     Example:
@@ -69,18 +69,21 @@ def judge(
 
 
 def _batch(completions: Iterable[HasText | str], instructions: Sequence[str] | None) -> list[Judged]:
-    if isinstance(completions, str):
-        raise InputError("completions are one text, not a list of them; give [text]")
+    for name, given in (("completions", completions), ("instructions", instructions)):
+        if isinstance(given, str):
+            raise InputError(f"{name} are one text, not a list of them; give [text]")
+    if not isinstance(completions, Iterable):
+        raise InputError(f"completions are a {type(completions).__name__}, not a list; give [completion]")
     items = list(completions)
     for item in items:
         if not isinstance(item, str | HasText):
             raise InputError(
-                f"a {type(item).__name__} is no completion; demur.generate gives one list of them for each intervention, so "
+                f"a {type(item).__name__} is not a completion; demur.generate gives one list of them for each intervention, so "
                 "judge(rows[0]) judges those of the first"
             )
     if instructions is None:
         instructions = [str(getattr(item, "instruction", "")) for item in items]
     if len(instructions) != len(items):
-        raise InputError(f"there are {len(items)} texts and {len(instructions)} instructions; give one instruction a text")
+        raise InputError(f"there are {len(items)} texts and {len(instructions)} instructions; give one instruction for each text")
     texts = (item if isinstance(item, str) else item.text for item in items)
     return [Judged(text, instruction) for text, instruction in zip(texts, instructions, strict=True)]

@@ -10,7 +10,7 @@ from demur.measurements.measurement import ArmSubject, MeasurementRecord
 
 
 class AblationEquivalence:
-    """The measurement `equivalence` of an arm, for each of its own directions: Arditi et al. 2024, section 4.1."""
+    """The measurement `equivalence` of an arm: one comparison for each of its directions (Arditi et al. 2024, section 4.1)."""
 
     name: ClassVar[str] = "equivalence"
     version: ClassVar[int] = 1
@@ -25,11 +25,12 @@ class AblationEquivalence:
             settings: none.
 
         Returns:
-            Under each direction's name the fields of `Equivalence`, and whether the two are the same.
+            For each direction, under its name: the fields of `Equivalence`, and whether it `holds`.
 
         Raises:
-            InputError: for weights in less than float32, quantised, or spread over devices, and for an arm without directions.
-            WorkError: for a family whose writing weights are not known.
+            InputError: if the weights are quantised, spread over several devices, or in a lower precision than float32, or if the
+                arm has no directions.
+            WorkError: if it is not known which weights of the model write to the stream.
         """
         from demur.measurements.weight_equivalence import equivalence
 
@@ -42,7 +43,7 @@ class AblationEquivalence:
         return MeasurementRecord(facts)
 
     def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
-        """The numbers and the explanation under each direction's name.
+        """The numbers and the explanation for each direction, under its name.
 
         Args:
             record: what `measure` gave.

@@ -19,17 +19,19 @@ class SeparationByLayer:
     settings: ClassVar[type[BaseModel] | None] = None
 
     def measure(self, subject: ArmSubject, settings: None) -> MeasurementRecord:  # noqa: ARG002
-        """Compute the means of the training instructions, if the subject has none, and project held-out ones on their difference.
+        """Project held-out instructions on the difference of the training means, at every layer.
+
+        The means are computed if the subject has none.
 
         Args:
             subject: the arm.
             settings: none.
 
         Returns:
-            The arrays of `Layerwise`, and where they were read.
+            The arrays of `Layerwise`. The facts are the arm, the site and the position.
 
         Raises:
-            InputError: for a position that a prompt does not have.
+            InputError: if a prompt does not have the position.
             WorkError: if an activation is not finite.
         """
         from demur.engine.capture import mean_activations
@@ -69,13 +71,13 @@ class SeparationByLayer:
         return MeasurementRecord(facts, found.arrays())
 
     def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
-        """Norms, and the held-out AUROC with its interval and that of random directions, by layer.
+        """Norms, the held-out AUROC with its interval, and the AUROC of random directions, by layer.
 
         Args:
             record: what `measure` gave.
 
         Returns:
-            The numbers of one arm, one entry a layer in each list.
+            The numbers of one arm. Each list has one entry for each layer.
         """
         from demur.measurements.by_layer_summary import of_arm
 

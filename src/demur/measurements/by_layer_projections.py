@@ -1,7 +1,7 @@
 """The work of the measurement `by-layer`: projects held-out instructions on the arm's direction at each layer.
 
 The directions are made from training instructions and measured on others, so a separation does not come from fitting. Random
-directions show how much any direction would separate; each has the sign that the training means give it. Activations are read
+directions show how well a direction separates by chance. The sign of each is set by the training means. Activations are read
 batch by batch.
 """
 
@@ -42,14 +42,14 @@ def measure(
         prompt: the prompt format.
         site: the site that is read.
         position: the prompt position that is read, counted from the end.
-        batch_tokens: tokens a batch may hold; found from the free memory unless given.
+        batch_tokens: the most tokens in a batch; found from the free memory unless given.
         progress: called with the number of instructions just finished.
 
     Returns:
-        The arm at every layer.
+        The arrays of the arm, for every layer.
 
     Raises:
-        InputError: for a position that a prompt does not have.
+        InputError: if a prompt does not have the position.
         WorkError: if an activation is not finite.
     """
     difference = harmful.mean - harmless.mean
@@ -83,15 +83,15 @@ def _laid_along(
     progress: Progress,
 ) -> tuple[Float[Tensor, "instruction layer"], Float[Tensor, "instruction layer draw"]]:
     """The projections of `n` instructions on the difference, and on each random direction."""
-    # Scaled so that the difference itself has length 1.
+    # Scaled so that the difference itself is projected to 1.
     own = difference / difference.square().sum(-1, keepdim=True)
-    # A direction has a sign. A random one gets it from the training means, as the difference does.
+    # The sign of a random direction is set by the training means, like that of the difference.
     signs = torch.sign(difference @ drawn)
     along = torch.empty(n, len(difference), dtype=torch.float64)
     null = torch.empty(n, len(difference), drawn.shape[-1], dtype=torch.float64)
     for indices, activations in stream:
         for layer in range(len(difference)):
-            # One layer at a time, so that little is in memory in double precision.
+            # One layer at a time, so that only one layer takes memory in double precision.
             moved = activations[:, layer, 0].double() - origin[layer]
             along[indices, layer] = moved @ own[layer]
             null[indices, layer] = (moved @ drawn) * signs[layer]

@@ -1,7 +1,6 @@
 """The result of `by-layer` for one arm, as arrays: its direction at every layer, and the projections of instructions on it.
 
-Two means a layer and one number an instruction and layer. `by_layer_projections.py` makes it. Reading it needs
-neither a model nor torch.
+`by_layer_projections.py` makes the arrays. Reading them needs neither a model nor torch.
 """
 
 from collections.abc import Mapping
@@ -14,19 +13,19 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 DRAWS, SEED = 100, 0
-"""Number of random directions a layer, the same ones in every arm, and their seed."""
+"""The number of random directions, and their seed. Every layer of every arm has the same ones."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layerwise:
-    """One arm at every layer, float32.
+    """The arrays of one arm for every layer, float32.
 
     Attributes:
         difference: mean harmful minus mean harmless training activation.
         norms: mean length of the harmful and of the harmless training activations.
-        harmful: where each harmful held-out instruction lies along the layer's difference: 0 at the mean of the harmless and 1 at
-            the mean of the harmful training instructions. Not a number where these means are the same, as at the first layer
-            after a template.
+        harmful: where each harmful held-out instruction lies along the layer's difference: 0 is the mean of the harmless training
+            instructions, 1 that of the harmful ones. NaN if these means are the same, as they are for a template token at the
+            input of the first layer.
         harmless: the same for the harmless held-out instructions.
         null: the held-out AUROC of each random direction.
     """

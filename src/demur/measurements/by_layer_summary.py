@@ -1,6 +1,6 @@
 """Summarises the records of the measurement `by-layer` for the report: separations, cosines, norms and projections, by layer.
 
-Pure functions over stored records, without torch. Where both means of a layer are the same, its numbers are undefined and are
+Pure functions of stored records, without torch. If both means of a layer are the same, its numbers are undefined, so they are
 None. A run without such records, for example one of an early version, has no summary by layer.
 """
 
@@ -27,14 +27,14 @@ def located(records: Sequence[MeasurementRecord], layers: Sequence[int], order: 
     """The entry `by_layer` of a summary.
 
     Args:
-        records: the records of `by-layer`, one an arm.
+        records: the records of `by-layer`, one for each arm.
         layers: the layers of the study's directions.
         order: the checkpoints of the study; arms are listed in their order.
 
     Returns:
-        None without records. Else `arms`: for each arm its raw norm, mean norms, the held-out AUROC with its interval (Newcombe
-        2006), and the AUROC of random directions, by layer. `cosines`: between the directions of every two arms, by layer.
-        `projections`: of each held-out instruction on the arm's direction, at `layers`.
+        None if there are no records. Otherwise `arms` has, for each arm and by layer, the raw norm, the mean norms, the held-out
+        AUROC with its interval (Newcombe 2006), and the AUROC of random directions. `cosines` are those between the directions of
+        every two arms, by layer. `projections` are those of each held-out instruction on its arm's direction, at `layers`.
     """
     if not records:
         return None
@@ -60,7 +60,7 @@ def located(records: Sequence[MeasurementRecord], layers: Sequence[int], order: 
 
 
 def of_arm(record: MeasurementRecord) -> dict[str, JsonValue]:
-    """The numbers of one arm, one entry a layer in each list.
+    """The numbers of one arm. Each list has one entry for each layer.
 
     Args:
         record: the record of the arm.

@@ -20,14 +20,14 @@ class CompletionLoss:
     settings: ClassVar[type[BaseModel] | None] = None
 
     def measure(self, subject: CellSubject, settings: None) -> MeasurementRecord:  # noqa: ARG002
-        """Score the completions that the target wrote without an edit, with and without the cell's edit.
+        """Score the target's unedited completions twice: without an edit, and under the cell's edit.
 
         Args:
             subject: the cell.
             settings: none.
 
         Returns:
-            `loss` and `unedited_loss` in nats a token, and the number of `tokens`.
+            `loss` and `unedited_loss` in nats per token, and the number of `tokens`.
 
         Raises:
             InputError: if the completions hold no token.

@@ -1,7 +1,7 @@
 """Cross-entropy under interventions, which shows whether an edit damages the model on unrelated text.
 
-The loss evaluation of Arditi et al. 2024, appendix E, on any text and on a checkpoint's own completions. Their activation
-addition there has coefficient -1 on harmless text; which edits are evaluated here is the caller's choice.
+The loss evaluation of Arditi et al. 2024, appendix E, on any text and on a checkpoint's own completions. Arditi et al. add the
+direction with coefficient -1 on harmless text there. Here the caller chooses the edits.
 """
 
 import math
@@ -23,7 +23,7 @@ class Loss:
     """Mean cross-entropy over all tokens of all texts together.
 
     Attributes:
-        mean: in nats a token.
+        mean: in nats per token.
         tokens: the number of tokens.
     """
 
@@ -57,7 +57,7 @@ def text_losses(
         One loss for each intervention.
 
     Raises:
-        InputError: if no text has a second token.
+        InputError: if `max_tokens` is below 1, or if no text has a second token to score.
 
     Example:
         >>> import demur, torch
@@ -128,12 +128,12 @@ def _losses(
 ) -> list[Loss]:
     if not given or not interventions:
         raise InputError(f"nothing to score: {len(given)} texts with tokens, {len(interventions)} interventions")
-    rows = [Continuation(tuple(prompt), tuple(behind), edits) for edits in interventions for prompt, behind in given]
+    rows = [Continuation(tuple(prompt), tuple(scored), edits) for edits in interventions for prompt, scored in given]
     sums = [0.0] * len(interventions)
     needs: tuple[Need, ...] = ("edits", "losses") if any(map(edit_sequence, interventions)) else ("losses",)
     for indices, losses in checkpoint.engine_for(*needs).losses(rows):
         for index, loss in zip(indices, losses, strict=True):
             sums[index // len(given)] += float(loss.sum())
         progress(len(indices))
-    tokens = sum(len(behind) for _, behind in given)
+    tokens = sum(len(scored) for _, scored in given)
     return [Loss(total / tokens, tokens) for total in sums]

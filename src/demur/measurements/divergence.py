@@ -25,11 +25,11 @@ def refusal_log_odds(
         One value a row, float64, in nats.
 
     Raises:
-        InputError: for no token, and for a token that the vocabulary does not have.
+        InputError: if no token is given, or if one is not in the vocabulary.
     """
     ids = sorted(set(token_ids))
     if not ids or not 0 <= ids[0] <= ids[-1] < logits.shape[-1]:
-        raise InputError(f"refusal tokens must be ids from 0 to {logits.shape[-1] - 1}, at least one, not {ids}")
+        raise InputError(f"refusal tokens must be one or more ids from 0 to {logits.shape[-1] - 1}, not {ids}")
     p = logits.double().softmax(-1)[:, ids].sum(-1)
     return torch.log(p + epsilon) - torch.log(1 - p + epsilon)
 
@@ -39,11 +39,11 @@ def divergence(
 ) -> Float[Tensor, " row"]:
     """KL(before || after) of next-token distributions, as Arditi et al.'s code computes it.
 
-    The epsilon in each logarithm limits the influence of tokens with almost no probability; with epsilon 0 it is exact.
+    The epsilon in each logarithm limits the influence of tokens with almost no probability. With epsilon 0 the result is exact.
 
     Args:
         before: next-token logits without an edit.
-        after: next-token logits with it, of the same rows.
+        after: next-token logits with the edit, of the same rows.
         epsilon: added to every probability inside a logarithm.
 
     Returns:
@@ -54,10 +54,10 @@ def divergence(
 
 
 def least_divergence(before: Float[Tensor, "row vocab"], *, epsilon: float = 1e-6) -> Float[Tensor, " row"]:
-    """The smallest value that `divergence` can have for these logits: 0, minus the largest effect of the epsilon.
+    """A lower bound of `divergence` for these logits. It is slightly below 0, because of the epsilon.
 
-    Let p + epsilon and q + epsilon be scaled to sum to 1; their divergence is not negative. It exceeds what `divergence` computes
-    by epsilon times the sum of log((p + epsilon) / (q + epsilon)), which is largest where q is 0.
+    Let P = p + epsilon and Q = q + epsilon. P and Q have the same sum, so the sum of P log(P / Q) is not negative. It is equal to
+    the result of `divergence` plus epsilon times the sum of log(P / Q). The second term is largest if q is 0.
 
     Args:
         before: next-token logits without an edit.

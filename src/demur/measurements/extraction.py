@@ -1,6 +1,6 @@
 """Extracts directions of a checkpoint from activations of harmful and harmless instructions, with an estimator.
 
-There are two steps, which can be called separately: `training_sides` reads activations or their means, `fit_directions` (in
+There are two steps, which can be called separately: `training_sides` reads activations or their means, and `fit_directions` (in
 `demur.directions.estimators.estimator`) estimates directions from them. `extract_directions` does both.
 """
 
@@ -24,7 +24,10 @@ from demur.models.layouts import Site
 
 
 def layers_with_directions(n_layers: int) -> range:
-    """All layers but the first, whose input at a template token is the token's embedding for every instruction.
+    """All layers but the first.
+
+    At a template token, the first layer's input is the token's embedding. It is the same for every instruction, so it gives no
+    direction.
 
     Args:
         n_layers: the number of layers of a checkpoint.
@@ -33,14 +36,14 @@ def layers_with_directions(n_layers: int) -> range:
 
 
 def training_overlap(direction: Direction, instructions: Sequence[str]) -> list[int]:
-    """Find out whether a direction was made from the first of some instructions.
+    """Check whether a direction was made from the first n of these instructions.
 
     Args:
         direction: the direction, whose provenance has a hash of its training instructions.
         instructions: instructions in the order of their file.
 
     Returns:
-        For each label whose training instructions are the first n of these, the number n.
+        The number n for each label whose training instructions are the first n of these.
     """
     facts = (direction.provenance.harmful, direction.provenance.harmless)
     return [one.n for one in facts if one is not None and digest(instructions[: one.n]) == one.sha256]
@@ -79,9 +82,9 @@ def extract_directions(
         The directions, in the order of `layers`.
 
     Raises:
-        InputError: for a layer, site or position that is not there; for an unknown estimator; or if a layer has no direction, as
-            at a template token at the first layer's input.
-        WorkError: for activations that are not finite.
+        InputError: if a layer, site, position or estimator does not exist; or if a layer has no direction, as the first layer has
+            none at a template token.
+        WorkError: if activations are not finite.
 
     The example of `demur.extract_direction` works for several layers with `layers=[...]` in place of `layer=`.
     """
@@ -137,8 +140,8 @@ def extract_direction(
         The direction.
 
     Raises:
-        InputError: as `extract_directions`.
-        WorkError: for activations that are not finite.
+        InputError: in the same cases as `extract_directions`.
+        WorkError: if activations are not finite.
 
     Example:
         >>> import demur
@@ -179,7 +182,8 @@ def training_sides(
         harmless: harmless training instructions.
         prompt: the prompt format with the checkpoint's tokenizer.
         layers: blocks, counted from 0.
-        needs: `means` alone, whose memory does not grow with the number of instructions, or also whole `activations`.
+        needs: `means` to keep the means only, which take the same memory for any number of instructions; `activations` to keep
+            every activation as well.
         site: the point of the block.
         position: the prompt token that is read; -1 is the last.
         batch_tokens: tokens in a batch, padding included; found from the free memory if None.
@@ -189,8 +193,8 @@ def training_sides(
         The harmful and the harmless side, at `layers` in their order.
 
     Raises:
-        InputError: for a layer, site or position that is not there, and for a side without instructions.
-        WorkError: for activations that are not finite.
+        InputError: if a layer, site or position does not exist, or if a side has no instructions.
+        WorkError: if activations are not finite.
     """
     sides = []
     for instructions in (harmful, harmless):
@@ -216,13 +220,13 @@ def training_sides(
 
 
 def side_of(means: Means, layers: Sequence[int] | None = None) -> Side:
-    """The input of an estimator, made from known means at all or some of their layers."""
+    """Make the input of an estimator from known means, at all of their layers or at some."""
     rows = [means.layers.index(layer) for layer in (means.layers if layers is None else layers)]
     return Side(means.mean[rows], means.mean_norm[rows], means.count)
 
 
 def whole_side(activations: Float[Tensor, "instruction layer d_model"]) -> Side:
-    """The input of an estimator, made from captured activations."""
+    """Make the input of an estimator from captured activations."""
     running = RunningMean()
     # In parts, so that only one part at a time takes memory in float64.
     for start in range(0, len(activations), 256):

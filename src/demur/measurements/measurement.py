@@ -1,6 +1,6 @@
 """The protocol of a measurement: anything that is measured of an arm, a pair of arms or a cell, other than completions.
 
-The module of a measurement is imported when a study names it, before anything heavy: import torch inside `measure`.
+The module of a measurement is imported as soon as a study names it, before torch is. So it must import torch inside `measure`.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class MeasurementRecord:
 
     Attributes:
         facts: plain values.
-        arrays: named arrays of numpy.
+        arrays: numpy arrays by name.
     """
 
     facts: Mapping[str, JsonValue] = field(default_factory=dict)
@@ -49,11 +49,11 @@ class ArmSubject:
         site: the site at which the study reads directions.
         position: the prompt position at which it reads them.
         layers: the layers of the study's directions.
-        directions: the arm's own directions, one a layer of the study.
-        batch_tokens: tokens a batch may hold; None to find out from the free memory.
-        means: training means at every layer by label, where they have been taken already; None if a measurement that needs
-            them has to take them.
-        progress: called with the number of instructions that were just passed through the model.
+        directions: the arm's own directions, one for each layer of the study.
+        batch_tokens: the most tokens in a batch; None to find the number from the free memory.
+        means: training means by label, at every layer; None if they were not computed yet. A measurement that needs them then
+            computes them itself.
+        progress: called with the number of instructions that the model has just processed.
     """
 
     name: str
@@ -72,14 +72,14 @@ class ArmSubject:
 
 @dataclass(frozen=True, eq=False)
 class CellSubject:
-    """One edited cell: the arm it is tried on, and the edit.
+    """One cell: the target arm with its unedited completions, and the edit.
 
     Attributes:
         name: the cell's key.
         arm: the target arm.
         edit: the edit; None for a cell without an edit.
         instructions: the cell's instructions.
-        completions: what the target wrote without an edit, one token sequence an instruction.
+        completions: the target's completions without an edit: one token sequence for each instruction.
     """
 
     name: str
@@ -108,7 +108,7 @@ Subject = ArmSubject | CellSubject | PairSubject
 
 SubjectKind = Literal["arm", "pair", "cell"]
 SUBJECTS: tuple[SubjectKind, ...] = get_args(SubjectKind)
-"""What a measurement may be made of."""
+"""The kinds of subject that a measurement may have."""
 
 
 @runtime_checkable
@@ -119,7 +119,7 @@ class Measurement(Protocol):
         name: its name in studies and `summary.json`.
         version: the version of its method; a stored record of another version is measured again.
         subjects: what it measures: each `arm`, each `pair` of arms of different checkpoints, or each `cell`.
-        settings: a frozen pydantic model of its keys in a study, each with a default; None if there are none.
+        settings: a frozen pydantic model of its settings in a study, each with a default; None if it has no settings.
     """
 
     name: ClassVar[str]
@@ -132,34 +132,35 @@ class Measurement(Protocol):
 
         Args:
             subject: an `ArmSubject`, `PairSubject` or `CellSubject`, as `subjects` says.
-            settings: an instance of `self.settings`, or None if there are none.
+            settings: an instance of `self.settings`, or None if the measurement has no settings.
 
         Returns:
             What was found. The same subject and settings give the same record.
 
         Raises:
-            InputError: if this subject cannot be measured. A run stores the reason and goes on.
-            WorkError: if the work failed. A run stores the reason, goes on, and tries again the next time.
+            InputError: if this subject cannot be measured. The run stores the reason and goes on. It tries again when it is
+                resumed, because what fails on one device may work on another.
+            WorkError: if the work failed. The run does the same.
         """
         ...
 
     def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
-        """The numbers of one record for `summary.json`. Must not import torch."""
+        """The numbers of one record for `summary.json`. This method must not import torch."""
         ...
 
 
 def measurement(name: str) -> Measurement:
-    """The measurement of a name, or of `module:Class`.
+    """Find a measurement by its name, or by `module:Class`.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one; for a part that lacks what its kind asks for.
+        InputError: if the name is unknown, with the nearest known name; or if the class lacks an attribute of the protocol.
     """
     found: Measurement = registry("measurement").get(name)
     return found
 
 
 def without_pairs(found: Measurement, checkpoints: int) -> list[str]:
-    """Says that a measurement of pairs has nothing to measure in a study of one checkpoint.
+    """A warning if a measurement of pairs has nothing to measure, because the study has one checkpoint.
 
     Args:
         found: the measurement.

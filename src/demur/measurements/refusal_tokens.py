@@ -1,7 +1,7 @@
 """Finds the first tokens of a checkpoint's refusals in its completions, and checks them on other completions.
 
 The refusal score of Arditi et al. 2024 needs such tokens. A wrong id (a bare "I" where the model writes " I") gives plausible
-scores that measure nothing. A checkpoint that hardly refuses has no such tokens and gets an error that recommends another
+scores that measure nothing. A checkpoint that almost never refuses has no such tokens. In that case an error recommends another
 criterion.
 """
 
@@ -18,7 +18,7 @@ from demur.interventions.intervention import RowEdits
 from demur.judges.judging import judge
 
 LEAST = 4
-"""The least number of refusals in each half: fewer do not show how refusals begin."""
+"""The smallest number of refusals in each half of the completions. Fewer do not show how refusals begin."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def find_refusal_tokens(
     max_new_tokens: int = 16,
     progress: Progress = silent,
 ) -> RefusalTokens:
-    """Find the tokens with which refusals begin: on the even instructions; then check them on the odd ones.
+    """Find the tokens with which refusals begin, on every second instruction, and check them on the others.
 
     Args:
         checkpoint: the loaded checkpoint.
@@ -66,7 +66,8 @@ def find_refusal_tokens(
         progress: called with the number of completions that were just finished.
 
     Returns:
-        Each token for which at least half of the completions that begin with it are refusals.
+        The tokens found, with their coverage and precision. A token is found if at least half of the completions that begin with
+        it are refusals.
 
     Raises:
         WorkError: if a half has fewer than four refusals, or if fewer than nine in ten refusals of the second half begin with
@@ -93,8 +94,8 @@ def find_refusal_tokens(
     coverage, precision = sum(begun) / total, sum(begun) / max(1, len(begun))
     if coverage < 0.9:
         raise WorkError(
-            f"only {100 * coverage:.0f} % of the refusals of {checkpoint.name!r} begin with one of the tokens found, so they do "
-            "not stand for refusal; select by 'cosmic' or 'separation', or give token ids to demur.select_by_refusal"
+            f"only {100 * coverage:.0f} % of the refusals of {checkpoint.name!r} begin with one of the tokens found, so they "
+            "do not show whether it refuses; select by 'cosmic' or 'separation', or give token ids to demur.select_by_refusal"
         )
     texts = tuple(str(text) for text in checkpoint.tokenizer.convert_ids_to_tokens(list(ids)))
     return RefusalTokens(ids, texts, coverage, precision, total + sum(refusal for _, refusal in first), len(first) + len(second))

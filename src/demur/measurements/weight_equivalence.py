@@ -1,8 +1,8 @@
 """Checks, on a copy in memory, that ablation by hooks equals orthogonalising the weights that write to the stream.
 
-Arditi et al. 2024, section 4.1: what every matrix and bias writes loses its component along the direction. The copy is thrown
-away; nothing is exported. demur proves which weights write to the stream: with all of them set to zero, no block may add
-anything.
+The edit is that of Arditi et al. 2024, section 4.1: every matrix and bias that writes to the stream loses its component along
+the direction. The copy is thrown away and nothing is exported. demur proves that it knows all weights that write to the stream:
+if they are set to zero, no block may add anything.
 """
 
 import copy
@@ -28,10 +28,10 @@ WRITERS = (
     "o_proj", "out_proj", "c_proj", "dense", "down_proj", "dense_4h_to_h", "fc2", "fc_out", "wo", "w2", "ffn_out",
     "output_linear",
 )  # fmt: skip
-"""What the last linear map of a branch is called, over the families; proved for the model at hand before it is used."""
+"""Names of the last linear map of a branch, in all families. `_prove` checks for each model that none is missing."""
 
 TOLERANCE = 1e-3
-"""Largest difference of the logits, relative to their largest entry, that still counts as the same: float32 rounding."""
+"""Logits count as the same if they differ by at most this share of the largest logit. Rounding in float32 stays below it."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Equivalence:
     """Largest absolute differences of next-token logits between hooks and edited weights, with the size of the logits.
 
     Attributes:
-        untied: the difference where the copy's unembedding was not edited.
-        tied: the difference where the unembedding is the edited embedding; None for a family that does not tie them.
+        untied: the difference if the copy's unembedding is not edited.
+        tied: the difference if the copy's unembedding is its edited embedding; None for a model that does not tie them.
         left: the largest share of the embedded prompt, or of any block's contribution, that still lies along the direction after
             the weight edit.
-        effect: the change that ablation by hooks makes.
+        effect: the largest change that ablation by hooks makes.
         largest_logit: the largest entry of the unedited logits.
-        explanation: in words, whether the two are the same, and why not.
+        explanation: says whether the two are the same and, if not, why.
     """
 
     untied: float
@@ -57,27 +57,27 @@ class Equivalence:
 
     @property
     def holds(self) -> bool:
-        """True if the weight edit as one would export it equals the hooks."""
+        """True if edited weights, as one would export them, give the same logits as hooks."""
         return max(self.untied, self.tied or 0.0) <= TOLERANCE * self.largest_logit
 
 
 def equivalence(checkpoint: Checkpoint, direction: Direction, prompts: Sequence[Sequence[int]] | None = None) -> Equivalence:
     """Compare ablation by hooks with an orthogonalised copy of the weights: Arditi et al. 2024, section 4.1.
 
-    The copy is made in memory, which needs room for the weights once more.
+    The copy is made in memory, so there must be room for the weights twice.
 
     Args:
         checkpoint: the loaded checkpoint. It is not changed.
         direction: the direction that is ablated.
-        prompts: token ids over which logits are compared; random ones unless given.
+        prompts: token ids of the prompts whose logits are compared; random ones unless given.
 
     Returns:
         How far the two differ.
 
     Raises:
-        InputError: for a direction of another width, for weights in less than float32, which rounds by more than the difference
-            that is looked for, and for weights that are quantised or spread over several devices.
-        WorkError: for a family whose writing weights are not known.
+        InputError: if the direction has another width; or if the weights are quantised, spread over several devices, or in a
+            lower precision than float32, whose rounding would be larger than the difference.
+        WorkError: if it is not known which weights of the model write to the stream.
 
     Example:
         >>> import demur, torch
@@ -99,7 +99,7 @@ def equivalence(checkpoint: Checkpoint, direction: Direction, prompts: Sequence[
     twin = copy.deepcopy(checkpoint.model)
     tied = _tied(twin)
     if tied:
-        # Untied first: the embedding loses the direction, the unembedding keeps it, as under hooks.
+        # First untied: the embedding loses the direction, and the unembedding keeps it, as it does with hooks.
         twin.get_output_embeddings().weight = nn.Parameter(twin.get_output_embeddings().weight.detach().clone())
     writers = _writers(twin, checkpoint)
     vector = direction.vector.to(checkpoint.device)
@@ -118,19 +118,19 @@ def _check_editable(checkpoint: Checkpoint, direction: Direction) -> None:
     """Raises `InputError` if the weights cannot be compared with hooks, or the direction has another width."""
     if checkpoint.quantised is not None:
         raise InputError(
-            f"weights in {checkpoint.quantised} cannot be orthogonalised without rounding again; load them without quantise"
+            f"weights in {checkpoint.quantised} cannot be orthogonalised without rounding them again; load them without quantise"
         )
     if torch.finfo(checkpoint.dtype).eps > torch.finfo(torch.float32).eps:
         raise InputError(
-            f"in {checkpoint.dtype} logits are rounded by more than {TOLERANCE:g} of their size, which would tell the two "
-            "apart; load the weights in float32"
+            f"in {checkpoint.dtype} logits are rounded by more than {TOLERANCE:g} of their size, so hooks and edited weights "
+            "would differ by rounding alone; load the weights in float32"
         )
     if len(bytes_by_device(checkpoint.model)) > 1 or next(checkpoint.model.parameters()).device.type == "meta":
         raise InputError(
-            "the weights are spread over several devices and cannot be edited in a copy; load them on one, cpu or cuda"
+            "the weights are spread over several devices and cannot be edited in a copy; load them on one device, cpu or cuda"
         )
     if direction.vector.shape[0] != checkpoint.d_model:
-        raise InputError(f"the direction has width {direction.vector.shape[0]}, the checkpoint's stream {checkpoint.d_model}")
+        raise InputError(f"the direction has width {direction.vector.shape[0]}, the checkpoint's stream has {checkpoint.d_model}")
 
 
 def _random_prompts(checkpoint: Checkpoint) -> list[list[int]]:
@@ -158,11 +158,11 @@ def _writers(model: PreTrainedModel, checkpoint: Checkpoint) -> list[Writer]:
     d_model, embedding = checkpoint.d_model, model.get_input_embeddings().weight
     if embedding.shape[1] != d_model:
         raise WorkError(
-            f"this model's embedding of width {embedding.shape[1]} is mapped to a stream of width {d_model}, so it is not the "
-            "embedding that writes there; such a model's weights are not compared"
+            f"this model maps its embedding of width {embedding.shape[1]} to a stream of width {d_model}, so the embedding does "
+            "not write to the stream itself; demur cannot compare the weights of such a model"
         )
     found: list[Writer] = [(embedding, 1)]
-    # Learned positions are added to the stream as the tokens' embeddings are.
+    # Embeddings of learned positions are added to the stream, like those of tokens.
     found += [
         (module.weight, 1)
         for module in model.modules()
@@ -192,14 +192,14 @@ def _experts(module: nn.Module, d_model: int) -> list[Writer]:
     weight: Tensor = module.down_proj  # type: ignore[assignment]
     axes = [axis for axis in (1, 2) if weight.shape[axis] == d_model]
     if len(axes) != 1:
-        raise WorkError(f"the experts' tensor of shape {tuple(weight.shape)} does not tell which axis writes to the stream")
+        raise WorkError(f"the shape {tuple(weight.shape)} of the experts' tensor does not show which axis writes to the stream")
     bias = getattr(module, "down_proj_bias", None)
     return [(weight, axes[0])] + ([(bias, bias.ndim - 1)] if bias is not None else [])
 
 
 @torch.no_grad()
 def _prove(checkpoint: Checkpoint) -> None:
-    """With all writing weights of the blocks at zero no block may change the stream."""
+    """Check that no block changes the stream if all its weights that are known to write there are zero."""
     ids = torch.tensor([_random_prompts(checkpoint)[0]], device=checkpoint.device)
     twin = copy.deepcopy(checkpoint.model)
     for weight, _ in _writers(twin, checkpoint)[1:]:
@@ -211,7 +211,7 @@ def _prove(checkpoint: Checkpoint) -> None:
         if (one.after - one.before).abs().max() > 0:
             raise WorkError(
                 f"block {layer} of this {checkpoint.layout.family!r} model still adds to the stream when the weights known to "
-                "write there are zero, so orthogonalising them would not be the whole edit"
+                "write there are zero, so orthogonalising them would not be the complete edit"
             )
 
 
@@ -241,7 +241,8 @@ def _explained(untied: float, tied: float | None, left: float, largest: float) -
         )
     if tied is not None and tied > TOLERANCE * largest:
         return (
-            "The blocks agree, but this checkpoint's unembedding is its embedding, so an edit of the weights also removes the "
-            "direction from what the logits read; hooks do not. Untied, the two are the same."
+            "Inside the blocks the two are the same. But this checkpoint's unembedding is its embedding, so the edit of the "
+            "weights also removes the direction from the unembedding, and hooks do not. With an untied unembedding the two are "
+            "the same."
         )
     return "Ablation by hooks and the edit of the weights are the same up to rounding."

@@ -5,13 +5,13 @@ from contextlib import suppress
 from pathlib import Path
 
 NO_LIMIT = 2**60
-"""Version 1 writes a number of this size if there is no limit."""
+"""If there is no limit, version 1 writes a number larger than this."""
 
 
 def left(root: Path = Path("/")) -> int | None:
-    """Bytes that the control groups of this process may still use; None without a limit.
+    """Bytes that this process may still use within the limits of its control groups; None without a limit.
 
-    The cache of files does not count as used, because the system frees it when memory is needed.
+    The system's cache of files does not count as used, because the system frees it when memory is needed.
     """
     found = [room for folder, names in _groups(root) if (room := _room(folder, *names)) is not None]
     return min(found, default=None)
@@ -30,7 +30,7 @@ def _groups(root: Path) -> Iterator[tuple[Path, tuple[str, str, str]]]:
             base, names = root / "sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         else:
             continue
-        # Inside a container the path may be that of the host; the files of the group are then at the top.
+        # Inside a container, the path may be that of the host. The files of the group are then at the top.
         own = base / path.lstrip("/")
         yield from ((folder, names) for folder in dict.fromkeys([own, *own.parents, base]) if folder.is_relative_to(base))
 

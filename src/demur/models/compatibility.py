@@ -1,7 +1,8 @@
-"""Checks, before weights are read, whether checkpoints may exchange directions, by their configs and tokenizer files.
+"""Checks, before weights are read, whether a direction of one checkpoint can be used in another.
 
-Checkpoints of different widths or numbers of layers are refused. For different families, vocabularies or special tokens there is
-a warning, which is stored with the run and shown in its summary: the results may then differ for other reasons than the weights.
+Only configs and tokenizer files are read. Checkpoints of different widths or numbers of layers are refused. Different families,
+vocabularies or special tokens give a warning, because results may then differ for reasons other than the weights. The warning is
+stored with the run and shown in its summary.
 """
 
 import json
@@ -52,6 +53,7 @@ def compare(sources: Mapping[str, Source]) -> tuple[str, ...]:
                 f"{name!r} has {mine[0]} layers of width {mine[1]} and {first!r} has {other[0]} of {other[1]}, so their "
                 "directions cannot be exchanged"
             )
+        # Checkpoints that share their files, such as a model with and without an adapter, are reported once.
         if not any(sources[name].path == sources[earlier].path for earlier in names[:number]):
             warnings += _differences(first, sources[first], name, sources[name])
     return tuple(warnings)
@@ -68,7 +70,7 @@ def _gguf_shape(source: Source) -> tuple[int, int] | None:
 
 def _differences(first: str, one: Source, second: str, other: Source) -> list[str]:
     if {one.kind, other.kind} != {"folder"}:
-        return []  # their tokenizers are not on this machine yet
+        return []  # a GGUF file has no tokenizer.json, and the files of a hub id are not on this machine yet
     configs = [read_config(source) or {} for source in (one, other)]
     mine, others = _tokens(one), _tokens(other)
     pair, found = f"{first} and {second}", []
@@ -87,7 +89,7 @@ def _differences(first: str, one: Source, second: str, other: Source) -> list[st
 
 
 def _tokens(source: Source) -> tuple[Any, dict[str, int]] | None:
-    """The vocabulary and the special tokens with their ids, from tokenizer.json; None if there is none."""
+    """The vocabulary and the special tokens with their ids, from tokenizer.json; None without such a file."""
     assert source.path is not None
     path = Path(source.path) / "tokenizer.json"
     if not path.is_file():

@@ -1,7 +1,7 @@
 """The devices of a model's weights: one device, or several over which accelerate spreads them.
 
-Spread weights that fit on no GPU stay in main memory or on the disk, as `meta` tensors, and are fetched for each forward pass. So
-the device of a model is never taken from its first parameter.
+If a model is spread, weights that fit on no GPU stay in main memory or on the disk. The model has `meta` tensors in their place,
+and the weights are fetched for each forward pass. So demur never takes the device of a model from its first parameter.
 """
 
 import tempfile
@@ -18,7 +18,7 @@ SPREAD = "spread"
 """The name for all devices together: GPUs first, then main memory, then the disk."""
 
 MaxMemory = Mapping[int | str, int | str]
-"""accelerate's: GPU number, `cpu` or `disk` -> bytes, or text such as `10GiB`."""
+"""Memory by device, as accelerate takes it: GPU number, `cpu` or `disk` -> bytes, or text such as `10GiB`."""
 
 
 def find_device(name: str) -> torch.device | None:
@@ -78,14 +78,14 @@ def bytes_by_device(model: nn.Module) -> dict[str, int]:
         if weight.device.type == "meta":
             inside = [part for part in placed if not part or name == part or name.startswith(f"{part}.")]
             where = str(placed[max(inside, key=len)]) if inside else "elsewhere"
-        # Weights of 4 bits have scales.
+        # 4-bit weights have scales, which are not parameters.
         scales = getattr(getattr(weight, "quant_state", None), "absmax", None)
         found[where] += weight.numel() * weight.element_size() + (0 if scales is None else scales.nbytes)
     return dict(found)
 
 
 def fetched(model: nn.Module, name: str, weight: Tensor) -> Tensor:
-    """A weight of a model on the CPU or its own device; fetched from memory or the disk if it is spread."""
+    """A weight of a model on its own device. If it is a `meta` tensor, it is fetched from main memory or the disk to the CPU."""
     if weight.device.type != "meta":
         return weight
     from accelerate.utils import align_module_device
@@ -111,7 +111,7 @@ def spread_options(max_memory: MaxMemory | None) -> tuple[dict[str, object], tem
 
 
 def spread_loaded(model: nn.Module, max_memory: MaxMemory | None) -> tempfile.TemporaryDirectory[str]:
-    """Spread a model that is in main memory. Returns the folder of `spread_options`."""
+    """Spread a model that is in main memory. Returns the folder for weights that go to the disk, as `spread_options` does."""
     from accelerate import dispatch_model, infer_auto_device_map
 
     _, folder = spread_options(max_memory)

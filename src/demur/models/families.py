@@ -34,12 +34,12 @@ _PARALLEL = {
     "gptj": ("transformer.h", "attn", "mlp"),
     "phi": ("model.layers", "self_attn", "mlp"),
 }
-# Sequential, under other names.
+# The branches run one after the other, but the paths have other names.
 _OTHER_NAMES = {
     "gpt2": ("transformer.h", "attn", "mlp"),
     "gpt_neo": ("transformer.h", "attn", "mlp"),
 }
-# Where the language model is inside a model that also reads images.
+# The path of the language model inside a model that also reads images.
 _TOWERS = {
     "aya_vision": "model.language_model",
     "gemma3": "model.language_model",
@@ -66,10 +66,10 @@ def _bloom(config: Any) -> Layout:
         )
     if config.pretraining_tp > 1 and config.slow_but_exact:
         raise InputError(
-            "this BLOOM config cuts its linear maps in slices (slow_but_exact=True), so no module holds what a branch adds; "
-            "load it with slow_but_exact=False"
+            "this BLOOM config cuts its linear maps in slices (slow_but_exact=True), so no module has what a branch adds as its "
+            "output; load it with slow_but_exact=False"
         )
-    # Attention and MLP modules add the stream themselves; what they add to it is the output of their last linear map.
+    # The attention and MLP modules add to the stream themselves. What they add is the output of their last linear map.
     return Layout("bloom", "transformer.h", "self_attention.dense", "mlp.dense_4h_to_h", rows_apart=True)
 
 
@@ -87,14 +87,14 @@ def _granite(config: Any) -> Layout:
 
 
 def _mllama_text(config: Any) -> Layout:
-    # Cross-attention blocks read an image; transformers skips them if there is none.
+    # Cross-attention blocks read an image. transformers skips them if there is none.
     return Layout(
         "mllama_text_model", "model.layers", "self_attn", "mlp", left_out=tuple(config.cross_attention_layers), rows_apart=True
     )
 
 
 def _mpt(_: Any) -> Layout:
-    # MPT's MLP module returns the whole stream: what it adds is its last linear map's output.
+    # MPT's MLP module returns the whole stream. What it adds is the output of its last linear map.
     return Layout("mpt", "transformer.blocks", "attn", "ffn.down_proj", rows_apart=True)
 
 
@@ -156,6 +156,7 @@ def register(family: str, rule: Rule) -> None:
         >>> demur.families.unregister("my_family")
     """
     _ADDED[family] = rule
+    _ADDED_TOWERS.pop(family, None)
 
 
 def register_tower(family: str, tower: str) -> None:
@@ -163,13 +164,14 @@ def register_tower(family: str, tower: str) -> None:
 
     Args:
         family: the `model_type` in the config of its checkpoints.
-        tower: the path of the module that is the language model, of any registered family.
+        tower: the path of the language model in such a model. The language model must be of a registered family.
     """
     _ADDED_TOWERS[family] = tower
+    _ADDED.pop(family, None)
 
 
 def unregister(family: str) -> None:
-    """Remove a family that was registered. Families that demur ships stay, as they were."""
+    """Remove a family that was added in this process. If it replaced one of demur's own, that one is used again."""
     _ADDED.pop(family, None)
     _ADDED_TOWERS.pop(family, None)
 
@@ -186,19 +188,25 @@ def layout_of(config: Any) -> Layout:
         config: its transformers config.
 
     Raises:
-        InputError: for a family that is not registered, with the nearest known one, or that cannot be supported.
+        InputError: for a family that is not registered, with the nearest known one, and for a config that cannot be supported.
     """
     family = str(getattr(config, "model_type", "unknown"))
     rule, tower = _ADDED.get(family), _ADDED_TOWERS.get(family)
     if rule is None and tower is None:
         rule, tower = _RULES.get(family), _TOWERS.get(family)
     if tower is not None:
-        text = layout_of(config.get_text_config())
+        text_config = config.get_text_config()
+        if text_config is config:
+            raise InputError(
+                f"{family!r} is registered as a multimodal family, but its config has no text config; describe it with "
+                "demur.families.register instead"
+            )
+        text = layout_of(text_config)
         inside = text.blocks.partition(".")[2]
         return replace(text, family=family, blocks=f"{tower}.{inside}")
     if rule is None:
         raise InputError(
             f"no layout is known for the architecture {family!r} ({nearest(family, families())}); "
-            "describe it with demur.families.register, three paths, as docs/families.md shows"
+            "describe it with demur.families.register, as docs/families.md shows"
         )
     return rule(config)

@@ -41,10 +41,10 @@ def fingerprint(model: PreTrainedModel) -> str:
 def settings_digest(files: Sequence[Path]) -> str:
     """A digest over the settings in JSON files, apart from versions and paths.
 
-    These files contain rotary angles, the epsilons of norms and an adapter's scaling, which are not in the weights.
+    Rotary angles, the epsilons of norms and the scaling of an adapter are in these files, not in the weights.
 
     Args:
-        files: config files; one that is missing has no settings.
+        files: config files. A missing file is skipped.
 
     Returns:
         16 hex digits.

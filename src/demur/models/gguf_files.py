@@ -1,7 +1,7 @@
 """GGUF files: each is converted once into a folder of float32 safetensors, which is cached with the facts of its header.
 
-transformers takes about twenty seconds to open a GGUF file, and two to open a converted folder. The cache key is the content of
-the file, its size, and the version of transformers that converted it.
+transformers takes about twenty seconds to open a GGUF file, and about two to open a converted folder. The cache key is the
+content of the file, its size, and the version of transformers that converted it.
 """
 
 import hashlib
@@ -57,15 +57,15 @@ def header(path: Path) -> Header:
     return _header(path, _content_digest(path))
 
 
-# Kept for the process too, because planning asks several times and the folder may not be writable. The key is the content of the
-# file, so a file that was replaced is read again.
+# The header is also kept in this process, because planning asks for it several times and the cache folder may not be writable.
+# The key is the content of the file, so a file that was replaced is read again.
 @lru_cache(maxsize=32)
 def _header(path: Path, _content: str) -> Header:
     kept = _in_cache(path, "header.json")
     with suppress(OSError, ValueError, TypeError):
         return Header(**json.loads(kept.read_text(encoding="utf-8")))
     found = _read_header(path)
-    # Where the cache cannot be written, the next process reads the header again; nothing else changes.
+    # If the cache cannot be written, the next process reads the header again. Nothing else changes.
     with suppress(DemurError):
         replace_file(kept, json.dumps(asdict(found)))
     return found
@@ -126,7 +126,7 @@ def convert(path: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    header(path)  # refuses a truncated file at once; transformers would notice after half a minute, or never
+    header(path)  # refuses a truncated file at once; transformers needs half a minute to notice, or does not notice
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         packed, report = AutoModelForCausalLM.from_pretrained(
@@ -141,19 +141,23 @@ def convert(path: Path) -> Path:
         )
     config = packed.config
     if hasattr(config, "quantization_config"):
-        # The weights are plain float32 tensors now; with this entry the folder would count as quantised.
+        # The weights are plain float32 tensors now. With this entry, the folder would count as quantised.
         del config.quantization_config
     model = type(packed)(config)
     model.load_state_dict(packed.state_dict())
     _sweep(target.parent)
-    # Written under another name and renamed at the end, so that an interrupted conversion is never taken for a whole one.
+    # Written under another name and renamed at the end, so that an interrupted conversion is never taken for a complete one.
     partial = target.with_name(f"{target.name}{PARTIAL}{uuid4().hex[:12]}")
     try:
         partial.mkdir(parents=True)
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        with suppress(OSError):  # another process finished first, with the same bytes
+        try:
             partial.rename(target)
+        except OSError:
+            # If the folder is there, another process finished first, with the same bytes.
+            if not (target / "config.json").is_file():
+                raise
     except SafetensorError as error:
         raise WorkError(f"{str(target)!r} could not be written: {error}") from error
     except OSError as error:
@@ -174,8 +178,8 @@ def _sweep(folder: Path) -> None:
 def _content_digest(path: Path) -> str:
     """16 hex digits of sha256 over the size, the first and the last MiB, and 4 KiB of each MiB between them.
 
-    So a file of many GB is identified at once. Another file of the same size has another digest if a matrix of at least a MiB
-    differs.
+    This identifies a file of many GB at once. Files of the same size have different digests if they differ throughout a matrix of
+    at least a MiB. A difference in a few bytes can be missed.
     """
     part, piece = 1 << 20, 1 << 12
     try:

@@ -79,10 +79,10 @@ class Layout:
             after attention in families that have one, and the last linear map where the attention module adds the stream itself.
         mlp: the same for the MLP branch.
         parallel: whether both branches read the same stream. Such blocks have no `resid_mid`.
-        multiplier: what a branch's output is multiplied with before it is added.
-        left_out: indices of modules in the list that are no blocks for text and do not run on it.
-        rows_apart: whether blocks get arguments that were made for each row and head. The rows of a batch must then stay the same
-            in all blocks.
+        multiplier: the factor by which the output of a branch is multiplied before it is added.
+        left_out: indices, in the list, of modules that do not run on text. They are not counted as blocks.
+        rows_apart: whether blocks get arguments with an entry for each row and head of the batch. All blocks must then run on the
+            same rows.
 
     Example:
         >>> import demur
@@ -130,10 +130,10 @@ class Layout:
         return listed
 
     def check_sites(self, sites: tuple[Site, ...]) -> None:
-        """Check that this family has some sites.
+        """Check that this family has all the given sites.
 
         Raises:
-            InputError: for a site that does not exist, or that this family does not have.
+            InputError: if no site is given, and for a site that does not exist or that this family does not have.
         """
         if not sites:
             raise InputError(f"an intervention needs at least one site; {self.family!r} has {', '.join(self.sites)}")

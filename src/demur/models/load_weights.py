@@ -1,7 +1,7 @@
 """Loads weights and tokenizer. All weights are checked, because transformers and peft silently skip or randomise some.
 
-From older files only tensors are read, and no code of a checkpoint runs. An adapter is merged into the weights, or stays separate
-from them if they are quantised.
+Only tensors are read from `.bin` files, and no code of a checkpoint runs. An adapter is merged into the weights, unless they are
+quantised. It then stays separate.
 """
 
 import re
@@ -65,8 +65,8 @@ def load(
         The model and its transformers tokenizer.
 
     Raises:
-        InputError: if a file cannot be read, where weights are missing, left over or of another shape than the config says,
-            and where an adapter does not fit.
+        InputError: if a file cannot be read, if weights are missing, left over or of another shape than the config says, or if
+            an adapter does not fit.
         WorkError: if the weights do not fit into memory.
     """
     folder = gguf_files.convert(fetch(source)) if source.kind == "gguf" else fetch(source)
@@ -80,7 +80,7 @@ def load(
     stored_quantised = getattr(config, "quantization_config", None) is not None
     if wanted.quantise is not None and stored_quantised:
         raise InputError(f"the weights of {model!r} are quantised already; leave quantise={wanted.quantise!r} out")
-    # An adapter is merged before weights are spread, unless they are quantised and it stays separate.
+    # Weights are spread after an adapter is merged into them. An adapter on quantised weights stays separate.
     spread_now = wanted.device is None and (adapter_folder is None or wanted.quantise is not None)
     options, offload = _placement(wanted, stored_quantised, spread_now)
     with _named_errors(model):
@@ -140,15 +140,15 @@ def check_whole(model: str, report: Mapping[str, Any], layout: Layout) -> None:
     Args:
         model: the name of the model in error messages.
         report: what `from_pretrained` returns with `output_loading_info`.
-        layout: where the blocks are. Weights that the model has no place for matter only inside blocks: there they would have
-            taken part in the computation, as a norm of a newer family does.
+        layout: where the blocks are. Left-over weights matter only inside blocks, because there they would have been part of the
+            computation, such as a norm that only a newer family has.
 
     Raises:
         InputError: for the first weight that is missing, left over or of another shape.
     """
     for name, found, expected in sorted(report["mismatched_keys"]):
-        raise InputError(f"the weight {name!r} of {model!r} is {tuple(found)}, but its config speaks of {tuple(expected)}")
-    # transformers has filled them with random numbers.
+        raise InputError(f"the weight {name!r} of {model!r} is {tuple(found)}, but its config says {tuple(expected)}")
+    # transformers has filled missing weights with random numbers.
     for name in sorted(report["missing_keys"]):
         raise InputError(
             f"{len(report['missing_keys'])} weights of {model!r} are missing, such as {name!r}; fetch the files again"
@@ -157,8 +157,8 @@ def check_whole(model: str, report: Mapping[str, Any], layout: Layout) -> None:
     unused = sorted(name for name in report["unexpected_keys"] if inside.search(name) and not _BUFFER.search(name))
     if unused:
         raise InputError(
-            f"{model!r} holds {len(unused)} weights in its blocks that its config does not speak of, such as {unused[0]!r}; its "
-            "config.json is not that of these weights"
+            f"{model!r} holds {len(unused)} weights in its blocks that its config does not describe, such as {unused[0]!r}; its "
+            "config.json does not belong to these weights"
         )
 
 
@@ -179,12 +179,14 @@ def _adapted(loaded: PreTrainedModel, folder: Path) -> PreTrainedModel:
     from peft.utils import load_peft_weights, set_peft_model_state_dict
 
     adapted = PeftModel.from_pretrained(loaded, str(folder))
-    # Loaded a second time for its report: weights that peft does not find keep their initial value, with which an adapter does
-    # nothing.
+    # The adapter is loaded a second time for the report. Weights that peft does not find keep their initial values, and such an
+    # adapter does nothing.
     report = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
     missing = [name for name in report.missing_keys if f".{adapted.active_adapter}." in name]
     if missing or report.unexpected_keys:
-        problem = f"it lacks {missing[0]!r}" if missing else f"it holds {report.unexpected_keys[0]!r}, which has no place"
+        problem = (
+            f"it lacks {missing[0]!r}" if missing else f"it holds {report.unexpected_keys[0]!r}, which has no place in the model"
+        )
         raise InputError(problem)
     if quantisation.described(loaded) is not None:
         # Not merged, because the sum would be rounded to the few values of quantised weights.
@@ -214,7 +216,7 @@ def auto_class(config: Any) -> Any:
 
 def _first_line(error: Exception) -> str:
     if "trust_remote_code" in str(error):
-        return "it needs code that comes with it, and demur runs no code of a checkpoint; there is no flag for it"
+        return "it needs code that comes with the checkpoint, and demur never runs such code; no option allows it"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # A first line that ends with a colon needs the next one, and the text of a KeyError is only a name.
     line = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])

@@ -1,22 +1,22 @@
-"""The free memory, and the parts of it that weights and batches may use."""
+"""The free memory, and how much of it weights and batches may use."""
 
 from demur.models import cgroups
 from demur.models.device_placement import SPREAD
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 SHARE = 0.7
-"""Part of the free memory that weights may use; the rest is for activations and the KV cache."""
+"""The part of the free memory that weights may use. The rest is for activations and the KV cache."""
 LEAST_TOKENS = 1024
-"""Tokens of the smallest batch to begin with, however little memory is free. A batch that does not fit is halved."""
+"""The first batch has at least this many tokens, however little memory is free. A batch that does not fit is halved."""
 PASS_TOKENS = {"cpu": 1024, "cuda": 4096}
-"""Most tokens of one prefill pass, padding included. A CPU is no faster with more, because the intermediate results then exceed
-its caches."""
+"""The most tokens in one prefill pass, including padding. A CPU is no faster with more, because the intermediate results then
+exceed its caches."""
 MOST_TOKENS = {"cpu": 16384, "cuda": 131072}
-"""Most tokens of a batch to decode, new tokens included. Larger ones are no faster, and a run that is killed loses more."""
+"""The most tokens in a batch to decode, including new tokens. Larger batches are no faster, and a killed run loses more work."""
 
 
 def kind_of(device: object) -> str:
-    """The key of the sizes above for a device, by name or torch's own: `cpu` or `cuda`."""
+    """`cpu` or `cuda`, the keys of the sizes above, for a device or its name."""
     return "cuda" if str(device).startswith("cuda") else "cpu"
 
 
@@ -45,6 +45,6 @@ def free(device: str) -> int:
 def _free_on(gpu: str | int | None) -> int:
     import torch
 
-    # Memory that torch has reserved and does not use is free for the next batch.
+    # Memory that torch has reserved but does not use is free for the next batch.
     kept = torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
     return int(torch.cuda.mem_get_info(gpu)[0]) + kept

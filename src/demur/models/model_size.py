@@ -29,7 +29,7 @@ class Size:
         vocabulary: the number of tokens.
         linear: the weights that bitsandbytes would quantise.
         packable: the weights that `prepacked_weights.py` copies.
-        already: how the checkpoint's folder quantises them: `8bit`, `4bit` or None.
+        already: how the weights in the checkpoint's folder are quantised: `8bit`, `4bit` or None.
     """
 
     total: int
@@ -45,7 +45,7 @@ class Size:
     already: str | None = None
 
     def bytes(self, dtype: str, quantise: str | None = None) -> int:
-        """All weights in memory."""
+        """Bytes of all weights in memory."""
         from demur.models.quantisation import BYTES as QUANTISED
 
         each = QUANTISED.get(quantise or self.already or "", BYTES[dtype])
@@ -91,7 +91,7 @@ def _of_gguf(path: Path) -> Size:
     )
 
 
-# Any: a config.json, which only its family's code knows.
+# Any: what a config.json contains depends on its family.
 def _of_config(config: dict[str, Any]) -> Size | None:
     import torch
     from torch import nn

@@ -1,11 +1,11 @@
 """Prepacked weights: faster matrix products on a CPU for models in float32 or bfloat16.
 
-torch multiplies a batch with weights as they are stored. oneDNN, which comes with torch, multiplies faster where weights are
-stored in the order of its own loops, above all for few rows (docs/performance.md). Prepacked weights are a copy. They are kept
-for one model at a time, and made only where they take a small part of the free memory. Products differ from torch's by rounding.
+torch multiplies a batch with weights as they are stored. oneDNN, which comes with torch, is faster if the weights are stored in
+the order of its own loops, most of all for few rows (docs/performance.md). Prepacked weights are a copy in that order. They are
+kept for one model at a time, and made only if they take a small part of the free memory. Results differ from torch's by rounding.
 
-Models on other devices, in other dtypes, quantised or moved by accelerate keep torch's products, and so does every module that is
-not a plain `nn.Linear`.
+torch's own products are used for models on other devices, in other dtypes, quantised, or moved by accelerate, and for every
+module that is not a plain `nn.Linear`.
 """
 
 import platform
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PART = 4
-"""Prepacked weights may take the free memory divided by this number."""
+"""Prepacked weights may take at most the free memory divided by this number."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,21 @@ class _Prepacked:
     def is_of(self, module: Any) -> bool:
         """Whether a module still has these weights.
 
-        Another tensor may be where a freed one was, so the address alone is not enough. Writing through `.data`, as peft merges
-        an adapter, changes neither address nor version, so values are compared too.
+        A new tensor may have the address of a freed one, so the address alone is not enough. peft merges an adapter by writing
+        through `.data`, which changes neither the address nor the version, so a sample of the values is compared too.
         """
         same = self.source() is module.weight and self.state == _state(module)
         return same and torch.equal(self.sample, _sample(module))
 
 
 _kept: WeakKeyDictionary[nn.Module, _Prepacked] = WeakKeyDictionary()
-"""Process-wide on purpose: it is a budget of the process's memory, which holds the weights of one model at a time. It affects
-only speed, never edits."""
+"""Process-wide on purpose: it limits the memory of the process to the prepacked weights of one model. It affects only speed,
+never edits."""
 
 
 @cache
 def can_prepack(dtype: str) -> bool:
-    """Whether torch has oneDNN's products in a precision here: the operators that torch's compiler uses for frozen weights."""
+    """Whether torch has the operators for prepacked weights of a dtype here. Its compiler uses them for frozen weights."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     here = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     if not (x86 and here and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
@@ -65,7 +65,7 @@ def can_prepack(dtype: str) -> bool:
 
 @contextmanager
 def prepacked(model: "PreTrainedModel", layout: Layout) -> Iterator[None]:
-    """Inside, the linear modules of the blocks and of the head use prepacked weights. Enter it under `torch.inference_mode`."""
+    """Inside, the linear modules of the blocks and the head use prepacked weights. Enter it under `torch.inference_mode`."""
     modules = _linear_modules(model, layout)
     with ExitStack() as stack:
         for one, kept in _prepack(modules).items():
@@ -75,14 +75,14 @@ def prepacked(model: "PreTrainedModel", layout: Layout) -> Iterator[None]:
 
 
 def bytes_prepacked(weights: int, dtype: str, device: str, *, still_to_load: int = 0) -> int:
-    """Bytes of the prepacked copy of this many weights; 0 if none is made. `still_to_load` are bytes that are not loaded yet."""
+    """Bytes of the prepacked copy of this many weights; 0 if none is made. `still_to_load`: bytes of weights not yet loaded."""
     needed = memory_budget.BYTES[dtype] * weights
     on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
     return needed if on_cpu and can_prepack(dtype) and _fits(needed, still_to_load) else 0
 
 
 def product(weight: Tensor) -> Callable[[Tensor], Tensor]:
-    """A function that multiplies states with the transpose of a weight as demur does on this machine: prepacked where it can."""
+    """A function that multiplies states by the transpose of a weight, with prepacked weights if this machine can."""
     if not _can_prepack_weight(weight):
         return lambda states: states @ weight.T
     ahead, multiply = torch.ops.mkldnn._reorder_linear_weight(weight), torch.ops.mkldnn._linear_pointwise
@@ -99,10 +99,10 @@ def _linear_modules(model: "PreTrainedModel", layout: Layout) -> list[Any]:
 
 
 def _is_plain(module: Any) -> bool:
-    # accelerate replaces `forward` to move weights. Weights of another class are quantised.
+    # accelerate replaces `forward` to move weights. Quantised weights are of another class.
     if type(module) is not nn.Linear or type(module.weight) is not nn.Parameter or "forward" in vars(module):
         return False
-    # Weights made under inference_mode count no versions.
+    # Weights made under inference_mode have no version counter.
     return not module.weight.is_inference() and _can_prepack_weight(module.weight)
 
 
@@ -122,7 +122,7 @@ def _sample(module: Any) -> Tensor:
 
 
 def forget(model: nn.Module) -> None:
-    """Drop the prepacked weights of a model that may have changed, because the sample can miss a change in few places."""
+    """Drop the prepacked weights of a model that may have changed. The sample alone can miss a change of a few weights."""
     for module in model.modules():
         _kept.pop(module, None)
 

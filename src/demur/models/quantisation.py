@@ -1,8 +1,8 @@
 """Weights in 8 or 4 bits, by bitsandbytes: what is quantised, how, and how provenance describes it.
 
 Only linear maps are quantised. Embeddings, the head, norms, and experts that a family keeps in one tensor stay in the requested
-dtype. So does the stream; its edits are computed in float32 or better, as always. It is an error if bitsandbytes is missing or
-finds nothing to quantise.
+dtype. The stream also stays in that dtype, and its edits are computed in float32 or better, as always. It is an error if
+bitsandbytes is missing or finds nothing to quantise.
 """
 
 import logging
@@ -21,7 +21,7 @@ BYTES = {"8bit": 1.0, "4bit": 0.5 + 4 / 64}
 """Bytes of one quantised weight. nf4 keeps a float32 scale for every 64 weights."""
 
 ROWS_MEET = "outlier columns that depend on the batch"
-"""The words in provenance for weights that were quantised this way. A row's tokens then depend on the other rows of its batch."""
+"""How provenance describes int8 weights with such columns. The tokens of a row then depend on the other rows of its batch."""
 
 
 def check(name: str | None) -> None:
@@ -42,7 +42,7 @@ def settings(name: str, dtype: "torch.dtype") -> "BitsAndBytesConfig":
     """The settings for transformers: int8 (Dettmers et al. 2022) or nf4 (Dettmers et al. 2023), without double quantisation.
 
     LLM.int8 multiplies some columns in higher precision, and all rows of a batch decide together which ones. A baseline would
-    then depend on the edited rows in its batch. So the threshold is 0, and the activations of each token are rounded separately.
+    then depend on the edited rows in its batch. A threshold of 0 prevents this: each token is then rounded separately.
     """
     from transformers import BitsAndBytesConfig
 
@@ -54,7 +54,7 @@ def settings(name: str, dtype: "torch.dtype") -> "BitsAndBytesConfig":
 
 
 def _says_something_new(record: logging.LogRecord) -> bool:
-    # bitsandbytes logs this at every product in 8 bits; it is how int8 works.
+    # bitsandbytes logs this at every 8-bit product, although it is normal for int8.
     return "inputs will be cast" not in record.getMessage()
 
 
@@ -72,7 +72,7 @@ def counted(model: "nn.Module") -> tuple[int, int]:
 
 
 def described(model: "PreTrainedModel") -> str | None:
-    """How a model's weights are quantised, for provenance; None if they are not. They may come quantised from their folder.
+    """How a model's weights are quantised, for provenance; None if they are not. They may have been stored quantised.
 
     Raises:
         InputError: if bitsandbytes found nothing to quantise.
@@ -98,7 +98,7 @@ def compute_as_asked(model: "nn.Module") -> None:
 
     On a CPU with bfloat16 instructions, its first forward pass would rearrange the weights, round their scales, and multiply in
     bfloat16. The weights would then no longer be those that were loaded, and results would differ between machines. It also fails
-    for rows that are no multiple of a quantisation block.
+    for rows whose length is not a multiple of a quantisation block.
 
     Raises:
         InputError: if a forward pass has done so already, because the original scales are lost then.
@@ -109,7 +109,7 @@ def compute_as_asked(model: "nn.Module") -> None:
             state = getattr(module.weight, "quant_state", None)
             if getattr(state, "packing_format_for_cpu", False):
                 raise InputError(
-                    "an earlier forward pass rearranged the 4-bit weights for this CPU's products in bfloat16; load them again "
-                    "and give the model to demur before it is used"
+                    "an earlier forward pass rearranged the 4-bit weights for bfloat16 on this CPU; load the model again and "
+                    "give it to demur before its first forward pass"
                 )
             module.support_avx512bf16_for_cpu = False

@@ -1,7 +1,8 @@
 """The files of a checkpoint, found by its name before any weights are read.
 
 A model is a hub id (`owner/name`, optionally `@revision`), a local folder, a `.gguf` file, or one of the demo's names. Files that
-are on this machine are used without asking the hub. Files that are not, and cannot be fetched, are an error within seconds.
+are on this machine are used without asking the hub. If files are missing and no hub can be reached, an error says so within
+seconds.
 """
 
 import json
@@ -31,8 +32,8 @@ class Source:
         reference: the name that was asked for.
         kind: whether its files are a folder, a GGUF file, or still on the hub.
         path: the folder or the GGUF file on this machine; None if it still has to be fetched.
-        hub_id: `owner/name` where it comes from the hub.
-        revision: the branch, tag or commit there; the commit where it was fetched.
+        hub_id: `owner/name`; None if it does not come from the hub.
+        revision: the branch, tag or commit on the hub; the commit once the files are on this machine.
     """
 
     reference: str
@@ -101,7 +102,7 @@ def find_adapter(reference: str) -> Path:
 def _local(reference: str) -> Path:
     try:
         return Path(reference).expanduser()
-    except RuntimeError:  # ~name if there is no such user
+    except RuntimeError:  # "~name", if there is no user of that name
         return Path(reference)
 
 
@@ -130,16 +131,15 @@ def fetch(source: Source, want: str = "config.json") -> Path:
     if source.path is not None:
         return source.path
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     assert source.hub_id is not None
     try:
         names = HfApi().list_repo_files(source.hub_id, revision=source.revision)
-        # Older repositories have .bin files only; transformers reads them as plain tensors, never as pickled code.
+        # Older repositories have only .bin files. Loading reads them as plain tensors, never as pickled code.
         weights = "*.safetensors" if any(name.endswith(".safetensors") for name in names) else "*.bin"
         folder = Path(snapshot_download(source.hub_id, revision=source.revision, allow_patterns=[*_BESIDE_WEIGHTS, weights]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # the errors of the HTTP package too, which differs between versions of huggingface_hub
+        reason = next(iter(str(error).splitlines()), "no reason given")
         raise InputError(f"{source.reference!r} could not be fetched from the hub: {type(error).__name__}, {reason}") from error
     if not (folder / want).is_file():
         raise InputError(f"{source.reference!r} on the hub holds no {want}")
@@ -156,7 +156,7 @@ def at_hand(source: Source) -> Source:
 
 def _demo_model() -> Source:
     package, file = _DEMO_PACKAGE
-    # The package is a plugin of another program. It is not imported; only the file in it is used.
+    # The package is a plugin of another program. It is not imported. Only the file in it is used.
     spec = find_spec(package)
     if spec is not None and spec.origin is not None:
         path = Path(spec.origin).parent / file
@@ -172,11 +172,11 @@ def _demo_model() -> Source:
 
 
 _BESIDE_WEIGHTS = ("*.json", "*.model", "*.txt", "*.jinja")
-"""The files that demur fetches of a repository besides its weights. It needs no others, such as a README."""
+"""The files of a repository that demur fetches besides the weights. It does not need others, such as a README."""
 
 
 def _has_weights(folder: Path) -> bool:
-    """Whether all files of weights of one kind are there: those that the index names, or any if there is no index."""
+    """Whether all weight files of one kind are there: all that the index names, or at least one if there is no index."""
     return any(_has_all(folder, *kind) for kind in (("model.safetensors", "*.safetensors"), ("pytorch_model.bin", "*.bin")))
 
 
@@ -196,21 +196,21 @@ def _on_hub(hub_id: str, revision: str | None, reference: str) -> Source:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        # Without patterns the hub's library would miss files that demur never fetches. Weights are checked below.
+        # Without patterns, the hub's library would ask for files that demur never fetches. Weights are checked below.
         local = Path(snapshot_download(hub_id, revision=revision, local_files_only=True, allow_patterns=[*_BESIDE_WEIGHTS]))
         if any((local / name).is_file() for name in ("config.json", "adapter_config.json")) and _has_weights(local):
-            # The folder is named after the commit, even if a branch or a tag was asked for.
+            # The folder is named after the commit, even if a branch or a tag is asked for.
             return Source(reference, "folder", local, hub_id, local.name)
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as error:
         raise InputError(f"{reference!r} is not a hub id: {error}") from error
-    # It is not on this machine, or without its weights, as after an interrupted download.
-    network.require(f"{hub_id!r}", "fetch it if there is one, or give a local folder or a .gguf file")
+    # It is not on this machine, or its weights are incomplete, for example after an interrupted download.
+    network.require(f"{hub_id!r}", "download it first, or give a local folder or a .gguf file")
     return Source(reference, "hub", None, hub_id, revision)
 
 
-# Any: a config.json, which only its family's code knows.
+# Any: what a config.json contains depends on its family.
 def read_config(source: Source) -> Mapping[str, Any] | None:
     """The content of a checkpoint's config.json; None for a GGUF file.
 

@@ -1,4 +1,4 @@
-"""Silences the progress bars and advice of transformers and others while demur reads weights, because demur shows its own."""
+"""Silences progress bars and advice of other packages while demur reads weights. demur shows its own progress."""
 
 import logging as standard_logging
 import warnings
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Errors are still shown. On leaving, the settings are as they were before."""
+    """Inside, other packages show only errors. Their earlier settings are restored at the end."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    # When it is imported, bitsandbytes advises kernels for products that demur does not let it make.
+    # When bitsandbytes is imported, it recommends kernels for matrix products that demur switches off.
     others = {name: standard_logging.getLogger(name) for name in ("accelerate", "bitsandbytes")}
     levels = {name: logger.level for name, logger in others.items()}
     logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""Labels for checkpoints, directions and edits, as short as they can be.
+"""Labels for checkpoints, directions and edits, as short as possible.
 
 Prompt format, layer, coefficient and other settings are named only where a study has several of them.
 """
@@ -61,7 +61,7 @@ def direction_labels(summary: Summary) -> dict[str, str]:
 
 
 def setting_labels(summary: Summary) -> dict[Setting, tuple[str, str]]:
-    """The labels of each edit, without and with its coefficient; no two edits in one figure share both."""
+    """The labels of each edit, without and with its coefficient. In one figure, the labels with coefficient are all different."""
     origins = {each.name: each for each in summary.directions}
     figures: dict[str, dict[Setting, Cell]] = defaultdict(dict)
     for cell in summary.cells:
@@ -78,7 +78,7 @@ def _labels_of_figure(
     names = {setting: edits[cell.action].done if cell.source is None else cell.source for setting, cell in chosen.items()}
     parts = {setting: _parts(cell, edits[cell.action], origins.get(cell.direction or "")) for setting, cell in chosen.items()}
     needed = _distinguishing([(names[setting], fields) for setting, fields in parts.items()])
-    # The place of an edit affects its result, so it is named even if the source alone distinguishes two bars.
+    # Where an edit acts affects its result, so this is named even if the source alone distinguishes two bars.
     needed |= {field for field in ("layers", "sites", "positions") if len({fields[field] for fields in parts.values()}) > 1}
     made = {
         setting: (
@@ -96,7 +96,7 @@ def _labels_of_figure(
 
 
 def _distinguishing(described: Sequence[tuple[object, Mapping[str, object]]]) -> set[str]:
-    """Fields in which two things of the same source differ."""
+    """The fields in which two items of the same source differ."""
     values: dict[tuple[object, str], set[object]] = defaultdict(set)
     for source, fields in described:
         for field, value in fields.items():

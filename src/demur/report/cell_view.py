@@ -1,6 +1,6 @@
-"""The cells of a summary for figures, tables and the page: in one order, with distinct names.
+"""The cells of a summary for figures, tables and the page: always in the same order, with labels that are all different.
 
-An entry is one cell under one judge with its label, its change against the target's own baseline and its paired test.
+An entry is one cell under one judge, with its label, its change from the target's baseline, and the paired test of that change.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ from demur.report.cell_labels import arm_labels, dose_label, setting_labels, set
 from demur.report.complete_summary import completed
 
 NO_EDIT = "no intervention"
-"""The words for a cell without an edit, where `baseline` would not be understood by itself."""
+"""The words for a cell without an edit where a reader may not understand `baseline`."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Entry:
     Attributes:
         cell: the cell with the results of the judge. Rates are fractions.
         words: the words for its edit, None if there is none.
-        target: the checkpoint and, where a checkpoint has several, the prompt format.
+        target: the checkpoint, and its prompt format if any checkpoint has several.
         direction: the label of the direction, `baseline` without an edit.
-        variant: the same with the coefficient, where an edit has several.
+        variant: the same label, with the coefficient if an edit has several.
         dose: the coefficient in words, empty if there is none.
-        change: the change of the rate against the baseline as a fraction; None if nothing was compared.
+        change: the change in the rate from the baseline, as a fraction; None if there is no baseline.
         p_value: the p value of that change; None if it was not tested.
-        p_holm: the same after Holm's correction.
+        p_holm: the p value after Holm's correction.
         published: the published rates of this cell.
     """
 
@@ -50,7 +50,7 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """The cell's key: equal under every judge."""
+        """The cell's key, which is the same under every judge."""
         return self.cell.key
 
     @property
@@ -95,7 +95,7 @@ class Entry:
 
     @property
     def n(self) -> int:
-        """The number of completions."""
+        """The number of completions with a verdict."""
         return self.cell.n
 
     @property
@@ -115,7 +115,7 @@ class Entry:
 
 
 def judges(summary: Summary) -> list[str]:
-    """Judges in the study's order: figures use the first.
+    """Judges in the study's order. Figures use the first one.
 
     Raises:
         InputError: if no cell was judged.
@@ -169,6 +169,11 @@ def targets_of(found: Iterable[Entry]) -> list[str]:
 def instruction_sets(found: Iterable[Entry]) -> list[str]:
     """Names of instruction sets, harmful first."""
     return sorted({entry.instructions for entry in found}, key=lambda name: (name != "harmful", name))
+
+
+def is_verdict(refusal: object) -> bool:
+    """Whether there is a verdict. If not, pandas has None or NaN, and NaN is not equal to itself."""
+    return refusal is not None and refusal == refusal
 
 
 def names_in(value: JsonValue) -> list[str]:

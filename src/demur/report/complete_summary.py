@@ -37,9 +37,9 @@ def completed(summary: Summary) -> Summary:
         summary: a summary of this or an earlier version.
 
     Returns:
-        The same summary where nothing is missing. What is missing is taken from the kinds of edits and judges that are installed.
-        The words for edits are in reading order: edits at the direction's own layer come before edits at every layer; apart from
-        that, the summary's order is kept.
+        The same summary if nothing is missing. Missing parts are taken from the kinds of edits and judges that are installed. The
+        words for edits are in reading order: edits at the direction's own layer come before edits at every layer. Otherwise the
+        summary's order is kept.
 
     Raises:
         InputError: if one of them is not installed.
@@ -61,7 +61,7 @@ def completed(summary: Summary) -> Summary:
 
 
 def _described(cell: JudgedCell, known: Mapping[str, EditWords]) -> bool:
-    # A study may name a kind as `module:Class`, so its cells call it otherwise than its words do. The action is the same in both.
+    # If a study names a kind as `module:Class`, its cells have that name and its words have another. Both have the same action.
     return cell.action in known if cell.action else cell.intervention in {words.kind for words in known.values()}
 
 

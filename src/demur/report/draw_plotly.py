@@ -56,7 +56,7 @@ def interactive(figure: FigureSpec) -> Interactive:
 
 
 def _draw_bars(bars: Bars) -> tuple[list[Json], Json, Json]:
-    """One panel for each axis. The title of a block has its own row. On a phone the panels are stacked."""
+    """One panel for each axis. The title of a block has its own row. On a phone the panels are below each other."""
     rows: list[tuple[str, BarRow | None]] = []
     for block in bars.blocks:
         if block.title:
@@ -117,7 +117,7 @@ def _bar_traces(rows: Sequence[BarRow | None], index: int, full: float) -> list[
         "type": "scatter",
         "mode": "markers",
         "x": [mark.value for _, mark in marks],
-        # On the bar's upper edge, clear of the number at the bar's end.
+        # On the bar's upper edge, where it does not cover the number at the bar's end.
         "y": [y - 0.36 for y, _ in marks],
         "marker": {"symbol": ["diamond" if mark.filled else "diamond-open" for _, mark in marks], "size": 9, "color": INK},
         "customdata": [tip_text(mark.tip) for _, mark in marks],
@@ -147,7 +147,7 @@ def _bar_trace(bars: Sequence[Bar], places: Sequence[int]) -> Json:
         "error_x": {
             "type": "data",
             "symmetric": False,
-            # Rounding can put a bound on the wrong side of the value, and a length is not negative.
+            # Rounding can put a bound on the wrong side of the value, but a length must not be negative.
             "array": [round(max(bar.high - bar.value, 0), 3) for bar in bars],
             "arrayminus": [round(max(bar.value - bar.low, 0), 3) for bar in bars],
             "color": INK,
@@ -160,7 +160,7 @@ def _bar_trace(bars: Sequence[Bar], places: Sequence[int]) -> Json:
 
 
 def _draw_maps(maps: Sequence[HeatMap]) -> tuple[list[Json], Json, Json]:
-    """Several heat maps with a heading each, up to three next to each other; on a phone all below each other."""
+    """Several heat maps, each with a heading: up to three next to each other, on a phone one below the other."""
     widest = max(len(one.columns) for one in maps)
     across = max(1, min(len(maps), 3, 24 // widest))
     lines = [maps[start : start + across] for start in range(0, len(maps), across)]

@@ -1,4 +1,4 @@
-"""Figures for paper: draws each figure specification with matplotlib, one or two columns wide."""
+"""Static figures for papers: draws each figure specification with matplotlib, one or two columns wide."""
 
 import textwrap
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), "-.")
 
 
 def draw(content: Content) -> Figure:
-    """A figure for paper.
+    """A static figure.
 
     Args:
         content: what it shows.
@@ -66,7 +66,7 @@ def draw(content: Content) -> Figure:
 
 
 def _draw_bars(bars: Bars) -> Figure:
-    """Rows of axes are blocks, columns are panels."""
+    """A grid of axes, with a row for each block and a column for each panel."""
     counts = [len(block.rows) for block in bars.blocks]
     titled = any(block.title for block in bars.blocks)
     height = 0.5 + sum(0.19 * count + (0.36 if titled else 0.2) for count in counts)
@@ -95,7 +95,7 @@ def _bar_panel(axes: Any, rows: Sequence[BarRow], column: int, full: float) -> N
         axes.text(max(bar.high, bar.value) + full * 1.8 / 100, y, bar.text, va="center", fontsize=6.5)
     if measured:
         _bars(axes, [y for y, _ in measured], [bar for _, bar in measured])
-    # On the bar's upper edge, clear of the number at the bar's end.
+    # On the bar's upper edge, where it does not cover the number at the bar's end.
     marks = [(mark.value, y - 0.36, mark.filled) for y, bar in measured for mark in bar.marks]
     for filled, face in ((True, "black"), (False, "white")):
         if chosen := [(x, y) for x, y, alike in marks if alike is filled]:
@@ -110,7 +110,7 @@ def _bar_panel(axes: Any, rows: Sequence[BarRow], column: int, full: float) -> N
 
 
 def _bars(axes: Any, places: Sequence[int], bars: Sequence[Bar]) -> None:
-    # All bars of a panel at once: drawn one by one, they took a fifth of the time of a large study's report.
+    # All bars of a panel are drawn at once. Drawing them one by one took a fifth of the time of a large study's report.
     values = [bar.value for bar in bars]
     axes.barh(
         places,
@@ -121,13 +121,13 @@ def _bars(axes: Any, places: Sequence[int], bars: Sequence[Bar]) -> None:
         hatch=["/////" if bar.control else "" for bar in bars],
         edgecolor="white",
     )
-    # Rounding can put a bound on the wrong side of the value, and negative lengths are refused.
+    # Rounding can put a bound on the wrong side of the value, but matplotlib refuses negative lengths.
     below, above = [max(bar.value - bar.low, 0) for bar in bars], [max(bar.high - bar.value, 0) for bar in bars]
     axes.errorbar(values, places, xerr=[below, above], fmt="none", ecolor="black", elinewidth=0.8, capsize=1.6)
 
 
 def _draw_maps(maps: Sequence[HeatMap]) -> Figure:
-    """Heat maps of vector rectangles below each other. Column width, or two where one is wide."""
+    """Heat maps below each other, drawn as vector rectangles. The figure has two columns' width if any map is wide, else one."""
     wide = any(len(one.columns) > 6 or len(one.rows) > 16 for one in maps)
     height = sum(0.75 + (0.34 if one.written else 0.2) * len(one.rows) for one in maps)
     figure = Figure(figsize=(DOUBLE if wide else SINGLE, height), layout="constrained")
@@ -175,7 +175,7 @@ def _draw_lines(lines: LayerLines) -> Figure:
             _line(axes, line, 100 if share else 1)
         if panel.scale == "log":
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # text is never read as mathematics
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # without mathematical notation
         elif share:
             axes.set_ylim(bottom=0)
         for layer in lines.marked:
@@ -230,7 +230,7 @@ def _draw_strips(strips: PointStrips) -> Figure:
 
 
 def _points(axes: Any, group: PointGroup, look: PointLook, middle: float, reach: float, named: set[str]) -> None:
-    """The points of one group with one look; a name that is already in the legend is not added again."""
+    """The points of one group with one look. A name that is already in the legend is not added again."""
     chosen = [(place, point) for place, point in enumerate(group.points) if point.look == look.name]
     if not chosen and look.optional:
         return

@@ -1,7 +1,7 @@
 """What can be drawn: bars, heat maps, lines over layers, and strips of points, as plain values.
 
 A section of the report describes what each of its figures shows with the values below. `draw_plotly` draws them for the page and
-for notebooks, `draw_static` for paper. These modules and the sections do not depend on each other.
+for notebooks, `draw_static` as static files for papers. These modules and the sections do not depend on each other.
 
 Texts are plain text; the drawing modules escape them. Colours are six hex digits.
 """
@@ -29,8 +29,8 @@ class Mark:
 
     Attributes:
         value: its place on the axis.
-        filled: whether it is filled; hollow ones are compared with reservations.
-        tip: what is said of it.
+        filled: whether it is filled. A hollow mark may not be comparable with the bar.
+        tip: the text for it.
     """
 
     value: float
@@ -46,11 +46,11 @@ class Bar:
         value: its length, in the unit of the axis.
         low: the lower end of its interval.
         high: the upper end of its interval.
-        text: the value in words, written at the end of the bar.
-        tip: what is said of it.
+        text: the value as text, written at the end of the bar.
+        tip: the text for it.
         colour: its colour, None for a neutral one.
         control: whether it is a control, which is grey and hatched.
-        marks: values to compare it with.
+        marks: values with which it is compared.
     """
 
     value: float
@@ -100,10 +100,10 @@ class Tile:
 
     Attributes:
         value: what its colour shows.
-        text: the value in words.
+        text: the value as text.
         detail: what a table adds in small print.
         below: a second line for a drawing that has room for it.
-        tip: what is said of it; None says the names of row and column and the value.
+        tip: the text for it; None for the names of row and column and the value.
     """
 
     value: float
@@ -155,14 +155,14 @@ class HeatMaps:
 
 @dataclass(frozen=True)
 class Line:
-    """One number a layer.
+    """A line with one value for each layer.
 
     Attributes:
         name: its name in the legend.
-        values: one value a layer, None if it is not defined.
+        values: one value for each layer, None if it is not defined.
         colour: its colour.
-        dash: which dash it has: 0 is solid, and there are four.
-        notes: words after each value when a reader points at it, such as its interval.
+        dash: the number of its dash pattern, from 0 (solid) to 3.
+        notes: the text after each value when a reader points at it, such as its interval.
     """
 
     name: str
@@ -174,11 +174,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Band:
-    """An interval a layer, as a faint area.
+    """A pale area with one interval for each layer.
 
     Attributes:
-        name: its name; a band and a line of one name belong together.
-        bounds: lower and upper end of each layer, None if there is none.
+        name: its name; a band and a line with the same name belong together.
+        bounds: lower and upper end for each layer, None if there is none.
         colour: its colour, None for a neutral one.
         in_legend: whether the legend names it.
     """
@@ -199,8 +199,8 @@ class LinePanel:
         bands: the bands behind them.
         unit: the unit after a value when a reader points at it.
         scale: the scale of the vertical axis; `share` writes fractions in per cent, from 0.
-        places: decimals of the axis's numbers at most; None for as many as they need.
-        short_title: the title if there is little room; the title itself unless given.
+        places: the largest number of decimals on the axis; None for as many as needed.
+        short_title: the title for a drawing with little room; empty to use `title`.
     """
 
     title: str
@@ -236,7 +236,7 @@ class PointLook:
     Attributes:
         name: the name of the class in the legend.
         look: the look.
-        optional: whether the legend names the class only if there are such points.
+        optional: whether the class is left out of the legend if it has no points.
     """
 
     name: str
@@ -251,7 +251,7 @@ class Point:
     Attributes:
         value: its place on the axis.
         look: the name of its `PointLook`.
-        tip: what is said of it.
+        tip: the text for it.
         instruction: the instruction whose completions a click shows, such as `harmful 3`; empty for none.
     """
 

@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A figure, or a part of it, that is one file for paper.
+    """A figure, or a part of a large figure, that is one static file.
 
     Attributes:
         name: the file's name without its ending.
         title: what it shows.
         caption: how to read it.
         alternative: a text with the most important numbers, for readers who cannot see the figure.
-        data: its numbers in full.
+        data: its numbers with all digits.
         content: what is drawn.
-        readable: the numbers as the page shows them; `data` with rounded numbers unless given.
+        readable: the numbers as the page shows them. If this is None, the page shows `data` with rounded numbers.
     """
 
     name: str
@@ -41,7 +41,7 @@ class FigureSpec:
         title: what it shows.
         caption: how to read it.
         content: what is drawn on the page.
-        sheets: the same for paper, where a large figure is several files.
+        sheets: the same for static files; a large figure is split into several.
     """
 
     name: str
@@ -52,7 +52,7 @@ class FigureSpec:
 
     @classmethod
     def of(cls, sheet: Sheet) -> "FigureSpec":
-        """A figure that is one file for paper."""
+        """A figure that is one static file."""
         return cls(sheet.name, sheet.title, sheet.caption, sheet.content, (sheet,))
 
 
@@ -63,9 +63,9 @@ class TableSpec:
     Attributes:
         name: the files' name without its ending.
         caption: what it contains.
-        data: full numbers, for the CSV file.
-        readable: the same in words, for LaTeX and the page.
-        numeric: further columns of `readable` that are set flush right.
+        data: the numbers with all digits, for the CSV file.
+        readable: the table with labels and rounded numbers, for LaTeX and the page.
+        numeric: further columns of `readable` that are aligned to the right.
         on_page: whether the page shows it with its section.
     """
 

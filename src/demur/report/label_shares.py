@@ -1,7 +1,7 @@
-"""The kinds of answers in each cell: the share of every label, for judges that give more than two.
+"""The kinds of answers in each cell: the share of every label, for judges that have more than two labels.
 
-A refusal rate says nothing about the other completions. These tables say how many answer, miss the request, or are broken.
-A study whose judges give two labels has no such table.
+A refusal rate says nothing about the other completions. These tables show, for example, how many comply, miss the
+request, or are broken. A study whose judges all have two labels has no such table.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def labelled(summary: Summary, found: Sequence[Entry]) -> list[Entry]:
-    """The entries of judges that give more than two labels."""
+    """The entries of judges that have more than two labels."""
     labels = completed(summary).judge_labels
     return [entry for entry in found if len(labels[entry.judge]) > 2]
 
@@ -31,7 +31,7 @@ def label_names(summary: Summary, found: Sequence[Entry]) -> list[str]:
 
 
 def label_table(summary: Summary, found: Sequence[Entry]) -> "pandas.DataFrame":
-    """One row an entry, one column a label: its share of the cell's completions, as a fraction."""
+    """One row for each entry, one column for each label: its share of the judged completions, as a fraction."""
     import pandas
 
     names = label_names(summary, found)
@@ -40,7 +40,7 @@ def label_table(summary: Summary, found: Sequence[Entry]) -> "pandas.DataFrame":
 
 
 def readable_labels(summary: Summary, found: Sequence[Entry]) -> "pandas.DataFrame":
-    """The same in words. The judge is left out if there is only one."""
+    """The readable table of the same shares. The judge is left out if there is only one."""
     import pandas
 
     names = label_names(summary, found)

@@ -41,10 +41,10 @@ def latex_escape(text: str) -> str:
 
 
 def latex(frame: "pandas.DataFrame", caption: str, label: str, numeric: frozenset[str] = NUMERIC) -> str:
-    """A readable frame as a booktabs table; a long one as a longtable. Needs nothing but the packages named in its first line.
+    """A readable frame as a booktabs table, or as a longtable if it is long. Its first line names the packages that it needs.
 
-    Columns named in `numeric` are set flush right. A value that is the same in all rows is moved to the caption, so that
-    tables of usual studies fit a page of one column.
+    Columns named in `numeric` are aligned to the right. Some columns with the same value in all rows are moved to the caption, so
+    that the tables of most studies fit the width of a page.
     """
     frame, caption = _narrowed(frame, caption)
     columns = [str(name) for name in frame.columns]
@@ -52,7 +52,7 @@ def latex(frame: "pandas.DataFrame", caption: str, label: str, numeric: frozense
     shape = "".join("r" if name in numeric else "l" for name in columns)
 
     def line(values: Sequence[str]) -> str:
-        # braces in front: a row that starts with a bracket would be read as an optional argument of the \\ before it
+        # LaTeX would read a bracket at the start of a row as an optional argument of the \\ before it. Braces prevent this.
         return (
             " & ".join(f"{{}}{latex_escape(value)}" if value.startswith("[") else latex_escape(value) for value in values)
             + r" \\"
@@ -70,11 +70,11 @@ def latex(frame: "pandas.DataFrame", caption: str, label: str, numeric: frozense
 
 
 _SAID_ONCE = ("Layer", "Coefficient", "Prompt", "Position", "Site")
-"""Columns that are left out of a paper's table if all rows have the same value."""
+"""Columns that are moved to the caption if they have only one value."""
 
 
 def _narrowed(frame: "pandas.DataFrame", caption: str) -> "tuple[pandas.DataFrame, str]":
-    """The frame without those columns, and the caption with their values; only the CSV file has fingerprints."""
+    """The frame without the columns that are moved to the caption, and that caption. Fingerprints are only in the CSV file."""
     drop = [name for name in ("Fingerprint",) if name in frame.columns]
     for name in _SAID_ONCE:
         said = set(frame[name]) - {""} if name in frame.columns else set()

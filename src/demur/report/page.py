@@ -1,7 +1,7 @@
 """The page of a run: one HTML file with all its styles, scripts, figures and completions. It loads nothing from a network.
 
-Everything that comes from a study or a model is escaped by the template, or is carried as inert JSON and shown as text only. As a
-second protection, a content security policy allows only the page's own script and Plotly, by their hashes.
+Everything that comes from a study or a model is either escaped by the template, or stored as JSON that the page shows as plain
+text. As a second protection, a content security policy allows only the page's own script and Plotly, by their hashes.
 """
 
 import gzip
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 _ASSETS = _HERE / "assets"
 _PLOTLY = _HERE / "vendor" / "plotly-cartesian-4.1.1.min.js.gz"
-"""Plotly.js for flat figures, as published, compressed to a third of its size, which also hides the addresses in it."""
+"""Plotly.js without 3D figures, as published, but compressed to a third of its size. This also hides the web addresses in it."""
 
 _PARTS = ("rates", "transfer", "where")
-"""The parts of the page that have a place of their own; sections can add further ones."""
+"""The parts that have a fixed place on the page. Sections can add further parts."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,11 @@ def render(
 
     Args:
         view: the run.
-        made: what each section gives.
-        drawn: the drawings of all sheets, by their names.
+        made: the figures and tables of each section.
+        drawn: the drawing of each sheet, by the sheet's name.
         data: the completions.
-        files: names of the figures and tables that the report writes, such as `figures/rates`; the next report reads them here.
+        files: names of the figures and tables that the report writes, such as `figures/rates`. The page lists them, so that the
+            next report can remove those that it does not write itself.
 
     Returns:
         The text of `report.html`.
@@ -108,7 +109,7 @@ def render(
 
 
 def _parts(made: Sequence[MadeSection], drawn: Mapping[str, Drawn]) -> dict[str, PagePart]:
-    """The parts of the page with their figures, which are numbered through the page."""
+    """The parts of the page. Their figures are numbered from 1 across the whole page."""
     parts: dict[str, PagePart] = {}
     number = 0
     for name in dict.fromkeys((*_PARTS, *(section.part for section in made))):
@@ -145,7 +146,7 @@ def _question(summary: Summary) -> str:
     sets = " and ".join(
         f"{each.n} {label} instructions ({each.source}, {each.split} split)" for label, each in summary.instructions.items()
     )
-    return f"How often do{'es' if len(names) == 1 else ''} {said} refuse{moved}{whom}? Asked with {sets}."
+    return f"How often do{'es' if len(names) == 1 else ''} {said} refuse{moved}{whom}? Measured with {sets}."
 
 
 def _held_out(summary: Summary) -> str:
@@ -212,10 +213,10 @@ def _method(summary: Summary) -> list[Grid]:
     environment = [(name, value.strip('"')) for name, value in _settings(facts)]
     rules = [(f"rules of the judge {name}", f"version {version}") for name, version in summary.judges.items()]
     versions = [*(summary.versions or {}).items(), *rules, *environment]
-    # Published figures affect no result, and have a separate section.
+    # Published rates affect no result, and have a separate section.
     settings = {name: value for name, value in summary.study.items() if name != "published"}
     grids = [
-        _plain("Instruction sets", ("Set", "Source", "Split", "n", "Hash", "n to train", "Hash of these"), sets),
+        _plain("Instruction sets", ("Set", "Source", "Split", "n", "Hash", "Training n", "Training hash"), sets),
         _plain(
             "Prompt formats, and the token at which activations are read",
             ("Checkpoint", "Format", "Template", "Token read"),

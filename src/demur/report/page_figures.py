@@ -1,6 +1,6 @@
-"""The figures of the page: the interactive one, the same as drawn for paper, and its numbers as a table.
+"""The figures of the page. Each has an interactive drawing, a static drawing, and its numbers as a table.
 
-Each figure has a text alternative, so that no information is only in a picture.
+Each figure also has a text alternative, so that no information is only in a picture.
 """
 
 import re
@@ -25,7 +25,7 @@ _NUMERIC = frozenset({"n", "refusals", "rate", "layer", "coefficient", "value"})
 
 @dataclass(frozen=True)
 class Drawn:
-    """A sheet drawn for paper."""
+    """The static drawing of a sheet."""
 
     figure: "Figure"
     svg: bytes
@@ -33,7 +33,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of the page: texts row by row, the first column as row headers, with the names of columns that are numbers."""
+    """A table of the page. `rows` are texts, and the first of each row is its header. `numeric` names the columns of numbers."""
 
     caption: str
     columns: tuple[str, ...]
@@ -49,7 +49,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class ColouredCell:
-    """A cell of a coloured table: its text, what follows in small print, and its colour."""
+    """A cell of a coloured table: its text, a detail in small print, and its colour."""
 
     text: str
     detail: str
@@ -68,7 +68,7 @@ class ColouredTable:
 
 @dataclass(frozen=True)
 class Drawing:
-    """One drawing of a figure. `single`: it is one column of a paper wide. `title` is shown above it if there are several."""
+    """One drawing of a figure. `single` says that it is as wide as one column of a paper. `title` is empty for the only one."""
 
     svg: Markup
     title: str
@@ -78,7 +78,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure of the page. `tables` and `tiles` are its numbers."""
+    """A figure of the page. `tables` and `tiles` have its numbers."""
 
     name: str
     number: int
@@ -126,7 +126,7 @@ def readable_numbers(sheet: Sheet) -> "pandas.DataFrame":
 
 
 def _inline(name: str, svg: bytes) -> Markup:
-    """Adds the sheet's name to all ids, so that one document can have several drawings; removes what only a file needs."""
+    """Adds the sheet's name to all ids, because one page has several drawings; removes what only a separate file needs."""
     text = svg.decode("utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

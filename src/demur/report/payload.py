@@ -1,7 +1,7 @@
-"""Completions as the JSON that the page carries: every text once, safe inside a script element.
+"""Completions as the JSON in the page. Each text is stored once, in a form that is safe inside a script element.
 
-Rows are stored cell by cell in columns of indices, so that fifty thousand of them stay small. The page finds a row's baseline by
-target, instruction set and instruction.
+Each cell stores its rows as columns of indices, so that fifty thousand rows need little space. The page finds the baseline of a
+row by target, instruction set and instruction.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 from demur.core.errors import InputError
-from demur.report.cell_view import Entry
+from demur.report.cell_view import Entry, is_verdict
 
 if TYPE_CHECKING:
     import pandas
@@ -25,9 +25,9 @@ def script_json(value: object) -> str:
 
 
 class CellRows(TypedDict):
-    """The completions of a cell in four columns of equal length, the last one with a list for each judge: indices into texts.
+    """The completions of a cell as columns of equal length: one index into each table, and `tokens`, which are counts.
 
-    The index of a verdict is -1 where the judge gave none, because it failed.
+    `verdicts` has one column for each judge. The index of a verdict is -1 if the judge failed and gave none.
     """
 
     instruction: list[int]
@@ -77,7 +77,7 @@ Value = TypeVar("Value", bound=Hashable)
 
 
 class _Table(Generic[Value]):
-    """Values with a number each, the same number for the same value."""
+    """Numbers the values that it is given. Equal values get the same number."""
 
     def __init__(self) -> None:
         self.values: dict[Value, int] = {}
@@ -93,13 +93,13 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
         study: the study's name.
         found: the entries of the cells, under one judge or several.
         judges: all judges.
-        completions: the completions with every judge's verdicts.
+        completions: one row for each completion, with every judge's verdict.
 
     Returns:
         Tables of texts, and for each cell columns that point into them.
 
     Raises:
-        InputError: where the completions do not belong to the entries, or have no column of verdicts of a judge.
+        InputError: if the completions do not belong to the entries, or have no verdicts of a judge.
     """
     by_key: dict[str, Entry] = {}
     for entry in found:
@@ -119,7 +119,7 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
         columns = {name: group[name].tolist() for name in wanted}
         decided = [
             [
-                verdicts.index((int(bool(refusal)), _text(label), _text(evidence))) if _given(refusal) else -1
+                verdicts.index((int(bool(refusal)), _text(label), _text(evidence))) if is_verdict(refusal) else -1
                 for refusal, label, evidence in zip(
                     *(columns[f"{judge}_{field}"] for field in ("refusal", "label", "evidence")), strict=True
                 )
@@ -147,7 +147,7 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
 
 
 def _check(by_key: Mapping[str, Entry], wanted: Sequence[str], completions: "pandas.DataFrame") -> None:
-    """Raises `InputError` where the completions do not belong to the entries, or lack a column."""
+    """Raises `InputError` if the completions do not belong to the entries, or lack a column."""
     missing = [name for name in wanted if name not in completions.columns]
     if missing:
         raise InputError(
@@ -158,11 +158,6 @@ def _check(by_key: Mapping[str, Entry], wanted: Sequence[str], completions: "pan
         raise InputError(
             f"{len(unknown)} cells have completions but no entry in the summary, the first is {unknown[0]!r}; rebuild the summary"
         )
-
-
-def _given(refusal: object) -> bool:
-    """Whether there is a verdict: pandas has None or a NaN, which equals nothing, where there is none."""
-    return refusal is not None and refusal == refusal
 
 
 def _text(value: object) -> str:

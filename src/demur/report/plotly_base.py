@@ -26,10 +26,10 @@ DARK = {
     HIGH: "#0b78bb",
     AGAINST: "#a86400",
 }
-"""The colour of the dark theme for each of them."""
+"""The colour in the dark theme for each colour above."""
 ROW = 21
 """Height of a bar or of a row of cells with its margins, in pixels."""
-# Any: Plotly's own JSON, nested at will.
+# Any: Plotly's own JSON, nested to any depth.
 Json = dict[str, Any]
 """A part of a figure in Plotly's own format, so demur has no type for it."""
 SANS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif'
@@ -75,12 +75,12 @@ class Interactive:
 
 
 def label(text: str, width: int = 30) -> str:
-    """A name in lines of about this width, escaped so that Plotly shows it letter by letter."""
+    """A name in lines of about this width, escaped so that Plotly shows it unchanged."""
     return "<br>".join(escape(line, quote=False) for line in textwrap.wrap(text, width)) or escape(text, quote=False)
 
 
 def row_height(labels: Sequence[str]) -> int:
-    """Room for a row whose label takes several lines, in pixels."""
+    """The height of a row with enough room for its label, in pixels."""
     return max(ROW, max((15 * (text.count("<br>") + 1) + 4 for text in labels), default=ROW))
 
 
@@ -106,7 +106,7 @@ def frame(height: int, **more: Any) -> Json:
 
 
 def axis(title: str = "", **more: Any) -> Json:
-    """An axis as all figures have it."""
+    """An axis with the settings that all figures share."""
     return {
         "title": {"text": escape(title, quote=False), "font": {"size": 12}, "standoff": 6},
         "gridcolor": LINE,
@@ -124,7 +124,7 @@ def numbered(kind: str, index: int) -> str:
 
 
 def layout_key(kind: str, index: int) -> str:
-    """The same as a key of a layout: `xaxis`, `xaxis2`, ..."""
+    """Plotly's key of an axis in a layout: `xaxis`, `xaxis2`, ..."""
     return f"{kind}axis" if index == 0 else f"{kind}axis{index + 1}"
 
 

@@ -12,7 +12,7 @@ _ABOVE = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bot
 
 
 def draw_lines(lines: LayerLines) -> tuple[list[Json], Json, Json]:
-    """Panels below each other over one axis of layers; the legend shows the lines of the first."""
+    """Panels below each other over one axis of layers; the legend shows the lines of the first panel."""
     layout = frame(lines.pixels, showlegend=True, legend=_ABOVE, shapes=[])
     data: list[Json] = []
     count = len(lines.panels)
@@ -89,7 +89,7 @@ def _band(band: Band, panel: int) -> Json:
 
 
 def draw_strips(strips: PointStrips) -> tuple[list[Json], Json, Json]:
-    """A row for each strip; behind the points of each group is their distribution."""
+    """A row for each strip. The distribution of each group is drawn behind its points."""
     symbols = {look.name: _SYMBOLS[look.look] for look in strips.looks}
     data: list[Json] = []
     named = set[str]()

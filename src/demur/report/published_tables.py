@@ -1,6 +1,6 @@
 """Published and measured rates, as tables for files, page and terminal, and as sentences.
 
-If the settings of a measured rate differ from the published ones, every table says so and lists these settings with both
+If a measured rate has settings that differ from the published ones, the output says so and lists these settings with both
 values.
 """
 
@@ -61,7 +61,7 @@ def published_table(summary: Summary) -> "pandas.DataFrame":
 
 
 def readable_published(summary: Summary) -> "pandas.DataFrame":
-    """The same in words."""
+    """The readable table of published and measured rates."""
     import pandas
 
     rows = [
@@ -75,7 +75,7 @@ def readable_published(summary: Summary) -> "pandas.DataFrame":
             "Measured": rate_in_words(row.measured),
             "Difference": number_format.points(row.difference),
             "p": number_format.p_value(row.p_value),
-            "The rates": finding(row),
+            "Result": finding(row),
             "Settings": row.settings or "",
         }
         for row in summary.published
@@ -101,7 +101,7 @@ def readable_text_and_code(summary: Summary) -> "pandas.DataFrame":
 
 
 def departures(summary: Summary) -> list[CountedDeparture]:
-    """Every departing setting once, in the order of the rates."""
+    """Every setting that differs from the published one, once, in the order of the rates."""
     found: dict[tuple[str, str, str], int] = {}
     rows = [row for row in summary.published if row.measured]
     for row in rows:
@@ -117,8 +117,8 @@ def verdicts(summary: Summary) -> list[str]:
     said = []
     for settings, sentence in {
         SAME: "{} of {} published rates were measured under the published settings.",
-        DEPARTS: "Not a reproduction: {} of {} were measured under other settings than the published ones, listed below.",
-        UNSTATED: "Not known to be a reproduction: for {} of {} the source does not state every setting.",
+        DEPARTS: "Not a reproduction: {} of {} published rates were measured under other settings, which are listed below.",
+        UNSTATED: "Not known to be a reproduction: for {} of {} published rates, the source does not state every setting.",
     }.items():
         count = sum(row.settings == settings for row in rows)
         if count:
@@ -131,10 +131,10 @@ def verdicts(summary: Summary) -> list[str]:
     changed = [row.verdicts_changed_at_least for row in rows if row.verdicts_changed_at_least]
     if changed:
         said.append(
-            f"Under the same settings greedy decoding has no sampling error, so counts that differ by k mean at least k other "
-            f"verdicts: at least {max(changed)} in one cell."
+            f"Greedy decoding has no sampling error. If the settings are the same and two counts differ by k, at least k "
+            f"verdicts differ. The largest such difference in a cell is {max(changed)}."
         )
-    said += [f"Not stated: {name}." for name in [_listed(row.not_stated for row in rows)] if name]
+    said += [f"Settings that the source does not state: {name}." for name in [_listed(row.not_stated for row in rows)] if name]
     said += list(dict.fromkeys(f"{_what(row)}: {row.reason}." for row in rows if row.reason))
     said += [f"{_what(row)}: {row.note}." for row in rows if row.note]
     return said
@@ -157,7 +157,7 @@ def rate_in_words(figure: Figure | None) -> str:
 
 
 def terminal_published(summary: Summary) -> "list[Table | str]":
-    """The output for a terminal of 80 columns: rates, sentences, settings that differ, and where text and code differ."""
+    """The output for a terminal of 80 columns: rates, sentences, and settings that differ from the published ones."""
     from rich.text import Text
 
     rows = summary.published
@@ -183,7 +183,7 @@ def terminal_published(summary: Summary) -> "list[Table | str]":
     shown: list[Table | str] = [rates, *verdicts(summary)]
     for title, frame in (
         ("Settings of this run that differ from the published ones", readable_departures(summary)),
-        ("Where text and code of the published work differ (docs/differences.md)", readable_text_and_code(summary)),
+        ("Settings where the published text and code differ (docs/differences.md)", readable_text_and_code(summary)),
     ):
         if len(frame):
             table = _table(title)

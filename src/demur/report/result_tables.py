@@ -1,6 +1,6 @@
 """The tables of a run as data frames.
 
-Most come twice: with full numbers for the CSV files, and readable, in the words of a paper, for LaTeX and the page.
+Most have two forms: one with all digits for the CSV files, and one with labels and rounded numbers for LaTeX and the page.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _RATES = {"Refused", "No verdict", "Rate", "95 % interval", "Published", "Measured", "Change", "Difference", "p", "Holm p"}
 NUMERIC = frozenset({*_RATES, "Layer", "Raw norm", "Mean residual norm"})
-"""Readable columns that are set flush right."""
+"""Readable columns that are aligned to the right."""
 
 
 def result_table(summary: Summary) -> "pandas.DataFrame":
@@ -26,7 +26,7 @@ def result_table(summary: Summary) -> "pandas.DataFrame":
 
 
 def result_frame(found: Sequence[Entry]) -> "pandas.DataFrame":
-    """The same of some entries."""
+    """The same table for the given entries."""
     import pandas
 
     rows = [
@@ -68,7 +68,7 @@ def identity(entry: Entry) -> dict[str, object]:
 
 
 def readable_results(found: Sequence[Entry]) -> "pandas.DataFrame":
-    """Entries in words. Prompt and judge are left out where there is but one, and failures of judges where there are none."""
+    """The readable table of entries. Prompt and judge are left out if there is only one, failures of judges if there are none."""
     import pandas
 
     rows = [
@@ -117,7 +117,7 @@ def direction_table(summary: Summary) -> "pandas.DataFrame":
 
 
 def readable_directions(summary: Summary) -> "pandas.DataFrame":
-    """Directions in words."""
+    """The readable table of directions."""
     import pandas
 
     labels = direction_labels(summary)
@@ -140,7 +140,7 @@ def readable_directions(summary: Summary) -> "pandas.DataFrame":
 
 
 def matrix_table(matrix: Matrix) -> "pandas.DataFrame":
-    """A transfer matrix: a row a source, a column a target, rates as fractions."""
+    """A transfer matrix: one row for each source, one column for each target, rates as fractions."""
     import pandas
 
     cells = [[e.rate if (e := matrix.cells.get((row, column))) else None for column in matrix.columns] for row in matrix.rows]
@@ -150,7 +150,7 @@ def matrix_table(matrix: Matrix) -> "pandas.DataFrame":
 
 
 def readable_matrix(matrix: Matrix) -> "pandas.DataFrame":
-    """The same with rates and intervals in words."""
+    """The readable table of a transfer matrix, with rates in per cent and intervals."""
     import pandas
 
     def text(entry: Entry | None) -> str:

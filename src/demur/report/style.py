@@ -1,6 +1,7 @@
-"""One look for all figures: column widths of a paper, a colour-blind-safe palette, and bytes that do not change on rebuilding.
+"""The style of all static figures: column widths of a paper, a colour-blind-safe palette, and files that are always the same.
 
-This uses no pyplot and restores every setting. Text is never read as mathematics, so any checkpoint name can be a label.
+This module does not use pyplot, and it restores every setting of matplotlib. Mathematical notation is switched off, so that any
+checkpoint name can be a label.
 """
 
 from collections.abc import Sequence
@@ -19,14 +20,14 @@ KINDS = ("svg", "png", "pdf")
 NEUTRAL, GREY, LIGHT = "#4d4d4d", "#b3b3b3", "#e6e6e6"
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
-"""Okabe and Ito's colours (2008), the most distinct first; black is left to text."""
+"""Okabe and Ito's colours (2008), the most distinct first. Only text is black."""
 
 HEAT = ("#56B4E9", "#E69F00")
-"""Two of them, light enough for black text, for more and for less than zero."""
+"""The colours for values above and below zero. Both are light enough for black text."""
 
 # Any: matplotlib's settings have values of many types.
 STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs on every machine
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so the glyphs are the same on every machine
     "font.size": 7.5,
     "axes.titlesize": 8,
     "axes.labelsize": 7.5,
@@ -48,7 +49,7 @@ STYLE: dict[str, Any] = {
     "text.parse_math": False,
     "figure.autolayout": False,
     "figure.constrained_layout.use": False,
-    "figure.dpi": 300,  # laid out at the resolution at which it is saved: letters are rounded to whole dots
+    "figure.dpi": 300,  # the same as when saving, because letter widths are rounded to whole dots
     "savefig.dpi": 300,
 }
 
@@ -58,6 +59,7 @@ _WRITTEN_BY_ITSELF = {
     "png": ("Software",),
     "pdf": ("CreationDate", "Creator", "Producer"),
 }
+"""Metadata that matplotlib writes unless told otherwise, by kind of file."""
 
 
 def colours(checkpoints: Sequence[str]) -> dict[str, str]:
@@ -66,7 +68,7 @@ def colours(checkpoints: Sequence[str]) -> dict[str, str]:
 
 
 def shade(value: float, colour: str = HEAT[0]) -> str:
-    """White at 0, the full colour at 1, as six hex digits. Black text stands out on every shade."""
+    """White at 0, the full colour at 1, as six hex digits. Black text can be read on every shade."""
     parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return "#" + "".join(f"{round(255 + (part - 255) * min(max(value, 0.0), 1.0)):02x}" for part in parts)
 
@@ -77,7 +79,7 @@ def diverging(value: float) -> str:
 
 
 def scattered(index: int) -> float:
-    """The van der Corput sequence: numbers between 0 and 1 that are spread out and the same every time."""
+    """The van der Corput sequence: numbers between 0 and 1 that are spread evenly and are always the same."""
     value, share = 0.0, 0.5
     while index:
         value, share, index = value + share * (index % 2), share / 2, index // 2
@@ -90,16 +92,16 @@ def group_offsets(count: int) -> list[float]:
 
 
 def settled(figure: "Figure") -> "Figure":
-    """Fixes the layout of a figure, so that all its files have the same layout, however often it is saved."""
+    """Computes the layout of a figure once, so that all files that are saved from it have the same layout."""
     engine = figure.get_layout_engine()
-    assert engine is not None, "a figure is settled once"
+    assert engine is not None, "the layout of this figure is already fixed"
     engine.execute(figure)
-    figure.set_layout_engine(None)  # "none" would leave one that does nothing, and each file would be drawn twice
+    figure.set_layout_engine(None)  # with "none", a placeholder would remain, and each file would be drawn twice
     return figure
 
 
 def save(figure: Any, kind: str) -> bytes:
-    """A figure as one of `KINDS`: equal figures give equal bytes, because neither date nor program is written."""
+    """A figure as one of `KINDS`. Equal figures give equal bytes, because no date and no program name is written."""
     from matplotlib import rc_context
 
     buffer = BytesIO()

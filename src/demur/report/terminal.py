@@ -1,6 +1,7 @@
 """The tables that a terminal shows, within 80 columns: the results of a run, and two runs side by side.
 
-Colour only repeats what the text says, so nothing is lost without colour, as in a pipe or with NO_COLOR set.
+In the table of results, only colour shows which changes are significant. Everything else is also in the text, so it is there
+without colour too: in a pipe, or if NO_COLOR is set.
 """
 
 from collections.abc import Sequence
@@ -95,13 +96,13 @@ def terminal_comparison(comparison: "RunComparison", names: tuple[str, str], jud
 def _sentences(comparison: "RunComparison") -> list[str]:
     same = comparison.agreement
     said = [
-        f"{same.tokens} of {same.n} completions have the same tokens up to the end of the shorter one, "
-        f"{same.first_token} the same first token."
+        f"{same.tokens} of {same.n} completions have the same tokens up to the end of the shorter one, and "
+        f"{same.first_token} have the same first token."
     ]
     for judge in comparison.judges():
         cells = comparison.of(judge)
         differing = sum(cell.differs for cell in cells)
-        found = f"a difference of refusals is shown in {differing}" if differing else "no difference of refusals is shown in any"
+        found = f"a difference in refusals is shown in {differing}" if differing else "no difference in refusals is shown in any"
         said.append(f"Judge {judge}: {found} of {len(cells)} shared cells.")
     for name, count in (("A", comparison.only_first), ("B", comparison.only_second)):
         if count:
@@ -117,7 +118,7 @@ def _table(caption: str | None = None) -> "Table":
 
 
 def _names(entry: Entry, *, first: bool) -> "list[Text]":
-    """Target, set, edit and direction. Text, not str: a checkpoint's name in brackets must not be read as markup."""
+    """Target, set, edit and direction. They are `Text`, because rich would read a `str` with brackets as markup."""
     from rich.text import Text
 
     baseline = not entry.edited
@@ -130,7 +131,7 @@ def _style(entry: Entry) -> str:
 
 
 def _change(change: float | None, n: int, *, coloured: bool) -> "Text":
-    """A change in points: blue where more refuse, yellow where fewer do, as the figures have it."""
+    """A change in points; in colour, blue for more refusals and yellow for fewer."""
     from rich.text import Text
 
     text = number_format.points(change, number_format.decimals(n), minus="-")
@@ -143,7 +144,7 @@ def _counts(found: Sequence[Entry]) -> str:
 
 
 def _as_cell(cell: "SharedCell") -> JudgedCell:
-    """A shared cell in the form of a summary, so that it gets the usual name and place. It has the rate of the first run."""
+    """A shared cell as a cell of a summary, so that it gets the usual labels and order. Its rate is that of the first run."""
     count = round(cell.first * cell.paired.n)
     facts = cell.cell.model_dump(mode="json")
     return JudgedCell(**facts, judge=cell.judge, n=cell.paired.n, refusals=count, rate=cell.first, ci95=(0.0, 1.0))

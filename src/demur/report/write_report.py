@@ -28,17 +28,17 @@ _UNLISTED = re.compile(
     r"rates|(added|ablated)(-\d+)?|transfer-(add|ablate)(-.+)?-(harmful|harmless)|cosines(-by-layer)?|separation|norms|projections"
     r"|results|directions|labels|published"
 )
-"""The names of figures and tables of the versions whose pages do not list them. It stays as it is: newer pages have the list."""
+"""The names of figures and tables in versions whose pages do not list them. New names are not added here."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """A report that is drawn and not written yet.
+    """A report that is drawn but not written yet.
 
     Attributes:
         view: the run; the warnings of its summary say which sections were left out.
-        made: what each section gives.
-        drawn: the drawings of all sheets, by their names.
+        made: the figures and tables of each section.
+        drawn: the drawing of each sheet, by the sheet's name.
         left_out: one sentence for each section that cannot be used.
     """
 
@@ -57,7 +57,7 @@ class Report:
             The path of the page.
 
         Raises:
-            InputError: where the completions do not belong to the summary.
+            InputError: if the completions do not belong to the summary.
         """
         from demur.report.page import render
         from demur.report.payload import payload
@@ -77,7 +77,7 @@ class Report:
         for target, content in files.items():
             replace_file(target, content)
         path = folder / "report.html"
-        # The page is replaced last: the old one lists what has to be removed, should this process be stopped before that is done.
+        # The page is replaced last. If this process stops before all old files are removed, the old page still lists them.
         for stale in earlier_files(folder):
             if stale not in files:
                 stale.unlink()
@@ -96,7 +96,7 @@ def drawn_report(summary: Summary, completions: "pandas.DataFrame") -> Report:
         The report. A section of another package that fails is left out, and a warning says so.
 
     Raises:
-        InputError: where the summary holds no judged cell.
+        InputError: if the summary holds no judged cell.
     """
     from demur.report.sections.section import ReportView, left_out_sentence, made_sections
 
@@ -107,7 +107,7 @@ def drawn_report(summary: Summary, completions: "pandas.DataFrame") -> Report:
     for section in made:
         try:
             drawn |= _drawings(section)
-        except Exception as error:  # a section from elsewhere may describe what cannot be drawn
+        except Exception as error:  # a section of another package may describe what cannot be drawn
             if section.shipped:
                 raise
             left_out.append(left_out_sentence(section.name, error))
@@ -129,13 +129,13 @@ def write_report(folder: Path, summary: Summary, completions: "pandas.DataFrame"
         The path of the page.
 
     Raises:
-        InputError: where the summary holds no judged cell, or the completions do not belong to it.
+        InputError: if the summary holds no judged cell, or the completions do not belong to it.
     """
     return drawn_report(summary, completions).write(folder)
 
 
 def _drawings(section: "MadeSection") -> "dict[str, Drawn]":
-    """The drawings of a section's sheets. What another package describes is tried out in every form that the report has."""
+    """The drawings of a section's sheets. For another package's section, every other form is tried too, so that it fails here."""
     from demur.report.draw_plotly import interactive
     from demur.report.draw_static import draw
     from demur.report.page_figures import Drawn
@@ -195,7 +195,7 @@ def earlier_files(folder: Path) -> list[Path]:
         folder: the run folder.
 
     Returns:
-        Those that its page lists; where the page is of a version that lists none, those with a name that this version gave.
+        The files that its page lists. If the page is from a version that lists none, the files with a name that it used.
     """
     page = folder / "report.html"
     found = _LISTED.search(page.read_text(encoding="utf-8")) if page.is_file() else None

@@ -1,4 +1,4 @@
-"""Two runs side by side: the cells that both have, with paired tests, and every setting in which the runs differ.
+"""Compares two runs: the cells that both have, with paired tests, and every setting in which the runs differ.
 
 A cell is shared if both runs have its key. Its verdicts are paired by instruction, over the instructions that both runs have. All
 other differences (weights, layer, prompt text, instructions, versions) are listed, because they may have changed a rate.
@@ -60,7 +60,7 @@ class _Side:
         return found
 
     def targets(self) -> str:
-        """The checkpoints that answered."""
+        """The names of the target checkpoints, for an error message."""
         return ", ".join(dict.fromkeys(cell.target for cell in self.cells.values()))
 
 
@@ -79,7 +79,7 @@ def compare_runs(first: Run, second: Run) -> RunComparison:
         The cells that both have with paired tests, how far their completions agree, and the settings in which the runs differ.
 
     Raises:
-        InputError: if a run holds no verdicts, and if the two share no judged cell.
+        InputError: if a run holds no verdicts, or if the two share no judged cell.
     """
     sides = _side(first), _side(second)
     verdicts = sides[0].verdicts(), sides[1].verdicts()
@@ -117,7 +117,7 @@ def _side(run: Run) -> _Side:
 
 
 def _context(side: _Side) -> Summary:
-    """A summary without cells: what a table needs to name the shared cells."""
+    """A summary without cells. A table needs it to name the shared cells."""
     manifest = side.manifest
     return Summary(
         study=manifest.study,
@@ -163,7 +163,7 @@ def _described(manifest: Manifest, judges: Collection[str]) -> dict[str, JsonVal
     exact = study.dtype == "float32" and not any(each.quantise for each in study.checkpoints.values())
     # Runs of earlier versions store no value for keys that their version did not have.
     settings = deciding_settings(Study, manifest.study, also=() if exact else ("batch_tokens",))
-    # Measurements decide about no completion and no verdict.
+    # Measurements affect no completion and no verdict.
     found = flatten({key: value for key, value in settings.items() if key != "measurements"}, index=".{}")
     for name, facts in manifest.checkpoints.items():
         found[f"weights of {name}"] = facts.fingerprint
@@ -181,7 +181,7 @@ def _described(manifest: Manifest, judges: Collection[str]) -> dict[str, JsonVal
 
 
 def _machines(manifest: Manifest) -> dict[str, JsonValue]:
-    """The machine of a run: another machine rounds sums differently, so the more likely of two close tokens may change."""
+    """The devices and machines of a run. Another one rounds sums differently, which may change a choice between close tokens."""
     if not manifest.sessions:
         return {}
     kinds = [session.environment for session in manifest.sessions]

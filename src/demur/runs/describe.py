@@ -1,7 +1,7 @@
 """Stores the description of a run: study, instructions, cells, versions, and each checkpoint with its prompts.
 
-A run can be resumed only with the same instructions, weights and tokenizer. Everything else is refused, and so are checkpoints
-whose directions cannot be exchanged.
+A run can be resumed only with the same instructions, weights and tokenizer. A run whose checkpoints cannot exchange directions
+is refused.
 """
 
 import hashlib
@@ -84,7 +84,7 @@ def _rename_checkpoints(study: Study, store: Store) -> None:
 
 def _refuse_other_instructions(found: Mapping[str, InstructionFacts], known: Mapping[str, InstructionFacts]) -> None:
     for label, facts in found.items():
-        # The hashes decide; the same file may be named by another path.
+        # The source is not compared, because the same file may have another path now.
         if label not in known or facts != known[label].model_copy(update={"source": facts.source}):
             raise InputError(
                 f"the {label} instructions of {facts.source!r} are not those this run began with; restore them, or give "
@@ -126,7 +126,7 @@ def planned_cell(study: Study, planned: PlannedCell) -> Cell:
         )
     kind = edit_kind(spec.kind)
     action = kind.action(spec.coefficient)
-    # As in `Intervention.points`: without a direction there is no site of its own.
+    # As in `Intervention.points`: an edit without a direction has no site of its own.
     own = (study.direction.site,) if kind.own_layer and direction is not None else ("all",)
     sites = own if spec.sites is None else tuple(spec.sites)
     return Cell(
@@ -207,8 +207,8 @@ def _of_template(checkpoint: "Checkpoint", arm: Arm) -> list[str]:
         )
     if needs_tokenizer(arm.spec) and is_dated(checkpoint.tokenizer):
         found.append(
-            f"The chat template of {arm.checkpoint} contains the date; the prompts of this run have the date on which it first "
-            "loaded the checkpoint."
+            f"The chat template of {arm.checkpoint} contains the date; the prompts of this run keep the date on which the run "
+            "first loaded the checkpoint."
         )
     return found
 
@@ -221,7 +221,7 @@ def admit(loaded: CheckpointLoaded, store: Store) -> None:
         store: the run folder.
 
     Raises:
-        InputError: if weights, end tokens, settings or prompts are not those that this run began with, or where the
+        InputError: if weights, end tokens, settings or prompts are not those that this run began with, or if the
             checkpoint has another shape than the others.
     """
     manifest = store.manifest()
@@ -233,8 +233,8 @@ def admit(loaded: CheckpointLoaded, store: Store) -> None:
         same_ids = before.token_ids_sha256 in ("", arm.token_ids_sha256)
         if (before.template, before.token_read) != (arm.template, arm.token_read) or not same_ids:
             raise InputError(
-                f"the tokenizer of {loaded.name!r} makes other prompts under {arm.prompt!r} than this run began with; give "
-                "another --out, or --fresh"
+                f"the tokenizer of {loaded.name!r} makes other prompts in the format {arm.prompt!r} than when this run "
+                "began; give another --out, or --fresh"
             )
     store.remember_checkpoint(loaded.name, loaded.facts)
     store.remember_arms(loaded.arms)
@@ -248,8 +248,8 @@ def _refuse_other_weights(loaded: CheckpointLoaded, checkpoints: Mapping[str, Ch
     # Runs of early versions did not store end tokens and settings.
     if before is not None and before.stop_ids and before.stop_ids != facts.stop_ids:
         raise InputError(
-            f"{name!r} ends its completions at the tokens {list(facts.stop_ids)}, and when this run began at "
-            f"{list(before.stop_ids)}; give another --out, or --fresh"
+            f"{name!r} ends its completions at the tokens {list(facts.stop_ids)}, but at {list(before.stop_ids)} when this run "
+            "began; give another --out, or --fresh"
         )
     if before is not None and before.settings is not None and before.settings != facts.settings:
         raise InputError(

@@ -35,7 +35,7 @@ def carry_out(
         executor: runs the jobs.
         device: where checkpoints are loaded.
         phases: shows progress.
-        measurements: what to measure; what the study asks for unless given.
+        measurements: the measurements to make; those of the study unless given.
 
     Raises:
         InputError: if a checkpoint is not the one that this run began with.

@@ -42,7 +42,7 @@ def run_job(job: Job, inputs: JobInputs, loaded: Loaded) -> Iterator[JobRecord]:
     Args:
         job: the job.
         inputs: what it reads by key.
-        loaded: the checkpoints that it names in `weights`.
+        loaded: the checkpoints that the job names in `weights`.
 
     Yields:
         Its records. The same job gives equal records every time.
@@ -81,7 +81,7 @@ def _extract(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iter
 def _training(
     job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt: Prompt, progress: Progress
 ) -> tuple[dict[str, Means] | None, tuple[Side, Side]]:
-    """What the study's estimator needs of the training instructions, and the means of every layer where these are it."""
+    """The input of the study's estimator. If it needs only means, also the means of every layer, for measurements."""
     settings, material = inputs.study.direction, inputs.ready.material
     layers = [inputs.planned(name).layer for name in job.directions]
     site, position, batch_tokens = settings.site, settings.position, inputs.study.batch_tokens
@@ -205,7 +205,7 @@ def _arm_subject(
     means: Mapping[str, Means] | None = None,
     progress: Progress = silent,
 ) -> ArmSubject:
-    """An arm for measurements. Its directions are those just `made`, and stored ones."""
+    """An arm as the subject of measurements. Directions that are not among those just `made` are read from the store."""
     settings, material = inputs.study.direction, inputs.ready.material
     fresh = {direction.name: direction for direction in made}
     names = own_directions(inputs.ready.plan, arm)
@@ -247,13 +247,13 @@ def _measure(job: MeasureJob, inputs: JobInputs, loaded: Loaded) -> StoredMeasur
 
 
 def _measured(asked: AskedMeasurement, subject: Subject) -> StoredMeasurement | UnmeasuredSubject:
-    """Makes one measurement. If it cannot be made, the result is a stored failure, and the run continues."""
+    """Make one measurement. If it cannot be made, the result is a record of the failure, and the run goes on."""
     chosen = measurement(asked.name)
     key = (asked.name, subject.name, asked.settings)
     try:
         record = chosen.measure(subject, asked.parsed())
     except (InputError, WorkError) as error:
-        return UnmeasuredSubject(*key, chosen.version, str(error), isinstance(error, WorkError))
+        return UnmeasuredSubject(*key, chosen.version, str(error))
     return StoredMeasurement(*key, chosen.version, record)
 
 
@@ -303,5 +303,5 @@ def _edit(cell: PlannedCell, directions: Mapping[str, Direction], plan: Plan) ->
     if not made.needs_residual_norm:
         return made
     norm = directions[residual_source(plan, cell)].provenance.mean_residual_norm
-    assert norm is not None, "every direction of an arm has one"
+    assert norm is not None, "every direction that was read from an arm has its mean residual norm"
     return made.with_residual_norm(norm)

@@ -82,7 +82,9 @@ class JobInputs:
         return self.store.completions(cell)
 
     def prompt(self, arm: Arm, checkpoint: "Checkpoint") -> Prompt:
-        """The prompt format of an arm with its checkpoint's tokenizer. A date in a template stays the date of the first session.
+        """The prompt format of an arm with its checkpoint's tokenizer.
+
+        If the template contains a date, the date of the first session is kept.
 
         Args:
             arm: the arm.

@@ -1,7 +1,6 @@
 """The jobs of a run: frozen values whose inputs are named by key. Any process can do a job, and doing it twice does no harm.
 
-Running a job writes nothing: it gives records (`records.py`), which one driver stores. `pending_jobs` lists the jobs that are
-left.
+A job writes nothing. It gives records (`records.py`), and the driver stores them. `pending_jobs` lists the jobs that are left.
 """
 
 import json
@@ -232,8 +231,8 @@ def pending_jobs(ready: Ready, store: Store, asked: Sequence[AskedMeasurement] |
         asked: the measurements to make; those of the study unless given.
 
     Returns:
-        Jobs in an order in which each could be done: what reads activations, controls, completions, then measurements that read
-        completions or pairs of arms.
+        The jobs in an order in which they can be done: first those that read activations, then controls, completions, and
+        measurements of cells and of pairs.
     """
     plan, stored = ready.plan, store.direction_names()
     unmeasured = _Unmeasured(asked_measurements(plan.study) if asked is None else tuple(asked), store.measured())
@@ -299,7 +298,7 @@ def _pair_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
 
 
 def own_directions(plan: Plan, arm: Arm) -> tuple[str, ...]:
-    """The names of an arm's own directions, one a layer of the study."""
+    """The names of an arm's own directions, one for each layer of the study."""
     return tuple(one.name for one in plan.directions if one.arm == arm and not one.control)
 
 

@@ -6,26 +6,27 @@ from collections.abc import Sequence
 from demur.analysis.manifest import JudgeFacts
 from demur.core.errors import DemurError, InputError, sentence
 from demur.judges.judge import Failure, Judge, Judged, answers, get_judge
+from demur.runs.rows import StoredFailure
 from demur.runs.store import Store
 
 BATCH = 256
-"""Completions that a judge is given at a time. A slow judge that is interrupted keeps the verdicts of finished batches."""
+"""The number of completions that a judge gets at a time. If it is interrupted, the verdicts of finished batches are kept."""
 
 
 def judge_stored(store: Store, names: Sequence[str]) -> None:
     """Judge every stored completion that has no verdict yet.
 
-    A completion on which a judge failed is tried again. A judge that is not installed is passed over where the run holds verdicts
-    of it, so that the run can be reported anywhere. A judge that raises an error, as where its server does not answer, has failed
-    on everything that it was still to judge, and the next judge is asked.
+    A completion on which a judge failed is tried again. A judge that is not installed is skipped if the run has stored its
+    labels, so that the run can be reported anywhere. If a judge raises an error, for example because its server does not answer,
+    it counts as failed on all completions that it has not judged yet, and the next judge begins.
 
     Args:
         store: the run folder.
         names: the judges of the run.
 
     Raises:
-        InputError: for a judge that is unknown and of which the run holds nothing; for completions that ended at the verdicts of
-            another version of their judge.
+        InputError: if a judge is unknown and the run has not stored its labels; or if some completions have no verdict of a judge
+            and may be too short for it, because they ended at the verdicts of another version.
     """
     manifest = store.manifest()
     known, whole = {facts.name: facts for facts in manifest.judges}, not manifest.study.get("until_verdict")
@@ -43,24 +44,24 @@ def judge_stored(store: Store, names: Sequence[str]) -> None:
 
 
 def _keep_verdicts(judge: Judge, known: JudgeFacts, store: Store) -> None:
-    """Completions that ended at the verdicts of one version of a judge may be too short for another: the verdicts stay."""
+    """Keep the verdicts of another version. The completions end where it had decided, and may be too short for this one."""
     if store.unjudged(known.name):
         raise InputError(
             f"the completions in {str(store.folder)!r} end where version {known.version} of the judge {known.name!r} had "
-            f"decided, and version {judge.version}, which is installed, may need more of them; start over with "
-            "--fresh, or install the demur that made the run"
+            f"decided, so they may be too short for version {judge.version}, which is installed; start over with --fresh, or "
+            "install the version of demur that made the run"
         )
     store.warn(
         [
-            f"The verdicts of {known.name} are those of version {known.version} of its rules: the completions end at them, so "
-            f"version {judge.version} cannot judge them again."
+            f"The verdicts of {known.name} are those of version {known.version} of its rules. The completions end where that "
+            f"version had decided, so version {judge.version} cannot judge them again."
         ]
     )
 
 
 def _judge_with(judge: Judge, name: str, known: JudgeFacts | None, store: Store) -> None:
     facts = JudgeFacts(name=name, version=judge.version, labels=judge.labels, refusal_labels=judge.refusal_labels)
-    # Runs of the earliest versions do not say the version of a judge; it was 1.
+    # Runs of the earliest versions do not store the version of a judge; it was 1.
     if (1 if known is None else known.version) != judge.version:
         store.forget_judge(name)
     if facts != known:
@@ -77,16 +78,16 @@ def _judge_with(judge: Judge, name: str, known: JudgeFacts | None, store: Store)
         store.add_answers(name, [(row.cell, row.position, answer) for row, answer in zip(batch, given, strict=True)])
 
 
-def failure_warnings(store: Store, judges: Sequence[str]) -> list[str]:
-    """On how many completions each judge failed, which are therefore missing from its numbers: one sentence a judge.
+def failure_warnings(failures: Sequence[StoredFailure], completions: int, judges: Sequence[str]) -> list[str]:
+    """One sentence for each judge that failed: on how many completions, and the most frequent reason.
 
     Args:
-        store: the run folder.
-        judges: the judges of the run; failures of others are no part of it any more.
+        failures: all failures that the run has stored.
+        completions: the number of completions that the run has stored.
+        judges: the judges of the run. Failures of other judges are left out.
     """
-    completions = sum(store.progress().values())
     reasons: dict[str, list[str]] = {}
-    for failure in store.failures():
+    for failure in failures:
         if failure.judge in judges:
             reasons.setdefault(failure.judge, []).append(failure.reason)
     usual = {judge: sentence(Counter(each).most_common(1)[0][0]) for judge, each in reasons.items()}

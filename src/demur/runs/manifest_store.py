@@ -64,15 +64,18 @@ class ManifestStore(Connected):
         """Whether the run has stored its study; before that there is nothing to read."""
         return self.recall(_ENTRIES["study"]) is not None
 
+    def _not_begun(self) -> InputError:
+        return InputError(f"the run in {str(self.folder)!r} stopped before it stored anything; run its study again")
+
     def manifest(self) -> Manifest:
         """The whole description of the run, read in one query.
 
         Raises:
-            InputError: if the run was not begun.
+            InputError: if the run has not stored its study yet.
         """
         entries: dict[str, JsonValue] = {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
         if entries.get(_ENTRIES["study"]) is None:
-            raise InputError(f"the run in {str(self.folder)!r} was not begun; run its study again")
+            raise self._not_begun()
         found = {field: entries.get(_ENTRIES.get(field, field)) for field in Manifest.model_fields}
         known = {field: value for field, value in found.items() if value is not None}
         manifest = Manifest.model_validate({**known, "judges": ()})
@@ -151,11 +154,12 @@ class ManifestStore(Connected):
         self.remember(entry, [*known, *(name for name in dict.fromkeys(names) if name not in known)])
 
     def remember_asked(self, measurements: Iterable[tuple[str, str]], *, added: bool = False) -> None:
-        """Write down what is to be measured, so that a summary shows no record that nobody asks for any more.
+        """Write down what is to be measured. A summary leaves out records of other measurements.
 
         Args:
             measurements: name and canonical settings of each.
-            added: whether they were asked for besides the study; these stay, and those of the study are replaced.
+            added: whether they were asked for in addition to those of the study. Added ones are kept; those of the study are
+                replaced.
         """
         known = self._listed("added_measurements") if added else []
         new: list[JsonValue] = [list(one) for one in measurements]
@@ -179,7 +183,7 @@ class ManifestStore(Connected):
         return stored if isinstance(stored, dict) else {}
 
     def warn(self, sentences: Iterable[str]) -> None:
-        """Write down what a reader of the numbers should know, each sentence once.
+        """Write down warnings for readers of the numbers, each sentence once.
 
         Args:
             sentences: whole sentences.

@@ -1,4 +1,4 @@
-"""What a summary says of measurements: the numbers of each stored record, without its arrays, and what could not be measured."""
+"""The measurements in a summary: the numbers of each stored record, without its arrays, and what could not be measured."""
 
 import json
 from contextlib import suppress
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured in a run, as far as its study still asks for it or it was added.
+    """The measurements of a run: those that its study asks for now, and those that were added.
 
     Attributes:
         records: the stored records, in order of entry.
-        summaries: what `summary.json` holds under `measurements`: one entry a record, by measurement, settings and subject. Of a
-            measurement that is not installed here, or is of another version, only the stored facts are given.
-        warnings: what could not be measured or summed up, and why, one sentence each.
+        summaries: what `summary.json` holds under `measurements`: one entry for each record, sorted by measurement, settings and
+            subject. If a measurement is not installed here, or has another version, its entry has the stored facts only.
+        warnings: what could not be measured or summarised, and why, one sentence each.
     """
 
     records: tuple[StoredMeasurement, ...]
@@ -33,7 +33,7 @@ class Measured:
 
     @classmethod
     def of(cls, store: "Store", checkpoints: int) -> "Measured":
-        """What a run folder holds.
+        """Read the measurements of a run.
 
         Args:
             store: the run folder.
@@ -53,9 +53,9 @@ class Measured:
         for one in sorted(records, key=lambda one: (one.name, one.settings, one.subject)):
             try:
                 numbers = _numbers(one)
-            except Exception as error:  # a measurement may be anyone's, and its code may raise anything
+            except Exception as error:  # code of another package may raise anything
                 reason = sentence(f"{type(error).__name__}: {error}")
-                warnings.append(f"The measurement {one.name} of {one.subject} could not be summed up: {reason}")
+                warnings.append(f"The measurement {one.name} of {one.subject} could not be summarised: {reason}")
                 numbers = dict(one.record.facts)
             summaries.append(
                 MeasurementSummary(

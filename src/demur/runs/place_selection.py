@@ -33,7 +33,7 @@ VALIDATION = 32
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """One arm's selection with its candidates, or why there is none.
+    """One arm's selection with its candidates, or the reason why there is none.
 
     Attributes:
         arm: the name of the arm.
@@ -52,7 +52,7 @@ class Chosen:
     kept: tuple[int, int] | None = None
 
     def direction(self, place: tuple[int, int] | None = None) -> Direction | None:
-        """The candidate at a place, or at the selection's own; None if no place is valid."""
+        """The candidate at a place, or at the best place of the selection; None if there is no candidate."""
         if self.candidates is None or self.selection is None:
             return None
         best = self.selection.best
@@ -103,7 +103,7 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
         One `Chosen` for each arm, as soon as it is done.
 
     Raises:
-        InputError: for anything that can be seen to be wrong with the study before weights are read.
+        InputError: if the study has a fault that can be found before weights are read.
     """
     if by not in CRITERIA:
         raise InputError(f"{by!r} is not a criterion; {nearest(by, CRITERIA)}")
@@ -137,10 +137,10 @@ def _instructions(study: Study, plan: Plan) -> tuple[Sides, Sides]:
     }
     refuse_shared(train, held_out, "validation")
     for label in LABELS:
-        if len(held_out[label]) < 2:
+        if (n := len(held_out[label])) < 2:
             raise InputError(
-                f"the {label} set {study.instructions[label].source!r} has {len(held_out[label])} validation instruction; "
-                "a selection needs at least 2 of each kind"
+                f"the {label} set {study.instructions[label].source!r} has too few validation instructions ({n}); a selection "
+                "needs at least 2 of each kind"
             )
     return train, held_out
 

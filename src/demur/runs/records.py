@@ -1,4 +1,4 @@
-"""The records that jobs give and the driver stores. Each has a key; the same job gives the same keys every time."""
+"""The records that jobs give and the driver stores. The same job gives equal records every time."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ class CheckpointLoaded:
     Attributes:
         name: the checkpoint's name in the study.
         facts: weights, shape, end tokens and settings.
-        arms: its prompt formats as they were rendered.
+        arms: its arms, with the text of their prompt formats.
         warnings: warnings for readers of the numbers.
     """
 
@@ -25,11 +25,6 @@ class CheckpointLoaded:
     facts: CheckpointFacts
     arms: tuple[ArmFacts, ...]
     warnings: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> str:
-        """Names the record."""
-        return f"checkpoint:{self.name}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,22 +34,12 @@ class DirectionMade:
     direction: "Direction"
     facts: DirectionFacts
 
-    @property
-    def key(self) -> str:
-        """Names the record."""
-        return f"direction:{self.direction.name}"
-
 
 @dataclass(frozen=True)
 class CompletionsMade:
     """One finished batch of completions, of any cells of one checkpoint."""
 
     rows: tuple[StoredCompletion, ...]
-
-    @property
-    def key(self) -> str:
-        """Names the record: the cells in it."""
-        return f"completions:{'; '.join(dict.fromkeys(row.cell for row in self.rows))}"
 
 
 JobRecord = CheckpointLoaded | DirectionMade | StoredMeasurement | UnmeasuredSubject | CompletionsMade

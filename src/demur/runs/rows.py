@@ -27,7 +27,7 @@ class StoredCompletion(NamedTuple):
 
 
 class Unjudged(NamedTuple):
-    """A completion that a judge has not given a verdict on."""
+    """A completion on which some judge has given no verdict."""
 
     cell: str
     position: int
@@ -56,7 +56,7 @@ class StoredFailure(NamedTuple):
 
 
 class UnmeasuredSubject(NamedTuple):
-    """A measurement could not be made of a subject.
+    """A measurement could not be made of a subject. It is tried again when the run is resumed.
 
     Attributes:
         name: the measurement.
@@ -64,8 +64,6 @@ class UnmeasuredSubject(NamedTuple):
         settings: the measurement's settings as canonical JSON.
         version: the version of the measurement.
         reason: why, in one sentence.
-        try_again: True where the work failed, False where the measurement refused the request. The next run tries both again:
-            what was refused on one device may be possible on another.
     """
 
     name: str
@@ -73,7 +71,6 @@ class UnmeasuredSubject(NamedTuple):
     settings: str
     version: int
     reason: str
-    try_again: bool
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Reads a run: its cells, completions, claims and summary, computed from the run folder.
 
 A judge can be added without generating anything: `judge_stored` judges every stored completion that has no verdict. If the
-version of a judge has changed, it judges all completions again, so that all counts come from one rule.
+version of a judge has changed, it judges all completions again, so that all counts come from the same rules.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from demur.judges.judge import get_judge
 from demur.runs.judging_stored import failure_warnings, judge_stored
 from demur.runs.run_summary import summarise
 from demur.runs.store import Store
-from demur.runs.stored_records import Verdicts
+from demur.runs.stored_records import Results
 
 if TYPE_CHECKING:
     import pandas
@@ -33,13 +33,13 @@ _CELL_COLUMNS = (
 """The columns of `completions()` that describe the cell of each row."""
 
 _COMPLETION_COLUMNS = ("index", "instruction", "completion", "token_ids", "n_tokens")
-"""What it says of each completion, verdicts left out."""
+"""The columns of `completions()` that describe the completion of each row, without the verdicts."""
 
 
 class Run:
     """An open run folder.
 
-    Everything is read from the folder when it is needed, so a run can be read while it is still at work.
+    Everything is read from the folder when it is needed, so a run can be read before it is finished.
 
     Attributes:
         path: the run folder.
@@ -98,9 +98,6 @@ class Run:
     def _study(self) -> StudyFacts:
         return StudyFacts.of(self.manifest().study)
 
-    def _verdicts(self) -> Verdicts:
-        return Verdicts(self._store.verdicts())
-
     def judges(self) -> list[str]:
         """The names of the run's judges.
 
@@ -117,8 +114,8 @@ class Run:
             names: names of judges, or `module:Class`.
 
         Raises:
-            InputError: for an unknown judge, and for one that the study does not have where the run ended each completion as soon
-                as the study's judges had decided.
+            InputError: if a judge is unknown; or if a judge is not one of the study's, and the run ended each completion as soon
+                as those had decided.
         """
         for name in names:
             get_judge(name)
@@ -139,10 +136,10 @@ class Run:
             What `summary()` returns as plain data.
 
         Raises:
-            InputError: if the run used a judge or a kind of edit that is not installed, and its folder says nothing of it.
+            InputError: if the run used a judge or a kind of edit that is not installed, and its folder does not describe it.
         """
         with self._store.snapshot():
-            return summarise(self._store, self.judges(), self._verdicts())
+            return summarise(self._store, self.judges(), self._store.results())
 
     # Plain data with Any, so that users can index into it.
     def summary(self) -> dict[str, Any]:
@@ -152,7 +149,7 @@ class Run:
             What `summary.json` holds, key by key; `data/summary.schema.json` in the package describes it.
 
         Raises:
-            InputError: as `summary_record` does.
+            InputError: in the same cases as `summary_record`.
         """
         return self.summary_record().model_dump(mode="json")
 
@@ -160,22 +157,22 @@ class Run:
         """The judged cells.
 
         Returns:
-            One row a cell and judge, with the keys that a cell has in `summary.json` as columns. `rate` is a fraction and `ci95`
-            its Wilson interval.
+            One row for each cell and judge. The columns are the keys that a cell has in `summary.json`. `rate` is a fraction and
+            `ci95` its Wilson interval.
         """
         import pandas
 
         with self._store.snapshot():
-            verdicts = self._verdicts()
-            found = judged_cells(self._store.cells(), verdicts.refusals(), self.judges(), verdicts.labels())
+            results = self._store.results()
+            found = judged_cells(results.cells, results.refusals(), self.judges(), results.labels(), results.failed())
         return pandas.DataFrame([cell.model_dump(mode="json") for cell in found], columns=list(JudgedCell.model_fields))
 
     def claims(self) -> "pandas.DataFrame":
         """The claims of the run: one sentence for each checkpoint and each edit.
 
         Returns:
-            One row a claim, with the keys that a claim has in `summary.json` as columns. `effect` and its interval `ci95` are
-            fractions, `p` is corrected by Holm's method, and `null` has the keys `kind`, `n` and `place`.
+            One row for each claim. The columns are the keys that a claim has in `summary.json`. `effect` and its interval `ci95`
+            are fractions, `p` is corrected by Holm's method, and `null` has the keys `kind`, `n` and `place`.
         """
         import pandas
 
@@ -186,7 +183,7 @@ class Run:
         """The measurements of the run, other than completions.
 
         Returns:
-            One row a measurement and subject, with the columns `name`, `version`, `subject`, `settings` and `summary`.
+            One row for each measurement and subject, with the columns `name`, `version`, `subject`, `settings` and `summary`.
         """
         import pandas
 
@@ -197,18 +194,18 @@ class Run:
         """The stored completions.
 
         Returns:
-            One row a completion, with what its cell is, and with `{judge}_refusal`, `{judge}_label` and `{judge}_evidence` of
-            every judge that gave a verdict.
+            One row for each completion. The columns describe its cell and the completion, and give `{judge}_refusal`,
+            `{judge}_label` and `{judge}_evidence` for every judge that gave a verdict.
         """
         with self._store.snapshot():
-            return self._completions(self._verdicts())
+            return self._completions(self._store.results())
 
-    def _completions(self, given: Verdicts) -> "pandas.DataFrame":
+    def _completions(self, results: Results) -> "pandas.DataFrame":
         import pandas
 
-        cells = {cell.key: cell.model_dump(mode="json", include=set(_CELL_COLUMNS)) for cell in self._store.cells()}
+        cells = {cell.key: cell.model_dump(mode="json", include=set(_CELL_COLUMNS)) for cell in results.cells}
         verdicts: dict[tuple[str, int], dict[str, bool | str]] = {}
-        for cell, position, judge, refusal, label, evidence in given.rows:
+        for cell, position, judge, refusal, label, evidence in results.verdicts:
             entry = verdicts.setdefault((cell, position), {})
             entry.update({f"{judge}_refusal": refusal, f"{judge}_label": label, f"{judge}_evidence": evidence})
         rows = [
@@ -227,17 +224,17 @@ class Run:
         return pandas.DataFrame(rows) if rows else pandas.DataFrame(columns=[*_CELL_COLUMNS, *_COMPLETION_COLUMNS])
 
     def figure(self, name: str) -> "Figure":
-        """A figure of the report, for Plotly.
+        """A figure of the report, as a Plotly figure.
 
         Args:
-            name: `rates`, `added`, `ablated`, `transfer`, `cosines`; where every layer was measured also `cosines-by-layer`,
-                `separation`, `norms`, `projections`.
+            name: `rates`, `added`, `ablated`, `transfer` or `cosines`; if the run has the measurement `by-layer`, also
+                `cosines-by-layer`, `separation`, `norms` or `projections`.
 
         Returns:
             The figure with its title.
 
         Raises:
-            InputError: for a figure that this run does not have, with the nearest one that it has.
+            InputError: if this run does not have the figure. The message names the most similar figure that it has.
         """
         from plotly.graph_objects import Figure
 
@@ -251,25 +248,26 @@ class Run:
         return Figure({"data": drawn.data, "layout": drawn.titled()})
 
     def judge_stored(self) -> None:
-        """Judge all completions that lack a verdict of a judge of this run, or have one of another version of the judge.
+        """Ask each judge of this run about all completions on which it has no verdict, or one of another version.
 
         Raises:
-            InputError: for a judge that is not installed.
+            InputError: if a judge is not installed and the run has not stored its labels; or if completions ended at the verdicts
+                of another version of a judge and some have none.
         """
         judge_stored(self._store, self.judges())
 
     def _judged(self) -> "tuple[Summary, pandas.DataFrame]":
         """Summary and completions of one moment.
 
-        Completions that are stored but not judged yet are left out: the run may still be working. A completion on which every
+        Completions that are stored but not judged yet are left out; the run may not be finished. A completion on which every
         judge failed is shown, unless no judge has a verdict on any completion of its cell.
         """
         with self._store.snapshot():
-            verdicts, judges = self._verdicts(), self.judges()
-            summary, completions = summarise(self._store, judges, verdicts), self._completions(verdicts)
-            answers = [(one.cell, one.position, one.judge) for one in verdicts.rows]
-            answers += [(one.cell, one.position, one.judge) for one in self._store.failures()]
+            results, judges = self._store.results(), self.judges()
+            summary, completions = summarise(self._store, judges, results), self._completions(results)
         shown = {cell.key for cell in summary.cells}
+        answers = [(one.cell, one.position, one.judge) for one in results.verdicts]
+        answers += [(one.cell, one.position, one.judge) for one in results.failures]
         read = {(cell, position) for cell, position, judge in answers if judge in judges and cell in shown}
         return summary, completions[[place in read for place in zip(completions["key"], completions["index"], strict=True)]]
 
@@ -280,8 +278,8 @@ class Run:
             The path of the page.
 
         Raises:
-            InputError: where the run holds no judged cell, and for a judge that is not installed.
-            WorkError: where every judge failed on everything.
+            InputError: if the run holds no judged cell; and in the cases of `judge_stored`.
+            WorkError: if every judge failed on every completion.
         """
         from demur.report.write_report import drawn_report
 
@@ -290,8 +288,10 @@ class Run:
             self._store.restore_directions()
             summary, completions = self._judged()
             self._store.write_text("summary.json", summary.to_json())
-            if not summary.cells and (failed := failure_warnings(self._store, self.judges())):
-                raise WorkError(f"there is no verdict to report: {' '.join(failed)} The next report asks again.")
+            if not summary.cells:
+                failed = failure_warnings(self._store.failures(), self._progress()[1], self.judges())
+                if failed:
+                    raise WorkError(f"there is no verdict to report: {' '.join(failed)} The next report asks the judges again.")
             report = drawn_report(summary, completions)
             if report.left_out:
                 warned = summary.model_copy(update={"warnings": (*summary.warnings, *report.left_out)})

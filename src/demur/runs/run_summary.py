@@ -1,7 +1,6 @@
-"""The summary of a run, computed from its folder. Only this module connects store and analysis."""
+"""Computes the summary of a run from its folder."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from demur.analysis.cell import Cell
@@ -20,7 +19,7 @@ from demur.measurements.by_layer_summary import located
 from demur.runs.judging_stored import failure_warnings
 from demur.runs.measured_summaries import Measured
 from demur.runs.rows import StoredMeasurement
-from demur.runs.stored_records import Verdicts
+from demur.runs.stored_records import Results
 
 if TYPE_CHECKING:
     from demur.runs.store import Store
@@ -29,13 +28,13 @@ _NAMED_VERSIONS = ("demur", "torch", "transformers")
 """The versions that a warning about several sessions names."""
 
 
-def summarise(store: "Store", judges: Sequence[str], verdicts: Verdicts) -> Summary:
-    """Everything that `summary.json` holds.
+def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summary:
+    """Compute everything that `summary.json` holds.
 
     Args:
         store: the run.
-        judges: the judges of the study and those that were added; sentences are about the first.
-        verdicts: all verdicts of the run.
+        judges: the judges of the study and those that were added. Sentences are about the first.
+        results: all results of the run.
 
     Returns:
         The summary.
@@ -43,11 +42,11 @@ def summarise(store: "Store", judges: Sequence[str], verdicts: Verdicts) -> Summ
     Raises:
         InputError: if a kind of edit or a judge is not installed and the run does not describe it.
     """
-    manifest, cells, directions = store.manifest(), store.cells(), store.directions()
-    study, refusals = StudyFacts.of(manifest.study), verdicts.refusals()
+    manifest, directions, completions = store.manifest(), store.directions(), sum(store.progress().values())
+    study, cells, refusals = StudyFacts.of(manifest.study), results.cells, results.refusals()
     lineage, measured = list(study.checkpoints), Measured.of(store, len(study.checkpoints))
     judged, compared = (
-        judged_cells(cells, refusals, judges, verdicts.labels(), _failures(store)),
+        judged_cells(cells, refusals, judges, results.labels(), results.failed()),
         comparisons(cells, refusals, judges),
     )
     used, shipped = edit_words(cells, manifest), _words(registry("edit").kind.shipped, cells, manifest)
@@ -60,10 +59,10 @@ def summarise(store: "Store", judges: Sequence[str], verdicts: Verdicts) -> Summ
         edits=used,
         sessions=manifest.sessions,
         warnings=(
-            *_unfinished(cells, manifest, store.progress()),
+            *_unfinished(cells, manifest, completions),
             *manifest.warnings,
             *_several_sessions(manifest),
-            *failure_warnings(store, judges),
+            *failure_warnings(results.failures, completions, judges),
             *measured.warnings,
         ),
         environment=manifest.environment,
@@ -76,7 +75,7 @@ def summarise(store: "Store", judges: Sequence[str], verdicts: Verdicts) -> Summ
         by_layer=_by_layer(measured.records, study.direction.layers, lineage),
         measurements=measured.summaries,
         comparisons=tuple(compared),
-        # A question that the study did not ask also gets a sentence: that nothing was tried.
+        # A shipped kind of edit that the study did not try gets a sentence too, which says so.
         answers=tuple(answers(judged, compared, refusals, judges[0], lineage, {**shipped, **used})),
         claims=tuple(claims(judged, compared, refusals, judges[0], used)),
         published=tuple(published_rows(manifest.study, judged, directions)),
@@ -103,9 +102,9 @@ def _words(kinds: Iterable[str], cells: Sequence[Cell], manifest: Manifest) -> d
     return found
 
 
-def _unfinished(cells: Sequence[Cell], manifest: Manifest, counts: Mapping[str, int]) -> list[str]:
+def _unfinished(cells: Sequence[Cell], manifest: Manifest, stored: int) -> list[str]:
     """A warning if completions are missing, so that a reader knows what the figures cover."""
-    planned, stored = sum(manifest.instructions[cell.instructions].n for cell in cells), sum(counts.values())
+    planned = sum(manifest.instructions[cell.instructions].n for cell in cells)
     if stored >= planned:
         return []
     return [
@@ -131,11 +130,6 @@ def _cosines(store: "Store", directions: Sequence[DirectionFacts]) -> Cosines:
     loaded = [direction for each in directions if (direction := store.direction(each.name)) is not None]
     matrix = cosines(loaded).tolist() if loaded else []
     return Cosines(names=tuple(direction.name for direction in loaded), matrix=tuple(map(tuple, matrix)))
-
-
-def _failures(store: "Store") -> Counter[tuple[str, str]]:
-    """How often each judge failed in each cell."""
-    return Counter((failure.cell, failure.judge) for failure in store.failures())
 
 
 def _by_layer(measured: Sequence[StoredMeasurement], layers: Sequence[int], lineage: Sequence[str]) -> ByLayer | None:

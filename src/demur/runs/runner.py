@@ -1,7 +1,7 @@
-"""Runs a study in a folder: checked first, then carried out, judged and reported.
+"""Runs a study in a folder: checks it, carries it out, judges the completions and writes the report.
 
-The same call again resumes where the last one stopped and repeats nothing. Importing this file imports nothing heavy, so that a
-study that cannot be run is refused at once.
+The same call again resumes where the last one stopped and repeats nothing. Importing this module does not import torch, so that
+a study that cannot be run is refused at once.
 """
 
 from functools import partial
@@ -32,7 +32,7 @@ def run(
     """Run a study in a folder, or resume it where it stopped.
 
     Args:
-        study: the study, of `demur.load_study`.
+        study: the study, from `demur.load_study`.
         out: the run folder; it is created if missing.
         device: `auto` for the first GPU, else the CPU; or `cpu`, `cuda`, `cuda:1`, `spread`.
         fresh: start over in a folder that holds a run.
@@ -44,7 +44,8 @@ def run(
         holds.
 
     Raises:
-        InputError: for anything that can be seen to be wrong before weights are read.
+        InputError: if the study has a fault, which is found before weights are read where possible; or if the folder belongs to
+            another study or to other weights.
         WorkError: if the work fails; what was finished by then is kept.
 
     Example:
@@ -56,7 +57,7 @@ def run(
         The last two lines are skipped because they load a checkpoint.
     """
     ready = check(make_plan(study))
-    # Only now: torch and transformers take seconds to import.
+    # Imported only now, because torch and transformers take seconds to import.
     from demur.models.device_placement import find_device
     from demur.runs.describe import describe
     from demur.runs.driver import carry_out
@@ -65,7 +66,7 @@ def run(
     find_device(device)
     store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh, check_study=partial(refuse_another_study, study))
     try:
-        # A study that was killed here before it wrote itself down has made nothing; what it left is overwritten.
+        # If an earlier call was killed before it stored its study, it has made nothing, so its entry can be overwritten.
         if not store.begun or store.recall("deciding") is None:
             store.remember("deciding", study.deciding())
         describe(ready, store)
@@ -82,10 +83,10 @@ def run(
 
 
 def refuse_another_study(study: Study, store: Store) -> None:
-    """Check that a study can be resumed in a run folder with another digest, which may follow an earlier version's rule.
+    """Check that a study can be resumed in a run folder whose digest differs. An earlier version may have computed the digest.
 
     Raises:
-        InputError: if a key that affects results differs, with its name and both values.
+        InputError: if a key that affects results differs. The message has its name and both values.
     """
     if not store.begun:
         return  # nothing was made under another study

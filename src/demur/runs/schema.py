@@ -1,7 +1,7 @@
-"""The SQLite file of a run: made as a whole or not at all, checked when it is opened, and brought up to date.
+"""The SQLite file of a run. It is made as a whole or not at all, checked when it is opened, and migrated from older formats.
 
-A commit is on the disk before the next batch begins. A damaged file, or one that a later version made, is refused; a file of an
-earlier version is migrated, each step in one transaction.
+A commit is on the disk before the next batch begins. A damaged file, or one that a later version made, is refused. Each step of a
+migration is one transaction.
 """
 
 import json
@@ -19,11 +19,11 @@ from demur.core.errors import InputError, WorkError
 FILE = "run.sqlite"
 """Name of the SQLite file in a run folder."""
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Version of the tables. Each earlier version has a step in `_MIGRATIONS`."""
 
 _LAYERWISE = "CREATE TABLE layerwise (arm TEXT PRIMARY KEY, facts TEXT NOT NULL, arrays BLOB NOT NULL)"
-"""Version 3 had a table for the measurement by layer alone. Kept for the step from 2 to 3."""
+"""In version 3, only the measurement `by-layer` had a table. Kept for the step from 2 to 3."""
 
 _SINCE_4 = """
 CREATE TABLE measurements (
@@ -32,7 +32,7 @@ CREATE TABLE measurements (
 );
 CREATE TABLE measurement_failures (
     name TEXT NOT NULL, subject TEXT NOT NULL, settings TEXT NOT NULL, version INTEGER NOT NULL,
-    reason TEXT NOT NULL, try_again INTEGER NOT NULL, PRIMARY KEY (name, subject, settings)
+    reason TEXT NOT NULL, PRIMARY KEY (name, subject, settings)
 );
 CREATE TABLE judge_failures (
     cell TEXT NOT NULL, position INTEGER NOT NULL, judge TEXT NOT NULL, reason TEXT NOT NULL,
@@ -60,14 +60,14 @@ LOG_ENDINGS = ("-wal", "-shm", "-journal")
 
 
 def make(file: Path, facts: Mapping[str, JsonValue]) -> None:
-    """Put a new run in this place and replace what was there in one step.
+    """Make the file of a new run. It replaces an existing file in one step.
 
     Args:
         file: where the SQLite file goes.
         facts: the first entries of the table `meta`.
 
     Raises:
-        InputError: if the place cannot be written.
+        InputError: if the file cannot be written.
         WorkError: if the disk is full.
     """
     partial = file.with_name(file.name + ".partial")
@@ -77,7 +77,7 @@ def make(file: Path, facts: Mapping[str, JsonValue]) -> None:
         with in_plain_words(file), closing(sqlite3.connect(partial, isolation_level=None)) as db:
             db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             db.executemany("INSERT INTO meta VALUES (?, ?)", [(key, json.dumps(value)) for key, value in facts.items()])
-        # A log of the old file would be taken for a log of the new one.
+        # SQLite would take a log of the old file for a log of the new one.
         for end in LOG_ENDINGS:
             file.with_name(file.name + end).unlink(missing_ok=True)
         partial.replace(file)
@@ -124,7 +124,7 @@ def connect(file: Path) -> sqlite3.Connection:
 
 
 def _migrate(db: sqlite3.Connection, file: Path) -> int:
-    """One step, as a whole or not at all; another process may have made it first."""
+    """Do one step, as a whole or not at all, unless another process did it first. Gives the version afterwards."""
     with db:
         db.execute("BEGIN IMMEDIATE")
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
@@ -136,7 +136,7 @@ def _migrate(db: sqlite3.Connection, file: Path) -> int:
 
 
 def _add_direction_files(db: sqlite3.Connection, file: Path) -> None:
-    """1 to 2: the SQLite file takes in the direction files. A direction whose file is missing is extracted again."""
+    """1 to 2: the direction files are copied into the SQLite file. A direction whose file is missing is extracted again."""
     db.execute("ALTER TABLE directions ADD COLUMN file BLOB")
     for (name,) in db.execute("SELECT name FROM directions").fetchall():
         path = file.parent / "directions" / f"{name}.safetensors"
@@ -145,12 +145,12 @@ def _add_direction_files(db: sqlite3.Connection, file: Path) -> None:
 
 
 def _add_layerwise(db: sqlite3.Connection, _: Path) -> None:
-    """2 to 3: a table for the measurement by layer. A run that is resumed measures; a run that is only read has none."""
+    """2 to 3: a table for the measurement `by-layer`. It stays empty until the run is resumed."""
     db.execute(_LAYERWISE)
 
 
 def _add_measurements(db: sqlite3.Connection, _: Path) -> None:
-    """3 to 4: one table for all measurements, which takes in the one of `layerwise`, and tables for failures."""
+    """3 to 4: one table for all measurements, into which the rows of `layerwise` are copied, and tables for failures."""
     for statement in filter(str.strip, _SINCE_4.split(";")):
         db.execute(statement)
     db.execute(
@@ -160,10 +160,17 @@ def _add_measurements(db: sqlite3.Connection, _: Path) -> None:
     db.execute("DROP TABLE layerwise")
 
 
+def _drop_try_again(db: sqlite3.Connection, _: Path) -> None:
+    """4 to 5: `measurement_failures` loses the column `try_again`, which had no effect. The step from 3 to 4 does not make it."""
+    if "try_again" in {row[1] for row in db.execute("PRAGMA table_info(measurement_failures)")}:
+        db.execute("ALTER TABLE measurement_failures DROP COLUMN try_again")
+
+
 _MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {
     1: _add_direction_files,
     2: _add_layerwise,
     3: _add_measurements,
+    4: _drop_try_again,
 }
 """Version -> the step to the next one."""
 
@@ -231,7 +238,7 @@ class Connected:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """All reads inside see the same moment, even if another process writes."""
+        """All reads inside see the run at the same moment, even if another process writes."""
         with in_plain_words(self.folder / FILE):
             self._db.execute("BEGIN")
         try:

@@ -1,4 +1,4 @@
-"""The run folder: one SQLite file is the truth, and everything else is rebuilt from it. No other module writes the folder.
+"""The run folder. One SQLite file holds all results, and everything else is rebuilt from it. No other module writes the folder.
 
 Every finished batch is committed before the next one begins, so a killed run resumes where it stopped and repeats nothing. One
 process writes a folder at a time; others may read it. A folder with another study is refused, so studies are never mixed.
@@ -21,14 +21,14 @@ from demur.runs import schema
 from demur.runs.manifest_store import ManifestStore
 from demur.runs.rows import StoredCompletion, StoredFailure, StoredMeasurement, StoredVerdict, Unjudged, UnmeasuredSubject
 from demur.runs.schema import FILE
-from demur.runs.stored_records import cell_of, direction_of
+from demur.runs.stored_records import Results, cell_of, direction_of
 
 if TYPE_CHECKING:
     from demur.directions.direction import Direction
 
 LOCK, REPORT_LOCK = "run.lock", "report.lock"
 _LEFT_BY_A_KILL = {LOCK, REPORT_LOCK, *(f"{FILE}.partial{end}" for end in ("", *schema.LOG_ENDINGS))}
-NO_LOCKS = "this file system has no locks: nothing kept a second process from writing the run at the same time"
+NO_LOCKS = "This file system has no locks, so a second process could have written to the run at the same time."
 
 
 class Store(ManifestStore):
@@ -48,13 +48,13 @@ class Store(ManifestStore):
         fresh: bool = False,
         check_study: "Callable[[Store], None] | None" = None,
     ) -> "Store":
-        """Open the folder for a study, new or to be resumed, and prevent other processes from writing it.
+        """Open the folder of a study that is new or is resumed, and prevent other processes from writing it.
 
         Args:
             folder: the run folder.
             study_digest: the digest of the study.
             study_toml: the study with every default written out; it is written to `study.toml`.
-            fresh: replace an earlier run of demur in the folder. Nothing is removed but what demur made.
+            fresh: replace an earlier run of demur in the folder. Only files that demur made are removed.
             check_study: called if the folder has another digest; raises `InputError` if the study cannot be resumed there.
                 Without it, every other digest is refused.
 
@@ -62,7 +62,7 @@ class Store(ManifestStore):
             The open folder.
 
         Raises:
-            InputError: if it holds another study or other files, or another process writes it.
+            InputError: if the folder holds another study or other files, or if another process is writing it.
         """
         file = folder / FILE
         try:
@@ -109,7 +109,7 @@ class Store(ManifestStore):
             The open folder.
 
         Raises:
-            InputError: if it holds no run, or one that was not begun.
+            InputError: if the folder holds no run, or a run that has not stored its study yet.
         """
         file = Path(folder) / FILE
         if not file.is_file():
@@ -117,7 +117,7 @@ class Store(ManifestStore):
         store = cls(Path(folder), schema.connect(file))
         try:
             if not store.begun:
-                raise InputError(f"the run in {str(folder)!r} was not begun; run its study again")
+                raise store._not_begun()
         except BaseException:
             store.close()
             raise
@@ -194,30 +194,23 @@ class Store(ManifestStore):
                 (*found.key, found.version, json.dumps(dict(found.record.facts), sort_keys=True), found.array_bytes()),
             )
 
-    def measurements(self, name: str | None = None) -> list[StoredMeasurement]:
-        """What was measured, in order of entry.
-
-        Args:
-            name: one measurement; all by default.
-        """
-        rows = self._rows(
-            "SELECT name, subject, settings, version, facts, arrays FROM measurements WHERE ? IS NULL OR name = ? ORDER BY rowid",
-            (name, name),
-        )
+    def measurements(self) -> list[StoredMeasurement]:
+        """All measurements that were made, in order of entry."""
+        rows = self._rows("SELECT name, subject, settings, version, facts, arrays FROM measurements ORDER BY rowid")
         return [StoredMeasurement.from_row(*row) for row in rows]
 
     def add_unmeasured(self, failed: UnmeasuredSubject) -> None:
         """Store that a measurement could not be made of a subject, and why."""
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO measurement_failures VALUES (?, ?, ?, ?, ?, ?)", tuple(failed))
+            db.execute("INSERT OR REPLACE INTO measurement_failures VALUES (?, ?, ?, ?, ?)", tuple(failed))
 
     def unmeasured(self) -> list[UnmeasuredSubject]:
         """The measurements that could not be made, in order of entry."""
-        rows = self._rows("SELECT name, subject, settings, version, reason, try_again FROM measurement_failures ORDER BY rowid")
-        return [UnmeasuredSubject._make((*row[:5], bool(row[5]))) for row in rows]
+        rows = self._rows("SELECT name, subject, settings, version, reason FROM measurement_failures ORDER BY rowid")
+        return [UnmeasuredSubject(*row) for row in rows]
 
     def measured(self) -> dict[tuple[str, str, str], int]:
-        """(measurement, subject, settings) -> version, of stored records. What could not be measured is tried at every run."""
+        """(measurement, subject, settings) -> version, of stored records."""
         rows = self._rows("SELECT name, subject, settings, version FROM measurements")
         return {(name, subject, settings): version for name, subject, settings, version in rows}
 
@@ -266,7 +259,7 @@ class Store(ManifestStore):
         return [StoredCompletion(key, position, ask, text, tuple(json.loads(ids))) for key, position, ask, text, ids in rows]
 
     def unjudged(self, judge: str) -> list[Unjudged]:
-        """Completions that have no verdict of this judge, those on which it failed included."""
+        """Completions that have no verdict of this judge, including those on which it failed."""
         rows = self._rows(
             "SELECT c.cell, c.position, c.instruction, c.completion FROM completions c LEFT JOIN verdicts v "
             "ON v.cell = c.cell AND v.position = c.position AND v.judge = ? WHERE v.cell IS NULL",
@@ -312,6 +305,10 @@ class Store(ManifestStore):
         rows = self._rows("SELECT cell, position, judge, reason FROM judge_failures ORDER BY cell, position, judge")
         return [StoredFailure(*row) for row in rows]
 
+    def results(self) -> Results:
+        """All cells, verdicts and failures, read once."""
+        return Results(self.cells(), self.verdicts(), self.failures())
+
     @contextmanager
     def report_held(self) -> Iterator[None]:
         """Lets one process at a time write this folder's report, so that the newest report is made from the newest data."""
@@ -319,7 +316,7 @@ class Store(ManifestStore):
             yield
 
     def write_text(self, name: str, text: str) -> Path:
-        """Write a file that is rebuilt from the store, as a whole.
+        """Write a file of the report, as a whole or not at all.
 
         Args:
             name: its name in the run folder.

@@ -8,9 +8,9 @@ from pydantic import JsonValue
 
 from demur.analysis.cell import Cell
 from demur.analysis.manifest import DirectionFacts
-from demur.analysis.rates import Labels, Refusals
+from demur.analysis.rates import Failures, Labels, Refusals
 from demur.interventions.edit_kind import edit_kind
-from demur.runs.rows import StoredVerdict
+from demur.runs.rows import StoredFailure, StoredVerdict
 
 EARLIER_CONTROL = "random"
 """The kind of all controls in runs that did not store it yet."""
@@ -21,7 +21,7 @@ def cell_of(facts: Mapping[str, JsonValue]) -> Cell:
 
     Args:
         facts: the cell as the store has it. Cells of earlier versions do not name their action, the change that would confirm
-            them, or their kind of control. The first two are those that the kind of edit says.
+            them, or their kind of control. The first two are then taken from the kind of edit.
 
     Returns:
         The cell.
@@ -55,25 +55,33 @@ def direction_of(facts: Mapping[str, JsonValue]) -> DirectionFacts:
 
 
 @dataclass(frozen=True)
-class Verdicts:
-    """All verdicts of a run, read once.
+class Results:
+    """The results of a run, read once.
 
     Attributes:
-        rows: one verdict each.
+        cells: all cells, in order of entry.
+        verdicts: all verdicts.
+        failures: all completions on which a judge failed.
     """
 
-    rows: Sequence[StoredVerdict]
+    cells: Sequence[Cell]
+    verdicts: Sequence[StoredVerdict]
+    failures: Sequence[StoredFailure]
 
     def refusals(self) -> Refusals:
         """Whether each completion is called a refusal, by cell and judge."""
         found: dict[tuple[str, str], dict[int, bool]] = {}
-        for row in self.rows:
+        for row in self.verdicts:
             found.setdefault((row.cell, row.judge), {})[row.position] = row.refusal
         return found
 
     def labels(self) -> Labels:
         """How many completions got each label, by cell and judge."""
         found: dict[tuple[str, str], Counter[str]] = {}
-        for row in self.rows:
+        for row in self.verdicts:
             found.setdefault((row.cell, row.judge), Counter())[row.label] += 1
         return found
+
+    def failed(self) -> Failures:
+        """On how many completions each judge failed, by cell and judge."""
+        return Counter((row.cell, row.judge) for row in self.failures)

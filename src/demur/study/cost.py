@@ -1,9 +1,9 @@
 """The cost of a study: operations, memory and time, computed from sizes.
 
-Counted are two operations for every weight of every matrix that a token passes, and the weights that every decode step reads. Not
-counted are attention's own products, norms and the softmax, that a shared prefix is passed once, and that rows which end early
-leave their batch. Both counts are divided by what this machine does in a second; the larger result, times a measured factor, is
-the time. It is given as a range.
+There are two counts: two operations for every weight of every matrix that a token passes, and the bytes of weights that every
+decode step reads. They leave out attention's own products, norms and the softmax. They also ignore that a shared prefix is
+computed once, and that rows which end early leave their batch. Each count is divided by what this machine does in a second. The
+larger result, times a measured factor, is the time. It is given as a range.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from demur.study.throughput import Rates
 
 SLOWER = (1.0, 2.8)
-"""How many times longer than counted generation takes on a CPU: 1.3 to 2.6 where it was measured (docs/command-line.md; what was
-measured at a lower rate is converted to the rate that is used here)."""
+"""On a CPU, generation takes this many times the counted time. Measured were 1.3 to 2.6 times (docs/command-line.md; the factors
+there that belong to a lower speed of the machine are converted)."""
 
 SLOWER_ON_GPU = (1.5, 12.0)
-"""The same for a GPU. It was not measured: there small checkpoints wait for kernel launches, and large ones for memory."""
+"""The same for a GPU. It was not measured, so it is wide: small checkpoints wait for kernel launches, large ones for memory."""
 
 START_SECONDS, LOAD_SECONDS = 5.0, 3.0
-"""Seconds for importing torch and writing the report, and for loading a checkpoint of no bytes."""
+"""Seconds for importing torch and writing the report, and for loading a checkpoint without the time to read its bytes."""
 
 READ_BYTES = 0.5e9
 """Bytes of weights that are read and placed on the device in a second."""
@@ -37,10 +37,10 @@ class Job:
 
     Attributes:
         size: its number of weights.
-        rows: completions to generate.
-        prompt: tokens of a prompt on average.
-        longest: tokens of the longest prompt.
-        read: prompts that directions are read from.
+        rows: number of completions to generate.
+        prompt: mean number of tokens of a prompt.
+        longest: number of tokens of the longest prompt.
+        read: number of prompts that directions are read from.
         loads: how often its weights are loaded.
         quantise: `8bit`, `4bit` or None.
     """
@@ -99,7 +99,7 @@ class Memory:
     Attributes:
         weights: its weights.
         cache: the KV cache of the largest batch; None if the widths are not known.
-        activations: what one forward pass needs besides; None if the widths are not known.
+        activations: the temporary values of one forward pass; None if the widths are not known.
     """
 
     weights: int
@@ -108,7 +108,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All that is known."""
+        """The sum of all parts that are known."""
         return self.weights + (self.cache or 0) + (self.activations or 0)
 
 
@@ -120,7 +120,8 @@ def memory_of(job: Job, study: Study, kind: str) -> Memory:
         return Memory(weights, None, None)
     rows = batch_rows(job, study, kind)
     cache = int(2 * size.layers * size.kv_width * rows * (job.longest + study.max_new_tokens) * width)
-    # The residual stream and its float32 copy for an edit, the MLP's three inner tensors, logits of one position, edits of rows.
+    # Counted: the residual stream and its float32 copy for an edit, the MLP's three inner tensors, the logits of one position,
+    # and the vectors of each row's edits.
     passed = max(job.longest, min(rows * job.longest, PASS_TOKENS[kind]))
     stream = passed * (4 * size.width * max(width, 4) + 3 * size.inner * width)
     edits = 3 * size.layers * rows * size.width * 4

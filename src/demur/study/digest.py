@@ -21,7 +21,7 @@ from demur.study.spec_fields import Decides, DecidesNothing, Facts, Mark, mark_o
 from demur.study.spec_tables import CheckpointSpec, ControlSpec, DirectionSpec, InstructionSpec, InterventionSpec
 
 VERSION = 2
-"""Version of the digest's rule; raise it where a default or the meaning of a key changes. Rule 1 counted every key."""
+"""Version of the digest's rule. Raise it when a default or the meaning of a key changes. Version 1 included every key."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class DecidingFacts:
 
     Attributes:
         keys: facts by their dotted key in the study, without interventions.
-        interventions: facts of each intervention by its key, in the order of the study, which affects no result.
+        interventions: facts of each intervention by key. They are in the order of the study, but this order affects no result.
     """
 
     keys: Mapping[str, Fact]
@@ -53,7 +53,7 @@ class DecidingFacts:
         return _not_defaults({**self.keys, **numbered})
 
     def digest(self) -> str:
-        """16 hex digits over the facts and the version of this rule."""
+        """A hash of 16 hex digits of the facts and of the version of this rule."""
         edits = sorted({json.dumps(_not_defaults(edit), sort_keys=True) for edit in self.interventions})
         content = json.dumps([VERSION, _not_defaults(self.keys), edits], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -107,7 +107,7 @@ def deciding_facts(model: type[BaseModel], study: Facts) -> DecidingFacts:
 
 
 def with_defaults(model: type[BaseModel], study: Facts) -> dict[str, JsonValue]:
-    """A study as plain data with every default written out, also those of keys that its version of demur did not have.
+    """A study as plain data with every default written out, also for keys that are newer than the demur that wrote the study.
 
     Args:
         model: the model of a study.
@@ -124,19 +124,19 @@ def with_defaults(model: type[BaseModel], study: Facts) -> dict[str, JsonValue]:
 
 
 def deciding_settings(model: type[BaseModel], study: Facts, *, also: Sequence[str] = ()) -> dict[str, JsonValue]:
-    """A study as plain data, with defaults and without the keys that decide about no result.
+    """A study as plain data, with defaults and without the keys that affect no result.
 
     Args:
         model: the model of a study.
         study: a study as plain data, as a run folder holds it.
-        also: keys that are kept although they are marked as deciding nothing.
+        also: keys that are kept although they are marked as affecting no result.
 
     Returns:
-        Its settings as they were written. Keys that this version does not know are kept: they may decide.
+        Its settings as they were written. Keys that this version does not know are kept, because they may affect results.
     """
     filled = with_defaults(model, study)
     kept = _only_deciding(model, filled) | {key: filled[key] for key in also}
-    # In the order of the study.
+    # This keeps the order of the study.
     found = {key: kept[key] for key in filled if key in kept}
     for key, table in (("checkpoints", CheckpointSpec), ("instructions", InstructionSpec)):
         found[key] = {name: _only_deciding(table, spec) for name, spec in _tables(found.get(key)).items()}
@@ -162,13 +162,13 @@ def _default(model: type[BaseModel], key: str) -> JsonValue:
 
 
 def differences(study: BaseModel, stored: Facts, at_creation: Facts | None = None) -> list[Difference]:
-    """What decides and differs between a study and the one that a run folder holds.
+    """The keys that affect results and differ between a study and the study that a run folder holds.
 
     Args:
-        study: the study that should go on in the folder, a `Study`.
-        stored: the study in the folder as plain data, also of an earlier version of demur.
-        at_creation: the folder's deciding facts as `Study.deciding` gave them when it was made; None in older folders. They
-            contain resolved paths, so that a run can be resumed from another working directory.
+        study: the `Study` with which the run is to be resumed.
+        stored: the study in the folder as plain data; an earlier version of demur may have written it.
+        at_creation: the folder's deciding facts as `Study.deciding` gave them when the folder was made; None in older folders.
+            They contain resolved paths, so that a run can be resumed from another working directory.
 
     Returns:
         One difference for each key, in the order of the study; empty if the run can be resumed.
@@ -194,7 +194,7 @@ def _differing(here: Mapping[str, Fact], there: Mapping[str, Fact], prefix: str)
 
 
 def _differing_edits(here: Sequence[Mapping[str, Fact]], there: Sequence[Mapping[str, Fact]]) -> list[Difference]:
-    """Interventions that only one study has, compared in pairs, in the order of each study."""
+    """Compares the interventions that only one of the studies has: the first of one with the first of the other, and so on."""
     known_here, known_there = ([_not_defaults(edit) for edit in side] for side in (here, there))
     ours = [number for number, edit in enumerate(known_here) if edit not in known_there]
     theirs = [number for number, edit in enumerate(known_there) if edit not in known_here]
@@ -266,7 +266,8 @@ def _changed(kind: str, settings: Facts) -> Facts:
     try:
         return changed_settings(edit_kind(kind).settings, settings)
     except InputError:
-        # The kind is not installed, so its defaults are unknown. A study without this kind differs by the kind itself.
+        # The kind is not installed, so its defaults are unknown. The study to resume with cannot have this kind, so the two
+        # studies differ whatever is returned here.
         return settings
 
 

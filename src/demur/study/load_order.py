@@ -1,6 +1,6 @@
-"""The order of work with few loads: which checkpoint is loaded when, and what is done while it is in memory.
+"""Orders work so that few loads are needed: which checkpoint is loaded when, and what is done while it is in memory.
 
-One rule for both: a plan orders what a study will do, and a run orders the jobs that are left.
+The same rule serves both: a plan, which orders everything that a study will do, and a run, which orders the jobs that are left.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ class Task(Protocol):
 
     @property
     def key(self) -> str:
-        """Names it."""
+        """The name of the task."""
         ...
 
     @property
@@ -25,12 +25,12 @@ class Task(Protocol):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Keys of what must have been made before."""
+        """Keys of its inputs, which must exist before it can run."""
         ...
 
     @property
     def gives(self) -> tuple[str, ...]:
-        """Keys of what is made."""
+        """Keys of its outputs."""
         ...
 
 
@@ -55,8 +55,9 @@ class Step(Generic[AnyTask]):
 def order_jobs(jobs: Sequence[AnyTask], stored: Collection[str], *, together: bool) -> list[Step[AnyTask]]:
     """Put jobs in an order in which each has its inputs, with few loads.
 
-    Nothing waits for all extractions: a checkpoint whose cells have their directions is generated from while it is in memory.
-    Where the checkpoints do not fit into memory together, n of them take at most 2 n - 1 loads, plus those of pairs.
+    Generation does not wait for all extractions. If a checkpoint is in memory and the directions that its cells need exist, its
+    cells are generated at once. If the checkpoints do not fit into memory together, n checkpoints take at most 2 n - 1 loads,
+    plus the loads for jobs that need a pair of checkpoints.
 
     Args:
         jobs: the jobs, in the order of the study.
@@ -67,7 +68,7 @@ def order_jobs(jobs: Sequence[AnyTask], stored: Collection[str], *, together: bo
         The steps. Every loaded checkpoint is freed.
 
     Raises:
-        WorkError: where an input of a job is neither stored nor given by another job.
+        WorkError: if an input of a job is neither stored nor the output of another job.
     """
     waiting, there, loaded = list(jobs), set(stored), list[str]()
     steps: list[Step[AnyTask]] = []
@@ -95,11 +96,11 @@ def loads(steps: Sequence[Step[AnyTask]]) -> int:
 
 
 def most_at_once(steps: Sequence[Step[AnyTask]], sizes: Mapping[str, int]) -> int:
-    """The most that the loaded checkpoints take together at any time.
+    """The largest total size of the checkpoints that are loaded at the same time.
 
     Args:
         steps: loads and frees in order.
-        sizes: what each checkpoint takes; one whose size is not known counts nothing.
+        sizes: the size of each checkpoint; one that is missing counts as 0.
     """
     now = most = 0
     for step in steps:
@@ -109,9 +110,9 @@ def most_at_once(steps: Sequence[Step[AnyTask]], sizes: Mapping[str, int]) -> in
 
 
 def _reach(waiting: Sequence[AnyTask], there: Collection[str], loaded: Sequence[str]) -> list[AnyTask]:
-    """The waiting jobs that can be done with what is loaded, those that others of them make possible included.
+    """The waiting jobs that can run with the loaded checkpoints, in order. Later ones may need outputs of earlier ones.
 
-    Those of the checkpoint that was loaded last come first, so that it is the next to be freed where all are in memory.
+    Jobs of the checkpoint that was loaded last come first, so that this checkpoint is freed next if all are in memory.
     """
     found: list[AnyTask] = []
     ages = {name: -place for place, name in enumerate(loaded)}
@@ -130,7 +131,7 @@ def _of(jobs: Iterable[AnyTask], checkpoint: str) -> list[AnyTask]:
 
 
 def _next(waiting: Sequence[AnyTask], there: Collection[str], loaded: Sequence[str]) -> tuple[str, ...]:
-    """The checkpoints to load next: one whose every job can then be done, else one that has a job that can, else a pair."""
+    """The checkpoints to load next: one whose own jobs can then all run; else one with some job that can run; else a pair."""
     single = dict.fromkeys(job.weights[0] for job in waiting if len(job.weights) == 1)
     some: tuple[str, ...] = ()
     for name in single:
@@ -145,8 +146,11 @@ def _next(waiting: Sequence[AnyTask], there: Collection[str], loaded: Sequence[s
     for job in waiting:
         if len(job.weights) > 1 and set(job.needs) <= set(there):
             return tuple(name for name in job.weights if name not in loaded)
-    missing = next(key for key in waiting[0].needs if key not in there)
+    made = {key for job in waiting for key in job.gives}
+    lacking = [(job.key, key) for job in waiting for key in job.needs if key not in there]
+    # An input that another waiting job would make is not the cause, so it is named only if there is no other.
+    key, missing = next(((key, need) for key, need in lacking if need not in made), lacking[0])
     raise WorkError(
-        f"the job {waiting[0].key!r} needs {missing.replace(':', ' ', 1)}, which is not stored and which no job makes; run the "
+        f"the job {key!r} needs {missing.replace(':', ' ', 1)}, which is not stored and which no job makes; run the "
         "study again with --fresh"
     )

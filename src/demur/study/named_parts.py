@@ -10,14 +10,14 @@ from demur.interventions.edit_kind import EditKind, edit_kind
 from demur.study.spec_fields import Facts, unknown_key
 
 LIGHT = ("judge", "measurement")
-"""Kinds of parts whose modules are light, so that a part is imported and checked when a study names it."""
+"""Kinds of parts whose modules import nothing heavy. Such a part is imported and checked when a study names it."""
 
 
 def part_name(kind: str) -> Callable[[str], str]:
     """A validator for the name of a part of one kind.
 
-    The part is found and checked here, so that a wrong one is refused before the work begins. Only a registered name of a kind
-    whose modules may need torch is not imported.
+    The part is imported and checked here, so that a wrong one is refused before the work begins. There is one exception: a
+    registered part of a kind that is not in `LIGHT` is not imported yet, because its module may import torch.
     """
 
     def check(name: str) -> str:
@@ -29,7 +29,7 @@ def part_name(kind: str) -> Callable[[str], str]:
 
 
 def named_edit(name: str) -> EditKind:
-    """The kind of edit of a name or `module:Class`, for a study.
+    """The kind of edit that a study names, by a registered name or `module:Class`.
 
     Raises:
         InputError: as `edit_kind` does, and for a kind that needs a subspace.
@@ -44,7 +44,7 @@ def check_edits_differ(names: Iterable[str]) -> None:
     """Check that no two kinds of edit have a word in common, because a run tells kinds apart by their words.
 
     Raises:
-        ValueError: with the two kinds and what both call themselves or an action.
+        ValueError: if two kinds share a word; the message names both kinds and the word.
     """
     taken: dict[str, str] = {}
     for name in dict.fromkeys(names):
@@ -57,7 +57,7 @@ def check_edits_differ(names: Iterable[str]) -> None:
 
 
 def own_names_differ(kind: str) -> Callable[[list[str]], list[str]]:
-    """A validator for names of parts: no two parts may call themselves by one name."""
+    """A validator for names of parts: two parts may not have the same `name` attribute, however the study names them."""
 
     def check(names: list[str]) -> list[str]:
         taken: dict[str, str] = {}
@@ -76,8 +76,8 @@ def checked_settings(settings: type[BaseModel] | None, given: Mapping[str, objec
 
     Args:
         settings: the part's model, None if it has no settings.
-        given: the keys of its table that are not the study's own.
-        taken: the study's own keys of that table, which an error lists too.
+        given: the keys of its table that are settings of the part.
+        taken: the other keys of that table; the error for an unknown key lists them too.
 
     Returns:
         The settings as plain data.

@@ -1,7 +1,7 @@
 """The plan of a study, made before anything is loaded: arms, directions and cells.
 
-Pure arithmetic over the study. A cell is the unit of work, of storage and of resumption. Its key contains everything in the study
-that its result depends on.
+No file is read for it. A cell is the unit of work, of storage and of resumption. Its key says which edit is tried on which arm
+and instruction set; all other settings are common to the cells of a study.
 """
 
 import json
@@ -64,7 +64,7 @@ class PlannedDirection:
 
     @property
     def control_name(self) -> str:
-        """Of a control, what its kind calls itself, for sentences and names; else empty."""
+        """For a control, the name of its kind as sentences and names of directions use it; else empty."""
         return control_kind(self.control_kind).name if self.control_kind else ""
 
 
@@ -86,7 +86,7 @@ class PlannedCell:
 
     @cached_property
     def key(self) -> str:
-        """The cell's name in the store, the same in every process. Settings of the kind are in it where they are not default."""
+        """The cell's name in the store, the same in every process. It includes the settings of the kind that are not defaults."""
         if self.intervention is None:
             return f"{self.target.name}|{self.instructions}|none"
         spec = self.intervention
@@ -113,7 +113,7 @@ class Plan:
     cells: tuple[PlannedCell, ...]
 
     def rows(self, cells: tuple[PlannedCell, ...] | None = None) -> int:
-        """Completions to generate, of some cells or of all."""
+        """The number of completions to generate, for some cells or for all."""
         return sum(self.study.instructions[cell.instructions].test for cell in (self.cells if cells is None else cells))
 
     def of(self, checkpoint: str) -> tuple[PlannedCell, ...]:
@@ -157,7 +157,7 @@ def make_plan(study: Study) -> Plan:
 
 
 def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]:
-    """Control k of a kind is made for the direction of arm k, starting again after the last arm: two arms, one control each."""
+    """Control k of a kind is made for the direction of arm k. If there are more controls than arms, the arms are repeated."""
     for kind, count in study.controls.counts.items():
         for number in range(count):
             name, arm = f"{control_kind(kind).name}-{number + 1}", arms[number % len(arms)]

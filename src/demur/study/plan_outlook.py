@@ -1,6 +1,6 @@
 """Estimates the cost of a study before anything is loaded: cells, tokens, loads, memory, and about how long it takes.
 
-Reads no weights. Facts that are not in the files on this machine are None, never guessed.
+Reads no weights. A size that is not in the files on this machine is None; it is not guessed.
 """
 
 import re
@@ -39,14 +39,14 @@ _PIECES = re.compile(r"<[^<>\s]+>|\w+|[^\w\s]|\n")
 
 @dataclass(frozen=True)
 class Words:
-    """Words of a test instruction: mean, and longest."""
+    """How many words a test instruction has: the mean, and the number of the longest."""
 
     mean: float | int
     longest: float | int
 
 
 USUAL_WORDS = Words(12.0, 25.0)
-"""Words of an instruction that are assumed if a set of instructions cannot be read on this machine."""
+"""The numbers of words that are assumed if an instruction set cannot be read on this machine."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class MemoryOutlook:
         weights: of the checkpoints that are loaded together.
         prepacked: of the prepacked copy of one checkpoint's weights; 0 if none is made.
         cache: of the KV cache of the largest batch; None if not known.
-        activations: of what one forward pass needs besides; None if not known.
+        activations: of the temporary values of one forward pass; None if not known.
         free: free memory now.
         complete: whether the sizes of all checkpoints are known.
     """
@@ -88,7 +88,7 @@ class MemoryOutlook:
 
     @property
     def total(self) -> int:
-        """All that is known."""
+        """The sum of all parts that are known."""
         return self.weights + self.prepacked + (self.cache or 0) + (self.activations or 0)
 
 
@@ -188,7 +188,7 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
 
 
 def _sources(study: Study) -> dict[str, Source]:
-    """The checkpoints that can be found; a plan is made without the others."""
+    """The checkpoints that can be found. A missing one is not an error, because a plan can be made without its files."""
     found = {}
     for name, spec in study.checkpoints.items():
         with suppress(InputError):
@@ -201,14 +201,14 @@ def _checkpoint(study: Study, name: str, source: Source | None) -> CheckpointOut
     if source is not None:
         size = size_of(source)
     else:
-        # How many of the weights are in linear maps is not known; nearly all are.
+        # The number of weights in linear maps is not known. Nearly all weights are in them, so all are counted.
         count = None if spec.parameters is None else int(spec.parameters)
         size = None if count is None else Size(total=count, blocks=count, linear=count)
     return CheckpointOutlook(name, size, None if size is None else size.bytes(study.dtype, spec.quantise), source is not None)
 
 
 def _words(study: Study, label: Label) -> Words | None:
-    """Words of the test instructions of one label; None if the set cannot be read, because a plan is made all the same."""
+    """Words of the test instructions of one label; None if the set cannot be read. The plan then assumes `USUAL_WORDS`."""
     spec = study.instructions[label]
     try:
         counts = [len(row.split()) for row in load_instructions(spec.source).take(study.split)[: spec.test]]

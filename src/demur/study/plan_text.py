@@ -12,13 +12,13 @@ from demur.study.spec import InterventionSpec, Study
 
 
 def plan_lines(outlook: PlanOutlook) -> Iterator[str]:
-    """The lines of an outlook, of at most 80 columns as far as its names allow.
+    """The lines of an outlook. They have at most 80 columns, unless a name is longer.
 
     Args:
-        outlook: what a study comes to.
+        outlook: a plan with its estimated cost.
 
     Yields:
-        One line after the other, without line ends.
+        The lines, without line ends.
     """
     study = outlook.plan.study
     yield from textwrap.wrap(f"{study.name}: {study.summary}" if study.summary else study.name, 80)
@@ -34,7 +34,7 @@ def plan_lines(outlook: PlanOutlook) -> Iterator[str]:
     yield f"tokens   about {float(f'{outlook.tokens:.2g}'):,.0f}, prompts included"
     if outlook.unread:
         names = " and ".join(map(repr, outlook.unread))
-        yield from _wrapped(f"         with instructions of a usual length, for {names} cannot be read here")
+        yield from _wrapped(f"         assuming instructions of a usual length, because {names} cannot be read here")
     yield f"loads    {outlook.loads} for {len(outlook.checkpoints)} checkpoints"
     yield from _wrapped(f"order    {', '.join(_steps(outlook))}")
     yield from _memory(outlook.memory)
@@ -44,7 +44,7 @@ def plan_lines(outlook: PlanOutlook) -> Iterator[str]:
 
 
 def _steps(outlook: PlanOutlook) -> Iterator[str]:
-    """Every step in words. What needs no weights takes no time, so it is left out."""
+    """Every step in words. Tasks that need no weights take almost no time, so they are left out."""
     for step in outlook.steps:
         if step.job is None:
             yield f"{step.action} {step.checkpoint}"
@@ -89,7 +89,7 @@ def _directions(outlook: PlanOutlook) -> Iterator[str]:
 def _origin(direction: PlannedDirection) -> str:
     if not direction.control:
         return f"from {direction.arm.name}"
-    return f"{direction.control_name}, same norm, next to {direction.arm.name}"
+    return f"{direction.control_name} control for {direction.arm.name}, same norm"
 
 
 def _intervention(edit: InterventionSpec) -> str:
@@ -104,15 +104,15 @@ def _intervention(edit: InterventionSpec) -> str:
 
 def _memory(memory: MemoryOutlook | None) -> Iterator[str]:
     if memory is None:
-        yield "memory   not known, because no checkpoint's size is"
+        yield "memory   not known, because the size of no checkpoint is known"
         return
     parts = [f"weights {_gib(memory.weights)}"]
     if memory.prepacked:
-        parts.append(f"packed {_gib(memory.prepacked)}")
+        parts.append(f"prepacked copy {_gib(memory.prepacked)}")
     if memory.cache is not None and memory.activations is not None:
-        parts += [f"cache {_gib(memory.cache)}", f"activations {_gib(memory.activations)}"]
+        parts += [f"KV cache {_gib(memory.cache)}", f"activations {_gib(memory.activations)}"]
     else:
-        parts.append("cache and activations not known without the config")
+        parts.append("KV cache and activations not known without the config")
     yield from _wrapped(f"memory   about {_gib(memory.total)} of {_gib(memory.free)} free: {', '.join(parts)}")
     if not memory.complete:
         yield "         without the checkpoints whose size is not known"
@@ -120,17 +120,17 @@ def _memory(memory: MemoryOutlook | None) -> Iterator[str]:
 
 def _time(time: TimeOutlook | None, dtype: str) -> Iterator[str]:
     if time is None:
-        yield "time     not known, because a checkpoint's size is not"
+        yield "time     not known, because the size of a checkpoint is not known"
         return
     speed = time.operations / 1e9
     rate = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
     yield from _wrapped(f"time     {in_words(time.low, time.high)} on this machine, now at {rate} GFLOP/s in {dtype}")
     if not time.measured:
-        yield "         a wide guess: no run on a GPU was measured for it"
+        yield "         a rough guess, because no run on a GPU was measured"
 
 
 def _wrapped(line: str) -> list[str]:
-    # A number stays with its unit.
+    # A number and its unit stay on one line.
     tied = re.sub(r"(?<=\d) (?=[GM]iB)", "\N{NO-BREAK SPACE}", line)
     lines = textwrap.wrap(tied, 80, subsequent_indent=" " * 9, break_on_hyphens=False)
     return [each.replace("\N{NO-BREAK SPACE}", " ") for each in lines]

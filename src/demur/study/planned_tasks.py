@@ -1,4 +1,4 @@
-"""What a plan comes to as tasks with needs, so that its order of loads is that of the run (`load_order`)."""
+"""The work of a plan as tasks with inputs and outputs, so that `load_order` orders a plan as it orders a run."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,10 +13,10 @@ class PlannedTask:
     """Work with loaded checkpoints. A run splits it into jobs; those of one task need the same weights.
 
     Attributes:
-        key: names it, such as `extract base`.
+        key: the name of the task, such as `extract base`.
         weights: the checkpoints that must be loaded.
-        needs: keys of what must have been made before.
-        gives: keys of what is made.
+        needs: keys of its inputs, which must exist before it can run.
+        gives: keys of its outputs.
     """
 
     key: str
@@ -32,8 +32,8 @@ def planned_tasks(plan: Plan) -> list[PlannedTask]:
         plan: the plan.
 
     Returns:
-        Extractions, controls, generations, measurements of cells, then those of pairs. What is measured of arms is measured when
-        they are read.
+        Extractions, controls, generations, measurements of cells, then those of pairs. Measurements of arms are part of the
+        extractions.
     """
     names = list(plan.study.checkpoints)
     own = {name: tuple(one.name for one in plan.directions if one.arm.checkpoint == name and not one.control) for name in names}

@@ -51,7 +51,7 @@ class Ready:
 
 
 def check(plan: Plan) -> Ready:
-    """Check judges, prompt formats, checkpoints, adapters and instructions of a plan.
+    """Check judges, prompt formats, checkpoints, layers, adapters and instructions of a plan.
 
     Args:
         plan: the plan.
@@ -88,11 +88,11 @@ def refuse_shared(train: Mapping[Label, Sequence[str]], held_out: Mapping[Label,
 
     Args:
         train: training instructions by label.
-        held_out: the others by label.
-        part: what the others are called, for the error.
+        held_out: the instructions for testing by label.
+        part: the name of the split of `held_out`, for the error.
 
     Raises:
-        InputError: if an instruction is in both, also under different labels.
+        InputError: if an instruction is in both, even under different labels.
     """
     used = {text.casefold() for texts in train.values() for text in texts}
     shared = [text for texts in held_out.values() for text in texts if text.casefold() in used]
@@ -101,21 +101,23 @@ def refuse_shared(train: Mapping[Label, Sequence[str]], held_out: Mapping[Label,
 
 
 def precisions(study: Study) -> list[str]:
-    """A warning where some checkpoints are quantised and others are not, or differently."""
+    """A warning if the checkpoints are not all quantised in the same way."""
     quantised = {name: spec.quantise for name, spec in study.checkpoints.items()}
     if len(set(quantised.values())) == 1:
         return []
     shown = ", ".join(f"{name} {how or study.dtype}" for name, how in quantised.items())
-    return [f"Weights differ in precision ({shown}), so a difference between checkpoints may be one of precision."]
+    return [f"Weights differ in precision ({shown}), so a difference between checkpoints may come from the precision."]
 
 
 def _check_layers(study: Study, sources: Mapping[str, Source]) -> None:
     asked = [*study.direction.layers, *(layer for edit in study.interventions for layer in edit.layers or ())]
     for name, source in sources.items():
         known = shape(source)
-        for layer in asked if known is not None else ():
-            if layer >= known[0]:  # type: ignore[index]
-                raise InputError(f"layer {layer} is out of range: {name!r} has layers 0 to {known[0] - 1}")  # type: ignore[index]
+        if known is None:
+            continue
+        for layer in asked:
+            if layer >= known[0]:
+                raise InputError(f"layer {layer} is out of range: {name!r} has layers 0 to {known[0] - 1}")
 
 
 def _material(study: Study, label: Label) -> Material:

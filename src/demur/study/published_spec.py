@@ -1,6 +1,6 @@
-"""Published results for a study's cells, as data: counts, their settings, and settings where text and code differ.
+"""Published results for a study's cells, as data: counts, their settings, and where a publication's text and code differ.
 
-A study contains publications next to its own settings, so that a reproduction can be distinguished from a run with other
+The published settings are separate from the study's own, so that a reproduction can be distinguished from a run with other
 settings. Publications affect no result. Impossible counts, and settings that no cell depends on, are refused.
 """
 
@@ -32,11 +32,11 @@ class PublishedRate(_Table):
         instructions: the instruction set.
         intervention: the kind of edit, or `none`.
         source: the checkpoint whose direction the edit used.
-        coefficient: the dose, of a kind that takes one.
+        coefficient: the dose, if the kind of edit takes one.
         refusals: number of refusals.
         n: number of completions.
         rate: refusals as a fraction, if the source gives no `n`.
-        note: what a reader should know of this figure.
+        note: what a reader should know about this rate.
     """
 
     target: str
@@ -54,7 +54,7 @@ class PublishedRate(_Table):
     def _is_one_figure(self) -> "PublishedRate":
         counted = self.refusals is not None and self.n is not None
         if counted == (self.rate is not None) or counted != (self.refusals is not None or self.n is not None):
-            raise ValueError("a published rate is refusals and n, or rate alone if the source gives no n")
+            raise ValueError("a published rate needs refusals and n, or only rate if the source gives no n")
         if self.refusals is not None and self.n is not None and self.refusals > self.n:
             raise ValueError(f"{self.refusals} refusals of {self.n} are impossible")
         return self
@@ -65,9 +65,9 @@ class Publication(_Table):
 
     Attributes:
         work: how the publication is cited.
-        settings: what the publication's code did, by the study's own keys, nested as in the study. A key that is left out counts
-            as not stated, except adapter, revision, quantisation and layers of an edit, which count as not used. `interventions`
-            is one table here: what all edits had in common.
+        settings: what the publication's code did, under the keys of a study. A key that is left out counts as not stated.
+            Exceptions are adapter, revision, quantisation and the layers of an edit, which then count as not used.
+            `interventions` is one table here: what all edits had in common.
         text: for each key where the publication's text and code differ, what the text says.
         rates: the published rates.
     """
@@ -88,7 +88,7 @@ def check(publication: Publication, where: str, checkpoints: Iterable[str], prom
         prompts: names of the study's own prompt formats.
 
     Raises:
-        ValueError: if it names a checkpoint, a kind of edit or a setting that there is not.
+        ValueError: if it names a checkpoint, a kind of edit or a setting that does not exist.
     """
     names = list(checkpoints)
     for number, rate in enumerate(publication.rates):
@@ -103,7 +103,7 @@ def check(publication: Publication, where: str, checkpoints: Iterable[str], prom
                 raise ValueError(f"{where}.{part} names {key!r}, on which no published rate depends; {nearest(key, known)}")
     for key, words in flatten(publication.text).items():
         if not isinstance(words, str):
-            raise ValueError(f"{where}.text says {words!r} of {key!r}; words are expected, as in 'not stated'")
+            raise ValueError(f"{where}.text has {words!r} for {key!r}; expected a text, such as 'not stated'")
 
 
 def _known_settings(publication: Publication, checkpoints: Iterable[str], prompts: Iterable[str]) -> set[str]:
@@ -120,7 +120,7 @@ def _known_settings(publication: Publication, checkpoints: Iterable[str], prompt
 
 
 def _check_edit(rate: PublishedRate, where: str) -> None:
-    # Not a validator of the rate, so that a run can be reported where its kinds of edits are not installed.
+    # Not a validator of the rate: reports read rates too, and must work where the kinds of edits are not installed.
     kind = None if rate.intervention == "none" else edit_kind(rate.intervention)
     if (rate.source is None) != (kind is None or kind.artefact == "none"):
         raise ValueError(f"{where}: intervention {rate.intervention!r} needs {'no source' if rate.source else 'a source'}")

@@ -1,6 +1,7 @@
 """A study: the whole experiment as one value. It is read from a TOML file, checked, and written out with every default.
 
-Unknown keys are refused with the nearest known one. A study names checkpoints, files and parts; none of them is loaded here.
+Unknown keys are refused with the nearest known one. The checkpoints and instructions that a study names are not loaded here. The
+names of parts are checked (`named_parts`).
 """
 
 from collections.abc import Mapping
@@ -73,10 +74,10 @@ class Study(Table):
     """The whole experiment: checkpoints, instructions, directions, edits and measurements.
 
     Attributes:
-        name: the name of the study, and of its folder under `runs/` if no other is given.
+        name: the name of the study, and of its folder under `runs/` unless another folder is given.
         summary: one line for readers.
         checkpoints: the lineage by name; the order counts, because reports compare the last with the first.
-        prompts: prompt formats of the study's own, by name: texts with `{instruction}`.
+        prompts: the study's own prompt formats by name: texts with `{instruction}`.
         instructions: `harmful` and `harmless`.
         direction: where and how directions are read.
         interventions: what is done with each direction.
@@ -91,7 +92,7 @@ class Study(Table):
         until_verdict: whether a completion ends as soon as the verdicts of all judges can no longer change.
         dtype: the precision of weights and residual stream.
         batch_tokens: tokens in a batch, padding and new tokens included; None to choose by the free memory.
-        published: what others published of these cells.
+        published: rates that others published for these cells.
 
     Example:
         >>> from demur import load_study
@@ -149,7 +150,7 @@ class Study(Table):
         for label in LABELS:
             if label not in self.instructions:
                 raise ValueError(f"instructions.{label} is missing")
-        # The study's name is that of the folder its run goes to, unless --out says otherwise.
+        # The study's name is also the name of its run folder, unless --out gives another.
         if self.name.startswith(".") or any(mark in self.name for mark in "/\\:") or len(self.name.encode()) > NAME_BYTES:
             raise ValueError(
                 f"{self.name!r} is not a name for a study: no / \\ or :, no dot at the start, at most {NAME_BYTES} bytes"
@@ -190,13 +191,13 @@ class Study(Table):
     def deciding(self) -> dict[str, JsonValue]:
         """Everything that affects results, by dotted key; defaults are left out, and paths are resolved.
 
-        Two studies with the same deciding facts have the same results, so one can be resumed in the other's run folder.
+        Two studies with the same deciding facts have the same results, so a run of one can be resumed with the other.
         """
         return deciding_facts(type(self), self.model_dump(mode="json")).table()
 
     @property
     def digest(self) -> str:
-        """16 hex digits over everything that affects results, and over the version of the digest's rule."""
+        """A hash of 16 hex digits of everything that affects results, and of the version of the digest's rule."""
         return deciding_facts(type(self), self.model_dump(mode="json")).digest()
 
     def toml(self) -> str:
@@ -210,7 +211,7 @@ class Study(Table):
             quantise: `8bit` or `4bit`.
 
         Raises:
-            InputError: for another one.
+            InputError: for any other value.
         """
         checkpoints = {name: {**spec, "quantise": quantise} for name, spec in self.model_dump()["checkpoints"].items()}
         return make_study({**self.model_dump(), "checkpoints": checkpoints}, f"study {self.name!r}")
@@ -219,7 +220,7 @@ class Study(Table):
         """The same study on fewer test instructions.
 
         Args:
-            n: at most so many of each label.
+            n: the largest number of test instructions of each label.
 
         Raises:
             InputError: if `n` is less than 1.
@@ -241,7 +242,7 @@ def make_study(data: Mapping[str, object], where: str = "study") -> Study:
         The study, with every default written out.
 
     Raises:
-        InputError: with the first thing that is wrong, in one sentence.
+        InputError: if the data are not a valid study; the message is one sentence about the first error.
     """
     try:
         return Study.model_validate(data)

@@ -13,11 +13,11 @@ UNKNOWN = ("extra_forbidden", "unknown_key")
 
 
 def sentence(error: ValidationError, tables: Mapping[Place, type[BaseModel]]) -> str:
-    """The first thing that is wrong. Unknown keys come first, because they are often why another key is missing.
+    """One sentence about the first error. Unknown keys come first, because a misspelt key is often why another is missing.
 
     Args:
         error: what pydantic found.
-        tables: the model of each table of a study by its place, for the keys that it knows.
+        tables: the model of each table of a study by its place; the nearest known key is taken from it.
     """
     found = sorted(error.errors(), key=lambda one: one["type"] not in UNKNOWN)[0]
     place = tuple(str(part) for part in found["loc"])
@@ -26,7 +26,7 @@ def sentence(error: ValidationError, tables: Mapping[Place, type[BaseModel]]) ->
         key = found["ctx"]["key"]
         return f"{'.'.join((*place, key))!r} is not a key of a study; {nearest(key, found['ctx']['known'])}"
     if kind == "extra_forbidden":
-        # Every second step into a study is a checkpoint's name, a label or a number.
+        # Every second part of a place is a checkpoint's name, a label or a number.
         model = tables.get(tuple("*" if step % 2 else part for step, part in enumerate(place[:-1])), tables[()])
         return f"{dotted!r} is not a key of a study; {nearest(place[-1], model.model_fields)}"
     if kind == "missing":

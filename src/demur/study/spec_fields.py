@@ -59,7 +59,7 @@ def mark_of(model: type[BaseModel], key: str) -> Mark:
     """The mark on a key.
 
     Raises:
-        TypeError: if the key has no mark. A test asks for the mark of every key.
+        TypeError: if the key has no mark. A test checks that every key has one.
     """
     marks = [mark for mark in model.model_fields[key].metadata if isinstance(mark, Mark)]
     if len(marks) != 1:
@@ -73,7 +73,7 @@ def unknown_key(key: str, known: Sequence[str]) -> PydanticCustomError:
 
 
 def listed(value: Any) -> Any:
-    """A single text or number as a list of one."""
+    """A single text or number as a list of one; other values unchanged."""
     return [value] if isinstance(value, str | int) else value
 
 
@@ -146,10 +146,10 @@ def _resolved(text: str) -> str | None:
 def _expanded(text: str) -> Path:
     try:
         return Path(text).expanduser()
-    except RuntimeError:  # ~name if there is no such user
+    except RuntimeError:  # the path begins with ~name, and there is no user of this name
         return Path(text)
 
 
 def one_text(value: JsonValue) -> JsonValue:
-    r"""A prompt's text with `\n` replaced by a new line, as prompts understand it."""
+    r"""The text of a prompt format with `\n` replaced by a new line, as demur reads it."""
     return value.replace("\\n", "\n") if isinstance(value, str) else value

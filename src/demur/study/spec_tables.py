@@ -76,8 +76,9 @@ class DirectionSpec(Table):
 class InterventionSpec(Table):
     """One kind of edit, made with every direction on every checkpoint unless `sources` or `targets` say otherwise.
 
-    Without `layers` and `sites`, the kind decides where it acts: `ablate` at every layer and site, `add` at the direction's own.
-    A control is used in the same cells as the direction it is a control for. Further keys are settings of the kind.
+    Without `layers` and `sites`, the kind decides where it acts: `ablate` at every layer and site, `add` at the layer and site of
+    the direction. A control is used in the same cells as the direction that it is a control for. Further keys are settings of the
+    kind.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -120,7 +121,7 @@ class InterventionSpec(Table):
         if not kind.takes_dose and self.coefficient is not None:
             raise ValueError(f"an intervention of kind {self.kind!r} takes no coefficient")
         if self.unit == "residual" and self.layers is not None:
-            raise ValueError("unit 'residual' counts norms at the direction's own layer; leave layers out, or use unit 'raw'")
+            raise ValueError("unit 'residual' uses the norm at the direction's own layer; leave layers out, or use unit 'raw'")
         return self
 
     @property
@@ -137,8 +138,8 @@ class InterventionSpec(Table):
 class ControlSpec(Table):
     """Null directions: how many of each kind, and the seed of their draws. Every key but `seed` is the name of a kind.
 
-    Control k of a kind has the place and norm of arm k's direction, starting again after the last arm. Without `random`, each arm
-    gets one random direction, and there are at least two.
+    Control k of a kind has the place and norm of arm k's direction. If there are more controls than arms, the arms are repeated.
+    Without `random`, each arm gets one random direction, and there are at least two.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -210,7 +211,7 @@ def measurement_list(value: Any) -> Any:
 
 
 def named_once(measurements: list[MeasurementSpec]) -> list[MeasurementSpec]:
-    """Returns the same list. Raises `ValueError` if a measurement is in it twice, or if two have the same name of their own."""
+    """Returns the same list. Raises `ValueError` if a measurement is in it twice, or if two have the same `name` attribute."""
     names = [one.name for one in measurements]
     twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:

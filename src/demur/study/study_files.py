@@ -14,18 +14,18 @@ from demur.study.spec import Study, make_study
 
 
 def preset_names() -> tuple[str, ...]:
-    """Names of the studies that ship."""
+    """Names of the studies that ship with demur."""
     folder = files("demur.study") / "presets"
     return tuple(sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")))
 
 
 def load_study(spec: str | Path, settings: Sequence[str] = ()) -> Study:
-    """Load a study. Nothing that it names is loaded.
+    """Load a study. The checkpoints and instructions that it names are not loaded.
 
     Args:
         spec: the name of a preset, or a TOML file.
         settings: changes of single keys, each KEY=VALUE with dots in KEY; VALUE is read as TOML, or as text where it is not TOML.
-            A part of KEY that holds a dot itself stands in quotes, as in TOML: `controls."my.module:Control"=2`.
+            A part of KEY that itself contains a dot is written in quotes, as in TOML: `controls."my.module:Control"=2`.
 
     Returns:
         The study, with every default written out.
@@ -64,7 +64,7 @@ def _parsed(text: str, where: str) -> dict[str, object]:
     except ValueError as error:  # a number of too many digits is not a TOMLDecodeError
         raise InputError(f"{where} is not valid TOML: {error}") from error
     except RecursionError as error:
-        raise InputError(f"{where} is not valid TOML: it is nested too deep") from error
+        raise InputError(f"{where} is not valid TOML: it is nested too deeply") from error
 
 
 def _set(data: dict[str, object], setting: str) -> None:
@@ -81,7 +81,7 @@ def _set(data: dict[str, object], setting: str) -> None:
         elif isinstance(here, dict):
             here = here.setdefault(part, {})
         if not isinstance(here, dict | list):
-            raise InputError(f"{setting!r} goes into {part!r}, which is a value and not a table")
+            raise InputError(f"{setting!r} sets a key of {part!r}, which is a value and not a table")
     if isinstance(here, list):
         here[_index(last, here, setting)] = value
     elif isinstance(here, dict):
@@ -89,7 +89,7 @@ def _set(data: dict[str, object], setting: str) -> None:
 
 
 def _parts(key: str, setting: str) -> list[str]:
-    """The parts of a dotted key. A part in quotes is one part, whatever dots it holds."""
+    """The parts of a dotted key. A part in quotes may contain dots."""
     if '"' not in key and "'" not in key:
         parts = key.split(".")
     else:
@@ -102,7 +102,7 @@ def _parts(key: str, setting: str) -> list[str]:
             ((part, here),) = here.items()
             parts.append(part)
     if not all(parts):
-        raise InputError(f"{setting!r} names '' between dots; expected KEY=VALUE, for example direction.pairs=64")
+        raise InputError(f"the key of {setting!r} has an empty part; expected KEY=VALUE, for example direction.pairs=64")
     return parts
 
 
@@ -112,10 +112,12 @@ def _value(key: str, text: str) -> object:
     except ValueError:
         return text
     except RecursionError as error:
-        raise InputError(f"the value of {key!r} is nested too deep") from error
+        raise InputError(f"the value of {key!r} is nested too deeply") from error
 
 
 def _index(part: str, items: list[object], setting: str) -> int:
+    if not items:
+        raise InputError(f"{setting!r} changes an entry of a list that is empty")
     if not part.isdigit() or int(part) >= len(items):
         raise InputError(f"{setting!r} needs a number from 0 to {len(items) - 1} in place of {part!r}")
     return int(part)

@@ -29,7 +29,7 @@ def measure_rates(dtype: torch.dtype, device: torch.device, seconds: float = 1.0
     Args:
         dtype: the precision of the matrices.
         device: where they are multiplied.
-        seconds: about how long each rate is measured. Matrices are as large as that allows, up to those of a batch.
+        seconds: about how long each rate is measured. Matrices are as large as this time allows, up to the size of a batch.
 
     Returns:
         The rates.
@@ -44,11 +44,11 @@ def _products(dtype: torch.dtype, device: torch.device, seconds: float) -> float
     largest = 2048 if device.type == "cpu" else 8192
     best, size, until = 0.0, 128, time.perf_counter() + seconds
     work = _square(size, dtype, device)
-    work()  # the first one sets things up
+    work()  # not timed, because the first product includes one-time setup
     for _ in _during(seconds):
         taken = _timed(work, device)
         best = max(best, 2 * size**3 / taken)
-        # A CPU without instructions for a precision is thousands of times slower in it.
+        # The size grows only while there is time: a CPU without instructions for this precision is thousands of times slower.
         if size < largest and time.perf_counter() + 8 * taken < until:
             size *= 2
             work = _square(size, dtype, device)

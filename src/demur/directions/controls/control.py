@@ -1,6 +1,6 @@
-"""The protocol of a control, which makes null directions. They do not carry refusal, and are used like the real direction.
+"""The protocol of a control, which makes null directions. They should not carry refusal, and are used like the real direction.
 
-The module of a control is imported when a study names it, before anything heavy: import torch inside `make`, not above it.
+The module of a control is imported as soon as a study names it. Import torch inside `make`, so that reading a study stays fast.
 """
 
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
@@ -35,7 +35,7 @@ class Control(Protocol):
         Args:
             beside: the direction that it is a control for.
             name: the name of the new direction.
-            seed: what chance depends on, together with the name: the same two give the same direction on every machine.
+            seed: the seed of random numbers. The same seed and name give the same direction on every machine.
             harmful: the harmful training activations at the layer of `beside`, if `needs` is `activations`.
             harmless: the harmless ones.
 
@@ -52,7 +52,7 @@ def control_kind(name: str) -> Control:
         name: a registered name, or `module:Class`.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one; for a part that is not a control, with what it lacks.
+        InputError: for an unknown name, with the nearest known one; for an object that is not a control, with what it lacks.
     """
     found: Control = registry("control").get(name)
     return found
@@ -73,7 +73,7 @@ def control_direction(
         kind: a registered control, or `module:Class`.
         beside: the direction that it is a control for.
         name: the name of the new direction.
-        seed: what chance depends on, together with the name.
+        seed: the seed of random numbers, used together with the name.
         harmful: whole harmful training activations at the layer of `beside`, for a control that needs them;
             `demur.measurements.extraction.training_sides` takes them.
         harmless: the harmless ones.
@@ -82,8 +82,8 @@ def control_direction(
         The direction. Its provenance says which direction it is a control for, and the seed.
 
     Raises:
-        InputError: for an unknown control, and if one needs activations and none are given.
-        WorkError: if the control gives a direction of another place, width or norm.
+        InputError: for an unknown control, and if it needs activations and none are given.
+        WorkError: if the control gives a direction with another layer, position, site, width or norm.
     """
     from dataclasses import replace
 

@@ -48,7 +48,7 @@ class Estimator(Protocol):
         """Find one vector for each layer.
 
         Args:
-            harmful: activations of the harmful instructions; `activations` is set where `needs` says so.
+            harmful: activations of the harmful instructions. Its `activations` are set if `needs` asks for them.
             harmless: activations of the harmless instructions, at the same layers.
 
         Returns:
@@ -65,14 +65,14 @@ def estimator(name: str) -> Estimator:
         name: a registered name, or `module:Class`.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one; for a part that is not a estimator, with what it lacks.
+        InputError: for an unknown name, with the nearest known one; for an object that is not an estimator, with what it lacks.
     """
     found: Estimator = registry("estimator").get(name)
     return found
 
 
 def fitted(chosen: Estimator, harmful: Side, harmless: Side) -> Float[Tensor, "layer d_model"]:
-    """What an estimator finds, checked.
+    """Run an estimator and check what it gives.
 
     Args:
         chosen: the estimator.
@@ -83,15 +83,19 @@ def fitted(chosen: Estimator, harmful: Side, harmless: Side) -> Float[Tensor, "l
         One vector for each layer, (layer, d_model); zeros where a layer has no direction.
 
     Raises:
-        InputError: where the estimator needs whole activations and only means are given.
-        WorkError: where it gives vectors of another shape.
+        InputError: if the estimator needs whole activations and only means are given.
+        WorkError: if it gives vectors of another shape.
     """
     if chosen.needs == "activations" and (harmful.activations is None or harmless.activations is None):
-        raise InputError(f"the estimator {chosen.name!r} needs whole activations, but only means were taken; give it both")
+        raise InputError(
+            f"the estimator {chosen.name!r} needs whole activations, but only means were taken; give those of both sides"
+        )
     vectors = chosen.fit(harmful, harmless)
     if not isinstance(vectors, Tensor) or vectors.shape != harmful.mean.shape:
         given = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
-        raise WorkError(f"the estimator {chosen.name!r} gave {given}; expected one vector a layer, {tuple(harmful.mean.shape)}")
+        raise WorkError(
+            f"the estimator {chosen.name!r} gave {given}; expected one vector for each layer, {tuple(harmful.mean.shape)}"
+        )
     return vectors
 
 
@@ -119,10 +123,10 @@ def fit_directions(
         provenance: the provenance of the activations. The method and the mean residual norm are added.
 
     Returns:
-        The directions, one a layer.
+        The directions, one for each layer.
 
     Raises:
-        InputError: for an unknown estimator; or if one needs whole activations and only means are given; or if a layer has no
+        InputError: for an unknown estimator, if it needs whole activations and only means are given, and if a layer has no
             direction.
         WorkError: if the estimator gives vectors of another shape.
     """
@@ -144,7 +148,7 @@ def fit_directions(
 def _no_direction(place: str, name: str, same_means: bool) -> InputError:
     if same_means:
         return InputError(
-            f"{place} harmful and harmless instructions have the same activation, as every template token has at the first "
-            "layer's input; choose a later layer"
+            f"{place} harmful and harmless instructions have the same mean activation; this is always so for a template token at "
+            "the first layer's input; choose a later layer"
         )
     return InputError(f"{place} the estimator {name!r} finds no direction; choose another layer")

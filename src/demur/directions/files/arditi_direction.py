@@ -1,7 +1,7 @@
 """`direction.pt` as Arditi et al. write it, with `direction_metadata.json` in the same folder, which says position and layer.
 
-Source: andyrdt/refusal_direction, pipeline/run_pipeline.py and pipeline/submodules/select_direction.py: one float64 vector of its
-raw norm, read at the input of a block. Provenance is lost. Metadata that cannot be read is an error, never ignored.
+Source: andyrdt/refusal_direction, pipeline/run_pipeline.py and pipeline/submodules/select_direction.py. The file is one float64
+vector with its raw norm, read at the input of a block. Provenance is lost. Metadata that cannot be read is an error.
 """
 
 import json
@@ -25,10 +25,10 @@ FOLDER = "generate_directions"
 
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
-    """Write one vector of its raw norm, (d_model,), float64, and its position and layer to the metadata file."""
+    """Write one vector with its raw norm, (d_model,), float64, and its position and layer to the metadata file."""
     if path.name != DIRECTION:
         raise InputError(
-            f"refusal_direction reads a file named {DIRECTION}, and {METADATA} in the same folder; {path.name!r} is another name"
+            f"refusal_direction reads {DIRECTION} and {METADATA} in one folder; name the file {DIRECTION}, not {path.name!r}"
         )
     direction = the_one(directions, path)
     choice = {"pos": position_of(direction), "layer": layer_of(direction, architecture)}
@@ -38,7 +38,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
 
 
 def read(vector: Tensor, path: Path) -> Direction:
-    """A direction of the layer and position that the metadata file names; of unknown ones if there is no such file."""
+    """A direction with the layer and position that the metadata file names. If there is no such file, they are unknown."""
     choice = choice_for(path)
     if choice is None:
         return bare_pt.read(vector, path)
@@ -47,7 +47,7 @@ def read(vector: Tensor, path: Path) -> Direction:
 
 
 def layer_of(direction: Direction, architecture: Architecture) -> int:
-    """The block at whose input the direction was read: Arditi et al.'s layer.
+    """The block at whose input the direction was read, which Arditi et al. call its layer.
 
     Raises:
         InputError: if there is no such block.
@@ -76,7 +76,7 @@ def position_of(direction: Direction) -> int:
 
 
 def choice_for(path: Path) -> tuple[int, int] | None:
-    """(layer, position) from the metadata of the run that a file belongs to; None if there is none.
+    """(layer, position) from the metadata of the run that a file belongs to; None without metadata.
 
     The metadata is in the folder of `direction.pt`. `mean_diffs.pt` is in a subfolder of that folder.
 

@@ -1,7 +1,8 @@
 """`mean_diffs.pt` as Arditi et al. write it: the difference of means at every position after the instruction and every layer.
 
-Source: andyrdt/refusal_direction, pipeline/submodules/generate_directions.py: one float64 tensor (position, layer, d_model), read
-at the inputs of blocks, at positions from the first after the instruction to -1. Provenance is lost. A grid with gaps is refused.
+Source: andyrdt/refusal_direction, pipeline/submodules/generate_directions.py. The file is one float64 tensor (position, layer,
+d_model), read at the inputs of blocks, at positions from the first after the instruction to -1. Provenance is lost. A grid with
+gaps is not written.
 """
 
 from collections.abc import Sequence
@@ -20,16 +21,16 @@ from demur.directions.provenance import Provenance
 
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
-    """Write raw vectors on a full grid of positions and layers, float64 of float32 accuracy.
+    """Write raw vectors on a full grid of positions and layers, float64 with the accuracy of float32.
 
-    Layer 0 may be missing: every template token has the same input there whatever the instruction, so its vectors are zeros.
+    Layer 0 may be missing. The input of a template token there does not depend on the instruction, so its vectors are zeros.
     """
     cells: dict[tuple[int, int], Direction] = {}
     for direction in directions:
         place = position_of(direction), layer_of(direction, architecture)
         require(direction, "raw norm")
         if place in cells:
-            raise InputError(f"two directions are of position {place[0]} and layer {place[1]}; mean_diffs.pt has one of each")
+            raise InputError(f"two directions are of position {place[0]} and layer {place[1]}; mean_diffs.pt holds one")
         cells[place] = direction
     n_positions = -min(position for position, _ in cells)
     n_layers = architecture.n_layers or 1 + max(layer for _, layer in cells)
@@ -47,7 +48,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
 
 
 def read(grid: Tensor, path: Path) -> list[Direction]:
-    """Every direction of the grid. Vectors of zeros point nowhere and are left out.
+    """Every direction of the grid. Vectors of zeros are left out.
 
     Raises:
         InputError: if all vectors are zero.
@@ -60,5 +61,5 @@ def read(grid: Tensor, path: Path) -> list[Direction]:
         if bool(grid[position, layer].any())
     ]
     if not found:
-        raise InputError(f"{str(path)!r} holds zeros only, so no direction")
+        raise InputError(f"{str(path)!r} holds only zeros, so it has no direction")
     return found

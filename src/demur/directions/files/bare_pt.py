@@ -14,7 +14,7 @@ from demur.directions.files.requirements import the_one
 from demur.directions.files.untrusted_tensors import write_pt
 from demur.directions.provenance import Provenance
 
-# Half precision leaves a stored unit vector this far from length one at most.
+# A unit vector that is stored in half precision differs from length one by less than this.
 _UNIT = 1e-2
 
 
@@ -24,7 +24,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
 
 
 def read(vector: Tensor, path: Path) -> Direction:
-    """A direction of unknown layer, site and position; of unknown raw norm too where the vector has length one."""
+    """A direction of unknown layer, site and position. If the vector has length one, the raw norm is unknown too."""
     unsaid = ["layer", "site", "position"]
     if abs(float(vector.double().norm()) - 1) < _UNIT:
         unsaid.append("raw norm")

@@ -32,7 +32,7 @@ def read(path: Path) -> list[Direction]:
         if tensor.ndim == 3:
             return arditi_mean_diffs.read(tensor, path)
         raise InputError(
-            f"{str(path)!r} holds a tensor of shape {tuple(tensor.shape)}; a direction is one vector (d_model,), mean "
-            "differences are (position, layer, d_model)"
+            f"{str(path)!r} holds a tensor of shape {tuple(tensor.shape)}; expected one vector (d_model,), or mean "
+            "differences (position, layer, d_model)"
         )
     raise InputError(f"{str(path)!r} holds a {type(loaded).__name__}, not a direction: a tensor, or a dict of steering vectors")

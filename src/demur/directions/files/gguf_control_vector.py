@@ -1,6 +1,6 @@
 """Control vectors in GGUF: what `llama-cli --control-vector` and repeng's `ControlVector.import_gguf` read.
 
-Tensor `direction.N` is added to the output of block N, counted from 0. So it is `resid_post` of layer N, which is `resid_pre` of
+The tensor `direction.N` is added to the output of block N, counted from 0. This is `resid_post` of layer N, or `resid_pre` of
 layer N + 1 (llama.cpp: src/llama-adapter.cpp and `build_cvec` in src/models; repeng: repeng/control.py). The vector keeps its raw
 norm, in float32; position, name and provenance are lost.
 """
@@ -27,7 +27,7 @@ _NAME = re.compile(r"direction\.(0|[1-9]\d{0,5})")
 
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
-    """Write raw vectors, float32, one a block. llama.cpp takes none at the output of block 0 or before, so those are refused."""
+    """Write raw vectors, float32, one for each block. llama.cpp adds nothing before block 1, so earlier ones are refused."""
     by_block = one_a_block(
         directions, 1, "llama.cpp adds to the output of block 1 and later ones only (from resid_pre of layer 2)"
     )
@@ -36,7 +36,7 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
         if not torch.isfinite(vector).all():
             raise InputError(f"direction {by_block[block].name!r} is too long for float32")
     with replacing(path) as partial, closing(GGUFWriter(partial, ARCHITECTURE)) as writer:
-        # A hint for people: llama.cpp ignores it, and repeng compares it only when vectors are combined.
+        # This is only a hint for people. llama.cpp ignores it, and repeng compares it only when vectors are combined.
         writer.add_string(f"{ARCHITECTURE}.model_hint", architecture.family or "unknown")
         writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(vectors))
         for block, vector in vectors.items():
@@ -65,7 +65,7 @@ def read(path: Path) -> list[Direction]:
         match = _NAME.fullmatch(name)
         if match is None:
             raise InputError(
-                f"{str(path)!r} holds the tensor {name!r}; a control vector has direction.N with a block's number only"
+                f"{str(path)!r} holds the tensor {name!r}; a control vector has only direction.N, with the number of a block"
             )
         native = entry.data.astype(entry.data.dtype.newbyteorder("="))
         vector = checked(torch.from_numpy(native), path, name)

@@ -1,6 +1,6 @@
 """A steering file with which lm-evaluation-harness ablates one direction as `demur.ablate` does: at every point of the stream.
 
-The harness changes the outputs of modules, not the stream itself. If no module adds the direction, the stream never contains it.
+The harness changes the outputs of modules, not the stream itself. The stream does not contain the direction if no module adds it.
 So the file clamps the direction to zero in the output of the embeddings and of every attention and MLP branch. In exact
 arithmetic that is ablation at all sites of all layers. The raw norm, layer and provenance of the direction are lost.
 """
@@ -34,11 +34,13 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
     layout = layout_for(architecture)
     if architecture.n_layers is None:
         raise InputError(
-            f"ablation names every block, and direction {directions[0].name!r} does not say how many its model has; give it with "
-            "n_layers=... or --n-layers"
+            f"an ablation file names every block, and direction {directions[0].name!r} does not say how many its model has; give "
+            "the number with n_layers=... or --n-layers"
         )
     if layout.family not in _EMBEDDINGS and layout.blocks != "model.layers":
-        raise InputError(f"which modules embed tokens in {layout.family!r} is not known, so ablation cannot be written for it")
+        raise InputError(
+            f"demur does not know which modules embed tokens in {layout.family!r}, so it cannot write an ablation file for it"
+        )
     blocks = in_base_model(layout)
     branches = [f"{blocks}.{n}.{part}" for n in range(architecture.n_layers) for part in (layout.attention, layout.mlp)]
     names = [*_EMBEDDINGS.get(layout.family, ("embed_tokens",)), *branches]

@@ -1,9 +1,9 @@
-"""Steering files of lm-evaluation-harness (`lm_eval --model steered --model_args steer_path=FILE.pt`), adding vectors.
+"""Steering files of lm-evaluation-harness, which add vectors (`lm_eval --model steered --model_args steer_path=FILE.pt`).
 
 Source: EleutherAI/lm-evaluation-harness, lm_eval/models/hf_steered.py. A dict maps the name of a module inside the base model to
-a vector, a coefficient and an action on the output of that module, at every position. Of these, only the output of a block is a
-point of the stream: `layers.N` is `resid_post` of layer N. Entries for other modules, single heads and biases are no directions
-of the stream and are refused, except in the files that demur itself writes for ablation.
+a vector, a coefficient and an action on the output of that module, at every position. Only the output of a block is a point of
+the stream: `layers.N` is `resid_post` of layer N. Entries for other modules, for single heads and with biases are not directions
+of the stream. They are refused, except in the files that demur itself writes for ablation.
 """
 
 import re
@@ -23,14 +23,14 @@ from demur.directions.provenance import Provenance
 from demur.models.families import families, layout_of
 from demur.models.layouts import Layout
 
-# The blocks of every registered family, as its base model calls them.
+# The name of a block inside the base model, in every registered family.
 _BLOCK = re.compile(r"(?:[a-z_]{1,40}\.){0,3}(?:layers|h|blocks)\.(0|[1-9]\d{0,5})")
 
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
-    """Write additions to the outputs of blocks, one a block: unit vectors whose coefficient is the raw norm.
+    """Write additions to the outputs of blocks, one for each block: unit vectors whose coefficient is the raw norm.
 
-    The harness then does what `demur.add(direction, 1, unit="raw")` does. Another coefficient in the file scales it.
+    The harness then does what `demur.add(direction, 1, unit="raw")` does.
     """
     blocks = in_base_model(layout_for(architecture))
     by_block = one_a_block(directions, 0, "the harness adds to outputs of blocks only, not to the first block's input")
@@ -57,7 +57,7 @@ def layout_for(architecture: Architecture) -> Layout:
     family = architecture.family
     if family is None:
         raise InputError(
-            "a steering file names the modules of a model, and these directions do not say which family they are of; give its "
+            "a steering file names the modules of a model, and these directions do not say which family it is of; give the "
             f"model_type with family=... or --family: {', '.join(families())}"
         )
     from transformers import AutoConfig
@@ -75,9 +75,9 @@ def in_base_model(layout: Layout) -> str:
 
 
 def read(entries: Mapping[Any, Any], path: Path) -> list[Direction]:
-    """The directions of a steering file, in the order of blocks; of an ablation file, the one that it ablates.
+    """The directions of a steering file, in the order of blocks, or the one direction that an ablation file ablates.
 
-    The raw norm of an addition is the length of what is added, coefficient included. A negative coefficient reverses the vector.
+    The raw norm of an addition is the length of what is added, including the coefficient. A negative coefficient reverses it.
 
     Raises:
         InputError: for any other dict.
@@ -117,7 +117,7 @@ def read(entries: Mapping[Any, Any], path: Path) -> list[Direction]:
 def _part(name: Any, value: Any, path: Path) -> tuple[str, Tensor, str, float]:
     if not isinstance(name, str) or not isinstance(value, Mapping) or not {"steering_vector", "action"} <= set(value):
         raise InputError(
-            f"{str(path)!r} holds a dict, but not one of steering vectors: a module's name leading to steering_vector, "
+            f"{str(path)!r} holds a dict, but not one of steering vectors: expected names of modules, each with steering_vector, "
             "steering_coefficient and action"
         )
     vector = checked(value["steering_vector"], path, f"the vector of {name!r}")
@@ -126,10 +126,10 @@ def _part(name: Any, value: Any, path: Path) -> tuple[str, Tensor, str, float]:
         raise InputError(f"{str(path)!r}: the vector of {name!r} has the shape {tuple(vector.shape)}, not (d_model,)")
     action, coefficient = value["action"], value.get("steering_coefficient", 1.0)
     if action not in ("add", "clamp"):
-        raise InputError(f"{str(path)!r}: the action of {name!r} is {action!r}; the harness knows add and clamp")
+        raise InputError(f"{str(path)!r}: the action of {name!r} is {action!r}; expected add or clamp")
     if isinstance(coefficient, bool) or not isinstance(coefficient, int | float) or not abs(coefficient) < 1e38:
         raise InputError(f"{str(path)!r}: the coefficient of {name!r} is {coefficient!r}, not a finite number")
     for key in ("bias", "head_index"):
         if value.get(key) is not None:
-            raise InputError(f"{str(path)!r}: {name!r} has a {key}, which no direction of the stream can carry; take it out")
+            raise InputError(f"{str(path)!r}: {name!r} has a {key}, which a direction of the stream cannot represent; remove it")
     return name, vector, action, float(coefficient)

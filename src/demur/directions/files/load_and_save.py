@@ -1,8 +1,8 @@
 """Directions from files and to files, in demur's own format and in those of other tools.
 
-The content of a file decides how it is read; its name decides how it is written. A fact that is missing in a file is listed in
-the provenance (`Direction.says`), and is never written to another file as if it were known. Files are data: nothing but plain
-tensors is unpickled, and a file that claims more than it contains is refused. docs/direction-files.md lists what each format
+The content of a file decides how it is read. Its name decides how it is written. A fact that is missing in a file is listed in
+the provenance (`Direction.says`), and is never written to another file as if it were known. Files are read as data: only plain
+tensors are unpickled, and a file that claims more than it contains is refused. docs/direction-files.md lists what each format
 keeps and loses.
 """
 
@@ -29,8 +29,8 @@ def load_directions(path: str | Path, *, layer: int | None = None, position: int
         position: only directions of this prompt position; or the position, if the file does not have one.
 
     Returns:
-        The directions in the order of positions and layers. Vectors of zeros in a `mean_diffs.pt` point nowhere and are left out:
-        every template token has such a one at the first layer's input.
+        The directions in the order of positions and layers. Vectors of zeros in a `mean_diffs.pt` are left out, such as those of
+        template tokens at the first layer's input.
 
     Raises:
         InputError: for a file that is missing or of no known format, and for a layer or position that it does not have.
@@ -40,7 +40,7 @@ def load_directions(path: str | Path, *, layer: int | None = None, position: int
         >>> made = [demur.from_raw(torch.randn(8), name=f"layer{layer}", layer=layer) for layer in (2, 3)]
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = demur.save_directions(made, f"{folder}/vectors.gguf", family="llama")
-        ...     [direction.layer for direction in demur.load_directions(path)]  # llama.cpp adds after a block
+        ...     [direction.layer for direction in demur.load_directions(path)]  # as resid_post
         [1, 2]
     """
     found = _read(Path(path))
@@ -70,8 +70,8 @@ def load_direction(path: str | Path, *, layer: int | None = None, position: int 
         position: the prompt position to choose; or the position of the direction, if the file does not have one.
 
     Returns:
-        The direction. Of a `mean_diffs.pt`, it is the one that the `direction_metadata.json` of its run names, unless another is
-        asked for.
+        The direction. For a `mean_diffs.pt` without a choice of layer and position, it is the one that the
+        `direction_metadata.json` of the same run names.
 
     Raises:
         InputError: for a file that is missing or of no known format, and if the choice leaves no direction or several.
@@ -118,7 +118,7 @@ def save_directions(
         The path.
 
     Raises:
-        InputError: if the format cannot say what the directions are, and if the file cannot be written.
+        InputError: if the format cannot represent the directions, and if the file cannot be written.
         WorkError: if the disk is full.
 
     Example:
@@ -126,7 +126,7 @@ def save_directions(
         >>> direction = demur.from_raw(torch.randn(8), name="toy", layer=2)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = demur.save_directions([direction], f"{folder}/toy.pt", format="post")
-        ...     demur.load_direction(path).says("layer")  # this format keeps the vector alone
+        ...     demur.load_direction(path).says("layer")  # this format keeps only the vector
         False
     """
     return write_directions(directions, Path(path), format=format, family=family, n_layers=n_layers)
@@ -143,7 +143,7 @@ def _read(path: Path) -> list[Direction]:
 
 
 def _with_fact(direction: Direction, fact: Fact, value: int) -> Direction:
-    """The direction with a fact that its file does not say."""
+    """The direction with a fact that its file does not have."""
     unsaid = tuple(entry for entry in direction.provenance.not_in_the_file if entry != fact)
     facts = direction.provenance.replaced(not_in_the_file=unsaid)
     if fact == "layer":

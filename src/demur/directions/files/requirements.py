@@ -28,13 +28,17 @@ def require(direction: Direction, *facts: str) -> None:
     """Check that facts of a direction are known.
 
     Raises:
-        InputError: for the first fact that the file of the direction does not say.
+        InputError: for the first fact that the file of the direction does not have.
     """
     for fact in facts:
         if not direction.says(fact):
-            way_out = f"give it with {fact}=... or --{fact}" if fact in CAN_BE_GIVEN else "post and lm-eval-ablation do without"
+            way_out = (
+                f"give it with {fact}=... or --{fact}"
+                if fact in CAN_BE_GIVEN
+                else "the formats post and lm-eval-ablation do not need it"
+            )
             raise InputError(
-                f"direction {direction.name!r} was read from a file that does not say its {fact}, which this format writes down; "
+                f"direction {direction.name!r} was read from a file that does not say its {fact}, which this format needs; "
                 f"{way_out}"
             )
 
@@ -50,8 +54,8 @@ def block_before(direction: Direction) -> int:
     require(direction, "layer")
     if direction.site == "resid_mid":
         raise InputError(
-            f"direction {direction.name!r} is of resid_mid, inside block {direction.layer}; this format knows the stream between "
-            "blocks only: extract it at resid_pre or resid_post"
+            f"direction {direction.name!r} is of resid_mid, inside block {direction.layer}; this format has only points between "
+            "blocks; extract it at resid_pre or resid_post"
         )
     return direction.layer if direction.site == "resid_post" else direction.layer - 1
 
@@ -62,7 +66,7 @@ def one_a_block(directions: Sequence[Direction], first: int, why: str) -> dict[i
     Args:
         directions: the directions.
         first: the first block that the format allows.
-        why: the reason for that, for the error.
+        why: the reason for that limit, for the error.
 
     Raises:
         InputError: for two directions at one block, one before `first`, and one whose raw norm is not known.

@@ -1,4 +1,4 @@
-"""demur's own format: a safetensors file with one tensor `direction`, and everything known of it as JSON in the header.
+"""demur's own format: a safetensors file with one tensor `direction`, and all facts about it as JSON in the header.
 
 Nothing is lost: vector, raw norm, layer, site, position and provenance are read back unchanged. A file of another version, or
 with an incomplete header, is refused.
@@ -64,7 +64,7 @@ def read(path: Path) -> Direction:
     try:
         with safe_open(path, framework="pt") as file:
             names = tuple(file.keys())
-            # Copied, because the tensor may be a view of the mapped file, which can be overwritten while the direction is in use.
+            # Copied, because the tensor may be a view of the mapped file, which may be overwritten while the direction is in use.
             tensor = file.get_tensor("direction").clone() if "direction" in names else None
             content = _Content(names, (file.metadata() or {}).get("demur"), tensor, path.stat().st_size)
     except (SafetensorError, OSError) as error:
@@ -102,7 +102,7 @@ def _direction(content: _Content, where: str) -> Direction:
     name, raw_norm, layer, position = (facts.get(key) for key in ("name", "raw_norm", "layer", "position"))
     vector = checked_size(content.tensor, where, content.size)
     if vector.ndim != 1:
-        raise InputError(f"{where!r}: its tensor has the shape {tuple(vector.shape)}, not that of one vector, (d_model,)")
+        raise InputError(f"{where!r}: its tensor has the shape {tuple(vector.shape)}; expected one vector (d_model,)")
     if not isinstance(name, str):
         raise _wrong("name", where)
     if not isinstance(raw_norm, float):
@@ -117,12 +117,12 @@ def _direction(content: _Content, where: str) -> Direction:
 
 
 def _parsed(header: str, where: str) -> dict[str, object]:
-    """The facts in the header of a file of this version, at a site that exists; nothing else of them is checked."""
+    """The facts in the header. Only the version of the format and the site are checked."""
     try:
         facts = json.loads(header)
         version, site = facts["format"], facts["site"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{where!r} has metadata of demur's that cannot be read; make the file again") from error
+        raise InputError(f"{where!r} has demur's metadata, but it cannot be read; make the file again") from error
     if version != FORMAT or site not in SITES:
         raise InputError(f"{where!r} is of format {version!r} and site {site!r}; this version reads {FORMAT!r}")
     return dict(facts)

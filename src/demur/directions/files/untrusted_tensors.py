@@ -1,8 +1,7 @@
 """Reads tensors and numbers from untrusted files. They are read as data, never as code, and need no more memory than the file.
 
 A `.pt` file must be an archive as torch.save writes it. Nothing in it may be compressed, so that reading it takes no more memory
-than its size. `torch.load` then unpickles only plain tensors. Everything but a finite strided tensor of a floating type is
-refused.
+than its size. `torch.load` then unpickles only plain tensors. Only a finite, strided tensor of a floating type is accepted.
 """
 
 import warnings
@@ -40,10 +39,10 @@ def read_pt(path: Path) -> Any:
             "than its size; write it again with torch.save"
         )
     try:
-        # Before torch refuses an unsafe pickle, it also prints a warning. The error message is enough.
+        # When torch refuses an unsafe pickle, it also prints a warning. The error message is enough.
         with warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # so does torch.load
+    except Exception as error:  # torch.load raises many kinds too
         raise InputError(f"{str(path)!r} cannot be read as plain tensors: {type(error).__name__}") from error
 
 
@@ -64,12 +63,12 @@ def checked(value: Any, path: Path, what: str = "its tensor") -> Tensor:
 
 
 def checked_size(value: Any, where: str, size: int, what: str = "its tensor") -> Tensor:
-    """As `checked`, for a value from `size` bytes that an error message calls `where`."""
+    """The same as `checked`, for a value from a source of `size` bytes, which error messages call `where`."""
     if not isinstance(value, Tensor):
         raise InputError(f"{where!r} holds a {type(value).__name__} where a tensor is expected")
     if value.layout != torch.strided or value.device.type != "cpu" or value.dtype not in _DTYPES:
         raise InputError(f"{where!r}: {what} is {value.dtype}, {value.layout}, on {value.device}; expected plain floating point")
-    # A tensor of strides zero can claim any size over one number, so this is checked before anything is computed from it.
+    # A tensor with strides of zero can claim any size with one number, so this is checked before anything is computed from it.
     if value.numel() * value.element_size() > size:
         raise InputError(f"{where!r}: {what} claims the shape {tuple(value.shape)}, which is more than the file holds")
     if not torch.isfinite(value).all():
@@ -78,5 +77,5 @@ def checked_size(value: Any, where: str, size: int, what: str = "its tensor") ->
 
 
 def whole_number(value: object) -> TypeGuard[int]:
-    """Whether a value from JSON is an integer; true and false are not."""
+    """Whether a value from JSON is an integer. True and false do not count."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -48,13 +48,13 @@ def _mostly(found: Sequence[bool]) -> int | None:
 
 @dataclass(frozen=True)
 class Return:
-    """An instruction that a text repeats.
+    """Where a text repeats its instruction.
 
     Attributes:
         first: the token at which the repetition begins.
         last: the token at which it ends.
         opening: whether it has the first word of the instruction.
-        new_words: how many words follow that occurred neither in the instruction nor before.
+        new_words: how many words follow that are not in a run of three words from the instruction or from earlier in the text.
     """
 
     first: int
@@ -121,9 +121,9 @@ _EMPTY = frozenset((
 
 
 def shared_subject(text: Reading, instruction: Reading) -> tuple[bool, str]:
-    """Whether the instruction has a subject, and the first word of the text that belongs to it; empty if none does.
+    """Whether the instruction has a subject, and the first word of the text that is about it; empty if none is.
 
-    Two words count as the same if their first five letters are.
+    Two words count as the same if their first five letters are the same.
     """
     subject = {word[:5] for word in instruction.words if _tells(word)}
     touched = (index for index, token in enumerate(text.tokens) if _tells(token) and token[:5] in subject)

@@ -40,7 +40,7 @@ class Reading:
     Attributes:
         text: the text as it was written.
         tokens: its words and the marks at the ends of sentences.
-        places: where each token is in `text`, from and to; the parts of a short form have the same place.
+        places: the start and end of each token in `text`. The parts of a short form have the same place.
     """
 
     text: str

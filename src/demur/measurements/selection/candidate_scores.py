@@ -1,7 +1,4 @@
-"""Measures of candidate directions: every candidate and instruction runs as a row of the same batches.
-
-A candidate that a filter has dropped is not measured further, which changes no choice.
-"""
+"""Measures candidate directions. Each pair of a candidate and an instruction is one row, and rows share batches."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,7 +45,7 @@ def additions(directions: Sequence[Direction]) -> list[Intervention]:
 
 
 def named_scores(name: str, values: Float[Tensor, " candidate"]) -> list[Scores]:
-    """One measure of each candidate under its name."""
+    """The values of one measure under its name, for each candidate."""
     return [{name: value} for value in values.tolist()]
 
 
@@ -57,12 +54,12 @@ def score_in_stages(
 ) -> Selection:
     """Measure candidates stage by stage, and choose among them.
 
-    A candidate that a filter drops after one stage is left out of the next ones. This does not change the choice.
+    A candidate that a filter drops after one stage is left out of the next stages. This does not change the choice.
 
     Args:
         candidates: the candidates.
         stages: what is measured, in order.
-        choose: makes a selection of a table of scores.
+        choose: makes a selection from a table of scores.
     """
     scores: list[Scores] = [{"position": float(position), "layer": float(layer)} for position, layer in candidates.directions]
     directions = list(candidates.directions.values())
@@ -87,7 +84,7 @@ def kl_stage(
         checkpoint: the checkpoint.
         instructions: harmless validation instructions.
         prompt: the prompt format.
-        most: the bound of the filter, in nats; None for no filter.
+        most: the upper bound of the filter, in nats; None for no filter.
         progress: called with the number of rows that were just measured.
     """
 
@@ -98,7 +95,7 @@ def kl_stage(
         sums, remaining, done = least.sum().repeat(len(edits)), list(range(len(edits))), 0
         for end in sorted({math.ceil(share * n) for share in PORTIONS}):
             part, done = slice(done, end), end
-            # A mean that is not a number compares false, so it is measured to the end.
+            # NaN is not larger than any bound, so a candidate whose mean is NaN is measured to the end.
             remaining = [i for i in remaining if most is None or not sums[i] / n > most]
             if not remaining:
                 break

@@ -1,7 +1,7 @@
-"""Candidate directions: what an estimator finds at every position behind the instruction and every layer, in one pass.
+"""Candidate directions: what an estimator finds at every position after the instruction and at every layer, in one pass.
 
-A place where harmful and harmless instructions have the same activation, as a template token at the first layer's input, has no
-direction and is left out.
+If harmful and harmless instructions have the same activation at a place, there is no direction, and the place is left out. An
+example is a template token at the first layer's input.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from demur.inputs.prompts import Prompt
 from demur.measurements.extraction import provenance, whole_side
 
 Place = tuple[int, int]
-"""(position, layer): the position counts from the prompt's end, -1 is its last token."""
+"""(position, layer). Positions are counted from the prompt's end; -1 is its last token."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def grid_activations(
         instructions: the instructions.
         prompt: the prompt format.
         positions: prompt positions, counted from the end.
-        batch_tokens: tokens a batch may hold; found from the free memory unless given.
+        batch_tokens: the most tokens in a batch; found from the free memory unless given.
         progress: called with the number of instructions that were just read.
 
     Returns:
@@ -119,10 +119,10 @@ def candidate_directions(
         progress: called with the number of instructions that were just read.
 
     Returns:
-        The candidates. A place where both sides have the same activation has none.
+        The candidates. A place at which both sides have the same activation has none.
 
     Raises:
-        InputError: for an unknown estimator, where an instruction set is empty, and where the prompt format ends with the
+        InputError: if the estimator is unknown, if an instruction set is empty, or if the prompt format ends with the
             instruction.
 
     Example:

@@ -14,9 +14,9 @@ from demur.core.html_repr import rows_table
 KL_MOST = 0.1
 """The largest allowed change, in nats, of what follows harmless instructions under ablation (Arditi et al. 2024, appendix C)."""
 INDUCE_LEAST = 0.0
-"""Log-odds of refusal that adding a candidate must reach on harmless instructions (ibid.)."""
+"""Log-odds of refusal that adding a candidate must reach on harmless instructions (same appendix)."""
 LAST_LAYERS = 0.2
-"""Share of layers, from the end, whose candidates are dropped: they act on the output tokens directly (ibid.)."""
+"""Candidates in this share of the layers, from the end, are dropped: they act on the output tokens directly (same appendix)."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Selection:
 
     @property
     def kept(self) -> tuple[Scored, ...]:
-        """The places that passed, best first; equals in the order given."""
+        """The places that passed all filters, best first. Places with equal scores stay in the order given."""
         return tuple(sorted((place for place in self.places if not place.dropped), key=lambda one: (-one.score, -one.second)))
 
     @property
     def best(self) -> Scored | None:
-        """The choice, or None: no place is valid."""
+        """The chosen place; None if no place is valid."""
         kept = self.kept
         return kept[0] if kept else None
 
@@ -87,9 +87,9 @@ def by_refusal(
 ) -> Selection:
     """Arditi et al.'s choice: the lowest refusal score under ablation among the places that pass three filters.
 
-    Each entry needs `position` and `layer`. It also needs `kl` (or `kl_at_least`, a bound), `induce` and `bypass`, unless an
-    earlier filter drops it. A filter of None is left out. Section 2.3 and appendix C of the paper; boundaries as in its code
-    (pipeline/submodules/select_direction.py): a place at the bound passes.
+    Each entry needs `position` and `layer`. It also needs `kl` (or `kl_at_least`, a lower bound), `induce` and `bypass`, unless
+    an earlier filter drops it. A filter that is None is not applied. See section 2.3 and appendix C of the paper. As in the
+    paper's code (pipeline/submodules/select_direction.py), a place exactly at a bound passes.
     """
 
     def dropped(entry: Mapping[str, float | int]) -> str:
@@ -110,9 +110,10 @@ def by_cosine(
     kl_most: float | int | None = KL_MOST,
     last_layers: float | int | None = LAST_LAYERS,
 ) -> Selection:
-    """COSMIC's choice: the largest sum of `comply` and `refuse`, the cosines of edited states to the other kind's reference.
+    """COSMIC's choice: the largest sum of `comply` and `refuse`.
 
-    Siu et al. 2025 (arXiv 2506.00085), section 3, with the filters of Arditi et al. on `kl` and layer.
+    Each is the cosine between edited states of one kind of instruction and unedited states of the other kind. See Siu
+    et al. 2025 (arXiv 2506.00085), section 3. The filters on `kl` and layer are those of Arditi et al.
     """
 
     def dropped(entry: Mapping[str, float | int]) -> str:
@@ -126,9 +127,9 @@ def by_separation(
 ) -> Selection:
     """The largest `auroc` of held-out activations along the direction; among equals the largest `gap`.
 
-    This needs no outputs of the model. It finds where harmful and harmless instructions can be separated, but the model need not
-    use
-    this: a word list separates them too. Ties at 1 are common, so the gap, in pooled standard deviations, breaks them.
+    This needs no outputs of the model. It shows where harmful and harmless instructions can be separated, but the model need not
+    use this: a list of words can separate them too. Ties at an AUROC of 1 are common; the gap, in pooled standard deviations,
+    breaks them.
     """
 
     def dropped(entry: Mapping[str, float | int]) -> str:
@@ -139,18 +140,19 @@ def by_separation(
 
 
 def jointly(selections: Sequence[Selection]) -> Selection:
-    """One place for several checkpoints: the place with the highest score of the worst checkpoint, if no checkpoint dropped it.
+    """Choose one place for several checkpoints.
 
-    A place that a checkpoint dropped is dropped, for the first reason.
+    The score of a place is the lowest that any checkpoint gives it, and the place with the highest score is chosen. A place that
+    any checkpoint dropped is dropped, for the first such reason.
 
     Args:
         selections: one for each checkpoint.
 
     Returns:
-        The places that all have. The score of a place is the lowest that it has in any of them.
+        The places that all checkpoints have, with their lowest scores.
 
     Raises:
-        InputError: for selections by different criteria, or without a place in common.
+        InputError: if the selections use different criteria, or have no place in common.
 
     Example:
         >>> import demur
@@ -161,7 +163,7 @@ def jointly(selections: Sequence[Selection]) -> Selection:
         (-1, 1)
     """
     if len({selection.criterion for selection in selections}) != 1:
-        raise InputError("only selections by one criterion can be joined, one a checkpoint")
+        raise InputError("selections can be joined only if all of them use one criterion")
     tables = [{place.place: place for place in selection.places} for selection in selections]
     common = [place for place in tables[0] if all(place in table for table in tables)]
     if not common:
@@ -177,7 +179,7 @@ def jointly(selections: Sequence[Selection]) -> Selection:
 
 
 def late(layer: int, n_layers: int, last_layers: float | int | None = LAST_LAYERS) -> str:
-    """Why a layer is too late to be chosen, or nothing."""
+    """Why a layer is too late to be chosen; empty if it is not."""
     if last_layers is None or layer < int(n_layers * (1 - last_layers)):
         return ""
     return f"in the last {100 * last_layers:g} % of the layers"
@@ -195,7 +197,7 @@ def _damages(entry: Mapping[str, float | int], most: float | int | None) -> str:
 
 def _induces_nothing(entry: Mapping[str, float | int], least: float | int | None) -> str:
     bad = least is not None and entry["induce"] < least
-    return f"adding it does not bring refusal to log-odds {least:g}" if bad else ""
+    return f"adding it does not raise the log-odds of refusal to {least:g}" if bad else ""
 
 
 def _scored(

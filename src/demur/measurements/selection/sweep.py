@@ -54,14 +54,14 @@ def refusal_scores(
         checkpoint: the loaded checkpoint.
         instructions: the instructions.
         prompt: the prompt format.
-        token_ids: the refusal tokens, for example of `demur.find_refusal_tokens`.
+        token_ids: the refusal tokens, for example from `demur.find_refusal_tokens`.
         interventions: each of them None, one edit, or several that act in order.
 
     Returns:
         (intervention, instruction), float64, in nats.
 
     Raises:
-        InputError: for no token or an unknown one, and if there is nothing to score.
+        InputError: if no token is given, if one is not in the vocabulary, or if there is nothing to score.
 
     Example:
         >>> import demur, torch
@@ -94,7 +94,7 @@ def keep_refused(
         The harmful and the harmless instructions that pass.
 
     Raises:
-        WorkError: if none of either kind pass.
+        WorkError: if no harmful or no harmless instruction passes.
     """
     scored = [refusal_scores(checkpoint, side, prompt, token_ids)[0].tolist() for side in (harmful, harmless)]
     kept = (
@@ -124,13 +124,14 @@ def select_by_refusal(
 ) -> Selection:
     """Choose as Arditi et al. 2024, section 2.3: the candidate whose ablation leaves the lowest refusal score.
 
-    Measured of each candidate: `kl`, the mean KL divergence of what follows harmless instructions when it is ablated, or
-    `kl_at_least` where a part of them suffices to drop it; `induce`, the mean refusal score of harmless instructions with its raw
-    vector added once at its layer's input; `bypass`, that of harmful instructions when it is ablated.
+    `kl` is the mean KL divergence of the next token after harmless instructions when the candidate is ablated. If some of the
+    instructions are enough to drop the candidate, it has `kl_at_least` instead, a lower bound. `induce` is the mean refusal score
+    of harmless instructions when the candidate's raw vector is added once, at its layer's input. `bypass` is the mean refusal
+    score of harmful instructions when the candidate is ablated.
 
     Args:
         checkpoint: the loaded checkpoint.
-        candidates: of `demur.candidate_directions`, made from training instructions.
+        candidates: from `demur.candidate_directions`, made from training instructions.
         harmful: harmful validation instructions; the candidates were not made from these.
         harmless: harmless validation instructions.
         prompt: the prompt format.
@@ -144,7 +145,7 @@ def select_by_refusal(
         Every place with its scores, or why it was dropped.
 
     Raises:
-        InputError: for no token or an unknown one, and if there is nothing to score.
+        InputError: if no token is given, if one is not in the vocabulary, or if there is nothing to score.
 
     Example:
         >>> import demur
@@ -180,19 +181,19 @@ def select_by_cosine(
     last_layers: float | int | None = LAST_LAYERS,
     progress: Progress = silent,
 ) -> Selection:
-    """Choose like COSMIC (Siu et al. 2025): compares edited states with unedited states of the other kind. Needs no refusals.
+    """Choose as COSMIC does (Siu et al. 2025): compare edited states with unedited states of the other kind. Needs no refusals.
 
-    States are read at the last token, at the tenth of the layers (at least one) where the training means of the two kinds are
-    least alike; `comply` and `refuse` are cosines to the references. Their code reads outputs of blocks, and drops further layers
-    at position -1. Here inputs of blocks are read, and every position has the same rules.
+    States are read at the last token, in the tenth of the layers (at least one) where the training means of the kinds are least
+    alike. `comply` is the cosine of ablated harmful states with harmless ones; `refuse` is that of harmless states plus the
+    candidate with harmful ones. The authors' code reads outputs of blocks, not inputs, and drops more layers at position -1.
 
     Args:
         checkpoint: the loaded checkpoint.
-        candidates: of `demur.candidate_directions`, made from training instructions.
+        candidates: from `demur.candidate_directions`, made from training instructions.
         harmful: harmful validation instructions; the candidates were not made from these.
         harmless: harmless validation instructions.
         prompt: the prompt format.
-        kl_most: a candidate that changes what follows harmless instructions by more is dropped; None drops none.
+        kl_most: a candidate with a larger `kl` (see `select_by_refusal`) is dropped; None drops none.
         last_layers: the share of layers, from the end, whose candidates are dropped; None drops none.
         progress: called with the number of rows that were just scored.
 
@@ -208,7 +209,7 @@ def select_by_cosine(
         'cosmic'
     """
     if candidates.positions[-1] != -1:
-        raise InputError("COSMIC reads the last token: the candidates' positions must end with -1")
+        raise InputError("COSMIC reads the last token, so the candidates' positions must end with -1")
     alike = torch.nn.functional.cosine_similarity(candidates.harmful[-1], candidates.harmless[-1], dim=-1)
     layers = sorted(alike.argsort()[: max(1, int(0.1 * checkpoint.n_layers))].tolist())
     refused, complied = (
@@ -245,7 +246,7 @@ def select_by_separation(
 
     Args:
         checkpoint: the loaded checkpoint.
-        candidates: of `demur.candidate_directions`, made from training instructions.
+        candidates: from `demur.candidate_directions`, made from training instructions.
         harmful: harmful validation instructions; the candidates were not made from these.
         harmless: harmless validation instructions.
         prompt: the prompt format.
@@ -256,7 +257,7 @@ def select_by_separation(
         Every place with its AUROC and gap, or why it was dropped.
 
     Raises:
-        InputError: for fewer than two instructions of either kind.
+        InputError: if there are fewer than two instructions of either kind.
 
     Example:
         >>> import demur
@@ -265,7 +266,7 @@ def select_by_separation(
         (-1, 1)
     """
     if min(len(harmful), len(harmless)) < 2:
-        raise InputError(f"separation needs two instructions of each kind, not {len(harmful)} and {len(harmless)}")
+        raise InputError(f"separation needs at least two instructions of each kind, not {len(harmful)} and {len(harmless)}")
     sides = [grid_activations(checkpoint, side, prompt, candidates.positions, progress=progress) for side in (harmful, harmless)]
     scores = []
     for (position, layer), direction in candidates.directions.items():

@@ -1,4 +1,4 @@
-// The table of completions. Text of instructions and models reaches the document through textContent alone.
+// The table of completions. Texts of instructions and models are put into the document only as textContent.
 (() => {
   const PAGE = 50;
   const byId = (id) => document.getElementById(id);
@@ -23,12 +23,12 @@
   const inEnglish = new Intl.NumberFormat("en");
   const count = (n) => inEnglish.format(n);
 
-  // A browser may forbid storage to a page opened from disk; then the page only forgets.
+  // A browser may forbid storage to a page opened from disk. Then the page does not remember that the section was open.
   const recall = () => {
     try { return localStorage.getItem(remembered) === "yes"; } catch { return false; }
   };
   const remember = (open) => {
-    try { localStorage.setItem(remembered, open ? "yes" : "no"); } catch { /* forgotten */ }
+    try { localStorage.setItem(remembered, open ? "yes" : "no"); } catch { /* not remembered */ }
   };
 
   const unique = (values) => [...new Set(values)];
@@ -58,7 +58,7 @@
     const labels = plain(data.verdicts.map(([, label]) => label));
     addFacet("label", "Label", labels, { needless: labels.length < 3 });
     addFacet("judge", "Judge", data.judges.map((name) => [name, name]), { always: true });
-    // one instruction in all its completions; set by the button on each row, not by a menu of hundreds
+    // Shows one instruction in every cell. A button on each row sets it, because a menu would have hundreds of entries.
     facets.set("instruction", { value: "" });
   };
   const chosen = (name) => facets.get(name).value;
@@ -115,12 +115,12 @@
       await navigator.clipboard.writeText(text);
       status.textContent = "Copied: instruction and completion.";
     } catch {
-      // Browsers that keep the clipboard from files on disk take a selection instead.
+      // Some browsers forbid the clipboard to files on disk, but they can copy a selection.
       const field = make("textarea");
       field.value = text;
       document.body.append(field);
       field.select();
-      status.textContent = document.execCommand("copy") ? "Copied: instruction and completion." : "This browser lets no page copy.";
+      status.textContent = document.execCommand("copy") ? "Copied: instruction and completion." : "This browser does not let the page copy text.";
       field.remove();
     }
   };
@@ -141,7 +141,7 @@
     list.scrollIntoView();
   };
 
-  // A table of completions, each next to what the same checkpoint wrote without an edit.
+  // A table of completions. Each edited one is next to what the same checkpoint wrote without an edit.
   const line = (row, judge) => {
     const cell = data.cells[rows.cell[row]];
     const item = make("tr", cell.control ? "control" : "");
@@ -184,7 +184,7 @@
     return element;
   };
 
-  // One instruction: a card a cell, in blocks of one target.
+  // One instruction: one card for each cell, grouped by target.
   const compared = (shown, judge) => {
     const [, , instruction] = data.instructions[rows.instruction[shown[0]]];
     const text = make("p", "instruction", instruction);
@@ -215,9 +215,9 @@
     const shown = selected.slice(from, from + size);
     const judge = judgeIndex();
     list.replaceChildren(...(shown.length === 0 ? [] : wanted ? compared(shown, judge) : [table(shown, judge)]));
-    const of = wanted === "" ? "" : `, of ${wanted}`;
+    const of = wanted === "" ? "" : ` (only instruction ${wanted})`;
     status.textContent = selected.length === 0
-      ? `None of ${count(rows.total)} completions fits${of}.`
+      ? `None of ${count(rows.total)} completions matches the filters${of}.`
       : `${count(selected.length)} of ${count(rows.total)} completions${of}; ${count(from + 1)} to ${count(from + shown.length)} shown.`;
     for (const pager of document.querySelectorAll(".pager")) {
       const turn = (text, to) => {
@@ -230,7 +230,7 @@
     }
   };
 
-  // The state is in the address. A hash without "=" is a link to a section.
+  // The address holds the filters and the page. A hash without "=" is a link to a section.
   const save = () => {
     const state = new URLSearchParams();
     if (search.value) state.set("q", search.value);
@@ -282,7 +282,7 @@
     download("jsonl", "application/jsonl", selected.map((row) => `${JSON.stringify(kept.record(row))}\n`).join(""));
   });
 
-  // Nothing is unpacked before the reader opens the section: the rest of the page is there at once.
+  // The completions are read only when the section is opened, so that the rest of the page appears at once.
   const start = () => {
     if (data) return;
     kept = completionRows(byId("completions-data").textContent);

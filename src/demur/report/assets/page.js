@@ -1,11 +1,11 @@
 "use strict";
-// The theme and the interactive figures. The page contains Plotly compressed; where it cannot be decompressed, the static figures stay.
+// The theme and the interactive figures. The page contains Plotly compressed. If the browser cannot decompress it, the static figures stay.
 (() => {
   const root = document.documentElement;
   const byId = (id) => document.getElementById(id);
   const say = (text) => { byId("spoken").textContent = text; };
 
-  // A browser may forbid storage to a page opened from disk; then the page only forgets.
+  // A browser may forbid storage to a page opened from disk. Then the theme is not remembered.
   const theme = byId("theme");
   const kept = "demur report: theme";
   const dressed = () => root.dataset.theme === "dark" || (!root.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
@@ -46,7 +46,7 @@
     await window.Plotly.react(plot, data, { ...layout, width, autosize: false }, config);
   };
 
-  // Hovering by keyboard: the arrow keys step through the values, and each one is read aloud.
+  // The arrow keys step through the values of a figure, as pointing does, and a screen reader reads each one.
   const stops = (plot) => plot._fullData.flatMap((trace, curveNumber) => {
     if (trace.hoverinfo === "skip" || trace.visible !== true) return [];
     const subplot = `${trace.xaxis}${trace.yaxis}`;
@@ -69,7 +69,7 @@
       event.preventDefault();
       step(plot, steps[event.key]);
     });
-    // A point that stands for an instruction leads to its completions.
+    // A click on the point of an instruction shows its completions.
     plot.on("plotly_click", ({ points: [point] }) => {
       if (Array.isArray(point.customdata) && point.customdata[0]) {
         location.hash = new URLSearchParams({ instruction: point.customdata[0] });
@@ -86,7 +86,7 @@
     document.head.append(script);
     return window.Plotly !== undefined;
   };
-  // A figure is drawn when it comes near the screen; until then its place is kept.
+  // A figure is drawn when it comes near the screen. Until then, empty space is kept for it.
   const plots = [...document.querySelectorAll(".plot")];
   const redraw = () => Promise.all(plots.filter((plot) => plot.drawnAt).map(draw));
   const start = async () => {
@@ -116,11 +116,11 @@
   };
   theme.addEventListener("change", () => {
     dress(theme.value);
-    try { localStorage.setItem(kept, theme.value); } catch { /* forgotten */ }
+    try { localStorage.setItem(kept, theme.value); } catch { /* not remembered */ }
     redraw();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  // Paper shows what is folded on the screen, but not the completions.
+  // For printing, everything that is folded is opened, except the completions.
   let folded = [];
   addEventListener("beforeprint", () => {
     folded = [...document.querySelectorAll("details:not([open]):not(#browser)")];

@@ -1,7 +1,7 @@
-// The completions as columns of numbers: selects rows, and gives one row in words. Does not use the document.
+// The completions as columns of numbers: selects rows, and gives one row as a record. This does not use the document.
 const completionRows = (source) => {
   const data = JSON.parse(source);
-  // Cells hold columns of indices; here they become one typed array a column over all rows.
+  // Each cell has columns of indices. Here each column becomes one typed array over the rows of all cells.
   const total = data.cells.reduce((sum, cell) => sum + cell.rows.text.length, 0);
   const column = () => new Int32Array(total);
   const rows = { total, cell: column(), instruction: column(), text: column(), tokens: column(), baseline: column().fill(-1), verdicts: data.judges.map(column) };
@@ -34,12 +34,12 @@ const completionRows = (source) => {
   data.lowTexts = data.texts.map((text) => text.toLowerCase());
   data.lowInstructions = data.instructions.map(([, , text]) => text.toLowerCase());
 
-  // The index is -1 where a judge failed: no verdict, which is neither a refusal nor another answer.
+  // The index is -1 if a judge failed. Then there is no verdict: neither a refusal nor another answer.
   const none = [null, null, null];
   const verdict = (row, judge) => (row < 0 ? none : data.verdicts[rows.verdicts[judge][row]] ?? none);
   const labelOf = (row, judge) => verdict(row, judge)[1];
   const given = data.judges.map((_, judge) => new Set([...new Set(rows.verdicts[judge])].filter((at) => at >= 0).map((at) => data.verdicts[at][1])));
-  // A label that the chosen judge never gives is looked for under those that do.
+  // If the chosen judge never gives a label, the judges that do give it are searched.
   const givers = (label, judge) => (given[judge].has(label) ? [judge] : data.judges.map((_, each) => each).filter((each) => given[each].has(label)));
   const refused = (row, judge) => verdict(row, judge)[0] === 1;
   const other = (row, judge) => verdict(row, judge)[0] === 0;
@@ -52,7 +52,7 @@ const completionRows = (source) => {
   };
   if (rows.verdicts.some((column) => column.includes(-1))) kinds.none = ["no verdict", (row, judge) => verdict(row, judge) === none];
   const terms = (query) => [...query.toLowerCase().matchAll(/"([^"]+)"?|[^\s"]+/g)].map((match) => match[1] ?? match[0]);
-  // Texts are searched once each, cells are left out whole: what is done for a row is a look into arrays.
+  // Each text is searched only once, and cells that do not fit are skipped as a whole. So each row needs only array lookups.
   const select = ({ query, judge, verdict: kind, label, instruction, ...wanted }) => {
     const sought = terms(query).map((term) => ({
       texts: data.lowTexts.map((text) => text.includes(term)),

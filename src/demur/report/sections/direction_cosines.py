@@ -30,7 +30,9 @@ class DirectionCosines:
         tiles = tuple(tuple(Tile(value, f"{value:.2f}".replace("-", MINUS)) for value in row) for row in found.matrix)
         content = HeatMaps((HeatMap(title, names, names, tiles, signed=True, written=len(names) <= 12, corner="Direction"),))
         pairs = [f"{names[i]} and {names[j]} {found.matrix[i][j]:.2f}" for i, j in combinations(range(len(names)), 2)]
-        caption = "Each direction at the layer it was read from. Orange: opposed, white: orthogonal, blue: the same way."
+        caption = (
+            "Each direction at the layer at which it was read. Orange: opposite, white: orthogonal, blue: the same direction."
+        )
         data = pandas.DataFrame([list(row) for row in found.matrix], columns=list(names))
         data.insert(0, "direction", list(names))
         sheet = Sheet("cosines", title, caption, f"{title}: {shortened(pairs)}.", data, content)

@@ -1,4 +1,4 @@
-"""Refusal rates under every edit: one figure for each way to edit that the summary describes."""
+"""Refusal rates under every edit: one figure for each figure name in the summary's words for edits."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -19,7 +19,7 @@ from demur.report.sections.rate_bars import (
 from demur.report.sections.section import ReportView
 
 BARS_A_SHEET = 44
-"""A figure that is taller than a page is cut between targets into several files."""
+"""The most bars in one file. A figure with more bars is split into several files, each with whole targets."""
 
 
 class EditedRates:
@@ -45,7 +45,7 @@ class EditedRates:
 
 
 def _figure(view: ReportView, name: str, title: str, found: Sequence[Entry]) -> FigureSpec:
-    """A block of bars for each target: its baseline, then every direction; the panels are instruction sets."""
+    """A figure with a block of bars for each target (its baseline, then every direction) and a panel for each instruction set."""
     sets = instruction_sets(found)
     shown = [entry for entry in view.entries if not entry.edited and entry.instructions in sets] + list(found)
     by_target = {target: [entry for entry in shown if entry.target == target] for target in targets_of(found)}
@@ -82,7 +82,7 @@ def _in_order_of_rows(found: Sequence[Entry]) -> list[Entry]:
 
 
 def _pages(blocks: Mapping[str, BarBlock]) -> list[list[str]]:
-    """Targets of each file."""
+    """The targets of each file."""
     pages: list[list[str]] = []
     count = 0
     for target, block in blocks.items():

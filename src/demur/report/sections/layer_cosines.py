@@ -16,7 +16,7 @@ class LayerCosines:
     part: ClassVar[str] = "where"
 
     def figures(self, view: ReportView) -> Sequence[FigureSpec]:
-        """A line for each pair of arms; none where nothing was measured or there is one arm only."""
+        """A line for each pair of arms; no figure if layers were not measured or if there is only one arm."""
         measured, pairs = view.summary.by_layer, cosine_pairs(view.summary)
         if measured is None or not pairs:
             return []
@@ -25,12 +25,12 @@ class LayerCosines:
         lines = tuple(Line(name, values, PALETTE[index % 6], index // 6 % 4) for index, (name, values) in enumerate(pairs))
         title = "Cosine between the checkpoints' directions, by layer"
         caption = (
-            "1: the same way, 0: orthogonal. Grey: where 95 % of pairs of random directions of this width lie. "
-            "Pairs of different checkpoints under the same prompt format, if there are such; the table has every pair."
+            "1: the same direction, 0: orthogonal. Grey: the range of 95 % of pairs of random directions. The lines are pairs of "
+            "different checkpoints, under the same prompt format if there are such pairs; the table has every pair."
         )
         there = len(cosine_pairs(view.summary, most=None))
         if there > len(pairs):
-            caption += f" The figure shows the first {len(pairs)} of {there}."
+            caption += f" The figure shows only the first {len(pairs)} of {there} such pairs."
         data = layer_table([(name, numbers_of(values)) for name, values in cosine_pairs(view.summary, every=True)], count)
         said = "; ".join(f"{name}: {ranges(values)}" for name, values in pairs)
         content = LayerLines(

@@ -15,7 +15,7 @@ class LayerNorms:
     part: ClassVar[str] = "where"
 
     def figures(self, view: ReportView) -> Sequence[FigureSpec]:
-        """The norm of every arm's direction, and its share of the stream's norm; none where nothing was measured."""
+        """The norm of every arm's direction, and its share of the stream's norm; no figure if layers were not measured."""
         measured = view.summary.by_layer
         if measured is None:
             return []
@@ -29,8 +29,8 @@ class LayerNorms:
             columns += [(f"{name}: mean {side}", numbers_of(arm.mean_norm[side])) for side in ("harmful", "harmless")]
         title = "Norm of the difference of means, by layer"
         caption = (
-            "Above: its norm, the raw norm that a coefficient counts. "
-            "Below: as a share of the mean norm of the activations there."
+            "Above: the raw norm of each direction. "
+            "Below: this norm as a share of the mean norm of the activations at the same layer."
         )
         said = "; ".join(f"{name} {ranges(arm.raw_norm)}" for arm, name in zip(measured.arms, names, strict=True))
         content = LayerLines(
@@ -39,7 +39,7 @@ class LayerNorms:
                 LinePanel(
                     "share of the stream's norm",
                     tuple(shares),
-                    unit="of the mean activation",
+                    unit="of the mean norm",
                     scale="share",
                     short_title="share of the stream",
                 ),

@@ -1,4 +1,4 @@
-"""How well each layer separates held-out harmful from harmless instructions."""
+"""How well each layer separates held-out harmful instructions from harmless ones."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -25,7 +25,7 @@ class LayerSeparationFigure:
     part: ClassVar[str] = "where"
 
     def figures(self, view: ReportView) -> Sequence[FigureSpec]:
-        """AUROC and gap of every arm; none where nothing was measured."""
+        """AUROC and gap of every arm; no figure if layers were not measured."""
         measured = view.summary.by_layer
         if measured is None:
             return []
@@ -40,12 +40,12 @@ class LayerSeparationFigure:
             gaps.append(Line(name, arm.gap, colour, dash))
             columns += [(f"{name}: AUROC", numbers_of(arm.auroc)), (f"{name}: 95 %", intervals_of(bounds))]
             columns += [(f"{name}: random", intervals_of(bounds_of(arm.null_auroc95))), (f"{name}: gap", numbers_of(arm.gap))]
-        title = "Held-out harmful against harmless instructions, by layer"
+        title = "Separation of held-out harmful and harmless instructions, by layer"
         caption = (
-            "Above: the chance that a held-out harmful instruction lies further along the layer's own direction than a "
-            "harmless one, with 95 % intervals. "
-            "Below: the distance of the two means in pooled standard deviations. Grey: random directions"
-        ) + (", the widest reach in any arm." if len(names) > 1 else ".")
+            "Above: AUROC, the probability that a held-out harmful instruction has a larger projection on the layer's own "
+            "direction than a harmless one, with 95 % intervals. "
+            "Below: the distance between the two means in pooled standard deviations. Grey: 95 % of random directions"
+        ) + (", from the lowest bound of any arm to the highest." if len(names) > 1 else ".")
         said = "; ".join(f"AUROC of {name} {ranges(arm.auroc)}" for arm, name in zip(measured.arms, names, strict=True))
         content = LayerLines(
             (

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 
 from demur.analysis.summary import ArmByLayer, ByLayer, Summary
 from demur.report.cell_labels import arm_labels
-from demur.report.cell_view import Entry
+from demur.report.cell_view import Entry, is_verdict
 from demur.report.style import PALETTE
 
 if TYPE_CHECKING:
     import pandas
 
 MOST_LINES = 12
-"""Pairs of arms in one figure; the table has them all."""
+"""The most pairs of arms in one figure. The table has every pair."""
 
 SETS = {"harmful": PALETTE[1], "harmless": PALETTE[0]}
 """Colours of instruction sets."""
 
 Values = tuple[float | None, ...]
-"""One number a layer, None if it is not defined."""
+"""One number for each layer, None if it is not defined."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Place:
         instructions: the instruction set.
         index: the instruction's place in the set.
         along: its projection, None if there is no direction.
-        refused: the verdict on the completion without an edit, None if it is not answered yet.
+        refused: the verdict on the completion without an edit, None if there is none.
     """
 
     instructions: str
@@ -44,7 +44,7 @@ class Place:
     @property
     def verdict(self) -> str:
         """The verdict in words."""
-        return "not answered yet" if self.refused is None else "refused" if self.refused else "not refused"
+        return "no verdict" if self.refused is None else "refused" if self.refused else "not refused"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class PlacesOfArm:
     places: tuple[Place, ...]
 
     def of(self, instructions: str) -> list[tuple[Place, float]]:
-        """The instructions of one set that have a place, each with it."""
+        """The instructions of one set that have a projection, each with its projection."""
         return [(each, each.along) for each in self.places if each.instructions == instructions and each.along is not None]
 
 
@@ -84,11 +84,12 @@ def cosine_pairs(summary: Summary, *, every: bool = False, most: int | None = MO
 
     Args:
         summary: the summary of the run.
-        every: whether to give all pairs. If not, only pairs of different checkpoints, with the same prompt format if such exist.
-        most: how many at most; None for all.
+        every: whether to give all pairs. If not, only pairs of different checkpoints are given; if some of these have the same
+            prompt format, only those.
+        most: the largest number of pairs if `every` is false; None for no limit.
 
     Returns:
-        Names and values; none where nothing was measured.
+        Names and values; none if layers were not measured.
     """
     if summary.by_layer is None:
         return []
@@ -101,7 +102,7 @@ def cosine_pairs(summary: Summary, *, every: bool = False, most: int | None = MO
 
 
 def instruction_places(summary: Summary, found: Sequence[Entry], completions: "pandas.DataFrame") -> list[PlacesOfArm]:
-    """Every arm and layer with a direction that the study uses. `found` are one judge's entries; it gives the verdicts."""
+    """The instructions of each arm and layer whose direction the study uses. The verdicts are those of the judge of `found`."""
     measured = summary.by_layer
     if measured is None or not found:
         return []
@@ -112,6 +113,7 @@ def instruction_places(summary: Summary, found: Sequence[Entry], completions: "p
         for target, prompt, kind, index, refused in zip(
             *(unedited[name] for name in ("target", "prompt", "instructions", "index", f"{judge}_refusal")), strict=True
         )
+        if is_verdict(refused)
     }
     several = len({each.layer for each in measured.projections}) > 1
     rows = []
@@ -175,7 +177,7 @@ def ranges(values: Sequence[float | None]) -> str:
 
 
 def layer_table(columns: Sequence[tuple[str, Sequence[object]]], count: int) -> "pandas.DataFrame":
-    """A row for each layer."""
+    """A table with a row for each layer."""
     import pandas
 
     return pandas.DataFrame({"layer": [str(layer) for layer in range(count)], **dict(columns)})

@@ -1,4 +1,4 @@
-"""Single held-out instructions along each arm's own direction."""
+"""Projections of held-out instructions on each arm's own direction."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -12,7 +12,7 @@ from demur.report.sections.section import ReportView
 _LOOKS = (
     PointLook("refused", "filled"),
     PointLook("not refused", "hollow"),
-    PointLook("not answered yet", "cross", optional=True),
+    PointLook("no verdict", "cross", optional=True),
 )
 
 
@@ -22,22 +22,22 @@ class Projections:
     part: ClassVar[str] = "where"
 
     def figures(self, view: ReportView) -> Sequence[FigureSpec]:
-        """A strip for each arm and layer; none where nothing was measured."""
+        """A strip for each arm and layer; no figure if layers were not measured."""
         import pandas
 
         rows = instruction_places(view.summary, view.entries, view.completions)
         if not rows:
             return []
-        title = "Single held-out instructions along each arm's own direction"
+        title = "Projections of held-out instructions on each arm's own direction"
         caption = (
-            "One point for each instruction: filled where the checkpoint refuses it without an edit, hollow where it does not, "
-            "a cross if it has not answered yet."
+            "One point for each instruction: filled if the checkpoint refuses it without an edit, hollow if it does not, "
+            "a cross if there is no verdict."
         )
         content = PointStrips(
             tuple(PointStrip(row.name, tuple(_group(row, side) for side in SETS)) for row in rows),
             _LOOKS,
-            "along the direction: 0 the mean of harmless, 1 of harmful training instructions",
-            ("along the direction", "(0: mean harmless, 1: mean harmful)"),
+            "projection (0: mean of the harmless training instructions, 1: mean of the harmful ones)",
+            ("projection", "(0: mean harmless, 1: mean harmful)"),
             (0, 1),
         )
         records = [

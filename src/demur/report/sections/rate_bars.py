@@ -70,11 +70,11 @@ def tip_of(entry: Entry) -> Tip:
 
 def axis_titles(sets: Sequence[str]) -> tuple[str, ...]:
     """The title of each instruction set's axis."""
-    return tuple(f"refused of {name} instructions (%)" for name in sets)
+    return tuple(f"{name} instructions refused (%)" for name in sets)
 
 
 def trials_in_words(shown: Sequence[Entry]) -> str:
-    """The number of instructions of each bar."""
+    """The number of instructions for each bar."""
     counts = sorted({entry.n for entry in shown})
     return f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "") + " instructions for each bar"
 
@@ -100,13 +100,13 @@ def rates_in_words(title: str, shown: Sequence[Entry]) -> str:
 
 
 def shortened(parts: Sequence[str], limit: int = 24) -> str:
-    """The first parts of a long text alternative, and how many more there are."""
+    """The first parts of a text alternative, and how many more there are."""
     more = len(parts) - limit
-    return "; ".join(parts[:limit]) + (f"; and {more} more, all in the table of its data" if more > 0 else "")
+    return "; ".join(parts[:limit]) + (f"; and {more} more in the table of numbers" if more > 0 else "")
 
 
 def rate_numbers(shown: Sequence[Entry]) -> "pandas.DataFrame":
-    """The numbers of a figure of rates in full, with the labels that the figure has."""
+    """The numbers of a figure of rates with all digits, and with the labels of the figure."""
     labels = {"arm": [e.target for e in shown], "label": [e.variant for e in shown], "dose": [e.dose for e in shown]}
     frame = result_frame(shown).assign(**labels)
     if any(entry.published for entry in shown):
@@ -117,7 +117,7 @@ def rate_numbers(shown: Sequence[Entry]) -> "pandas.DataFrame":
 
 
 def readable_rate_numbers(frame: "pandas.DataFrame") -> "pandas.DataFrame":
-    """The same as the page shows them."""
+    """The numbers of a figure of rates as the page shows them."""
     columns = ["arm", "instructions", "intervention", "label", "layer", "dose", "n", "refusals"]
     shown = frame[columns].astype(object)
     shown = shown.where(shown.notna(), "").rename(columns={"arm": "target", "label": "direction", "dose": "coefficient"})

@@ -1,8 +1,8 @@
 """The protocol of a section of the report: its input, its figures and tables, and how sections are found.
 
-A section is a part that can be added: `demur.register("section", name, target)`, the entry-point group `demur.sections`, or
-`sections = ["module:Class"]` in a study. It describes its figures and tables; the report draws them for the page and for paper,
-writes their files, and puts them on the page.
+Sections can be added with `demur.register("section", name, target)`, with the entry-point group `demur.sections`, or with
+`sections = ["module:Class"]` in a study. A section describes its figures and tables. The report draws them, writes their files,
+and puts them on the page.
 """
 
 import re
@@ -34,8 +34,8 @@ class ReportView:
     """A run as the sections of its report see it.
 
     Attributes:
-        summary: the summary, with nothing missing.
-        completions: one row a completion, with its cell and every judge's verdict.
+        summary: the summary, completed by `complete_summary`.
+        completions: one row for each completion, with its cell and every judge's verdict.
     """
 
     summary: Summary
@@ -60,7 +60,7 @@ class ReportView:
 
     @cached_property
     def judges(self) -> list[str]:
-        """The judges, first the one that figures use."""
+        """The judges. Figures use the first one."""
         return judges(self.summary)
 
     @property
@@ -80,7 +80,7 @@ class ReportView:
 
     @cached_property
     def matrices(self) -> list[Matrix]:
-        """The transfer matrices of these."""
+        """The transfer matrices of `entries`."""
         return matrices(self.summary, self.entries)
 
     @cached_property
@@ -95,7 +95,7 @@ class Section(Protocol):
 
     Attributes:
         part: the part of the page to which it belongs: `rates`, `transfer`, `where`, or the title of a further part. Sections
-            with one title share a part.
+            with the same title share a part.
 
     Example:
         >>> class Lengths:
@@ -112,11 +112,11 @@ class Section(Protocol):
     part: str
 
     def figures(self, view: ReportView) -> Sequence[FigureSpec]:
-        """Its figures, none if the run has nothing to show."""
+        """Its figures; none if the run has nothing to show."""
         ...
 
     def tables(self, view: ReportView) -> Sequence[TableSpec]:
-        """Its tables other than the numbers of its figures, none if there is nothing to show."""
+        """Its tables, without those of the numbers of its figures; none if there is nothing to show."""
         ...
 
 
@@ -143,7 +143,7 @@ class MadeSection:
 
     @cached_property
     def names(self) -> Mapping[str, tuple[str, ...]]:
-        """The names that it gives, by what they are names of."""
+        """The names of its figures, drawings and tables."""
         return {
             "figure": tuple(figure.name for figure in self.figures),
             "drawing": tuple(sheet.name for figure in self.figures for sheet in figure.sheets),
@@ -152,15 +152,16 @@ class MadeSection:
 
 
 def made_sections(view: ReportView) -> tuple[list[MadeSection], list[str]]:
-    """What every section makes of a run.
+    """Makes the figures and tables of every section.
 
     Args:
         view: the run.
 
     Returns:
-        The sections that demur ships in their order, then those of other packages, then those that the study names. A section
-        that has several names comes once. With them comes one sentence for each section that cannot be used and is left out, so
-        that a report does not depend on packages that happen to be installed. Sections that demur ships are never left out.
+        Two lists. The first has the sections: those that demur ships, in their order, then those of other packages, then those
+        that the study names. A section with several names is in it once. The second list has one sentence for each section that
+        failed and is left out. So a faulty package that happens to be installed does not prevent the report. If a section that
+        demur ships fails, its error is raised.
     """
     found, used = registry("section"), list[Section]()
     made, left_out = list[MadeSection](), list[str]()
@@ -172,7 +173,7 @@ def made_sections(view: ReportView) -> tuple[list[MadeSection], list[str]]:
             used.append(section)
             one = MadeSection(name, section.part, tuple(section.figures(view)), tuple(section.tables(view)))
             _check_names(one, made)
-        except Exception as error:  # the code of a section from elsewhere may raise anything
+        except Exception as error:  # code of another package may raise any exception
             if name in found.kind.shipped:
                 raise
             left_out.append(left_out_sentence(name, error))
@@ -192,7 +193,7 @@ def figures_of(view: ReportView) -> dict[str, FigureSpec]:
 
 
 def _check_names(one: MadeSection, others: Sequence[MadeSection]) -> None:
-    """Raises `InputError` where a section gives a name that cannot be a file's, or that is taken."""
+    """Raises `InputError` if a section uses a name that cannot be a file's name, or that is already taken."""
     for what, names in one.names.items():
         taken = [*(_OWN_TABLES if what == "table" else ()), *(name for other in others for name in other.names[what])]
         for name in names:

@@ -1,4 +1,4 @@
-"""Transfer: the checkpoint that a direction came from, against the checkpoint that it was applied to."""
+"""Transfer: refusal rates by the checkpoint that a direction came from and the checkpoint that it was applied to."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -13,9 +13,11 @@ from demur.report.sections.rate_bars import rate_numbers, rates_in_words, readab
 from demur.report.sections.section import ReportView
 from demur.report.sections.transfer_matrix import Matrix
 
+_READ = "Refusal rates by the source of the direction (rows) and the checkpoint that it was applied to (columns)"
+
 
 class Transfer:
-    """The figure `transfer`; each of its matrices is a file for paper."""
+    """The figure `transfer`. Each of its matrices is a static file."""
 
     part: ClassVar[str] = "transfer"
 
@@ -24,10 +26,11 @@ class Transfer:
         if not view.matrices:
             return []
         maps = [_map(matrix) for matrix in view.matrices]
-        caption = (
-            "Refusal rates by the source of the direction (rows) and the checkpoint that it was applied to (columns). The first "
-            f"row is the checkpoint without an edit, the last rows are controls; judge {view.judge}."
-        )
+        caption = f"{_READ}; judge {view.judge}."
+        if any(matrix.rows[0] == BASELINE for matrix in view.matrices):
+            caption += " The first row is the checkpoint without an edit."
+        if any(matrix.controls for matrix in view.matrices):
+            caption += " The last rows are controls."
         title = "Refusal rates by source of the direction and by target"
         sheets = [_sheet(matrix, one, view.judge) for matrix, one in zip(view.matrices, maps, strict=True)]
         return [FigureSpec("transfer", title, caption, HeatMaps(tuple(maps)), tuple(sheets))]
@@ -69,8 +72,5 @@ def _tile(entry: Entry | None) -> Tile | None:
 
 def _sheet(matrix: Matrix, one: HeatMap, judge: str) -> Sheet:
     shown = [entry for row in matrix.rows for column in matrix.columns if (entry := matrix.cells.get((row, column)))]
-    caption = (
-        f"Refusal rates by the source of the direction (rows) and the checkpoint that it was applied to (columns); judge {judge}."
-    )
     said, data = rates_in_words(matrix.title, shown), rate_numbers(shown)
-    return Sheet(matrix.name, matrix.title, caption, said, data, HeatMaps((one,)), readable_rate_numbers(data))
+    return Sheet(matrix.name, matrix.title, f"{_READ}; judge {judge}.", said, data, HeatMaps((one,)), readable_rate_numbers(data))

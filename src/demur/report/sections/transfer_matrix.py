@@ -1,6 +1,6 @@
-"""The transfer matrix: the checkpoint that a direction came from, against the checkpoint that it was applied to.
+"""The transfer matrix: rates by the checkpoint that a direction came from and the checkpoint that it was applied to.
 
-There is one matrix for each kind of edit, coefficient and instruction set. Its first row is the targets' own baseline, its last
+There is one matrix for each kind of edit, coefficient and instruction set. Its first row is the baseline of each target. Its last
 rows are the controls.
 """
 
@@ -46,7 +46,7 @@ class Matrix:
 
 
 def matrices(summary: Summary, found: Sequence[Entry]) -> list[Matrix]:
-    """All transfer matrices of one judge's entries: kinds of edits in the summary's order, harmful before harmless."""
+    """All transfer matrices of one judge's entries, by kind of edit in the summary's order, with harmful before harmless."""
     edits = [entry for entry in found if entry.edited and entry.cell.direction is not None]
     made = []
     for kind in dict.fromkeys(words.kind for words in completed(summary).edits.values()):

@@ -22,11 +22,11 @@ class Executor(Protocol):
         """Run jobs and give their records.
 
         The driver stores each record before it asks for the next one, so a job may read what an earlier one gave. A
-        `CheckpointLoaded` comes before the first record that was made with the checkpoint; where the driver refuses it, it asks
-        for no more.
+        `CheckpointLoaded` comes before the first record that was made with the checkpoint. If the driver refuses it, the driver
+        asks for no further record.
 
         Args:
-            jobs: all jobs that are left to do, in the order of the study.
+            jobs: all jobs that are left, in the order of `pending_jobs`.
             inputs: what jobs read by key.
 
         Yields:

@@ -1,7 +1,7 @@
 """Completions with their verdicts as tables: `csv`, `jsonl` and `parquet`.
 
-One row a completion, with the same columns and values in every format. Types are kept: a layer is a whole number where there is
-one, token ids are a list, a verdict that was not given is missing. CSV has no lists, so they are written as JSON there.
+Each completion is one row, with the same columns and values in every format. Types are kept: a layer is a whole number or
+missing, token ids are a list, and a verdict that was not given is missing. CSV has no lists, so they are written as JSON there.
 """
 
 import csv
@@ -42,7 +42,7 @@ class _Table:
 
 
 class JsonlExport:
-    """One JSON object a line."""
+    """One JSON object on each line."""
 
     name: ClassVar[str] = "jsonl"
     binary: ClassVar[bool] = False

@@ -30,19 +30,19 @@ class Export(Protocol):
             Bytes if `binary` is True, else text.
 
         Raises:
-            InputError: if the run has nothing to write, or where a package that the format needs is not installed.
+            InputError: if the run has nothing to write, or if a package that the format needs is not installed.
         """
         ...
 
 
 def export_format(name: str) -> Export:
-    """The export format of a name, or of `module:Class`.
+    """Find an export format by its name, or by `module:Class`.
 
     Args:
         name: the format's name.
 
     Raises:
-        InputError: for an unknown name, with the nearest known one; for a part that lacks what its kind asks for.
+        InputError: if the name is unknown, with the nearest known name; or if the class lacks an attribute of the protocol.
     """
     found: Export = registry("export").get(name)
     return found
