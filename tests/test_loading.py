@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import demur
 from demur.core.errors import InputError, WorkError
@@ -122,14 +122,11 @@ def test_what_libraries_advise_while_weights_are_read_is_not_shown(caplog):
 
 @pytest.fixture
 def converting(tmp_path, monkeypatch):
-    """A GGUF file of which transformers would read a tiny model, and the cache folder that it is converted into."""
+    """A GGUF file that stands for a tiny model, and the cache folder that it is converted into."""
     file = tmp_path / "small.gguf"
     file.write_bytes(b"GGUF" + bytes(100))
-    report = {"missing_keys": []}
     monkeypatch.setenv("DEMUR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(gguf_files, "header", lambda path: None)
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: (tiny_model("llama"), report))
-    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: tiny_tokenizer())
+    monkeypatch.setattr(gguf_files, "_converted", lambda _: (tiny_model("llama"), tiny_tokenizer()))
     return file, tmp_path / "cache" / "gguf"
 
 

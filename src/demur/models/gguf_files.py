@@ -1,26 +1,33 @@
 """GGUF files: each is converted once into a folder of float32 safetensors, which is cached with the facts of its header.
 
-transformers takes about twenty seconds to open a GGUF file, and about two to open a converted folder. The cache key is the
-content of the file, its size, and the version of transformers that converted it.
+Opening a GGUF file takes about twenty seconds, and opening a converted folder about two. The cache key is the content of the
+file, its size, the version of transformers, and that of the conversion. What a file states is read, applied or refused in the
+package `demur.models.gguf`.
 """
 
 import hashlib
 import json
 import os
 import shutil
-import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from safetensors import SafetensorError
 
 from demur.core.atomic_files import cannot_write, replace_file
 from demur.core.errors import DemurError, InputError, WorkError
+from demur.models.gguf.content_kinds import require_one_model
+from demur.models.gguf.metadata import read_facts
+from demur.models.gguf.tokenizer_keys import stop_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -72,28 +79,24 @@ def _header(path: Path, _content: str) -> Header:
 
 
 def _read_header(path: Path) -> Header:
-    from gguf import GGUFReader
-
-    try:
-        reader = GGUFReader(path)
-    except (ValueError, IndexError, KeyError, OSError, struct.error) as error:
-        raise InputError(f"{str(path)!r} cannot be read as a GGUF file ({error}); fetch it again") from error
-    family = reader.fields["general.architecture"].contents() if "general.architecture" in reader.fields else ""
-    own = {name: field.contents() for name, field in reader.fields.items() if name.startswith(f"{family}.")}
-    counts = {str(one.name): int(one.n_elements) for one in reader.tensors}
-    matrices = {str(one.name) for one in reader.tensors if len(one.shape) > 1}
+    facts = read_facts(path)
+    counts = {name: int(one.n_elements) for name, one in facts.tensors.items()}
+    matrices = {name for name, one in facts.tensors.items() if len(one.shape) > 1}
     embedding = counts.get("token_embd.weight", 0)
     return Header(
         sum(counts.values()),
         sum(count for name, count in counts.items() if name.startswith("blk.") and name in matrices),
         counts.get("output.weight", embedding),
         embedding,
-        {name.removeprefix(f"{family}."): value for name, value in own.items() if isinstance(value, int)},
+        {name: value for name, value in facts.own.items() if isinstance(value, int)},
     )
 
 
 PARTIAL = ".partial-"
 """Part of the name of a folder that is still being written."""
+
+CONVERSION = 2
+"""Increased when a conversion makes another folder of the same file, so that folders of an older demur are not used."""
 
 
 def cache_folder() -> Path:
@@ -106,7 +109,7 @@ def converted_folder(path: Path) -> Path:
     """The folder of this file's conversion, whether it exists yet or not."""
     import transformers
 
-    return _in_cache(path, f"transformers-{transformers.__version__}")
+    return _in_cache(path, f"transformers-{transformers.__version__}-{CONVERSION}")
 
 
 def _in_cache(path: Path, what: str) -> Path:
@@ -117,34 +120,13 @@ def convert(path: Path) -> Path:
     """The folder with the file's weights and tokenizer, made on first use.
 
     Raises:
-        InputError: for a file that cannot be read or lacks weights.
+        InputError: for a file that cannot be read, lacks weights, or states something that cannot be applied.
         WorkError: if the disk is full.
     """
     target = converted_folder(path)
     if (target / "config.json").is_file():
         return target
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    header(path)  # refuses a truncated file at once; transformers needs half a minute to notice, or does not notice
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        packed, report = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, KeyError, ImportError, struct.error) as error:
-        raise InputError(f"{str(path)!r} cannot be read as a GGUF checkpoint: {error}") from error
-    if report["missing_keys"]:
-        # transformers has filled them with random numbers.
-        raise InputError(
-            f"{str(path)!r} lacks {len(report['missing_keys'])} weights, such as {min(report['missing_keys'])!r}; fetch it again"
-        )
-    config = packed.config
-    if hasattr(config, "quantization_config"):
-        # The weights are plain float32 tensors now. With this entry, the folder would count as quantised.
-        del config.quantization_config
-    model = type(packed)(config)
-    model.load_state_dict(packed.state_dict())
+    model, tokenizer = _converted(path)
     _sweep(target.parent)
     # Written under another name and renamed at the end, so that an interrupted conversion is never taken for a complete one.
     partial = target.with_name(f"{target.name}{PARTIAL}{uuid4().hex[:12]}")
@@ -165,6 +147,38 @@ def convert(path: Path) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def _converted(path: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
+    """Model and tokenizer of a file, on the CPU and in float32."""
+    import torch
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoModelForCausalLM
+
+    from demur.models.gguf import file_tokenizer, model_config, stated_keys, weights
+
+    facts = read_facts(path)
+    require_one_model(facts)
+    architecture = stated_keys.architecture_of(facts)
+    stated_keys.require_known_keys(facts, architecture)
+    try:
+        config = model_config.model_config(facts, architecture)
+        tokenizer = file_tokenizer.build_tokenizer(facts, config.vocab_size)
+        stops = stop_ids(facts, len(tokenizer))
+        config.bos_token_id, config.pad_token_id = tokenizer.bos_token_id, tokenizer.pad_token_id
+        # transformers' own conversion keeps the next two as well. Both belong to the stored digest of a run's settings.
+        if "general.name" in facts.values:
+            config._model_name_or_path = str(facts.values["general.name"])
+        if tokenizer.unk_token_id is not None:
+            config.unk_token_id = tokenizer.unk_token_id
+        config.eos_token_id = stops[0] if len(stops) == 1 else stops or None
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        return weights.fill(model, facts, zero_biases=architecture.zero_biases), tokenizer
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, ImportError, NotImplementedError, StrictDataclassError) as error:
+        raise InputError(f"{str(path)!r} cannot be read as a GGUF checkpoint: {' '.join(str(error).split())}") from error
 
 
 def _sweep(folder: Path) -> None:
