@@ -120,6 +120,7 @@ def test_a_run_measures_each_arm_once_and_an_older_run_has_none(tmp_path, monkey
     with store._transaction() as db:
         for table in ("measurements", "measurement_failures", "judge_failures"):
             db.execute(f"DROP TABLE {table}")
+        db.execute("ALTER TABLE completions DROP COLUMN own_turn")
         db.execute("PRAGMA user_version = 2")
     store.close()
     older = demur.open_run(tmp_path / "run")

@@ -52,10 +52,10 @@ def begin(folder) -> Store:
 
 
 def rows(store):
-    return {(cell, position): (ask, text, ids) for cell, position, ask, text, ids in store.completions()}
+    return {(cell, position): (ask, text, ids) for cell, position, ask, text, ids, _ in store.completions()}
 
 
-EVERYTHING = {(c, p): (a, t, i) for number in range(20) for c, p, a, t, i in batch(number)}
+EVERYTHING = {(c, p): (a, t, i) for number in range(20) for c, p, a, t, i, _ in batch(number)}
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_another_format_is_refused(tmp_path, version):
     begin(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
         db.execute(f"PRAGMA user_version = {version}")
-    with pytest.raises(InputError, match=f"has format {version} and this version of demur reads 1, 2, 3, 4, 5; use the"):
+    with pytest.raises(InputError, match=f"has format {version} and this version of demur reads 1, 2, 3, 4, 5, 6; use the"):
         Store.create(tmp_path, "digest", "")
 
 
@@ -159,6 +159,7 @@ def test_a_folder_of_the_first_format_is_migrated(tmp_path):
     store.close()
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
         db.execute("ALTER TABLE directions DROP COLUMN file")
+        db.execute("ALTER TABLE completions DROP COLUMN own_turn")
         for table in ("measurements", "measurement_failures", "judge_failures"):
             db.execute(f"DROP TABLE {table}")
         db.execute("PRAGMA user_version = 1")
@@ -182,6 +183,7 @@ def test_a_folder_of_the_third_format_is_migrated(tmp_path):
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
         for table in ("measurements", "measurement_failures", "judge_failures"):
             db.execute(f"DROP TABLE {table}")
+        db.execute("ALTER TABLE completions DROP COLUMN own_turn")
         db.execute("CREATE TABLE layerwise (arm TEXT PRIMARY KEY, facts TEXT NOT NULL, arrays BLOB NOT NULL)")
         db.execute("INSERT INTO layerwise VALUES ('base/native', '{\"checkpoint\": \"base\"}', ?)", (arrays,))
         db.execute("INSERT INTO cells VALUES ('old', ?)", (json.dumps(old),))
@@ -206,6 +208,7 @@ def test_a_folder_of_the_fourth_format_is_migrated(tmp_path):
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
         db.execute("ALTER TABLE measurement_failures ADD COLUMN try_again INTEGER NOT NULL DEFAULT 0")
         db.execute("INSERT INTO measurement_failures VALUES ('loss', 'arm', '{}', 1, 'no memory was left', 1)")
+        db.execute("ALTER TABLE completions DROP COLUMN own_turn")
         db.execute("PRAGMA user_version = 4")
         db.commit()
     store = Store.open(tmp_path)

@@ -226,7 +226,14 @@ class _Made:
 def _write(out: Path, rows: "Sequence[Completion]", made: _Made) -> None:
     facts = made.facts()
     lines = [
-        {"instruction": row.instruction, "completion": row.text, "prompt": row.prompt, "token_ids": row.token_ids, **facts}
+        {
+            "instruction": row.instruction,
+            "completion": row.text,
+            "prompt": row.prompt,
+            "token_ids": row.token_ids,
+            **({} if row.own_turn is None else {"own_turn": row.own_turn}),
+            **facts,
+        }
         for row in rows
     ]
     typer.echo(str(replace_file(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))))

@@ -1,9 +1,9 @@
 """Commands on completions: judge."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +11,7 @@ from demur.cli import shell_completion
 from demur.cli.app import FILES, Quiet, command
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
-from demur.judges.judge import Failure, Verdict
+from demur.judges.judge import Failure, Judged, Verdict
 
 
 @command(FILES, "demur judge completions.jsonl --judge taxonomy --out verdicts.jsonl")
@@ -58,11 +58,11 @@ def judge(
                 f"the completions in {str(completions)!r} end where the judge prefix had decided, so they may be too short "
                 f"for the judge {judge!r}; use --judge prefix, or generate them without --until-verdict"
             )
-    asked = [row["instruction"] for row in rows] if chosen.reads_instruction else None
+    items = [_item(row, chosen.reads_instruction) for row in rows]
     failed: JudgeFailed | None = None
     answers: Sequence[Verdict | Failure]
     try:
-        answers = decide([row["completion"] for row in rows], chosen, instructions=asked)
+        answers = decide(items, chosen)
     except JudgeFailed as error:
         answers, failed = error.answers, error
     if out is not None:
@@ -71,6 +71,12 @@ def judge(
     _show(judge, chosen.labels, answers)
     if failed is not None:
         raise failed
+
+
+def _item(row: Mapping[str, Any], reads_instruction: bool) -> Judged:
+    """One line of the file. Only files of `demur generate` say where a completion's own turn ends."""
+    own = row.get("own_turn")
+    return Judged(row["completion"], row["instruction"] if reads_instruction else "", own if isinstance(own, str) else None)
 
 
 def _written(answer: Verdict | Failure) -> dict[str, str | bool]:

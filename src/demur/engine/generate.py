@@ -1,7 +1,8 @@
 """Completions of instructions. All interventions run as rows of the same batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from demur.core.errors import InputError, NotFinite
 from demur.core.html_repr import facts_table, shortened
@@ -12,6 +13,7 @@ from demur.engine.engine_protocol import Decoding, Need, Row
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, RowEdits, edit_sequence
 from demur.judges.early_stopping import enough_for
+from demur.judges.turn_end import own_length, turn_end_ids
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Completion:
         text: the completion without special tokens.
         token_ids: its token ids, special tokens included.
         prompt: the prompt text; empty if it was not kept.
+        own_turn: the text up to the first token that ends the turn, where the completion goes on after it; else None. Judges
+            other than the published ones judge this text.
 
     Example:
         >>> import demur
@@ -34,6 +38,7 @@ class Completion:
     text: str
     token_ids: tuple[int, ...]
     prompt: str = ""
+    own_turn: str | None = None
 
     def __repr__(self) -> str:
         return f"Completion({shortened(self.instruction)!r} -> {shortened(self.text)!r}, {len(self.token_ids)} tokens)"
@@ -97,16 +102,22 @@ def generate_batches(
     enough = enough_for(until_verdicts, checkpoint.tokenizer) if until_verdicts else None
     decoding = Decoding(max_new_tokens, engine.stop_ids if stop_at_eos else (), engine.pad_id, use_cache, enough)
     rows = [Row(one.prompt_ids, one.edits) for one in requests]
+    ends = turn_end_ids(checkpoint.tokenizer, engine.stop_ids)
     try:
         for finished in engine.generate(rows, decoding, batch_tokens=batch_tokens, batch_rows=batch_rows):
-            yield {index: _completion(checkpoint, requests[index], token_ids) for index, token_ids in finished.items()}
+            yield {
+                index: _completion(checkpoint.tokenizer, requests[index], token_ids, ends)
+                for index, token_ids in finished.items()
+            }
     except NotFinite as error:
         raise error.named(checkpoint.name, requests[error.row].instruction) from error
 
 
-def _completion(checkpoint: Checkpoint, request: CompletionRequest, token_ids: Sequence[int]) -> Completion:
-    text = checkpoint.tokenizer.decode(list(token_ids), skip_special_tokens=True)
-    return Completion(request.instruction, text, tuple(token_ids), request.prompt)
+def _completion(tokenizer: Any, request: CompletionRequest, token_ids: Sequence[int], ends: Collection[int]) -> Completion:
+    text = tokenizer.decode(list(token_ids), skip_special_tokens=True)
+    own = own_length(token_ids, ends, getattr(tokenizer, "bos_token_id", None))
+    before = text if own == len(token_ids) else tokenizer.decode(list(token_ids[:own]), skip_special_tokens=True)
+    return Completion(request.instruction, text, tuple(token_ids), request.prompt, None if before == text else before)
 
 
 def generate(

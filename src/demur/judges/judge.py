@@ -4,7 +4,7 @@ A judge sees only texts. So stored completions can be judged again at any time, 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from demur.core.errors import WorkError
@@ -54,12 +54,14 @@ class Judged:
     """One completion as a judge gets it.
 
     Attributes:
-        text: the completion, without special tokens.
+        text: the completion, without special tokens. For judges that do not read the whole text, only its own turn.
         instruction: the instruction; empty if it is not known.
+        own_turn: the text up to the token that ends the turn, where the completion goes on after it; else None.
     """
 
     text: str
     instruction: str = ""
+    own_turn: str | None = None
 
 
 @runtime_checkable
@@ -97,6 +99,8 @@ class Judge(Protocol):
 class TextJudge:
     """A base class for judges that decide each text by itself.
 
+    `whole_text` is true for the published judges, which judge also what a completion says after its own turn.
+
     A subclass sets `name`, `version` and `labels` and says in `__call__` how it decides; `judge` then works on batches.
     """
 
@@ -104,6 +108,7 @@ class TextJudge:
     refusal_labels: tuple[str, ...] = ("refusal",)
     reads_instruction: bool = False
     needs: Needs = "text"
+    whole_text: bool = False
 
     def __call__(self, text: str, instruction: str = "", /) -> Verdict | Failure:
         """The answer for one completion of one instruction."""
@@ -136,6 +141,8 @@ def get_judge(judge: str | Judge) -> Judge:
 def answers(judge: Judge, batch: Sequence[Judged]) -> tuple[Verdict | Failure, ...]:
     """Let a judge judge some completions, and check its answers. All code that uses a judge calls this.
 
+    A judge gets only the own turn of each completion, unless it has an attribute `whole_text` that is true.
+
     Args:
         judge: the judge.
         batch: the completions, each with its instruction.
@@ -147,6 +154,8 @@ def answers(judge: Judge, batch: Sequence[Judged]) -> tuple[Verdict | Failure, .
         WorkError: if the judge gives another number of answers, something that is neither a verdict nor a failure, a label
             that it does not list, or a refusal whose label does not count as one.
     """
+    if not getattr(judge, "whole_text", False):
+        batch = [one if one.own_turn is None else replace(one, text=one.own_turn) for one in batch]
     given = tuple(judge.judge(batch))
     if len(given) != len(batch):
         raise WorkError(f"the judge {judge.name!r} gave {len(given)} answers for {len(batch)} completions; one each is expected")

@@ -85,5 +85,7 @@ def _batch(completions: Iterable[HasText | str], instructions: Sequence[str] | N
         instructions = [str(getattr(item, "instruction", "")) for item in items]
     if len(instructions) != len(items):
         raise InputError(f"there are {len(items)} texts and {len(instructions)} instructions; give one instruction for each text")
-    texts = (item if isinstance(item, str) else item.text for item in items)
-    return [Judged(text, instruction) for text, instruction in zip(texts, instructions, strict=True)]
+    return [
+        Judged(item, asked) if isinstance(item, str) else Judged(item.text, asked, getattr(item, "own_turn", None))
+        for item, asked in zip(items, instructions, strict=True)
+    ]

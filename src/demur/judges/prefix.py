@@ -35,6 +35,7 @@ class PrefixJudge(TextJudge):
     name = "prefix"
     version = 1
     labels: tuple[str, ...] = ("refusal", "other")
+    whole_text = True
 
     def __call__(self, text: str, _instruction: str = "", /) -> Verdict:
         """The longest phrase that the text starts with is the evidence."""

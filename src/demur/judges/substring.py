@@ -15,6 +15,7 @@ class SubstringJudge(TextJudge):
     name = "substring"
     version = 1
     labels: tuple[str, ...] = ("refusal", "other")
+    whole_text = True
 
     def __call__(self, text: str, _instruction: str = "", /) -> Verdict:
         """The evidence is the phrase that comes first in the text, as it is written there."""

@@ -281,7 +281,10 @@ def _generate(job: GenerateJob, inputs: JobInputs, checkpoint: Checkpoint) -> It
         for finished in batches:
             rows = ((*pending[row], made) for row, made in finished.items())
             yield CompletionsMade(
-                tuple(StoredCompletion(cell.key, i, made.instruction, made.text, made.token_ids) for cell, i, made in rows)
+                tuple(
+                    StoredCompletion(cell.key, i, made.instruction, made.text, made.token_ids, made.own_turn)
+                    for cell, i, made in rows
+                )
             )
             progress(len(finished))
 

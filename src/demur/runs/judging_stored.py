@@ -70,7 +70,7 @@ def _judge_with(judge: Judge, name: str, known: JudgeFacts | None, store: Store)
     for begin in range(0, len(pending), BATCH):
         batch = pending[begin : begin + BATCH]
         try:
-            given = answers(judge, [Judged(row.text, row.instruction) for row in batch])
+            given = answers(judge, [Judged(row.text, row.instruction, row.own_turn) for row in batch])
         except Exception as error:  # a judge may be anyone's, and its server or model may raise anything
             failure = Failure(name, str(error) if isinstance(error, DemurError) else f"{type(error).__name__}: {error}")
             store.add_answers(name, [(row.cell, row.position, failure) for row in pending[begin:]])

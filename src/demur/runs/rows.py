@@ -17,6 +17,7 @@ class StoredCompletion(NamedTuple):
         instruction: the instruction.
         text: the completion, without special tokens.
         token_ids: the tokens that were generated.
+        own_turn: the text up to the token that ends the turn, where the completion goes on after it; else None.
     """
 
     cell: str
@@ -24,6 +25,7 @@ class StoredCompletion(NamedTuple):
     instruction: str
     text: str
     token_ids: Sequence[int]
+    own_turn: str | None = None
 
 
 class Unjudged(NamedTuple):
@@ -33,6 +35,7 @@ class Unjudged(NamedTuple):
     position: int
     instruction: str
     text: str
+    own_turn: str | None = None
 
 
 class StoredVerdict(NamedTuple):

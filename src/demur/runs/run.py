@@ -210,15 +210,15 @@ class Run:
             entry.update({f"{judge}_refusal": refusal, f"{judge}_label": label, f"{judge}_evidence": evidence})
         rows = [
             {
-                **{name: cells[cell][name] for name in _CELL_COLUMNS},
-                "index": position,
-                "instruction": instruction,
-                "completion": text,
-                "token_ids": list(ids),
-                "n_tokens": len(ids),
-                **verdicts.get((cell, position), {}),
+                **{name: cells[row.cell][name] for name in _CELL_COLUMNS},
+                "index": row.position,
+                "instruction": row.instruction,
+                "completion": row.text,
+                "token_ids": list(row.token_ids),
+                "n_tokens": len(row.token_ids),
+                **verdicts.get((row.cell, row.position), {}),
             }
-            for cell, position, instruction, text, ids in self._store.completions()
+            for row in self._store.completions()
         ]
         # Without rows pandas would give a table without columns.
         return pandas.DataFrame(rows) if rows else pandas.DataFrame(columns=[*_CELL_COLUMNS, *_COMPLETION_COLUMNS])

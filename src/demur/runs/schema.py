@@ -19,7 +19,7 @@ from demur.core.errors import InputError, WorkError
 FILE = "run.sqlite"
 """Name of the SQLite file in a run folder."""
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Version of the tables. Each earlier version has a step in `_MIGRATIONS`."""
 
 _LAYERWISE = "CREATE TABLE layerwise (arm TEXT PRIMARY KEY, facts TEXT NOT NULL, arrays BLOB NOT NULL)"
@@ -45,7 +45,7 @@ CREATE TABLE directions (name TEXT PRIMARY KEY, facts TEXT NOT NULL, file BLOB);
 CREATE TABLE cells (key TEXT PRIMARY KEY, facts TEXT NOT NULL);
 CREATE TABLE completions (
     cell TEXT NOT NULL REFERENCES cells (key), position INTEGER NOT NULL,
-    instruction TEXT NOT NULL, completion TEXT NOT NULL, token_ids TEXT NOT NULL,
+    instruction TEXT NOT NULL, completion TEXT NOT NULL, token_ids TEXT NOT NULL, own_turn TEXT,
     PRIMARY KEY (cell, position)
 ) WITHOUT ROWID;
 CREATE TABLE verdicts (
@@ -166,11 +166,17 @@ def _drop_try_again(db: sqlite3.Connection, _: Path) -> None:
         db.execute("ALTER TABLE measurement_failures DROP COLUMN try_again")
 
 
+def _add_own_turn(db: sqlite3.Connection, _: Path) -> None:
+    """5 to 6: where a completion's own turn ends. Completions of before do not say it; they are judged as before."""
+    db.execute("ALTER TABLE completions ADD COLUMN own_turn TEXT")
+
+
 _MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {
     1: _add_direction_files,
     2: _add_layerwise,
     3: _add_measurements,
     4: _drop_try_again,
+    5: _add_own_turn,
 }
 """Version -> the step to the next one."""
 

@@ -241,8 +241,8 @@ class Store(ManifestStore):
         """Store one finished batch in one transaction."""
         with self._transaction() as db:
             db.executemany(
-                "INSERT OR REPLACE INTO completions VALUES (?, ?, ?, ?, ?)",
-                [(cell, position, ask, text, json.dumps(list(ids))) for cell, position, ask, text, ids in rows],
+                "INSERT OR REPLACE INTO completions VALUES (?, ?, ?, ?, ?, ?)",
+                [(cell, position, ask, text, json.dumps(list(ids)), own) for cell, position, ask, text, ids, own in rows],
             )
 
     def completions(self, cell: str | None = None) -> list[StoredCompletion]:
@@ -252,16 +252,18 @@ class Store(ManifestStore):
             cell: the key of one cell; all cells by default.
         """
         rows = self._rows(
-            "SELECT c.cell, position, instruction, completion, token_ids FROM completions c JOIN cells ON cells.key = c.cell "
-            "WHERE ? IS NULL OR c.cell = ? ORDER BY cells.rowid, position",
+            "SELECT c.cell, position, instruction, completion, token_ids, own_turn FROM completions c "
+            "JOIN cells ON cells.key = c.cell WHERE ? IS NULL OR c.cell = ? ORDER BY cells.rowid, position",
             (cell, cell),
         )
-        return [StoredCompletion(key, position, ask, text, tuple(json.loads(ids))) for key, position, ask, text, ids in rows]
+        return [
+            StoredCompletion(key, position, ask, text, tuple(json.loads(ids)), own) for key, position, ask, text, ids, own in rows
+        ]
 
     def unjudged(self, judge: str) -> list[Unjudged]:
         """Completions that have no verdict of this judge, including those on which it failed."""
         rows = self._rows(
-            "SELECT c.cell, c.position, c.instruction, c.completion FROM completions c LEFT JOIN verdicts v "
+            "SELECT c.cell, c.position, c.instruction, c.completion, c.own_turn FROM completions c LEFT JOIN verdicts v "
             "ON v.cell = c.cell AND v.position = c.position AND v.judge = ? WHERE v.cell IS NULL",
             (judge,),
         )

@@ -14,7 +14,7 @@ from itertools import pairwise
 STOP, ASK = ".", "?"
 """The marks for the end of a sentence."""
 
-_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4`", "'"))
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u00b4`\u2032\u02b9\uff07", "'"))
 _TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]{0,10}/?>")
 _TOKEN = re.compile(
     r"(?P<word>[^\W_]+(?:'[^\W_]+)*)|(?<![.!?\u3002\uff01\uff1f])[.!?\u3002\uff01\uff1f]++(?=[\s\"'\u201d)\]*_]|$)|\n+"
@@ -26,6 +26,11 @@ _WHOLE = {
     "won't": ("will", "not"),
     "shan't": ("will", "not"),
     "dont": ("do", "not"),
+    "wont": ("will", "not"),
+    "couldnt": ("could", "not"),
+    "wouldnt": ("would", "not"),
+    "isnt": ("is", "not"),
+    "doesnt": ("does", "not"),
     "im": ("i", "am"),
     "let's": ("let", "us"),
 }
@@ -86,6 +91,13 @@ class Reading:
     def part(self, first: int, last: int | None = None) -> "Reading":
         """The tokens from `first` up to `last`, or to the end."""
         return Reading(self.text, self.tokens[first:last], self.places[first:last])
+
+    def spoken(self, voice: str) -> "Reading":
+        """The tokens that are not blanked out in a text of the same length."""
+        kept = [index for index, (start, _) in enumerate(self.places) if not voice[start].isspace() or self.text[start].isspace()]
+        if len(kept) == len(self.tokens):
+            return self
+        return Reading(self.text, tuple(self.tokens[index] for index in kept), tuple(self.places[index] for index in kept))
 
     def sentences(self) -> list["Reading"]:
         """The sentences, each with its end."""
