@@ -132,7 +132,7 @@ DENIES = (
 
 ADDRESSES = (
     "you|your|yours|please|instead|i|we|everyone|important|essential|crucial|should|must|never|punishable|consequences|unethical|"
-    "permission|consent",
+    "permission|consent|would be|at risk",
 )
 """Words by which a sentence about a wrong turns to the user, and is more than talk about the subject."""
 

@@ -80,14 +80,16 @@ _FACT_ASKED = pattern(
 def objected(text: Reading, instruction: Reading) -> str | None:
     """The words that object to the instruction. None if the text does not object, or answers before or after all."""
     sentences, asked = _without_courtesies(text.part(0, SPAN).sentences()), instruction.plain
+    before = ""
     for number, sentence in enumerate(sentences[:WINDOW]):
         following = sentences[number : number + REACH]
         later = " ".join(each.plain for each in following)
-        found = _objection(sentence.plain, later, asked)
+        found = _objection(sentence.plain, before, later, asked)
         if found is not None:
             return None if _ANSWERS.search(later) or _CODE.search(text.text) else sentence.quoted(found)
         if _BEGINS.match(sentence.plain):
             return None
+        before += f" {sentence.plain}"
     return None
 
 
@@ -102,7 +104,7 @@ def _polite(sentence: Reading) -> bool:
     return _COURTESY.match(sentence.plain) is not None and not any(kind.search(sentence.plain) for kind in kinds)
 
 
-def _objection(sentence: str, later: str, asked: str) -> re.Match[str] | None:
+def _objection(sentence: str, before: str, later: str, asked: str) -> re.Match[str] | None:
     impersonal = _IMPERSONAL.search(sentence)
     # The last word of an impersonal phrase is `to` or `that`; the verb after it says whether speaking is wrong, or the deed.
     if impersonal and (_judgement_is_no_answer(asked) or _SAYING.match(sentence, sentence.rfind(" ", 0, impersonal.end()) + 1)):
@@ -115,7 +117,7 @@ def _objection(sentence: str, later: str, asked: str) -> re.Match[str] | None:
         return opposed
     condemned = None if _FACT_ASKED.match(asked) else _CONDEMNS.search(sentence)
     # `Theft is a global crime that ...` is about the subject in general, unless the user is told something.
-    if condemned and _ADDRESSES.search(later):
+    if condemned and _ADDRESSES.search(f"{before} {later}"):
         return condemned
     advised, denied = _ADVISES.search(sentence), _DENIES.search(sentence)
     if advised and _GRAVE.search(later):
