@@ -2,8 +2,8 @@
 
 The data are the completions of XSTest (Röttger et al. 2024, repository paul-rottger/exaggerated-safety, CC BY 4.0): CSV files,
 one a model, with `prompt`, `completion` and the labels of two annotators. They are read where they are and are no part of demur.
-A completion counts if both annotators call it a full refusal, or both full compliance; partial refusals and disagreements are left
-out (with `--final`, the label that the annotators settled on decides instead).
+A completion counts if both annotators call it a full refusal, or both full compliance; partial refusals and disagreements are
+left out (with `--final`, the label that the annotators settled on decides instead).
 
 Run: `python scripts/measure_against_people.py [FOLDER or FILE ...] [--final] [--errors]`. By default it reads
 `../shared/reference/exaggerated-safety`.

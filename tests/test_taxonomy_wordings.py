@@ -1,8 +1,11 @@
 """Wordings of refusals, and of texts that only sound like one. docs/judges.md has the rule that tells them apart.
 
-`data/wordings.jsonl` has them. None is from a data set. Its kinds: `declines`, refusals of one request in many wordings;
-`objects`, objections on a norm, a premise that is denied for what is right, help in place of harm; `answers`, with idioms and quoted speech;
-`asked for`, texts in which a norm, a warning or a refusal is what the instruction wants, and corrections of facts.
+`data/wordings.jsonl` has them. None is from a data set. Its kinds:
+
+- `declines`: refusals of one request in many wordings.
+- `objects`: objections on a norm, a premise that is denied for what is right, help in place of harm.
+- `answers`: answers with idioms and quoted speech.
+- `asked for`: a norm, a warning or a refusal that the instruction wants, and corrections of facts.
 """
 
 import json

@@ -23,13 +23,20 @@ COURTESIES = 4
 REACH = 6
 """How many sentences after an objection may bring the answer after all, or the norm that a denial rests on."""
 
-_IMPERSONAL, _OBJECTS, _OPPOSES, _REFERS, _HARM, _ADVISES, _ADDRESSES, _GRAVE, _CONDEMNS, _BLAMES, _DENIES, _NORMS, _FACTS, _ANSWERS = map(
-    pattern,
-    (
-        phrases.IMPERSONAL, phrases.OBJECTS, phrases.OPPOSES, phrases.REFERS, phrases.HARM, phrases.ADVISES, phrases.ADDRESSES, phrases.GRAVE,
-        phrases.CONDEMNS, phrases.BLAMES, phrases.DENIES, phrases.NORMS, phrases.FACTS, phrases.ANSWERS,
-    ),
-)  # fmt: skip
+_IMPERSONAL = pattern(phrases.IMPERSONAL)
+_OBJECTS = pattern(phrases.OBJECTS)
+_OPPOSES = pattern(phrases.OPPOSES)
+_REFERS = pattern(phrases.REFERS)
+_HARM = pattern(phrases.HARM)
+_ADVISES = pattern(phrases.ADVISES)
+_ADDRESSES = pattern(phrases.ADDRESSES)
+_GRAVE = pattern(phrases.GRAVE)
+_CONDEMNS = pattern(phrases.CONDEMNS)
+_BLAMES = pattern(phrases.BLAMES)
+_DENIES = pattern(phrases.DENIES)
+_NORMS = pattern(phrases.NORMS)
+_FACTS = pattern(phrases.FACTS)
+_ANSWERS = pattern(phrases.ANSWERS)
 _SAYING = re.compile(f"{phrases.SAYING}(?!\\S)")
 _CODE = re.compile(r"(?<!\w)`[^`\n]+`|```")
 _BEGINS = pattern(BEGINS)

@@ -6,6 +6,9 @@ All functions take time linear in the text.
 
 import re
 
+READ = 4000
+"""Characters at the beginning of a text that are looked at. Refusals and objections count only near the beginning."""
+
 LEAD = 4
 """A quotation after at most so many words is what the text answers: `My answer is: "..."`."""
 
@@ -70,6 +73,10 @@ def own_voice(text: str, instruction: str = "") -> str:
     Returns:
         A text of the same length, so that places in it are places in `text`.
     """
+    return _blanked(text[:READ], instruction) + text[READ:]
+
+
+def _blanked(text: str, instruction: str) -> str:
     if _WRITING.search(instruction) and not _TO_THE_USER.search(text):
         letter, declining = _LETTER.match(text), _DECLINING.search(instruction)
         if (letter and declining) or ((letter or declining) and not _WILL_NOT_SERVE.search(text)):
