@@ -1,19 +1,22 @@
-"""Rows of instruction and completion files: CSV, JSON, JSON lines, Parquet, or text with one instruction a line.
+"""Rows of instruction and completion files: tables in text, JSON, JSON lines, Parquet, or text with one instruction a line.
 
-A row is an object with named values. A text that is empty, or that contains a NUL byte or half of a surrogate pair, is refused,
-and the error names its row. White space around an instruction is removed.
+A row is an object with named values. They are not checked here; `instruction_columns` checks the instructions among them.
 """
 
 import csv
-import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demur.core.errors import InputError, nearest
+from demur.core.errors import InputError
+from demur.inputs.conversations import conversation
+from demur.inputs.json_rows import json_rows
+from demur.inputs.line_lists import instruction_lines
+from demur.inputs.separated_tables import read_table
+from demur.inputs.text_files import ending_of_another_kind, read_text
 
-SUFFIXES = (".csv", ".json", ".jsonl", ".parquet", ".txt")
+SUFFIXES = (".csv", ".json", ".jsonl", ".parquet", ".txt", ".tsv", ".ndjson")
 """The endings of files that rows are read from."""
 
 # Any: a row of a user's file.
@@ -21,114 +24,100 @@ Row = Mapping[str, Any]
 """One row: the values in a file by name. They have not been checked."""
 
 
+@dataclass(frozen=True)
+class RowFile:
+    """The rows of a file.
+
+    Attributes:
+        path: the file.
+        rows: the rows in the order of the file, at least one. A file of plain texts has them under `instruction`.
+        header: the names of the columns of a table in text; empty for other files, in which every value has its name beside it.
+        separator: what separates the columns of such a table; None if there is one column, and for other files.
+    """
+
+    path: Path
+    rows: tuple[Row, ...]
+    header: tuple[str, ...] = ()
+    separator: str | None = None
+
+
+def has_known_ending(path: Path) -> bool:
+    """Whether rows are read from files with this ending."""
+    return path.suffix.lower() in SUFFIXES
+
+
 def read_rows(path: Path) -> list[Row]:
+    """The rows of an instruction or completion file; see `read_row_file`."""
+    return list(read_row_file(path).rows)
+
+
+def read_row_file(path: Path) -> RowFile:
     """Read the rows of an instruction or completion file.
 
     Args:
         path: a file with one of the endings in `SUFFIXES`.
 
     Returns:
-        The rows in the order of the file, at least one. A file of plain texts has them under `instruction`.
+        The rows.
 
     Raises:
         InputError: for a file that is missing, empty or not what its ending says.
     """
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}")
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{str(path)!r} ends with {path.suffix!r}; rows are read from {', '.join(SUFFIXES)}")
+    if not has_known_ending(path):
+        kind = ending_of_another_kind(path.suffix.lower())
+        what = f", so it is {kind}" if kind else f"; rows are read from {', '.join(SUFFIXES)}"
+        raise InputError(f"{str(path)!r} ends with {path.suffix!r}{what}")
     try:
-        rows = _rows(path)
+        found = _read(path)
     except InputError:
         raise
     except (ValueError, csv.Error, RecursionError, OSError) as error:
-        raise InputError(f"{str(path)!r} cannot be read as UTF-8 {path.suffix[1:]}: {error}") from error
-    if not rows:
+        raise InputError(f"{str(path)!r} cannot be read as UTF-8 {path.suffix[1:].lower()}: {error}") from error
+    if not found.rows:
         raise InputError(f"{str(path)!r} holds no instructions or other rows")
-    if any(not isinstance(row, dict) for row in rows):
+    if any(not isinstance(row, dict) for row in found.rows):
         raise InputError(f"{str(path)!r} must hold objects or strings, one for each instruction")
-    return rows
+    return found
 
 
-def _rows(path: Path) -> list[Any]:
-    if path.suffix == ".parquet":
-        try:
-            import pandas
-
-            return list(pandas.read_parquet(path).to_dict("records"))  # type: ignore[arg-type, unused-ignore]
-        except ImportError as error:
-            raise InputError(f"reading {str(path)!r} needs pyarrow; pip install 'demur[parquet]'") from error
-        except (ValueError, OSError) as error:  # pyarrow's own errors are these
-            raise InputError(f"{str(path)!r} cannot be read as parquet: {error}") from error
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if path.suffix == ".csv":
-            return _csv_rows(file, path)
-        if path.suffix == ".txt":
-            # Not `splitlines`, which also splits at other characters; texts from the web contain those.
-            return [{"instruction": line} for line in re.split(r"\r\n|\n|\r", file.read()) if line.strip()]
-        if path.suffix == ".jsonl":
-            loaded: Any = [json.loads(line) for line in file if line.strip()]
-        else:
-            loaded = json.load(file)
-            if not isinstance(loaded, list):
-                raise InputError(f"{str(path)!r} must hold a list of instructions, not a {type(loaded).__name__}")
-    return [{"instruction": row} if isinstance(row, str) else row for row in loaded]
+def _read(path: Path) -> RowFile:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return RowFile(path, tuple(_parquet_rows(path)))
+    text = read_text(path)
+    if suffix in (".csv", ".tsv"):
+        table = read_table(text, path)
+        return RowFile(path, table.rows, table.header, table.separator)
+    if suffix == ".txt":
+        return RowFile(path, tuple({"instruction": line} for line in instruction_lines(text, path)))
+    return RowFile(path, tuple(map(_named, json_rows(text, path))))
 
 
-def _csv_rows(file: Iterable[str], path: Path) -> list[Any]:
-    reader = csv.DictReader(file, strict=True)
-    names = list(reader.fieldnames or ())
-    if len(set(names)) < len(names):
-        raise InputError(f"{str(path)!r} has two columns of the same name: {', '.join(map(repr, names))}; rename one")
-    rows = []
-    for number, row in enumerate(reader, start=1):
-        if None in row:
-            raise InputError(f"row {number} of {str(path)!r} has more columns than the header; quote texts that hold commas")
-        rows.append(row)
-    return rows
+def _named(row: Any) -> Any:
+    """A row with a name for its value, if the row is only an instruction or a conversation."""
+    if isinstance(row, str):
+        return {"instruction": row}
+    return {"messages": row} if isinstance(row, list) and any(isinstance(x, dict) for x in row) and conversation(row) else row
 
 
-def only_column(rows: Sequence[Row], path: Path) -> str:
-    """The column with the instructions: `instruction`, or the only one.
+def _parquet_rows(path: Path) -> list[Row]:
+    try:
+        import pandas
 
-    Raises:
-        InputError: if there is neither. The error lists the columns.
-    """
-    columns = [key for key in rows[0] if key and key != "split"]
-    if not columns:
-        raise InputError(f"row 1 of {str(path)!r} has no column with a name; expected one called 'instruction'")
-    if "instruction" in columns:
-        return "instruction"
-    if len(columns) == 1:
-        return columns[0]
-    raise InputError(
-        f"{str(path)!r} has the columns {', '.join(columns)}; name the one with instructions, as in {path.name}:{columns[0]}"
-    )
+        rows = pandas.read_parquet(path).to_dict("records")
+    except ImportError as error:
+        raise InputError(f"reading {str(path)!r} needs pyarrow; pip install 'demur[parquet]'") from error
+    except (ValueError, OSError) as error:  # pyarrow's own errors are these
+        raise InputError(f"{str(path)!r} cannot be read as parquet: {error}") from error
+    return [{str(name): _plain(value) for name, value in row.items()} for row in rows]
 
 
-def column_texts(rows: Sequence[Row], column: str, where: str) -> list[str]:
-    """The instructions in one column.
-
-    Args:
-        rows: the rows of a file.
-        column: the name of the column.
-        where: the name of the file in error messages.
-
-    Raises:
-        InputError: for the first row that has no such column, or no proper text in it.
-    """
-    texts = []
-    for number, row in enumerate(rows, start=1):
-        if column not in row:
-            raise InputError(f"{where!r} has no column {column!r} in row {number}; {nearest(column, map(str, row))}")
-        text = row[column]
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"row {number} of {where!r} has no text in column {column!r}")
-        if "\x00" in text:
-            raise InputError(f"row {number} of {where!r} holds a NUL byte in column {column!r}; save a file in UTF-16 as UTF-8")
-        if any("\ud800" <= mark <= "\udfff" for mark in text):
-            raise InputError(
-                f"row {number} of {where!r} holds half of a surrogate pair in column {column!r}, which is not a character"
-            )
-        texts.append(text.strip())
-    return texts
+def _plain(value: Any) -> Any:
+    """A value with lists in place of numpy's arrays, at any depth."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -15,7 +15,8 @@ from typing import Literal, get_args
 from demur.core.atomic_files import is_file
 from demur.core.errors import InputError, nearest
 from demur.core.registry import registry
-from demur.inputs.instruction_files import SUFFIXES, Row, column_texts, only_column, read_rows
+from demur.inputs.instruction_columns import column_texts, only_column, read_column
+from demur.inputs.instruction_files import Row, has_known_ending, read_row_file
 from demur.inputs.prompt_formats import names_module
 
 Split = Literal["train", "validation", "test"]
@@ -101,13 +102,14 @@ def load_instructions(spec: str, *, split: bool = True) -> InstructionSet:
         32
     """
     file = Path(spec.rpartition(":")[0])
-    may_be_file = is_file(Path(spec)) or is_file(file) or file.suffix in SUFFIXES
+    may_be_file = is_file(Path(spec)) or is_file(file) or has_known_ending(file)
     if spec in registry("instructions") or (not may_be_file and names_module(spec)):
         return _registered(spec)
     path, column = _path_and_column(spec)
-    rows = read_rows(path)
-    column = column or only_column(rows, path)
-    texts = column_texts(rows, column, str(path))
+    found = read_row_file(path)
+    rows = found.rows
+    column = column or only_column(found)
+    texts = read_column(rows, column, str(path)).texts
     if any("split" in row for row in rows):
         by_split = _given_splits(rows, texts, path)
     else:
@@ -179,7 +181,7 @@ def _path_and_column(spec: str) -> tuple[Path, str | None]:
         head, _, tail = spec.rpartition(":")
         path, column = Path(head), tail
     if not is_file(path):
-        looks_like_file = path.suffix in SUFFIXES or os.sep in str(path)
+        looks_like_file = has_known_ending(path) or os.sep in str(path)
         hint = f"there is no file {str(path)!r}" if looks_like_file else nearest(spec, registered())
         raise InputError(f"{spec!r} is neither an instruction file nor a registered set; {hint}")
     return path, column

@@ -13,7 +13,8 @@ from pathlib import Path
 from demur.core import network
 from demur.core.errors import InputError
 from demur.inputs.arditi_draws import DRAWS, arditi_sample
-from demur.inputs.instruction_files import column_texts, read_rows
+from demur.inputs.instruction_columns import column_texts
+from demur.inputs.instruction_files import read_rows
 from demur.inputs.instructions import SPLITS, InstructionSet, digest, split_80_20
 
 
