@@ -10,6 +10,7 @@ import typer
 
 from demur.cli import shell_completion
 from demur.cli.app import CHECKPOINTS, Adapter, Device, DType, Format, Model, Quantise, Quiet, command
+from demur.cli.asked_instructions import asked_instructions, note
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
 
@@ -87,6 +88,7 @@ def extract(
     import demur
     from demur.cli.progress_bars import bars
     from demur.directions.file_formats import format_for
+    from demur.inputs.repeated_instructions import shared_note
     from demur.measurements.extraction import layers_with_directions
 
     if format_for(out) != "demur":
@@ -95,8 +97,10 @@ def extract(
         )
     if pairs < 1:
         raise InputError(f"--pairs must be at least 1, not {pairs}")
-    sides = [demur.load_instructions(spec, split=False) for spec in (harmful, harmless)]
+    sides = [asked_instructions(spec) for spec in (harmful, harmless)]
     asked, benign = (side.take(_read_split(side), pairs) for side in sides)
+    if shared := shared_note([("harmful", asked), ("harmless", benign)], "this pair", "set (harmful and harmless)"):
+        note(shared)
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     layers = layers_with_directions(checkpoint.n_layers) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
     with bars(quiet)("activations", 2 * pairs) as progress:
@@ -112,7 +116,7 @@ def extract(
         )
     for spec, side in zip((harmful, harmless), sides, strict=True):
         if _read_split(side) == "test":
-            _note(f"{spec!r} has no training part; directions are made from its first {pairs} instructions")
+            note(f"{spec!r} has no training part; directions are made from its first {pairs} instructions")
     _save(found, out)
 
 
@@ -125,10 +129,6 @@ def _save(found: "Sequence[Direction]", out: Path) -> None:
 def _read_split(side: "InstructionSet") -> str:
     """The split that directions are made from: the training part, or the only part if there is no training part."""
     return "train" if side.splits.get("train") else "test"
-
-
-def _note(text: str) -> None:
-    typer.echo(f"note: {text}", err=True)
 
 
 def _layer(text: str, n_layers: int) -> int:
@@ -172,7 +172,7 @@ def generate(
         if value is not None and value < 1:
             raise InputError(f"{option} must be at least 1, not {value}")
     edit = _edit(direction, ablate, add, unit, layer, sites)
-    found = demur.load_instructions(instructions, split=False).take("test")
+    found = asked_instructions(instructions).take("test")
     texts = found[:limit]
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     form = demur.prompt_format(prompt, checkpoint)
@@ -245,7 +245,7 @@ def _warn_of_training_instructions(direction: "Direction", found: Sequence[str],
 
     for n in training_overlap(direction, found):
         both = f"{min(n, len(texts))} of these {len(texts)} instructions"
-        _note(f"the direction was made from {both}; its effect on them says less about other instructions")
+        note(f"the direction was made from {both}; its effect on them says less about other instructions")
 
 
 def _edit(

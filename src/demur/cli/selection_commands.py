@@ -23,6 +23,7 @@ from demur.cli.app import (
     StudyName,
     command,
 )
+from demur.cli.asked_instructions import asked_instructions, note
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError, nearest
 from demur.measurements.selection.criteria import CRITERIA
@@ -65,6 +66,10 @@ def select(
 
     loaded = load_study(study, list(set_ or ()))
     from demur.runs.place_selection import choose, joint
+    from demur.study.preflight import told_of_instructions
+
+    for warning in told_of_instructions(loaded):
+        note(warning)
 
     chosen = []
     for one in choose(loaded, by, device=device, phases=bars(quiet)):
@@ -170,7 +175,7 @@ def loss(
 
     if unit not in ("raw", "unit"):
         raise InputError(f"{unit!r} is not a unit for demur loss; {nearest(unit, ('raw', 'unit'))}")
-    found = demur.load_instructions(texts, split=False).take("test")
+    found = asked_instructions(texts).take("test")
     edits: list[Intervention | None] = [None]
     names = ["none"]
     for path in direction:

@@ -6,6 +6,7 @@ them (80/20, seed 42). It is an error to ask for more instructions than a split 
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from demur.core.atomic_files import is_file
-from demur.core.errors import InputError, nearest
+from demur.core.errors import InputError, nearest, sentence
 from demur.core.registry import registry
 from demur.inputs.instruction_columns import column_texts, only_column, read_column
 from demur.inputs.instruction_files import Row, has_known_ending, read_row_file
+from demur.inputs.lost_context import context_note, lost_context, refuse_lost_context
 from demur.inputs.prompt_formats import names_module
+from demur.inputs.repeated_instructions import first_of_each, repeats_note, sameness, shared_note
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -34,11 +37,14 @@ class InstructionSet:
         name: the name of the set in results.
         splits: the instructions by split: `train`, `validation`, `test`. Not every set has all of them.
         source: where they were read.
+        notes: what a reader of results should know of the file, in sentences without a full stop: text that is not part of the
+            instructions, and instructions that were repeated.
     """
 
     name: str
     splits: Mapping[str, tuple[str, ...]]
     source: str
+    notes: tuple[str, ...] = ()
 
     def take(self, split: Split | str, n: int | None = None) -> tuple[str, ...]:
         """The first instructions of a split.
@@ -87,11 +93,11 @@ def load_instructions(spec: str, *, split: bool = True) -> InstructionSet:
             the order of the file.
 
     Returns:
-        The set.
+        The set. An instruction that a file repeats is in it once. Its notes are also given as warnings.
 
     Raises:
         InputError: for an unknown name, with the nearest known one; for a missing file or column; for a row without a text;
-            and if only some rows have a split.
+            if only some rows have a split; and if no column is named and instructions have text beside them, such as `input`.
 
     Example:
         >>> import demur
@@ -101,23 +107,46 @@ def load_instructions(spec: str, *, split: bool = True) -> InstructionSet:
         >>> len(harmful.take("train", 32))
         32
     """
+    found = read_instructions(spec, split=split)
+    for note in found.notes:
+        warnings.warn(sentence(note), stacklevel=2)
+    return found
+
+
+def read_instructions(spec: str, *, split: bool = True) -> InstructionSet:
+    """The same as `load_instructions`, for callers that tell the notes of the set in their own way."""
     file = Path(spec.rpartition(":")[0])
     may_be_file = is_file(Path(spec)) or is_file(file) or has_known_ending(file)
     if spec in registry("instructions") or (not may_be_file and names_module(spec)):
         return _registered(spec)
     path, column = _path_and_column(spec)
+    return _from_file(path, column, split)
+
+
+def _from_file(path: Path, named: str | None, split: bool) -> InstructionSet:
     found = read_row_file(path)
     rows = found.rows
-    column = column or only_column(found)
-    texts = read_column(rows, column, str(path)).texts
+    column = named or only_column(found)
+    read = read_column(rows, column, str(path))
+    texts = read.texts
+    lost = context_note(lost_context(rows, column, texts), read.left_out, len(rows), path.name, column)
+    if named is None:
+        refuse_lost_context(lost, f"{path.name}:{column}")
     if any("split" in row for row in rows):
-        by_split = _given_splits(rows, texts, path)
+        given = _splits_of(rows, path)
+        kept = first_of_each([(part, sameness(text)) for part, text in zip(given, texts, strict=True)])
+        by_split = {str(name): tuple(texts[place] for place in kept if given[place] == name) for name in SPLITS}
     else:
-        by_split = split_80_20(texts) if split else {"test": tuple(texts)}
-    return InstructionSet(path.stem, by_split, f"{path.name}:{column}")
+        kept = first_of_each(list(map(sameness, texts)))
+        different = [texts[place] for place in kept]
+        by_split = split_80_20(different) if split else {"test": tuple(different)}
+    shared = shared_note(by_split.items(), repr(path.name), "split")
+    notes = tuple(note for note in (lost, repeats_note(texts, kept, path.name), shared) if note is not None)
+    return InstructionSet(path.stem, by_split, f"{path.name}:{column}", notes)
 
 
-def _given_splits(rows: Sequence[Row], texts: Sequence[str], path: Path) -> dict[str, tuple[str, ...]]:
+def _splits_of(rows: Sequence[Row], path: Path) -> list[str]:
+    """The split of each row."""
     for number, row in enumerate(rows, start=1):
         if "split" not in row:
             raise InputError(
@@ -127,7 +156,7 @@ def _given_splits(rows: Sequence[Row], texts: Sequence[str], path: Path) -> dict
     wrong = sorted(set(named) - set(SPLITS))
     if wrong:
         raise InputError(f"{str(path)!r} names the split {wrong[0]!r}; expected {', '.join(SPLITS)}")
-    return {name: tuple(text for text, split in zip(texts, named, strict=True) if split == name) for name in SPLITS}
+    return named
 
 
 def _registered(name: str) -> InstructionSet:

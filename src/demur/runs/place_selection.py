@@ -14,7 +14,7 @@ from demur.core.errors import InputError, WorkError, nearest
 from demur.core.progress import Phases, no_phases
 from demur.directions.direction import Direction
 from demur.engine.checkpoints import Checkpoint, free_memory
-from demur.inputs.instructions import load_instructions
+from demur.inputs.instructions import read_instructions
 from demur.inputs.prompts import Prompt, prompt_format
 from demur.measurements.refusal_tokens import RefusalTokens, find_refusal_tokens
 from demur.measurements.selection.candidates import Candidates, candidate_directions
@@ -133,7 +133,7 @@ def _instructions(study: Study, plan: Plan) -> tuple[Sides, Sides]:
     """The training and the validation instructions; no instruction is in both."""
     train: Sides = {label: material.train for label, material in check(plan).material.items()}
     held_out: Sides = {
-        label: load_instructions(study.instructions[label].source).take("validation")[:VALIDATION] for label in LABELS
+        label: read_instructions(study.instructions[label].source).take("validation")[:VALIDATION] for label in LABELS
     }
     refuse_shared(train, held_out, "validation")
     for label in LABELS:

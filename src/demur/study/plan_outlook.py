@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from demur.core.errors import InputError
-from demur.inputs.instructions import load_instructions
+from demur.inputs.instructions import read_instructions
 from demur.inputs.prompt_formats import needs_tokenizer, template_text
 from demur.measurements.measurement import measurement, without_pairs
 from demur.models import memory_budget
@@ -22,7 +22,7 @@ from demur.study.cost import Job
 from demur.study.load_order import Step, loads, most_at_once, order_jobs
 from demur.study.plan import Plan, make_plan
 from demur.study.planned_tasks import PlannedTask, planned_tasks
-from demur.study.preflight import precisions
+from demur.study.preflight import precisions, told_of_instructions
 from demur.study.spec import LABELS, Label, Study
 
 TOKENS_A_WORD = 1.2
@@ -161,7 +161,7 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
     template = {arm.spec: _template_tokens(arm.spec) for arm in plan.arms}
     sources = _sources(study)
     pairless = (said for one in study.measurements for said in without_pairs(measurement(one.name), len(study.checkpoints)))
-    warnings = (*compare(sources), *precisions(study), *pairless)
+    warnings = (*compare(sources), *precisions(study), *pairless, *told_of_instructions(study))
     checkpoints = tuple(_checkpoint(study, name, sources.get(name)) for name in study.checkpoints)
     sizes = [each.bytes for each in checkpoints]
     together = None not in sizes and sum(size or 0 for size in sizes) <= memory_budget.available(device)
@@ -211,7 +211,7 @@ def _words(study: Study, label: Label) -> Words | None:
     """Words of the test instructions of one label; None if the set cannot be read. The plan then assumes `USUAL_WORDS`."""
     spec = study.instructions[label]
     try:
-        counts = [len(row.split()) for row in load_instructions(spec.source).take(study.split)[: spec.test]]
+        counts = [len(row.split()) for row in read_instructions(spec.source).take(study.split)[: spec.test]]
     except InputError:
         return None
     return Words(sum(counts) / len(counts), max(counts))

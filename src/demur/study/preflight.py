@@ -4,11 +4,13 @@ They use names, files and counts. Checks that need the weights are made during t
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from demur.core.errors import InputError
-from demur.inputs.instructions import load_instructions
+from demur.core.errors import InputError, sentence
+from demur.inputs.instructions import read_instructions
 from demur.inputs.prompt_formats import find_format
+from demur.inputs.repeated_instructions import first_of_each, sameness, shared_note
 from demur.judges.early_stopping import check_foreseen
 from demur.judges.judge import get_judge
 from demur.models import quantisation
@@ -26,11 +28,13 @@ class Material:
         source: where they were read.
         train: the instructions that directions are made from.
         test: the instructions on which refusals are counted.
+        notes: what a reader of the results should know of them.
     """
 
     source: str
     train: tuple[str, ...]
     test: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,37 @@ def check(plan: Plan) -> Ready:
     material = {label: _material(study, label) for label in LABELS}
     train, test = ({label: getattr(material[label], part) for label in LABELS} for part in ("train", "test"))
     refuse_shared(train, test, study.split)
-    return Ready(plan, material, sources, warnings)
+    return Ready(plan, material, sources, (*warnings, *instruction_warnings(material)))
+
+
+def instruction_warnings(material: Mapping[Label, Material]) -> list[str]:
+    """What a reader of the results should know of the instructions, one sentence each.
+
+    Args:
+        material: the instructions of each label.
+
+    Returns:
+        The notes of their files, instructions of other sets that are asked twice, and instructions that are in both labels' sets.
+    """
+    notes = [note for each in material.values() for note in each.notes]
+    for label, each in material.items():
+        for part in (each.train, each.test):
+            # A file's repeats are left out when it is read; sets from elsewhere keep theirs, because their splits are fixed.
+            kept = first_of_each(list(map(sameness, part)))
+            if len(kept) < len(part):
+                notes.append(f"The {label} set {each.source!r} has {len(part) - len(kept)} of {len(part)} instructions twice")
+    by_label = [(label, (*each.train, *each.test)) for label, each in material.items()]
+    shared = shared_note(by_label, "this study", "set (harmful and harmless)")
+    return [sentence(note) for note in (*notes, *([] if shared is None else [shared]))]
+
+
+def told_of_instructions(study: Study) -> list[str]:
+    """The same for the sets of a study that can be read, before anything else of it is checked."""
+    found: dict[Label, Material] = {}
+    for label in LABELS:
+        with suppress(InputError):
+            found[label] = _material(study, label)
+    return instruction_warnings(found)
 
 
 def refuse_shared(train: Mapping[Label, Sequence[str]], held_out: Mapping[Label, Sequence[str]], part: str) -> None:
@@ -94,8 +128,8 @@ def refuse_shared(train: Mapping[Label, Sequence[str]], held_out: Mapping[Label,
     Raises:
         InputError: if an instruction is in both, even under different labels.
     """
-    used = {text.casefold() for texts in train.values() for text in texts}
-    shared = [text for texts in held_out.values() for text in texts if text.casefold() in used]
+    used = {sameness(text) for texts in train.values() for text in texts}
+    shared = [text for texts in held_out.values() for text in texts if sameness(text) in used]
     if shared:
         raise InputError(f"{len(shared)} instructions are in both the training and the {part} part, such as {shared[0][:60]!r}")
 
@@ -122,5 +156,5 @@ def _check_layers(study: Study, sources: Mapping[str, Source]) -> None:
 
 def _material(study: Study, label: Label) -> Material:
     spec = study.instructions[label]
-    found = load_instructions(spec.source)
-    return Material(found.source, found.take("train", study.direction.pairs), found.take(study.split, spec.test))
+    found = read_instructions(spec.source)
+    return Material(found.source, found.take("train", study.direction.pairs), found.take(study.split, spec.test), found.notes)
