@@ -54,7 +54,8 @@ def test_trap_26_pickles_are_never_run(tmp_path, capsys):
         (torch.ones(3, 8), r"a tensor of shape \(3, 8\); expected one vector"),
         (torch.tensor(1.0), "a tensor of shape"),
         (torch.zeros(8), "zero or not finite"),
-        (torch.zeros(2, 2, 8), "holds only zeros"),
+        (torch.ones(2, 2, 8), r"a tensor of shape \(2, 2, 8\); expected one vector .* say what the axes are with axes="),
+        (torch.ones(12, 1, 8), r"a tensor of shape \(12, 1, 8\)"),
         (torch.full((8,), float("nan")), "not finite"),
         (torch.tensor([1.0, float("inf")]), "not finite"),
         (torch.ones(2, 2, 8).fill_(float("nan")), "not finite"),
@@ -195,6 +196,11 @@ def test_metadata_that_cannot_be_read(tmp_path, text, message):
     (tmp_path / "direction_metadata.json").write_text(text)
     with pytest.raises(InputError, match=message):
         load_direction(tmp_path / "direction.pt")
+
+
+def test_mean_diffs_of_zeros(tmp_path):
+    torch.save(torch.zeros(2, 2, 8), tmp_path / "mean_diffs.pt")
+    refused(tmp_path / "mean_diffs.pt", "holds only zeros")
 
 
 def test_metadata_that_names_what_is_not_there(tmp_path):

@@ -15,6 +15,14 @@ Layer = Annotated[
 Position = Annotated[
     int | None, typer.Option(metavar="N", help="only this position; or the position to assume, if the file states none")
 ]
+Axes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...",
+        help="axes of the tensor in a .pt file that does not tell them, such as layer,1,d_model: layer, layer_output, "
+        "hidden_state, position, d_model, or 1 for an axis of length one",
+    ),
+]
 
 
 @command(FILES, "demur directions base.safetensors chat.safetensors", "demur directions runs/demo/directions/*.safetensors")
@@ -29,13 +37,14 @@ def directions(
     ],
     layer: Layer = None,
     position: Position = None,
+    axes: Axes = None,
     quiet: Quiet = False,
 ) -> None:
     """Show norms and pairwise cosines of directions."""
     from demur.directions.direction import cosines
     from demur.directions.files.load_and_save import load_directions
 
-    loaded = [direction for path in files for direction in load_directions(path, layer=layer, position=position)]
+    loaded = [direction for path in files for direction in load_directions(path, layer=layer, position=position, axes=axes)]
     matrix = cosines(loaded)
     for number, direction in enumerate(loaded, 1):
         place = f"layer {direction.layer} {direction.site}" if direction.says("layer") else "layer unknown"
@@ -72,6 +81,7 @@ def convert(
     ] = None,
     layer: Layer = None,
     position: Position = None,
+    axes: Axes = None,
     family: Annotated[
         str | None, typer.Option(metavar="NAME", help="model_type of the model that lm-eval steers, for example llama")
     ] = None,
@@ -83,6 +93,6 @@ def convert(
     from demur.directions.files.load_and_save import load_directions, save_directions
 
     name = format_for(out, format)
-    loaded = [direction for path in files for direction in load_directions(path, layer=layer, position=position)]
+    loaded = [direction for path in files for direction in load_directions(path, layer=layer, position=position, axes=axes)]
     save_directions(loaded, out, format=name, family=family, n_layers=n_layers)
     typer.echo(f"{out}  {name}  {len(loaded)} direction{'s' if len(loaded) > 1 else ''}")

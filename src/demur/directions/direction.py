@@ -95,6 +95,25 @@ class Direction:
         """
         return fact not in self.provenance.not_in_the_file
 
+    def check_grid(self, n_layers: int) -> None:
+        """Check that a direction from a tensor with one vector for each layer is used on a model with as many layers.
+
+        Args:
+            n_layers: the number of the model's blocks.
+
+        Raises:
+            InputError: if the tensor had another number of layers, so that its axes are probably something else.
+        """
+        known = self.provenance.grid_layers
+        if known is None or known == n_layers:
+            return
+        advice = "the entry after the last block may be included; say axes with hidden_state in place of layer"
+        if known != n_layers + 1:
+            advice = "its axes may be in another order; say them with axes=..., or in demur convert with --axes"
+        raise InputError(
+            f"direction {self.name!r} comes from a tensor with {known} layers, and this model has {n_layers}; {advice}"
+        )
+
     def raw_vector(self) -> Float[Tensor, " d_model"]:
         """The vector at its raw length, such as the difference of means itself: (d_model,), float64."""
         return self.vector.double() * self.raw_norm

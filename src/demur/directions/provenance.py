@@ -112,6 +112,12 @@ class Provenance(BaseModel):
     # Not strict, because JSON has lists and no tuples.
     not_in_the_file: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
+    @property
+    def grid_layers(self) -> int | None:
+        """The length of the layer axis, for a direction from a tensor with one vector for each layer of a model."""
+        grid = self.get("grid")
+        return grid[1] if isinstance(grid, list) and len(grid) == 2 and isinstance(grid[1], int) else None
+
     @classmethod
     def of(cls, facts: Mapping[str, object]) -> "Provenance":
         """Read facts by their keys, as they are in a direction's file.

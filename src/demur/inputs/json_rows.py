@@ -13,11 +13,15 @@ from typing import Any
 
 from demur.core.errors import InputError
 
+# Any: a value that was read from a user's JSON.
+Json = Any
+"""A value of JSON, of any type."""
+
 SPLIT_NAMES = ("train", "validation", "test")
 """The names of splits, which an object of lists may have as keys."""
 
 
-def json_rows(text: str, path: Path) -> list[Any]:
+def json_rows(text: str, path: Path) -> list[Json]:
     """The rows of a JSON or JSON lines file, not yet checked.
 
     Args:
@@ -45,12 +49,12 @@ def json_rows(text: str, path: Path) -> list[Any]:
     return rows_of(found, path)
 
 
-def _each_line(text: str) -> list[Any]:
+def _each_line(text: str) -> list[Json]:
     # Not `splitlines`, which also splits at characters that a JSON text may contain.
     return [json.loads(line) for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
 
 
-def _lines(text: str) -> Any:
+def _lines(text: str) -> Json:
     """The value of every line, or the one value that the file has; None if a line is not JSON."""
     try:
         found = _each_line(text)
@@ -61,7 +65,7 @@ def _lines(text: str) -> Any:
     return found[0] if whole and not any(isinstance(row, dict) and "role" in row for row in found[0]) else found
 
 
-def rows_of(found: Any, path: Path) -> list[Any]:
+def rows_of(found: Any, path: Path) -> list[Json]:
     """The rows in a value that was read from JSON.
 
     Raises:
@@ -81,7 +85,7 @@ def rows_of(found: Any, path: Path) -> list[Any]:
     )
 
 
-def _rows_of_object(found: Mapping[str, Any]) -> list[Any] | None:
+def _rows_of_object(found: Mapping[str, Json]) -> list[Json] | None:
     values = list(found.values())
     if {"columns", "data"} <= set(found) and _all_lists(found["data"]) and isinstance(found["columns"], list):
         return [dict(zip(map(str, found["columns"]), row, strict=False)) for row in found["data"]]
@@ -98,7 +102,7 @@ def _rows_of_object(found: Mapping[str, Any]) -> list[Any] | None:
     return next(iter(lists.values())) if len(lists) == 1 and _all_rows(next(iter(lists.values()))) else None
 
 
-def _rows_of_objects(found: Mapping[str, Mapping[str, Any]]) -> list[Any] | None:
+def _rows_of_objects(found: Mapping[str, Mapping[str, Json]]) -> list[Json] | None:
     """The rows of an object of objects: columns with cells by row number, as pandas writes them, or rows by name."""
     inner = [set(value) for value in found.values()]
     by_number = all(keys and all(key.isdigit() for key in keys) for keys in inner)
@@ -111,17 +115,17 @@ def _rows_of_objects(found: Mapping[str, Mapping[str, Any]]) -> list[Any] | None
     return [{name: cells[number] for name, cells in found.items()} for number in next(iter(found.values()))]
 
 
-def _as_object(row: Any) -> dict[str, Any]:
+def _as_object(row: Json) -> dict[str, Json]:
     return {"instruction": row} if isinstance(row, str) else dict(row)
 
 
-def _all_lists(value: Any) -> bool:
+def _all_lists(value: Json) -> bool:
     return isinstance(value, list) and all(isinstance(row, list) for row in value)
 
 
-def _all_rows(value: Any) -> bool:
+def _all_rows(value: Json) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(row, str | dict) for row in value)
 
 
-def _all_objects(value: Any) -> bool:
+def _all_objects(value: Json) -> bool:
     return isinstance(value, Sequence) and bool(value) and all(isinstance(row, dict) for row in value)

@@ -36,8 +36,8 @@ _CONTENTS = (
     (b"\xd0\xcf\x11\xe0", f"is an Excel workbook; {_SAVE_AS_CSV}"),
     (b"\x1f\x8b", "is compressed with gzip; unpack it with gunzip"),
     (b"PAR1", "is a Parquet file; rename it to end with .parquet"),
-    (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself; fetch the file with git lfs pull"),
 )
+_POINTER = b"version https://git-lfs"
 _WEB_PAGE = re.compile(rb"\s*<(?:!doctype html|html|head)\b", re.IGNORECASE)
 
 
@@ -55,6 +55,17 @@ def refuse_other_content(start: bytes, path: Path) -> None:
     for mark, kind in _CONTENTS:
         if start.startswith(mark):
             raise InputError(f"{str(path)!r} {kind}")
+    refuse_stand_in(start, path)
+
+
+def refuse_stand_in(start: bytes, path: Path) -> None:
+    """Refuse a file whose first bytes show that a download gave something in place of the file.
+
+    Raises:
+        InputError: for a pointer of Git LFS and for a web page.
+    """
+    if start.startswith(_POINTER):
+        raise InputError(f"{str(path)!r} is a pointer of Git LFS, not the file itself; fetch the file with git lfs pull")
     if _WEB_PAGE.match(start):
         raise InputError(f"{str(path)!r} is a web page, not the file that it shows; download the raw file")
 

@@ -113,7 +113,8 @@ class Intervention:
             twice for a kind that repeats (adding at both adds twice), and once for other kinds (removing at both removes once).
 
         Raises:
-            InputError: for a site or layer that the model does not have.
+            InputError: for a site or layer that the model does not have, and for a direction from a tensor with another number of
+                layers.
         """
         kind, own = edit_kind(self.kind), self.direction
         layers, sites = self.layers, self.sites
@@ -122,6 +123,8 @@ class Intervention:
         if sites is None:
             sites = (own.site,) if kind.own_layer and own is not None else layout.sites
         layout.check_sites(sites)
+        if own is not None:
+            own.check_grid(n_layers)
         for layer in layers:
             if not 0 <= layer < n_layers:
                 raise InputError(f"layer {layer} is out of range: this model has layers 0 to {n_layers - 1}")

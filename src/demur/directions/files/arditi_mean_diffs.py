@@ -19,6 +19,8 @@ from demur.directions.files.requirements import require
 from demur.directions.files.untrusted_tensors import write_pt
 from demur.directions.provenance import Provenance
 
+FILE = "mean_diffs.pt"
+
 
 def write(directions: Sequence[Direction], path: Path, architecture: Architecture) -> None:
     """Write raw vectors on a full grid of positions and layers, float64 with the accuracy of float32.

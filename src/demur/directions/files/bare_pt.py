@@ -23,10 +23,15 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
     write_pt(the_one(directions, path).vector.clone(), path)
 
 
+def is_unit(vector: Tensor) -> bool:
+    """Whether a vector has length one, in the precision in which it may be stored. Its raw norm is then not known."""
+    return abs(float(vector.double().norm()) - 1) < _UNIT
+
+
 def read(vector: Tensor, path: Path) -> Direction:
     """A direction of unknown layer, site and position. If the vector has length one, the raw norm is unknown too."""
     unsaid = ["layer", "site", "position"]
-    if abs(float(vector.double().norm()) - 1) < _UNIT:
+    if is_unit(vector):
         unsaid.append("raw norm")
     facts = Provenance(file=path.name, format="post", stored_dtype=str(vector.dtype), not_in_the_file=tuple(unsaid))
     return from_raw(vector, name=path.stem, layer=0, provenance=facts)

@@ -117,8 +117,9 @@ def read(entries: Mapping[Any, Any], path: Path) -> list[Direction]:
 def _part(name: Any, value: Any, path: Path) -> tuple[str, Tensor, str, float]:
     if not isinstance(name, str) or not isinstance(value, Mapping) or not {"steering_vector", "action"} <= set(value):
         raise InputError(
-            f"{str(path)!r} holds a dict, but not one of steering vectors: expected names of modules, each with steering_vector, "
-            "steering_coefficient and action"
+            f"{str(path)!r} holds a dict, but not one of steering vectors: it has {name!r}, a {type(value).__name__}; expected "
+            "names of modules, each with steering_vector, steering_coefficient and action; write one vector to a file of its own "
+            "with torch.save"
         )
     vector = checked(value["steering_vector"], path, f"the vector of {name!r}")
     vector = vector[0] if vector.ndim == 2 and vector.shape[0] == 1 else vector

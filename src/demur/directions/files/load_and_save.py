@@ -16,17 +16,26 @@ from demur.directions.direction import Direction
 from demur.directions.file_formats import write_directions
 from demur.directions.files import detect_pt, gguf_control_vector, safetensors_file
 from demur.directions.files.arditi_direction import choice_for
+from demur.directions.files.arditi_mean_diffs import FILE
+from demur.directions.files.foreign_endings import refuse_foreign
+from demur.directions.files.said_axes import parse_axes
 
 Fact = Literal["layer", "position"]
 
 
-def load_directions(path: str | Path, *, layer: int | None = None, position: int | None = None) -> list[Direction]:
+def load_directions(
+    path: str | Path, *, layer: int | None = None, position: int | None = None, axes: str | None = None
+) -> list[Direction]:
     """Read every direction of a file.
 
     Args:
         path: a file of any format that demur writes.
         layer: only directions of this layer; or the layer, if the file does not have one.
         position: only directions of this prompt position; or the position, if the file does not have one.
+        axes: what the axes of the tensor in a `.pt` file are, such as "layer,1,d_model", if the file does not tell. The names are
+            `layer` (the inputs of blocks, from 0), `layer_output` (their outputs), `hidden_state` (as transformers gives them:
+            the inputs, and one entry after the final norm, which is left out), `position` (its last entry is the last token of
+            the prompt), `d_model`, and `1` for an axis of length one.
 
     Returns:
         The directions in the order of positions and layers. Vectors of zeros in a `mean_diffs.pt` are left out, such as those of
@@ -43,7 +52,7 @@ def load_directions(path: str | Path, *, layer: int | None = None, position: int
         ...     [direction.layer for direction in demur.load_directions(path)]  # as resid_post
         [1, 2]
     """
-    found = _read(Path(path))
+    found = _read(Path(path), None if axes is None else parse_axes(axes))
     widths = sorted({direction.vector.shape[0] for direction in found})
     if len(widths) > 1:
         raise InputError(f"{str(path)!r} holds directions of widths {widths}, so they are not of one model")
@@ -61,13 +70,16 @@ def load_directions(path: str | Path, *, layer: int | None = None, position: int
     return found
 
 
-def load_direction(path: str | Path, *, layer: int | None = None, position: int | None = None) -> Direction:
+def load_direction(
+    path: str | Path, *, layer: int | None = None, position: int | None = None, axes: str | None = None
+) -> Direction:
     """Read one direction from a file.
 
     Args:
         path: a file of any format that demur writes.
         layer: the layer to choose; or the layer of the direction, if the file does not have one.
         position: the prompt position to choose; or the position of the direction, if the file does not have one.
+        axes: what the axes of the tensor in a `.pt` file are; see `load_directions`.
 
     Returns:
         The direction. For a `mean_diffs.pt` without a choice of layer and position, it is the one that the
@@ -84,9 +96,9 @@ def load_direction(path: str | Path, *, layer: int | None = None, position: int 
         13
     """
     path = Path(path)
-    if layer is None and position is None and path.name == "mean_diffs.pt":
+    if layer is None and position is None and axes is None and path.name == FILE:
         layer, position = choice_for(path) or (None, None)
-    found = load_directions(path, layer=layer, position=position)
+    found = load_directions(path, layer=layer, position=position, axes=axes)
     if len(found) > 1:
         layers, positions = (sorted({int(getattr(d, fact)) for d in found}) for fact in ("layer", "position"))
         places = f"layer {_span(layers)}" + (f" and position {_span(positions)}" if len(positions) > 1 else "")
@@ -132,13 +144,17 @@ def save_directions(
     return write_directions(directions, Path(path), format=format, family=family, n_layers=n_layers)
 
 
-def _read(path: Path) -> list[Direction]:
+def _read(path: Path, axes: tuple[str, ...] | None) -> list[Direction]:
     if not path.is_file():
         raise InputError(f"there is no direction file {str(path)!r}")
-    if path.suffix == ".gguf":
+    refuse_foreign(path)
+    suffix = path.suffix.lower()
+    if suffix in (".pt", ".pth"):
+        return detect_pt.read(path, axes)
+    if axes is not None:
+        raise InputError(f"{str(path)!r} says what its vectors are; axes are for tensors in .pt files, so leave them out")
+    if suffix == ".gguf":
         return gguf_control_vector.read(path)
-    if path.suffix in (".pt", ".pth"):
-        return detect_pt.read(path)
     return [safetensors_file.read(path)]
 
 
