@@ -1,25 +1,35 @@
 """Commands on completions: judge."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from demur.cli import shell_completion
 from demur.cli.app import FILES, Quiet, command
+from demur.cli.asked_instructions import note
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
 from demur.judges.judge import Failure, Judged, Verdict
 
+if TYPE_CHECKING:
+    from demur.inputs.completions.completion_files import CompletionFile
 
-@command(FILES, "demur judge completions.jsonl --judge taxonomy --out verdicts.jsonl")
+
+@command(
+    FILES,
+    "demur judge completions.jsonl --judge taxonomy --out verdicts.jsonl",
+    "demur judge answers.csv --completion-column response --instruction-column prompt -j taxonomy",
+)
 def judge(
     completions: Annotated[
         Path,
         typer.Argument(
-            help="a .jsonl file with instruction and completion", metavar="FILE", autocompletion=shell_completion.completions
+            help="a file with instruction and completion, or of another program, see docs/judges.md",
+            metavar="FILE",
+            autocompletion=shell_completion.completions,
         ),
     ],
     judge: Annotated[
@@ -28,6 +38,12 @@ def judge(
             "--judge", "-j", metavar="NAME", help="{judge names}, or module:Class", autocompletion=shell_completion.judges
         ),
     ] = "prefix",
+    instruction_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="the column of the instructions, if it is not called instruction")
+    ] = None,
+    completion_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="the column of the completions, if it is not called completion")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="a .jsonl file of verdicts")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -36,21 +52,22 @@ def judge(
     With --out, writes one completion per line, with its verdict and all keys of the input file. If the judge fails on some
     completions, the others are counted and written, and the exit status is 1.
     """
-    from demur.inputs.instruction_files import read_rows
+    from demur.inputs.completions.completion_files import read_completions
     from demur.judges.early_stopping import check_foreseen
     from demur.judges.judge import get_judge
     from demur.judges.judging import JudgeFailed
     from demur.judges.judging import judge as decide
 
-    rows = read_rows(completions)
     chosen = get_judge(judge)
-    for key in ("completion", "instruction") if chosen.reads_instruction else ("completion",):
-        for number, row in enumerate(rows, 1):
-            if not isinstance(row.get(key), str):
-                has = f"it has {', '.join(map(repr, row))}" if row else "it is empty"
-                raise InputError(
-                    f"row {number} of {str(completions)!r} has no text under {key!r}, which the judge {judge} reads; {has}"
-                )
+    found = read_completions(
+        completions,
+        instruction_column=instruction_column,
+        completion_column=completion_column,
+        asks=f"the judge {judge}" if chosen.reads_instruction else None,
+    )
+    rows = found.rows
+    for text in found.notes:
+        note(text)
     if any(row.get("until_verdict") for row in rows):
         check_foreseen([judge])
         if type(chosen) is not type(get_judge("prefix")):
@@ -58,11 +75,10 @@ def judge(
                 f"the completions in {str(completions)!r} end where the judge prefix had decided, so they may be too short "
                 f"for the judge {judge!r}; use --judge prefix, or generate them without --until-verdict"
             )
-    items = [_item(row, chosen.reads_instruction) for row in rows]
     failed: JudgeFailed | None = None
     answers: Sequence[Verdict | Failure]
     try:
-        answers = decide(items, chosen)
+        answers = decide(_items(found, chosen.reads_instruction), chosen)
     except JudgeFailed as error:
         answers, failed = error.answers, error
     if out is not None:
@@ -73,10 +89,13 @@ def judge(
         raise failed
 
 
-def _item(row: Mapping[str, Any], reads_instruction: bool) -> Judged:
-    """One line of the file. Only files of `demur generate` say where a completion's own turn ends."""
-    own = row.get("own_turn")
-    return Judged(row["completion"], row["instruction"] if reads_instruction else "", own if isinstance(own, str) else None)
+def _items(found: "CompletionFile", reads_instruction: bool) -> list[Judged]:
+    """The completions as a judge gets them. Only files of `demur generate` say where a completion's own turn ends."""
+    given = zip(found.rows, found.completions, found.instructions, strict=True)
+    return [
+        Judged(text, (asked or "") if reads_instruction else "", own if isinstance(own := row.get("own_turn"), str) else None)
+        for row, text, asked in given
+    ]
 
 
 def _written(answer: Verdict | Failure) -> dict[str, str | bool]:

@@ -90,7 +90,9 @@ def directions(incomplete: str) -> list[str]:
 
 def completions(incomplete: str) -> list[str]:
     """Files of completions."""
-    return _files(incomplete, ".jsonl")
+    from demur.inputs.completions.completion_files import SUFFIXES
+
+    return _files(incomplete, *SUFFIXES)
 
 
 def direction_formats(incomplete: str) -> list[str]:

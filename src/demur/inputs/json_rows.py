@@ -35,6 +35,15 @@ def json_rows(text: str, path: Path) -> list[Json]:
         InputError: for JSON of a shape that no table has.
         ValueError: for text that is neither JSON nor JSON lines.
     """
+    return rows_of(json_value(text, path), path)
+
+
+def json_value(text: str, path: Path) -> Json:
+    """The value of a JSON file, or the list of values of a file of JSON lines.
+
+    Raises:
+        ValueError: for text that is neither.
+    """
     lines_first = path.suffix.lower() != ".json"
     found = _lines(text) if lines_first else None
     if found is None:
@@ -46,7 +55,7 @@ def json_rows(text: str, path: Path) -> list[Json]:
                 if lines_first:
                     _each_line(text)  # the error of the first line that is not JSON
                 raise
-    return rows_of(found, path)
+    return found
 
 
 def _each_line(text: str) -> list[Json]:
