@@ -53,7 +53,6 @@ def judge(
     completions, the others are counted and written, and the exit status is 1.
     """
     from demur.inputs.completions.completion_files import read_completions
-    from demur.judges.early_stopping import check_foreseen
     from demur.judges.judge import get_judge
     from demur.judges.judging import JudgeFailed
     from demur.judges.judging import judge as decide
@@ -69,12 +68,7 @@ def judge(
     for text in found.notes:
         note(text)
     if any(row.get("until_verdict") for row in rows):
-        check_foreseen([judge])
-        if type(chosen) is not type(get_judge("prefix")):
-            raise InputError(
-                f"the completions in {str(completions)!r} end where the judge prefix had decided, so they may be too short "
-                f"for the judge {judge!r}; use --judge prefix, or generate them without --until-verdict"
-            )
+        _refuse_short(completions, judge)
     failed: JudgeFailed | None = None
     answers: Sequence[Verdict | Failure]
     try:
@@ -91,11 +85,24 @@ def judge(
 
 def _items(found: "CompletionFile", reads_instruction: bool) -> list[Judged]:
     """The completions as a judge gets them. Only files of `demur generate` say where a completion's own turn ends."""
-    given = zip(found.rows, found.completions, found.instructions, strict=True)
-    return [
-        Judged(text, (asked or "") if reads_instruction else "", own if isinstance(own := row.get("own_turn"), str) else None)
-        for row, text, asked in given
-    ]
+    items = []
+    for row, text, asked in zip(found.rows, found.completions, found.instructions, strict=True):
+        own = row.get("own_turn") if row.get("completion") == text else None
+        items.append(Judged(text, (asked or "") if reads_instruction else "", own if isinstance(own, str) else None))
+    return items
+
+
+def _refuse_short(completions: Path, judge: str) -> None:
+    """Refuse a judge other than prefix for completions that end where prefix had decided."""
+    from demur.judges.early_stopping import check_foreseen
+    from demur.judges.judge import get_judge
+
+    check_foreseen([judge])
+    if type(get_judge(judge)) is not type(get_judge("prefix")):
+        raise InputError(
+            f"the completions in {str(completions)!r} end where the judge prefix had decided, so they may be too short "
+            f"for the judge {judge!r}; use --judge prefix, or generate them without --until-verdict"
+        )
 
 
 def _written(answer: Verdict | Failure) -> dict[str, str | bool]:

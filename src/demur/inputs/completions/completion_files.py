@@ -88,9 +88,8 @@ def _samples(row: Row, key: str, number: int, path: Path) -> list[Row]:
 
 def _no_text(row: Row, number: int, path: Path, key: str, way_out: str) -> InputError:
     has = f"it has {', '.join(map(repr, row))}" if row else "it is empty"
-    misspelt = (
-        f" ({nearest(key, map(str, row))})" if row and key not in row and nearest(key, map(str, row)).startswith("did") else ""
-    )
+    # The usual names were not chosen by the user, so they are not misspelt.
+    misspelt = "" if key in ("completion", "instruction") or key in row else f"; {nearest(key, map(str, row))}"
     return InputError(f"row {number} of {str(path)!r} has no text under {key!r}; {has}{misspelt}{way_out}")
 
 
