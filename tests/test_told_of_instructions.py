@@ -49,6 +49,7 @@ def turns(*pairs):
         ([{"prompt": "a", "system_prompt": "be kind"}, {"prompt": "b", "system_prompt": "be kind"}], "prompt", "(2 of 2 rows)"),
         ([{"prompt": "a", "history": [["x", "y"]]}, {"prompt": "b", "history": []}], "prompt", "'history' (1 of 2 rows)"),
         ([{"prompt": "a", "context": "c", "image": "x.png"}], "prompt", "'context' (1 of 1 rows), text in the column 'image'"),
+        ([{"instruction": "a", "messages": turns(("system", "s"), ("user", "a"))}], "instruction", "'messages' (1 of 1 rows)"),
         ([{"messages": turns(("system", "s"), ("user", "a"))}], "messages", "a system turn (1 of 1 rows)"),
         ([{"messages": turns(("assistant", "s"), ("user", "a"))}], "messages", "an earlier turn (1 of 1 rows)"),
         ([{"messages": turns(("user", "a"), ("assistant", "s"), ("user", "b"))}], "messages", "later turns of the user (1 of 1"),
@@ -77,6 +78,7 @@ def test_text_beside_the_instruction_is_refused_or_told(tmp_path, rows, column, 
         [{"instruction": "Sum up: Cats sleep.", "input": "Cats sleep."}],
         [{"instruction": "Sum up.", "output": "x", "category": "y", "source": "z", "input": float("nan")}],
         [{"input": "Name a cat."}],
+        [{"instruction": "a", "messages": turns(("user", "a"), ("assistant", "b"))}],
     ],
 )
 def test_what_is_not_lost_is_not_told(tmp_path, rows):

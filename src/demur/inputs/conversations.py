@@ -12,6 +12,8 @@ from typing import Any
 _ROLES = ("role", "from", "speaker", "author")
 _TEXTS = ("content", "value", "text")
 _USERS = ("user", "human", "prompter")
+SYSTEM_TURN, EARLIER_TURN, LATER_TURNS = "a system turn", "an earlier turn", "later turns of the user"
+"""The parts of a conversation that may not be in its instruction."""
 _SYSTEMS = ("system", "developer")
 
 
@@ -21,7 +23,7 @@ class Conversation:
 
     Attributes:
         request: the first turn of the user.
-        left_out: which parts are not in it: "a system turn", "an earlier turn", "later turns of the user".
+        left_out: which of `SYSTEM_TURN`, `EARLIER_TURN` and `LATER_TURNS` it has beside its request.
     """
 
     request: str
@@ -46,9 +48,9 @@ def conversation(value: Any) -> Conversation | None:
         return None
     before = [role for role, text in turns[: users[0]] if text.strip()]
     left_out = (
-        ("a system turn", any(role in _SYSTEMS for role in before)),
-        ("an earlier turn", any(role not in _SYSTEMS for role in before)),
-        ("later turns of the user", len(users) > 1),
+        (SYSTEM_TURN, any(role in _SYSTEMS for role in before)),
+        (EARLIER_TURN, any(role not in _SYSTEMS for role in before)),
+        (LATER_TURNS, len(users) > 1),
     )
     return Conversation(turns[users[0]][1], tuple(name for name, there in left_out if there))
 

@@ -48,7 +48,7 @@ def json_value(text: str, path: Path) -> Json:
     found = _lines(text) if lines_first else None
     if found is None:
         try:
-            found = json.loads(text)
+            found = _loads(text)
         except json.JSONDecodeError:
             found = None if lines_first else _lines(text)
             if found is None:
@@ -58,9 +58,22 @@ def json_value(text: str, path: Path) -> Json:
     return found
 
 
+def _loads(text: str) -> Json:
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: Sequence[tuple[str, Json]]) -> Mapping[str, Json]:
+    """An object whose keys differ. Of two values under one key, `json` would keep the last without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"an object has the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return found
+
+
 def _each_line(text: str) -> list[Json]:
     # Not `splitlines`, which also splits at characters that a JSON text may contain.
-    return [json.loads(line) for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
+    return [_loads(line) for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
 
 
 def _lines(text: str) -> Json:

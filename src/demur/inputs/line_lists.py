@@ -13,7 +13,9 @@ from pathlib import Path
 from demur.core.errors import InputError
 from demur.inputs.separated_tables import SEPARATORS
 
-_NUMBERED = re.compile(r"[(\[#]?(\d{1,6})(?:[.):\]]+\s+|[.)\]]+(?=[^\W\d])|\s+[-\u2013]\s+|\t)(?=\S)")
+_NUMBERED = re.compile(
+    r"(?:(?:Q|No|Nr|Question|Prompt|Instruction|Example|Item|Goal)\.?\s*)?[(\[#]?(\d{1,6})(?:[.):\]]+\s+|[.)\]]+(?=[^\W\d])|\s+[-\u2013]\s+|\t)(?=\S)"
+)
 _NUMBER_ALONE = re.compile(r"(\d{1,6}) +(?=\S)")
 _BULLET = re.compile(r"(?:[-*\u2022]\s+)(?=\S)")
 _QUOTES = (('"', '"'), ("\u201c", "\u201d"), ("'", "'"))

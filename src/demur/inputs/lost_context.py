@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from demur.core.errors import InputError
+from demur.inputs.conversations import EARLIER_TURN, SYSTEM_TURN, conversation
 from demur.inputs.instruction_files import Row
 
 # Without spaces and marks between words, and in lower case. tatsu-lab/alpaca: input. centerforaisafety/HarmBench: ContextString,
@@ -31,6 +32,11 @@ _CONTEXTS = frozenset(
         "conversationhistory",
         "passage",
         "document",
+        "background",
+        "paragraph",
+        "article",
+        "dialogue",
+        "previousturns",
         "image",
         "images",
         "imagefilename",
@@ -38,6 +44,7 @@ _CONTEXTS = frozenset(
         "redactedimagedescription",
     )
 )
+_CONVERSATIONS = frozenset(("messages", "conversation", "conversations"))
 _EMPTY = frozenset(("", "<noinput>", "noinput", "<no input>", "no input", "none", "nan", "null", "n/a", "na", "-"))
 
 
@@ -49,8 +56,12 @@ def lost_context(rows: Sequence[Row], column: str, texts: Sequence[str]) -> Mapp
         column: the column of the instructions.
         texts: the instructions. A context that is part of the instruction is not lost.
     """
-    names = dict.fromkeys(str(name) for row in rows for name in row if name != column and _joined(str(name)) in _CONTEXTS)
-    counts = Counter(name for name in names for row, text in zip(rows, texts, strict=True) if _says_more(row.get(name), text))
+    names = dict.fromkeys(
+        str(name) for row in rows for name in row if name != column and _joined(str(name)) in _CONTEXTS | _CONVERSATIONS
+    )
+    counts = Counter(
+        name for name in names for row, text in zip(rows, texts, strict=True) if _says_more(name, row.get(name), text)
+    )
     return {name: counts[name] for name in names if counts[name]}
 
 
@@ -95,7 +106,11 @@ def _joined(name: str) -> str:
 
 
 # Any: a value in a user's file.
-def _says_more(value: Any, text: str) -> bool:
+def _says_more(name: str, value: Any, text: str) -> bool:
+    if _joined(name) in _CONVERSATIONS:
+        # The conversation that the instruction was taken from. Only what comes before the instruction changes it.
+        found = conversation(value)
+        return found is not None and bool({SYSTEM_TURN, EARLIER_TURN} & set(found.left_out))
     if isinstance(value, str):
         stripped = value.strip()
         return stripped.casefold() not in _EMPTY and re.search(rf"(?<!\w){re.escape(stripped)}(?!\w)", text) is None

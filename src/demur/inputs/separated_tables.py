@@ -90,10 +90,13 @@ def _dividing(text: str, mark: str) -> list[list[str]] | None:
         # A quoted name with the mark in it is cut in two, and each part has one quotation mark.
         if len(header) < 2 or any(name.count('"') % 2 for name in header):
             return None
+    except csv.Error:
+        return None
+    try:
         return _records(text, mark)
     except csv.Error:
-        # Not a table with this separator; if no other is found, reading it with commas gives the error.
-        return None
+        # If no other separator divides the header, reading the table with this one gives the error.
+        return [header, []]
 
 
 def _records(text: str, separator: str) -> list[list[str]]:
