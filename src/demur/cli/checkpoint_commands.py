@@ -99,8 +99,6 @@ def extract(
         raise InputError(f"--pairs must be at least 1, not {pairs}")
     sides = [asked_instructions(spec) for spec in (harmful, harmless)]
     asked, benign = (side.take(_read_split(side), pairs) for side in sides)
-    if shared := shared_note([("harmful", asked), ("harmless", benign)], "this pair", "set (harmful and harmless)"):
-        note(shared)
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     layers = layers_with_directions(checkpoint.n_layers) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
     with bars(quiet)("activations", 2 * pairs) as progress:
@@ -114,6 +112,8 @@ def extract(
             name=out.stem,
             progress=progress,
         )
+    if shared := shared_note([("harmful", asked), ("harmless", benign)], "this pair", "set (harmful and harmless)"):
+        note(shared)
     for spec, side in zip((harmful, harmless), sides, strict=True):
         if _read_split(side) == "test":
             note(f"{spec!r} has no training part; directions are made from its first {pairs} instructions")

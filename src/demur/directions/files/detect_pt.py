@@ -46,4 +46,7 @@ def read(path: Path, axes: tuple[str, ...] | None = None) -> list[Direction]:
             f"(position, layer, d_model) in a file called {arditi_mean_diffs.FILE} or beside their {arditi_direction.METADATA}; "
             "say what the axes are with axes=..., or in demur convert with --axes, such as layer,1,d_model"
         )
-    raise InputError(f"{str(path)!r} holds a {type(loaded).__name__}, not a direction: a tensor, or a dict of steering vectors")
+    way_out = "; stack its vectors with torch.stack, save that, and say its axes" if isinstance(loaded, list | tuple) else ""
+    raise InputError(
+        f"{str(path)!r} holds a {type(loaded).__name__}, not a direction: a tensor, or a dict of steering vectors{way_out}"
+    )
