@@ -28,7 +28,7 @@ from demur.measurements.divergence import divergence, refusal_log_odds
 from demur.measurements.selection.candidates import Candidates
 from demur.measurements.selection.ranking import Selection, by_refusal
 from demur.measurements.selection.sweep import keep_refused
-from demur.runs.place_selection import VALIDATION
+from demur.runs.selecting.place_selection import VALIDATION
 from demur.study.spec import LABELS
 from demur.study.study_files import load_study
 

@@ -76,7 +76,7 @@ def test_an_arm_without_refusals_says_so_and_stops_no_other(study, tmp_path):
 
 
 def test_cosmic_runs_over_a_study(study, tmp_path):
-    result = invoke("select", study, "--out", tmp_path, "--quiet")
+    result = invoke("select", study, "--by", "cosmic", "--out", tmp_path, "--quiet")
     assert result.exit_code == 0, result.output
     facts = json.loads((tmp_path / "selection-cosmic.json").read_text())
     places = [place for one in facts for place in one["places"] if "last" not in place["dropped"]]
@@ -89,7 +89,7 @@ def test_bad_requests_are_refused(study):
     rows = study.with_name("harmful.jsonl").read_text().splitlines()
     short = study.with_name("short.jsonl")
     short.write_text("\n".join([*rows[:5], rows[7]]))
-    result = invoke("select", study, "--set", f"instructions.harmful.source={short}")
+    result = invoke("select", study, "--by", "cosmic", "--set", f"instructions.harmful.source={short}")
     assert (result.exit_code, "has too few validation instructions (1)" in result.stderr) == (2, True)
 
 
@@ -131,7 +131,15 @@ def test_instructions_that_candidates_are_made_of_do_not_score_them(study, tmp_p
     text = (study.parent / "harmful.jsonl").read_text().splitlines()
     first = json.loads(text[0])
     (tmp_path / "leak.jsonl").write_text("\n".join([*text, json.dumps({**first, "split": "validation"})]))
-    result = invoke("select", study, "--set", f"instructions.harmful.source={tmp_path}/leak.jsonl", "--by", "separation", "-q")
+    result = invoke(
+        "select",
+        study,
+        "--set",
+        f"instructions.harmful.source={tmp_path}/leak.jsonl",
+        "--by",
+        "separation",
+        "-q",
+    )
     assert result.exit_code == 2
     assert "both the training and the validation part" in result.stderr
 
@@ -156,3 +164,13 @@ def test_losses_in_units_and_at_a_layer(study, tmp_path):
     result = invoke(*given, "--unit", "unit", "--layer", "2", "--add", "3")
     assert result.exit_code == 0, result.output
     assert "add 3 unit bare" in result.stdout.splitlines()[-1]
+
+
+def test_effect_needs_edits_and_a_checkpoint_that_refuses(study):
+    result = invoke("select", study, "--quiet")
+    assert (result.exit_code, "no intervention of this study" in result.stderr) == (2, True)
+    text = study.read_text() + '\n[[interventions]]\nkind = "ablate"\n'
+    edited = study.with_name("edited.toml")
+    edited.write_text(text)
+    result = invoke("select", edited, "--quiet")
+    assert (result.exit_code, "it hardly refuses harmful instructions" in result.stderr) == (1, True)

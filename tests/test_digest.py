@@ -58,6 +58,7 @@ def test_every_key_of_a_study_says_whether_it_decides():
     keys = keys_of(Study, {Study})
     assert {model.__name__ for model, _ in keys} == {
         "Study", "CheckpointSpec", "InstructionSpec", "DirectionSpec", "InterventionSpec", "ControlSpec", "MeasurementSpec",
+        "SelectionSpec",
     }  # fmt: skip
     for model, key in keys:
         mark = mark_of(model, key)
@@ -179,8 +180,8 @@ def test_what_decides_changes_the_digest_and_is_named_with_both_values(key):
 def test_every_key_that_always_decides_has_a_case():
     covered = {key.split(".")[-1] for key in DECIDES}
     keys = {key for model, key in keys_of(Study, {Study}) if isinstance(mark_of(model, key), Decides)}
-    # Judges decide only with until_verdict, and parts of one's own are tried below.
-    assert keys - covered == {"judges", "engine", "estimator", "kind"}
+    # Judges decide only with until_verdict, parts of one's own are tried below, and `selection` in test_select_settings.
+    assert keys - covered == {"judges", "engine", "estimator", "kind", "instructions", "doses", "kl"}
 
 
 def test_parts_of_ones_own_decide_about_results(monkeypatch):
@@ -326,7 +327,7 @@ def test_what_an_old_folder_holds_need_not_be_installed():
     assert (found.key, found.here, found.there) == ("key-of-a-later-version", None, 3)
 
 
-NEW_KEYS = {"": ("engine", "measurements", "sections"), "direction": ("estimator",)}
+NEW_KEYS = {"": ("engine", "measurements", "sections", "selection"), "direction": ("estimator",)}
 
 
 def old_facts(study: Study) -> dict:

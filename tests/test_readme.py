@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from demur.cli.main import app
-from demur.study.spec import CheckpointSpec, ControlSpec, DirectionSpec, InstructionSpec, InterventionSpec, Study
+from demur.study.spec import CheckpointSpec, ControlSpec, DirectionSpec, InstructionSpec, InterventionSpec, SelectionSpec, Study
 from demur.study.study_files import load_study
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -59,6 +59,7 @@ def test_the_study_is_the_one_of_the_reference_and_is_complete(tmp_path):
         ("Of a checkpoint", CheckpointSpec),
         ("Of instructions", InstructionSpec),
         ("Of the direction", DirectionSpec),
+        ("Of the selection", SelectionSpec),
         ("Of an intervention", InterventionSpec),
         ("Of null directions", ControlSpec),
     ],
@@ -74,7 +75,7 @@ def test_the_reference_has_every_key_with_its_default(of, model):
             default = [measurement.model_dump() for measurement in default]
         if field.is_required():
             assert said == "needed", name
-        elif default in (None, [], {}, "") or name in ("on", "random", "controls"):
+        elif default in (None, [], {}, "") or name in ("on", "random", "controls", "selection"):
             assert said in words, name
         else:
             assert said.strip("`") == json.dumps(default), name

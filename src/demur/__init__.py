@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from demur.measurements.weight_equivalence import equivalence as equivalence
     from demur.models import families as families
     from demur.models.layouts import Layout as Layout
+    from demur.runs.pair import pair as pair
     from demur.runs.run import Run as Run
     from demur.runs.run import open_run as open_run
     from demur.runs.runner import run as run
@@ -79,6 +80,7 @@ _HOMES = {
     "measurements.weight_equivalence": ("equivalence",),
     "models": ("families",),
     "models.layouts": ("Layout",),
+    "runs.pair": ("pair",),
     "runs.run": ("Run", "open_run"),
     "runs.runner": ("run",),
     "study.spec": ("Study",),

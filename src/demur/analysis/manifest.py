@@ -3,6 +3,7 @@
 from pydantic import JsonValue
 
 from demur.analysis.cell import Record
+from demur.analysis.selection_record import SelectionRecord
 from demur.core.edit_words import EditWords
 
 Settings = dict[str, JsonValue]
@@ -117,6 +118,7 @@ class Manifest(Record):
         judges: the judges whose verdicts the run holds, in the study's order.
         added_judges: names of judges that were added after the study was run.
         warnings: what a reader of the numbers should know, in sentences.
+        selection: the settings that the run selected; None for a run that selected none.
     """
 
     study: Settings
@@ -131,3 +133,4 @@ class Manifest(Record):
     judges: tuple[JudgeFacts, ...] = ()
     added_judges: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    selection: SelectionRecord | None = None

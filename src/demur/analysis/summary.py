@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from demur.analysis.cell import Claim, Comparison, JudgedCell, Record, Sentence
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, InstructionFacts, Session, Settings
+from demur.analysis.selection_record import SelectionRecord
 from demur.core.edit_words import EditWords
 
 VERSION = 2
@@ -151,6 +152,7 @@ class Summary(Record):
         arms: each prompt format applied to a checkpoint.
         instructions: facts of each instruction set, by label.
         cells: one entry for each cell and judge, in the study's order.
+        selection: the settings that the run selected on validation instructions; None for a run that selected none.
         directions: the stored directions without their vectors.
         cosines: pairwise cosines between the directions, null directions left out.
         by_layer: what was measured at every layer; None for a run that measured no layers.
@@ -176,6 +178,7 @@ class Summary(Record):
     arms: tuple[ArmFacts, ...] = ()
     instructions: dict[str, InstructionFacts] = {}
     cells: tuple[JudgedCell, ...] = ()
+    selection: SelectionRecord | None = None
     directions: tuple[DirectionFacts, ...] = ()
     cosines: Cosines = Cosines()
     by_layer: ByLayer | None = None

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from demur.cli import pair_commands
 from demur.cli import study_commands
 from demur.cli import checkpoint_commands
 from demur.cli import selection_commands

@@ -105,12 +105,16 @@ class OneSentence(TyperGroup):
             options = [each for one in context.command.get_params(context) for each in one.opts if each.startswith("--")]
             close = get_close_matches(error.option_name.lstrip("-"), [each[2:] for each in options], n=1)
             hint = f"; did you mean --{close[0]}?" if close else ""
+            if error.option_name in ("--base", "--chat"):
+                hint = "; to compare two checkpoints, give demur pair BASE CHAT"
             return f"{path} has no option {error.option_name}{hint} ({path} --help lists them)"
         return f"{flat(error.format_message())} ({path} --help)"
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Refuses an unknown command with the nearest one."""
         if args and not args[0].startswith("-") and args[0] not in self.commands and not ctx.resilient_parsing:
+            if len(args) > 1 and ("/" in args[0] or args[0].startswith("demo:")):
+                ctx.fail(f"there is no command {args[0]!r}; to compare two checkpoints, give demur pair {args[0]} {args[1]}")
             ctx.fail(f"there is no command {args[0]!r}; {nearest(args[0], self.commands)}")
         return super().resolve_command(ctx, args)
 

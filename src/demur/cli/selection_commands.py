@@ -31,7 +31,7 @@ from demur.measurements.selection.criteria import CRITERIA
 if TYPE_CHECKING:
     from demur.interventions.intervention import Intervention
     from demur.measurements.selection.ranking import Scored, Selection
-    from demur.runs.place_selection import Chosen
+    from demur.runs.selecting.place_selection import Chosen
     from demur.study.spec import Study
 
 BEST = 5
@@ -40,7 +40,7 @@ BEST = 5
 
 @command(
     STUDIES,
-    "demur select demo --by cosmic",
+    "demur select demo",
     "demur select mine.toml --by arditi --out selected",
 )
 def select(
@@ -48,7 +48,7 @@ def select(
     by: Annotated[
         str,
         typer.Option("--by", metavar="CRITERION", help=f"one of {', '.join(CRITERIA)}", autocompletion=shell_completion.criteria),
-    ] = "cosmic",
+    ] = "effect",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="folder for all scores and the chosen directions")
     ] = None,
@@ -56,20 +56,23 @@ def select(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Choose layer and position, on validation instructions.
+    """Choose layer, position and dose, on validation instructions.
 
-    Candidates are read at the input of each layer. There is one selection for each arm of the study, and one common place for all
-    arms. arditi needs a checkpoint that refuses; cosmic and separation do not. It is not an error if no place is valid.
+    Candidates are read at the input of each layer. effect measures what the study's edits do, and chooses doses too.
+    The other criteria choose one place for each arm, and one for all arms. effect and arditi need a checkpoint that refuses.
     """
     from demur.cli.progress_bars import bars
     from demur.study.study_files import load_study
 
     loaded = load_study(study, list(set_ or ()))
-    from demur.runs.place_selection import choose, joint
     from demur.study.preflight import told_of_instructions
 
     for warning in told_of_instructions(loaded):
         note(warning)
+    if by == "effect":
+        _by_effect(study, loaded, set_ or (), out, device, quiet)
+        return
+    from demur.runs.selecting.place_selection import choose, joint
 
     chosen = []
     for one in choose(loaded, by, device=device, phases=bars(quiet)):
@@ -91,6 +94,40 @@ def select(
                 "  a run makes its directions from all training instructions, so they differ slightly from those scored here"
             )
         typer.echo(f"  {_run_there(study, set_ or (), together.best, loaded.direction.site)}")
+
+
+def _by_effect(name: str, study: "Study", settings: Sequence[str], out: Path | None, device: str, quiet: bool) -> None:
+    """Selects layer and doses by what the study's edits do, and prints what was measured."""
+    from demur.cli.progress_bars import bars
+    from demur.study.plan import make_plan
+    from demur.study.preflight import check
+    from demur.study.selected_settings import all_open, for_planning
+
+    opened = all_open(study)
+    ready = check(make_plan(for_planning(opened)))
+    from demur.runs.selecting.effect_selection import select_by_effect
+
+    found = select_by_effect(opened, ready, device=device, phases=bars(quiet))
+    if out is not None:
+        typer.echo(str(replace_file(out / "selection-effect.json", found.model_dump_json(indent=1) + "\n")))
+    for arm in found.arms:
+        rates = f"refuses {100 * arm.harmful:.0f} % of harmful and {100 * arm.harmless:.0f} % of harmless instructions"
+        typer.echo(f"{arm.arm} {rates}{f'; it does not decide: {arm.problem}' if arm.problem else ''}")
+    typer.echo("           position  layer  log-odds  refusals  damage")
+    for number, place in enumerate(found.places[:BEST]):
+        change = "" if place.change is None else f"{100 * place.change:+.0f}"
+        row = f"{place.position:8}  {place.layer:5}  {100 * place.share:+7.0f}%  {change:>8}  {place.kl:6.2f}"
+        typer.echo(f"  {'' if number else 'chosen':7}  {row}  {place.dropped}".rstrip())
+    for dose in found.doses:
+        mark = "chosen" if found.coefficients.get(dose.intervention) == dose.coefficient else ""
+        typer.echo(f"  {mark:7}  {dose.kind} {dose.coefficient:g} {dose.unit}: refusals {100 * dose.change:+.0f} points")
+    for told in found.notes:
+        typer.echo(f"Note: {told}")
+    chosen = {"direction.layers": f"[{found.layer}]", "direction.position": str(found.position)}
+    chosen |= {f"interventions.{number}.coefficient": f"{dose:g}" for number, dose in found.coefficients.items()}
+    kept = [setting for setting in settings if setting.partition("=")[0] not in chosen]
+    sets = [*kept, *(f"{key}={value}" for key, value in chosen.items())]
+    typer.echo(f"  {shlex.join(['demur', 'run', name, *(word for one in sets for word in ('--set', one))])}")
 
 
 def _show_arm(one: "Chosen", study: "Study", out: Path | None) -> None:

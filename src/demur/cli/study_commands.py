@@ -73,10 +73,11 @@ def run(
     from demur.runs.runner import run as carry_out
 
     with carry_out(chosen, out or Path("runs") / chosen.name, device=device, fresh=fresh, phases=bars(quiet)) as finished:
-        _show(finished)
+        show_run(finished)
 
 
-def _show(finished: "Run") -> None:
+def show_run(finished: "Run") -> None:
+    """Prints the results of a finished run, and the path of its page."""
     from demur.report.complete_summary import parsed_summary
     from demur.report.published_tables import terminal_published
     from demur.report.terminal import terminal_table
@@ -156,7 +157,7 @@ def report(
         if judge:
             opened.add_judges(judge)
         opened.report()
-        _show(opened)
+        show_run(opened)
 
 
 @command(STUDIES, "demur compare runs/demo runs/mine")

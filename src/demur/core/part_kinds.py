@@ -111,6 +111,7 @@ KINDS: dict[str, PartKind] = {
             "norms": "demur.report.sections.layer_norms:LayerNorms",
             "projections": "demur.report.sections.projections:Projections",
             "cosines": "demur.report.sections.direction_cosines:DirectionCosines",
+            "selection": "demur.report.sections.selection_by_layer:SelectionByLayer",
         },
         protocol="demur.report.sections.section.Section",
         members=("part", "figures", "tables"),

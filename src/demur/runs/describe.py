@@ -125,7 +125,7 @@ def planned_cell(study: Study, planned: PlannedCell) -> Cell:
             intervention="none",
         )
     kind = edit_kind(spec.kind)
-    action = kind.action(spec.coefficient)
+    action = kind.action(spec.dose)
     # As in `Intervention.points`: an edit without a direction has no site of its own.
     own = (study.direction.site,) if kind.own_layer and direction is not None else ("all",)
     sites = own if spec.sites is None else tuple(spec.sites)
@@ -145,7 +145,7 @@ def planned_cell(study: Study, planned: PlannedCell) -> Cell:
         layer=None if direction is None else direction.layer,
         layers=None if spec.layers is None else tuple(spec.layers),
         sites=sites,
-        coefficient=spec.coefficient,
+        coefficient=spec.dose,
         unit=spec.unit if kind.takes_dose else None,
         positions=spec.positions,
         settings=spec.settings,
@@ -192,7 +192,7 @@ def _arm_facts(inputs: JobInputs, checkpoint: "Checkpoint", arm: Arm) -> ArmFact
         checkpoint=arm.checkpoint,
         prompt=arm.prompt,
         template=prompt.template,
-        token_read=prompt.token_read(inputs.study.direction.position),
+        token_read=prompt.token_read(inputs.study.direction.token),
         token_ids_sha256=hashlib.sha256(json.dumps(prompt.encode(texts)).encode()).hexdigest()[:16],
     )
 

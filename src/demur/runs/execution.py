@@ -84,7 +84,7 @@ def _training(
     """The input of the study's estimator. If it needs only means, also the means of every layer, for measurements."""
     settings, material = inputs.study.direction, inputs.ready.material
     layers = [inputs.planned(name).layer for name in job.directions]
-    site, position, batch_tokens = settings.site, settings.position, inputs.study.batch_tokens
+    site, position, batch_tokens = settings.site, settings.token, inputs.study.batch_tokens
     if estimator(settings.estimator).needs == "activations":
         harmful, harmless = (material[label].train for label in LABELS)
         return None, training_sides(
@@ -127,8 +127,8 @@ def _directions(
         layers=[each.layer for each in planned],
         estimator_name=settings.estimator,
         site=settings.site,
-        position=settings.position,
-        provenance=provenance(checkpoint, prompt, settings.position, harmful, harmless),
+        position=settings.token,
+        provenance=provenance(checkpoint, prompt, settings.token, harmful, harmless),
     )
     return tuple(replace(direction, name=each.name) for direction, each in zip(found, planned, strict=True))
 
@@ -216,8 +216,8 @@ def _arm_subject(
         train={label: material[label].train for label in LABELS},
         held_out={label: material[label].test for label in LABELS},
         site=settings.site,
-        position=settings.position,
-        layers=tuple(settings.layers),
+        position=settings.token,
+        layers=tuple(settings.places),
         directions=tuple(fresh[name] if name in fresh else inputs.direction(name) for name in names),
         batch_tokens=inputs.study.batch_tokens,
         means=means,
@@ -296,7 +296,7 @@ def _edit(cell: PlannedCell, directions: Mapping[str, Direction], plan: Plan) ->
     made = edit(
         spec.kind,
         None if planned is None else directions[planned.name],
-        coefficient=spec.coefficient,
+        coefficient=spec.dose,
         unit=spec.unit,
         layers=spec.layers,
         sites=spec.sites,

@@ -17,6 +17,7 @@ from demur.analysis.manifest import (
     Session,
     Settings,
 )
+from demur.analysis.selection_record import SelectionRecord
 from demur.core.edit_words import EditWords
 from demur.core.errors import InputError
 from demur.judges.judge import get_judge
@@ -109,6 +110,15 @@ class ManifestStore(Connected):
     def remember_study(self, study: Settings) -> None:
         """Write down the study as plain data, every default written out."""
         self.remember(_ENTRIES["study"], study)
+
+    def remember_selection(self, selection: SelectionRecord) -> None:
+        """Write down the settings that were selected, and all measures."""
+        self.remember("selection", selection.model_dump(mode="json"))
+
+    def selection(self) -> SelectionRecord | None:
+        """What was selected; None where nothing was."""
+        found = self.recall("selection")
+        return None if found is None else SelectionRecord.model_validate(found)
 
     def remember_created(self, moment: str) -> None:
         """Write down when the run was begun, unless an earlier session did."""

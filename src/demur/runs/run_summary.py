@@ -61,6 +61,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         warnings=(
             *_unfinished(cells, manifest, completions),
             *manifest.warnings,
+            *(manifest.selection.notes if manifest.selection is not None else ()),
             *_several_sessions(manifest),
             *failure_warnings(results.failures, completions, judges),
             *measured.warnings,
@@ -70,6 +71,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         arms=manifest.arms,
         instructions=manifest.instructions,
         cells=tuple(judged),
+        selection=manifest.selection,
         directions=tuple(directions),
         cosines=_cosines(store, [each for each in directions if not each.control]),
         by_layer=_by_layer(measured.records, study.direction.layers, lineage),

@@ -4,6 +4,7 @@ The same call again resumes where the last one stopped and repeats nothing. Impo
 a study that cannot be run is refused at once.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,8 @@ from demur.runs.run import Run
 from demur.runs.store import Store
 from demur.study.digest import differences, refusal
 from demur.study.plan import make_plan
-from demur.study.preflight import check
+from demur.study.preflight import Ready, check
+from demur.study.selected_settings import for_planning, open_keys
 from demur.study.spec import Study
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def run(
     fresh: bool = False,
     phases: Phases = no_phases,
     executor: "Executor | None" = None,
+    notes: Sequence[str] = (),
 ) -> Run:
     """Run a study in a folder, or resume it where it stopped.
 
@@ -38,6 +41,7 @@ def run(
         fresh: start over in a folder that holds a run.
         phases: shows progress; nothing is shown unless given.
         executor: runs the jobs; this process unless given.
+        notes: sentences for readers of the results, stored with the run.
 
     Returns:
         The finished run. `run.cells()` and `run.completions()` are pandas DataFrames; `run.summary()` is what `summary.json`
@@ -56,29 +60,48 @@ def run(
 
         The last two lines are skipped because they load a checkpoint.
     """
-    ready = check(make_plan(study))
+    ready = check(make_plan(for_planning(study)))
     # Imported only now, because torch and transformers take seconds to import.
     from demur.models.device_placement import find_device
-    from demur.runs.describe import describe
-    from demur.runs.driver import carry_out
-    from demur.runs.executors.in_process import InProcess
 
     find_device(device)
     store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh, check_study=partial(refuse_another_study, study))
     try:
-        # If an earlier call was killed before it stored its study, it has made nothing, so its entry can be overwritten.
-        if not store.begun or store.recall("deciding") is None:
-            store.remember("deciding", study.deciding())
-        describe(ready, store)
-        carry_out(ready, store, executor or InProcess(), device=device, phases=phases)
-        finished = Run(store)
-        with phases("verdicts and report", 1) as progress:
-            finished.report()
-            progress(1)
+        finished = _finish(study, ready, store, device, phases, executor, notes)
     except BaseException:
         store.close()
         raise
     store.release()
+    return finished
+
+
+def _finish(
+    study: Study,
+    ready: Ready,
+    store: Store,
+    device: str,
+    phases: Phases,
+    executor: "Executor | None",
+    notes: Sequence[str],
+) -> Run:
+    """Do whatever is missing in the folder, and write the report."""
+    from demur.runs.describe import describe
+    from demur.runs.driver import carry_out
+    from demur.runs.executors.in_process import InProcess
+    from demur.runs.selecting.selection_store import selected_study
+
+    # If an earlier call was killed before it stored its study, it has made nothing, so its entry can be overwritten.
+    if not store.begun or store.recall("deciding") is None:
+        store.remember("deciding", study.deciding())
+    if open_keys(study):
+        ready = check(make_plan(selected_study(study, ready, store, device=device, phases=phases)))
+    describe(ready, store)
+    store.warn(notes)
+    carry_out(ready, store, executor or InProcess(), device=device, phases=phases)
+    finished = Run(store)
+    with phases("verdicts and report", 1) as progress:
+        finished.report()
+        progress(1)
     return finished
 
 

@@ -17,8 +17,8 @@ from pydantic_core import to_jsonable_python
 from demur.core.errors import InputError
 from demur.interventions.edit_kind import edit_kind
 from demur.study.named_parts import changed_settings
-from demur.study.spec_fields import Decides, DecidesNothing, Facts, Mark, mark_of, one_text, unordered
-from demur.study.spec_tables import CheckpointSpec, ControlSpec, DirectionSpec, InstructionSpec, InterventionSpec
+from demur.study.spec_fields import SELECT, Decides, DecidesNothing, Facts, Mark, mark_of, one_text, unordered
+from demur.study.spec_tables import CheckpointSpec, ControlSpec, DirectionSpec, InstructionSpec, InterventionSpec, SelectionSpec
 
 VERSION = 2
 """Version of the digest's rule. Raise it when a default or the meaning of a key changes. Version 1 included every key."""
@@ -102,8 +102,16 @@ def deciding_facts(model: type[BaseModel], study: Facts) -> DecidingFacts:
     keys |= _marked(DirectionSpec, _table(study.get("direction")), "direction.")
     keys |= controls
     keys |= _marked(model, study, "")
+    if _selects(study):
+        keys |= _marked(SelectionSpec, _table(study.get("selection")), "selection.")
     edits = [_edit(_table(edit), list(checkpoints)) for edit in cast(list[JsonValue], study.get("interventions") or [])]
     return DecidingFacts(keys, tuple(edits))
+
+
+def _selects(study: Facts) -> bool:
+    """Whether a setting is to be selected. If none is, the table `selection` affects nothing."""
+    edits = cast(list[JsonValue], study.get("interventions") or [])
+    return SELECT in (*_table(study.get("direction")).values(), *(_table(edit).get("coefficient") for edit in edits))
 
 
 def with_defaults(model: type[BaseModel], study: Facts) -> dict[str, JsonValue]:

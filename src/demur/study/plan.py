@@ -90,7 +90,7 @@ class PlannedCell:
         if self.intervention is None:
             return f"{self.target.name}|{self.instructions}|none"
         spec = self.intervention
-        dose = "" if spec.coefficient is None else f" {spec.coefficient:g} {spec.unit}"
+        dose = "" if spec.dose is None else f" {spec.dose:g} {spec.unit}"
         direction = "" if self.direction is None else f" {self.direction.name}"
         sites = "own" if spec.sites is None else "+".join(spec.sites)
         layers = "own" if spec.layers is None else "+".join(map(str, spec.layers))
@@ -145,7 +145,7 @@ def make_plan(study: Study) -> Plan:
     found = [
         PlannedDirection(_direction_name(study, arm, layer), arm.checkpoint, arm, layer)
         for arm in arms
-        for layer in study.direction.layers
+        for layer in study.direction.places
     ]
     directions = (*found, *_controls(study, arms))
     cells: dict[str, PlannedCell] = {}
@@ -161,7 +161,7 @@ def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]
     for kind, count in study.controls.counts.items():
         for number in range(count):
             name, arm = f"{control_kind(kind).name}-{number + 1}", arms[number % len(arms)]
-            for layer in study.direction.layers:
+            for layer in study.direction.places:
                 yield PlannedDirection(_layered(study, name, layer), name, arm, layer, _direction_name(study, arm, layer), kind)
 
 
@@ -190,4 +190,4 @@ def _direction_name(study: Study, arm: Arm, layer: int) -> str:
 
 
 def _layered(study: Study, name: str, layer: int) -> str:
-    return name if len(study.direction.layers) == 1 else f"{name}.layer{layer}"
+    return name if len(study.direction.places) == 1 else f"{name}.layer{layer}"

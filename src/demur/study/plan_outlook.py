@@ -23,6 +23,7 @@ from demur.study.load_order import Step, loads, most_at_once, order_jobs
 from demur.study.plan import Plan, make_plan
 from demur.study.planned_tasks import PlannedTask, planned_tasks
 from demur.study.preflight import precisions, told_of_instructions
+from demur.study.selected_settings import for_planning, open_keys, selection_rows
 from demur.study.spec import LABELS, Label, Study
 
 TOKENS_A_WORD = 1.2
@@ -123,6 +124,7 @@ class PlanOutlook:
         memory: None where no checkpoint's size is known.
         time: None where a checkpoint's size is not known.
         warnings: what a reader should know, in sentences.
+        selects: the settings that the run selects first; the plan has other values in their place.
     """
 
     plan: Plan
@@ -134,6 +136,7 @@ class PlanOutlook:
     memory: MemoryOutlook | None
     time: TimeOutlook | None
     warnings: tuple[str, ...]
+    selects: tuple[str, ...] = ()
 
     @property
     def loads(self) -> int:
@@ -156,6 +159,8 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
     """
     from demur.models.device_placement import find_device  # imports torch
 
+    selects = open_keys(study)
+    study = for_planning(study)
     plan = make_plan(study)
     used = str(find_device(device) or find_device("auto"))
     template = {arm.spec: _template_tokens(arm.spec) for arm in plan.arms}
@@ -169,7 +174,7 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
     known = {label: _words(study, label) for label in LABELS}
     words: dict[Label, Words] = {label: found or USUAL_WORDS for label, found in known.items()}
     jobs = {
-        each.name: _job(study, plan, each.name, each.size, words, template, steps)
+        each.name: _job(study, plan, each.name, each.size, words, template, steps, bool(selects))
         for each in checkpoints
         if each.size is not None
     }
@@ -184,6 +189,7 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
         memory=_memory(study, jobs, complete, steps, device, memory_budget.kind_of(used)) if jobs else None,
         time=_time(study, jobs, used) if complete else None,
         warnings=warnings,
+        selects=selects,
     )
 
 
@@ -238,17 +244,18 @@ def _job(
     words: Mapping[Label, Words],
     template: Mapping[str, int],
     steps: list[Step[PlannedTask]],
+    selects: bool,
 ) -> Job:
     cells = plan.of(name)
     counts = [study.instructions[cell.instructions].test for cell in cells]
     lengths = [template[cell.target.spec] + TOKENS_A_WORD * words[cell.instructions].mean for cell in cells]
     return Job(
         size=size,
-        rows=sum(counts),
+        rows=sum(counts) + (selection_rows(study, size.layers) * len(plan.arms_of(name)) if selects else 0),
         prompt=sum(count * length for count, length in zip(counts, lengths, strict=True)) / sum(counts),
         longest=max(template[cell.target.spec] + TOKENS_A_WORD * words[cell.instructions].longest for cell in cells),
         read=2 * study.direction.pairs * len(plan.arms_of(name)),
-        loads=sum(step.action == "load" and step.checkpoint == name for step in steps),
+        loads=sum(step.action == "load" and step.checkpoint == name for step in steps) + selects,
         quantise=study.checkpoints[name].quantise,
     )
 

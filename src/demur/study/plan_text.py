@@ -21,15 +21,20 @@ def plan_lines(outlook: PlanOutlook) -> Iterator[str]:
         The lines, without line ends.
     """
     study = outlook.plan.study
+    open_doses = {int(key.split(".")[1]) for key in outlook.selects if key.endswith(".coefficient")}
     yield from textwrap.wrap(f"{study.name}: {study.summary}" if study.summary else study.name, 80)
     yield from _checkpoints(outlook)
     yield from _directions(outlook)
     if study.interventions:
         yield ""
         yield "interventions"
-    for edit in study.interventions:
-        yield from textwrap.wrap(_intervention(edit), 80, initial_indent="  ", subsequent_indent="    ")
+    for number, edit in enumerate(study.interventions):
+        yield from textwrap.wrap(_intervention(edit, number in open_doses), 80, initial_indent="  ", subsequent_indent="    ")
     yield ""
+    if outlook.selects:
+        yield from _wrapped(
+            f"selects  {', '.join(outlook.selects)}, on {study.selection.instructions} validation instructions of each kind"
+        )
     yield f"cells    {len(outlook.plan.cells)}, with {outlook.completions:,} completions of up to {study.max_new_tokens} tokens"
     yield f"tokens   about {float(f'{outlook.tokens:.2g}'):,.0f}, prompts included"
     if outlook.unread:
@@ -80,10 +85,12 @@ def _size(checkpoint: CheckpointOutlook, study: Study) -> str:
 def _directions(outlook: PlanOutlook) -> Iterator[str]:
     place, directions = outlook.plan.study.direction, outlook.plan.directions
     yield ""
-    yield f"directions, read at {place.site}, position {place.position}, of {place.pairs} pairs"
+    position = "selected" if "direction.position" in outlook.selects else place.position
+    yield f"directions, read at {place.site}, position {position}, of {place.pairs} pairs"
     width = max(len(direction.name) for direction in directions)
     for direction in directions:
-        yield f"  {direction.name:{width}}  layer {direction.layer:2}  {_origin(direction)}"
+        layer = "selected" if "direction.layers" in outlook.selects else f"{direction.layer:2}"
+        yield f"  {direction.name:{width}}  layer {layer}  {_origin(direction)}"
 
 
 def _origin(direction: PlannedDirection) -> str:
@@ -92,9 +99,9 @@ def _origin(direction: PlannedDirection) -> str:
     return f"{direction.control_name} control for {direction.arm.name}, same norm"
 
 
-def _intervention(edit: InterventionSpec) -> str:
+def _intervention(edit: InterventionSpec, selected: bool) -> str:
     kind = named_edit(edit.kind)
-    dose = "" if edit.coefficient is None else f" {edit.coefficient:g} x {edit.unit}"
+    dose = "" if edit.dose is None else f" {'a selected multiple' if selected else f'{edit.dose:g}'} x {edit.unit}"
     settings = "".join(f", {key} {value}" for key, value in edit.settings.items() if value is not None)
     sites = ", ".join(edit.sites) if edit.sites else ("its own site" if kind.own_layer else "all sites and layers")
     whose = "every direction" if edit.sources is None else f"directions of {', '.join(edit.sources)}"

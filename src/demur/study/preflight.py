@@ -144,7 +144,7 @@ def precisions(study: Study) -> list[str]:
 
 
 def _check_layers(study: Study, sources: Mapping[str, Source]) -> None:
-    asked = [*study.direction.layers, *(layer for edit in study.interventions for layer in edit.layers or ())]
+    asked = [*study.direction.places, *(layer for edit in study.interventions for layer in edit.layers or ())]
     for name, source in sources.items():
         known = shape(source)
         if known is None:

@@ -49,6 +49,7 @@ from demur.study.spec_tables import (
     InstructionSpec,
     InterventionSpec,
     MeasurementSpec,
+    SelectionSpec,
     measurement_list,
     named_once,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "InterventionSpec",
     "Label",
     "MeasurementSpec",
+    "SelectionSpec",
     "Study",
     "make_study",
 ]
@@ -80,6 +82,7 @@ class Study(Table):
         prompts: the study's own prompt formats by name: texts with `{instruction}`.
         instructions: `harmful` and `harmless`.
         direction: where and how directions are read.
+        selection: how settings with the value "select" are chosen.
         interventions: what is done with each direction.
         controls: null directions.
         judges: names of judges; figures and sentences use the first.
@@ -111,6 +114,7 @@ class Study(Table):
     prompts: Annotated[dict[str, str], KeysDecide()] = {}
     instructions: Annotated[dict[Label, InstructionSpec], KeysDecide()]
     direction: Annotated[DirectionSpec, KeysDecide()]
+    selection: Annotated[SelectionSpec, KeysDecide()] = SelectionSpec()
     interventions: Annotated[list[InterventionSpec], KeysDecide()] = []
     controls: Annotated[ControlSpec, KeysDecide(), Field(validate_default=True)] = ControlSpec()
     judges: Annotated[
@@ -255,6 +259,7 @@ TABLES: dict[Place, type[BaseModel]] = {
     ("checkpoints", "*"): CheckpointSpec,
     ("instructions", "*"): InstructionSpec,
     ("direction",): DirectionSpec,
+    ("selection",): SelectionSpec,
     ("interventions", "*"): InterventionSpec,
     ("controls",): ControlSpec,
     ("measurements", "*"): MeasurementSpec,

@@ -3,9 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from demur.inputs.instructions import registered
@@ -77,6 +87,20 @@ def listed(value: Any) -> Any:
     return [value] if isinstance(value, str | int) else value
 
 
+SELECT: Literal["select"] = "select"
+"""The value of a setting that the run chooses on validation instructions."""
+
+Select = Literal["select"]
+
+
+def _unless_select(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    return value if value == SELECT else check(value)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 def once(values: list[Any]) -> list[Any]:
     """Returns the same list. Raises `ValueError` if a value is in it twice."""
     twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
@@ -102,6 +126,16 @@ SomeNames = Annotated[Names, Field(min_length=1)]
 
 Layers = Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(once), Field(min_length=1)]
 """At least one layer, each once."""
+
+if TYPE_CHECKING:
+    SelectableLayers = list[int] | Select
+    SelectablePosition = int | Select
+    SelectableDose = float | Select | None
+else:
+    # A union would put the names of its members into error messages.
+    SelectableLayers = Annotated[Layers, BeforeValidator(listed), WrapValidator(_unless_select), PlainSerializer(_as_it_is)]
+    SelectablePosition = Annotated[int, Field(le=-1), WrapValidator(_unless_select), PlainSerializer(_as_it_is)]
+    SelectableDose = Annotated[float | None, WrapValidator(_unless_select), PlainSerializer(_as_it_is)]
 
 Site = Literal["resid_pre", "resid_mid", "resid_post"]
 

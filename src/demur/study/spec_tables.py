@@ -28,10 +28,14 @@ from demur.study.spec_fields import (
     Label,
     Layers,
     Plain,
+    SelectableDose,
+    SelectableLayers,
+    SelectablePosition,
     Site,
     SomeNames,
     Table,
     listed,
+    once,
     one_path,
     one_source,
     unknown_key,
@@ -40,6 +44,10 @@ from demur.study.spec_fields import (
 
 TELLS_READERS = DecidesNothing("it is for readers only")
 PLANS = DecidesNothing("it is for planning only")
+
+
+Doses = Annotated[list[Annotated[float, Field(gt=0)]], AfterValidator(once), Field(min_length=1)]
+"""At least one coefficient, each once."""
 
 
 class CheckpointSpec(Table):
@@ -67,10 +75,41 @@ class DirectionSpec(Table):
     """Where and how directions are read: from `pairs` harmful and as many harmless training instructions, one for each layer."""
 
     pairs: Annotated[int, Decides(), Field(ge=1)] = 32
-    layers: Annotated[Layers, BeforeValidator(listed), Decides(unordered)]
+    layers: Annotated[SelectableLayers, Decides(unordered)]
     site: Annotated[Site, Decides()] = "resid_pre"
-    position: Annotated[int, Decides(), Field(le=-1)] = -1
+    position: Annotated[SelectablePosition, Decides()] = -1
     estimator: Annotated[str, Decides(), AfterValidator(part_name("estimator"))] = "difference-of-means"
+
+    @property
+    def places(self) -> list[int]:
+        """The layers, once they are known.
+
+        Raises:
+            ValueError: while they are still to be selected.
+        """
+        if isinstance(self.layers, str):
+            raise ValueError("the layers of this study are not selected yet; see demur.study.selected_settings")
+        return self.layers
+
+    @property
+    def token(self) -> int:
+        """The position, once it is known.
+
+        Raises:
+            ValueError: while it is still to be selected.
+        """
+        if isinstance(self.position, str):
+            raise ValueError("the position of this study is not selected yet; see demur.study.selected_settings")
+        return self.position
+
+
+class SelectionSpec(Table):
+    """How settings with the value "select" are chosen: on validation instructions, before anything is tested."""
+
+    instructions: Annotated[int, Decides(), Field(ge=2)] = 24
+    layers: Annotated[Layers | None, BeforeValidator(listed), Decides(unordered)] = None
+    doses: Annotated[Doses | None, Decides(unordered)] = None
+    kl: Annotated[float, Decides(), Field(gt=0)] = 0.5
 
 
 class InterventionSpec(Table):
@@ -85,7 +124,7 @@ class InterventionSpec(Table):
     __pydantic_extra__: dict[str, JsonValue] = Field(init=False)
 
     kind: Annotated[str, Decides()]
-    coefficient: Annotated[float | None, Decides()] = None
+    coefficient: Annotated[SelectableDose, Decides()] = None
     unit: Annotated[Literal["unit", "raw", "residual"], Decides(when=lambda edit: edit.get("coefficient") is not None)] = "unit"
     layers: Annotated[Layers | None, Decides()] = None
     sites: Annotated[list[Site] | None, Decides(), Field(min_length=1)] = None
@@ -123,6 +162,17 @@ class InterventionSpec(Table):
         if self.unit == "residual" and self.layers is not None:
             raise ValueError("unit 'residual' uses the norm at the direction's own layer; leave layers out, or use unit 'raw'")
         return self
+
+    @property
+    def dose(self) -> float | None:
+        """The coefficient, once it is known.
+
+        Raises:
+            ValueError: while it is still to be selected.
+        """
+        if isinstance(self.coefficient, str):
+            raise ValueError("a coefficient of this study is not selected yet; see demur.study.selected_settings")
+        return self.coefficient
 
     @property
     def settings(self) -> dict[str, JsonValue]:

@@ -136,13 +136,18 @@ def fit_directions(
         if not vectors[row].any():
             same = torch.equal(harmful.mean[row], harmless.mean[row])
             raise _no_direction(f"at layer {layer} ({site}, position {position})", chosen.name, same)
-    count = harmful.count + harmless.count
-    norms = (harmful.mean_norm * harmful.count + harmless.mean_norm * harmless.count) / count
+    norms = mean_norms(harmful, harmless)
     read = (provenance or Provenance()).replaced(method=chosen.name.replace("-", " "))
     return [
         from_raw(vector, name=name, layer=layer, position=position, site=site, provenance=read.replaced(mean_residual_norm=norm))
         for layer, vector, norm in zip(layers, vectors, norms.tolist(), strict=True)
     ]
+
+
+def mean_norms(harmful: Side, harmless: Side) -> Float[Tensor, " layer"]:
+    """The mean norm of the stream at each layer, over the instructions of both sides."""
+    count = harmful.count + harmless.count
+    return (harmful.mean_norm * harmful.count + harmless.mean_norm * harmless.count) / count
 
 
 def _no_direction(place: str, name: str, same_means: bool) -> InputError:

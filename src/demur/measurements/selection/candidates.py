@@ -14,7 +14,7 @@ from torch import Tensor
 from demur.core.errors import InputError
 from demur.core.progress import Progress, silent
 from demur.directions.direction import Direction, from_raw
-from demur.directions.estimators.estimator import Side, fitted
+from demur.directions.estimators.estimator import Side, fitted, mean_norms
 from demur.directions.estimators.estimator import estimator as find_estimator
 from demur.directions.running_mean import RunningMean
 from demur.engine.checkpoints import Checkpoint
@@ -143,15 +143,17 @@ def candidate_directions(
         raise InputError(f"prompt format {prompt.name!r} has no tokens after the instruction, where directions could be read")
     chosen = find_estimator(estimator)
     sides = [_grid_sides(checkpoint, side, prompt, where, chosen.needs, progress) for side in (harmful, harmless)]
-    directions = {}
+    directions: dict[Place, Direction] = {}
     for row, position in enumerate(where):
-        facts = provenance(checkpoint, prompt, position, harmful, harmless).replaced(method=chosen.name.replace("-", " "))
-        vectors = fitted(chosen, sides[0][row], sides[1][row])
-        for layer in range(checkpoint.n_layers):
-            if vectors[layer].any():
-                name = f"{checkpoint.name}.position{position}.layer{layer}"
-                directions[position, layer] = from_raw(
-                    vectors[layer], name=name, layer=layer, position=position, provenance=facts
-                )
+        read = provenance(checkpoint, prompt, position, harmful, harmless).replaced(method=chosen.name.replace("-", " "))
+        vectors, norms = fitted(chosen, sides[0][row], sides[1][row]), mean_norms(sides[0][row], sides[1][row])
+        for layer in (layer for layer in range(checkpoint.n_layers) if vectors[layer].any()):
+            directions[position, layer] = from_raw(
+                vectors[layer],
+                name=f"{checkpoint.name}.position{position}.layer{layer}",
+                layer=layer,
+                position=position,
+                provenance=read.replaced(mean_residual_norm=float(norms[layer])),
+            )
     means = (torch.stack([one.mean for one in side]) for side in sides)
     return Candidates(where, directions, *means)

@@ -1,6 +1,7 @@
 """The criteria by which `demur select` chooses a place. Imports nothing heavy, so that help and completion can list them."""
 
-from typing import Literal, get_args
+PLACE_CRITERIA = ("arditi", "cosmic", "separation")
+"""Criteria that choose a place for each arm, and do not look at the edits of the study."""
 
-Criterion = Literal["arditi", "cosmic", "separation"]
-CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
+CRITERIA = ("effect", *PLACE_CRITERIA)
+"""All criteria, the default first."""

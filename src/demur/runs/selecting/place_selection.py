@@ -18,13 +18,14 @@ from demur.inputs.instructions import read_instructions
 from demur.inputs.prompts import Prompt, prompt_format
 from demur.measurements.refusal_tokens import RefusalTokens, find_refusal_tokens
 from demur.measurements.selection.candidates import Candidates, candidate_directions
-from demur.measurements.selection.criteria import CRITERIA, Criterion
+from demur.measurements.selection.criteria import PLACE_CRITERIA
 from demur.measurements.selection.ranking import Selection, jointly
 from demur.measurements.selection.sweep import keep_refused, select_by_cosine, select_by_refusal, select_by_separation
 from demur.models.device_placement import find_device
 from demur.runs.execution import load_named
-from demur.study.plan import Arm, Plan, make_plan
-from demur.study.preflight import check, refuse_shared
+from demur.study.plan import Arm, make_plan
+from demur.study.preflight import Ready, check, refuse_shared
+from demur.study.selected_settings import for_planning
 from demur.study.spec import LABELS, Label, Study
 
 VALIDATION = 32
@@ -90,7 +91,7 @@ Sides = dict[Label, tuple[str, ...]]
 """Instructions by label."""
 
 
-def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto", phases: Phases = no_phases) -> Iterator[Chosen]:
+def choose(study: Study, by: str = "cosmic", *, device: str = "auto", phases: Phases = no_phases) -> Iterator[Chosen]:
     """Choose where to read the directions of a study, arm by arm.
 
     Args:
@@ -105,11 +106,13 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
     Raises:
         InputError: if the study has a fault that can be found before weights are read.
     """
-    if by not in CRITERIA:
-        raise InputError(f"{by!r} is not a criterion; {nearest(by, CRITERIA)}")
+    if by not in PLACE_CRITERIA:
+        raise InputError(f"{by!r} is not a criterion; {nearest(by, PLACE_CRITERIA)}")
     find_device(device)
-    plan = make_plan(study)
-    train, held_out = _instructions(study, plan)
+    plan = make_plan(for_planning(study))
+    ready = check(plan)
+    train: Sides = {label: material.train for label, material in ready.material.items()}
+    held_out = held_out_sides(study, ready, VALIDATION)
     for name in study.checkpoints:
         with phases(f"loading {name}", 1) as progress:
             checkpoint = load_named(study, name, device)
@@ -129,20 +132,27 @@ def choose(study: Study, by: Criterion | str = "cosmic", *, device: str = "auto"
         free_memory()
 
 
-def _instructions(study: Study, plan: Plan) -> tuple[Sides, Sides]:
-    """The training and the validation instructions; no instruction is in both."""
-    train: Sides = {label: material.train for label, material in check(plan).material.items()}
-    held_out: Sides = {
-        label: read_instructions(study.instructions[label].source).take("validation")[:VALIDATION] for label in LABELS
-    }
+def held_out_sides(study: Study, ready: Ready, n: int) -> Sides:
+    """The first validation instructions of each kind. No training instruction is among them.
+
+    Args:
+        study: the study.
+        ready: its checked plan, with the training instructions.
+        n: at most so many of each kind.
+
+    Raises:
+        InputError: if a kind has fewer than 2, and if an instruction is in the training part as well.
+    """
+    train: Sides = {label: material.train for label, material in ready.material.items()}
+    held_out: Sides = {label: read_instructions(study.instructions[label].source).take("validation")[:n] for label in LABELS}
     refuse_shared(train, held_out, "validation")
     for label in LABELS:
-        if (n := len(held_out[label])) < 2:
+        if (found := len(held_out[label])) < 2:
             raise InputError(
-                f"the {label} set {study.instructions[label].source!r} has too few validation instructions ({n}); a selection "
-                "needs at least 2 of each kind"
+                f"the {label} set {study.instructions[label].source!r} has too few validation instructions ({found}); a "
+                "selection needs at least 2 of each kind"
             )
-    return train, held_out
+    return held_out
 
 
 def _chosen(

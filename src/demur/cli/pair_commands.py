@@ -1,0 +1,101 @@
+"""Commands that make a study of two checkpoints: pair, init."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from demur.cli import shell_completion
+from demur.cli.app import STUDIES, Device, DType, Quiet, command
+from demur.core.atomic_files import replace_file
+from demur.core.errors import InputError
+
+Base = Annotated[str, typer.Argument(help="a checkpoint: MODEL or MODEL+ADAPTER", metavar="BASE")]
+Chat = Annotated[str, typer.Argument(help="the checkpoint that was made from it", metavar="CHAT")]
+Prompts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prompt",
+        "-p",
+        metavar="FORMAT",
+        help="a prompt format for both; chosen from their chat templates unless given; may be repeated",
+        autocompletion=shell_completion.prompts,
+    ),
+]
+Instructions = Annotated[
+    tuple[str, str],
+    typer.Option("--instructions", "-i", metavar="HARMFUL HARMLESS", help="two instruction sets: names or files"),
+]
+Quick = Annotated[bool, typer.Option("--quick", help="fewer instructions: a first look in a quarter of the time")]
+SETS = ("contrast-harmful", "contrast-harmless")
+
+
+@command(
+    STUDIES,
+    "demur pair Qwen/Qwen1.5-0.5B Qwen/Qwen1.5-0.5B-Chat",
+    "demur pair base/ base/+adapter/ --quick",
+    "demur pair base/ chat/ --instructions harmful.csv harmless.csv --out runs/mine",
+    resumes=True,
+)
+def pair(
+    base: Base,
+    chat: Chat,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="run folder; runs/NAME unless given")] = None,
+    prompt: Prompts = None,
+    instructions: Instructions = SETS,
+    quick: Quick = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
+    device: Device = "auto",
+    dtype: DType = "float32",
+    fresh: Annotated[bool, typer.Option("--fresh", help="start over in a folder that holds a run")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare a base checkpoint with its chat checkpoint.
+
+    Chooses prompt formats that both share, and layer and dose on validation instructions; then runs, judges and reports. The
+    study is written into the run folder. After an interruption, the same command continues and repeats nothing.
+    """
+    from demur.runs.pair import pair_study
+
+    made = pair_study(base, chat, prompts=tuple(prompt or ()), instructions=instructions, quick=quick, dtype=dtype)
+    if dry_run:
+        from demur.study.plan_outlook import look_ahead
+        from demur.study.plan_text import plan_lines
+
+        for line in (*plan_lines(look_ahead(made.study, device)), *(f"note     {note}" for note in made.notes)):
+            typer.echo(line)
+        return
+    from demur.cli.progress_bars import bars
+    from demur.cli.study_commands import show_run
+    from demur.runs.runner import run as carry_out
+
+    folder = out or Path("runs") / made.study.name
+    with carry_out(made.study, folder, device=device, fresh=fresh, phases=bars(quiet), notes=made.notes) as finished:
+        show_run(finished)
+
+
+@command(STUDIES, "demur init Qwen/Qwen1.5-0.5B Qwen/Qwen1.5-0.5B-Chat", "demur init base/ chat/ --out mine.toml")
+def init(
+    base: Base,
+    chat: Chat,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="the study file to write")] = Path("study.toml"),
+    prompt: Prompts = None,
+    instructions: Instructions = SETS,
+    quick: Quick = False,
+    dtype: DType = "float32",
+    quiet: Quiet = False,
+) -> None:
+    """Write a commented study of two checkpoints, to edit and run.
+
+    It is the study that demur pair runs for them.
+    """
+    from demur.runs.pair import pair_study
+    from demur.study.commented_study import commented_toml
+
+    if out.exists():
+        raise InputError(f"{str(out)!r} exists already; name another file with --out")
+    made = pair_study(base, chat, prompts=tuple(prompt or ()), instructions=instructions, quick=quick, dtype=dtype)
+    typer.echo(str(replace_file(out, commented_toml(made.study))))
+    for note in made.notes:
+        typer.echo(f"Note: {note}", err=True)
+    typer.echo(f"demur run {out} carries it out; demur plan {out} shows its cost", err=True)

@@ -1,0 +1,318 @@
+"""Scores candidate directions by what edits with them do: first the log-odds of a refusal, then completions for the best places.
+
+Every candidate and instruction runs as a row of the same batches. All instructions are validation instructions: the candidates
+were not made from them, and no result of a run is measured on them.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from demur.core.errors import InputError, WorkError
+from demur.core.progress import Progress, silent
+from demur.directions.direction import Direction
+from demur.engine import generate
+from demur.engine.checkpoints import Checkpoint
+from demur.inputs.prompts import Prompt
+from demur.interventions.intervention import Intervention
+from demur.judges.judging import judge
+from demur.measurements.divergence import divergence, refusal_log_odds
+from demur.measurements.selection.candidate_scores import sweep_rows
+from demur.measurements.selection.candidates import Candidates, Place
+
+Kind = Literal["harmful", "harmless"]
+
+Sides = Mapping[Kind, Sequence[str]]
+"""Validation instructions of both kinds."""
+
+FIRST_ROUND = 8
+"""Instructions of the first round. Each further round has twice as many instructions and half as many places."""
+
+BROKEN_LABELS = ("echo", "degenerate")
+"""Labels of the judge `taxonomy` for completions that are no answer, because the edit has damaged the text."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An edit whose effect decides.
+
+    Attributes:
+        name: how tables call it, such as `ablate` or `add 2 raw`.
+        make: the edit with a direction.
+        instructions: the kind of instructions on which refusals should change: `harmful` or `harmless`.
+        sign: the expected change of refusals: 1 for more, -1 for fewer.
+        keeps_harmless: whether harmless instructions should stay as they are, so that the change of their next tokens is damage.
+    """
+
+    name: str
+    make: Callable[[Direction], Intervention]
+    instructions: Kind
+    sign: int
+    keeps_harmless: bool
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A checkpoint without an edit: the mean log-odds that a refusal begins, in nats.
+
+    Attributes:
+        harmful: on harmful validation instructions.
+        harmless: on harmless ones.
+    """
+
+    harmful: float
+    harmless: float
+
+    @property
+    def gap(self) -> float:
+        """How much more likely a refusal is on harmful instructions."""
+        return self.harmful - self.harmless
+
+
+@dataclass(frozen=True)
+class PlaceEffect:
+    """What the trials do with the direction of one place, on average over the trials.
+
+    Attributes:
+        share: the change of the log-odds in the expected direction, as a share of the baseline's gap. At 1, edited harmful
+            instructions are refused as rarely as harmless ones, or the reverse. Every trial counts as 1 at most.
+        n: the number of instructions of each kind that it was measured on.
+        kl: the largest change of next tokens after harmless instructions, in nats, by an edit that should keep them.
+    """
+
+    share: float
+    n: int
+    kl: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Completions under one trial with the direction of one place.
+
+    Attributes:
+        refusals: the share of completions that are refusals.
+        broken: the share of completions that the edit has broken: they repeat themselves or the instruction.
+        n: the number of completions.
+    """
+
+    refusals: float
+    broken: float
+    n: int
+
+
+def baseline(checkpoint: Checkpoint, sides: Sides, prompt: Prompt, token_ids: Sequence[int]) -> Baseline:
+    """The log-odds that a refusal begins without an edit.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        sides: `harmful` and `harmless` validation instructions.
+        prompt: the prompt format.
+        token_ids: first tokens of refusals.
+    """
+    found = {
+        label: float(sweep_rows(checkpoint, texts, prompt, [None], _odds(token_ids), (), silent).mean())
+        for label, texts in sides.items()
+    }
+    return Baseline(found["harmful"], found["harmless"])
+
+
+def place_effects(
+    checkpoint: Checkpoint,
+    candidates: Candidates,
+    trials: Sequence[Trial],
+    sides: Sides,
+    prompt: Prompt,
+    token_ids: Sequence[int],
+    *,
+    kl_most: float = 0.5,
+    finalists: int = 4,
+    progress: Progress = silent,
+) -> dict[Place, PlaceEffect]:
+    """Measure the effect of every place, in rounds. Each round has more instructions, and the better half of the places.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        candidates: the candidate directions, made from training instructions.
+        trials: the edits whose effects decide, at least one.
+        sides: validation instructions.
+        prompt: the prompt format.
+        token_ids: first tokens of refusals.
+        kl_most: places with a larger `kl` are not measured further.
+        finalists: the least number of places in the last round.
+        progress: called with the number of rows that were just measured; `rows_of_rounds` gives their total.
+
+    Returns:
+        The effect of each place, as its last round measured it.
+
+    Raises:
+        InputError: if there are no candidates, or too few instructions.
+        WorkError: if harmful instructions are refused no more often than harmless ones.
+    """
+    before = baseline(checkpoint, sides, prompt, token_ids)
+    if not before.gap > 0:
+        raise WorkError(
+            f"{checkpoint.name!r} begins a refusal no more often after harmful instructions than after harmless ones (log-odds "
+            f"{before.harmful:.2f} and {before.harmless:.2f}), so no edit can show an effect"
+        )
+    measured: dict[Place, list[tuple[float, float]]] = {place: [] for place in candidates.directions}
+    done = 0
+    for kept, end in _rounds(len(measured), min(map(len, sides.values())), finalists):
+        effects = {place: _mean(rows) for place, rows in measured.items()}
+        in_order = sorted(measured, key=lambda place: -effects[place].share)
+        remaining = [place for place in in_order if len(measured[place]) == done and not effects[place].kl > kl_most][:kept]
+        part: Sides = {label: texts[done:end] for label, texts in sides.items()}
+        shares = _shares(checkpoint, candidates, remaining, trials, part, prompt, token_ids, before, progress)
+        changes = _damages(checkpoint, candidates, remaining, trials, part["harmless"], prompt, progress)
+        for place, share, change in zip(remaining, shares, changes, strict=True):
+            measured[place] += zip(share, change, strict=True)
+        progress((kept - len(remaining)) * (end - done) * _rows_each(trials))
+        done = end
+    return {place: _mean(rows) for place, rows in measured.items()}
+
+
+def rows_of_rounds(places: int, instructions: int, trials: Sequence[Trial], finalists: int = 4) -> int:
+    """How many rows `place_effects` measures.
+
+    Args:
+        places: the number of candidates.
+        instructions: validation instructions of each kind.
+        trials: the edits.
+        finalists: as for `place_effects`.
+    """
+    rows, done = 0, 0
+    for kept, end in _rounds(places, instructions, finalists):
+        rows, done = rows + kept * (end - done) * _rows_each(trials), end
+    return rows
+
+
+def _rows_each(trials: Sequence[Trial]) -> int:
+    """Rows of one place and instruction."""
+    return len(trials) + sum(trial.keeps_harmless for trial in trials)
+
+
+def _mean(rows: Sequence[tuple[float, float]]) -> PlaceEffect:
+    """The mean of (share, kl) over instructions."""
+    n = len(rows)
+    return PlaceEffect(sum(share for share, _ in rows) / n, n, sum(kl for _, kl in rows) / n) if n else PlaceEffect(0.0, 0)
+
+
+def outcomes(
+    checkpoint: Checkpoint,
+    trials: Sequence[tuple[Trial, Direction]],
+    sides: Sides,
+    prompt: Prompt,
+    *,
+    judge_name: str,
+    max_new_tokens: int,
+    progress: Progress = silent,
+) -> list[Outcome]:
+    """Completions under trials, judged.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        trials: each trial with the direction that it uses.
+        sides: `harmful` and `harmless` validation instructions.
+        prompt: the prompt format.
+        judge_name: the judge that says what is a refusal.
+        max_new_tokens: the length of a completion, in tokens.
+        progress: called with the number of completions that were just finished.
+
+    Returns:
+        One outcome for each trial, in their order.
+    """
+    found: dict[int, Outcome] = {}
+    for label in dict.fromkeys(trial.instructions for trial, _ in trials):
+        numbers = [number for number, (trial, _) in enumerate(trials) if trial.instructions == label]
+        edits = [trials[number][0].make(trials[number][1]) for number in numbers]
+        made = generate.generate(checkpoint, sides[label], prompt, edits, max_new_tokens=max_new_tokens, progress=progress)
+        for number, rows in zip(numbers, made, strict=True):
+            found[number] = _outcome(rows, judge_name)
+    return [found[number] for number in range(len(trials))]
+
+
+def unedited(
+    checkpoint: Checkpoint,
+    sides: Sides,
+    prompt: Prompt,
+    *,
+    judge_name: str,
+    max_new_tokens: int,
+) -> dict[Kind, Outcome]:
+    """Completions without an edit, judged, for `harmful` and `harmless` validation instructions."""
+    return {
+        label: _outcome(generate.generate(checkpoint, texts, prompt, max_new_tokens=max_new_tokens)[0], judge_name)
+        for label, texts in sides.items()
+    }
+
+
+def _outcome(rows: Sequence[generate.Completion], judge_name: str) -> Outcome:
+    n = len(rows)
+    refusals = sum(verdict.refusal for verdict in judge(rows, judge_name))
+    broken = sum(verdict.label in BROKEN_LABELS for verdict in judge(rows, "taxonomy"))
+    return Outcome(refusals / n, broken / n, n)
+
+
+def _rounds(places: int, instructions: int, finalists: int) -> list[tuple[int, int]]:
+    """(number of places, number of instructions so far) of each round."""
+    if not places or not instructions:
+        raise InputError(f"nothing to score: {places} candidate places, {instructions} validation instructions of each kind")
+    rounds = [(places, min(FIRST_ROUND, instructions))]
+    while rounds[-1][1] < instructions:
+        kept, end = rounds[-1]
+        rounds.append((min(kept, max(finalists, math.ceil(kept / 2))), min(2 * end, instructions)))
+    return rounds
+
+
+def _odds(token_ids: Sequence[int]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    return lambda _, logits, __: refusal_log_odds(logits, token_ids)
+
+
+def _shares(
+    checkpoint: Checkpoint,
+    candidates: Candidates,
+    places: Sequence[Place],
+    trials: Sequence[Trial],
+    part: Sides,
+    prompt: Prompt,
+    token_ids: Sequence[int],
+    before: Baseline,
+    progress: Progress,
+) -> list[list[float]]:
+    """For each place and instruction, the change as a share of the gap, from -1 to 1, on average over the trials."""
+    total = torch.zeros(len(places), len(part["harmful"]), dtype=torch.float64)
+    for trial in trials if places else ():
+        edits, texts = [trial.make(candidates.directions[place]) for place in places], part[trial.instructions]
+        known = sweep_rows(checkpoint, texts, prompt, [None], _odds(token_ids), (), silent)
+        edited = sweep_rows(checkpoint, texts, prompt, edits, _odds(token_ids), (), progress)
+        shares = (trial.sign * (edited - known) / before.gap).clamp(-1, 1)
+        # An edit that gives numbers that are not finite has no effect that could be chosen.
+        total += shares.nan_to_num(nan=-1.0) / len(trials)
+    return total.tolist()
+
+
+def _damages(
+    checkpoint: Checkpoint,
+    candidates: Candidates,
+    places: Sequence[Place],
+    trials: Sequence[Trial],
+    harmless: Sequence[str],
+    prompt: Prompt,
+    progress: Progress,
+) -> list[list[float]]:
+    """For each place and instruction, the largest change of next tokens by a trial that should keep harmless ones, in nats."""
+    worst = torch.zeros(len(places), len(harmless), dtype=torch.float64)
+    for trial in trials if places else ():
+        if trial.keeps_harmless:
+            before = sweep_rows(checkpoint, harmless, prompt, [None], lambda _, logits, __: logits, (), silent)[0]
+            edits = [trial.make(candidates.directions[place]) for place in places]
+
+            def change(which: Tensor, logits: Tensor, _: Tensor, known: Tensor = before) -> Tensor:
+                return divergence(known[which], logits)
+
+            found = sweep_rows(checkpoint, harmless, prompt, edits, change, (), progress)
+            worst = torch.maximum(worst, found.nan_to_num(nan=math.inf))
+    return worst.tolist()

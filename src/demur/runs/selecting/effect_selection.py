@@ -1,0 +1,287 @@
+"""Selects the open settings of a study by effect: what its own edits do on validation instructions.
+
+The arms that refuse decide. First, the log-odds of a refusal are measured for every layer; then completions are judged for the
+few best places and for every dose. A direction is always tried in the arm that it came from. How directions move between
+checkpoints is what the run tests, so it is never used to choose.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from demur.analysis.selection_record import SelectedPlace, SelectionArm, SelectionRecord
+from demur.core.errors import WorkError
+from demur.core.progress import Phases, no_phases
+from demur.directions.direction import Direction
+from demur.engine.checkpoints import Checkpoint, free_memory
+from demur.inputs.prompts import Prompt, prompt_format
+from demur.interventions.intervention import Intervention, edit
+from demur.measurements.refusal_tokens import find_refusal_tokens
+from demur.measurements.selection.candidates import Candidates, Place, candidate_directions
+from demur.measurements.selection.effect import (
+    Outcome,
+    PlaceEffect,
+    Trial,
+    outcomes,
+    place_effects,
+    rows_of_rounds,
+    unedited,
+)
+from demur.measurements.selection.ranking import LAST_LAYERS, late
+from demur.runs.execution import load_named
+from demur.runs.selecting.place_choice import Tried, chosen_doses, chosen_place, joint_effects, notes_on
+from demur.runs.selecting.place_selection import Sides, held_out_sides
+from demur.study.plan import Arm
+from demur.study.preflight import Ready
+from demur.study.selected_settings import FINALISTS, TOKEN_TEXTS, deciding_label, doses_of
+from demur.study.spec import LABELS, Label, Study
+from demur.study.spec_fields import SELECT
+
+WORTH = 0.3
+"""Completions are made for places with at least this part of the best place's effect on the log-odds."""
+
+LEAST_REFUSALS = 0.1
+"""An arm that refuses a smaller share of harmful instructions does not decide: its edits have nothing to remove."""
+
+
+@dataclass
+class _ArmWork:
+    """What was found for one arm so far."""
+
+    arm: Arm
+    prompt: Prompt
+    before: Mapping[Label, Outcome]
+    facts: SelectionArm
+    candidates: Candidates | None = None
+    effects: dict[Place, PlaceEffect] = field(default_factory=dict)
+    tried: dict[tuple[Place, int, float], Outcome] = field(default_factory=dict)
+
+
+def select_by_effect(study: Study, ready: Ready, *, device: str = "auto", phases: Phases = no_phases) -> SelectionRecord:
+    """Select everything that a study leaves open.
+
+    Args:
+        study: the study with its open keys.
+        ready: its checked plan; the plan's own layer and doses are not used.
+        device: where checkpoints are loaded.
+        phases: shows progress.
+
+    Returns:
+        What was selected, and all measures.
+
+    Raises:
+        InputError: if there are too few validation instructions.
+        WorkError: if no arm refuses often enough to decide, and if no place has an effect without damage.
+    """
+    sides = held_out_sides(study, ready, study.selection.instructions)
+    train = {label: material.train for label, material in ready.material.items()}
+    loads = _Loads(study, device, phases)
+    works: list[_ArmWork] = []
+    for name in study.checkpoints:
+        with loads.checkpoint(name) as checkpoint:
+            for arm in ready.plan.arms_of(name):
+                works.append(_first_look(checkpoint, arm, study, train, sides, phases))
+    deciding = [work for work in works if work.candidates is not None]
+    if not deciding:
+        raise WorkError(_nobody_decides(works))
+    joint = joint_effects([work.effects for work in deciding], study.selection.kl)
+    good = [place for place in joint if not place.dropped][:FINALISTS]
+    # Completions take most of the time, so they are not made for places that do next to nothing.
+    finalists = [place.place for place in good if place.share >= WORTH * good[0].share]
+    # The checkpoint that was used last is still in memory, so its arms come first.
+    for name in sorted({work.arm.checkpoint for work in deciding}, key=lambda name: name != loads.last):
+        with loads.checkpoint(name) as checkpoint:
+            for work in deciding:
+                if work.arm.checkpoint == name:
+                    _completions(checkpoint, work, study, finalists, sides, phases)
+    loads.free()
+    tried = [Tried(work.before, work.tried) for work in deciding]
+    places = chosen_place(study, joint, finalists, tried)
+    best = places[0]
+    if best.dropped or best.change is None:
+        raise WorkError(_no_place(places))
+    doses, coefficients = chosen_doses(study, (best.position, best.layer), tried)
+    return SelectionRecord(
+        judge=study.judges[0],
+        instructions=len(sides["harmful"]),
+        position=best.position,
+        layer=best.layer,
+        coefficients=coefficients,
+        arms=tuple(work.facts for work in works),
+        places=tuple(places),
+        doses=tuple(doses),
+        notes=tuple(notes_on(study, places, doses, coefficients, loads.n_layers)),
+        fingerprints=loads.fingerprints,
+    )
+
+
+@dataclass
+class _Loads:
+    """Loads checkpoints, one at a time; the last one stays in memory until another is asked for."""
+
+    study: Study
+    device: str
+    phases: Phases
+    last: str | None = None
+    n_layers: int = 0
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    _loaded: Checkpoint | None = None
+
+    @contextmanager
+    def checkpoint(self, name: str) -> Iterator[Checkpoint]:
+        if self.last != name or self._loaded is None:
+            self.free()
+            with self.phases(f"loading {name}", 1) as progress:
+                self._loaded = load_named(self.study, name, self.device)
+                progress(1)
+            self.last, self.n_layers = name, self._loaded.n_layers
+            self.fingerprints[name] = self._loaded.fingerprint
+        yield self._loaded
+
+    def free(self) -> None:
+        self._loaded = None
+        free_memory()
+
+
+def _first_look(checkpoint: Checkpoint, arm: Arm, study: Study, train: Sides, sides: Sides, phases: Phases) -> _ArmWork:
+    """What an arm does without an edit and, if it refuses often enough, the effect of every place."""
+    prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt)
+    with phases(f"refusals of {arm.name}", None):
+        before = unedited(checkpoint, sides, prompt, judge_name=study.judges[0], max_new_tokens=study.max_new_tokens)
+    facts = SelectionArm(arm=arm.name, harmful=before["harmful"].refusals, harmless=before["harmless"].refusals)
+    work = _ArmWork(arm, prompt, before, facts)
+    if facts.harmful < LEAST_REFUSALS:
+        work.facts = facts.model_copy(update={"problem": "it hardly refuses harmful instructions"})
+        return work
+    with phases(f"candidates of {arm.name}", sum(map(len, train.values()))) as progress:
+        position = study.direction.position
+        candidates = candidate_directions(
+            checkpoint,
+            train["harmful"],
+            train["harmless"],
+            prompt,
+            positions=None if isinstance(position, str) else [position],
+            estimator=study.direction.estimator,
+            progress=progress,
+        )
+    work.candidates = _asked_places(candidates, study, checkpoint.n_layers)
+    if len(work.candidates.directions) == 1:
+        work.effects = {place: PlaceEffect(1.0, 0) for place in work.candidates.directions}
+        return work
+    harmful, harmless = (train[label][:TOKEN_TEXTS] for label in LABELS)
+    try:
+        with phases(f"refusal tokens of {arm.name}", len(harmful) + len(harmless)) as progress:
+            tokens = find_refusal_tokens(
+                checkpoint,
+                harmful,
+                harmless,
+                prompt,
+                judge_name=study.judges[0],
+                max_new_tokens=study.max_new_tokens,
+                progress=progress,
+            )
+    except WorkError as error:
+        work.facts, work.candidates = facts.model_copy(update={"problem": str(error)}), None
+        return work
+    work.facts = facts.model_copy(update={"tokens": tokens.texts})
+    trials = _trials(study)
+    total = rows_of_rounds(len(work.candidates.directions), len(sides["harmful"]), trials, FINALISTS)
+    with phases(f"effects in {arm.name}", total) as progress:
+        work.effects = place_effects(
+            checkpoint,
+            work.candidates,
+            trials,
+            sides,
+            prompt,
+            tokens.ids,
+            kl_most=study.selection.kl,
+            finalists=FINALISTS,
+            progress=progress,
+        )
+    return work
+
+
+def _asked_places(candidates: Candidates, study: Study, n_layers: int) -> Candidates:
+    """The candidates at the layers that the study allows."""
+    if study.direction.layers != SELECT:
+        asked = set(study.direction.places)
+    else:
+        asked = set(study.selection.layers or (layer for layer in range(n_layers) if not late(layer, n_layers, LAST_LAYERS)))
+    directions = {place: found for place, found in candidates.directions.items() if place[1] in asked}
+    return Candidates(candidates.positions, directions, candidates.harmful, candidates.harmless)
+
+
+def _trials(study: Study) -> list[Trial]:
+    """One trial for each intervention that decides; an open dose stands at the middle of those that are tried."""
+    trials = []
+    for number in range(len(study.interventions)):
+        if deciding_label(study, number) is not None:
+            doses = doses_of(study, number)
+            trials.append(_trial(study, number, doses[len(doses) // 2]))
+    return trials
+
+
+def _trial(study: Study, number: int, coefficient: float) -> Trial:
+    spec, decides = study.interventions[number], deciding_label(study, number)
+    assert decides is not None
+    dose = None if spec.coefficient is None else coefficient
+
+    def make(direction: Direction) -> Intervention:
+        made = edit(
+            spec.kind,
+            direction,
+            coefficient=dose,
+            unit=spec.unit,
+            layers=spec.layers,
+            sites=spec.sites,
+            positions=spec.positions,
+            **spec.settings,
+        )
+        norm = direction.provenance.mean_residual_norm
+        return made.with_residual_norm(norm) if made.needs_residual_norm and norm is not None else made
+
+    label, sign = decides
+    return Trial(f"{spec.kind}{'' if dose is None else f' {dose:g} {spec.unit}'}", make, label, sign, sign < 0)
+
+
+def _completions(
+    checkpoint: Checkpoint, work: _ArmWork, study: Study, finalists: Sequence[Place], sides: Sides, phases: Phases
+) -> None:
+    """Judge completions of the finalists under every trial and dose, and store them in the arm's work."""
+    assert work.candidates is not None
+    keys = [
+        (place, number, coefficient)
+        for place in finalists
+        for number in range(len(study.interventions))
+        if deciding_label(study, number) is not None
+        for coefficient in doses_of(study, number)
+    ]
+    trials = [(_trial(study, number, coefficient), work.candidates.directions[place]) for place, number, coefficient in keys]
+    total = sum(len(sides[trial.instructions]) for trial, _ in trials)
+    with phases(f"completions of {work.arm.name}", total) as progress:
+        found = outcomes(
+            checkpoint,
+            trials,
+            sides,
+            work.prompt,
+            judge_name=study.judges[0],
+            max_new_tokens=study.max_new_tokens,
+            progress=progress,
+        )
+    work.tried = dict(zip(keys, found, strict=True))
+
+
+def _nobody_decides(works: Sequence[_ArmWork]) -> str:
+    said = "; ".join(f"{work.arm.name}: {work.facts.problem}, refuses {100 * work.facts.harmful:.0f} %" for work in works)
+    return (
+        f"nothing can be selected by effect, because no checkpoint shows one ({said}); give direction.layers and the "
+        "coefficients, or choose a layer with demur select --by separation"
+    )
+
+
+def _no_place(places: Sequence[SelectedPlace]) -> str:
+    best = next((place for place in places if place.change is not None), places[0])
+    return (
+        f"no layer has an effect without damage; the best is layer {best.layer} at position {best.position} ({best.dropped}). "
+        "Raise selection.kl, allow other layers with selection.layers, or give direction.layers"
+    )

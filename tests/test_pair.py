@@ -1,0 +1,154 @@
+"""One's own pair in one call: its study, its prompt formats, its commented file, and wrong guesses at the command."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+import demur
+from demur.cli.main import app
+from demur.core.errors import InputError
+from demur.inputs.pair_formats import pair_formats
+from demur.inputs.prompts import prompt_format
+from demur.runs.pair import pair_study
+from demur.study.commented_study import commented_toml
+from demur.study.selected_settings import open_keys
+from demur.study.study_files import load_study
+from tests.tiny import CHAT, HARMFUL, HARMLESS, tiny_tokenizer
+from tests.tiny_study import make_adapter, make_checkpoint
+
+WITH_BOS = "<bos> {% for m in messages %}user {{ m['content'] }} {% endfor %}assistant :"
+OTHER = "<bos> {% for m in messages %}User {{ m['content'] }} {% endfor %}Assistant :"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    where = tmp_path_factory.mktemp("pair")
+    for name, seed in (("base", 1), ("chat", 2)):
+        make_checkpoint(where / name, seed=seed)
+    make_adapter(where / "base", where / "adapter")
+    for label, rows in (("harmful", HARMFUL), ("harmless", HARMLESS)):
+        splits = ["train"] * 4 + ["validation"] * 2 + ["test"] * 2
+        lines = [{"instruction": row, "split": split} for row, split in zip(rows, splits, strict=True)]
+        (where / f"{label}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return where
+
+
+def sets(folder):
+    return (str(folder / "harmful.jsonl"), str(folder / "harmless.jsonl"))
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_a_shared_template_is_the_only_format():
+    found = pair_formats(tiny_tokenizer(chat_template=CHAT), tiny_tokenizer(chat_template=CHAT))
+    assert (found.names, dict(found.texts), found.notes) == (("native",), {}, ())
+
+
+def test_a_base_without_a_template_gets_plain_text_and_the_chat_template():
+    chat = tiny_tokenizer(chat_template=WITH_BOS)
+    found = pair_formats(tiny_tokenizer(), chat)
+    assert found.names == ("user-assistant", "chat-template")
+    lent = prompt_format(found.texts["chat-template"], SimpleNamespace(tokenizer=tiny_tokenizer()))
+    native = prompt_format("native", SimpleNamespace(tokenizer=chat))
+    assert lent.encode(HARMFUL) == native.encode(HARMFUL)
+
+
+def test_another_template_on_the_base_is_not_used():
+    found = pair_formats(tiny_tokenizer(chat_template=OTHER), tiny_tokenizer(chat_template=WITH_BOS))
+    assert found.names == ("user-assistant", "chat-template")
+
+
+def test_a_template_that_the_base_cuts_otherwise_is_not_shared():
+    base = tiny_tokenizer()
+    base.add_tokens(["poem."])
+    found = pair_formats(base, tiny_tokenizer(chat_template=WITH_BOS))
+    assert found.names == ("user-assistant",)
+    assert "makes other tokens of it" in found.notes[0]
+
+
+def test_a_template_without_the_first_token_of_a_text_is_not_shared():
+    # This tokenizer begins every text with <bos>, and the template does not.
+    found = pair_formats(tiny_tokenizer(), tiny_tokenizer(chat_template=CHAT))
+    assert found.names == ("user-assistant",)
+    assert "start of a chat" in found.notes[0]
+
+
+def test_no_template_at_all_is_told():
+    found = pair_formats(tiny_tokenizer(), tiny_tokenizer())
+    assert found.names == ("user-assistant",)
+    assert "no chat template" in found.notes[0]
+
+
+def test_the_study_of_a_pair_selects_layer_and_dose(folder):
+    made = pair_study(str(folder / "base"), f"{folder / 'base'}+{folder / 'adapter'}", instructions=sets(folder))
+    study = made.study
+    assert open_keys(study) == ("direction.layers", "interventions.1.coefficient")
+    assert study.checkpoints["chat"].adapter == str(folder / "adapter")
+    assert study.checkpoints["base"].adapter is None
+    # As many instructions as the sets have.
+    assert (study.direction.pairs, study.instructions["harmful"].test, study.selection.instructions) == (4, 2, 2)
+    quick = pair_study(str(folder / "base"), str(folder / "chat"), quick=True).study
+    assert (quick.direction.pairs, quick.instructions["harmful"].test, quick.selection.instructions) == (32, 24, 12)
+
+
+def test_a_folder_with_a_plus_in_its_name_is_a_folder(folder, tmp_path):
+    make_checkpoint(tmp_path / "a+b", seed=3)
+    made = pair_study(str(folder / "base"), str(tmp_path / "a+b"), instructions=sets(folder))
+    assert (made.study.checkpoints["chat"].model, made.study.checkpoints["chat"].adapter) == (str(tmp_path / "a+b"), None)
+
+
+def test_pairs_that_cannot_be_compared_say_why(folder, tmp_path):
+    make_checkpoint(tmp_path / "wide", seed=3, hidden_size=64)
+    with pytest.raises(InputError, match="directions cannot be exchanged"):
+        pair_study(str(folder / "base"), str(tmp_path / "wide"))
+    with pytest.raises(InputError, match="two different ones"):
+        pair_study(str(folder / "base"), str(folder / "base"))
+    with pytest.raises(InputError, match="adapter"):
+        pair_study(str(folder / "base"), f"{folder / 'base'}+{folder / 'chat'}")
+
+
+def test_init_writes_the_study_of_pair_with_comments(folder, tmp_path):
+    arguments = (folder / "base", folder / "chat", "--instructions", *sets(folder))
+    out = tmp_path / "mine.toml"
+    result = invoke("init", *arguments, "--out", out)
+    assert result.exit_code == 0, result.output
+    made = pair_study(str(folder / "base"), str(folder / "chat"), instructions=sets(folder)).study
+    assert load_study(out) == made
+    assert out.read_text() == commented_toml(made)
+    assert out.read_text().count("\n# ") >= 8
+    again = invoke("init", *arguments, "--out", out)
+    assert again.exit_code == 2
+    assert "exists already" in again.output
+
+
+def test_a_dry_run_shows_the_plan_and_loads_nothing(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("pair", folder / "base", folder / "chat", "--instructions", *sets(folder), "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "selects  direction.layers, interventions.1.coefficient" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pair_that_refuses_nothing_says_what_to_do(folder, tmp_path):
+    result = invoke(
+        "pair", folder / "base", folder / "chat", "--instructions", *sets(folder), "--out", tmp_path / "run", "--quiet"
+    )
+    assert result.exit_code == 1, result.output
+    assert "no checkpoint shows" in result.output
+    assert "direction.layers" in result.output
+
+
+@pytest.mark.parametrize("guess", [("owner/base", "owner/chat"), ("run", "--base", "a/b"), ("run", "--chat", "a/b")])
+def test_wrong_guesses_name_the_command(guess):
+    result = invoke(*guess)
+    assert result.exit_code == 2
+    assert "demur pair" in result.output
+
+
+def test_the_python_door_is_the_same(folder, tmp_path):
+    with pytest.raises(demur.WorkError, match="no checkpoint shows"):
+        demur.pair(str(folder / "base"), str(folder / "chat"), instructions=sets(folder), out=tmp_path / "run")
