@@ -28,6 +28,7 @@ from demur.measurements.selection.effect import (
     unedited,
 )
 from demur.measurements.selection.ranking import LAST_LAYERS, late
+from demur.models.device_placement import find_device
 from demur.runs.execution import load_named
 from demur.runs.selecting.place_choice import Tried, chosen_doses, chosen_place, joint_effects, notes_on
 from demur.runs.selecting.place_selection import Sides, held_out_sides
@@ -73,6 +74,7 @@ def select_by_effect(study: Study, ready: Ready, *, device: str = "auto", phases
         InputError: if there are too few validation instructions.
         WorkError: if no arm refuses often enough to decide, and if no place has an effect without damage.
     """
+    find_device(device)
     sides = held_out_sides(study, ready, study.selection.instructions)
     train = {label: material.train for label, material in ready.material.items()}
     loads = _Loads(study, device, phases)
