@@ -186,7 +186,7 @@ def test_out_of_memory_halves_any_batch_and_says_what_would_fit():
     found = {i: value for indices, values in batches for i, value in zip(indices, values, strict=True)}
     assert found == {i: 10 * i for i in range(8)}
     assert log == [8, 4, 2, 2, 4, 2, 2]
-    message = r"row 1 of 9 tokens does not fit .*2.00 GiB more were needed.*bfloat16.*fewer than 9 tokens; the next shorter row has 5"
+    message = r"row 1 of 9 tokens does not fit .*2.00 GiB more were needed.*bfloat16.*than 9 tokens; the next shorter row has 5"
     with pytest.raises(WorkError, match=message):
         list(in_batches([5, 9], scarce(0), model=model))
 
