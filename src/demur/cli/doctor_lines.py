@@ -42,6 +42,8 @@ def doctor_lines(found: "Diagnosis") -> Iterator[str]:
     else:
         yield from _prompt_lines(found.prompt)
     yield f"stops at     {', '.join(map(repr, found.stops)) or 'nothing'}"
+    for sentence in found.warnings:
+        yield f"warning      {sentence}"
 
 
 def _elsewhere(found: "Diagnosis") -> str:

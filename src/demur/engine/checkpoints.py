@@ -47,7 +47,8 @@ class Checkpoint:
         source: where the weights came from.
         adapter: the PEFT adapter, None if there is none.
         quantised: how the weights are quantised, None if they are not.
-        facts: further facts that a run stores: dtype, device, revision, a digest of its settings.
+        facts: further facts that a run stores: dtype, device, revision, a digest of its settings, whose tokenizer it has.
+        warnings: sentences for readers about files that say something else than was named.
 
     Example:
         >>> import demur
@@ -65,6 +66,7 @@ class Checkpoint:
     adapter: str | None = None
     quantised: str | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         shape = f"{self.engine.family}, {self.n_layers} layers of width {self.d_model}"

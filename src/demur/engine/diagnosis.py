@@ -85,6 +85,7 @@ class Diagnosis:
         proof: what the proof of the sites found.
         prompt: the prompt format as tokens; None if the tokenizer's own format was asked for and the tokenizer has none.
         stops: the tokens that end a completion, as text.
+        warnings: sentences about files that say something else than was named.
     """
 
     source: str
@@ -102,6 +103,7 @@ class Diagnosis:
     proof: Proof
     prompt: PromptDiagnosis | None
     stops: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -1) -> Diagnosis:
@@ -138,6 +140,7 @@ def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -
         proof=prove_sites(checkpoint.model, checkpoint.layout),
         prompt=_prompt(checkpoint, prompt_format(prompt, checkpoint), position) if has_prompt else None,
         stops=tuple(str(checkpoint.tokenizer.decode([i])) for i in checkpoint.stop_ids),
+        warnings=checkpoint.warnings,
     )
 
 

@@ -31,12 +31,14 @@ class TransformersEngines:
         quantisation.check(request.quantise)
         source = at_hand(source)
         with quiet_transformers():
-            model, tokenizer = load(request.model, source, request.adapter, adapter_folder, wanted)
-        made = wrap(model, tokenizer, name=request.name, source=source.describe(), adapter=request.adapter)
+            loaded = load(request.model, source, request.adapter, adapter_folder, wanted)
+        made = wrap(loaded.model, loaded.tokenizer, name=request.name, source=source.describe(), adapter=request.adapter)
         commit = {} if source.revision is None else {"revision": source.revision}
         configs = ((source.path, "config.json"), (adapter_folder, "adapter_config.json"))
         files = [folder / name for folder, name in configs if folder]
-        return replace(made, facts={**made.facts, **commit, "settings": settings_digest(files)})
+        whose = {} if loaded.tokenizer_said is None else {"tokenizer": loaded.tokenizer_said}
+        facts = {**made.facts, **commit, **whose, "settings": settings_digest(files)}
+        return replace(made, facts=facts, warnings=loaded.warnings)
 
 
 def _dtype(name: str) -> torch.dtype:

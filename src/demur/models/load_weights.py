@@ -1,7 +1,6 @@
 """Loads weights and tokenizer. All weights are checked, because transformers and peft silently skip or randomise some.
 
-Only tensors are read from `.bin` files, and no code of a checkpoint runs. An adapter is merged into the weights, unless they are
-quantised. It then stays separate.
+Only tensors are read from `.bin` files, and no code of a checkpoint runs. `models/adapters` puts an adapter on the weights.
 """
 
 import re
@@ -19,17 +18,17 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from demur.core.errors import InputError, WorkError
-from demur.models import gguf_files, quantisation
+from demur.models import gguf_files, quantisation, sole_answers
+from demur.models.adapters.adapter_settings import check_settings, other_base, read_settings
+from demur.models.adapters.adapter_tokenizer import UsedTokenizer, tokenizer_of
+from demur.models.adapters.merged_adapter import first_line, put_on
 from demur.models.device_placement import MaxMemory, spread_loaded, spread_options
 from demur.models.families import layout_of
 from demur.models.layouts import Layout
 from demur.models.sources import Source, fetch
 
-_BROKEN_ADAPTER = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError, UnpicklingError)
 
-
-_BUFFER = re.compile(r"(attn|attention)\.(bias|masked_bias)$|\binv_freq$")
-"""Causal masks and rotary frequencies. Older files store them as if they were weights."""
+_NO_SUBFOLDER = "demur-looks-for-no-adapter-here"
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,24 @@ class Wanted:
     max_memory: MaxMemory | None
 
 
-def load(
-    model: str, source: Source, adapter: str | None, adapter_folder: Path | None, wanted: Wanted
-) -> tuple[PreTrainedModel, Any]:
+@dataclass(frozen=True)
+class Loaded:
+    """What was loaded.
+
+    Attributes:
+        model: the model, with its adapter if it has one.
+        tokenizer: its transformers tokenizer.
+        tokenizer_said: whose tokenizer this is, for provenance; None if it is the base's own.
+        warnings: sentences for readers about files that say something else than was named.
+    """
+
+    model: PreTrainedModel
+    tokenizer: Any
+    tokenizer_said: str | None
+    warnings: tuple[str, ...]
+
+
+def load(model: str, source: Source, adapter: str | None, adapter_folder: Path | None, wanted: Wanted) -> Loaded:
     """Load a model and its tokenizer.
 
     Args:
@@ -62,26 +76,51 @@ def load(
         wanted: how to load the weights.
 
     Returns:
-        The model and its transformers tokenizer.
+        The model with its adapter, and the tokenizer.
 
     Raises:
-        InputError: if a file cannot be read, if weights are missing, left over or of another shape than the config says, or if
-            an adapter does not fit.
+        InputError: if a file cannot be read, if weights are missing, left over or of another shape than the config says, if a
+            folder holds several different answers, or if an adapter does not fit.
         WorkError: if the weights do not fit into memory.
     """
     folder = gguf_files.convert(fetch(source)) if source.kind == "gguf" else fetch(source)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises plain Exceptions for a file that is not its own
-        raise InputError(f"the tokenizer of {model!r} cannot be loaded by transformers: {_first_line(error)}") from error
+    sole_answers.refuse_unnamed_adapter(model, source, adapter)
+    if adapter is not None and adapter_folder is not None:
+        check_settings(adapter, adapter_folder)
+        sole_answers.refuse_other_adapter_weights(adapter, adapter_folder)
+    tokenizer = _tokenizer(model, folder)
     with _named_errors(model):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     layout = layout_of(config)
+    sole_answers.refuse_other_weights(model, folder, config)
+    used = UsedTokenizer(tokenizer, False, None)
+    if adapter is not None and adapter_folder is not None:
+        used = tokenizer_of(adapter, adapter_folder, tokenizer, config)
+    loaded, offload = _weights(model, folder, config, layout, adapter_folder, wanted)
+    if adapter is not None and adapter_folder is not None:
+        loaded = put_on(model, loaded, adapter, adapter_folder, used)
+    placed = _placed(model, loaded, offload, wanted)
+    return Loaded(placed, used.tokenizer, used.said, _warnings(source, config, adapter, adapter_folder, used))
+
+
+def _tokenizer(model: str, folder: Path) -> Any:
+    sole_answers.stored_template(repr(model), folder)
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises plain Exceptions for a file that is not its own
+        raise InputError(f"the tokenizer of {model!r} cannot be loaded by transformers: {first_line(error)}") from error
+
+
+def _weights(
+    model: str, folder: Path, config: Any, layout: Layout, adapter_folder: Path | None, wanted: Wanted
+) -> tuple[PreTrainedModel, TemporaryDirectory[str] | None]:
+    """The model without an adapter, and the folder for weights that go to the disk."""
     stored_quantised = getattr(config, "quantization_config", None) is not None
     if wanted.quantise is not None and stored_quantised:
         raise InputError(f"the weights of {model!r} are quantised already; leave quantise={wanted.quantise!r} out")
     # Weights are spread after an adapter is merged into them. An adapter on quantised weights stays separate.
-    spread_now = wanted.device is None and (adapter_folder is None or wanted.quantise is not None)
+    quantised = wanted.quantise is not None or stored_quantised
+    spread_now = wanted.device is None and (adapter_folder is None or quantised)
     options, offload = _placement(wanted, stored_quantised, spread_now)
     with _named_errors(model):
         # Never run code from a checkpoint, and read only tensors from a .bin file.
@@ -93,15 +132,27 @@ def load(
             weights_only=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            # transformers would put an adapter that lies in this folder on the model by itself. It finds none in this subfolder.
+            adapter_kwargs={"subfolder": _NO_SUBFOLDER},
             **options,
         )
     check_whole(model, report, layout)
-    if adapter_folder is not None:
-        try:
-            loaded = _adapted(loaded, adapter_folder)
-        except _BROKEN_ADAPTER as error:
-            raise InputError(f"adapter {adapter!r} does not fit {model!r}: {_first_line(error)}") from error
-    return _placed(model, loaded, offload, wanted), tokenizer
+    return loaded, offload
+
+
+def _warnings(
+    source: Source, config: Any, adapter: str | None, adapter_folder: Path | None, used: UsedTokenizer
+) -> tuple[str, ...]:
+    found = []
+    if used.said is not None:
+        found.append(f"The tokenizer is {used.said}.")
+    if adapter is not None and adapter_folder is not None:
+        other = other_base(read_settings(adapter, adapter_folder), source)
+        if other is not None:
+            found.append(f"The adapter {adapter} was trained on {other}, and is put on {source.describe()}.")
+    if "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+        found.append("The config names code of its own, which demur does not run; transformers' class for its family is used.")
+    return tuple(found)
 
 
 def _placement(
@@ -154,7 +205,7 @@ def check_whole(model: str, report: Mapping[str, Any], layout: Layout) -> None:
             f"{len(report['missing_keys'])} weights of {model!r} are missing, such as {name!r}; fetch the files again"
         )
     inside = re.compile(rf"(^|\.){layout.blocks.rpartition('.')[2]}\.\d+\.")
-    unused = sorted(name for name in report["unexpected_keys"] if inside.search(name) and not _BUFFER.search(name))
+    unused = sorted(name for name in report["unexpected_keys"] if inside.search(name) and not sole_answers.BUFFER.search(name))
     if unused:
         raise InputError(
             f"{model!r} holds {len(unused)} weights in its blocks that its config does not describe, such as {unused[0]!r}; its "
@@ -171,53 +222,10 @@ def _named_errors(model: str) -> Iterator[None]:
             raise WorkError(
                 f"the weights of {model!r} do not fit into memory; use dtype bfloat16, quantise 8bit or 4bit, or device spread"
             ) from error
-        raise InputError(f"the weights of {model!r} cannot be loaded by transformers: {_first_line(error)}") from error
-
-
-def _adapted(loaded: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    from peft import PeftModel
-    from peft.utils import load_peft_weights, set_peft_model_state_dict
-
-    adapted = PeftModel.from_pretrained(loaded, str(folder))
-    # The adapter is loaded a second time for the report. Weights that peft does not find keep their initial values, and such an
-    # adapter does nothing.
-    report = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
-    missing = [name for name in report.missing_keys if f".{adapted.active_adapter}." in name]
-    if missing or report.unexpected_keys:
-        problem = (
-            f"it lacks {missing[0]!r}" if missing else f"it holds {report.unexpected_keys[0]!r}, which has no place in the model"
-        )
-        raise InputError(problem)
-    if quantisation.described(loaded) is not None:
-        # Not merged, because the sum would be rounded to the few values of quantised weights.
-        return adapted.get_base_model()
-    _untie(loaded)
-    return adapted.merge_and_unload()
-
-
-def _untie(model: PreTrainedModel) -> None:
-    """Give embedding and unembedding separate weights where they share one and an adapter changes only one of them.
-
-    Merging the adapter into a shared weight would change both.
-    """
-    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
-    bases = [getattr(end, "base_layer", end) for end in ends]
-    adapted = any(end is not base for end, base in zip(ends, bases, strict=True))
-    if adapted and bases[0].weight is getattr(bases[1], "weight", None):
-        bases[1].weight = torch.nn.Parameter(bases[1].weight.detach().clone(), requires_grad=False)
-        model.config.tie_word_embeddings = False
+        raise InputError(f"the weights of {model!r} cannot be loaded by transformers: {first_line(error)}") from error
 
 
 def auto_class(config: Any) -> Any:
     """The transformers class that loads a config's weights: models that also read images have a class of their own."""
     reads_images = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     return AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
-
-
-def _first_line(error: Exception) -> str:
-    if "trust_remote_code" in str(error):
-        return "it needs code that comes with the checkpoint, and demur never runs such code; no option allows it"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # A first line that ends with a colon needs the next one, and the text of a KeyError is only a name.
-    line = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
-    return f"{type(error).__name__} {line}".strip() if not lines or isinstance(error, KeyError) else line

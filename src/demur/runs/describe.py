@@ -180,6 +180,7 @@ def loaded_record(inputs: JobInputs, checkpoint: "Checkpoint", name: str) -> Che
     )
     arms = inputs.ready.plan.arms_of(name)
     warnings = [sentence for arm in arms for sentence in _of_template(checkpoint, arm)]
+    warnings += [f"{name}: {sentence}" for sentence in checkpoint.warnings]
     if ROWS_MEET in (checkpoint.quantised or ""):
         warnings.insert(0, f"{name} has {ROWS_MEET}, so its completions may depend on the other rows of their batch.")
     return CheckpointLoaded(name, facts, tuple(_arm_facts(inputs, checkpoint, arm) for arm in arms), tuple(warnings))

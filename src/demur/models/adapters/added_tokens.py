@@ -1,0 +1,93 @@
+"""Adapters that were trained after tokens were added to a vocabulary, or removed from it.
+
+The embedding is resized to the number of rows that the adapter's own weights have, as peft's `AutoPeftModel` resizes it to the
+adapter's tokenizer. peft leaves random numbers in new rows that the adapter does not hold. demur refuses such an adapter, because
+the numbers that it was trained with are lost.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from demur.core.errors import InputError
+
+_MERGE = "merge the adapter with the program that trained it and load the merged model"
+
+
+def fit_vocabulary(
+    model: PreTrainedModel, weights: Mapping[str, Tensor], settings: Mapping[str, object], tokenizer: Any, *, own: bool
+) -> None:
+    """Resize the embedding and the unembedding of a model to the vocabulary that an adapter was trained with.
+
+    Args:
+        model: the model without the adapter. It is changed.
+        weights: the adapter's weights, as in its file.
+        settings: the adapter's settings.
+        tokenizer: the tokenizer that will be used with the adapter.
+        own: whether this tokenizer came with the adapter.
+
+    Raises:
+        InputError: if the tokenizer gives tokens for which there are no weights, and if the adapter was trained with more tokens
+            than the model has and does not hold the weights of all new ones.
+    """
+    leaves = _ends(model)
+    before = int(model.get_input_embeddings().weight.shape[0])
+    sizes = {rows for leaf in leaves for rows in _rows(weights, leaf)}
+    if len(sizes) > 1:
+        raise InputError(f"its weights are for vocabularies of different sizes, {', '.join(map(str, sorted(sizes)))}; {_MERGE}")
+    trained = next(iter(sizes), before)
+    # A tokenizer of the base that does not fit the base is not the adapter's fault.
+    tokens = _highest(tokenizer) + 1 if own or trained != before else 0
+    if tokens > trained:
+        whose = "its tokenizer" if own else "the tokenizer of the base"
+        holds = "does not hold the embeddings of the others" if trained == before else f"holds {trained} embeddings"
+        raise InputError(f"{whose} has {tokens} tokens and the base has {before}, and the adapter {holds}; {_MERGE}")
+    if trained == before:
+        return
+    if trained > before:
+        tied = model.get_input_embeddings().weight is getattr(model.get_output_embeddings(), "weight", None)
+        held = [_holds(weights, settings, leaf, range(before, trained)) for leaf in leaves]
+        if not (any(held) if tied else all(held)):
+            raise InputError(
+                f"it was trained with {trained} tokens and the base has {before}, and the adapter does not hold the embeddings and "
+                f"unembeddings of all new tokens; {_MERGE}"
+            )
+    # transformers would give new rows the mean of the old ones. All new rows come from the adapter, so this is not needed.
+    model.resize_token_embeddings(trained, mean_resizing=False)
+
+
+def _ends(model: PreTrainedModel) -> list[str]:
+    """The last parts of the paths of embedding and unembedding, such as `embed_tokens` and `lm_head`."""
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    paths = {id(module): path for path, module in model.named_modules()}
+    return [paths[id(end)].rpartition(".")[2] for end in ends if end is not None]
+
+
+def _rows(weights: Mapping[str, Tensor], leaf: str) -> Iterator[int]:
+    """The number of tokens in each weight of one end that has a row, or a column, for every token."""
+    for name, weight in weights.items():
+        parts = name.split(".")
+        if leaf not in parts:
+            continue
+        last = parts[parts.index(leaf) + 1 :]
+        if last in (["weight"], ["base_layer", "weight"], ["lora_B", "weight"]) and weight.ndim == 2:
+            # `lora_B` of an embedding is not named so, but `lora_embedding_B`.
+            yield int(weight.shape[0])
+        elif last == ["lora_embedding_A"]:
+            yield int(weight.shape[1])
+
+
+def _holds(weights: Mapping[str, Tensor], settings: Mapping[str, object], leaf: str, new: range) -> bool:
+    """Whether an adapter has whole rows of one end for all new tokens."""
+    if any(name.endswith((f".{leaf}.weight", f".{leaf}.base_layer.weight")) for name in weights):
+        return True
+    trained = settings.get("trainable_token_indices") or settings.get("token_indices") or []
+    rows = trained.get(leaf, []) if isinstance(trained, Mapping) else trained
+    return isinstance(rows, list) and set(new) <= set(rows)
+
+
+def _highest(tokenizer: Any) -> int:
+    """The highest id that a tokenizer gives."""
+    return max(tokenizer.get_vocab().values(), default=-1)

@@ -1,0 +1,169 @@
+"""An adapter put on a model: merged into its weights, or left beside them where they are quantised.
+
+Merging is proved. The model runs over a few tokens with the adapter beside its weights and again with the merged weights, and the
+logits must be the same up to rounding. peft merges some adapters into other numbers without an error, for example if two modules
+share the weight that it adds to (huggingface/peft#1707).
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from demur.core.errors import InputError
+from demur.models import quantisation
+from demur.models.adapters.adapter_settings import read_settings
+from demur.models.adapters.adapter_tokenizer import UsedTokenizer
+from demur.models.adapters.added_tokens import fit_vocabulary
+from demur.models.device_placement import input_device, weights_dtype
+
+_BROKEN = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    SafetensorError,
+    UnpicklingError,
+)
+
+TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.2}
+"""The largest allowed change of a logit by merging, relative to the largest logit. Beside float64 weights, peft computes in float32.
+In 16 bits merged weights are rounded once more: demo pair"""
+
+_PROBE = 16
+"""How many tokens the model runs over."""
+
+
+def put_on(model: str, loaded: PreTrainedModel, adapter: str, folder: Path, used: UsedTokenizer) -> PreTrainedModel:
+    """Put an adapter on a model.
+
+    Args:
+        model: the name of the model in error messages.
+        loaded: the model. It is changed.
+        adapter: the name of the adapter in error messages.
+        folder: the adapter's folder.
+        used: the tokenizer that will be used with the adapter.
+
+    Returns:
+        The model with merged weights, or with the adapter beside them if they are quantised.
+
+    Raises:
+        InputError: if the adapter lacks weights, has weights that have no place, cannot be merged, or gives other logits once it is
+            merged.
+    """
+    try:
+        return _put_on(loaded, adapter, folder, used)
+    except _BROKEN as error:
+        raise InputError(f"adapter {adapter!r} does not fit {model!r}: {first_line(error)}") from error
+
+
+def _put_on(loaded: PreTrainedModel, adapter: str, folder: Path, used: UsedTokenizer) -> PreTrainedModel:
+    from peft import PeftModel
+    from peft.utils import load_peft_weights, set_peft_model_state_dict
+
+    # Before the first forward pass, which would otherwise rearrange 4-bit weights.
+    quantisation.compute_as_asked(loaded)
+    settings = read_settings(adapter, folder)
+    _refuse_unknown_settings(settings)
+    weights: Mapping[str, Tensor] = load_peft_weights(str(folder), device="cpu")
+    fit_vocabulary(loaded, weights, settings, used.tokenizer, own=used.own)
+    adapted = PeftModel.from_pretrained(loaded, str(folder))
+    # The adapter is loaded a second time for the report. Weights that peft does not find keep their initial values, and such an
+    # adapter does nothing.
+    report = set_peft_model_state_dict(adapted, dict(weights))
+    missing = [name for name in report.missing_keys if f".{adapted.active_adapter}." in name]
+    if missing or report.unexpected_keys:
+        problem = (
+            f"it lacks {missing[0]!r}" if missing else f"it holds {report.unexpected_keys[0]!r}, which has no place in the model"
+        )
+        raise InputError(problem)
+    adapted.eval()
+    ids = _probe(loaded, settings)
+    beside = _logits(adapted, ids)
+    if quantisation.described(loaded) is not None:
+        # Not merged, because the sum would be rounded to the few values of quantised weights.
+        made, done = adapted.get_base_model(), "run without the rest of peft"
+    else:
+        _untie(loaded)
+        made, done = adapted.merge_and_unload(), "merged"
+    _prove_same(beside, _logits(made, ids), weights_dtype(made), done)
+    return made
+
+
+def _refuse_unknown_settings(settings: Mapping[str, object]) -> None:
+    """peft drops settings that its version does not know, with a warning. A setting that is off changes nothing."""
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    kind = settings.get("peft_type")
+    known: Mapping[str, Any] = {str(getattr(name, "value", name)): made for name, made in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+    if kind not in known:
+        raise InputError(f"it is of the kind {kind!r}, which the installed peft does not know; update peft")
+    names = {field.name for field in fields(known[str(kind)])} | {"runtime_config"}
+    unknown = sorted(name for name, value in settings.items() if name not in names and value)
+    if unknown:
+        raise InputError(
+            f"its setting {unknown[0]}={settings[unknown[0]]!r} is not known to the installed peft, which would ignore it; update "
+            "peft, or remove the setting if it changes nothing"
+        )
+
+
+def _probe(model: PreTrainedModel, settings: Mapping[str, object]) -> Tensor:
+    """A row of token ids from the whole vocabulary, the last token and those that the adapter trained by themselves among them."""
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    ids = torch.linspace(min(1, rows - 1), rows - 1, _PROBE).long().tolist()
+    trained = settings.get("trainable_token_indices") or settings.get("token_indices") or []
+    lists = trained.values() if isinstance(trained, Mapping) else [trained]
+    single = [int(i) for one in lists if isinstance(one, list) for i in one if isinstance(i, int) and i < rows]
+    return torch.tensor([ids + single[:_PROBE]], device=input_device(model))
+
+
+@torch.no_grad()
+def _logits(model: Any, ids: Tensor) -> Tensor:
+    found: Tensor = model(input_ids=ids, use_cache=False).logits.detach().double().cpu()
+    return found
+
+
+def _prove_same(beside: Tensor, found: Tensor, dtype: torch.dtype, done: str) -> None:
+    if not bool(torch.isfinite(beside).all()):
+        # Weights that are not finite are refused, in better words, by the proof of the sites.
+        return
+    off, largest = float((found - beside).abs().max()), float(beside.abs().max())
+    # Written so that NaN is refused.
+    if not off <= TOLERANCE[dtype] * max(largest, 1e-6):
+        raise InputError(
+            f"once it is {done}, the logits differ from those of the adapter beside the weights by {off:.2g} (the largest logit is "
+            f"{largest:.2g}, weights are {dtype}), so it would not be the adapter that was trained; merge it with the program that "
+            "trained it and load the merged model" + ("" if dtype == torch.float32 else ", or use dtype float32")
+        )
+
+
+def _untie(model: PreTrainedModel) -> None:
+    """Give embedding and unembedding separate weights where they share one and an adapter changes only one of them.
+
+    Merging the adapter into a shared weight would change both.
+    """
+    ends = [model.get_input_embeddings(), model.get_output_embeddings()]
+    bases = [getattr(end, "base_layer", end) for end in ends]
+    adapted = any(end is not base for end, base in zip(ends, bases, strict=True))
+    if adapted and bases[0].weight is getattr(bases[1], "weight", None):
+        bases[1].weight = torch.nn.Parameter(bases[1].weight.detach().clone(), requires_grad=False)
+        model.config.tie_word_embeddings = False
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's error, which says what was wrong without the list that follows."""
+    if "trust_remote_code" in str(error):
+        return "it needs code that comes with the checkpoint, and demur never runs such code; no option allows it"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # A first line that ends with a colon needs the next one, and the text of a KeyError is only a name.
+    line = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    return f"{type(error).__name__} {line}".strip() if not lines or isinstance(error, KeyError) else line
