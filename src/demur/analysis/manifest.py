@@ -11,7 +11,11 @@ Settings = dict[str, JsonValue]
 
 
 class CheckpointFacts(Record):
-    """A checkpoint as it was loaded. `settings` is a digest of config.json and adapter_config.json."""
+    """A checkpoint as it was loaded.
+
+    `settings` is a digest of config.json and adapter_config.json. `tokenizer` says whose tokenizer an adapter was used with, and
+    is None for the base's own.
+    """
 
     model: str
     adapter: str | None = None
@@ -26,6 +30,7 @@ class CheckpointFacts(Record):
     quantised: str | None = None
     revision: str | None = None
     settings: str | None = None
+    tokenizer: str | None = None
     engine: str = "transformers"
 
 

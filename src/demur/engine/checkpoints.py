@@ -8,6 +8,7 @@ no remote code runs.
 import gc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -21,6 +22,7 @@ from demur.engine.engine_protocol import Engine, LoadRequest, Need
 from demur.engine.site_proof import prove_sites
 from demur.engine.transformers_engine import TransformersEngine
 from demur.models import quantisation
+from demur.models.adapters.merged_adapter import unwrapped
 from demur.models.device_placement import MaxMemory, bytes_by_device, weights_dtype
 from demur.models.families import layout_of
 from demur.models.fingerprint import fingerprint
@@ -243,17 +245,18 @@ def wrap(
     """A checkpoint around a transformers model that is already in memory. Its sites are proved.
 
     Args:
-        model: a transformers causal language model; it is put into evaluation mode.
+        model: a transformers causal language model, or a PEFT model around one, whose active adapters then act; it is put into
+            evaluation mode.
         tokenizer: its tokenizer.
         name: its name in messages and results.
         source: where the weights came from, for provenance.
-        adapter: the adapter that the model has, for provenance.
+        adapter: the adapter that the model has, for provenance; None for the names of a PEFT model's active adapters.
 
     Returns:
-        The checkpoint, ready to use.
+        The checkpoint, ready to use. Its `model` is the transformers model, even for a PEFT model.
 
     Raises:
-        InputError: if the model's family has no layout.
+        InputError: if the model's family has no layout, and for an adapter that acts outside of the transformers model.
         WorkError: if the proof of the layout's sites fails.
 
     Example:
@@ -263,6 +266,7 @@ def wrap(
         >>> demur.wrap(LlamaForCausalLM(config), GPT2Tokenizer({"<|endoftext|>": 0}, [])).n_layers
         2
     """
+    model, active = unwrapped(model, name)
     model.eval()
     forget(model)
     quantisation.compute_as_asked(model)
@@ -272,7 +276,12 @@ def wrap(
     quantised = quantisation.described(model)
     if quantised is not None:
         facts["quantised"] = quantised
-    return Checkpoint(TransformersEngine(model, tokenizer, layout), fingerprint(model), name, source, adapter, quantised, facts)
+    digits = fingerprint(model)
+    if active is not None:
+        # Which adapters are active, and how strongly, is in no weight.
+        adapter = adapter or active[0]
+        digits = sha256(f"{digits}{active[1]}".encode()).hexdigest()[:16]
+    return Checkpoint(TransformersEngine(model, tokenizer, layout), digits, name, source, adapter, quantised, facts)
 
 
 def free_memory() -> None:

@@ -5,10 +5,14 @@ The layouts follow the modelling code of transformers 5.23 (`models/<family>/mod
 to a residual stream is refused. So is a family that is not registered, with a sentence that says how to add it.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from os.path import commonprefix
 from typing import Any
+
+from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
 
 from demur.core.errors import InputError, nearest
 from demur.models.layouts import Layout
@@ -188,7 +192,8 @@ def layout_of(config: Any) -> Layout:
         config: its transformers config.
 
     Raises:
-        InputError: for a family that is not registered, with the nearest known one, and for a config that cannot be supported.
+        InputError: for a family that is not registered, with a related one if there is one, and for a config that cannot be
+            supported.
     """
     family = str(getattr(config, "model_type", "unknown"))
     rule, tower = _ADDED.get(family), _ADDED_TOWERS.get(family)
@@ -205,8 +210,42 @@ def layout_of(config: Any) -> Layout:
         inside = text.blocks.partition(".")[2]
         return replace(text, family=family, blocks=f"{tower}.{inside}")
     if rule is None:
-        raise InputError(
-            f"no layout is known for the architecture {family!r} ({nearest(family, families())}); "
-            "describe it with demur.families.register, as docs/families.md shows"
-        )
+        raise InputError(_unknown(family, config))
     return rule(config)
+
+
+def _unknown(family: str, config: Any) -> str:
+    """The message about a family that is not registered. Some kinds of models have no layout that could be registered."""
+    found = f"no layout is known for the architecture {family!r}"
+    if family not in CONFIG_MAPPING_NAMES:
+        return f"{found} ({nearest(family, families())}); describe it with demur.families.register, as docs/families.md shows"
+    no_layout = _no_layout(family, config)
+    if no_layout:
+        return f"{found}: {no_layout}; give a causal language model, such as llama, qwen3 or gemma3"
+    related = [known for known in (*_RULES, *_ADDED) if _shared_start(family, known)]
+    like = f"; that of {max(related, key=lambda known: _shared_start(family, known))!r} may be a beginning" if related else ""
+    return f"{found}{like}; describe it with demur.families.register, as docs/families.md shows"
+
+
+def _no_layout(family: str, config: Any) -> str:
+    """Why no layout can describe a model of a family that transformers knows; empty if one may."""
+    from transformers.models.auto import modeling_auto as known
+
+    if getattr(config, "is_encoder_decoder", False):
+        return "it is an encoder-decoder, and demur edits the one stream of a decoder that reads the prompt and writes the answer"
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    if family in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(text, "is_decoder", False):
+        return "it is an encoder, which reads text in both directions, and demur measures models that write from left to right"
+    writes = {*known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *known.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES}
+    if family not in writes:
+        return "transformers has no class of it that writes text, and demur measures completions"
+    if not hasattr(text, "num_attention_heads"):
+        return "it has no attention, and a layout describes blocks of attention and MLP"
+    return ""
+
+
+def _shared_start(family: str, known: str) -> int:
+    """How many letters two names begin with alike; 0 unless they begin with the same word, as `qwen3_next` and `qwen3` do."""
+    one, other = (re.match(r"[a-z]+", name) for name in (family, known))
+    same_word = one is not None and other is not None and one[0] == other[0]
+    return len(commonprefix([family, known])) if same_word else 0

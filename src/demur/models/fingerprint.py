@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,5 +53,15 @@ def settings_digest(files: Sequence[Path]) -> str:
     for file in files:
         with suppress(OSError, ValueError):
             found = json.loads(file.read_text(encoding="utf-8"))
-            settings.append({key: value for key, value in found.items() if key not in _NO_SETTINGS})
+            settings.append(_deciding(found))
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _deciding(settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings that decide about results. Models that also read images have a config inside their config."""
+    inner = {
+        key: _deciding(value)
+        for key, value in settings.items()
+        if key.endswith("_config") and key != "quantization_config" and isinstance(value, Mapping)
+    }
+    return {key: inner.get(key, value) for key, value in settings.items() if key not in _NO_SETTINGS}

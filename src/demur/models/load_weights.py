@@ -27,7 +27,6 @@ from demur.models.families import layout_of
 from demur.models.layouts import Layout
 from demur.models.sources import Source, fetch
 
-
 _NO_SUBFOLDER = "demur-looks-for-no-adapter-here"
 
 
@@ -97,18 +96,23 @@ def load(model: str, source: Source, adapter: str | None, adapter_folder: Path |
     if adapter is not None and adapter_folder is not None:
         used = tokenizer_of(adapter, adapter_folder, tokenizer, config)
     loaded, offload = _weights(model, folder, config, layout, adapter_folder, wanted)
+    told = _about_files(folder, loaded, tokenizer)
     if adapter is not None and adapter_folder is not None:
         loaded = put_on(model, loaded, adapter, adapter_folder, used)
-    placed = _placed(model, loaded, offload, wanted)
-    return Loaded(placed, used.tokenizer, used.said, _warnings(source, config, adapter, adapter_folder, used))
+        told += _about_adapter(source, adapter, adapter_folder, used)
+    return Loaded(_placed(model, loaded, offload, wanted), used.tokenizer, used.said, tuple(told))
 
 
 def _tokenizer(model: str, folder: Path) -> Any:
     sole_answers.stored_template(repr(model), folder)
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises plain Exceptions for a file that is not its own
         raise InputError(f"the tokenizer of {model!r} cannot be loaded by transformers: {first_line(error)}") from error
+    if not getattr(found, "chat_template", None):
+        # Models that also read images may have the template here, where only their processor looks for it.
+        found.chat_template = sole_answers.template_inside(folder / "chat_template.json")
+    return found
 
 
 def _weights(
@@ -140,19 +144,29 @@ def _weights(
     return loaded, offload
 
 
-def _warnings(
-    source: Source, config: Any, adapter: str | None, adapter_folder: Path | None, used: UsedTokenizer
-) -> tuple[str, ...]:
-    found = []
-    if used.said is not None:
-        found.append(f"The tokenizer is {used.said}.")
-    if adapter is not None and adapter_folder is not None:
-        other = other_base(read_settings(adapter, adapter_folder), source)
-        if other is not None:
-            found.append(f"The adapter {adapter} was trained on {other}, and is put on {source.describe()}.")
+def _about_files(folder: Path, loaded: PreTrainedModel, tokenizer: Any) -> list[str]:
+    """Sentences about what a reader would not expect from the name of a model. The model is still without an adapter."""
+    found, config = [], loaded.config
     if "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
         found.append("The config names code of its own, which demur does not run; transformers' class for its family is used.")
-    return tuple(found)
+    ends = [getattr(end, "weight", None) for end in (loaded.get_input_embeddings(), loaded.get_output_embeddings())]
+    # Weights that are on the disk have placeholders, which are never the same object.
+    here = all(end is not None and end.device.type != "meta" for end in ends)
+    if config.tie_word_embeddings and here and ends[0] is not ends[1]:
+        found.append("The config says that embedding and unembedding are one weight, but the files hold two; both are used.")
+    other = sole_answers.template_inside(folder / "chat_template.json")
+    if other is not None and other == tokenizer.chat_template and sole_answers.stored_template("", folder) is None:
+        found.append("The chat template is that of chat_template.json, because the tokenizer has none.")
+    return found
+
+
+def _about_adapter(source: Source, adapter: str, folder: Path, used: UsedTokenizer) -> list[str]:
+    """Sentences about what a reader would not expect from the name of an adapter."""
+    found = [] if used.said is None else [f"The tokenizer is {used.said}."]
+    other = other_base(read_settings(adapter, folder), source)
+    if other is not None:
+        found.append(f"The adapter {adapter} was trained on {other}, and is put on {source.describe()}.")
+    return found
 
 
 def _placement(

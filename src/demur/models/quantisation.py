@@ -86,7 +86,7 @@ def described(model: "PreTrainedModel") -> str | None:
     if counted(model)[1] == 0:
         raise InputError(
             f"bitsandbytes quantises plain linear maps outside the head, and finds none in this {model.config.model_type!r} "
-            "model; load it without quantise"
+            "model; load it without quantise, or take quantization_config out of its config.json if its weights are plain"
         )
     if getattr(found, "load_in_8bit", False):
         return "8bit (int8)" if found.llm_int8_threshold == 0 else f"8bit (int8, {ROWS_MEET})"

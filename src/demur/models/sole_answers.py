@@ -55,7 +55,7 @@ def refuse_other_weights(model: str, folder: Path, config: Any) -> None:
         config: its transformers config, which may name the file of its weights.
 
     Raises:
-        InputError: if two sets differ, or cannot be compared.
+        InputError: if there is no set, or if two sets differ or cannot be compared.
     """
     answers: dict[frozenset[str], str] = {}
     named = getattr(config, "transformers_weights", None)
@@ -63,14 +63,25 @@ def refuse_other_weights(model: str, folder: Path, config: Any) -> None:
         files = _complete(folder, name)
         if files:
             answers.setdefault(files, name)
-    (first, *others) = [(name, files) for files, name in answers.items()] or [("", frozenset())]
+    if not answers:
+        raise InputError(f"the folder of {model!r} holds no whole set of weights that transformers reads{_other_files(folder)}")
+    (first, *others) = [(name, files) for files, name in answers.items()]
     for name, files in others:
         difference = _difference(folder, first[1], files)
         if difference:
             raise InputError(
-                f"the folder of {model!r} holds two sets of weights, {first[0]} and {name}, and {difference}; move away the one that "
-                "is not meant"
+                f"the folder of {model!r} holds two sets of weights, {first[0]} and {name}, and {difference}; move away the one "
+                "that is not meant"
             )
+
+
+def _other_files(folder: Path) -> str:
+    names = sorted(path.name for pattern in ("*.safetensors", "*.bin", "*.gguf") for path in folder.glob(pattern))
+    indices = [name for name in _ORDER if name.endswith(".index.json") and (folder / name).is_file()]
+    if indices:
+        return f"; some of the files that {indices[0]} names are missing; fetch them again"
+    shown = ", ".join(names[:4]) + (" and others" if len(names) > 4 else "")
+    return f" (model.safetensors, or shards with an index); it holds {shown or 'no weights'}"
 
 
 def refuse_other_adapter_weights(adapter: str, folder: Path) -> None:
@@ -86,8 +97,8 @@ def refuse_other_adapter_weights(adapter: str, folder: Path) -> None:
         difference = _difference(folder, frozenset(files[:1]), frozenset(files[1:]))
         if difference:
             raise InputError(
-                f"the folder of adapter {adapter!r} holds two sets of weights, {files[0]} and {files[1]}, and {difference}; move away "
-                "the one that is not meant"
+                f"the folder of adapter {adapter!r} holds two sets of weights, {files[0]} and {files[1]}, and {difference}; move "
+                "away the one that is not meant"
             )
 
 
@@ -104,7 +115,7 @@ def stored_template(whose: str, folder: Path) -> str | None:
     Raises:
         InputError: if `chat_template.jinja` and `tokenizer_config.json` hold different templates. transformers uses the first.
     """
-    own, inside = folder / "chat_template.jinja", _template_inside(folder / "tokenizer_config.json")
+    own, inside = folder / "chat_template.jinja", template_inside(folder / "tokenizer_config.json")
     if not own.is_file():
         return inside
     try:
@@ -114,13 +125,14 @@ def stored_template(whose: str, folder: Path) -> str | None:
     # Jinja drops one newline at the end of a template.
     if inside is not None and text.removesuffix("\n") != inside.removesuffix("\n"):
         raise InputError(
-            f"the folder of {whose} holds two different chat templates, in chat_template.jinja and in tokenizer_config.json; remove "
-            "the one that is not meant"
+            f"the folder of {whose} holds two different chat templates, in chat_template.jinja and in tokenizer_config.json; "
+            "remove the one that is not meant"
         )
     return text
 
 
-def _template_inside(path: Path) -> str | None:
+def template_inside(path: Path) -> str | None:
+    """The default chat template in a JSON file; None if the file does not hold one."""
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

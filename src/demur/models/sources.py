@@ -58,11 +58,13 @@ def find_model(reference: str, revision: str | None = None) -> Source:
         revision: a branch, tag or commit on the hub.
 
     Raises:
-        InputError: if it is neither on this machine nor on a hub that can be reached.
+        InputError: if it is neither on this machine nor on a hub that can be reached, and for a revision of something else than a
+            hub id.
     """
     if reference.startswith("demo:"):
         if reference != DEMO_MODEL:
             raise InputError(f"there is no demo model {reference!r}; {nearest(reference, [DEMO_MODEL])}")
+        _refuse_revision(reference, revision, "the demo's model")
         return _demo_model()
     if not reference:
         raise InputError("an empty name is neither a folder with a config.json, nor a .gguf file, nor a hub id like owner/name")
@@ -70,13 +72,38 @@ def find_model(reference: str, revision: str | None = None) -> Source:
     if path.suffix == ".gguf":
         if not is_file(path):
             raise InputError(f"there is no GGUF file {reference!r}")
+        _refuse_revision(reference, revision, "a GGUF file")
         return Source(reference, "gguf", path.resolve())
     if is_folder(path):
         if not (path / "config.json").is_file():
-            raise InputError(f"the folder {reference!r} holds no config.json, so it is not a checkpoint")
+            raise InputError(f"the folder {reference!r} holds no config.json, so it is not a checkpoint{_instead_of_model(path)}")
+        _refuse_revision(reference, revision, "a folder on this machine")
         return Source(reference, "folder", path.resolve())
     name, tag = _hub_id(reference, "a folder with a config.json, nor a .gguf file,")
+    if revision and tag and revision != tag:
+        raise InputError(f"{reference!r} names the revision {tag!r}, but revision is {revision!r}; give one of them")
     return _on_hub(name, revision or tag, reference)
+
+
+def _refuse_revision(reference: str, revision: str | None, kind: str) -> None:
+    if revision is not None:
+        raise InputError(f"{reference!r} is {kind}, which has no revisions, but revision is {revision!r}; leave it out")
+
+
+def _instead_of_model(folder: Path) -> str:
+    """What to name instead of a folder that is no checkpoint, if its content tells."""
+    if (folder / "adapter_config.json").is_file():
+        return "; it is a PEFT adapter, so give its base as the model and this folder as the adapter"
+    ggufs = sorted(path.name for path in folder.glob("*.gguf"))
+    if ggufs:
+        return f"; name the GGUF file in it, {' or '.join(ggufs[:4])}"
+    return _one_of(folder, "config.json")
+
+
+def _one_of(folder: Path, wanted: str) -> str:
+    inside = sorted(path.parent.name for path in folder.glob(f"*/{wanted}"))
+    shown = ", ".join(inside[:4]) + (" and others" if len(inside) > 4 else "")
+    return f"; name one of the folders in it: {shown}" if inside else ""
 
 
 def find_adapter(reference: str) -> Path:
@@ -93,7 +120,8 @@ def find_adapter(reference: str) -> Path:
     path = _local(reference)
     if is_folder(path):
         if not (path / "adapter_config.json").is_file():
-            raise InputError(f"the folder {reference!r} holds no adapter_config.json, so it is not a PEFT adapter")
+            hint = _one_of(path, "adapter_config.json")
+            raise InputError(f"the folder {reference!r} holds no adapter_config.json, so it is not a PEFT adapter{hint}")
         return path.resolve()
     name, tag = _hub_id(reference, "a folder with an adapter_config.json")
     return fetch(_on_hub(name, tag, reference), want="adapter_config.json")

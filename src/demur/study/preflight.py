@@ -14,7 +14,9 @@ from demur.inputs.repeated_instructions import first_of_each, sameness, shared_n
 from demur.judges.early_stopping import check_foreseen
 from demur.judges.judge import get_judge
 from demur.models import quantisation
+from demur.models.adapters.adapter_settings import check_settings
 from demur.models.compatibility import compare, shape
+from demur.models.sole_answers import refuse_unnamed_adapter
 from demur.models.sources import Source, find_adapter, find_model
 from demur.study.plan import Plan
 from demur.study.spec import LABELS, Label, Study
@@ -78,9 +80,10 @@ def check(plan: Plan) -> Ready:
         quantisation.check(spec.quantise)
     warnings = (*compare(sources), *precisions(study))
     _check_layers(study, sources)
-    for spec in study.checkpoints.values():
+    for name, spec in study.checkpoints.items():
+        refuse_unnamed_adapter(spec.model, sources[name], spec.adapter)
         if spec.adapter is not None:
-            find_adapter(spec.adapter)
+            check_settings(spec.adapter, find_adapter(spec.adapter))
     material = {label: _material(study, label) for label in LABELS}
     train, test = ({label: getattr(material[label], part) for label in LABELS} for part in ("train", "test"))
     refuse_shared(train, test, study.split)

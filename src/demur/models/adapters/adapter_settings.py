@@ -19,8 +19,7 @@ _NOT_WEIGHTS = {
     "CPT": _PROMPTS, "CARTRIDGE": _PROMPTS, "ADAPTION_PROMPT": _PROMPTS, "XLORA": _CHOOSES, "POLY": _CHOOSES, "SHADOW": _CHOOSES,
 }  # fmt: skip
 _REFUSED = {
-    "layer_replication": "it repeats blocks, and a block shares its weights with its copies, so what is merged into one would act "
-    "in all of them",
+    "layer_replication": "it repeats blocks that share weights, so what is merged into one block would act in its copies too",
     "alora_invocation_tokens": "it acts only after certain tokens, and merged weights act on every token",
     "megatron_config": "it was made for the layers of Megatron, which transformers does not have",
 }
@@ -51,8 +50,21 @@ def check_settings(adapter: str, folder: Path) -> None:
     Raises:
         InputError: for an adapter that changes no weights, and for settings under which merged weights would give other results.
     """
-    settings = read_settings(adapter, folder)
-    kind = str(settings.get("peft_type"))
+    refuse_settings(adapter, read_settings(adapter, folder))
+
+
+def refuse_settings(adapter: str, settings: Mapping[str, object], *, merged: bool = True) -> None:
+    """Refuse an adapter by its settings.
+
+    Args:
+        adapter: its name in error messages.
+        settings: its settings.
+        merged: whether it is to be merged into the weights. Beside the weights, some more settings work.
+
+    Raises:
+        InputError: as `check_settings` does.
+    """
+    kind = str(getattr(settings.get("peft_type"), "value", settings.get("peft_type")))
     does_not_fit = f"adapter {adapter!r} does not fit"
     if kind in _NOT_WEIGHTS:
         raise InputError(
@@ -60,15 +72,17 @@ def check_settings(adapter: str, folder: Path) -> None:
             "that change weights, such as LoRA"
         )
     for name, reason in _REFUSED.items():
-        if settings.get(name):
-            raise InputError(f"{does_not_fit}: its setting {name} cannot be merged: {reason}; merge it where it was trained, if that "
-                             "is possible, and load the merged model")  # fmt: skip
+        if settings.get(name) and (merged or name == "alora_invocation_tokens"):
+            raise InputError(
+                f"{does_not_fit}: its setting {name} cannot be merged, because {reason}; use an adapter without this setting, or "
+                "a model into which it was merged"
+            )
     start = str(settings.get("init_lora_weights"))
     # Both change the weights below the adapter when training begins, and what they change is not in the adapter's files.
-    if start.startswith("pissa_niter") or start == "lora_ga":
+    if merged and (start.startswith("pissa_niter") or start == "lora_ga"):
         raise InputError(
-            f"{does_not_fit}: it was begun with init_lora_weights={start!r}, which changes the base weights in a way that its files "
-            "do not keep; save it again with peft's path_initial_model_for_weight_conversion, which makes a plain LoRA adapter"
+            f"{does_not_fit}: it was begun with init_lora_weights={start!r}, which changes the base weights, and its files do "
+            "not say how; save it again with peft's path_initial_model_for_weight_conversion, which makes a plain LoRA adapter"
         )
 
 

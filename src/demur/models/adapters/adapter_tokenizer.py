@@ -47,8 +47,8 @@ def tokenizer_of(adapter: str, folder: Path, base: Any, config: Any) -> UsedToke
         config: the base's config, which says what class of tokenizer it has.
 
     Returns:
-        The adapter's tokenizer if it has one that differs from the base's; the base's tokenizer with the adapter's chat template if
-        the adapter has only that; otherwise the base's tokenizer.
+        The adapter's tokenizer if it has one that differs from the base's; the base's with the adapter's chat template if the
+        adapter has only a template; otherwise the base's tokenizer.
 
     Raises:
         InputError: if the adapter's tokenizer cannot be read.

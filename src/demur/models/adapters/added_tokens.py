@@ -16,6 +16,10 @@ from demur.core.errors import InputError
 _MERGE = "merge the adapter with the program that trained it and load the merged model"
 
 
+_WHOLE = ("weight", "base_layer.weight", "modules_to_save.weight", "token_adapter.base_layer.weight")
+"""The ends of the names under which peft saves a whole embedding (`peft/utils/save_and_load.py`)."""
+
+
 def fit_vocabulary(
     model: PreTrainedModel, weights: Mapping[str, Tensor], settings: Mapping[str, object], tokenizer: Any, *, own: bool
 ) -> None:
@@ -37,7 +41,8 @@ def fit_vocabulary(
     sizes = {rows for leaf in leaves for rows in _rows(weights, leaf)}
     if len(sizes) > 1:
         raise InputError(f"its weights are for vocabularies of different sizes, {', '.join(map(str, sorted(sizes)))}; {_MERGE}")
-    trained = next(iter(sizes), before)
+    single = [index for leaf in leaves for index in single_tokens(settings, leaf)]
+    trained = max(next(iter(sizes), before), *(index + 1 for index in single), 0)
     # A tokenizer of the base that does not fit the base is not the adapter's fault.
     tokens = _highest(tokenizer) + 1 if own or trained != before else 0
     if tokens > trained:
@@ -51,8 +56,8 @@ def fit_vocabulary(
         held = [_holds(weights, settings, leaf, range(before, trained)) for leaf in leaves]
         if not (any(held) if tied else all(held)):
             raise InputError(
-                f"it was trained with {trained} tokens and the base has {before}, and the adapter does not hold the embeddings and "
-                f"unembeddings of all new tokens; {_MERGE}"
+                f"it was trained with {trained} tokens and the base has {before}, and the adapter does not hold the embeddings "
+                f"and unembeddings of all new tokens; {_MERGE}"
             )
     # transformers would give new rows the mean of the old ones. All new rows come from the adapter, so this is not needed.
     model.resize_token_embeddings(trained, mean_resizing=False)
@@ -68,24 +73,32 @@ def _ends(model: PreTrainedModel) -> list[str]:
 def _rows(weights: Mapping[str, Tensor], leaf: str) -> Iterator[int]:
     """The number of tokens in each weight of one end that has a row, or a column, for every token."""
     for name, weight in weights.items():
-        parts = name.split(".")
-        if leaf not in parts:
-            continue
-        last = parts[parts.index(leaf) + 1 :]
-        if last in (["weight"], ["base_layer", "weight"], ["lora_B", "weight"]) and weight.ndim == 2:
-            # `lora_B` of an embedding is not named so, but `lora_embedding_B`.
+        place, _, last = name.rpartition(f".{leaf}.")
+        if place and last in (*_WHOLE, "lora_B.weight") and weight.ndim == 2:
             yield int(weight.shape[0])
-        elif last == ["lora_embedding_A"]:
+        elif place and last == "lora_embedding_A":
             yield int(weight.shape[1])
 
 
 def _holds(weights: Mapping[str, Tensor], settings: Mapping[str, object], leaf: str, new: range) -> bool:
     """Whether an adapter has whole rows of one end for all new tokens."""
-    if any(name.endswith((f".{leaf}.weight", f".{leaf}.base_layer.weight")) for name in weights):
-        return True
-    trained = settings.get("trainable_token_indices") or settings.get("token_indices") or []
-    rows = trained.get(leaf, []) if isinstance(trained, Mapping) else trained
-    return isinstance(rows, list) and set(new) <= set(rows)
+    whole = any(name.endswith(f".{leaf}.{last}") for name in weights for last in _WHOLE)
+    return whole or set(new) <= set(single_tokens(settings, leaf))
+
+
+def single_tokens(settings: Mapping[str, object], leaf: str | None = None) -> list[int]:
+    """The tokens whose embeddings an adapter trained one by one.
+
+    Args:
+        settings: the adapter's settings.
+        leaf: the last part of the path of the embedding; None for all modules.
+    """
+    found = settings.get("trainable_token_indices") or settings.get("token_indices") or []
+    if isinstance(found, Mapping):
+        lists = [indices for name, indices in found.items() if leaf is None or str(name).rpartition(".")[2] == leaf]
+    else:
+        lists = [found]
+    return [index for one in lists if isinstance(one, list) for index in one if isinstance(index, int)]
 
 
 def _highest(tokenizer: Any) -> int:
