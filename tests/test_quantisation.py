@@ -243,6 +243,18 @@ def test_weights_that_come_quantised(folder, tmp_path):
     assert size_of(find_model(str(tmp_path))).bytes("float32") == size_of(find_model(folder)).bytes("float32", "4bit")
 
 
+def test_weights_that_come_quantised_are_spread_as_they_are_read(folder, tmp_path, monkeypatch):
+    made = load_checkpoint(folder, quantise="4bit")
+    made.model.save_pretrained(tmp_path / "stored")
+    made.tokenizer.save_pretrained(tmp_path / "stored")
+    adapter = str(make_adapter(folder, tmp_path / "adapter"))
+    whole = load_checkpoint(str(tmp_path / "stored"), adapter=adapter)
+    # Quantised weights cannot be moved once they are loaded.
+    monkeypatch.setattr("demur.models.load_weights.spread_loaded", lambda *_: pytest.fail("moved after loading"))
+    spread = load_checkpoint(str(tmp_path / "stored"), adapter=adapter, device="spread")
+    assert spread.fingerprint == whole.fingerprint
+
+
 @pytest.mark.parametrize("how", HOW)
 def test_memory_is_counted(how, folder):
     checkpoint = load_checkpoint(folder, quantise=how)

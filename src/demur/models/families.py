@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Any
 
 from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES
@@ -248,4 +248,4 @@ def _shared_start(family: str, known: str) -> int:
     """How many letters two names begin with alike; 0 unless they begin with the same word, as `qwen3_next` and `qwen3` do."""
     one, other = (re.match(r"[a-z]+", name) for name in (family, known))
     same_word = one is not None and other is not None and one[0] == other[0]
-    return len(commonprefix([family, known])) if same_word else 0
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(family, known, strict=False))) if same_word else 0
