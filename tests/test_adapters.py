@@ -97,9 +97,7 @@ def test_merging_into_other_numbers_is_refused(base, adapter, monkeypatch, dtype
 
     demur.load_checkpoint(base, adapter=adapter, dtype=dtype)
     monkeypatch.setattr(peft.tuners.lora.LoraModel, "merge_and_unload", halved)
-    with pytest.raises(
-        InputError, match=r"once it is merged, logits differ by \S+ from those with the adapter beside the weights"
-    ):
+    with pytest.raises(InputError, match=r"once it is merged, logits differ by \S+ from those with the adapter beside"):
         demur.load_checkpoint(base, adapter=adapter, dtype=dtype)
 
 
@@ -304,9 +302,7 @@ def test_new_tokens_whose_embeddings_are_lost_are_refused_in_one_sentence(base, 
         demur.load_checkpoint(base, adapter=copied)
     # The embedding is saved with the adapter, and the unembedding, which is another weight, is not.
     trained(base, tmp_path / "half", tokens=100, target_modules=["q_proj", "embed_tokens"])
-    with pytest.raises(
-        InputError, match="trained with 100 tokens and the base has 96, .* not hold the embeddings and unembeddings"
-    ):
+    with pytest.raises(InputError, match="trained with 100 tokens and the base has 96, .* not hold the embeddings and"):
         demur.load_checkpoint(base, adapter=tmp_path / "half")
 
 
