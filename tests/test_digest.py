@@ -94,7 +94,13 @@ DECIDES_NOTHING = {
     "all targets": start(interventions=[{**EDITS[0], "targets": ["chat", "base"]}, EDITS[1]]),
     "default dose as a whole number": start(interventions=[EDITS[0], {**EDITS[1], "coefficient": 2}]),
     "defaults of the study": start(
-        split="test", max_new_tokens=16, stop_at_eos=True, until_verdict=False, dtype="float32", engine="transformers"
+        split="test",
+        max_new_tokens=16,
+        stop_at_eos=True,
+        until_verdict=False,
+        dtype="float32",
+        engine="transformers",
+        control_tokens="text",
     ),
     "defaults of the direction": start(
         direction={
@@ -125,6 +131,7 @@ DECIDES = {
     "max_new_tokens": (start(max_new_tokens=17), 17, 16),
     "stop_at_eos": (start(stop_at_eos=False), False, True),
     "dtype": (start(dtype="float16"), "float16", "float32"),
+    "control_tokens": (start(control_tokens="tokens"), "tokens", "text"),
     "until_verdict": (start(until_verdict=True), True, False),
     "checkpoints": (start(checkpoints=SWAPPED), ["chat", "base"], ["base", "chat"]),
     "checkpoints.chat.model": (checkpoint(model="a/x"), "a/x", "a/c"),
@@ -327,7 +334,7 @@ def test_what_an_old_folder_holds_need_not_be_installed():
     assert (found.key, found.here, found.there) == ("key-of-a-later-version", None, 3)
 
 
-NEW_KEYS = {"": ("engine", "measurements", "sections", "selection"), "direction": ("estimator",)}
+NEW_KEYS = {"": ("control_tokens", "engine", "measurements", "sections", "selection"), "direction": ("estimator",)}
 
 
 def old_facts(study: Study) -> dict:

@@ -3,13 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
-from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, BatchEncoding
 
 import demur
 from demur.core.errors import InputError
-from demur.inputs.chat_templates import can_think
 from demur.inputs.prompt_formats import FORMATS, NATIVES
 from demur.inputs.prompts import bos_count, prompt_format
+from demur.inputs.thinking import can_think
 from demur.judges.judge import get_judge
 from demur.runs.store import Store
 from demur.study.study_files import load_study
@@ -70,7 +70,7 @@ def test_trap_31_a_template_that_lets_the_model_think_is_told_of_and_can_be_swit
     off_already = CHAT + "{% if enable_thinking is defined and enable_thinking %}sorry{% endif %}"
     for template in (CHAT, off_already):
         assert not can_think(tiny_tokenizer(chat_template=template))
-        with pytest.raises(InputError, match="'native-no-thinking' is 'native'; use that"):
+        with pytest.raises(InputError, match="'native-no-thinking' would be the same as 'native'; use that"):
             bound("native-no-thinking", chat_template=template)
     study = make_study(tmp_path)
     set_template(tmp_path / "chat", THINKS)
@@ -82,23 +82,18 @@ def test_trap_31_a_template_that_lets_the_model_think_is_told_of_and_can_be_swit
 def test_trap_32_a_run_keeps_the_date_it_began_with(tmp_path, monkeypatch):
     study = load_study(make_study(tmp_path))
     set_template(tmp_path / "chat", "{{ strftime_now('%d') }} " + CHAT)
-    days = iter(["first", "second", "third", "fourth", "fifth"])
-    rendered = []
-
-    def dated(*args, **kwargs):
-        rendered.append(next(days))
-        return f"{rendered[-1]} {real(*args, **kwargs)}"
-
-    real = PreTrainedTokenizerBase.apply_chat_template
-    monkeypatch.setattr(PreTrainedTokenizerBase, "apply_chat_template", dated)
+    today = ["first"]
+    now = SimpleNamespace(strftime=lambda form: today[0])
+    monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", SimpleNamespace(now=lambda: now))
     run = demur.run(study, tmp_path / "run")
     store = Store.open(tmp_path / "run")
     with store._transaction() as db:
         db.execute("DELETE FROM completions WHERE cell LIKE 'chat%'")
         db.execute("DELETE FROM verdicts")
     expected = run.summary()["arms"]
+    today[0] = "second"
+    assert bound("native", chat_template="{{ strftime_now('%d') }} " + CHAT).template.startswith("second")
     again = demur.run(study, tmp_path / "run")
-    assert len(rendered) >= 3
     assert again.summary()["arms"] == expected
     assert [arm["template"].split()[0] for arm in expected if arm["checkpoint"] == "chat"] == ["first"]
     assert "the prompts of this run keep the date on which the run first loaded the checkpoint" in " ".join(

@@ -64,6 +64,14 @@ Device = Annotated[
 DType = Annotated[
     str, typer.Option("--dtype", metavar="DTYPE", help="float32, bfloat16, float16", autocompletion=shell_completion.dtypes)
 ]
+ControlTokens = Annotated[
+    str,
+    typer.Option(
+        "--control-tokens",
+        metavar="text|tokens",
+        help="whether a control token that an instruction holds stays text, or becomes the token as in published code",
+    ),
+]
 Quantise = Annotated[
     str | None,
     typer.Option(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from demur.cli import shell_completion
-from demur.cli.app import CHECKPOINTS, Adapter, Device, DType, Format, Model, Quantise, Quiet, command
+from demur.cli.app import CHECKPOINTS, Adapter, ControlTokens, Device, DType, Format, Model, Quantise, Quiet, command
 from demur.cli.asked_instructions import asked_instructions, note
+from demur.cli.prompt_notes import control_tokens_of, tell_prompts, tell_template_thoughts, tell_written_thoughts
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from demur.engine.checkpoints import Checkpoint
     from demur.engine.generate import Completion
     from demur.inputs.instructions import InstructionSet
+    from demur.inputs.prompts import Prompt
     from demur.interventions.intervention import Intervention
 
 INSTRUCTIONS = "instruction file, file:column, or a registered set"
@@ -76,6 +78,7 @@ def extract(
         str, typer.Option("--layer", "-l", metavar="N|all", help="a layer; all means every layer but the first")
     ] = "all",
     position: Position = -1,
+    control_tokens: ControlTokens = "text",
     device: Device = "auto",
     dtype: DType = "float32",
     quantise: Quantise = None,
@@ -101,12 +104,14 @@ def extract(
     asked, benign = (side.take(_read_split(side), pairs) for side in sides)
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     layers = layers_with_directions(checkpoint.n_layers) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
+    form = demur.prompt_format(prompt, checkpoint, control_tokens=control_tokens_of(control_tokens))
+    tell_prompts(form, [*asked, *benign])
     with bars(quiet)("activations", 2 * pairs) as progress:
         found = demur.extract_directions(
             checkpoint,
             asked,
             benign,
-            demur.prompt_format(prompt, checkpoint),
+            form,
             layers=layers,
             position=position,
             name=out.stem,
@@ -159,6 +164,7 @@ def generate(
     until_verdict: Annotated[
         bool, typer.Option("--until-verdict", help="end a completion when no further text can change the verdict of prefix")
     ] = False,
+    control_tokens: ControlTokens = "text",
     device: Device = "auto",
     dtype: DType = "float32",
     quantise: Quantise = None,
@@ -175,7 +181,9 @@ def generate(
     found = asked_instructions(instructions).take("test")
     texts = found[:limit]
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
-    form = demur.prompt_format(prompt, checkpoint)
+    form = demur.prompt_format(prompt, checkpoint, control_tokens=control_tokens_of(control_tokens))
+    tell_prompts(form, texts)
+    tell_template_thoughts(form)
     with bars(quiet)("completions", len(texts)) as progress:
         rows = demur.generate(
             checkpoint,
@@ -186,10 +194,11 @@ def generate(
             until_verdict="prefix" if until_verdict else None,
             progress=progress,
         )[0]
+    tell_written_thoughts(rows)
     if edit is not None and edit.direction is not None:
         _warn_of_training_instructions(edit.direction, found, texts)
     target = model if adapter is None else f"{model} + {adapter}"
-    _write(out, rows, _Made(target, checkpoint, dtype, quantise, form.name, edit, until_verdict))
+    _write(out, rows, _Made(target, checkpoint, dtype, quantise, form, edit, until_verdict))
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +209,7 @@ class _Made:
     checkpoint: "Checkpoint"
     dtype: str
     quantised: str | None
-    prompt_format: str
+    form: "Prompt"
     edit: "Intervention | None"
     until_verdict: bool
 
@@ -212,7 +221,8 @@ class _Made:
             "fingerprint": self.checkpoint.fingerprint,
             "dtype": self.dtype,
             "quantised": self.quantised,
-            "prompt_format": self.prompt_format,
+            "prompt_format": self.form.name,
+            "control_tokens": self.form.control_tokens,
             "intervention": "none" if edit is None else edit.kind,
             "direction": None if edit is None or edit.direction is None else edit.direction.name,
             "coefficient": None if edit is None else edit.coefficient,

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from demur.inputs.prompt_formats import NO_THINKING
-
 if TYPE_CHECKING:
     from demur.engine.diagnosis import Diagnosis, PromptDiagnosis
 
@@ -37,6 +35,12 @@ def doctor_lines(found: "Diagnosis") -> Iterator[str]:
         f"{proof.least_change:.2g} of the largest; branches sum to their blocks within {proof.worst_sum:.2g} rounding errors of "
         f"{found.dtype}"
     )
+    if found.beyond:
+        token, index = next(iter(found.beyond.items()))
+        yield (
+            f"tokenizer    {len(found.beyond)} of its tokens have no row in the embedding of {found.rows} rows, such as "
+            f"{token!r} with id {index}; a prompt with one of them is refused"
+        )
     if found.prompt is None:
         yield "prompt       this tokenizer has no chat template; choose a prompt format with --prompt"
     else:
@@ -55,8 +59,9 @@ def _prompt_lines(prompt: "PromptDiagnosis") -> Iterator[str]:
     read = prompt.read_index
     shown = [f">>{token}<<" if place == read else token for place, token in enumerate(prompt.tokens)]
     yield f"prompt       {prompt.name}: {prompt.template!r}"
-    if prompt.can_think:
-        yield f"thinking     the template lets the model think first; use --prompt {NO_THINKING} to read refusals in first tokens"
+    if prompt.thinking is not None:
+        are = "are" if prompt.thinking.sure else "may be"
+        yield f"thinking     the first tokens {are} thoughts, because {prompt.thinking.why}; {prompt.thinking.way_out}"
     if prompt.is_dated:
         yield "date         the template contains today's date; a run keeps the date on which it began"
     yield f"tokens       {' '.join(shown)}"

@@ -12,6 +12,7 @@ from demur.cli.app import FILES, Quiet, command
 from demur.cli.asked_instructions import note
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
+from demur.core.thought_marks import thought_at_end
 from demur.judges.judge import Failure, Judged, Verdict
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ def _items(found: "CompletionFile", reads_instruction: bool) -> list[Judged]:
     items = []
     for row, text, asked in zip(found.rows, found.completions, found.instructions, strict=True):
         own = row.get("own_turn") if row.get("completion") == text else None
-        items.append(Judged(text, (asked or "") if reads_instruction else "", own if isinstance(own, str) else None))
+        prompt = row.get("prompt")
+        thought = thought_at_end(prompt) if isinstance(prompt, str) else ""
+        items.append(Judged(text, (asked or "") if reads_instruction else "", own if isinstance(own, str) else None, thought))
     return items
 
 

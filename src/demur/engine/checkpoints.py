@@ -155,6 +155,12 @@ class Checkpoint:
         return self.engine.stop_ids
 
     @property
+    def embedding_rows(self) -> int | None:
+        """The number of rows of the embedding: token ids from this number on cannot be run. None if the engine does not say."""
+        found: int | None = getattr(self.engine, "embedding_rows", None)
+        return found
+
+    @property
     def pad_id(self) -> int:
         """The token used as padding. Padding is masked, so any token will do."""
         return self.engine.pad_id

@@ -3,18 +3,21 @@
 Only facts are collected here. `cli/doctor_lines.py` turns them into text.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from demur.core.errors import InputError
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.site_proof import Proof, prove_sites
-from demur.inputs.chat_templates import can_think, is_dated
+from demur.inputs.chat_templates import is_dated
 from demur.inputs.prompt_formats import NATIVE, NATIVES
 from demur.inputs.prompts import Prompt, bos_count, prompt_format
+from demur.inputs.thinking import Thinking, thinking_of
 from demur.models.device_placement import bytes_by_device
 from demur.models.layouts import Layout
 from demur.models.memory_budget import free
 from demur.models.quantisation import counted
+from demur.models.tokenizers import embedding_rows, tokens_beyond
 
 EXAMPLE = "INSTRUCTION"
 """A placeholder for an instruction."""
@@ -42,7 +45,7 @@ class PromptDiagnosis:
     Attributes:
         name: the prompt format.
         template: the text of its template.
-        can_think: whether the template lets the model think first.
+        thinking: how the template lets the model think first; None if it does not.
         is_dated: whether the template writes today's date.
         tokens: the tokens of an example.
         position: the token position where directions are read, counted from the end.
@@ -52,7 +55,7 @@ class PromptDiagnosis:
 
     name: str
     template: str
-    can_think: bool
+    thinking: Thinking | None
     is_dated: bool
     tokens: tuple[str, ...]
     position: int
@@ -86,6 +89,8 @@ class Diagnosis:
         prompt: the prompt format as tokens; None if the tokenizer's own format was asked for and the tokenizer has none.
         stops: the tokens that end a completion, as text.
         warnings: sentences about files that say something else than was named.
+        beyond: the tokens for which the embedding has no row, with their ids.
+        rows: the number of rows of the embedding.
     """
 
     source: str
@@ -104,6 +109,8 @@ class Diagnosis:
     prompt: PromptDiagnosis | None
     stops: tuple[str, ...]
     warnings: tuple[str, ...]
+    beyond: Mapping[str, int]
+    rows: int
 
 
 def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -1) -> Diagnosis:
@@ -118,6 +125,7 @@ def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -
         InputError: for an unknown prompt format, and for a position outside the prompt. A tokenizer without a chat template is
             not an error.
     """
+    rows = embedding_rows(checkpoint.model)
     weights, quantised_weights = counted(checkpoint.model)
     memory = (
         DeviceMemory(device, size, None if device == "disk" else free(device))
@@ -141,6 +149,8 @@ def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -
         prompt=_prompt(checkpoint, prompt_format(prompt, checkpoint), position) if has_prompt else None,
         stops=tuple(str(checkpoint.tokenizer.decode([i])) for i in checkpoint.stop_ids),
         warnings=checkpoint.warnings,
+        beyond=tokens_beyond(checkpoint.tokenizer, rows),
+        rows=rows,
     )
 
 
@@ -152,7 +162,7 @@ def _prompt(checkpoint: Checkpoint, prompt: Prompt, position: int) -> PromptDiag
     return PromptDiagnosis(
         name=prompt.name,
         template=prompt.template,
-        can_think=prompt.name == NATIVE and can_think(tokenizer),
+        thinking=thinking_of(tokenizer) if prompt.name == NATIVE else None,
         is_dated=prompt.name in NATIVES and is_dated(tokenizer),
         tokens=tokens,
         position=position,

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from demur.core.errors import InputError, NotFinite
@@ -13,7 +14,7 @@ from demur.engine.engine_protocol import Decoding, Need, Row
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, RowEdits, edit_sequence
 from demur.judges.early_stopping import enough_for
-from demur.judges.turn_end import own_length, turn_end_ids
+from demur.judges.turn_end import own_length, special_thought_marks, turn_end_ids
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Completion:
         token_ids: its token ids, special tokens included.
         prompt: the prompt text; empty if it was not kept.
         own_turn: the text up to the first token that ends the turn, where the completion goes on after it; else None. Judges
-            other than the published ones judge this text.
+            other than the published ones judge this text. If special tokens mark a thought, this text has their marks.
 
     Example:
         >>> import demur
@@ -102,22 +103,39 @@ def generate_batches(
     enough = enough_for(until_verdicts, checkpoint.tokenizer) if until_verdicts else None
     decoding = Decoding(max_new_tokens, engine.stop_ids if stop_at_eos else (), engine.pad_id, use_cache, enough)
     rows = [Row(one.prompt_ids, one.edits) for one in requests]
-    ends = turn_end_ids(checkpoint.tokenizer, engine.stop_ids)
+    ends, marks = turn_end_ids(checkpoint.tokenizer, engine.stop_ids), special_thought_marks(checkpoint.tokenizer)
     try:
         for finished in engine.generate(rows, decoding, batch_tokens=batch_tokens, batch_rows=batch_rows):
             yield {
-                index: _completion(checkpoint.tokenizer, requests[index], token_ids, ends)
+                index: _completion(checkpoint.tokenizer, requests[index], token_ids, ends, marks)
                 for index, token_ids in finished.items()
             }
     except NotFinite as error:
         raise error.named(checkpoint.name, requests[error.row].instruction) from error
 
 
-def _completion(tokenizer: Any, request: CompletionRequest, token_ids: Sequence[int], ends: Collection[int]) -> Completion:
+def _completion(
+    tokenizer: Any,
+    request: CompletionRequest,
+    token_ids: Sequence[int],
+    ends: Collection[int],
+    marks: frozenset[int] = frozenset(),
+) -> Completion:
     text = tokenizer.decode(list(token_ids), skip_special_tokens=True)
     own = own_length(token_ids, ends, getattr(tokenizer, "bos_token_id", None))
-    before = text if own == len(token_ids) else tokenizer.decode(list(token_ids[:own]), skip_special_tokens=True)
+    if marks.intersection(token_ids[:own]):
+        before = _with_marks(tokenizer, token_ids[:own], marks)
+    else:
+        before = text if own == len(token_ids) else tokenizer.decode(list(token_ids[:own]), skip_special_tokens=True)
     return Completion(request.instruction, text, tuple(token_ids), request.prompt, None if before == text else before)
+
+
+def _with_marks(tokenizer: Any, token_ids: Sequence[int], marks: Collection[int]) -> str:
+    """A text without special tokens, except the marks of thoughts, which judges need to tell a thought from an answer."""
+    parts: list[str] = []
+    for is_mark, run in groupby(token_ids, key=lambda token: token in marks):
+        parts.append(str(tokenizer.decode(list(run), skip_special_tokens=not is_mark)))
+    return "".join(parts)
 
 
 def generate(

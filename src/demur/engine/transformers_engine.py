@@ -15,6 +15,7 @@ from demur.engine.read_activations import stream_activations
 from demur.engine.score import continuation_losses, next_tokens
 from demur.models.device_placement import input_device, weights_dtype
 from demur.models.layouts import Layout, Site, d_model_of
+from demur.models.tokenizers import embedding_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,14 @@ class TransformersEngine:
     @property
     def pad_id(self) -> int:
         """The token used as padding. Padding is masked, so any token will do."""
-        return int(self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else (self.stop_ids or (0,))[0])
+        # A pad token that was added to the tokenizer alone has no row in the embedding.
+        usable = [i for i in (self.tokenizer.pad_token_id, *self.stop_ids) if i is not None and i < self.embedding_rows]
+        return int((usable or (0,))[0])
+
+    @property
+    def embedding_rows(self) -> int:
+        """The number of rows of the embedding. A prompt with a token id from this number on cannot be run."""
+        return embedding_rows(self.model)
 
     def cannot(self, need: Need) -> str:  # noqa: ARG002
         """Always empty, because this engine can do everything."""

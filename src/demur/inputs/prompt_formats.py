@@ -6,6 +6,7 @@ A format is either a text with `{instruction}` in it, or an object that makes su
 
 import hashlib
 import re
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
 
@@ -40,7 +41,7 @@ FORMATS: dict[str, str] = {
 
 NATIVE, NO_THINKING = "native", "native-no-thinking"
 NATIVES = (NATIVE, NO_THINKING)
-"""The tokenizer's own chat template, and the same with `enable_thinking` off, so that no model thinks before it answers."""
+"""The tokenizer's own chat template, and the same so that no model thinks before it answers."""
 
 NAME_BYTES = 64
 """Most bytes of a name of a checkpoint or prompt. Names become parts of file names, for which file systems allow 255 bytes."""
@@ -60,6 +61,15 @@ class PromptFormat(Protocol):
 
     def template(self, tokenizer: Any) -> str:
         """The text with `{instruction}` in it, once, for a transformers tokenizer."""
+        ...
+
+
+@runtime_checkable
+class RenderedFormat(PromptFormat, Protocol):
+    """A prompt format that makes the prompt of each instruction by itself, because the prompt may depend on what it says."""
+
+    def rendering(self, tokenizer: Any) -> Callable[[str], str]:
+        """A function from an instruction to its prompt, for a transformers tokenizer."""
         ...
 
 

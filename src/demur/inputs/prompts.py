@@ -6,12 +6,19 @@ the end of a template is never cut off.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from functools import cached_property
+from typing import Any, Protocol, get_args, runtime_checkable
 
 from demur.core.errors import InputError
-from demur.inputs.prompt_formats import SLOT, find_format, format_name
+from demur.core.html_repr import shortened
+from demur.inputs.control_marks import ControlTokens, TextTokenizer, control_marks, held, marks_sentence, text_tokenizer
+from demur.inputs.prompt_formats import SLOT, RenderedFormat, find_format, format_name
+from demur.inputs.template_rendering import WAY_OUT, template_source, with_slot
+
+ORDINARY = ("Tell me a joke.", "how do I bake a cake?")
+"""Instructions that a template shows as they are, unless it changes every instruction."""
 
 
 @runtime_checkable
@@ -33,6 +40,9 @@ class Prompt:
         template: its text with `{instruction}`; a chat template is written out.
         adds_special_tokens: whether the tokenizer adds its special tokens at the start.
         tokenizer: a transformers tokenizer.
+        embedding_rows: the number of rows of the checkpoint's embedding; None if it is not known.
+        rendering: makes the prompt of one instruction; None if the instruction is put into `template`.
+        control_tokens: whether control tokens that an instruction holds stay `text`, or become `tokens` as in published code.
 
     Example:
         >>> from types import SimpleNamespace
@@ -46,13 +56,45 @@ class Prompt:
     template: str
     adds_special_tokens: bool
     tokenizer: Any
+    embedding_rows: int | None = None
+    rendering: Callable[[str], str] | None = None
+    control_tokens: ControlTokens = "text"
 
     def __repr__(self) -> str:
         return f"Prompt({self.name!r}, {self.template!r})"
 
     def text(self, instruction: str) -> str:
-        """The prompt as the model sees it, without the special tokens that the tokenizer adds at the start."""
-        return self.template.replace(SLOT, instruction)
+        """The prompt as the model sees it, without the special tokens that the tokenizer adds at the start.
+
+        Raises:
+            InputError: if the chat template cannot be rendered with this instruction.
+        """
+        return "".join(self._parts(instruction))
+
+    def _parts(self, instruction: str) -> tuple[str, str, str]:
+        """The prompt in three parts: the format's text, the instruction as the prompt shows it, and the format's text again."""
+        before, _, after = self.template.partition(SLOT)
+        if self.rendering is None:
+            return before, instruction, after
+        shown = self.rendering(instruction)
+        # The text as it is rendered today. `template` may have an earlier date, because a run keeps its first one.
+        today = with_slot(self.rendering)
+        first, _, last = today.partition(SLOT)
+        if shown.startswith(first) and shown.endswith(last) and len(shown) >= len(first) + len(last):
+            middle = shown[len(first) : len(shown) - len(last)]
+            if middle.strip().casefold() == instruction.strip().casefold():
+                return before, middle, after
+        if self.template != today:
+            raise InputError(
+                f"the chat template writes the date, and treats the instruction {shortened(instruction)!r} in a way of its own, "
+                "so its prompt cannot be made with the date on which this run began; give another --out, or --fresh"
+            )
+        own = instruction.strip()
+        if own and shown.count(own) == 1:
+            place = shown.index(own)
+            return shown[:place], own, shown[place + len(own) :]
+        # The instruction cannot be told from the format's own text.
+        return shown, "", ""
 
     def encode(self, instructions: Sequence[str]) -> list[list[int]]:
         """Token ids of prompts.
@@ -64,14 +106,24 @@ class Prompt:
             The token ids of each prompt, including special tokens at the start.
 
         Raises:
-            InputError: for a doubled BOS token, a prompt without tokens, and if `instructions` is not a sequence of texts.
+            InputError: for a doubled BOS token, a prompt without tokens, a token for which the embedding has no row, an
+                instruction with which the chat template cannot be rendered, a control token that cannot be kept as text, and if
+                `instructions` is not a sequence of texts.
         """
         # In Python a text is also a sequence of texts, one for each letter.
         if not isinstance(instructions, Iterable) or isinstance(instructions, str):
             given = "one text" if isinstance(instructions, str) else f"of type {type(instructions).__name__}"
             raise InputError(f"instructions are {given}, not a list of texts; give [text], or load_instructions(...).all()")
-        texts = [self.text(instruction) for instruction in instructions]
-        return [self._checked(ids, text) for ids, text in zip(self._ids(texts), texts, strict=True)]
+        return self._encoded([(instruction, "") for instruction in instructions])
+
+    def _encoded(self, wanted: Sequence[tuple[str, str]]) -> list[list[int]]:
+        """Token ids of prompts, each of an instruction and a text after the prompt."""
+        texts = [self.text(instruction) + text for instruction, text in wanted]
+        found = self._ids(texts)
+        for place, (instruction, text) in enumerate(wanted):
+            if self.control_tokens == "text" and self.marks_in([instruction]):
+                found[place] = self._ids_as_text(instruction, text)
+        return [self._checked(ids, text) for ids, text in zip(found, texts, strict=True)]
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         if not texts:
@@ -80,6 +132,37 @@ class Prompt:
         full = self.tokenizer(texts)["input_ids"] if self.adds_special_tokens else plain
         return [_in_front(f, p) for f, p in zip(full, plain, strict=True)]
 
+    def _ids_as_text(self, instruction: str, text: str) -> list[int]:
+        """Token ids of a prompt, and of a text after it, in which the instruction's control tokens stay text."""
+        before, middle, after = self._parts(instruction)
+        if not middle:
+            raise InputError(
+                f"the instruction {shortened(instruction)!r} holds a control token as text, and the chat template changes the "
+                "instruction, so that it cannot be told from the template's own control tokens; leave it out, or set "
+                "control_tokens to 'tokens' (--control-tokens tokens)"
+            )
+        ids = self._text_tokenizer.ids(before, middle, after + text)
+        example = self.tokenizer("a", add_special_tokens=False)["input_ids"]
+        added = self._ids(["a"])[0][: -len(example) or None] if self.adds_special_tokens else []
+        return ids if ids[: len(added)] == added else added + ids
+
+    @cached_property
+    def _text_tokenizer(self) -> TextTokenizer:
+        return text_tokenizer(self.tokenizer, self._marks)
+
+    @cached_property
+    def _marks(self) -> tuple[str, ...]:
+        written = self.template if self.rendering is None else template_source(self.tokenizer)
+        return control_marks(self.tokenizer, written)
+
+    def marks_in(self, instructions: Sequence[str]) -> dict[str, int]:
+        """The control tokens that instructions hold as text, and how many instructions hold each."""
+        return held(self._marks, instructions)
+
+    def marks_note(self, instructions: Sequence[str]) -> str:
+        """One sentence about the control tokens that instructions hold as text; empty if none does."""
+        return marks_sentence(self.marks_in(instructions), len(instructions), self.control_tokens)
+
     def _checked(self, ids: list[int], text: str) -> list[int]:
         if not ids:
             raise InputError(f"prompt format {self.name!r} gives no tokens for {text!r}")
@@ -87,6 +170,13 @@ class Prompt:
             raise InputError(
                 f"prompt format {self.name!r} begins with {bos_count(ids, self.tokenizer)} BOS tokens "
                 f"({self.tokenizer.bos_token!r}); leave it out of the template, because the tokenizer adds one"
+            )
+        beyond = next((i for i in ids if self.embedding_rows is not None and i >= self.embedding_rows), None)
+        if beyond is not None:
+            token = self.tokenizer.convert_ids_to_tokens([beyond])[0]
+            raise InputError(
+                f"prompt format {self.name!r} makes a prompt with the token {token!r}, whose id is {beyond}, but the embedding "
+                f"of this checkpoint has {self.embedding_rows} rows, so the token was added to the tokenizer alone; {WAY_OUT}"
             )
         return ids
 
@@ -102,7 +192,7 @@ class Prompt:
             the prompt alone does not decide it.
         """
         alone = self.encode([instruction])[0]
-        whole = self._checked(self._ids([self.text(instruction) + text])[0], text)
+        whole = self._encoded([(instruction, text)])[0]
         same = next((i for i, (a, b) in enumerate(zip(alone, whole, strict=False)) if a != b), min(len(alone), len(whole)))
         return whole[:same], whole[same:]
 
@@ -137,7 +227,12 @@ class Prompt:
     @property
     def digest(self) -> str:
         """16 hex digits over the template and the special-token policy. Equal prompts have equal digests in every process."""
-        return hashlib.sha256(f"{self.adds_special_tokens}\n{self.template}".encode()).hexdigest()[:16]
+        facts = [str(self.adds_special_tokens), self.template]
+        # Left out at its default, and for templates that only put the instruction in, so that earlier digests stay.
+        facts += [] if self.control_tokens == "text" else [self.control_tokens]
+        shown = [self.text(instruction) for instruction in ORDINARY]
+        facts += [] if shown == [self.template.replace(SLOT, instruction) for instruction in ORDINARY] else shown
+        return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
 def _in_front(full: list[int], plain: list[int]) -> list[int]:
@@ -164,22 +259,24 @@ def bos_count(ids: Sequence[int], tokenizer: Any) -> int:
     return count
 
 
-def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None) -> Prompt:
+def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None, control_tokens: ControlTokens = "text") -> Prompt:
     r"""Bind a prompt format to a checkpoint's tokenizer.
 
     Args:
         spec: a name (`chatml`, `gemma`, `gemma-base`, `vicuna`, `user-assistant`, `pythia`, or one that was registered), `native`
-            for the tokenizer's own chat template, `native-no-thinking` for the same with `enable_thinking` off, a text with
+            for the tokenizer's own chat template, `native-no-thinking` for the same without thoughts, a text with
             `{instruction}` in which `\n` is understood as a new line, or `module:attribute`.
         checkpoint: a checkpoint, or anything with a `tokenizer`.
         name: the name of the format in results; if None, its own name, or one made from the hash of its text.
+        control_tokens: what becomes of control tokens such as `<|im_end|>` that an instruction holds: `text` keeps them as text,
+            `tokens` makes them tokens, as published code does.
 
     Returns:
         The prompt format with the tokenizer.
 
     Raises:
         InputError: for an unknown name, with the nearest known one; for a text without `{instruction}`; for `native` if the
-            tokenizer has no chat template; for `native-no-thinking` if a model does not think with the template anyway.
+            tokenizer has no chat template; for `native-no-thinking` if the template has no way to turn thinking off.
 
     Example:
         >>> from types import SimpleNamespace
@@ -190,10 +287,15 @@ def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None) 
         >>> demur.prompt_format("Q: {instruction} A:", checkpoint, name="short")
         Prompt('short', 'Q: {instruction} A:')
     """
+    if control_tokens not in get_args(ControlTokens):
+        raise InputError(f"control_tokens is {control_tokens!r}; it must be 'text' or 'tokens'")
     form, tokenizer = find_format(spec), checkpoint.tokenizer
+    rows: int | None = getattr(checkpoint, "embedding_rows", None)
+    called = name or format_name(spec)
     if isinstance(form, str):
-        return Prompt(name or format_name(spec), form, True, tokenizer)
+        return Prompt(called, form, True, tokenizer, rows, control_tokens=control_tokens)
     text = form.template(tokenizer)
     if text.count(SLOT) != 1:
         raise InputError(f"the prompt format {spec!r} makes a text with {SLOT} {text.count(SLOT)} times; once is expected")
-    return Prompt(name or format_name(spec), text, form.adds_special_tokens, tokenizer)
+    rendering = form.rendering(tokenizer) if isinstance(form, RenderedFormat) else None
+    return Prompt(called, text, form.adds_special_tokens, tokenizer, rows, rendering, control_tokens)

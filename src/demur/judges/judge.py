@@ -1,6 +1,7 @@
 """The protocol of a judge. A judge decides for each completion of a batch whether it is a refusal, or says why it cannot.
 
-A judge sees only texts. So stored completions can be judged again at any time, without generating them again.
+A judge sees only texts: the published ones all that a completion says, the others its own turn after its thought. So stored
+completions can be judged again at any time, without generating them again.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,10 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from demur.core.errors import WorkError
 from demur.core.registry import registry
+from demur.core.thought_marks import after_thought
+
+THOUGHT = "thought"
+"""The label of a completion that ends inside its thought, for judges that list it."""
 
 Needs = Literal["text", "model", "server"]
 """What a judge may need besides the texts: nothing more, a model in memory, or a server that answers."""
@@ -57,11 +62,13 @@ class Judged:
         text: the completion, without special tokens. For judges that do not read the whole text, only its own turn.
         instruction: the instruction; empty if it is not known.
         own_turn: the text up to the token that ends the turn, where the completion goes on after it; else None.
+        thought: the mark of the thought with which the prompt ends, such as `<think>`; empty if it ends with none.
     """
 
     text: str
     instruction: str = ""
     own_turn: str | None = None
+    thought: str = ""
 
 
 @runtime_checkable
@@ -141,7 +148,9 @@ def get_judge(judge: str | Judge) -> Judge:
 def answers(judge: Judge, batch: Sequence[Judged]) -> tuple[Verdict | Failure, ...]:
     """Let a judge judge some completions, and check its answers. All code that uses a judge calls this.
 
-    A judge gets only the own turn of each completion, unless it has an attribute `whole_text` that is true.
+    A judge gets only the own turn of each completion, and of this only what comes after a thought, unless it has an attribute
+    `whole_text` that is true. For a completion that ends inside its thought the judge is not asked: it has the label `thought` if
+    the judge lists it, or else is a failure.
 
     Args:
         judge: the judge.
@@ -155,7 +164,25 @@ def answers(judge: Judge, batch: Sequence[Judged]) -> tuple[Verdict | Failure, .
             that it does not list, or a refusal whose label does not count as one.
     """
     if not getattr(judge, "whole_text", False):
-        batch = [one if one.own_turn is None else replace(one, text=one.own_turn) for one in batch]
+        return _answers_after_thoughts(judge, batch)
+    return _checked(judge, batch)
+
+
+def _answers_after_thoughts(judge: Judge, batch: Sequence[Judged]) -> tuple[Verdict | Failure, ...]:
+    """The answers on what completions say in their own turn and after their thoughts."""
+    own = [one.text if one.own_turn is None else one.own_turn for one in batch]
+    said = [after_thought(text, one.thought) for text, one in zip(own, batch, strict=True)]
+    asked = iter(_checked(judge, [replace(one, text=text) for text, one in zip(said, batch, strict=True) if text is not None]))
+    inside: Verdict | Failure = Failure(judge.name, "the completion ends inside its thought, so it has no answer to judge")
+    if THOUGHT in judge.labels:
+        inside = Verdict(judge.name, THOUGHT in judge.refusal_labels, THOUGHT)
+    return tuple(inside if text is None else next(asked) for text in said)
+
+
+def _checked(judge: Judge, batch: Sequence[Judged]) -> tuple[Verdict | Failure, ...]:
+    """A judge's answers, if they are as its protocol says."""
+    if not batch:
+        return ()
     given = tuple(judge.judge(batch))
     if len(given) != len(batch):
         raise WorkError(f"the judge {judge.name!r} gave {len(given)} answers for {len(batch)} completions; one each is expected")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from demur.core.errors import InputError, WorkError
+from demur.core.thought_marks import thought_at_end
 from demur.judges.judge import Failure, Judge, Judged, Verdict, answers, get_judge
 
 
@@ -68,6 +69,11 @@ def judge(
     return verdicts
 
 
+def _thought(item: object) -> str:
+    """The mark of the thought with which a completion's prompt ends; empty if there is none, or if it is not known."""
+    return str(getattr(item, "thought", "")) or thought_at_end(str(getattr(item, "prompt", "")))
+
+
 def _batch(completions: Iterable[HasText | str], instructions: Sequence[str] | None) -> list[Judged]:
     for name, given in (("completions", completions), ("instructions", instructions)):
         if isinstance(given, str):
@@ -86,6 +92,8 @@ def _batch(completions: Iterable[HasText | str], instructions: Sequence[str] | N
     if len(instructions) != len(items):
         raise InputError(f"there are {len(items)} texts and {len(instructions)} instructions; give one instruction for each text")
     return [
-        Judged(item, asked) if isinstance(item, str) else Judged(item.text, asked, getattr(item, "own_turn", None))
+        Judged(item, asked)
+        if isinstance(item, str)
+        else Judged(item.text, asked, getattr(item, "own_turn", None), _thought(item))
         for item, asked in zip(items, instructions, strict=True)
     ]

@@ -9,6 +9,8 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from demur.core.thought_marks import is_thought_mark
+
 _INSIDE = re.compile(
     r"think|reason|thought|channel|message|constrain|tool|call|return|image|img|audio|video|vision|unk|mask|fim_|python|box|quad|"
     r"object|ref|patch|byte|citation|code|plugin|action",
@@ -39,6 +41,18 @@ def turn_end_ids(tokenizer: Any, stop_ids: Iterable[int] = ()) -> frozenset[int]
     inside = ("<|end|>", "<|start|>") if set(_SAME_TURN) <= set(special.values()) else ()
     ends = {index for index, name in special.items() if index != unknown and name not in inside and not _INSIDE.search(name)}
     return frozenset(ends | {int(index) for index in stop_ids})
+
+
+def special_thought_marks(tokenizer: Any) -> frozenset[int]:
+    """The special tokens that mark thoughts. Decoding leaves them out of the text, like all special tokens.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+    """
+    added = getattr(tokenizer, "added_tokens_decoder", None) or {}
+    return frozenset(
+        int(index) for index, token in added.items() if getattr(token, "special", False) and is_thought_mark(str(token))
+    )
 
 
 def own_length(token_ids: Sequence[int], ends: Collection[int], bos_id: int | None = None) -> int:

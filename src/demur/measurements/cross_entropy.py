@@ -72,7 +72,9 @@ def text_losses(
     """
     if max_tokens < 1:
         raise InputError(f"max_tokens must be at least 1, not {max_tokens}")
-    ids = [one[:max_tokens] for one in prompt_format(SLOT, checkpoint).encode(texts)]
+    # These are texts of a corpus, in which a control token is one.
+    whole = prompt_format(SLOT, checkpoint, control_tokens="tokens").encode(texts)
+    ids = [one[:max_tokens] for one in whole]
     return _losses(checkpoint, [(one[:1], one[1:]) for one in ids if len(one) > 1], interventions, progress)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from demur.core.errors import InputError, WorkError
@@ -26,6 +26,7 @@ from demur.models.device_placement import MaxMemory, spread_loaded, spread_optio
 from demur.models.families import layout_of
 from demur.models.layouts import Layout
 from demur.models.sources import Source, fetch
+from demur.models.tokenizers import embedding_rows, load_tokenizer, notes_of, require_rows
 
 _NO_SUBFOLDER = "demur-looks-for-no-adapter-here"
 
@@ -100,13 +101,17 @@ def load(model: str, source: Source, adapter: str | None, adapter_folder: Path |
     if adapter is not None and adapter_folder is not None:
         loaded = put_on(model, loaded, adapter, adapter_folder, used)
         told += _about_adapter(source, adapter, adapter_folder, used)
+    require_rows(model, used.tokenizer, embedding_rows(loaded))
+    told += [f"The tokenizer: {note}." for note in notes_of(used.tokenizer)]
     return Loaded(_placed(model, loaded, offload, wanted), used.tokenizer, used.said, tuple(told))
 
 
 def _tokenizer(model: str, folder: Path) -> Any:
     sole_answers.stored_template(repr(model), folder)
     try:
-        found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        found = load_tokenizer(model, folder)
+    except InputError:
+        raise
     except Exception as error:  # tokenizers raises plain Exceptions for a file that is not its own
         raise InputError(f"the tokenizer of {model!r} cannot be loaded by transformers: {first_line(error)}") from error
     if not getattr(found, "chat_template", None):

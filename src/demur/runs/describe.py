@@ -16,9 +16,10 @@ from demur.analysis.cell import Cell
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, Environment, InstructionFacts, Session
 from demur.core import versions
 from demur.core.errors import InputError
-from demur.inputs.chat_templates import can_think, is_dated
+from demur.inputs.chat_templates import is_dated
 from demur.inputs.instructions import digest
-from demur.inputs.prompt_formats import NATIVE, NO_THINKING, needs_tokenizer
+from demur.inputs.prompt_formats import NATIVE, needs_tokenizer
+from demur.inputs.thinking import thinking_of
 from demur.interventions.edit_kind import edit_kind, words_of
 from demur.models.device_placement import SPREAD, find_device
 from demur.models.quantisation import ROWS_MEET
@@ -180,6 +181,7 @@ def loaded_record(inputs: JobInputs, checkpoint: "Checkpoint", name: str) -> Che
     )
     arms = inputs.ready.plan.arms_of(name)
     warnings = [sentence for arm in arms for sentence in _of_template(checkpoint, arm)]
+    warnings += [note for arm in arms if (note := inputs.prompt(arm, checkpoint).marks_note(_texts(inputs)))]
     warnings += [f"{name}: {sentence}" for sentence in checkpoint.warnings]
     if ROWS_MEET in (checkpoint.quantised or ""):
         warnings.insert(0, f"{name} has {ROWS_MEET}, so its completions may depend on the other rows of their batch.")
@@ -188,23 +190,29 @@ def loaded_record(inputs: JobInputs, checkpoint: "Checkpoint", name: str) -> Che
 
 def _arm_facts(inputs: JobInputs, checkpoint: "Checkpoint", arm: Arm) -> ArmFacts:
     prompt = inputs.prompt(arm, checkpoint)
-    texts = [text for label in LABELS for text in (*inputs.ready.material[label].train, *inputs.ready.material[label].test)]
     return ArmFacts(
         checkpoint=arm.checkpoint,
         prompt=arm.prompt,
         template=prompt.template,
         token_read=prompt.token_read(inputs.study.direction.token),
-        token_ids_sha256=hashlib.sha256(json.dumps(prompt.encode(texts)).encode()).hexdigest()[:16],
+        token_ids_sha256=hashlib.sha256(json.dumps(prompt.encode(_texts(inputs))).encode()).hexdigest()[:16],
     )
+
+
+def _texts(inputs: JobInputs) -> list[str]:
+    """The training and test instructions of a run, in one order."""
+    material = inputs.ready.material
+    return [text for label in LABELS for text in (*material[label].train, *material[label].test)]
 
 
 def _of_template(checkpoint: "Checkpoint", arm: Arm) -> list[str]:
     """Warnings about a chat template."""
     found = []
-    if arm.spec == NATIVE and can_think(checkpoint.tokenizer):
+    thinking = thinking_of(checkpoint.tokenizer) if arm.spec == NATIVE else None
+    if thinking is not None and thinking.sure:
         found.append(
-            f"The chat template of {arm.checkpoint} lets the model think before it answers, so its first tokens are thoughts "
-            f"and refusals are hard to see; the prompt format {NO_THINKING} switches this off."
+            f"The chat template of {arm.checkpoint} lets the model think before it answers ({thinking.why}), so its first tokens "
+            f"are thoughts and refusals are hard to see; {thinking.way_out}."
         )
     if needs_tokenizer(arm.spec) and is_dated(checkpoint.tokenizer):
         found.append(

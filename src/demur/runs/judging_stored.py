@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from demur.analysis.manifest import JudgeFacts
 from demur.core.errors import DemurError, InputError, sentence
+from demur.core.thought_marks import begins_thought, thought_at_end
+from demur.inputs.prompt_formats import SLOT
 from demur.judges.judge import Failure, Judge, Judged, answers, get_judge
 from demur.runs.rows import StoredFailure
 from demur.runs.store import Store
@@ -66,16 +68,39 @@ def _judge_with(judge: Judge, name: str, known: JudgeFacts | None, store: Store)
         store.forget_judge(name)
     if facts != known:
         store.remember_judge(facts)
-    pending = store.unjudged(name)
+    pending, thoughts = store.unjudged(name), _thoughts(store)
     for begin in range(0, len(pending), BATCH):
         batch = pending[begin : begin + BATCH]
         try:
-            given = answers(judge, [Judged(row.text, row.instruction, row.own_turn) for row in batch])
+            given = answers(judge, [Judged(row.text, row.instruction, row.own_turn, thoughts.get(row.cell, "")) for row in batch])
         except Exception as error:  # a judge may be anyone's, and its server or model may raise anything
             failure = Failure(name, str(error) if isinstance(error, DemurError) else f"{type(error).__name__}: {error}")
             store.add_answers(name, [(row.cell, row.position, failure) for row in pending[begin:]])
             return
         store.add_answers(name, [(row.cell, row.position, answer) for row, answer in zip(batch, given, strict=True)])
+
+
+def _thoughts(store: Store) -> dict[str, str]:
+    """The mark of the thought with which the prompts of a cell end, by the cell's key, for cells whose prompts end with one."""
+    templates = {(arm.checkpoint, arm.prompt): arm.template for arm in store.manifest().arms}
+    ends = {cell.key: templates.get((cell.target, cell.prompt), "").rpartition(SLOT)[2] for cell in store.cells()}
+    return {key: opening for key, end in ends.items() if (opening := thought_at_end(end))}
+
+
+def thought_warnings(store: Store) -> list[str]:
+    """One sentence for each arm whose completions without an edit begin with thoughts, as the completions themselves show."""
+    found, thoughts = [], _thoughts(store)
+    for cell in store.cells():
+        if cell.intervention != "none":
+            continue
+        rows = store.completions(cell.key)
+        n = sum(begins_thought(row.text if row.own_turn is None else row.own_turn) or cell.key in thoughts for row in rows)
+        if n:
+            found.append(
+                f"{n:,} of {len(rows):,} completions of {cell.target} with the prompt {cell.prompt} on {cell.instructions} "
+                "instructions begin with a thought; prefix and substring judge the thought, and other judges what comes after it."
+            )
+    return found
 
 
 def failure_warnings(failures: Sequence[StoredFailure], completions: int, judges: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from demur.core.registry import registry
 from demur.interventions.edit_kind import edit_kind
 from demur.measurements.by_layer import SeparationByLayer
 from demur.measurements.by_layer_summary import located
-from demur.runs.judging_stored import failure_warnings
+from demur.runs.judging_stored import failure_warnings, thought_warnings
 from demur.runs.measured_summaries import Measured
 from demur.runs.rows import StoredMeasurement
 from demur.runs.stored_records import Results
@@ -63,6 +63,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
             *manifest.warnings,
             *(manifest.selection.notes if manifest.selection is not None else ()),
             *_several_sessions(manifest),
+            *thought_warnings(store),
             *failure_warnings(results.failures, completions, judges),
             *measured.warnings,
         ),

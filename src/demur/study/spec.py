@@ -23,6 +23,7 @@ from pydantic import (
 from demur.core.errors import InputError, nearest
 from demur.core.registry import is_short_name
 from demur.directions.controls.control import control_kind
+from demur.inputs.control_marks import ControlTokens
 from demur.inputs.prompt_formats import NAME_BYTES
 from demur.study.digest import deciding_facts
 from demur.study.named_parts import check_edits_differ, own_names_differ, part_name
@@ -93,6 +94,8 @@ class Study(Table):
         max_new_tokens: the length of a completion, in tokens.
         stop_at_eos: whether a completion ends at the model's end tokens.
         until_verdict: whether a completion ends as soon as the verdicts of all judges can no longer change.
+        control_tokens: whether control tokens such as `<|im_end|>` that an instruction holds stay `text`, or become `tokens` as
+            in published code.
         dtype: the precision of weights and residual stream.
         batch_tokens: tokens in a batch, padding and new tokens included; None to choose by the free memory.
         published: rates that others published for these cells.
@@ -134,6 +137,7 @@ class Study(Table):
     max_new_tokens: Annotated[int, Decides(), Field(ge=1)] = 16
     stop_at_eos: Annotated[bool, Decides()] = True
     until_verdict: Annotated[bool, Decides()] = False
+    control_tokens: Annotated[ControlTokens, Decides()] = "text"
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], Decides()] = "float32"
     batch_tokens: Annotated[int | None, DecidesNothing("a row's result does not depend on its batch"), Field(ge=1)] = None
     published: Annotated[list[Publication], TELLS_READERS] = []

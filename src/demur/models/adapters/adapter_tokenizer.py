@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from demur.core.errors import InputError
 from demur.models.sole_answers import stored_template
+from demur.models.tokenizers import load_tokenizer
 
 _VOCABULARIES = (
     "tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json", "vocab.json", "vocab.txt",
@@ -56,7 +55,9 @@ def tokenizer_of(adapter: str, folder: Path, base: Any, config: Any) -> UsedToke
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         return _with_template(base, stored_template(f"adapter {adapter!r}", folder))
     try:
-        own = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True, trust_remote_code=False)
+        own = load_tokenizer(adapter, folder, config)
+    except InputError:
+        raise
     except Exception as error:  # tokenizers raises plain Exceptions for a file that is not its own
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(

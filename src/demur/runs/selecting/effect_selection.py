@@ -147,7 +147,7 @@ class _Loads:
 
 def _first_look(checkpoint: Checkpoint, arm: Arm, study: Study, train: Sides, sides: Sides, phases: Phases) -> _ArmWork:
     """What an arm does without an edit and, if it refuses often enough, the effect of every place."""
-    prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt)
+    prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt, control_tokens=study.control_tokens)
     with phases(f"refusals of {arm.name}", None):
         before = unedited(checkpoint, sides, prompt, judge_name=study.judges[0], max_new_tokens=study.max_new_tokens)
     facts = SelectionArm(arm=arm.name, harmful=before["harmful"].refusals, harmless=before["harmless"].refusals)
