@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 import demur
 from demur.cli.main import app
 from demur.core.errors import InputError
-from demur.inputs.pair_formats import pair_formats
 from demur.inputs.prompts import prompt_format
 from demur.runs.pair import pair_study
+from demur.runs.selecting.pair_formats import pair_formats
 from demur.study.commented_study import commented_toml
 from demur.study.selected_settings import open_keys
 from demur.study.study_files import load_study

@@ -83,14 +83,13 @@ def load(model: str, source: Source, adapter: str | None, adapter_folder: Path |
             folder holds several different answers, or if an adapter does not fit.
         WorkError: if the weights do not fit into memory.
     """
-    folder = gguf_files.convert(fetch(source)) if source.kind == "gguf" else fetch(source)
+    folder = _folder(source)
     sole_answers.refuse_unnamed_adapter(model, source, adapter)
     if adapter is not None and adapter_folder is not None:
         check_settings(adapter, adapter_folder)
         sole_answers.refuse_other_adapter_weights(adapter, adapter_folder)
     tokenizer = _tokenizer(model, folder)
-    with _named_errors(model):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config = _config(model, folder)
     layout = layout_of(config)
     sole_answers.refuse_other_weights(model, folder, config)
     used = UsedTokenizer(tokenizer, False, None)
@@ -104,6 +103,34 @@ def load(model: str, source: Source, adapter: str | None, adapter_folder: Path |
     require_rows(model, used.tokenizer, embedding_rows(loaded))
     told += [f"The tokenizer: {note}." for note in notes_of(used.tokenizer)]
     return Loaded(_placed(model, loaded, offload, wanted), used.tokenizer, used.said, tuple(told))
+
+
+def checkpoint_tokenizer(model: str, source: Source, adapter: str | None, adapter_folder: Path | None) -> Any:
+    """The tokenizer that a checkpoint will have, read without its weights.
+
+    Args:
+        model: the name of the model in error messages.
+        source: its files.
+        adapter: the name of the adapter in error messages.
+        adapter_folder: the adapter's folder; None for no adapter.
+
+    Raises:
+        InputError: if a file cannot be read.
+    """
+    folder = _folder(source)
+    tokenizer = _tokenizer(model, folder)
+    if adapter is None or adapter_folder is None:
+        return tokenizer
+    return tokenizer_of(adapter, adapter_folder, tokenizer, _config(model, folder)).tokenizer
+
+
+def _folder(source: Source) -> Path:
+    return gguf_files.convert(fetch(source)) if source.kind == "gguf" else fetch(source)
+
+
+def _config(model: str, folder: Path) -> Any:
+    with _named_errors(model):
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def _tokenizer(model: str, folder: Path) -> Any:

@@ -4,17 +4,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from demur.core.atomic_files import is_file, is_folder
 from demur.core.errors import InputError
 from demur.core.progress import Phases, no_phases
 from demur.inputs.instructions import read_instructions
-from demur.inputs.pair_formats import PairFormats, pair_formats
 from demur.models.compatibility import compare
-from demur.models.sources import fetch, find_adapter, find_model
+from demur.models.sources import find_adapter, find_model
 from demur.runs.run import Run
 from demur.runs.runner import run
+from demur.runs.selecting.pair_formats import PairFormats, pair_formats
 from demur.study.spec import LABELS, Study, make_study
 
 SETS = ("contrast-harmful", "contrast-harmless")
@@ -144,18 +143,14 @@ def _checkpoint(reference: str) -> dict[str, str]:
 
 
 def _formats(specs: dict[str, dict[str, str]]) -> PairFormats:
-    base, chat = (_tokenizer(spec["model"]) for spec in specs.values())
-    return pair_formats(base, chat)
+    from demur.models.load_weights import checkpoint_tokenizer  # imports torch and transformers
 
-
-def _tokenizer(model: str) -> Any:
-    from transformers import AutoTokenizer  # takes seconds to import
-
-    from demur.models import gguf_files
-
-    source = find_model(model)
-    folder = gguf_files.convert(fetch(source)) if source.kind == "gguf" else fetch(source)
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    found = []
+    for spec in specs.values():
+        adapter = spec.get("adapter")
+        folder = None if adapter is None else find_adapter(adapter)
+        found.append(checkpoint_tokenizer(spec["model"], find_model(spec["model"]), adapter, folder))
+    return pair_formats(*found)
 
 
 def _counts(instructions: tuple[str, str], quick: bool) -> tuple[int, int, int]:
