@@ -156,7 +156,9 @@ def test_weights_that_were_laid_out_anew_are_refused(folder, monkeypatch):
 def test_the_fingerprint_is_the_same_after_work(quantised):
     before = demur.engine.checkpoints.fingerprint(quantised.model)
     logits(quantised.model, demur.ablate(probe()))
-    assert demur.engine.checkpoints.fingerprint(quantised.model) == before == quantised.fingerprint
+    assert demur.engine.checkpoints.fingerprint(quantised.model) == before
+    # The second part of a loaded checkpoint's is over its files.
+    assert before.partition("-")[0] == quantised.fingerprint.partition("-")[0]
 
 
 def test_directions_say_what_they_were_read_from(quantised, folder, tmp_path):

@@ -1,6 +1,5 @@
 """The parser: its error messages are one sentence with the nearest known name, and its help lists commands by section."""
 
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
+from demur.cli.printing import guarded_streams
 from demur.core.errors import nearest
 
 
@@ -71,21 +71,18 @@ class OneSentence(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run a command and end the process with its exit status."""
-        try:
-            status = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
-        except typer.Abort:
-            typer.echo("demur: interrupted", err=True)
-            sys.exit(130)
-        except BrokenPipeError:
-            # The program that reads standard output, such as head, has closed it.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
-        except Exception as error:
-            # typer has its own copy of click. The parser's errors have no public base class there, but all have this method.
-            if not hasattr(error, "format_message"):
-                raise
-            typer.echo(f"demur: {flat(self._refusal(error))}", err=True)
-            sys.exit(2)
+        with guarded_streams():
+            try:
+                status = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
+            except typer.Abort:
+                typer.echo("demur: interrupted", err=True)
+                sys.exit(130)
+            except Exception as error:
+                # typer has its own copy of click. The parser's errors have no public base class there, but all have this method.
+                if not hasattr(error, "format_message"):
+                    raise
+                typer.echo(f"demur: {flat(self._refusal(error))}", err=True)
+                sys.exit(2)
         sys.exit(status if isinstance(status, int) else 0)
 
     def get_params(self, ctx: Any) -> Any:

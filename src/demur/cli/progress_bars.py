@@ -6,6 +6,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from demur.cli.printing import console
 from demur.core.progress import Phases, Progress, no_phases
 
 if TYPE_CHECKING:
@@ -19,13 +20,9 @@ def bars(quiet: bool) -> Phases:
     """Phases that show their progress: live bars in a terminal, lines of text elsewhere, and nothing if `quiet`."""
     if quiet:
         return no_phases
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    live = console.is_terminal and not console.is_dumb_terminal
-    return (
-        partial(_bar, console) if live else partial(_lines, partial(console.print, markup=False, highlight=False, soft_wrap=True))
-    )
+    shown = console(errors=True)
+    live = shown.is_terminal and not shown.is_dumb_terminal
+    return partial(_bar, shown) if live else partial(_lines, partial(shown.print, markup=False, highlight=False, soft_wrap=True))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from demur.cli import shell_completion
 from demur.cli.app import STUDIES, Device, Quantise, Quiet, RunA, RunB, RunFolder, Settings, StudyName, command
+from demur.cli.printing import console, exact, note
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
 
@@ -95,11 +97,10 @@ def show_run(finished: "Run") -> None:
 
 def _print(parts: Sequence[Any]) -> None:
     """Tables and sentences on standard output: no colours in a pipe, lines of at most 80 columns."""
-    from rich.console import Console
-
-    console = Console(width=min(80, Console().width) if sys.stdout.isatty() else 80)
+    width = min(80, console().width) if sys.stdout.isatty() else 80
+    shown = console(width=width)
     for part in parts:
-        console.print(part, markup=False, highlight=False)
+        shown.print(part, markup=False, highlight=False)
 
 
 @command(STUDIES, "demur plan gemma-2-9b", "demur plan demo --limit 10")
@@ -132,7 +133,9 @@ def presets(quiet: Quiet = False) -> None:
         typer.echo(f"{name:14} {load_study(name).summary}")
 
 
-@command(STUDIES, "demur report runs/demo", "demur report runs/demo --judge taxonomy")
+@command(
+    STUDIES, "demur report runs/demo", "demur report runs/demo --judge taxonomy", "demur report /archive/demo --out runs/demo"
+)
 def report(
     run_dir: RunFolder,
     judge: Annotated[
@@ -145,19 +148,27 @@ def report(
             autocompletion=shell_completion.judges,
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="copy the run into this folder first, and report it there"),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Rebuild the page, figures and tables of a run.
 
     They are made from the stored results. Completions without a verdict are judged first. A judge that is added stays in the run.
+    An archived run that cannot be written is copied with --out.
     """
     from demur.runs.run import open_run
 
-    with open_run(run_dir) as opened:
+    with ExitStack() as opened:
+        found = opened.enter_context(open_run(run_dir))
+        if out is not None:
+            found = opened.enter_context(found.copied_to(out))
         if judge:
-            opened.add_judges(judge)
-        opened.report()
-        show_run(opened)
+            found.add_judges(judge)
+        found.report(waiting=note)
+        show_run(found)
 
 
 @command(STUDIES, "demur compare runs/demo runs/mine")
@@ -208,11 +219,13 @@ def export(
         ),
     ] = "csv",
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="a file; standard output unless given")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="csv with every text unchanged, for programs")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a run in another program's format.
 
     csv, jsonl and parquet have one row for each completion, with the verdicts of every judge; latex has only the result table.
+    In csv, a text that a spreadsheet would compute, such as =1+1, gets an apostrophe in front, unless --raw is given.
     """
     from demur.runs.exports.export import export_format
     from demur.runs.run import open_run
@@ -220,9 +233,11 @@ def export(
     chosen = export_format(format)
     if out is None and chosen.binary:
         raise InputError(f"a file of format {format!r} is not text; name a file with --out FILE")
+    if raw and not hasattr(chosen, "raw_content"):
+        raise InputError(f"--raw is for csv; the format {format!r} holds every text unchanged anyway")
     with open_run(run_dir) as opened:
-        content = chosen.content(opened)
+        content = chosen.raw_content(opened) if raw and hasattr(chosen, "raw_content") else chosen.content(opened)
     if out is None:
-        typer.echo(content, nl=False)
+        exact(str(content))
     else:
         typer.echo(str(replace_file(out, content)))

@@ -11,7 +11,15 @@ from pathlib import Path
 
 from demur.core.errors import DemurError, InputError, WorkError
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space, because your quota is used up",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or free some space",
+    errno.EIO: "check the disk and its connection, which failed",
+    errno.ESTALE: "check the connection of the network disk, which was lost",
+    errno.ENODEV: "check that the disk is still connected",
+}
+"""What helps where the request was right and the work failed, by error number."""
 
 
 def replace_file(path: Path, content: bytes | str) -> Path:
@@ -43,6 +51,9 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # An entry of this name may be a link that someone else made, and writing through it would change another file.
+        partial.unlink(missing_ok=True)
+        partial.touch(exist_ok=False)
         try:
             yield partial
             with partial.open("r+b") as file:  # some systems flush only files that are open for writing
@@ -75,8 +86,9 @@ def is_folder(path: Path) -> bool:
 def cannot_write(path: Path, error: OSError) -> DemurError:
     """The error for a file or folder that could not be written."""
     reason = error.strerror or type(error).__name__
-    if error.errno in _NO_ROOM:
-        return WorkError(f"{str(path)!r} could not be written: {reason}; free some space and run the same command again")
+    advice = _ADVICE.get(error.errno or 0)
+    if advice is not None:
+        return WorkError(f"{str(path)!r} could not be written: {reason}; {advice}, and run the same command again")
     return InputError(f"{str(path)!r} cannot be written: {reason}; give another place")
 
 

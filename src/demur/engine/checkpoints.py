@@ -8,7 +8,6 @@ no remote code runs.
 import gc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -25,7 +24,7 @@ from demur.models import quantisation
 from demur.models.adapters.merged_adapter import unwrapped
 from demur.models.device_placement import MaxMemory, bytes_by_device, weights_dtype
 from demur.models.families import layout_of
-from demur.models.fingerprint import fingerprint
+from demur.models.fingerprint import fingerprint, with_fact
 from demur.models.layouts import Layout
 from demur.models.prepacked_weights import forget
 
@@ -44,7 +43,7 @@ class Checkpoint:
 
     Attributes:
         engine: what runs the weights.
-        fingerprint: a hash of the weights, the same in every process for equal weights of equal dtype.
+        fingerprint: a hash over every byte of the weights, the same in every process for equal files and equal dtype.
         name: its name in messages and results.
         source: where the weights came from.
         adapter: the PEFT adapter, None if there is none.
@@ -247,6 +246,7 @@ def wrap(
     name: str = "checkpoint",
     source: str = "in memory",
     adapter: str | None = None,
+    content: str | None = None,
 ) -> Checkpoint:
     """A checkpoint around a transformers model that is already in memory. Its sites are proved.
 
@@ -257,6 +257,7 @@ def wrap(
         name: its name in messages and results.
         source: where the weights came from, for provenance.
         adapter: the adapter that the model has, for provenance; None for the names of a PEFT model's active adapters.
+        content: the digest of the files that the weights were read from; every weight in memory is hashed unless given.
 
     Returns:
         The checkpoint, ready to use. Its `model` is the transformers model, even for a PEFT model.
@@ -282,11 +283,11 @@ def wrap(
     quantised = quantisation.described(model)
     if quantised is not None:
         facts["quantised"] = quantised
-    digits = fingerprint(model)
+    digits = fingerprint(model, content)
     if active is not None:
         # Which adapters are active, and how strongly, is in no weight.
         adapter = adapter or active[0]
-        digits = sha256(f"{digits}{active[1]}".encode()).hexdigest()[:16]
+        digits = with_fact(digits, active[1])
     return Checkpoint(TransformersEngine(model, tokenizer, layout), digits, name, source, adapter, quantised, facts)
 
 

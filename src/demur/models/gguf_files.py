@@ -1,13 +1,12 @@
 """GGUF files: each is converted once into a folder of float32 safetensors, which is cached with the facts of its header.
 
-Opening a GGUF file takes about twenty seconds, and opening a converted folder about two. The cache key is the content of the
-file, its size, the version of transformers, and that of the conversion. What a file states is read, applied or refused in the
+Opening a GGUF file takes about twenty seconds, and opening a converted folder about two. The cache key covers every byte
+of the file, the version of transformers, and that of the conversion. What a file states is read, applied or refused in the
 package `demur.models.gguf`.
 """
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 
 from demur.core.atomic_files import cannot_write, replace_file
 from demur.core.errors import DemurError, InputError, WorkError
+from demur.models.file_digests import cache_folder, sha256_of
 from demur.models.gguf.content_kinds import require_one_model
 from demur.models.gguf.metadata import read_facts
 from demur.models.gguf.tokenizer_keys import stop_ids
@@ -67,8 +67,8 @@ def header(path: Path) -> Header:
 # The header is also kept in this process, because planning asks for it several times and the cache folder may not be writable.
 # The key is the content of the file, so a file that was replaced is read again.
 @lru_cache(maxsize=32)
-def _header(path: Path, _content: str) -> Header:
-    kept = _in_cache(path, "header.json")
+def _header(path: Path, content: str) -> Header:
+    kept = _in_cache(path, content, "header.json")
     with suppress(OSError, ValueError, TypeError):
         return Header(**json.loads(kept.read_text(encoding="utf-8")))
     found = _read_header(path)
@@ -95,25 +95,23 @@ def _read_header(path: Path) -> Header:
 PARTIAL = ".partial-"
 """Part of the name of a folder that is still being written."""
 
+_DIGESTS = "digests.demur"
+"""The file of a converted folder that holds the digests of the others."""
+
 CONVERSION = 2
 """Increased when a conversion makes another folder of the same file, so that folders of an older demur are not used."""
-
-
-def cache_folder() -> Path:
-    """The folder that `DEMUR_CACHE` names, or `demur` in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("DEMUR_CACHE") or Path(base) / "demur")
 
 
 def converted_folder(path: Path) -> Path:
     """The folder of this file's conversion, whether it exists yet or not."""
     import transformers
 
-    return _in_cache(path, f"transformers-{transformers.__version__}-{CONVERSION}")
+    _content_digest(path)  # refuses a file that is not a GGUF file at once
+    return _in_cache(path, sha256_of(path)[:32], f"transformers-{transformers.__version__}-{CONVERSION}")
 
 
-def _in_cache(path: Path, what: str) -> Path:
-    return cache_folder() / "gguf" / f"{path.stem}-{_content_digest(path)}-{what}"
+def _in_cache(path: Path, content: str, what: str) -> Path:
+    return cache_folder() / "gguf" / f"{path.stem}-{content}-{what}"
 
 
 def convert(path: Path) -> Path:
@@ -125,7 +123,9 @@ def convert(path: Path) -> Path:
     """
     target = converted_folder(path)
     if (target / "config.json").is_file():
-        return target
+        if _is_whole(target):
+            return target
+        shutil.rmtree(target, ignore_errors=True)
     model, tokenizer = _converted(path)
     _sweep(target.parent)
     # Written under another name and renamed at the end, so that an interrupted conversion is never taken for a complete one.
@@ -134,6 +134,8 @@ def convert(path: Path) -> Path:
         partial.mkdir(parents=True)
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
+        made = {file.name: sha256_of(file) for file in sorted(partial.iterdir())}
+        replace_file(partial / _DIGESTS, json.dumps(made))
         try:
             partial.rename(target)
         except OSError:
@@ -147,6 +149,14 @@ def convert(path: Path) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a converted folder has every byte that was written. A disk may lose some."""
+    with suppress(OSError, ValueError, AttributeError, DemurError):
+        made = json.loads((folder / _DIGESTS).read_text(encoding="utf-8"))
+        return all(sha256_of(folder / name) == digest for name, digest in made.items())
+    return False
 
 
 def _converted(path: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
@@ -192,8 +202,8 @@ def _sweep(folder: Path) -> None:
 def _content_digest(path: Path) -> str:
     """16 hex digits of sha256 over the size, the first and the last MiB, and 4 KiB of each MiB between them.
 
-    This identifies a file of many GB at once. Files of the same size have different digests if they differ throughout a matrix of
-    at least a MiB. A difference in a few bytes can be missed.
+    This identifies the header of a file of many GB at once, for a plan. A difference in a few bytes of the weights can be missed,
+    so a conversion is identified by every byte (`sha256_of`).
     """
     part, piece = 1 << 20, 1 << 12
     try:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from demur.analysis.summary import Summary
 from demur.core.atomic_files import replace_file
+from demur.core.inner_files import inner_entries, inner_file
+from demur.core.printable import cell
 
 if TYPE_CHECKING:
     import pandas
@@ -57,7 +59,7 @@ class Report:
             The path of the page.
 
         Raises:
-            InputError: if the completions do not belong to the summary.
+            InputError: if the completions do not belong to the summary, or if an entry of the folder leads out of it.
         """
         from demur.report.page import render
         from demur.report.payload import payload
@@ -71,12 +73,12 @@ class Report:
         files: dict[Path, bytes] = {}
         for name, one in self.drawn.items():
             for kind in KINDS:
-                files[folder / "figures" / f"{name}.{kind}"] = one.svg if kind == "svg" else save(one.figure, kind)
+                files[inner_file(folder, f"figures/{name}.{kind}")] = one.svg if kind == "svg" else save(one.figure, kind)
         for table in tables:
-            files |= {folder / "tables" / name: content for name, content in _table_files(table).items()}
+            files |= {inner_file(folder, f"tables/{name}"): content for name, content in _table_files(table).items()}
+        path = inner_file(folder, "report.html")
         for target, content in files.items():
             replace_file(target, content)
-        path = folder / "report.html"
         # The page is replaced last. If this process stops before all old files are removed, the old page still lists them.
         for stale in earlier_files(folder):
             if stale not in files:
@@ -160,7 +162,7 @@ def _table_files(table: "TableSpec") -> dict[str, bytes]:
 
     text = latex(table.readable, table.caption, f"tab:{table.name}", NUMERIC | table.numeric)
     return {
-        f"{table.name}.csv": table.data.to_csv(index=False, lineterminator="\n").encode(),
+        f"{table.name}.csv": table.data.map(cell).rename(columns=cell).to_csv(index=False, lineterminator="\n").encode(),
         f"{table.name}.tex": text.encode(),
     }
 
@@ -197,13 +199,19 @@ def earlier_files(folder: Path) -> list[Path]:
     Returns:
         The files that its page lists. If the page is from a version that lists none, the files with a name that it used.
     """
-    page = folder / "report.html"
-    found = _LISTED.search(page.read_text(encoding="utf-8")) if page.is_file() else None
+    page = inner_file(folder, "report.html")
+    found = _LISTED.search(_beginning(page)) if page.is_file() else None
     listed: Collection[str] | None = None if found is None else set(unescape(found[1]).split())
     files = []
     for inner, kinds in (("figures", (".svg", ".png", ".pdf")), ("tables", (".csv", ".tex"))):
-        for path in sorted((folder / inner).glob("*")):
+        for path in inner_entries(folder, inner, "*"):
             own = _UNLISTED.fullmatch(path.stem) if listed is None else f"{inner}/{path.stem}" in listed
             if path.suffix in kinds and own:
                 files.append(path)
     return files
+
+
+def _beginning(page: Path) -> str:
+    """The part of a page in which it lists its files. The rest may be as large as its sender likes."""
+    with page.open("rb") as file:
+        return file.read(1 << 20).decode(errors="replace")

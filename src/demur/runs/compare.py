@@ -18,6 +18,7 @@ from demur.analysis.study_facts import StudyFacts
 from demur.analysis.summary import Summary
 from demur.core.errors import InputError
 from demur.core.nested import flatten
+from demur.core.same_weights import same_weights
 from demur.core.statistics import holm, mcnemar, shared
 from demur.runs.run import Run
 from demur.runs.run_summary import edit_words
@@ -25,6 +26,7 @@ from demur.runs.store import Store
 from demur.study.digest import deciding_settings
 from demur.study.spec import Study
 
+_WEIGHTS = "weights of "
 _OTHER_FILES = "other files of the checkpoint: "
 _FACT_WORDS = {"settings": "config.json and adapter_config.json", "stop_ids": "end tokens"}
 """Facts of a checkpoint that are not its weights, by key, with the words for them."""
@@ -152,6 +154,8 @@ def _differences(first: _Side, second: _Side) -> tuple[Difference, ...]:
     one, other = (_described(side.manifest, judges) for side in (first, second))
     # Runs of earlier versions do not store these facts. A missing fact is not a difference.
     names = [name for name in {**one, **other} if (name in one and name in other) or not name.startswith(_OTHER_FILES)]
+    # A fingerprint that an earlier version stored has only the first of two parts.
+    names = [name for name in names if not (name.startswith(_WEIGHTS) and same_weights(one.get(name), other.get(name)))]
     found = (Difference(name, in_words(one.get(name)), in_words(other.get(name))) for name in names)
     return tuple(each for each in found if each.first != each.second)
 
@@ -166,7 +170,7 @@ def _described(manifest: Manifest, judges: Collection[str]) -> dict[str, JsonVal
     # Measurements affect no completion and no verdict.
     found = flatten({key: value for key, value in settings.items() if key != "measurements"}, index=".{}")
     for name, facts in manifest.checkpoints.items():
-        found[f"weights of {name}"] = facts.fingerprint
+        found[f"{_WEIGHTS}{name}"] = facts.fingerprint
         stored, plain = facts.model_fields_set, facts.model_dump(mode="json")
         found |= {f"{_OTHER_FILES}{what} of {name}": plain[key] for key, what in _FACT_WORDS.items() if key in stored}
     for arm in manifest.arms:

@@ -16,6 +16,7 @@ from demur.analysis.cell import Cell
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, Environment, InstructionFacts, Session
 from demur.core import versions
 from demur.core.errors import InputError
+from demur.core.same_weights import same_weights
 from demur.inputs.chat_templates import is_dated
 from demur.inputs.instructions import digest
 from demur.inputs.prompt_formats import NATIVE, needs_tokenizer
@@ -252,7 +253,7 @@ def admit(loaded: CheckpointLoaded, store: Store) -> None:
 
 def _refuse_other_weights(loaded: CheckpointLoaded, checkpoints: Mapping[str, CheckpointFacts]) -> None:
     name, facts, before = loaded.name, loaded.facts, checkpoints.get(loaded.name)
-    if before is not None and before.fingerprint != facts.fingerprint:
+    if before is not None and not same_weights(before.fingerprint, facts.fingerprint):
         raise InputError(f"the weights of {name!r} are not those this run began with; give another --out, or --fresh")
     # Runs of early versions did not store end tokens and settings.
     if before is not None and before.stop_ids and before.stop_ids != facts.stop_ids:

@@ -21,6 +21,7 @@ from demur.analysis.selection_record import SelectionRecord
 from demur.core.edit_words import EditWords
 from demur.core.errors import InputError
 from demur.judges.judge import get_judge
+from demur.runs.database.damage import read_from_rows
 from demur.runs.schema import Connected
 
 _ENTRIES = {"study": "study_facts", "added_judges": "added judges", "judges": "judge_facts"}
@@ -40,6 +41,7 @@ class ManifestStore(Connected):
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
 
+    @read_from_rows
     def recall(self, key: str, default: JsonValue = None) -> JsonValue:
         """Read one entry as plain data; `manifest` gives all of them with types.
 
@@ -68,6 +70,7 @@ class ManifestStore(Connected):
     def _not_begun(self) -> InputError:
         return InputError(f"the run in {str(self.folder)!r} stopped before it stored anything; run its study again")
 
+    @read_from_rows
     def manifest(self) -> Manifest:
         """The whole description of the run, read in one query.
 

@@ -4,9 +4,10 @@ A judge can be added without generating anything: `judge_stored` judges every st
 version of a judge has changed, it judges all completions again, so that all counts come from the same rules.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from warnings import warn
 
 from demur.analysis.cell import Claim, JudgedCell
 from demur.analysis.manifest import Manifest
@@ -17,6 +18,7 @@ from demur.core.errors import InputError, WorkError, nearest
 from demur.core.html_repr import facts_table
 from demur.judges.early_stopping import check_foreseen
 from demur.judges.judge import get_judge
+from demur.runs.database.consistency import check_consistent
 from demur.runs.judging_stored import failure_warnings, judge_stored
 from demur.runs.run_summary import summarise
 from demur.runs.store import Store
@@ -271,19 +273,22 @@ class Run:
         read = {(cell, position) for cell, position, judge in answers if judge in judges and cell in shown}
         return summary, completions[[place in read for place in zip(completions["key"], completions["index"], strict=True)]]
 
-    def report(self) -> Path:
+    def report(self, *, waiting: Callable[[str], object] = warn) -> Path:
         """Write `summary.json`, `report.html`, figures and tables again from the stored results.
+
+        Args:
+            waiting: is told for whom this process waits while another one writes the report; a Python warning unless given.
 
         Returns:
             The path of the page.
 
         Raises:
-            InputError: if the run holds no judged cell; and in the cases of `judge_stored`.
-            WorkError: if every judge failed on every completion.
+            InputError: if the run holds no judged cell, or its folder cannot be written; and in the cases of `judge_stored`.
+            WorkError: if every judge failed on every completion, or if the folder was moved or deleted meanwhile.
         """
         from demur.report.write_report import drawn_report
 
-        with self._store.report_held():
+        with self._store.report_held(waiting):
             self.judge_stored()
             self._store.restore_directions()
             summary, completions = self._judged()
@@ -297,6 +302,18 @@ class Run:
                 warned = summary.model_copy(update={"warnings": (*summary.warnings, *report.left_out)})
                 self._store.write_text("summary.json", warned.to_json())
             return report.write(self.path)
+
+    def copied_to(self, target: str | Path) -> "Run":
+        """A copy of the run in a new folder, without its report; for example of an archive that cannot be written.
+
+        Args:
+            target: a new folder, or one with an earlier copy of this run, which is replaced.
+
+        Raises:
+            InputError: if the folder holds something else, or cannot be written.
+        """
+        self._store.copy_to(Path(target))
+        return open_run(target)
 
 
 def open_run(folder: str | Path) -> Run:
@@ -322,4 +339,10 @@ def open_run(folder: str | Path) -> Run:
         >>> demur.open_run("runs/demo")  # doctest: +SKIP
         Run('demo', 28 cells, 2800 completions, in 'runs/demo')
     """
-    return Run(Store.open(folder))
+    store = Store.open(folder)
+    try:
+        check_consistent(store.folder, store.manifest(), store.cells())
+    except BaseException:
+        store.close()
+        raise
+    return Run(store)

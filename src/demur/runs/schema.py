@@ -15,9 +15,11 @@ from pydantic import JsonValue
 
 from demur.core.atomic_files import cannot_write, sync_folder
 from demur.core.errors import InputError, WorkError
-
-FILE = "run.sqlite"
-"""Name of the SQLite file in a run folder."""
+from demur.core.inner_files import inner_file
+from demur.runs.database import archived_file
+from demur.runs.database.damage import FILE, damaged
+from demur.runs.database.run_place import RunPlace
+from demur.runs.database.untrusted_file import LOG_ENDINGS, check_files, check_names, check_schema, limit
 
 SCHEMA_VERSION = 6
 """Version of the tables. Each earlier version has a step in `_MIGRATIONS`."""
@@ -55,8 +57,6 @@ CREATE TABLE verdicts (
 ) WITHOUT ROWID;
 {_SINCE_4}
 """
-LOG_ENDINGS = ("-wal", "-shm", "-journal")
-"""Endings of the files that SQLite keeps next to its own. The write-ahead log holds commits that are not in the file yet."""
 
 
 def make(file: Path, facts: Mapping[str, JsonValue]) -> None:
@@ -96,38 +96,92 @@ def connect(file: Path) -> sqlite3.Connection:
         The connection.
 
     Raises:
-        InputError: if the file is empty, damaged or of a later version.
+        InputError: if the file is empty, damaged, of a later version, or holds what no run of demur has.
     """
-    if file.stat().st_size == 0:
-        raise InputError(f"{str(file)!r} is empty, so its results are lost; start over with --fresh, or give another --out")
+    check_files(file)
+    _refuse_empty(file)
     with in_plain_words(file):
         db = sqlite3.connect(file, timeout=30)
         try:
+            limit(db)
+            check_schema(db, file)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
-            version = int(db.execute("PRAGMA user_version").fetchone()[0])
-            if version != SCHEMA_VERSION and version not in _MIGRATIONS:
-                known = ", ".join(map(str, (*_MIGRATIONS, SCHEMA_VERSION)))
-                raise InputError(
-                    f"{str(file)!r} has format {version} and this version of demur reads {known}; use the version that made it, "
-                    "or give another --out"
-                )
-            problems = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if problems != "ok":
-                raise InputError(_damaged(file, problems))
-            while version != SCHEMA_VERSION:
-                version = _migrate(db, file)
+            _bring_up_to_date(db, file)
         except BaseException:
             db.close()
             raise
     return db
 
 
+def connect_to_read(file: Path) -> tuple[sqlite3.Connection, bool]:
+    """Open a run to read it. A run that cannot be written is opened too, and its folder is left as it is.
+
+    Args:
+        file: the SQLite file.
+
+    Returns:
+        The connection, and whether it writes to the folder.
+
+    Raises:
+        InputError: as `connect`.
+    """
+    check_files(file, writing=False)
+    if archived_file.can_be_written(file):
+        try:
+            return connect(file), True
+        except InputError as error:
+            refused = getattr(error.__cause__, "sqlite_errorname", "").startswith(_NOT_WRITABLE)
+            if not refused:
+                raise
+    _refuse_empty(file)
+    with in_plain_words(file):
+        db = archived_file.open_copy(file) if archived_file.has_log(file) else archived_file.open_unchanged(file)
+        try:
+            limit(db)
+            check_schema(db, file)
+            if _version(db) in _MIGRATIONS and not isinstance(db, archived_file.CopiedConnection):
+                db.close()
+                db = archived_file.open_copy(file)
+                limit(db)
+            _bring_up_to_date(db, file)
+        except BaseException:
+            db.close()
+            raise
+    return db, False
+
+
+def _refuse_empty(file: Path) -> None:
+    if file.stat().st_size == 0:
+        raise InputError(f"{str(file)!r} is empty, so its results are lost; start over with --fresh, or give another --out")
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _bring_up_to_date(db: sqlite3.Connection, file: Path) -> None:
+    """Check that the file is whole, migrate it, and check its names. `file` is where the run is, not where a copy is."""
+    version = _version(db)
+    if version != SCHEMA_VERSION and version not in _MIGRATIONS:
+        known = ", ".join(map(str, (*_MIGRATIONS, SCHEMA_VERSION)))
+        raise InputError(
+            f"{str(file)!r} has format {version} and this version of demur reads {known}; use the version that made it, "
+            "or give another --out"
+        )
+    problems = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if problems != "ok":
+        raise damaged(file, problems)
+    check_names(db, file)  # before a migration, because the first one reads files by these names
+    while version != SCHEMA_VERSION:
+        version = _migrate(db, file)
+
+
 def _migrate(db: sqlite3.Connection, file: Path) -> int:
     """Do one step, as a whole or not at all, unless another process did it first. Gives the version afterwards."""
     with db:
         db.execute("BEGIN IMMEDIATE")
-        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        version = _version(db)
         if version in _MIGRATIONS:
             _MIGRATIONS[version](db, file)
             version += 1
@@ -139,7 +193,7 @@ def _add_direction_files(db: sqlite3.Connection, file: Path) -> None:
     """1 to 2: the direction files are copied into the SQLite file. A direction whose file is missing is extracted again."""
     db.execute("ALTER TABLE directions ADD COLUMN file BLOB")
     for (name,) in db.execute("SELECT name FROM directions").fetchall():
-        path = file.parent / "directions" / f"{name}.safetensors"
+        path = inner_file(file.parent, f"directions/{name}.safetensors")
         if path.is_file():
             db.execute("UPDATE directions SET file = ? WHERE name = ?", (path.read_bytes(), name))
 
@@ -171,6 +225,7 @@ def _add_own_turn(db: sqlite3.Connection, _: Path) -> None:
     db.execute("ALTER TABLE completions ADD COLUMN own_turn TEXT")
 
 
+_NOT_WRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
 _MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {
     1: _add_direction_files,
     2: _add_layerwise,
@@ -200,26 +255,26 @@ def in_plain_words(file: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+            # SQLite calls every failure of the system a disk I/O error: a limit on file sizes, a broken disk, a lost connection.
+            advice = "free some space" if name.startswith("SQLITE_FULL") else "check the disk, its connection and its free space"
             raise WorkError(
-                f"{str(file)!r} could not be written: {error}; all finished batches are kept; free some space and run the "
-                "same command to resume"
+                f"{str(file)!r} could not be written: {error}; all finished batches are kept; {advice} and run the same "
+                "command to resume"
             ) from error
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             raise WorkError(f"another process has been writing {str(file)!r} for too long; run the same command later") from error
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise InputError(_damaged(file, str(error))) from error
-        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-            raise InputError(f"{str(file)!r} cannot be opened for writing: {error}; a run folder must be writable") from error
+            raise damaged(file, str(error)) from error
+        if name.startswith(_NOT_WRITABLE):
+            raise InputError(
+                f"{str(file)!r} cannot be written: {error}; work on a copy of the folder, or make one with demur report RUN_DIR "
+                "--out DIR"
+            ) from error
+        if name.startswith("SQLITE_TOOBIG"):
+            raise damaged(file, "a value in it is larger than any that demur stores") from error
         if isinstance(error, sqlite3.OperationalError) and "no such" in str(error):
-            raise InputError(_damaged(file, str(error))) from error
+            raise damaged(file, str(error)) from error
         raise
-
-
-def _damaged(file: Path, why: str) -> str:
-    return (
-        f"{str(file)!r} is damaged or not a run of demur ({' '.join(why.split())}); restore a copy with its -wal file, "
-        "or start over with --fresh"
-    )
 
 
 class Connected:
@@ -232,11 +287,22 @@ class Connected:
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self.folder = folder
         self._db = connection
+        self._place = RunPlace(folder)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with in_plain_words(self.folder / FILE), self._db:
             yield self._db
+        self.check_place()
+
+    def check_place(self) -> None:
+        """Raises `WorkError` if the run folder was moved or deleted since it was opened."""
+        self._place.check()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._place.close()
+        self._db.close()
 
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         with in_plain_words(self.folder / FILE):

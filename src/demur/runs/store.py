@@ -10,33 +10,44 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from warnings import warn
 
 from demur.analysis.cell import Cell
 from demur.analysis.manifest import DirectionFacts
 from demur.core import file_locks
 from demur.core.atomic_files import cannot_write, replace_file
 from demur.core.errors import InputError
+from demur.core.inner_files import inner_entries, inner_file
 from demur.judges.judge import Failure, Verdict
 from demur.runs import schema
-from demur.runs.manifest_store import ManifestStore
-from demur.runs.rows import StoredCompletion, StoredFailure, StoredMeasurement, StoredVerdict, Unjudged, UnmeasuredSubject
-from demur.runs.schema import FILE
+from demur.runs.database.copied_run import copy_run
+from demur.runs.database.damage import FILE, read_from_rows
+from demur.runs.database.direction_files import write_direction
+from demur.runs.database.measurement_store import MeasurementStore
+from demur.runs.database.untrusted_file import LOG_ENDINGS
+from demur.runs.rows import StoredCompletion, StoredFailure, StoredVerdict, Unjudged
 from demur.runs.stored_records import Results, cell_of, direction_of
 
 if TYPE_CHECKING:
     from demur.directions.direction import Direction
 
 LOCK, REPORT_LOCK = "run.lock", "report.lock"
-_LEFT_BY_A_KILL = {LOCK, REPORT_LOCK, *(f"{FILE}.partial{end}" for end in ("", *schema.LOG_ENDINGS))}
+_LEFT_BY_A_KILL = {LOCK, REPORT_LOCK, *(f"{FILE}.partial{end}" for end in ("", *LOG_ENDINGS))}
 NO_LOCKS = "This file system has no locks, so a second process could have written to the run at the same time."
 
 
-class Store(ManifestStore):
-    """An open run folder. Other processes may read it while one writes."""
+class Store(MeasurementStore):
+    """An open run folder. Other processes may read it while one writes.
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection, lock: file_locks.Lock | None = None) -> None:
+    Attributes:
+        writable: whether results and reports can be written there. An archived run can only be read.
+    """
+
+    def __init__(
+        self, folder: Path, connection: sqlite3.Connection, lock: file_locks.Lock | None = None, *, writable: bool = True
+    ) -> None:
         super().__init__(folder, connection)
-        self._lock = lock
+        self._lock, self.writable = lock, writable
 
     @classmethod
     def create(
@@ -78,8 +89,10 @@ class Store(ManifestStore):
             lock = file_locks.hold(folder / LOCK)
             undone.callback(lock.release)
             if fresh and known:
-                for path in (*(folder / "directions").glob("*.safetensors"), folder / "summary.json", folder / "report.html"):
-                    path.unlink(missing_ok=True)
+                for path in inner_entries(folder, "directions", "*.safetensors"):
+                    path.unlink()
+                for name in ("summary.json", "report.html"):
+                    inner_file(folder, name).unlink(missing_ok=True)
             if fresh or not known:
                 schema.make(file, {"study": study_digest})
             store = cls(folder, schema.connect(file), lock)
@@ -92,7 +105,7 @@ class Store(ManifestStore):
                     )
                 check_study(store)
                 store.remember("study", study_digest)
-            replace_file(folder / "study.toml", study_toml)
+            replace_file(inner_file(folder, "study.toml"), study_toml)
             if not lock.real:
                 store.warn([NO_LOCKS])
             undone.pop_all()
@@ -100,7 +113,7 @@ class Store(ManifestStore):
 
     @classmethod
     def open(cls, folder: str | Path) -> "Store":
-        """Open a folder that holds a run, to read it.
+        """Open a folder that holds a run, to read it. A folder that cannot be written, such as an archived run, is left as it is.
 
         Args:
             folder: the run folder.
@@ -109,12 +122,13 @@ class Store(ManifestStore):
             The open folder.
 
         Raises:
-            InputError: if the folder holds no run, or a run that has not stored its study yet.
+            InputError: if the folder holds no run, a run that has not stored its study yet, or what no run of demur has.
         """
         file = Path(folder) / FILE
         if not file.is_file():
             raise InputError(f"{str(folder)!r} holds no run of demur (no {FILE}); make one with demur run STUDY --out DIR")
-        store = cls(Path(folder), schema.connect(file))
+        connection, writable = schema.connect_to_read(file)
+        store = cls(Path(folder), connection, writable=writable)
         try:
             if not store.begun:
                 raise store._not_begun()
@@ -130,7 +144,7 @@ class Store(ManifestStore):
 
     def close(self) -> None:
         """Close the file and release the lock."""
-        self._db.close()
+        super().close()
         self.release()
 
     def add_planned_directions(self, names: Iterable[str]) -> None:
@@ -154,7 +168,7 @@ class Store(ManifestStore):
                 "file = excluded.file WHERE file IS NULL",
                 (direction.name, json.dumps(facts.model_dump(mode="json")), content),
             )
-        self._write_direction(direction.name, content)
+        write_direction(self.folder, direction.name, content)
 
     def direction_names(self) -> set[str]:
         """Names of all stored directions."""
@@ -169,50 +183,17 @@ class Store(ManifestStore):
 
         return from_bytes(rows[0][0], f"direction {name} in {self.folder / FILE}")
 
+    @read_from_rows
     def directions(self) -> list[DirectionFacts]:
         """Facts of the directions that were made, in the order of the study."""
         rows = self._rows("SELECT facts FROM directions WHERE facts != '' ORDER BY rowid")
         return [direction_of(json.loads(row[0])) for row in rows]
 
+    @read_from_rows
     def restore_directions(self) -> None:
         """Write the files in `directions/` that are missing or differ from what is stored."""
         for name, content in self._rows("SELECT name, file FROM directions WHERE file IS NOT NULL"):
-            self._write_direction(name, content)
-
-    def _write_direction(self, name: str, content: bytes) -> None:
-        path = self.folder / "directions" / f"{name}.safetensors"
-        if not path.is_file() or path.read_bytes() != content:
-            replace_file(path, content)
-
-    def add_measurement(self, found: StoredMeasurement) -> None:
-        """Store the result of a measurement of a subject. It replaces a record of another version, and a failure."""
-        with self._transaction() as db:
-            db.execute("DELETE FROM measurement_failures WHERE (name, subject, settings) = (?, ?, ?)", found.key)
-            db.execute(
-                "INSERT INTO measurements VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET version = excluded.version, "
-                "facts = excluded.facts, arrays = excluded.arrays WHERE version != excluded.version",
-                (*found.key, found.version, json.dumps(dict(found.record.facts), sort_keys=True), found.array_bytes()),
-            )
-
-    def measurements(self) -> list[StoredMeasurement]:
-        """All measurements that were made, in order of entry."""
-        rows = self._rows("SELECT name, subject, settings, version, facts, arrays FROM measurements ORDER BY rowid")
-        return [StoredMeasurement.from_row(*row) for row in rows]
-
-    def add_unmeasured(self, failed: UnmeasuredSubject) -> None:
-        """Store that a measurement could not be made of a subject, and why."""
-        with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO measurement_failures VALUES (?, ?, ?, ?, ?)", tuple(failed))
-
-    def unmeasured(self) -> list[UnmeasuredSubject]:
-        """The measurements that could not be made, in order of entry."""
-        rows = self._rows("SELECT name, subject, settings, version, reason FROM measurement_failures ORDER BY rowid")
-        return [UnmeasuredSubject(*row) for row in rows]
-
-    def measured(self) -> dict[tuple[str, str, str], int]:
-        """(measurement, subject, settings) -> version, of stored records."""
-        rows = self._rows("SELECT name, subject, settings, version FROM measurements")
-        return {(name, subject, settings): version for name, subject, settings, version in rows}
+            write_direction(self.folder, name, content)
 
     def add_cells(self, cells: Iterable[Cell]) -> None:
         """Enter cells that are not there yet."""
@@ -222,6 +203,7 @@ class Store(ManifestStore):
                 [(cell.key, json.dumps(cell.model_dump(mode="json"))) for cell in cells],
             )
 
+    @read_from_rows
     def cells(self) -> list[Cell]:
         """All cells, in order of entry. Cells of earlier versions get the facts that were not stored then."""
         return [cell_of(json.loads(row[0])) for row in self._rows("SELECT facts FROM cells ORDER BY rowid")]
@@ -245,6 +227,7 @@ class Store(ManifestStore):
                 [(cell, position, ask, text, json.dumps(list(ids)), own) for cell, position, ask, text, ids, own in rows],
             )
 
+    @read_from_rows
     def completions(self, cell: str | None = None) -> list[StoredCompletion]:
         """Completions in the order of cells and positions.
 
@@ -295,6 +278,7 @@ class Store(ManifestStore):
             db.execute("DELETE FROM verdicts WHERE judge = ?", (judge,))
             db.execute("DELETE FROM judge_failures WHERE judge = ?", (judge,))
 
+    @read_from_rows
     def verdicts(self) -> list[StoredVerdict]:
         """All verdicts, by cell, position and judge."""
         rows = self._rows("SELECT cell, position, judge, refusal, label, evidence FROM verdicts ORDER BY cell, position, judge")
@@ -312,10 +296,29 @@ class Store(ManifestStore):
         return Results(self.cells(), self.verdicts(), self.failures())
 
     @contextmanager
-    def report_held(self) -> Iterator[None]:
-        """Lets one process at a time write this folder's report, so that the newest report is made from the newest data."""
-        with file_locks.held(self.folder / REPORT_LOCK):
+    def report_held(self, waiting: Callable[[str], object] = warn) -> Iterator[None]:
+        """Lets one process at a time write this folder's report, so that the newest report is made from the newest data.
+
+        Args:
+            waiting: is told for whom this process waits, and how long, if another one is writing the report.
+
+        Raises:
+            InputError: if the folder cannot be written.
+        """
+        if not self.writable:
+            raise InputError(
+                f"{str(self.folder)!r} cannot be written, so its report cannot be rebuilt there; demur report {self.folder} "
+                "--out DIR copies the run into another folder and reports it there"
+            )
+        with file_locks.held(self.folder / REPORT_LOCK, waiting):
+            self.check_place()
             yield
+            self.check_place()
+
+    def copy_to(self, target: Path) -> None:
+        """Copy the run into a new folder; see `copied_run.copy_run`."""
+        with schema.in_plain_words(target / FILE):
+            copy_run(self._db, self.folder, target)
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the report, as a whole or not at all.
@@ -327,4 +330,4 @@ class Store(ManifestStore):
         Returns:
             Its path.
         """
-        return replace_file(self.folder / name, text)
+        return replace_file(inner_file(self.folder, name), text)

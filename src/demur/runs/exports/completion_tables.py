@@ -6,12 +6,13 @@ missing, token ids are a list, and a verdict that was not given is missing. CSV 
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from demur.core.errors import InputError
+from demur.core.printable import cell, escaped
 
 if TYPE_CHECKING:
     import pandas
@@ -57,11 +58,16 @@ class JsonlExport:
             InputError: if the run has no completions.
         """
         table = _table(run)
-        return "".join(json.dumps(dict(zip(table.columns, row, strict=True)), ensure_ascii=False) + "\n" for row in table.rows())
+        lines = (json.dumps(dict(zip(table.columns, row, strict=True)), ensure_ascii=False) for row in table.rows())
+        # Control characters that JSON allows are escaped too. A reader of JSON gets the same texts.
+        return "".join(f"{escaped(line)}\n" for line in lines)
 
 
 class CsvExport:
-    """Comma-separated values with a header."""
+    """Comma-separated values with a header, to be opened by people.
+
+    A text that a spreadsheet would compute gets an apostrophe in front, and control characters are written out.
+    """
 
     name: ClassVar[str] = "csv"
     binary: ClassVar[bool] = False
@@ -75,15 +81,30 @@ class CsvExport:
         Raises:
             InputError: if the run has no completions.
         """
-        table, text = _table(run), StringIO()
-        plain, quoted = (csv.writer(text, lineterminator="\n", quoting=how) for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
-        plain.writerow(table.columns)
-        for row in table.rows():
-            values = [json.dumps(value) if isinstance(value, list) else value for value in row]
-            # Up to Python 3.12 a carriage return alone is written without quotes, and readers end the row there.
-            returns = any(isinstance(value, str) and "\r" in value for value in values)
-            (quoted if returns else plain).writerow(values)
-        return text.getvalue()
+        return _csv(_table(run), cell)
+
+    def raw_content(self, run: "Run") -> str:
+        """The same with every text unchanged, for programs.
+
+        Args:
+            run: the run.
+
+        Raises:
+            InputError: if the run has no completions.
+        """
+        return _csv(_table(run), lambda value: value)
+
+
+def _csv(table: _Table, form: Callable[[object], object]) -> str:
+    text = StringIO()
+    plain, quoted = (csv.writer(text, lineterminator="\n", quoting=how) for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
+    plain.writerow(map(form, table.columns))
+    for row in table.rows():
+        values = [form(json.dumps(value) if isinstance(value, list) else value) for value in row]
+        # Up to Python 3.12 a carriage return alone is written without quotes, and readers end the row there.
+        returns = any(isinstance(value, str) and "\r" in value for value in values)
+        (quoted if returns else plain).writerow(values)
+    return text.getvalue()
 
 
 class ParquetExport:
