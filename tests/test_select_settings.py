@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+import demur
+from demur.analysis.selection_record import SelectedPlace, SelectionRecord
 from demur.core.errors import InputError, WorkError
 from demur.engine.checkpoints import wrap
 from demur.inputs.prompts import prompt_format
@@ -18,11 +20,13 @@ from demur.measurements.selection.effect import (
     rows_of_rounds,
 )
 from demur.runs.selecting.place_choice import Tried, chosen_doses, chosen_place, joint_effects, notes_on
+from demur.runs.store import Store
 from demur.study.plan import make_plan
 from demur.study.selected_settings import check_open_keys, doses_of, for_planning, open_keys, with_selected
 from demur.study.study_files import load_study
 from tests.reference import ablated, leave, run_stream, shifted
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
+from tests.tiny_study import make_study
 
 SELECT = ["direction.layers=select", "interventions.1.coefficient=select"]
 TOKENS = (39, 40)
@@ -212,3 +216,31 @@ def test_flat_early_and_useless_selections_are_told():
 def test_arms_without_a_common_place_are_refused():
     with pytest.raises(WorkError, match="no position and layer in common"):
         joint_effects([{(-1, 1): PlaceEffect(1.0, 8)}, {(-1, 2): PlaceEffect(1.0, 8)}], 0.5)
+
+
+def test_a_stored_selection_is_used_again_and_belongs_to_its_weights(tmp_path):
+    """A run that selected its settings with other weights is refused; with the same weights it uses the stored choice."""
+    text = make_study(tmp_path).read_text().replace("layers = [1]", 'layers = "select"').replace("= 2.0", '= "select"')
+    (tmp_path / "select.toml").write_text(text)
+    study = load_study(tmp_path / "select.toml")
+    plain = demur.run(load_study(tmp_path / "study.toml"), tmp_path / "plain")
+    weights = {name: facts.fingerprint for name, facts in plain.manifest().checkpoints.items()}
+    place = SelectedPlace(position=-1, layer=1, share=1.0, n=2)
+    kept = SelectionRecord(
+        judge="prefix", instructions=2, position=-1, layer=1, coefficients={1: 2.0}, places=(place,), fingerprints=weights
+    )
+
+    def begun(folder, record):
+        store = Store.create(folder, study.digest, study.toml())
+        store.remember("deciding", study.deciding())
+        store.remember_selection(record)
+        store.close()
+        return folder
+
+    finished = demur.run(study, begun(tmp_path / "same", kept))
+    rates = ["target", "instructions", "intervention", "layer", "coefficient", "rate"]
+    assert finished.cells()[rates].equals(plain.cells()[rates])
+    assert finished.summary()["selection"]["layer"] == 1
+    other = kept.model_copy(update={"fingerprints": {**weights, "chat": weights["base"]}})
+    with pytest.raises(InputError, match="selected its settings"):
+        demur.run(study, begun(tmp_path / "other", other))

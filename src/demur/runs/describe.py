@@ -236,6 +236,12 @@ def admit(loaded: CheckpointLoaded, store: Store) -> None:
     """
     manifest = store.manifest()
     _refuse_other_weights(loaded, manifest.checkpoints)
+    selected_with = {} if manifest.selection is None else manifest.selection.fingerprints
+    if not same_weights(selected_with.get(loaded.name, loaded.facts.fingerprint), loaded.facts.fingerprint):
+        raise InputError(
+            f"the weights of {loaded.name!r} are not those with which this run selected its settings; give another "
+            "--out, or --fresh"
+        )
     known = {(arm.checkpoint, arm.prompt): arm for arm in manifest.arms}
     for arm in loaded.arms:
         before = known.get((arm.checkpoint, arm.prompt), arm)
