@@ -16,7 +16,7 @@ from demur.directions.direction import Direction
 from demur.engine.checkpoints import Checkpoint, free_memory
 from demur.inputs.prompts import Prompt, prompt_format
 from demur.interventions.intervention import Intervention, edit
-from demur.measurements.refusal_tokens import find_refusal_tokens
+from demur.measurements.refusal_tokens import RefusalTokens, find_refusal_tokens
 from demur.measurements.selection.candidates import Candidates, Place, candidate_directions
 from demur.measurements.selection.effect import (
     Outcome,
@@ -43,6 +43,9 @@ WORTH = 0.3
 
 LEAST_REFUSALS = 0.1
 """An arm that refuses a smaller share of harmful instructions does not decide: its edits have nothing to remove."""
+
+HALF = 0.5
+"""Nor does an arm that refuses less than this part of what the most refusing arm does. It would add more noise than effect."""
 
 
 @dataclass
@@ -78,11 +81,11 @@ def select_by_effect(study: Study, ready: Ready, *, device: str = "auto", phases
     sides = held_out_sides(study, ready, study.selection.instructions)
     train = {label: material.train for label, material in ready.material.items()}
     loads = _Loads(study, device, phases)
-    works: list[_ArmWork] = []
-    for name in study.checkpoints:
-        with loads.checkpoint(name) as checkpoint:
-            for arm in ready.plan.arms_of(name):
-                works.append(_first_look(checkpoint, arm, study, train, sides, phases))
+    works = _all_unedited(loads, ready, sides, phases)
+    for work in loads.last_first(works):
+        if not work.facts.problem:
+            with loads.checkpoint(work.arm.checkpoint) as checkpoint:
+                _effects(checkpoint, work, study, train, sides, phases)
     deciding = [work for work in works if work.candidates is not None]
     if not deciding:
         raise WorkError(_nobody_decides(works))
@@ -90,12 +93,9 @@ def select_by_effect(study: Study, ready: Ready, *, device: str = "auto", phases
     good = [place for place in joint if not place.dropped][:FINALISTS]
     # Completions take most of the time, so they are not made for places that do next to nothing.
     finalists = [place.place for place in good if place.share >= WORTH * good[0].share]
-    # The checkpoint that was used last is still in memory, so its arms come first.
-    for name in sorted({work.arm.checkpoint for work in deciding}, key=lambda name: name != loads.last):
-        with loads.checkpoint(name) as checkpoint:
-            for work in deciding:
-                if work.arm.checkpoint == name:
-                    _completions(checkpoint, work, study, finalists, sides, phases)
+    for work in loads.last_first(deciding):
+        with loads.checkpoint(work.arm.checkpoint) as checkpoint:
+            _completions(checkpoint, work, study, finalists, sides, phases)
     loads.free()
     tried = [Tried(work.before, work.tried) for work in deciding]
     places = chosen_place(study, joint, finalists, tried)
@@ -140,67 +140,92 @@ class _Loads:
             self.fingerprints[name] = self._loaded.fingerprint
         yield self._loaded
 
+    def last_first(self, works: Sequence[_ArmWork]) -> list[_ArmWork]:
+        """The arms of the checkpoint that is still in memory, then the others, checkpoint by checkpoint."""
+        order = [self.last, *(name for name in self.study.checkpoints if name != self.last)]
+        return sorted(works, key=lambda work: order.index(work.arm.checkpoint))
+
     def free(self) -> None:
         self._loaded = None
         free_memory()
 
 
-def _first_look(checkpoint: Checkpoint, arm: Arm, study: Study, train: Sides, sides: Sides, phases: Phases) -> _ArmWork:
-    """What an arm does without an edit and, if it refuses often enough, the effect of every place."""
+def _all_unedited(loads: _Loads, ready: Ready, sides: Sides, phases: Phases) -> list[_ArmWork]:
+    """What every arm answers without an edit, and why some do not decide."""
+    study = loads.study
+    works: list[_ArmWork] = []
+    for name in study.checkpoints:
+        with loads.checkpoint(name) as checkpoint:
+            works += [_unedited(checkpoint, arm, study, sides, phases) for arm in ready.plan.arms_of(name)]
+    most = max(work.facts.harmful for work in works)
+    for work in works:
+        if work.facts.harmful < max(LEAST_REFUSALS, HALF * most):
+            rarely = "hardly refuses" if work.facts.harmful < LEAST_REFUSALS else "refuses far fewer than another arm"
+            work.facts = work.facts.model_copy(update={"problem": f"it {rarely} harmful instructions"})
+    return works
+
+
+def _unedited(checkpoint: Checkpoint, arm: Arm, study: Study, sides: Sides, phases: Phases) -> _ArmWork:
+    """What an arm answers without an edit."""
     prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt, control_tokens=study.control_tokens)
     with phases(f"refusals of {arm.name}", None):
         before = unedited(checkpoint, sides, prompt, judge_name=study.judges[0], max_new_tokens=study.max_new_tokens)
     facts = SelectionArm(arm=arm.name, harmful=before["harmful"].refusals, harmless=before["harmless"].refusals)
-    work = _ArmWork(arm, prompt, before, facts)
-    if facts.harmful < LEAST_REFUSALS:
-        work.facts = facts.model_copy(update={"problem": "it hardly refuses harmful instructions"})
-        return work
-    with phases(f"candidates of {arm.name}", sum(map(len, train.values()))) as progress:
+    return _ArmWork(arm, prompt, before, facts)
+
+
+def _effects(checkpoint: Checkpoint, work: _ArmWork, study: Study, train: Sides, sides: Sides, phases: Phases) -> None:
+    """Measure the effect of every place in an arm, and store it in the arm's work; or why that cannot be done."""
+    with phases(f"candidates of {work.arm.name}", sum(map(len, train.values()))) as progress:
         position = study.direction.position
         candidates = candidate_directions(
             checkpoint,
             train["harmful"],
             train["harmless"],
-            prompt,
+            work.prompt,
             positions=None if isinstance(position, str) else [position],
             estimator=study.direction.estimator,
             progress=progress,
         )
-    work.candidates = _asked_places(candidates, study, checkpoint.n_layers)
-    if len(work.candidates.directions) == 1:
-        work.effects = {place: PlaceEffect(1.0, 0) for place in work.candidates.directions}
-        return work
-    harmful, harmless = (train[label][:TOKEN_TEXTS] for label in LABELS)
+    candidates = _asked_places(candidates, study, checkpoint.n_layers)
+    if len(candidates.directions) == 1:
+        # There is nothing to compare; only doses are open.
+        work.candidates, work.effects = candidates, {place: PlaceEffect(1.0, 0) for place in candidates.directions}
+        return
     try:
-        with phases(f"refusal tokens of {arm.name}", len(harmful) + len(harmless)) as progress:
-            tokens = find_refusal_tokens(
+        tokens = _refusal_tokens(checkpoint, work, study, train, phases)
+        trials = _trials(study)
+        total = rows_of_rounds(len(candidates.directions), len(sides["harmful"]), trials, FINALISTS)
+        with phases(f"effects in {work.arm.name}", total) as progress:
+            work.effects = place_effects(
                 checkpoint,
-                harmful,
-                harmless,
-                prompt,
-                judge_name=study.judges[0],
-                max_new_tokens=study.max_new_tokens,
+                candidates,
+                trials,
+                sides,
+                work.prompt,
+                tokens.ids,
+                kl_most=study.selection.kl,
+                finalists=FINALISTS,
                 progress=progress,
             )
     except WorkError as error:
-        work.facts, work.candidates = facts.model_copy(update={"problem": str(error)}), None
-        return work
-    work.facts = facts.model_copy(update={"tokens": tokens.texts})
-    trials = _trials(study)
-    total = rows_of_rounds(len(work.candidates.directions), len(sides["harmful"]), trials, FINALISTS)
-    with phases(f"effects in {arm.name}", total) as progress:
-        work.effects = place_effects(
+        work.facts = work.facts.model_copy(update={"problem": str(error)})
+        return
+    work.candidates, work.facts = candidates, work.facts.model_copy(update={"tokens": tokens.texts})
+
+
+def _refusal_tokens(checkpoint: Checkpoint, work: _ArmWork, study: Study, train: Sides, phases: Phases) -> RefusalTokens:
+    harmful, harmless = (train[label][:TOKEN_TEXTS] for label in LABELS)
+    with phases(f"refusal tokens of {work.arm.name}", len(harmful) + len(harmless)) as progress:
+        return find_refusal_tokens(
             checkpoint,
-            work.candidates,
-            trials,
-            sides,
-            prompt,
-            tokens.ids,
-            kl_most=study.selection.kl,
-            finalists=FINALISTS,
+            harmful,
+            harmless,
+            work.prompt,
+            judge_name=study.judges[0],
+            max_new_tokens=study.max_new_tokens,
             progress=progress,
         )
-    return work
 
 
 def _asked_places(candidates: Candidates, study: Study, n_layers: int) -> Candidates:
