@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from demur.measurements.selection.sweep import select_by_cosine as select_by_cosine
     from demur.measurements.selection.sweep import select_by_refusal as select_by_refusal
     from demur.measurements.selection.sweep import select_by_separation as select_by_separation
+    from demur.measurements.token_projections import TokenProjections as TokenProjections
+    from demur.measurements.token_projections import project as project
     from demur.measurements.weight_equivalence import equivalence as equivalence
     from demur.models import families as families
     from demur.models.layouts import Layout as Layout
@@ -77,6 +79,7 @@ _HOMES = {
     "measurements.selection.candidates": ("candidate_directions",),
     "measurements.selection.ranking": ("jointly",),
     "measurements.selection.sweep": ("refusal_scores", "select_by_cosine", "select_by_refusal", "select_by_separation"),
+    "measurements.token_projections": ("TokenProjections", "project"),
     "measurements.weight_equivalence": ("equivalence",),
     "models": ("families",),
     "models.layouts": ("Layout",),

@@ -5,6 +5,7 @@ Errors name the checkpoint and the instruction.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, overload
 
 import torch
 from jaxtyping import Float
@@ -14,33 +15,64 @@ from demur.core.errors import InputError, NotFinite
 from demur.core.progress import Progress, silent
 from demur.directions.running_mean import RunningMean
 from demur.engine.checkpoints import Checkpoint
+from demur.inputs.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
 from demur.inputs.prompts import Prompt
 from demur.models.layouts import Site
 
 
+@overload
 def capture(
     checkpoint: Checkpoint,
-    instructions: Sequence[str],
-    prompt: Prompt,
+    instructions: Instructions,
+    prompt: PromptLike,
     *,
     layers: Sequence[int] | None = None,
     site: Site = "resid_pre",
     position: int = -1,
+    positions: None = None,
     batch_tokens: int | None = None,
-) -> Float[Tensor, "instruction layer d_model"]:
-    """Residual-stream activations of each instruction at one token position of its prompt.
+) -> Float[Tensor, "instruction layer d_model"]: ...
+
+
+@overload
+def capture(
+    checkpoint: Checkpoint,
+    instructions: Instructions,
+    prompt: PromptLike,
+    *,
+    layers: Sequence[int] | None = None,
+    site: Site = "resid_pre",
+    positions: Literal["all"],
+    batch_tokens: int | None = None,
+) -> list[Float[Tensor, "token layer d_model"]]: ...
+
+
+def capture(
+    checkpoint: Checkpoint,
+    instructions: Instructions,
+    prompt: PromptLike,
+    *,
+    layers: Sequence[int] | None = None,
+    site: Site = "resid_pre",
+    position: int = -1,
+    positions: Literal["all"] | None = None,
+    batch_tokens: int | None = None,
+) -> Float[Tensor, "instruction layer d_model"] | list[Tensor]:
+    """Residual-stream activations of each instruction at one token position of its prompt, or at all of them.
 
     Args:
         checkpoint: the checkpoint that reads the instructions.
-        instructions: the instructions.
-        prompt: the prompt format.
+        instructions: the instructions; a list of texts, or of conversations with one user turn.
+        prompt: the prompt format, its name, or a text with `{instruction}`.
         layers: the layers to read; every layer by default.
         site: where in each layer: `resid_pre`, `resid_mid` or `resid_post`.
         position: the token position, counted from the prompt's end: -1 is its last token.
+        positions: `"all"` to read every token of each prompt, special tokens included.
         batch_tokens: the most tokens in a batch; by default a number that suits the device.
 
     Returns:
-        The activations, (instruction, layer, d_model), float32 on the CPU.
+        The activations, (instruction, layer, d_model), float32 on the CPU. With `positions="all"`, a list with one tensor
+        for each instruction, (token, layer, d_model), because prompts differ in length.
 
     Raises:
         InputError: if there are no layers, and for a layer, site or position that does not exist.
@@ -55,8 +87,15 @@ def capture(
         >>> prompt = demur.prompt_format("a{instruction}", checkpoint)
         >>> demur.capture(checkpoint, ["b", "ab"], prompt).shape
         torch.Size([2, 2, 16])
+        >>> [one.shape[0] for one in demur.capture(checkpoint, ["b", "ab"], prompt, positions="all")]
+        [2, 3]
     """
+    prompt, instructions = bound_prompt(prompt, checkpoint), instruction_list(instructions)
     chosen = list(range(checkpoint.n_layers)) if layers is None else list(layers)
+    if positions is not None:
+        if positions != "all" or position != -1:
+            raise InputError(f'positions={positions!r} with position={position}; give positions="all" alone, or one position=')
+        return _all_tokens(checkpoint, instructions, prompt, chosen, site, batch_tokens)
     found = _activations(checkpoint, instructions, prompt, chosen, site, position, batch_tokens)
     result = torch.empty(len(instructions), len(chosen), checkpoint.d_model)
     for indices, activations in found:
@@ -83,8 +122,8 @@ class Means:
 
 def mean_activations(
     checkpoint: Checkpoint,
-    instructions: Sequence[str],
-    prompt: Prompt,
+    instructions: Instructions,
+    prompt: PromptLike,
     *,
     layers: Sequence[int],
     site: Site = "resid_pre",
@@ -96,8 +135,8 @@ def mean_activations(
 
     Args:
         checkpoint: the checkpoint that reads the instructions.
-        instructions: the instructions.
-        prompt: the prompt format.
+        instructions: the instructions; a list of texts, or of conversations with one user turn.
+        prompt: the prompt format, its name, or a text with `{instruction}`.
         layers: the layers to read.
         site: where in each layer.
         position: the token position, counted from the prompt's end.
@@ -111,6 +150,7 @@ def mean_activations(
         InputError: if there are no instructions or no layers, and for a layer, site or position that does not exist.
         WorkError: for activations that are not finite.
     """
+    prompt, instructions = bound_prompt(prompt, checkpoint), instruction_list(instructions)
     if not instructions:
         raise InputError("a mean activation needs at least one instruction")
     running = RunningMean()
@@ -131,14 +171,39 @@ def _activations(
 ) -> Iterator[tuple[list[int], Tensor]]:
     engine = checkpoint.engine_for("activations")
     found = engine.read(prompt.encode(instructions), layers=layers, site=site, positions=(position,), batch_tokens=batch_tokens)
-    return _named(found, checkpoint, instructions)
+    return ((indices, read[:, :, 0]) for indices, read in _named(found, checkpoint, instructions))
+
+
+def _all_tokens(
+    checkpoint: Checkpoint,
+    instructions: Sequence[str],
+    prompt: Prompt,
+    layers: Sequence[int],
+    site: Site,
+    batch_tokens: int | None,
+) -> list[Tensor]:
+    """The activations of every token. Prompts of one length are read together, because a position has to be in all of them."""
+    engine, prompts = checkpoint.engine_for("activations"), prompt.encode(instructions)
+    result = [torch.empty(len(ids), len(layers), checkpoint.d_model) for ids in prompts]
+    for length in sorted(set(map(len, prompts)), reverse=True):
+        alike = [number for number, ids in enumerate(prompts) if len(ids) == length]
+        found = engine.read(
+            [prompts[number] for number in alike],
+            layers=layers,
+            site=site,
+            positions=range(-length, 0),
+            batch_tokens=batch_tokens,
+        )
+        for indices, read in _named(found, checkpoint, [instructions[number] for number in alike]):
+            for index, activations in zip(indices, read, strict=True):
+                result[alike[index]] = activations.transpose(0, 1)
+    return result
 
 
 def _named(
     found: Iterator[tuple[list[int], Tensor]], checkpoint: Checkpoint, instructions: Sequence[str]
 ) -> Iterator[tuple[list[int], Tensor]]:
     try:
-        for indices, activations in found:
-            yield indices, activations[:, :, 0]
+        yield from found
     except NotFinite as error:
         raise error.named(checkpoint.name, instructions[error.row]) from error

@@ -11,6 +11,7 @@ from demur.core.progress import Progress, silent
 from demur.engine.capture import mean_activations
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.engine_protocol import Decoding, Need, Row
+from demur.inputs.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, RowEdits, edit_sequence
 from demur.judges.early_stopping import enough_for
@@ -140,8 +141,8 @@ def _with_marks(tokenizer: Any, token_ids: Sequence[int], marks: Collection[int]
 
 def generate(
     checkpoint: Checkpoint,
-    instructions: Sequence[str],
-    prompt: Prompt,
+    instructions: Instructions,
+    prompt: PromptLike,
     interventions: Sequence[RowEdits] = (None,),
     *,
     max_new_tokens: int = 16,
@@ -156,8 +157,8 @@ def generate(
 
     Args:
         checkpoint: the checkpoint that generates.
-        instructions: the instructions.
-        prompt: the prompt format.
+        instructions: the instructions; a list of texts, or of conversations with one user turn.
+        prompt: the prompt format, its name, or a text with `{instruction}`.
         interventions: each of them None, one edit, or several edits that act in order. The unit `residual` is the mean norm of
             this checkpoint's stream over these instructions, unless `edit.with_residual_norm` has set it.
         max_new_tokens: the most new tokens in a completion.
@@ -183,6 +184,7 @@ def generate(
     """
     if isinstance(interventions, Intervention):
         raise InputError("interventions is a single edit, but must be a list; give [edit], or [None, edit] for a baseline too")
+    prompt, instructions = bound_prompt(prompt, checkpoint), instruction_list(instructions)
     batches = generate_batches(
         checkpoint,
         _requests(checkpoint, instructions, prompt, interventions),

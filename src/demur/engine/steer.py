@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from demur.core.errors import InputError, WorkError
+from demur.engine.checkpoints import Checkpoint
 from demur.engine.hooks import edited, refuse_compiled
 from demur.interventions.edit_table import tabulate
 from demur.interventions.intervention import Intervention
@@ -41,18 +42,18 @@ _BATCHING = "continuous batching packs several sequences into one row, so demur 
 
 
 @contextmanager
-def steer(model: nn.Module, *edits: Intervention) -> Iterator[nn.Module]:
+def steer(model: nn.Module | Checkpoint, *edits: Intervention) -> Iterator[nn.Module]:
     """Apply edits to any transformers causal language model, for every forward pass and `generate` call inside the context.
 
     The edits act on every row of every batch, beams and samples included, with a KV cache or without one. `generate` does not
     compile inside. At the end of the context, even after an exception, the model is as it was before.
 
     Args:
-        model: a transformers causal language model, or a PEFT model around one.
+        model: a transformers causal language model, a PEFT model around one, or a checkpoint that transformers runs.
         *edits: one or more edits, which act in order.
 
     Yields:
-        The model.
+        The model; that of the checkpoint, if one was given.
 
     Raises:
         InputError: if the model's family has no layout, for a direction of another width, for a model that was compiled, and
@@ -73,6 +74,9 @@ def steer(model: nn.Module, *edits: Intervention) -> Iterator[nn.Module]:
     """
     if not edits:
         raise InputError("steer needs at least one edit: demur.add(direction, coefficient) or demur.ablate(direction)")
+    model = model.model if isinstance(model, Checkpoint) else model
+    if not hasattr(model, "config"):
+        raise InputError(f"steer was given a {type(model).__name__}; expected a transformers model, or a checkpoint of demur")
     refuse_compiled(model)
     # A PEFT wrapper calls the model that it wraps, and the blocks are in that model.
     inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]

@@ -1,10 +1,11 @@
 """`demur.judge`: verdicts of one judge on completions or plain texts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from demur.core.errors import InputError, WorkError
 from demur.core.thought_marks import thought_at_end
+from demur.judges.function_judge import FunctionJudge, is_function_judge
 from demur.judges.judge import Failure, Judge, Judged, Verdict, answers, get_judge
 
 
@@ -35,21 +36,26 @@ class JudgeFailed(WorkError):
 
 
 def judge(
-    completions: Iterable[HasText | str], name: str | Judge = "prefix", *, instructions: Sequence[str] | None = None
+    completions: Iterable[HasText | str],
+    name: str | Judge | Callable[..., object] = "prefix",
+    *,
+    instructions: Sequence[str] | None = None,
 ) -> list[Verdict]:
     """Judge completions, or plain texts.
 
     Args:
         completions: what `demur.generate` returns for one intervention, or texts.
-        name: the judge: a registered name, `module:Class`, or an object with what `demur.judges.judge.Judge` lists.
+        name: the judge: a registered name, `module:Class`, an object with what `demur.judges.judge.Judge` lists, or a function of
+            the text, or of the text and the instruction. A function answers True for a refusal, a label (`refusal` counts as
+            one), or a `Verdict`.
         instructions: one instruction for each text, for judges that read them. A completion brings its own.
 
     Returns:
         One verdict for each completion, in order.
 
     Raises:
-        InputError: for an unknown judge, if the numbers of instructions and texts differ, and for anything but a list of
-            completions or texts.
+        InputError: for an unknown judge, for a function that answers with something else, if the numbers of instructions and
+            texts differ, and for anything but a list of completions or texts.
         WorkError: if the judge could not judge some of them. The error is a `demur.judges.judging.JudgeFailed`, whose `answers`
             hold the verdicts on the others.
 
@@ -60,8 +66,10 @@ def judge(
         [True, False]
         >>> verdicts[0].evidence
         "I'm sorry"
+        >>> [verdict.label for verdict in demur.judge(["No.", "Sure!"], lambda text: text.startswith("No"))]
+        ['refusal', 'other']
     """
-    chosen = get_judge(name)
+    chosen: Judge = FunctionJudge(name) if is_function_judge(name) else get_judge(name)  # type: ignore[arg-type]
     given = answers(chosen, _batch(completions, instructions))
     verdicts = [answer for answer in given if isinstance(answer, Verdict)]
     if len(verdicts) < len(given):

@@ -13,8 +13,9 @@ from demur.core.progress import Progress, silent
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.engine_protocol import Continuation, Need
 from demur.engine.generate import Completion
+from demur.inputs.handed_arguments import PromptLike, bound_prompt, check_checkpoint
 from demur.inputs.prompt_formats import SLOT
-from demur.inputs.prompts import Prompt, prompt_format
+from demur.inputs.prompts import prompt_format
 from demur.interventions.intervention import RowEdits, edit_sequence
 
 
@@ -72,6 +73,7 @@ def text_losses(
     """
     if max_tokens < 1:
         raise InputError(f"max_tokens must be at least 1, not {max_tokens}")
+    check_checkpoint(checkpoint)
     # These are texts of a corpus, in which a control token is one.
     whole = prompt_format(SLOT, checkpoint, control_tokens="tokens").encode(texts)
     ids = [one[:max_tokens] for one in whole]
@@ -81,7 +83,7 @@ def text_losses(
 def completion_losses(
     checkpoint: Checkpoint,
     completions: Sequence[Completion | tuple[str, str]],
-    prompt: Prompt,
+    prompt: PromptLike,
     interventions: Sequence[RowEdits] = (None,),
     *,
     progress: Progress = silent,
@@ -92,7 +94,7 @@ def completion_losses(
         checkpoint: the loaded checkpoint.
         completions: completions, which are scored by the tokens that were generated, or pairs (instruction, text), which are
             tokenised together with their prompts.
-        prompt: the prompt format.
+        prompt: the prompt format, its name, or a text with `{instruction}`.
         interventions: each of them None, one edit, or several that act in order.
         progress: called with the number of completions that were just scored.
 
@@ -113,6 +115,7 @@ def completion_losses(
         >>> loss.tokens, loss.mean > 0
         (3, True)
     """
+    prompt = bound_prompt(prompt, checkpoint)
     given = []
     for one in completions:
         if isinstance(one, Completion):

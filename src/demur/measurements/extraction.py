@@ -18,6 +18,7 @@ from demur.directions.provenance import ArchitectureFacts, InstructionFacts, Pro
 from demur.directions.running_mean import RunningMean
 from demur.engine.capture import Means, capture, mean_activations
 from demur.engine.checkpoints import Checkpoint
+from demur.inputs.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
 from demur.inputs.instructions import digest
 from demur.inputs.prompts import Prompt
 from demur.models.layouts import Site
@@ -51,9 +52,9 @@ def training_overlap(direction: Direction, instructions: Sequence[str]) -> list[
 
 def extract_directions(
     checkpoint: Checkpoint,
-    harmful: Sequence[str],
-    harmless: Sequence[str],
-    prompt: Prompt,
+    harmful: Instructions,
+    harmless: Instructions,
+    prompt: PromptLike,
     *,
     layers: Sequence[int],
     site: Site = "resid_pre",
@@ -69,7 +70,7 @@ def extract_directions(
         checkpoint: the loaded checkpoint.
         harmful: harmful training instructions.
         harmless: harmless training instructions.
-        prompt: the prompt format with the checkpoint's tokenizer.
+        prompt: the prompt format, its name, or a text with `{instruction}`.
         layers: blocks, counted from 0.
         site: the point of the block: `resid_pre`, `resid_mid` or `resid_post`.
         position: the prompt token that is read; -1 is the last.
@@ -88,6 +89,8 @@ def extract_directions(
 
     The example of `demur.extract_direction` works for several layers with `layers=[...]` in place of `layer=`.
     """
+    prompt = bound_prompt(prompt, checkpoint)
+    harmful, harmless = instruction_list(harmful, "harmful instructions"), instruction_list(harmless, "harmless instructions")
     sides = training_sides(
         checkpoint,
         harmful,
@@ -113,9 +116,9 @@ def extract_directions(
 
 def extract_direction(
     checkpoint: Checkpoint,
-    harmful: Sequence[str],
-    harmless: Sequence[str],
-    prompt: Prompt,
+    harmful: Instructions,
+    harmless: Instructions,
+    prompt: PromptLike,
     *,
     layer: int,
     site: Site = "resid_pre",
@@ -129,7 +132,7 @@ def extract_direction(
         checkpoint: the loaded checkpoint.
         harmful: harmful training instructions.
         harmless: harmless training instructions.
-        prompt: the prompt format with the checkpoint's tokenizer.
+        prompt: the prompt format, its name, or a text with `{instruction}`.
         layer: the block, counted from 0.
         site: the point of the block: `resid_pre`, `resid_mid` or `resid_post`.
         position: the prompt token that is read; -1 is the last.

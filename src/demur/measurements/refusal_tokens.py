@@ -13,6 +13,7 @@ from demur.core.errors import WorkError
 from demur.core.progress import Progress, silent
 from demur.engine import generate
 from demur.engine.checkpoints import Checkpoint
+from demur.inputs.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import RowEdits
 from demur.judges.judging import judge
@@ -44,9 +45,9 @@ class RefusalTokens:
 
 def find_refusal_tokens(
     checkpoint: Checkpoint,
-    harmful: Sequence[str],
-    harmless: Sequence[str],
-    prompt: Prompt,
+    harmful: Instructions,
+    harmless: Instructions,
+    prompt: PromptLike,
     *,
     edits: RowEdits = None,
     judge_name: str = "prefix",
@@ -59,7 +60,7 @@ def find_refusal_tokens(
         checkpoint: the loaded checkpoint.
         harmful: harmful instructions.
         harmless: harmless instructions.
-        prompt: the prompt format.
+        prompt: the prompt format, its name, or a text with `{instruction}`.
         edits: edits of the stream while the completions are made.
         judge_name: the judge that says what is a refusal.
         max_new_tokens: the length of a completion, in tokens.
@@ -82,6 +83,8 @@ def find_refusal_tokens(
         >>> sides = [demur.load_instructions(f"contrast-{kind}").take("train", 32) for kind in ("harmful", "harmless")]
         >>> demur.find_refusal_tokens(checkpoint, *sides, prompt).texts  # doctest: +SKIP
     """
+    prompt = bound_prompt(prompt, checkpoint)
+    harmful, harmless = instruction_list(harmful, "harmful instructions"), instruction_list(harmless, "harmless instructions")
     rows = [_first_tokens(checkpoint, side, prompt, edits, judge_name, max_new_tokens, progress) for side in (harmful, harmless)]
     first = [row for side in rows for row in side[::2]]
     second = [row for side in rows for row in side[1::2]]

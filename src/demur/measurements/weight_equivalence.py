@@ -20,6 +20,7 @@ from demur.directions.direction import Direction
 from demur.engine.branch_recording import recorded_branches
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.hooks import edited
+from demur.inputs.handed_arguments import check_checkpoint
 from demur.interventions.edit_table import tabulate
 from demur.interventions.intervention import ablate
 from demur.models.device_placement import bytes_by_device
@@ -89,6 +90,7 @@ def equivalence(checkpoint: Checkpoint, direction: Direction, prompts: Sequence[
         >>> found.holds, found.explanation
         (True, 'Ablation by hooks and the edit of the weights are the same up to rounding.')
     """
+    check_checkpoint(checkpoint)
     _check_editable(checkpoint, direction)
     _prove(checkpoint)
     ids = [torch.tensor([list(one)], device=checkpoint.device) for one in prompts or _random_prompts(checkpoint)]

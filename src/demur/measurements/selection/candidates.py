@@ -18,6 +18,7 @@ from demur.directions.estimators.estimator import Side, fitted, mean_norms
 from demur.directions.estimators.estimator import estimator as find_estimator
 from demur.directions.running_mean import RunningMean
 from demur.engine.checkpoints import Checkpoint
+from demur.inputs.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
 from demur.inputs.prompts import Prompt
 from demur.measurements.extraction import provenance, whole_side
 
@@ -99,9 +100,9 @@ def _grid_sides(
 
 def candidate_directions(
     checkpoint: Checkpoint,
-    harmful: Sequence[str],
-    harmless: Sequence[str],
-    prompt: Prompt,
+    harmful: Instructions,
+    harmless: Instructions,
+    prompt: PromptLike,
     *,
     positions: Sequence[int] | None = None,
     estimator: str = "difference-of-means",
@@ -113,7 +114,7 @@ def candidate_directions(
         checkpoint: the loaded checkpoint.
         harmful: harmful training instructions.
         harmless: harmless training instructions.
-        prompt: the prompt format.
+        prompt: the prompt format, its name, or a text with `{instruction}`.
         positions: prompt positions, counted from the end; all after the instruction unless given.
         estimator: a registered estimator, or `module:Class`.
         progress: called with the number of instructions that were just read.
@@ -136,6 +137,8 @@ def candidate_directions(
         >>> found.positions, sorted(found.directions)
         ((-1,), [(-1, 1)])
     """
+    prompt = bound_prompt(prompt, checkpoint)
+    harmful, harmless = instruction_list(harmful, "harmful instructions"), instruction_list(harmless, "harmless instructions")
     if not harmful or not harmless:
         raise InputError(f"candidates need instructions of both kinds, not {len(harmful)} harmful and {len(harmless)} harmless")
     where = prompt.positions() if positions is None else tuple(positions)

@@ -16,6 +16,7 @@ from demur.directions.direction import Direction
 from demur.directions.geometry import projections
 from demur.directions.separation import separation
 from demur.engine.checkpoints import Checkpoint
+from demur.inputs.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, RowEdits
 from demur.measurements.divergence import refusal_log_odds
@@ -43,8 +44,8 @@ from demur.measurements.selection.ranking import (
 
 def refusal_scores(
     checkpoint: Checkpoint,
-    instructions: Sequence[str],
-    prompt: Prompt,
+    instructions: Instructions,
+    prompt: PromptLike,
     token_ids: Sequence[int],
     interventions: Sequence[RowEdits] = (None,),
 ) -> Float[Tensor, "intervention instruction"]:
@@ -53,7 +54,7 @@ def refusal_scores(
     Args:
         checkpoint: the loaded checkpoint.
         instructions: the instructions.
-        prompt: the prompt format.
+        prompt: the prompt format, its name, or a text with `{instruction}`.
         token_ids: the refusal tokens, for example from `demur.find_refusal_tokens`.
         interventions: each of them None, one edit, or several that act in order.
 
@@ -73,6 +74,7 @@ def refusal_scores(
         >>> demur.refusal_scores(checkpoint, ["a", "b", "ab"], prompt, [2]).shape
         torch.Size([1, 3])
     """
+    prompt, instructions = bound_prompt(prompt, checkpoint), instruction_list(instructions)
     return sweep_rows(
         checkpoint, instructions, prompt, interventions, lambda _, logits, __: refusal_log_odds(logits, token_ids), (), silent
     )
@@ -87,7 +89,7 @@ def keep_refused(
         checkpoint: the loaded checkpoint.
         harmful: harmful instructions.
         harmless: harmless instructions.
-        prompt: the prompt format.
+        prompt: the prompt format, its name, or a text with `{instruction}`.
         token_ids: the refusal tokens.
 
     Returns:
@@ -112,9 +114,9 @@ def keep_refused(
 def select_by_refusal(
     checkpoint: Checkpoint,
     candidates: Candidates,
-    harmful: Sequence[str],
-    harmless: Sequence[str],
-    prompt: Prompt,
+    harmful: Instructions,
+    harmless: Instructions,
+    prompt: PromptLike,
     token_ids: Sequence[int],
     *,
     kl_most: float | int | None = KL_MOST,
@@ -134,7 +136,7 @@ def select_by_refusal(
         candidates: from `demur.candidate_directions`, made from training instructions.
         harmful: harmful validation instructions; the candidates were not made from these.
         harmless: harmless validation instructions.
-        prompt: the prompt format.
+        prompt: the prompt format, its name, or a text with `{instruction}`.
         token_ids: the refusal tokens.
         kl_most: a candidate with a larger `kl` is dropped; None drops none.
         induce_least: a candidate with a smaller `induce` is dropped; None drops none.
@@ -152,6 +154,7 @@ def select_by_refusal(
         >>> demur.select_by_refusal(checkpoint, candidates, ["bb"], ["aaa"], prompt, [2], last_layers=None).criterion
         'arditi'
     """
+    prompt, harmful, harmless = _handed(checkpoint, harmful, harmless, prompt)
 
     def odds(_: Tensor, logits: Tensor, __: Tensor) -> Tensor:
         return refusal_log_odds(logits, token_ids)
@@ -173,9 +176,9 @@ def select_by_refusal(
 def select_by_cosine(
     checkpoint: Checkpoint,
     candidates: Candidates,
-    harmful: Sequence[str],
-    harmless: Sequence[str],
-    prompt: Prompt,
+    harmful: Instructions,
+    harmless: Instructions,
+    prompt: PromptLike,
     *,
     kl_most: float | int | None = KL_MOST,
     last_layers: float | int | None = LAST_LAYERS,
@@ -192,7 +195,7 @@ def select_by_cosine(
         candidates: from `demur.candidate_directions`, made from training instructions.
         harmful: harmful validation instructions; the candidates were not made from these.
         harmless: harmless validation instructions.
-        prompt: the prompt format.
+        prompt: the prompt format, its name, or a text with `{instruction}`.
         kl_most: a candidate with a larger `kl` (see `select_by_refusal`) is dropped; None drops none.
         last_layers: the share of layers, from the end, whose candidates are dropped; None drops none.
         progress: called with the number of rows that were just scored.
@@ -208,6 +211,7 @@ def select_by_cosine(
         >>> demur.select_by_cosine(checkpoint, candidates, ["bb"], ["aaa"], prompt, last_layers=None).criterion
         'cosmic'
     """
+    prompt, harmful, harmless = _handed(checkpoint, harmful, harmless, prompt)
     if candidates.positions[-1] != -1:
         raise InputError("COSMIC reads the last token, so the candidates' positions must end with -1")
     alike = torch.nn.functional.cosine_similarity(candidates.harmful[-1], candidates.harmless[-1], dim=-1)
@@ -235,9 +239,9 @@ def select_by_cosine(
 def select_by_separation(
     checkpoint: Checkpoint,
     candidates: Candidates,
-    harmful: Sequence[str],
-    harmless: Sequence[str],
-    prompt: Prompt,
+    harmful: Instructions,
+    harmless: Instructions,
+    prompt: PromptLike,
     *,
     last_layers: float | int | None = LAST_LAYERS,
     progress: Progress = silent,
@@ -249,7 +253,7 @@ def select_by_separation(
         candidates: from `demur.candidate_directions`, made from training instructions.
         harmful: harmful validation instructions; the candidates were not made from these.
         harmless: harmless validation instructions.
-        prompt: the prompt format.
+        prompt: the prompt format, its name, or a text with `{instruction}`.
         last_layers: the share of layers, from the end, whose candidates are dropped; None drops none.
         progress: called with the number of instructions that were just read.
 
@@ -265,6 +269,7 @@ def select_by_separation(
         >>> found.best.place
         (-1, 1)
     """
+    prompt, harmful, harmless = _handed(checkpoint, harmful, harmless, prompt)
     if min(len(harmful), len(harmless)) < 2:
         raise InputError(f"separation needs at least two instructions of each kind, not {len(harmful)} and {len(harmless)}")
     sides = [grid_activations(checkpoint, side, prompt, candidates.positions, progress=progress) for side in (harmful, harmless)]
@@ -274,3 +279,10 @@ def select_by_separation(
         found = separation(*(projections(side[:, row, layer], direction.vector).numpy() for side in sides))
         scores.append({"position": float(position), "layer": float(layer), "auroc": found.auroc, "gap": found.gap})
     return by_separation(scores, checkpoint.n_layers, last_layers=last_layers)
+
+
+def _handed(
+    checkpoint: Checkpoint, harmful: Instructions, harmless: Instructions, prompt: PromptLike
+) -> tuple[Prompt, Sequence[str], Sequence[str]]:
+    prompt = bound_prompt(prompt, checkpoint)
+    return prompt, instruction_list(harmful, "harmful instructions"), instruction_list(harmless, "harmless instructions")
