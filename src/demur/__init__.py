@@ -49,10 +49,14 @@ if TYPE_CHECKING:
     from demur.measurements.weight_equivalence import equivalence as equivalence
     from demur.models import families as families
     from demur.models.layouts import Layout as Layout
+    from demur.runs.compare import compare as compare
+    from demur.runs.exports.export import export as export
     from demur.runs.pair import pair as pair
     from demur.runs.run import Run as Run
     from demur.runs.run import open_run as open_run
     from demur.runs.runner import run as run
+    from demur.runs.selecting.select import select as select
+    from demur.study.plan_text import plan as plan
     from demur.study.spec import Study as Study
     from demur.study.study_files import load_study as load_study
 
@@ -83,9 +87,13 @@ _HOMES = {
     "measurements.weight_equivalence": ("equivalence",),
     "models": ("families",),
     "models.layouts": ("Layout",),
+    "runs.compare": ("compare",),
+    "runs.exports.export": ("export",),
     "runs.pair": ("pair",),
     "runs.run": ("Run", "open_run"),
     "runs.runner": ("run",),
+    "runs.selecting.select": ("select",),
+    "study.plan_text": ("plan",),
     "study.spec": ("Study",),
     "study.study_files": ("load_study",),
 }

@@ -86,6 +86,14 @@ def instruction_list(given: Any, what: str = "instructions") -> Sequence[str]:
     return items if all(isinstance(item, str) for item in items) else texts
 
 
+def bound_pair(
+    checkpoint: Tokenized, harmful: Instructions, harmless: Instructions, prompt: PromptLike
+) -> tuple[Prompt, Sequence[str], Sequence[str]]:
+    """The prompt format and both kinds of instructions, as `bound_prompt` and `instruction_list` give them."""
+    bound = bound_prompt(prompt, checkpoint)
+    return bound, instruction_list(harmful, "harmful instructions"), instruction_list(harmless, "harmless instructions")
+
+
 def _check_is_list(given: object, what: str) -> None:
     if isinstance(given, str):
         raise InputError(

@@ -18,7 +18,7 @@ from demur.directions.provenance import ArchitectureFacts, InstructionFacts, Pro
 from demur.directions.running_mean import RunningMean
 from demur.engine.capture import Means, capture, mean_activations
 from demur.engine.checkpoints import Checkpoint
-from demur.inputs.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
+from demur.inputs.handed_arguments import Instructions, PromptLike, bound_pair
 from demur.inputs.instructions import digest
 from demur.inputs.prompts import Prompt
 from demur.models.layouts import Site
@@ -83,14 +83,12 @@ def extract_directions(
         The directions, in the order of `layers`.
 
     Raises:
-        InputError: if a layer, site, position or estimator does not exist; or if a layer has no direction, as the first layer has
-            none at a template token.
+        InputError: for an unknown layer, site, position or estimator; for a layer without a direction, as the first one may be.
         WorkError: if activations are not finite.
 
     The example of `demur.extract_direction` works for several layers with `layers=[...]` in place of `layer=`.
     """
-    prompt = bound_prompt(prompt, checkpoint)
-    harmful, harmless = instruction_list(harmful, "harmful instructions"), instruction_list(harmless, "harmless instructions")
+    prompt, harmful, harmless = bound_pair(checkpoint, harmful, harmless, prompt)
     sides = training_sides(
         checkpoint,
         harmful,

@@ -13,7 +13,7 @@ from demur.core.errors import WorkError
 from demur.core.progress import Progress, silent
 from demur.engine import generate
 from demur.engine.checkpoints import Checkpoint
-from demur.inputs.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
+from demur.inputs.handed_arguments import Instructions, PromptLike, bound_pair
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import RowEdits
 from demur.judges.judging import judge
@@ -83,8 +83,7 @@ def find_refusal_tokens(
         >>> sides = [demur.load_instructions(f"contrast-{kind}").take("train", 32) for kind in ("harmful", "harmless")]
         >>> demur.find_refusal_tokens(checkpoint, *sides, prompt).texts  # doctest: +SKIP
     """
-    prompt = bound_prompt(prompt, checkpoint)
-    harmful, harmless = instruction_list(harmful, "harmful instructions"), instruction_list(harmless, "harmless instructions")
+    prompt, harmful, harmless = bound_pair(checkpoint, harmful, harmless, prompt)
     rows = [_first_tokens(checkpoint, side, prompt, edits, judge_name, max_new_tokens, progress) for side in (harmful, harmless)]
     first = [row for side in rows for row in side[::2]]
     second = [row for side in rows for row in side[1::2]]

@@ -5,8 +5,9 @@ other differences (weights, layer, prompt text, instructions, versions) are list
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import JsonValue
 
@@ -20,7 +21,7 @@ from demur.core.errors import InputError
 from demur.core.nested import flatten
 from demur.core.same_weights import same_weights
 from demur.core.statistics import holm, mcnemar, shared
-from demur.runs.run import Run
+from demur.runs.run import Run, open_run
 from demur.runs.run_summary import edit_words
 from demur.runs.store import Store
 from demur.study.digest import deciding_settings
@@ -68,6 +69,31 @@ class _Side:
 
 Verdicts = Mapping[tuple[str, str], Mapping[str, bool]]
 """(cell key, judge) -> instruction -> refusal."""
+
+
+def compare(run_a: Run | str | Path, run_b: Run | str | Path) -> RunComparison:
+    """Compare two runs: the cells that both have, with paired tests, and the settings in which the runs differ.
+
+    Args:
+        run_a: a run, or its folder.
+        run_b: another one.
+
+    Returns:
+        `cells` with the rates of both runs (fractions) and McNemar's test of each, `agreement` of the completions, and `settings`
+        that differ.
+
+    Raises:
+        InputError: if a folder holds no run, if a run holds no verdicts, or if the two share no judged cell.
+
+    Example:
+        >>> import demur
+        >>> demur.compare("nowhere", "nowhere")
+        Traceback (most recent call last):
+        demur.core.errors.InputError: 'nowhere' holds no run of demur (no run.sqlite); make one with demur run STUDY --out DIR
+    """
+    with ExitStack() as opened:
+        first, second = (one if isinstance(one, Run) else opened.enter_context(open_run(one)) for one in (run_a, run_b))
+        return compare_runs(first, second)
 
 
 def compare_runs(first: Run, second: Run) -> RunComparison:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from warnings import warn
 
-from demur.analysis.cell import Claim, JudgedCell
+from demur.analysis.cell import Claim, JudgedCell, Sentence
 from demur.analysis.manifest import Manifest
 from demur.analysis.rates import judged_cells
 from demur.analysis.study_facts import StudyFacts
@@ -27,6 +27,8 @@ from demur.runs.stored_records import Results
 if TYPE_CHECKING:
     import pandas
     from plotly.graph_objects import Figure
+
+    from demur.directions.direction import Direction
 
 _CELL_COLUMNS = (
     "key", "target", "prompt", "instructions", "intervention", "direction", "source", "control", "stands_beside", "layer",
@@ -180,6 +182,22 @@ class Run:
 
         found = self.summary_record().claims
         return pandas.DataFrame([claim.model_dump(mode="json") for claim in found], columns=list(Claim.model_fields))
+
+    def answers(self) -> "pandas.DataFrame":
+        """The answers of the run: its results in a few sentences, as the page begins.
+
+        Returns:
+            One row for each sentence: `text`, and `shown`, whether the data show the effect that it states.
+        """
+        import pandas
+
+        found = self.summary_record().answers
+        return pandas.DataFrame([one.model_dump(mode="json") for one in found], columns=list(Sentence.model_fields))
+
+    def directions(self) -> dict[str, "Direction"]:
+        """The stored directions by name, in the order of the study, controls included."""
+        found = ((facts.name, self._store.direction(facts.name)) for facts in self._store.directions())
+        return {name: direction for name, direction in found if direction is not None}
 
     def measurements(self) -> "pandas.DataFrame":
         """The measurements of the run, other than completions.

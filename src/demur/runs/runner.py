@@ -17,13 +17,14 @@ from demur.study.plan import make_plan
 from demur.study.preflight import Ready, check
 from demur.study.selected_settings import for_planning, open_keys
 from demur.study.spec import Study
+from demur.study.study_files import as_study
 
 if TYPE_CHECKING:
     from demur.runs.executors.executor import Executor
 
 
 def run(
-    study: Study,
+    study: Study | str | Path,
     out: str | Path,
     *,
     device: str = "auto",
@@ -35,7 +36,7 @@ def run(
     """Run a study in a folder, or resume it where it stopped.
 
     Args:
-        study: the study, from `demur.load_study`.
+        study: the study, from `demur.load_study`; or the name of a preset, or a TOML file.
         out: the run folder; it is created if missing.
         device: `auto` for the first GPU, else the CPU; or `cpu`, `cuda`, `cuda:1`, `spread`.
         fresh: start over in a folder that holds a run.
@@ -60,6 +61,7 @@ def run(
 
         The last two lines are skipped because they load a checkpoint.
     """
+    study = as_study(study)
     ready = check(make_plan(for_planning(study)))
     # Imported only now, because torch and transformers take seconds to import.
     from demur.models.device_placement import find_device

@@ -3,12 +3,49 @@
 import re
 import textwrap
 from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
 
 from demur.study.cost import in_words
 from demur.study.named_parts import named_edit
 from demur.study.plan import PlannedDirection
-from demur.study.plan_outlook import CheckpointOutlook, MemoryOutlook, PlanOutlook, TimeOutlook
+from demur.study.plan_outlook import CheckpointOutlook, MemoryOutlook, PlanOutlook, TimeOutlook, look_ahead
 from demur.study.spec import InterventionSpec, Study
+from demur.study.study_files import as_study
+
+
+class ReadableOutlook(PlanOutlook):
+    """An outlook that prints as `demur plan` prints it."""
+
+    def __str__(self) -> str:
+        return "\n".join(plan_lines(self))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def plan(study: Study | str | Path, *, device: str = "auto") -> ReadableOutlook:
+    """The size and cost of a study on this machine, without loading weights.
+
+    Args:
+        study: a study, the name of a preset, or a TOML file.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `spread`.
+
+    Returns:
+        The outlook, which prints as `demur plan` does: `plan` with its arms, directions and cells, `completions` and `tokens`
+        (how many), `loads`, `memory` (bytes), `time` (seconds) and `warnings`.
+
+    Raises:
+        InputError: for an unknown preset, device or prompt format, and for checkpoints that cannot be compared.
+
+    Example:
+        >>> import demur
+        >>> outlook = demur.plan(demur.load_study("demo", ["instructions.harmful.test=10"]))
+        >>> len(outlook.plan.cells), outlook.completions
+        (28, 1180)
+    """
+    found = look_ahead(as_study(study), device)
+    return ReadableOutlook(**{field.name: getattr(found, field.name) for field in fields(found)})
 
 
 def plan_lines(outlook: PlanOutlook) -> Iterator[str]:

@@ -58,6 +58,19 @@ def load_study(spec: str | Path, settings: Sequence[str] = ()) -> Study:
     return make_study(data, where)
 
 
+def as_study(study: Study | str | Path) -> Study:
+    """The study that was given, or the one that a preset's name or a TOML file stands for.
+
+    Raises:
+        InputError: as `load_study`, and for anything else.
+    """
+    if isinstance(study, Study):
+        return study
+    if not isinstance(study, str | Path):
+        raise InputError(f"the study is a {type(study).__name__}; expected demur.load_study(...), a preset's name or a TOML file")
+    return load_study(study)
+
+
 def _parsed(text: str, where: str) -> dict[str, object]:
     try:
         return tomllib.loads(text)

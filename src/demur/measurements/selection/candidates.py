@@ -18,7 +18,7 @@ from demur.directions.estimators.estimator import Side, fitted, mean_norms
 from demur.directions.estimators.estimator import estimator as find_estimator
 from demur.directions.running_mean import RunningMean
 from demur.engine.checkpoints import Checkpoint
-from demur.inputs.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
+from demur.inputs.handed_arguments import Instructions, PromptLike, bound_pair
 from demur.inputs.prompts import Prompt
 from demur.measurements.extraction import provenance, whole_side
 
@@ -132,13 +132,11 @@ def candidate_directions(
         >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
         >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
         >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
-        >>> prompt = demur.prompt_format("{instruction}a", checkpoint)
-        >>> found = demur.candidate_directions(checkpoint, ["b", "ab"], ["a", "aa"], prompt)
+        >>> found = demur.candidate_directions(checkpoint, ["b", "ab"], ["a", "aa"], "{instruction}a")
         >>> found.positions, sorted(found.directions)
         ((-1,), [(-1, 1)])
     """
-    prompt = bound_prompt(prompt, checkpoint)
-    harmful, harmless = instruction_list(harmful, "harmful instructions"), instruction_list(harmless, "harmless instructions")
+    prompt, harmful, harmless = bound_pair(checkpoint, harmful, harmless, prompt)
     if not harmful or not harmless:
         raise InputError(f"candidates need instructions of both kinds, not {len(harmful)} harmful and {len(harmless)} harmless")
     where = prompt.positions() if positions is None else tuple(positions)

@@ -16,7 +16,7 @@ from demur.directions.direction import Direction
 from demur.directions.geometry import projections
 from demur.directions.separation import separation
 from demur.engine.checkpoints import Checkpoint
-from demur.inputs.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
+from demur.inputs.handed_arguments import Instructions, PromptLike, bound_pair, bound_prompt, instruction_list
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, RowEdits
 from demur.measurements.divergence import refusal_log_odds
@@ -154,7 +154,7 @@ def select_by_refusal(
         >>> demur.select_by_refusal(checkpoint, candidates, ["bb"], ["aaa"], prompt, [2], last_layers=None).criterion
         'arditi'
     """
-    prompt, harmful, harmless = _handed(checkpoint, harmful, harmless, prompt)
+    prompt, harmful, harmless = bound_pair(checkpoint, harmful, harmless, prompt)
 
     def odds(_: Tensor, logits: Tensor, __: Tensor) -> Tensor:
         return refusal_log_odds(logits, token_ids)
@@ -186,9 +186,9 @@ def select_by_cosine(
 ) -> Selection:
     """Choose as COSMIC does (Siu et al. 2025): compare edited states with unedited states of the other kind. Needs no refusals.
 
-    States are read at the last token, in the tenth of the layers (at least one) where the training means of the kinds are least
-    alike. `comply` is the cosine of ablated harmful states with harmless ones; `refuse` is that of harmless states plus the
-    candidate with harmful ones. The authors' code reads outputs of blocks, not inputs, and drops more layers at position -1.
+    States are read at the last token, in the tenth of the layers where the training means of the kinds are least alike. `comply`
+    is the cosine of ablated harmful states with harmless ones; `refuse` is that of harmless states plus the candidate with
+    harmful ones. The authors' code reads outputs of blocks, not inputs, and drops more layers at position -1.
 
     Args:
         checkpoint: the loaded checkpoint.
@@ -211,7 +211,7 @@ def select_by_cosine(
         >>> demur.select_by_cosine(checkpoint, candidates, ["bb"], ["aaa"], prompt, last_layers=None).criterion
         'cosmic'
     """
-    prompt, harmful, harmless = _handed(checkpoint, harmful, harmless, prompt)
+    prompt, harmful, harmless = bound_pair(checkpoint, harmful, harmless, prompt)
     if candidates.positions[-1] != -1:
         raise InputError("COSMIC reads the last token, so the candidates' positions must end with -1")
     alike = torch.nn.functional.cosine_similarity(candidates.harmful[-1], candidates.harmless[-1], dim=-1)
@@ -269,7 +269,7 @@ def select_by_separation(
         >>> found.best.place
         (-1, 1)
     """
-    prompt, harmful, harmless = _handed(checkpoint, harmful, harmless, prompt)
+    prompt, harmful, harmless = bound_pair(checkpoint, harmful, harmless, prompt)
     if min(len(harmful), len(harmless)) < 2:
         raise InputError(f"separation needs at least two instructions of each kind, not {len(harmful)} and {len(harmless)}")
     sides = [grid_activations(checkpoint, side, prompt, candidates.positions, progress=progress) for side in (harmful, harmless)]
@@ -279,10 +279,3 @@ def select_by_separation(
         found = separation(*(projections(side[:, row, layer], direction.vector).numpy() for side in sides))
         scores.append({"position": float(position), "layer": float(layer), "auroc": found.auroc, "gap": found.gap})
     return by_separation(scores, checkpoint.n_layers, last_layers=last_layers)
-
-
-def _handed(
-    checkpoint: Checkpoint, harmful: Instructions, harmless: Instructions, prompt: PromptLike
-) -> tuple[Prompt, Sequence[str], Sequence[str]]:
-    prompt = bound_prompt(prompt, checkpoint)
-    return prompt, instruction_list(harmful, "harmful instructions"), instruction_list(harmless, "harmless instructions")

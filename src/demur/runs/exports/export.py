@@ -1,11 +1,12 @@
 """The protocol of an export, which writes a run in another program's format. To add one, write a class and register it."""
 
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import ClassVar, Protocol, runtime_checkable
 
+from demur.core.atomic_files import replace_file
 from demur.core.registry import registry
-
-if TYPE_CHECKING:
-    from demur.runs.run import Run
+from demur.runs.run import Run, open_run
 
 
 @runtime_checkable
@@ -20,7 +21,7 @@ class Export(Protocol):
     name: ClassVar[str]
     binary: ClassVar[bool]
 
-    def content(self, run: "Run") -> str | bytes:
+    def content(self, run: Run) -> str | bytes:
         """The content of a file in this format.
 
         Args:
@@ -46,3 +47,34 @@ def export_format(name: str) -> Export:
     """
     found: Export = registry("export").get(name)
     return found
+
+
+def export(run: Run | str | Path, format: str = "csv", out: str | Path | None = None) -> str | bytes | Path:
+    """A run in another program's format.
+
+    Args:
+        run: a run, or its folder.
+        format: the name of the format: `csv`, `jsonl`, `parquet`, `latex`, or one that was registered.
+        out: a file to write; None to get the content.
+
+    Returns:
+        The content, as text, or as bytes if the format is binary; or the path of the file that was written.
+
+    Raises:
+        InputError: for an unknown format, for a folder without a run, if the run has nothing to write, or if a package that the
+            format needs is not installed.
+
+    Example:
+        >>> import demur
+        >>> demur.export("nowhere", "cvs")
+        Traceback (most recent call last):
+        demur.core.errors.InputError: ...
+
+        With a run folder, such as the one that `make demo` makes (not run as a doctest):
+
+        >>> demur.export("runs/demo", "parquet", "completions.parquet")  # doctest: +SKIP
+    """
+    chosen = export_format(format)
+    with nullcontext(run) if isinstance(run, Run) else open_run(run) as opened:
+        content = chosen.content(opened)
+    return content if out is None else replace_file(Path(out), content)
