@@ -5,6 +5,7 @@ measured on validation instructions; the candidates were not made from these.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -230,9 +231,7 @@ def select_by_cosine(
         lambda directions: likeness("refuse", harmless, additions(directions), refused),
     )
 
-    def choose(scores: Sequence[Mapping[str, float | int]]) -> Selection:
-        return by_cosine(scores, checkpoint.n_layers, kl_most=kl_most, last_layers=last_layers)
-
+    choose = partial(by_cosine, n_layers=checkpoint.n_layers, kl_most=kl_most, last_layers=last_layers)
     return score_in_stages(candidates, stages, choose)
 
 
