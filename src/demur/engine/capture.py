@@ -15,7 +15,7 @@ from demur.core.errors import InputError, NotFinite
 from demur.core.progress import Progress, silent
 from demur.directions.running_mean import RunningMean
 from demur.engine.checkpoints import Checkpoint
-from demur.inputs.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
+from demur.inputs.handed.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
 from demur.inputs.prompts import Prompt
 from demur.models.layouts import Site
 

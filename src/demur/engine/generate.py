@@ -11,7 +11,7 @@ from demur.core.progress import Progress, silent
 from demur.engine.capture import mean_activations
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.engine_protocol import Decoding, Need, Row
-from demur.inputs.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
+from demur.inputs.handed.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, RowEdits, edit_sequence
 from demur.judges.early_stopping import enough_for

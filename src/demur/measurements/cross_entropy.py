@@ -13,7 +13,7 @@ from demur.core.progress import Progress, silent
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.engine_protocol import Continuation, Need
 from demur.engine.generate import Completion
-from demur.inputs.handed_arguments import PromptLike, bound_prompt, check_checkpoint
+from demur.inputs.handed.handed_arguments import PromptLike, bound_prompt, check_checkpoint
 from demur.inputs.prompt_formats import SLOT
 from demur.inputs.prompts import prompt_format
 from demur.interventions.intervention import RowEdits, edit_sequence

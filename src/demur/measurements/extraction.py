@@ -18,7 +18,7 @@ from demur.directions.provenance import ArchitectureFacts, InstructionFacts, Pro
 from demur.directions.running_mean import RunningMean
 from demur.engine.capture import Means, capture, mean_activations
 from demur.engine.checkpoints import Checkpoint
-from demur.inputs.handed_arguments import Instructions, PromptLike, bound_pair
+from demur.inputs.handed.handed_arguments import Instructions, PromptLike, bound_pair
 from demur.inputs.instructions import digest
 from demur.inputs.prompts import Prompt
 from demur.models.layouts import Site

@@ -13,7 +13,7 @@ from demur.core.errors import WorkError
 from demur.core.progress import Progress, silent
 from demur.engine import generate
 from demur.engine.checkpoints import Checkpoint
-from demur.inputs.handed_arguments import Instructions, PromptLike, bound_pair
+from demur.inputs.handed.handed_arguments import Instructions, PromptLike, bound_pair
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import RowEdits
 from demur.judges.judging import judge

@@ -12,7 +12,7 @@ from demur.directions.direction import Direction
 from demur.directions.geometry import projections
 from demur.engine.capture import capture
 from demur.engine.checkpoints import Checkpoint
-from demur.inputs.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
+from demur.inputs.handed.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
 from demur.models.layouts import Site
 
 

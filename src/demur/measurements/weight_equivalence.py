@@ -20,7 +20,7 @@ from demur.directions.direction import Direction
 from demur.engine.branch_recording import recorded_branches
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.hooks import edited
-from demur.inputs.handed_arguments import check_checkpoint
+from demur.inputs.handed.handed_arguments import check_checkpoint
 from demur.interventions.edit_table import tabulate
 from demur.interventions.intervention import ablate
 from demur.models.device_placement import bytes_by_device

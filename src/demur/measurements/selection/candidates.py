@@ -18,7 +18,7 @@ from demur.directions.estimators.estimator import Side, fitted, mean_norms
 from demur.directions.estimators.estimator import estimator as find_estimator
 from demur.directions.running_mean import RunningMean
 from demur.engine.checkpoints import Checkpoint
-from demur.inputs.handed_arguments import Instructions, PromptLike, bound_pair
+from demur.inputs.handed.handed_arguments import Instructions, PromptLike, bound_pair
 from demur.inputs.prompts import Prompt
 from demur.measurements.extraction import provenance, whole_side
 

@@ -17,7 +17,7 @@ from demur.directions.direction import Direction
 from demur.directions.geometry import projections
 from demur.directions.separation import separation
 from demur.engine.checkpoints import Checkpoint
-from demur.inputs.handed_arguments import Instructions, PromptLike, bound_pair, bound_prompt, instruction_list
+from demur.inputs.handed.handed_arguments import Instructions, PromptLike, bound_pair, bound_prompt, instruction_list
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, RowEdits
 from demur.measurements.divergence import refusal_log_odds
