@@ -138,6 +138,7 @@ KINDS: dict[str, PartKind] = {
             "vicuna": "demur.inputs.prompt_formats:VICUNA",
             "user-assistant": "demur.inputs.prompt_formats:USER_ASSISTANT",
             "pythia": "demur.inputs.prompt_formats:PYTHIA",
+            "llama3": "demur.inputs.prompt_formats:LLAMA3",
             "native": "demur.inputs.chat_templates:NativeTemplate",
             "native-no-thinking": "demur.inputs.chat_templates:NativeNoThinking",
         },

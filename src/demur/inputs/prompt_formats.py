@@ -28,6 +28,9 @@ VICUNA = (
 USER_ASSISTANT = "USER: {instruction}\nASSISTANT:"
 # From the authors' comment on Pythia-12B under the post.
 PYTHIA = "User: {instruction}\nAssistant:"
+# The chat template of Meta-Llama-3-8B-Instruct with one user turn; the tokenizer adds <|begin_of_text|>. No system turn: the
+# templates of Llama 3.1 and later write one of their own, which `native` has.
+LLAMA3 = "<|start_header_id|>user<|end_header_id|>\n\n{instruction}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
 
 FORMATS: dict[str, str] = {
     "chatml": CHATML,
@@ -36,6 +39,7 @@ FORMATS: dict[str, str] = {
     "vicuna": VICUNA,
     "user-assistant": USER_ASSISTANT,
     "pythia": PYTHIA,
+    "llama3": LLAMA3,
 }
 """The texts that ship with demur."""
 

@@ -263,8 +263,8 @@ def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None, 
     r"""Bind a prompt format to a checkpoint's tokenizer.
 
     Args:
-        spec: a name (`chatml`, `gemma`, `gemma-base`, `vicuna`, `user-assistant`, `pythia`, or one that was registered), `native`
-            for the tokenizer's own chat template, `native-no-thinking` for the same without thoughts, a text with
+        spec: a name (`chatml`, `gemma`, `gemma-base`, `vicuna`, `user-assistant`, `pythia`, `llama3`, or a registered one),
+            `native` for the tokenizer's own chat template, `native-no-thinking` for the same without thoughts, a text with
             `{instruction}` in which `\n` is understood as a new line, or `module:attribute`.
         checkpoint: a checkpoint, or anything with a `tokenizer`.
         name: the name of the format in results; if None, its own name, or one made from the hash of its text.

@@ -15,7 +15,7 @@ from demur.runs.store import Store
 from demur.study.digest import differences, refusal
 from demur.study.plan import make_plan
 from demur.study.preflight import Ready, check
-from demur.study.selected_settings import for_planning, open_keys
+from demur.study.selected_settings import for_planning, open_keys, with_all_layers
 from demur.study.spec import Study
 from demur.study.study_files import as_study
 
@@ -61,7 +61,7 @@ def run(
 
         The last two lines are skipped because they load a checkpoint.
     """
-    study = as_study(study)
+    study = with_all_layers(as_study(study))
     ready = check(make_plan(for_planning(study)))
     # Imported only now, because torch and transformers take seconds to import.
     from demur.models.device_placement import find_device

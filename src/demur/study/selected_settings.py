@@ -6,9 +6,11 @@ A key is open where its value is "select": `direction.layers`, `direction.positi
 from collections.abc import Mapping
 
 from demur.core.errors import InputError
+from demur.models.compatibility import shape
+from demur.models.sources import find_model
 from demur.study.named_parts import named_edit
 from demur.study.spec import Label, Study
-from demur.study.spec_fields import SELECT
+from demur.study.spec_fields import ALL, SELECT
 
 DOSES: Mapping[str, tuple[float, ...]] = {
     "raw": (0.5, 1.0, 1.5, 2.0, 3.0),
@@ -131,11 +133,39 @@ def with_selected(study: Study, *, layer: int, position: int, coefficients: Mapp
     return study.model_copy(update={"direction": study.direction.model_copy(update=chosen), "interventions": edits})
 
 
+def with_all_layers(study: Study) -> Study:
+    """The study with numbers in place of `direction.layers = "all"`, from the configs of its checkpoints.
+
+    These are all layers; at `resid_pre` all but the first, whose input at a template token is the same for every instruction.
+
+    Args:
+        study: the study. One that names its layers is returned as it is.
+
+    Raises:
+        InputError: if no config can be read, or if no layer is left.
+    """
+    if study.direction.layers != ALL:
+        return study
+    found = []
+    for spec in study.checkpoints.values():
+        known = shape(find_model(spec.model, spec.revision))
+        found += [] if known is None else [known[0]]
+    if not found:
+        raise InputError(
+            'direction.layers is "all", but no checkpoint of the study says in its config how many layers it has; give a list'
+        )
+    layers = list(range(1 if study.direction.site == "resid_pre" else 0, min(found)))
+    if not layers:
+        raise InputError('direction.layers is "all", but the only layer has no direction at resid_pre; give another site')
+    return study.model_copy(update={"direction": study.direction.model_copy(update={"layers": layers})})
+
+
 def for_planning(study: Study) -> Study:
     """The study with a value for every open key, so that its cells can be counted before the selection is made.
 
-    The values affect names of cells, not their number. A study without open keys is returned as it is.
+    The values affect names of cells, not their number. A study without open keys is returned as it is, but for `layers = "all"`.
     """
+    study = with_all_layers(study)
     if not open_keys(study):
         return study
     check_open_keys(study)

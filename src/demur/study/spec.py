@@ -54,6 +54,7 @@ from demur.study.spec_tables import (
     measurement_list,
     named_once,
 )
+from demur.study.written_lists import written_out
 
 __all__ = [
     "LABELS",
@@ -141,6 +142,11 @@ class Study(Table):
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], Decides()] = "float32"
     batch_tokens: Annotated[int | None, DecidesNothing("a row's result does not depend on its batch"), Field(ge=1)] = None
     published: Annotated[list[Publication], TELLS_READERS] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_written_out(cls, value: Any) -> Any:
+        return written_out(value)
 
     @field_validator("controls", mode="before")
     @classmethod

@@ -93,8 +93,16 @@ SELECT: Literal["select"] = "select"
 Select = Literal["select"]
 
 
+ALL: Literal["all"] = "all"
+"""The value of `direction.layers` that stands for every layer that may have a direction."""
+
+
 def _unless_select(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     return value if value == SELECT else check(value)
+
+
+def _unless_word(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    return value if value in (SELECT, ALL) else check(value)
 
 
 def _as_it_is(value: Any) -> Any:
@@ -128,12 +136,12 @@ Layers = Annotated[list[Annotated[int, Field(ge=0)]], AfterValidator(once), Fiel
 """At least one layer, each once."""
 
 if TYPE_CHECKING:
-    SelectableLayers = list[int] | Select
+    SelectableLayers = list[int] | Literal["select", "all"]
     SelectablePosition = int | Select
     SelectableDose = float | Select | None
 else:
     # A union would put the names of its members into error messages.
-    SelectableLayers = Annotated[Layers, BeforeValidator(listed), WrapValidator(_unless_select), PlainSerializer(_as_it_is)]
+    SelectableLayers = Annotated[Layers, BeforeValidator(listed), WrapValidator(_unless_word), PlainSerializer(_as_it_is)]
     SelectablePosition = Annotated[int, Field(le=-1), WrapValidator(_unless_select), PlainSerializer(_as_it_is)]
     SelectableDose = Annotated[float | None, WrapValidator(_unless_select), PlainSerializer(_as_it_is)]
 

@@ -88,7 +88,7 @@ class DirectionSpec(Table):
             ValueError: while they are still to be selected.
         """
         if isinstance(self.layers, str):
-            raise ValueError("the layers of this study are not selected yet; see demur.study.selected_settings")
+            raise ValueError(f"the layers of this study are {self.layers!r} so far; see demur.study.selected_settings")
         return self.layers
 
     @property
