@@ -18,26 +18,17 @@ from demur.core.errors import InputError, WorkError, nearest
 from demur.core.html_repr import facts_table
 from demur.judges.early_stopping import check_foreseen
 from demur.judges.judge import get_judge
+from demur.runs.database.completion_frame import completion_frame
 from demur.runs.database.consistency import check_consistent
 from demur.runs.judging_stored import failure_warnings, judge_stored
 from demur.runs.run_summary import summarise
 from demur.runs.store import Store
-from demur.runs.stored_records import Results
 
 if TYPE_CHECKING:
     import pandas
     from plotly.graph_objects import Figure
 
     from demur.directions.direction import Direction
-
-_CELL_COLUMNS = (
-    "key", "target", "prompt", "instructions", "intervention", "direction", "source", "control", "stands_beside", "layer",
-    "sites", "layers", "coefficient", "unit", "positions",
-)  # fmt: skip
-"""The columns of `completions()` that describe the cell of each row."""
-
-_COMPLETION_COLUMNS = ("index", "instruction", "completion", "token_ids", "n_tokens")
-"""The columns of `completions()` that describe the completion of each row, without the verdicts."""
 
 
 class Run:
@@ -218,30 +209,7 @@ class Run:
             `{judge}_label` and `{judge}_evidence` for every judge that gave a verdict.
         """
         with self._store.snapshot():
-            return self._completions(self._store.results())
-
-    def _completions(self, results: Results) -> "pandas.DataFrame":
-        import pandas
-
-        cells = {cell.key: cell.model_dump(mode="json", include=set(_CELL_COLUMNS)) for cell in results.cells}
-        verdicts: dict[tuple[str, int], dict[str, bool | str]] = {}
-        for cell, position, judge, refusal, label, evidence in results.verdicts:
-            entry = verdicts.setdefault((cell, position), {})
-            entry.update({f"{judge}_refusal": refusal, f"{judge}_label": label, f"{judge}_evidence": evidence})
-        rows = [
-            {
-                **{name: cells[row.cell][name] for name in _CELL_COLUMNS},
-                "index": row.position,
-                "instruction": row.instruction,
-                "completion": row.text,
-                "token_ids": list(row.token_ids),
-                "n_tokens": len(row.token_ids),
-                **verdicts.get((row.cell, row.position), {}),
-            }
-            for row in self._store.completions()
-        ]
-        # Without rows pandas would give a table without columns.
-        return pandas.DataFrame(rows) if rows else pandas.DataFrame(columns=[*_CELL_COLUMNS, *_COMPLETION_COLUMNS])
+            return completion_frame(self._store.results(), self._store.completions())
 
     def figure(self, name: str) -> "Figure":
         """A figure of the report, as a Plotly figure.
@@ -284,7 +252,7 @@ class Run:
         """
         with self._store.snapshot():
             results, judges = self._store.results(), self.judges()
-            summary, completions = summarise(self._store, judges, results), self._completions(results)
+            summary, completions = summarise(self._store, judges, results), completion_frame(results, self._store.completions())
         shown = {cell.key for cell in summary.cells}
         answers = [(one.cell, one.position, one.judge) for one in results.verdicts]
         answers += [(one.cell, one.position, one.judge) for one in results.failures]

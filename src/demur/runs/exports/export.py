@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
 from demur.core.atomic_files import replace_file
+from demur.core.errors import InputError
 from demur.core.registry import registry
 from demur.runs.run import Run, open_run
 
@@ -49,13 +50,14 @@ def export_format(name: str) -> Export:
     return found
 
 
-def export(run: Run | str | Path, format: str = "csv", out: str | Path | None = None) -> str | bytes | Path:
+def export(run: Run | str | Path, format: str = "csv", out: str | Path | None = None, *, raw: bool = False) -> str | bytes | Path:
     """A run in another program's format.
 
     Args:
         run: a run, or its folder.
         format: the name of the format: `csv`, `jsonl`, `parquet`, `latex`, or one that was registered.
         out: a file to write; None to get the content.
+        raw: for `csv`, write every text unchanged, also one that a spreadsheet would compute.
 
     Returns:
         The content, as text, or as bytes if the format is binary; or the path of the file that was written.
@@ -75,6 +77,8 @@ def export(run: Run | str | Path, format: str = "csv", out: str | Path | None = 
         >>> demur.export("runs/demo", "parquet", "completions.parquet")  # doctest: +SKIP
     """
     chosen = export_format(format)
+    if raw and not hasattr(chosen, "raw_content"):
+        raise InputError(f"raw=True is for csv; the format {format!r} holds every text unchanged anyway")
     with nullcontext(run) if isinstance(run, Run) else open_run(run) as opened:
-        content = chosen.content(opened)
+        content = chosen.raw_content(opened) if raw and hasattr(chosen, "raw_content") else chosen.content(opened)
     return content if out is None else replace_file(Path(out), content)
