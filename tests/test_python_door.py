@@ -241,3 +241,41 @@ def test_a_place_is_selected(tmp_path, monkeypatch):
         demur.select(study, "separation")
     with pytest.raises(InputError, match="not a criterion; did you mean 'effect'"):
         demur.select(study, "efect")
+
+
+def test_a_run_uses_loaded_checkpoints(run, tmp_path, monkeypatch):
+    study = demur.load_study(run.path / "study.toml")
+    given = {name: demur.load_checkpoint(spec.model) for name, spec in study.checkpoints.items()}
+    with monkeypatch.context() as patch:
+        patch.setattr("demur.runs.executors.in_process.load_named", None)
+        with demur.run(study, tmp_path / "given", checkpoints=given) as other:
+            columns = ["key", "instruction", "token_ids"]
+            assert other.completions()[columns].equals(run.completions()[columns])
+            assert {one["fingerprint"] for one in other.summary()["checkpoints"].values()} == {
+                one.fingerprint for one in given.values()
+            }
+    with pytest.raises(InputError, match="which the study does not have; did you mean 'chat'"):
+        demur.run(study, tmp_path / "no", checkpoints={"chatt": given["chat"]})
+    with pytest.raises(InputError, match=r"give demur.wrap\(model, tokenizer\)"):
+        demur.run(study, tmp_path / "no", checkpoints={"chat": given["chat"].model})
+    half = demur.load_checkpoint(study.checkpoints["chat"].model, dtype="bfloat16")
+    with pytest.raises(InputError, match="'bfloat16'.*and the study has .*'float32'"):
+        demur.run(study, tmp_path / "no", checkpoints={"chat": half})
+    opened = demur.load_study(run.path / "study.toml", ["direction.layers=select"])
+    with pytest.raises(InputError, match="a selection loads its checkpoints itself"):
+        demur.run(opened, tmp_path / "no", checkpoints=given)
+
+
+def test_a_run_does_not_go_on_with_other_loaded_weights(run, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    study = demur.load_study(run.path / "study.toml")
+    given = {name: demur.load_checkpoint(spec.model) for name, spec in study.checkpoints.items()}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("demur.runs.execution.generate_batches", interrupted)
+        demur.run(study, tmp_path / "run", checkpoints=given)
+    with pytest.raises(InputError, match="weights of"):
+        demur.run(study, tmp_path / "run", checkpoints={"base": given["chat"], "chat": given["base"]})
+    with demur.run(study, tmp_path / "run", checkpoints=given) as again:
+        assert len(again.completions()) == len(run.completions())

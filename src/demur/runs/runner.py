@@ -4,11 +4,12 @@ The same call again resumes where the last one stopped and repeats nothing. Impo
 a study that cannot be run is refused at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from demur.core.errors import InputError, nearest
 from demur.core.progress import Phases, no_phases
 from demur.runs.run import Run
 from demur.runs.store import Store
@@ -20,6 +21,7 @@ from demur.study.spec import Study
 from demur.study.study_files import as_study
 
 if TYPE_CHECKING:
+    from demur.engine.checkpoints import Checkpoint
     from demur.runs.executors.executor import Executor
 
 
@@ -32,6 +34,7 @@ def run(
     phases: Phases = no_phases,
     executor: "Executor | None" = None,
     notes: Sequence[str] = (),
+    checkpoints: "Mapping[str, Checkpoint] | None" = None,
 ) -> Run:
     """Run a study in a folder, or resume it where it stopped.
 
@@ -43,6 +46,8 @@ def run(
         phases: shows progress; nothing is shown unless given.
         executor: runs the jobs; this process unless given.
         notes: sentences for readers of the results, stored with the run.
+        checkpoints: loaded checkpoints by their names in the study; the others are loaded. The study says where their files are,
+            and the run stores the fingerprint of the weights that were given.
 
     Returns:
         The finished run. `run.cells()` and `run.completions()` are pandas DataFrames; `run.summary()` is what `summary.json`
@@ -62,6 +67,8 @@ def run(
         The last two lines are skipped because they load a checkpoint.
     """
     study = with_all_layers(as_study(study))
+    if checkpoints:
+        executor = _with_given(study, checkpoints, executor)
     ready = check(make_plan(for_planning(study)))
     # Imported only now, because torch and transformers take seconds to import.
     from demur.models.device_placement import find_device
@@ -105,6 +112,34 @@ def _finish(
         finished.report()
         progress(1)
     return finished
+
+
+def _with_given(study: Study, given: "Mapping[str, Checkpoint]", executor: "Executor | None") -> "Executor":
+    """The executor that uses loaded checkpoints, if they fit the study."""
+    from demur.inputs.handed.handed_arguments import check_checkpoint
+    from demur.runs.executors.in_process import InProcess
+
+    if executor is not None:
+        raise InputError("checkpoints and executor are both given; loaded checkpoints are used in this process only")
+    if open_keys(study):
+        raise InputError(
+            f'{open_keys(study)[0]} is "select", and a selection loads its checkpoints itself; give the setting, or leave '
+            "checkpoints out"
+        )
+    for name, checkpoint in given.items():
+        if name not in study.checkpoints:
+            raise InputError(f"checkpoints has {name!r}, which the study does not have; {nearest(name, study.checkpoints)}")
+        check_checkpoint(checkpoint)
+        asked = study.checkpoints[name]
+        wanted = (study.engine, study.dtype, asked.quantise is not None, asked.adapter is not None)
+        dtype = str(checkpoint.dtype).removeprefix("torch.")
+        found = (checkpoint.engine.name, dtype, checkpoint.quantised is not None, checkpoint.adapter is not None)
+        if found != wanted:
+            raise InputError(
+                f"the checkpoint {name!r} in memory is not loaded as the study says: (engine, dtype, quantised, with adapter) is "
+                f"{found}, and the study has {wanted}"
+            )
+    return InProcess(given)
 
 
 def refuse_another_study(study: Study, store: Store) -> None:

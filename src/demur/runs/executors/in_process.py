@@ -1,6 +1,7 @@
 """The executor `local`: runs jobs in this process, one after another, and loads each checkpoint as rarely as memory allows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from demur.engine.checkpoints import Checkpoint, free_memory
@@ -18,6 +19,14 @@ class InProcess:
     """Runs jobs in this process."""
 
     name: ClassVar[str] = "local"
+
+    def __init__(self, given: Mapping[str, Checkpoint] | None = None) -> None:
+        """Take checkpoints that are already in memory.
+
+        Args:
+            given: by their names in the study. They are used in place of loading, and not freed.
+        """
+        self._given = dict(given or {})
 
     def run(self, jobs: Sequence[Job], inputs: JobInputs) -> Iterator[JobRecord]:
         """Run jobs in an order with few loads; see `demur.study.load_order`.
@@ -38,7 +47,7 @@ class InProcess:
         for step in order_jobs(jobs, stored_keys(inputs.ready, inputs.store), together=_fit(names, inputs)):
             if step.action == "load":
                 with inputs.phases(f"loading {step.checkpoint}", 1) as progress:
-                    loaded[step.checkpoint] = load_named(inputs.study, step.checkpoint, inputs.device)
+                    loaded[step.checkpoint] = self._loaded(step.checkpoint, inputs)
                     progress(1)
                 yield loaded_record(inputs, loaded[step.checkpoint], step.checkpoint)
             elif step.job is not None:
@@ -46,6 +55,12 @@ class InProcess:
             else:
                 del loaded[step.checkpoint]
                 free_memory()
+
+    def _loaded(self, name: str, inputs: JobInputs) -> Checkpoint:
+        if name not in self._given:
+            return load_named(inputs.study, name, inputs.device)
+        # Messages and directions have the name of the study.
+        return replace(self._given[name], name=name)
 
 
 def _fit(names: set[str], inputs: JobInputs) -> bool:
