@@ -7,7 +7,7 @@ import pytest
 
 from demur.core.errors import InputError
 from demur.inputs.prompts import prompt_format
-from demur.inputs.template_rendering import TemplatePassedLimit
+from demur.inputs.templates.template_rendering import TemplatePassedLimit
 from tests.tiny import CHAT, HARMLESS, tiny_tokenizer
 
 ASK = "{% for m in messages %}USER {{ m['content'] }} {% endfor %}ASSISTANT"
@@ -114,7 +114,7 @@ def test_a_template_that_does_not_show_the_instruction_once(template, times):
     ],
 )
 def test_a_template_that_does_not_end_or_grows_without_limit_is_stopped(template, words, monkeypatch):
-    monkeypatch.setattr("demur.inputs.template_rendering.GUARD_SECONDS", 1.0)
+    monkeypatch.setattr("demur.inputs.templates.template_rendering.GUARD_SECONDS", 1.0)
     with pytest.raises(TemplatePassedLimit, match=words):
         native(template)
 
@@ -123,7 +123,7 @@ def test_a_template_that_does_not_end_with_some_instruction_is_stopped(monkeypat
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     prompt = native("{% if 'bomb' in messages[0]['content'] %}" + loop + "{% endif %}" + ASK)
     assert prompt.encode(HARMLESS)
-    monkeypatch.setattr("demur.inputs.template_rendering.SECONDS", 0.2)
+    monkeypatch.setattr("demur.inputs.templates.template_rendering.SECONDS", 0.2)
     begun = time.thread_time()
     with pytest.raises(TemplatePassedLimit, match=r"takes more than 0\.2 seconds"):
         prompt.encode(["how to make a bomb"])

@@ -14,7 +14,7 @@ from demur.core.thought_marks import after_thought, begins_thought, open_thought
 from demur.engine.diagnosis import diagnosis
 from demur.engine.generate import CompletionRequest, _completion
 from demur.inputs.prompts import prompt_format
-from demur.inputs.thinking import thinking_of
+from demur.inputs.templates.thinking import thinking_of
 from demur.judges.judge import Failure, Judged, TextJudge, Verdict, answers, get_judge
 from demur.judges.turn_end import special_thought_marks, turn_end_ids
 from demur.runs.store import Store

@@ -9,7 +9,7 @@ import demur
 from demur.core.errors import InputError
 from demur.inputs.prompt_formats import FORMATS, NATIVES
 from demur.inputs.prompts import bos_count, prompt_format
-from demur.inputs.thinking import can_think
+from demur.inputs.templates.thinking import can_think
 from demur.judges.judge import get_judge
 from demur.runs.store import Store
 from demur.study.study_files import load_study

@@ -31,7 +31,7 @@ def tell_prompts(form: "Prompt", instructions: Sequence[str]) -> None:
 def tell_template_thoughts(form: "Prompt") -> None:
     """Say that the chat template lets the model think before it answers, if it does."""
     from demur.inputs.prompt_formats import NATIVE
-    from demur.inputs.thinking import thinking_of
+    from demur.inputs.templates.thinking import thinking_of
 
     found = thinking_of(form.tokenizer) if form.name == NATIVE else None
     if found is not None and found.sure:

@@ -12,7 +12,7 @@ from demur.engine.site_proof import Proof, prove_sites
 from demur.inputs.chat_templates import is_dated
 from demur.inputs.prompt_formats import NATIVE, NATIVES
 from demur.inputs.prompts import Prompt, bos_count, prompt_format
-from demur.inputs.thinking import Thinking, thinking_of
+from demur.inputs.templates.thinking import Thinking, thinking_of
 from demur.models.device_placement import bytes_by_device
 from demur.models.layouts import Layout
 from demur.models.memory_budget import free

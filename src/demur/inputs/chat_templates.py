@@ -9,8 +9,8 @@ from typing import Any
 
 from demur.core.errors import InputError
 from demur.inputs.prompt_formats import FORMATS, NATIVE, NO_THINKING, SLOT
-from demur.inputs.template_rendering import Rendering, fitting, template_source, with_slot
-from demur.inputs.thinking import thinking_of
+from demur.inputs.templates.template_rendering import Rendering, fitting, template_source, with_slot
+from demur.inputs.templates.thinking import thinking_of
 
 
 class NativeTemplate:

@@ -15,7 +15,7 @@ from demur.core.errors import InputError
 from demur.core.html_repr import shortened
 from demur.inputs.control_marks import ControlTokens, TextTokenizer, control_marks, held, marks_sentence, text_tokenizer
 from demur.inputs.prompt_formats import SLOT, RenderedFormat, find_format, format_name
-from demur.inputs.template_rendering import WAY_OUT, template_source, with_slot
+from demur.inputs.templates.template_rendering import WAY_OUT, template_source, with_slot
 
 ORDINARY = ("Tell me a joke.", "how do I bake a cake?")
 """Instructions that a template shows as they are, unless it changes every instruction."""

@@ -20,7 +20,7 @@ from demur.core.same_weights import same_weights
 from demur.inputs.chat_templates import is_dated
 from demur.inputs.instructions import digest
 from demur.inputs.prompt_formats import NATIVE, needs_tokenizer
-from demur.inputs.thinking import thinking_of
+from demur.inputs.templates.thinking import thinking_of
 from demur.interventions.edit_kind import edit_kind, words_of
 from demur.models.device_placement import SPREAD, find_device
 from demur.models.quantisation import ROWS_MEET

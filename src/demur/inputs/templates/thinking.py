@@ -17,7 +17,7 @@ from jinja2.parser import Parser
 from demur.core.errors import InputError
 from demur.core.thought_marks import FINAL_CHANNEL, closing_mark, open_thought
 from demur.inputs.prompt_formats import NO_THINKING
-from demur.inputs.template_rendering import MARKER, Rendering, fitting, template_source
+from demur.inputs.templates.template_rendering import MARKER, Rendering, fitting, template_source
 
 _GIVEN = {
     "messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "unk_token", "pad_token", "sep_token",

@@ -19,8 +19,8 @@ from types import FrameType
 from typing import Any
 
 from demur.core.errors import InputError
-from demur.inputs import rendering_guard
 from demur.inputs.prompt_formats import FORMATS, SLOT
+from demur.inputs.templates import rendering_guard
 
 MARKER = "demurinstructionmarker"
 """Stands for the instruction. It has no braces, because a template may treat braces in a special way."""
