@@ -66,11 +66,13 @@ def pair(
             typer.echo(line)
         return
     from demur.cli.progress_bars import bars
-    from demur.cli.study_commands import show_run
+    from demur.cli.study_commands import show_run, told
     from demur.runs.runner import run as carry_out
 
     folder = out or Path("runs") / made.study.name
-    with carry_out(made.study, folder, device=device, fresh=fresh, phases=bars(quiet), notes=made.notes) as finished:
+    with carry_out(
+        made.study, folder, device=device, fresh=fresh, phases=bars(quiet), notes=made.notes, tell=told(quiet)
+    ) as finished:
         show_run(finished)
 
 

@@ -2,8 +2,9 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,8 +75,14 @@ def run(
     chosen = _study(study, settings, limit, dtype, quantise)
     from demur.runs.runner import run as carry_out
 
-    with carry_out(chosen, out or Path("runs") / chosen.name, device=device, fresh=fresh, phases=bars(quiet)) as finished:
+    folder = out or Path("runs") / chosen.name
+    with carry_out(chosen, folder, device=device, fresh=fresh, phases=bars(quiet), tell=told(quiet)) as finished:
         show_run(finished)
+
+
+def told(quiet: bool) -> Callable[[str], object]:
+    """Prints sentences on standard error; prints nothing if `quiet`."""
+    return (lambda _: None) if quiet else partial(typer.echo, err=True)
 
 
 def show_run(finished: "Run") -> None:

@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from demur.analysis.cell import Cell
@@ -18,18 +19,18 @@ from demur.core import versions
 from demur.core.errors import InputError
 from demur.core.same_weights import same_weights
 from demur.inputs.chat_templates import is_dated
-from demur.inputs.instructions import digest
 from demur.inputs.prompt_formats import NATIVE, needs_tokenizer
 from demur.inputs.templates.thinking import thinking_of
 from demur.interventions.edit_kind import edit_kind, words_of
 from demur.models.device_placement import SPREAD, find_device
 from demur.models.quantisation import ROWS_MEET
+from demur.runs.growing.instruction_records import instruction_facts, refuse_other_instructions
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import asked_measurements
 from demur.runs.records import CheckpointLoaded
 from demur.runs.store import Store
 from demur.study.plan import Arm, PlannedCell
-from demur.study.preflight import Material, Ready
+from demur.study.preflight import Ready
 from demur.study.spec import LABELS, Study
 
 if TYPE_CHECKING:
@@ -48,12 +49,10 @@ def describe(ready: Ready, store: Store) -> None:
     """
     study = ready.plan.study
     store.remember_created(datetime.now(UTC).isoformat(timespec="seconds"))
-    found: dict[str, InstructionFacts] = {
-        label: _instruction_facts(study, material) for label, material in ready.material.items()
-    }
+    found: dict[str, InstructionFacts] = {label: instruction_facts(study, material) for label, material in ready.material.items()}
     known = store.recall("instructions")
     if store.begun and isinstance(known, dict):
-        _refuse_other_instructions(found, {label: InstructionFacts.model_validate(facts) for label, facts in known.items()})
+        refuse_other_instructions(found, {label: InstructionFacts.model_validate(facts) for label, facts in known.items()})
     store.remember_instructions(found)
     store.remember_study(study.model_dump(mode="json"))
     store.warn(ready.warnings)
@@ -64,17 +63,6 @@ def describe(ready: Ready, store: Store) -> None:
     store.add_cells(planned_cell(study, cell) for cell in ready.plan.cells)
 
 
-def _instruction_facts(study: Study, material: Material) -> InstructionFacts:
-    return InstructionFacts(
-        source=material.source,
-        split=study.split,
-        n=len(material.test),
-        sha256=digest(material.test),
-        train_n=len(material.train),
-        train_sha256=digest(material.train),
-    )
-
-
 def _rename_checkpoints(study: Study, store: Store) -> None:
     """Store the current roles and names of checkpoints; they may change when a run is resumed."""
     for name, facts in store.manifest().checkpoints.items():
@@ -82,16 +70,6 @@ def _rename_checkpoints(study: Study, store: Store) -> None:
         renamed = facts.model_copy(update={"model": spec.model, "adapter": spec.adapter, "role": spec.role})
         if renamed != facts:
             store.remember_checkpoint(name, renamed)
-
-
-def _refuse_other_instructions(found: Mapping[str, InstructionFacts], known: Mapping[str, InstructionFacts]) -> None:
-    for label, facts in found.items():
-        # The source is not compared, because the same file may have another path now.
-        if label not in known or facts != known[label].model_copy(update={"source": facts.source}):
-            raise InputError(
-                f"the {label} instructions of {facts.source!r} are not those this run began with; restore them, or give "
-                "another --out, or --fresh"
-            )
 
 
 def session_now(device: str) -> Session:
@@ -186,24 +164,28 @@ def loaded_record(inputs: JobInputs, checkpoint: "Checkpoint", name: str) -> Che
     warnings += [f"{name}: {sentence}" for sentence in checkpoint.warnings]
     if ROWS_MEET in (checkpoint.quantised or ""):
         warnings.insert(0, f"{name} has {ROWS_MEET}, so its completions may depend on the other rows of their batch.")
-    return CheckpointLoaded(name, facts, tuple(_arm_facts(inputs, checkpoint, arm) for arm in arms), tuple(warnings))
+    tests = inputs.store.earlier_tests()
+    then = tuple(_arm_facts(inputs, checkpoint, arm, tests.get(arm.name, {})) for arm in arms)
+    now = tuple(_arm_facts(inputs, checkpoint, arm, {}) for arm in arms) if tests else then
+    return CheckpointLoaded(name, facts, now, tuple(warnings), then)
 
 
-def _arm_facts(inputs: JobInputs, checkpoint: "Checkpoint", arm: Arm) -> ArmFacts:
+def _arm_facts(inputs: JobInputs, checkpoint: "Checkpoint", arm: Arm, tests: Mapping[str, int]) -> ArmFacts:
+    """The facts of an arm. Its hash is over the first `tests` instructions of each label; over all where no number is given."""
     prompt = inputs.prompt(arm, checkpoint)
     return ArmFacts(
         checkpoint=arm.checkpoint,
         prompt=arm.prompt,
         template=prompt.template,
         token_read=prompt.token_read(inputs.study.direction.token),
-        token_ids_sha256=hashlib.sha256(json.dumps(prompt.encode(_texts(inputs))).encode()).hexdigest()[:16],
+        token_ids_sha256=hashlib.sha256(json.dumps(prompt.encode(_texts(inputs, tests))).encode()).hexdigest()[:16],
     )
 
 
-def _texts(inputs: JobInputs) -> list[str]:
-    """The training and test instructions of a run, in one order."""
+def _texts(inputs: JobInputs, tests: Mapping[str, int] = MappingProxyType({})) -> list[str]:
+    """The training and test instructions of a run, in one order. `tests` limits the test instructions of a label."""
     material = inputs.ready.material
-    return [text for label in LABELS for text in (*material[label].train, *material[label].test)]
+    return [text for label in LABELS for text in (*material[label].train, *material[label].test[: tests.get(label)])]
 
 
 def _of_template(checkpoint: "Checkpoint", arm: Arm) -> list[str]:
@@ -243,7 +225,7 @@ def admit(loaded: CheckpointLoaded, store: Store) -> None:
             "--out, or --fresh"
         )
     known = {(arm.checkpoint, arm.prompt): arm for arm in manifest.arms}
-    for arm in loaded.arms:
+    for arm in loaded.arms_when_begun or loaded.arms:
         before = known.get((arm.checkpoint, arm.prompt), arm)
         # Runs of early versions have no hash over the token ids.
         same_ids = before.token_ids_sha256 in ("", arm.token_ids_sha256)

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from demur.core.errors import InputError
 from demur.core.progress import Phases, no_phases
+from demur.measurements.measurement import measurement
 from demur.runs.describe import admit, session_now
 from demur.runs.job_inputs import JobInputs
-from demur.runs.jobs import AskedMeasurement, pending_jobs
+from demur.runs.jobs import AskedMeasurement, asked_measurements, pending_jobs
 from demur.runs.records import CheckpointLoaded, CompletionsMade, DirectionMade, JobRecord
 from demur.runs.rows import StoredMeasurement
 from demur.runs.store import Store
@@ -35,7 +37,7 @@ def carry_out(
         executor: runs the jobs.
         device: where checkpoints are loaded.
         phases: shows progress.
-        measurements: the measurements to make; those of the study unless given.
+        measurements: the measurements to make; those of the study and those that were added to the run unless given.
 
     Raises:
         InputError: if a checkpoint is not the one that this run began with.
@@ -43,7 +45,7 @@ def carry_out(
     """
     if measurements is not None:
         store.remember_asked(((one.name, one.settings) for one in measurements), added=True)
-    jobs = pending_jobs(ready, store, measurements)
+    jobs = pending_jobs(ready, store, _asked(ready, store) if measurements is None else measurements)
     if not jobs:
         return
     store.remember_session(session_now(device))
@@ -56,6 +58,20 @@ def carry_out(
         close = getattr(records, "close", None)
         if close is not None:
             close()
+
+
+def _asked(ready: Ready, store: Store) -> list[AskedMeasurement]:
+    """What the study asks for, and what was added and is installed: a run that grows has new subjects for both."""
+    found = [*asked_measurements(ready.plan.study), *(AskedMeasurement(*one) for one in store.added_measurements())]
+    return [one for one in dict.fromkeys(found) if _installed(one.name)]
+
+
+def _installed(name: str) -> bool:
+    try:
+        measurement(name)
+    except InputError:
+        return False
+    return True
 
 
 def commit(record: JobRecord, store: Store) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pydantic import JsonValue
 
 from demur.analysis.manifest import (
-    ArmFacts,
     CheckpointFacts,
     InstructionFacts,
     JudgeFacts,
@@ -55,6 +54,11 @@ class ManifestStore(Connected):
         rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
         found: JsonValue = json.loads(rows[0][0]) if rows else default
         return found
+
+    def forget(self, key: str) -> None:
+        """Remove one entry."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM meta WHERE key = ?", (key,))
 
     @property
     def digest(self) -> str | None:
@@ -139,12 +143,6 @@ class ManifestStore(Connected):
     def remember_checkpoint(self, name: str, facts: CheckpointFacts) -> None:
         """Write down one checkpoint as it was loaded."""
         self.remember("checkpoints", {**self._table("checkpoints"), name: facts.model_dump(mode="json")})
-
-    def remember_arms(self, arms: Sequence[ArmFacts]) -> None:
-        """Write down arms. An arm that is known already is replaced, a new one goes to the end."""
-        found = [ArmFacts.model_validate(each) for each in self._listed("arms")]
-        by_name = {(arm.checkpoint, arm.prompt): arm for arm in (*found, *arms)}
-        self.remember("arms", [arm.model_dump(mode="json") for arm in by_name.values()])
 
     def remember_session(self, session: Session) -> None:
         """Write down versions, machine and device of this part of the work, once for each combination."""

@@ -19,12 +19,15 @@ class CheckpointLoaded:
         facts: weights, shape, end tokens and settings.
         arms: its arms, with the text of their prompt formats.
         warnings: warnings for readers of the numbers.
+        arms_when_begun: the arms as they are with only the instructions that the run had when it stored them; empty if these are
+            the same.
     """
 
     name: str
     facts: CheckpointFacts
     arms: tuple[ArmFacts, ...]
     warnings: tuple[str, ...] = ()
+    arms_when_begun: tuple[ArmFacts, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

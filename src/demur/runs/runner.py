@@ -4,16 +4,16 @@ The same call again resumes where the last one stopped and repeats nothing. Impo
 a study that cannot be run is refused at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demur.core.errors import InputError, nearest
 from demur.core.progress import Phases, no_phases
+from demur.runs.growing.larger_study import check_folder, go_on
 from demur.runs.run import Run
 from demur.runs.store import Store
-from demur.study.digest import differences, refusal
 from demur.study.plan import make_plan
 from demur.study.preflight import Ready, check
 from demur.study.selected_settings import for_planning, open_keys, with_all_layers
@@ -23,6 +23,10 @@ from demur.study.study_files import as_study
 if TYPE_CHECKING:
     from demur.engine.checkpoints import Checkpoint
     from demur.runs.executors.executor import Executor
+
+
+def _tell_nothing(_sentence: str) -> None:
+    """For callers who do not ask."""
 
 
 def run(
@@ -35,8 +39,9 @@ def run(
     executor: "Executor | None" = None,
     notes: Sequence[str] = (),
     checkpoints: "Mapping[str, Checkpoint] | None" = None,
+    tell: Callable[[str], object] = _tell_nothing,
 ) -> Run:
-    """Run a study in a folder, or resume it where it stopped.
+    """Run a study in a folder, or resume it where it stopped. A study that only adds to the one in the folder goes on there.
 
     Args:
         study: the study, from `demur.load_study`; or the name of a preset, or a TOML file.
@@ -48,6 +53,7 @@ def run(
         notes: sentences for readers of the results, stored with the run.
         checkpoints: loaded checkpoints by their names in the study; the others are loaded. The study says where their files are,
             and the run stores the fingerprint of the weights that were given.
+        tell: called with one sentence if the study adds to the one in the folder: what is reused and what is new.
 
     Returns:
         The finished run. `run.cells()` and `run.completions()` are pandas DataFrames; `run.summary()` is what `summary.json`
@@ -70,11 +76,13 @@ def run(
     if checkpoints:
         executor = _with_given(study, checkpoints, executor)
     ready = check(make_plan(for_planning(study)))
+    if not fresh:
+        check_folder(study, ready, Path(out))
     # Imported only now, because torch and transformers take seconds to import.
     from demur.models.device_placement import find_device
 
     find_device(device)
-    store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh, check_study=partial(refuse_another_study, study))
+    store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh, check_study=partial(go_on, study, ready, tell))
     try:
         finished = _finish(study, ready, store, device, phases, executor, notes)
     except BaseException:
@@ -140,17 +148,3 @@ def _with_given(study: Study, given: "Mapping[str, Checkpoint]", executor: "Exec
                 f"{found}, and the study has {wanted}"
             )
     return InProcess(given)
-
-
-def refuse_another_study(study: Study, store: Store) -> None:
-    """Check that a study can be resumed in a run folder whose digest differs. An earlier version may have computed the digest.
-
-    Raises:
-        InputError: if a key that affects results differs. The message has its name and both values.
-    """
-    if not store.begun:
-        return  # nothing was made under another study
-    deciding = store.recall("deciding")
-    found = differences(study, store.manifest().study, deciding if isinstance(deciding, dict) else None)
-    if found:
-        raise refusal(found, str(store.folder))

@@ -23,8 +23,8 @@ from demur.runs import schema
 from demur.runs.database.copied_run import copy_run
 from demur.runs.database.damage import FILE, read_from_rows
 from demur.runs.database.direction_files import write_direction
-from demur.runs.database.measurement_store import MeasurementStore
 from demur.runs.database.untrusted_file import LOG_ENDINGS
+from demur.runs.growing.growing_store import GrowingStore
 from demur.runs.rows import StoredCompletion, StoredFailure, StoredVerdict, Unjudged
 from demur.runs.stored_records import Results, cell_of, direction_of
 
@@ -36,7 +36,7 @@ _LEFT_BY_A_KILL = {LOCK, REPORT_LOCK, *(f"{FILE}.partial{end}" for end in ("", *
 NO_LOCKS = "This file system has no locks, so a second process could have written to the run at the same time."
 
 
-class Store(MeasurementStore):
+class Store(GrowingStore):
     """An open run folder. Other processes may read it while one writes.
 
     Attributes:
@@ -147,11 +147,6 @@ class Store(MeasurementStore):
         super().close()
         self.release()
 
-    def add_planned_directions(self, names: Iterable[str]) -> None:
-        """Enter the names of directions that are to be made, so that `directions` gives them in the order of the study."""
-        with self._transaction() as db:
-            db.executemany("INSERT OR IGNORE INTO directions VALUES (?, '', NULL)", [(name,) for name in names])
-
     def add_direction(self, direction: "Direction", facts: DirectionFacts) -> None:
         """Store a direction and write its file.
 
@@ -194,14 +189,6 @@ class Store(MeasurementStore):
         """Write the files in `directions/` that are missing or differ from what is stored."""
         for name, content in self._rows("SELECT name, file FROM directions WHERE file IS NOT NULL"):
             write_direction(self.folder, name, content)
-
-    def add_cells(self, cells: Iterable[Cell]) -> None:
-        """Enter cells that are not there yet."""
-        with self._transaction() as db:
-            db.executemany(
-                "INSERT OR IGNORE INTO cells VALUES (?, ?)",
-                [(cell.key, json.dumps(cell.model_dump(mode="json"))) for cell in cells],
-            )
 
     @read_from_rows
     def cells(self) -> list[Cell]:

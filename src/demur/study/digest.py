@@ -214,22 +214,24 @@ def _differing_edits(here: Sequence[Mapping[str, Fact]], there: Sequence[Mapping
     return found
 
 
-def refusal(found: Sequence[Difference], where: str) -> InputError:
+def refusal(found: Sequence[Difference], where: str, why: str = "") -> InputError:
     """The error for a study that cannot be resumed in a folder. It names the first key that differs, and how to start over.
 
     Args:
         found: the differences, at least one.
         where: the run folder.
+        why: what the first difference would do to the run, if that is not plain; goes on the sentence.
     """
     first, more = found[0], len(found) - 1
     others = "" if not more else f" ({more} more {'key differs' if more == 1 else 'keys differ'})"
     return InputError(
-        f"{where!r} holds another study: {first.key} is {_shown(first.here)} in this study and {_shown(first.there)} in the "
-        f"run{others}; give another --out, or --fresh to start over"
+        f"{where!r} holds another study: {first.key} is {shown(first.here)} in this study and {shown(first.there)} in the "
+        f"run{others}{', ' if why else ''}{why}; give another --out, or --fresh to start over"
     )
 
 
-def _shown(value: JsonValue) -> str:
+def shown(value: JsonValue) -> str:
+    """A value of a key as messages show it."""
     return "not set" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

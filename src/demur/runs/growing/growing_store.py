@@ -1,0 +1,99 @@
+"""What a run folder plans, and how this grows: names of directions, cells, and the facts that a larger study replaces."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+
+from pydantic import JsonValue
+
+from demur.analysis.cell import Cell
+from demur.analysis.manifest import ArmFacts
+from demur.runs.database.measurement_store import MeasurementStore
+
+_EARLIER = "earlier_tests"
+"""Entry: arm -> label -> the number of test instructions over which the arm's stored hash of token ids was taken."""
+
+
+class GrowingStore(MeasurementStore):
+    """The planned directions and cells of a run, in the order of its study."""
+
+    def add_planned_directions(self, names: Iterable[str]) -> None:
+        """Enter the names of directions that are to be made, so that `directions` gives them in the order of the study."""
+        with self._transaction() as db:
+            _enter(db, "directions", dict.fromkeys(names, ("", None)))
+
+    def add_cells(self, cells: Iterable[Cell]) -> None:
+        """Enter cells that are not there yet. Then all cells are in the order given."""
+        with self._transaction() as db:
+            _enter(db, "cells", {cell.key: (json.dumps(cell.model_dump(mode="json")),) for cell in cells})
+
+    def grow(
+        self,
+        facts: Mapping[str, JsonValue],
+        *,
+        tests: Mapping[str, int],
+        forget_measurements: bool,
+        stale_warnings: Sequence[str] = (),
+    ) -> None:
+        """Let the run go on with a larger study, in one transaction. Completions, verdicts and directions stay.
+
+        Args:
+            facts: the entries that the larger study replaces.
+            tests: the number of test instructions of each label before. The hashes of stored arms are over these.
+            forget_measurements: whether stored measurements are removed, so that they are made again.
+            stale_warnings: sentences that are not true of the larger study.
+        """
+        known = self._table(_EARLIER)
+        earlier: JsonValue = {**{_name(arm): dict(tests) for arm in self._arms()}, **known}
+        warnings: JsonValue = [each for each in self._listed("warnings") if each not in stale_warnings]
+        entries = {**facts, _EARLIER: earlier, "warnings": warnings}
+        with self._transaction() as db:
+            db.executemany(_PUT, [(key, json.dumps(value)) for key, value in entries.items()])
+            if forget_measurements:
+                db.execute("DELETE FROM measurements")
+                db.execute("DELETE FROM measurement_failures")
+
+    def earlier_tests(self) -> dict[str, dict[str, int]]:
+        """The test instructions over which hashes of arms were taken, by arm and label; only of arms not loaded since it grew."""
+        found: dict[str, dict[str, int]] = {}
+        for arm, counts in self._table(_EARLIER).items():
+            found[arm] = {label: n for label, n in counts.items() if isinstance(n, int)} if isinstance(counts, dict) else {}
+        return found
+
+    def remember_arms(self, arms: Sequence[ArmFacts]) -> None:
+        """Write down arms. An arm that is known already is replaced, a new one goes to the end."""
+        by_name = {_name(arm): arm for arm in (*self._arms(), *arms)}
+        loaded = {_name(arm) for arm in arms}
+        entries: dict[str, JsonValue] = {"arms": [arm.model_dump(mode="json") for arm in by_name.values()]}
+        known = self._table(_EARLIER)
+        if known:
+            entries[_EARLIER] = {name: counts for name, counts in known.items() if name not in loaded}
+        with self._transaction() as db:
+            db.executemany(_PUT, [(key, json.dumps(value)) for key, value in entries.items()])
+
+    def _arms(self) -> list[ArmFacts]:
+        return [ArmFacts.model_validate(each) for each in self._listed("arms")]
+
+    def added_measurements(self) -> list[tuple[str, str]]:
+        """Name and canonical settings of the measurements that were asked for in addition to those of the study."""
+        return [(str(one[0]), str(one[1])) for one in self._listed("added_measurements") if isinstance(one, list)]
+
+
+def _name(arm: ArmFacts) -> str:
+    """As `Arm.name`."""
+    return f"{arm.checkpoint}/{arm.prompt}"
+
+
+_PUT = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+
+
+def _enter(db: sqlite3.Connection, table: str, wanted: Mapping[str, tuple[object, ...]]) -> None:
+    """Enter rows that are not there yet, by their first column, and put all rows in the order of `wanted`. Others come last."""
+    rows = {row[0]: row for row in db.execute(f"SELECT * FROM {table} ORDER BY rowid").fetchall()}
+    if all(key in rows for key in wanted):
+        return
+    after = {key: rows.get(key, (key, *row)) for key, row in wanted.items()}
+    after |= {key: row for key, row in rows.items() if key not in after}
+    db.execute(f"DELETE FROM {table}")
+    marks = ", ".join("?" * len(next(iter(after.values()))))
+    db.executemany(f"INSERT INTO {table} VALUES ({marks})", list(after.values()))

@@ -1,0 +1,154 @@
+"""Lets a run go on with a larger study: checks that nothing stored would change its meaning, and says what is reused and new.
+
+Nothing heavy is imported here, so that a study that cannot go on in a folder is refused at once.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from demur.analysis.manifest import InstructionFacts
+from demur.core.errors import InputError
+from demur.measurements.measurement import measurement
+from demur.models.compatibility import compare
+from demur.runs import schema
+from demur.runs.growing.instruction_records import instruction_facts, refuse_other_instructions
+from demur.runs.store import Store
+from demur.study.digest import Difference, differences, refusal
+from demur.study.growth import Growth, growth, refuse_unless_kept
+from demur.study.preflight import Material, Ready, instruction_warnings, precisions
+from demur.study.selected_settings import open_keys, with_selected
+from demur.study.spec import Label, Study
+from demur.study.spec_fields import SELECT
+
+
+def check_folder(study: Study, ready: Ready, folder: Path) -> None:
+    """Check that a study is the one that a folder holds, or only adds to it. Changes nothing.
+
+    Args:
+        study: the study.
+        ready: its checked plan; if settings are to be selected, that for planning.
+        folder: the run folder; it may be missing.
+
+    Raises:
+        InputError: if the folder holds another study. The message has the key and both values.
+    """
+    file = folder / schema.FILE
+    if not file.is_file():
+        return
+    with closing(Store(folder, schema.connect(file))) as store:
+        if store.digest != study.digest:
+            _added(study, ready, store)
+
+
+def go_on(study: Study, ready: Ready, tell: Callable[[str], object], store: Store) -> None:
+    """Prepare a folder whose digest differs for this study. An earlier version may have computed the digest.
+
+    Args:
+        study: the study.
+        ready: its checked plan.
+        tell: called with one sentence that says what is reused and what is new, if the study adds something.
+        store: the run folder, held by this process.
+
+    Raises:
+        InputError: in the same cases as `check_folder`.
+    """
+    if not store.begun:
+        # Nothing was made under another study, but its settings may have been selected.
+        store.forget("selection")
+        return
+    found = _added(study, ready, store)
+    if found is None:
+        return
+    manifest = store.manifest()
+    instructions: dict[str, JsonValue] = {
+        label: instruction_facts(study, each).model_dump(mode="json") for label, each in ready.material.items()
+    }
+    facts: dict[str, JsonValue] = {
+        "study": study.digest,
+        "deciding": study.deciding(),
+        "study_facts": found.study.model_dump(mode="json"),
+        "instructions": instructions,
+    }
+    store.grow(
+        facts,
+        tests={label: each.n for label, each in manifest.instructions.items()},
+        forget_measurements=found.changes_measurements,
+        stale_warnings=_stale_warnings(ready, found.before, manifest.instructions),
+    )
+    tell(_sentence(found, store, selected=bool(open_keys(study))))
+
+
+def _added(study: Study, ready: Ready, store: Store) -> Growth | None:
+    """What a study adds to the one in a folder; None if nothing that affects results differs."""
+    if not store.begun:
+        return None
+    where, stored, deciding = str(store.folder), store.manifest(), store.recall("deciding")
+    kept = deciding if isinstance(deciding, dict) else {}
+    chosen = _with_stored_selection(study, kept, store)
+    found = differences(chosen, stored.study, kept)
+    if not found:
+        return None
+    if open_keys(study):
+        refuse_unless_kept([each for each in found if each.key.startswith(("checkpoints", "prompts.", "interventions."))], where)
+    added = growth(chosen, stored.study, found, where)
+    now: dict[str, InstructionFacts] = {
+        label: instruction_facts(study, replace(each, test=each.test[: stored.instructions[label].n]))
+        for label, each in ready.material.items()
+        if label in stored.instructions
+    }
+    refuse_other_instructions(now, stored.instructions)
+    if added.changes_measurements:
+        _refuse_lost_measurements(store)
+    return added
+
+
+def _with_stored_selection(study: Study, kept: Mapping[str, JsonValue], store: Store) -> Study:
+    """The study with the settings that the run selected, in place of those that it leaves open."""
+    opened = open_keys(study)
+    if not opened:
+        return study
+    here = study.deciding()
+    how = [key for key in dict.fromkeys((*here, *kept)) if key.startswith("selection.") and here.get(key) != kept.get(key)]
+    found = [Difference(key, here.get(key), kept.get(key)) for key in how]
+    found += [Difference(key, SELECT, kept.get(key)) for key in opened if kept.get(key) != SELECT]
+    selection = store.selection()
+    if found or selection is None:
+        raise refusal(found or differences(study, store.manifest().study, kept), str(store.folder))
+    return with_selected(study, layer=selection.layer, position=selection.position, coefficients=selection.coefficients)
+
+
+def _refuse_lost_measurements(store: Store) -> None:
+    """Refuses to remove records that this installation cannot make again."""
+    for name, _ in store.added_measurements():
+        try:
+            measurement(name)
+        except InputError as error:
+            raise InputError(
+                f"{str(store.folder)!r} has the measurement {name!r}, which this study changes and which cannot be made again "
+                f"here: {error}"
+            ) from error
+
+
+def _stale_warnings(ready: Ready, before: Study, instructions: Mapping[str, InstructionFacts]) -> list[str]:
+    """Warnings of the smaller study that are not true of the larger one, such as how many instructions are in a set twice."""
+    material: dict[Label, Material] = {
+        label: replace(each, test=each.test[: instructions[label].n]) for label, each in ready.material.items()
+    }
+    sources = {name: ready.sources[name] for name in before.checkpoints}
+    earlier = [*compare(sources), *precisions(before), *instruction_warnings(material)]
+    return [each for each in earlier if each not in ready.warnings]
+
+
+def _sentence(found: Growth, store: Store, *, selected: bool) -> str:
+    done = store.progress()
+    reused = [key for key in found.kept if key in done]
+    keeps = "; the selected layer and coefficients stay" if selected else ""
+    again = "; measurements are made again" if found.changes_measurements else ""
+    return (
+        f"{str(store.folder)!r} goes on with a larger study: it reuses {len(reused)} of {len(found.plan.cells)} cells "
+        f"({sum(done[key] for key in reused):,} completions); new: {', '.join(found.additions())}{keeps}{again}"
+    )
