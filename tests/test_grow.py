@@ -4,20 +4,30 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
-import demur
+from demur.analysis.selection_record import SelectionRecord
 from demur.cli.main import app
-from demur.core.errors import InputError
 from demur.runs import execution
+from demur.runs.run import Run
 from demur.runs.store import Store
 from tests.tiny_study import contents, make_checkpoint, make_study
 
 SMALL = ("instructions.harmful.test=1", "instructions.harmless.test=1")
 ADD = 'interventions=[{kind="ablate",on=["harmful"]},{kind="add",coefficient=2.0,unit="residual"},'
 ABLATE = 'interventions=[{kind="ablate",on=["harmful"]}]'
+
+
+class Backwards:
+    """A kind of control of this test: the direction with its numbers in reverse order."""
+
+    name, needs, null_of = "backwards", "direction", "any direction of this norm"
+
+    def make(self, beside, *, name, seed, harmful=None, harmless=None):
+        return replace(beside, vector=beside.vector.flip(0))
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +46,13 @@ def run(place, out, *settings, quiet=True):
 
 def third(place):
     return f'checkpoints.third.model="{place}/third"'
+
+
+@pytest.fixture(autouse=True)
+def without_pages(monkeypatch):
+    """A run ends with its verdicts. Other tests look at pages, which take longer than all the rest here."""
+    monkeypatch.setattr(Run, "report", Run.judge_stored)
+    monkeypatch.setattr("demur.cli.study_commands.show_run", lambda _: None)
 
 
 @pytest.fixture
@@ -67,7 +84,7 @@ GROWTHS = {
     "a label": ((ABLATE,), ('interventions=[{kind="ablate"}]',)),
     "a target": (('interventions=[{kind="ablate",targets=["base"]}]',), ('interventions=[{kind="ablate"}]',)),
     "controls": ((), ("controls.random=3",)),
-    "a kind of controls": ((), ("controls.shuffled=1",)),
+    "a kind of controls": ((), ('controls."tests.test_grow:Backwards"=1',)),
     "first controls": (("controls.random=0",), ("controls.random=2", "controls.seed=7")),
     "a judge": (('judges=["prefix"]',), ()),
     "a measurement": (("measurements=[]",), ()),
@@ -103,3 +120,216 @@ def test_a_grown_run_ends_as_a_run_of_the_larger_study_and_generates_nothing_aga
     generated.clear()
     assert run(place, tmp_path / "grown", *after).exit_code == 0
     assert generated == []
+
+
+@pytest.mark.parametrize("case", ["a dose", "instructions", "a checkpoint"])
+def test_a_run_that_is_killed_before_and_while_it_grows_ends_as_the_whole_one(place, tmp_path, generated, monkeypatch, case):
+    before, after = (settings_of(place, each) for each in GROWTHS[case])
+    counted = execution.generate_batches
+
+    def killed(checkpoint, requests, **settings):
+        # Small batches, so that some rows are stored before the kill.
+        batches = counted(checkpoint, requests, **{**settings, "batch_tokens": 40})
+        yield next(iter(batches))
+        raise KeyboardInterrupt
+
+    out = tmp_path / "grown"
+    for settings in (before, after):
+        monkeypatch.setattr(execution, "generate_batches", killed)
+        assert run(place, out, *settings).exit_code == 130
+        assert completions(out) > 0
+    monkeypatch.setattr(execution, "generate_batches", counted)
+    stored = completions(out)
+    generated.clear()
+    assert run(place, out, *after).exit_code == 0
+    assert sum(generated) == completions(out) - stored
+    assert run(place, tmp_path / "whole", *after).exit_code == 0
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_kill_right_after_the_study_was_replaced_loses_nothing(place, tmp_path, monkeypatch):
+    out = tmp_path / "grown"
+    assert run(place, out, *SMALL).exit_code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("demur.runs.describe.describe", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run(place, out).exit_code == 130
+    assert run(place, out).exit_code == 0
+    assert run(place, tmp_path / "whole").exit_code == 0
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_run_grows_twice_before_it_loads_all_checkpoints(place, tmp_path, monkeypatch):
+    """The prompts of each checkpoint are compared with those that the run made when it last loaded this checkpoint."""
+    whole, out = execution.generate_batches, tmp_path / "grown"
+
+    def killed(checkpoint, requests, **settings):
+        raise KeyboardInterrupt
+
+    assert run(place, out, *SMALL).exit_code == 0
+    monkeypatch.setattr(execution, "generate_batches", killed)
+    assert run(place, out, "instructions.harmful.test=2", "instructions.harmless.test=1").exit_code == 130
+    monkeypatch.setattr(execution, "generate_batches", whole)
+    assert run(place, out).exit_code == 0
+    assert run(place, tmp_path / "whole").exit_code == 0
+    assert contents(out) == contents(tmp_path / "whole")
+    assert Store.open(out).earlier_tests() == {}
+
+
+REFUSED = {
+    "fewer instructions": (
+        (),
+        ("instructions.harmful.test=2",),
+        "instructions.harmful.test is 2 in this study and 3 in the run;",
+    ),
+    "other pairs": ((), ("direction.pairs=3", "controls.random=2"), "direction.pairs is 3 in this study and 4 in the run;"),
+    "another dose": ((), ("interventions.1.coefficient=3.0",), "interventions.1.coefficient is 3.0 in this study and 2.0 in the"),
+    "a dose of the same name": (
+        (),
+        (ADD + '{kind="add",coefficient=2.0000001,unit="residual"}]',),
+        "which has the same name as an edit of the run",
+    ),
+    "an edit less": ((), (ABLATE,), "interventions.1 is not set in this study and"),
+    "a label less": ((), ('interventions.1.on=["harmful"]',), 'interventions.1.on is ["harmful"] in this study and'),
+    "a second layer": (
+        (),
+        ("direction.layers=[1,2]",),
+        "direction.layers is [1, 2] in this study and [1] in the run, which renames the run's direction 'base' to 'base.layer1';",
+    ),
+    "a second format": (
+        (),
+        ('checkpoints.chat.prompts=["native","plain"]',),
+        "which renames the run's direction 'chat' to 'chat.native';",
+    ),
+    "another seed": ((), ("controls.seed=1", "controls.random=2"), "controls.seed is 1 in this study and 0 in the run"),
+    "fewer controls": ((), ("controls.random=0",), "controls.random is 0 in this study and 1 in the run"),
+    "controls that move": (
+        ("controls.random=3",),
+        ("third", "controls.random=3"),
+        "which makes random-3 a control for 'third', but in the run it is one for 'base'",
+    ),
+    "a checkpoint in front": ((), ("front",), "which makes random-1 a control for 'third', but in the run it is one for 'base'"),
+    "a judge that cuts completions": (
+        ("until_verdict=true",),
+        ("until_verdict=true", 'judges=["prefix","substring","taxonomy"]', "instructions.harmful.test=3"),
+        "judges is",
+    ),
+    "more tokens": (SMALL, ("max_new_tokens=4",), "max_new_tokens is 4 in this study and 3 in the run;"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_would_change_stored_results_is_refused_by_name_and_changes_nothing(place, tmp_path, monkeypatch, case):
+    before, after, said = REFUSED[case]
+    out = tmp_path / "run"
+    small = run(place, out, *settings_of(place, before))
+    assert small.exit_code == 0, small.output
+    found, study = contents(out), (out / "study.toml").read_text()
+    settings = settings_of(place, after)
+    if case == "a checkpoint in front":
+        settings = [
+            f'checkpoints={{third={{model="{place}/third"}},base={{model="{place}/base",prompts=["user-assistant"]}},'
+            f'chat={{model="{place}/chat"}}}}',
+            "controls.random=1",
+        ]
+    result = run(place, out, *settings)
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr
+    assert "give another --out, or --fresh to start over" in result.stderr
+    assert contents(out) == found
+    assert (out / "study.toml").read_text() == study
+
+
+def test_the_stored_instructions_must_be_the_first_of_the_larger_set(place, tmp_path):
+    source = tmp_path / "harmful.jsonl"
+    shutil.copy(place / "harmful.jsonl", source)
+    setting = f'instructions.harmful.source="{source}"'
+    assert run(place, tmp_path / "run", *SMALL, setting).exit_code == 0
+    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    tests = [n for n, row in enumerate(rows) if row["split"] == "test"]
+    rows[tests[0]], rows[tests[1]] = rows[tests[1]], rows[tests[0]]
+    source.write_text("\n".join(map(json.dumps, rows)))
+    result = run(place, tmp_path / "run", setting)
+    assert (result.exit_code, "are not those this run began with" in result.stderr) == (2, True)
+
+
+def test_a_tokenizer_that_changed_is_still_noticed_when_the_run_grows(place, tmp_path):
+    model = tmp_path / "chat"
+    shutil.copytree(place / "chat", model)
+    setting = f'checkpoints.chat.model="{model}"'
+    assert run(place, tmp_path / "run", *SMALL, setting).exit_code == 0
+    file = model / "tokenizer.json"
+    found = json.loads(file.read_text())
+    words = found["model"]["vocab"]
+    words["bomb"], words["virus"] = words["virus"], words["bomb"]
+    file.write_text(json.dumps(found))
+    result = run(place, tmp_path / "run", setting)
+    assert (result.exit_code, "makes other prompts in the format 'native'" in result.stderr) == (2, True)
+
+
+def test_the_command_says_what_is_reused_and_what_is_new(place, tmp_path):
+    out = tmp_path / "run"
+    assert run(place, out, *SMALL).exit_code == 0
+    result = run(place, out, ADD + '{kind="add",coefficient=3.0}]', third(place), quiet=False)
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.stderr.split())
+    assert "goes on with a larger study: it reuses 22 of " in words
+    assert "checkpoints.third, instructions.harmful.test 1 -> 3, instructions.harmless.test 1 -> 3" in words
+    assert "interventions.2" in words
+    assert "goes on with" not in run(place, out, ADD + '{kind="add",coefficient=3.0}]', third(place), quiet=False).stderr
+
+
+def test_another_study_is_refused_before_anything_heavy_is_imported(place, tmp_path):
+    out = tmp_path / "run"
+    assert run(place, out).exit_code == 0
+    code = f"""
+import sys
+import demur
+try:
+    demur.run(demur.load_study({str(place / "study.toml")!r}, ["direction.pairs=3"]), {str(out)!r})
+except demur.InputError as error:
+    assert "direction.pairs" in str(error), error
+else:
+    raise SystemExit("not refused")
+assert not {{"torch", "transformers"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+SELECT = ("direction.layers=select",)
+
+
+def selected(place, monkeypatch):
+    """A selection that is made at once."""
+    record = SelectionRecord(judge="prefix", instructions=2, position=-1, layer=1)
+    made = []
+    monkeypatch.setattr("demur.runs.selecting.selection_store.select_by_effect", lambda *_, **__: made.append(1) or record)
+    return made
+
+
+def test_a_run_that_selected_its_layer_keeps_it_when_it_grows(place, tmp_path, monkeypatch):
+    made, out = selected(place, monkeypatch), tmp_path / "grown"
+    assert run(place, out, *SELECT, *SMALL).exit_code == 0
+    assert made == [1]
+    result = run(place, out, *SELECT, "controls.random=2", quiet=False)
+    assert result.exit_code == 0, result.output
+    assert "the selected layer and coefficients stay" in result.stderr
+    assert made == [1]
+    assert run(place, tmp_path / "whole", *SELECT, "controls.random=2").exit_code == 0
+    assert contents(out) == contents(tmp_path / "whole")
+    for more in (ADD + '{kind="add",coefficient=3.0}]', third(place)):
+        result = run(place, out, *SELECT, "controls.random=2", more)
+        assert result.exit_code == 2, result.output
+        assert "and the run selected its settings without this change" in result.stderr
+    result = run(place, out, *SELECT, "controls.random=2", "selection.instructions=3")
+    assert (result.exit_code, "selection.instructions is 3 in this study and not set in the run" in result.stderr) == (2, True)
+    # With the layer written out, nothing is left to select.
+    assert run(place, out, "controls.random=2", "direction.layers=1", ADD + '{kind="add",coefficient=3.0}]').exit_code == 0
+
+
+def test_a_run_with_given_layers_does_not_select_later(place, tmp_path, monkeypatch):
+    made, out = selected(place, monkeypatch), tmp_path / "run"
+    assert run(place, out).exit_code == 0
+    result = run(place, out, *SELECT)
+    assert (result.exit_code, "direction.layers is select in this study and" in result.stderr) == (2, True)
+    assert made == []
