@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from demur.analysis.selection_record import SelectionRecord
 from demur.cli.main import app
+from demur.judges.prefix import PrefixJudge
 from demur.runs import execution
 from demur.runs.run import Run
 from demur.runs.store import Store
@@ -28,6 +29,12 @@ class Backwards:
 
     def make(self, beside, *, name, seed, harmful=None, harmless=None):
         return replace(beside, vector=beside.vector.flip(0))
+
+
+class Second(PrefixJudge):
+    """A judge that foresees its verdicts, under another name."""
+
+    name = "second"
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +97,13 @@ GROWTHS = {
     "a measurement": (("measurements=[]",), ()),
     "a checkpoint": ((), ("third",)),
     "a checkpoint and controls": (("controls.random=2",), ("third", "controls.random=3")),
-    "a layer": (("direction.layers=[1,2]",), ("direction.layers=[0,1,2]",)),
+    "a layer": (
+        ("direction.site=resid_post", "direction.layers=[1,2]"),
+        ("direction.site=resid_post", "direction.layers=[0,1,2]"),
+    ),
     "a format": (
         ('checkpoints.chat.prompts=["native","user-assistant"]',),
-        ('checkpoints.chat.prompts=["native","user-assistant","plain"]',),
+        ('checkpoints.chat.prompts=["native","user-assistant","vicuna"]',),
     ),
     "much": ((*SMALL, "controls.random=0", 'judges=["prefix"]', ABLATE), ("third", "controls.random=1")),
 }  # fmt: skip
@@ -197,7 +207,7 @@ REFUSED = {
     ),
     "a second format": (
         (),
-        ('checkpoints.chat.prompts=["native","plain"]',),
+        ('checkpoints.chat.prompts=["native","vicuna"]',),
         "which renames the run's direction 'chat' to 'chat.native';",
     ),
     "another seed": ((), ("controls.seed=1", "controls.random=2"), "controls.seed is 1 in this study and 0 in the run"),
@@ -209,9 +219,9 @@ REFUSED = {
     ),
     "a checkpoint in front": ((), ("front",), "which makes random-1 a control for 'third', but in the run it is one for 'base'"),
     "a judge that cuts completions": (
-        ("until_verdict=true",),
-        ("until_verdict=true", 'judges=["prefix","substring","taxonomy"]', "instructions.harmful.test=3"),
-        "judges is",
+        (*SMALL, "until_verdict=true", 'judges=["prefix"]'),
+        ("until_verdict=true", 'judges=["prefix","tests.test_grow:Second"]'),
+        'judges is ["prefix", "tests.test_grow:Second"] in this study and ["prefix"] in the run;',
     ),
     "more tokens": (SMALL, ("max_new_tokens=4",), "max_new_tokens is 4 in this study and 3 in the run;"),
 }

@@ -118,7 +118,7 @@ def test_every_connection_is_closed(path, cut, tmp_path, monkeypatch):
     other = demur.load_study(path)
     with pytest.raises(InputError):
         demur.run(other, cut)
-    monkeypatch.setattr(describe, "_instruction_facts", fail)
+    monkeypatch.setattr(describe, "instruction_facts", fail)
     with pytest.raises(WorkError):
         demur.run(other, tmp_path / "run")
     with pytest.raises(InputError, match="stopped before it stored anything"):

@@ -15,6 +15,7 @@ from demur.core.errors import InputError
 from demur.measurements.measurement import measurement
 from demur.models.compatibility import compare
 from demur.runs import schema
+from demur.runs.database.damage import FILE
 from demur.runs.growing.instruction_records import instruction_facts, refuse_other_instructions
 from demur.runs.store import Store
 from demur.study.digest import Difference, differences, refusal
@@ -36,10 +37,11 @@ def check_folder(study: Study, ready: Ready, folder: Path) -> None:
     Raises:
         InputError: if the folder holds another study. The message has the key and both values.
     """
-    file = folder / schema.FILE
+    file = folder / FILE
     if not file.is_file():
         return
-    with closing(Store(folder, schema.connect(file))) as store:
+    connection, writable = schema.connect_to_read(file)
+    with closing(Store(folder, connection, writable=writable)) as store:
         if store.digest != study.digest:
             _added(study, ready, store)
 
@@ -129,7 +131,7 @@ def _refuse_lost_measurements(store: Store) -> None:
         except InputError as error:
             raise InputError(
                 f"{str(store.folder)!r} has the measurement {name!r}, which this study changes and which cannot be made again "
-                f"here: {error}"
+                f"here ({error}); install what it came from, or give another --out"
             ) from error
 
 
