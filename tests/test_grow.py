@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from demur.analysis.selection_record import SelectionRecord
 from demur.cli.main import app
+from demur.core.errors import WorkError
 from demur.judges.prefix import PrefixJudge
 from demur.runs import execution
 from demur.runs.run import Run
@@ -183,6 +184,29 @@ def test_a_run_grows_twice_before_it_loads_all_checkpoints(place, tmp_path, monk
     assert run(place, tmp_path / "whole").exit_code == 0
     assert contents(out) == contents(tmp_path / "whole")
     assert Store.open(out).earlier_tests() == {}
+
+
+def test_a_growth_that_was_not_used_can_be_mended_or_taken_back(place, tmp_path, monkeypatch):
+    """For example a wrong name of a model, which is noticed when it is loaded."""
+    out, load = tmp_path / "grown", execution.load_checkpoint
+    assert run(place, out, *SMALL).exit_code == 0
+    before = contents(out)
+
+    def fails(*_, **__):
+        raise WorkError("the weights cannot be fetched")
+
+    wrong = f'checkpoints.third.model="{place}/chat"'
+    for settings in ((*SMALL, wrong), (wrong,), (ADD + '{kind="add",coefficient=3.0}]',)):
+        monkeypatch.setattr(execution, "load_checkpoint", fails)
+        assert run(place, out, *settings).exit_code == 1
+    monkeypatch.setattr(execution, "load_checkpoint", load)
+    assert run(place, out, *SMALL).exit_code == 0
+    assert contents(out) == before
+    assert run(place, out, third(place)).exit_code == 0
+    assert run(place, tmp_path / "whole", third(place)).exit_code == 0
+    assert contents(out) == contents(tmp_path / "whole")
+    result = run(place, out, *SMALL)
+    assert (result.exit_code, "holds another study" in result.stderr) == (2, True)
 
 
 REFUSED = {

@@ -14,6 +14,10 @@ _EARLIER = "earlier_tests"
 """Entry: arm -> label -> the number of test instructions over which the arm's stored hash of token ids was taken."""
 
 
+_GROWN_FROM = "grown_from"
+"""Entry: what the last growth replaced, and the cells and directions that were planned before it."""
+
+
 class GrowingStore(MeasurementStore):
     """The planned directions and cells of a run, in the order of its study."""
 
@@ -46,12 +50,42 @@ class GrowingStore(MeasurementStore):
         known = self._table(_EARLIER)
         earlier: JsonValue = {**{_name(arm): dict(tests) for arm in self._arms()}, **known}
         warnings: JsonValue = [each for each in self._listed("warnings") if each not in stale_warnings]
-        entries = {**facts, _EARLIER: earlier, "warnings": warnings}
+        before: JsonValue = {
+            "entries": {key: self.recall(key) for key in facts},
+            "cells": self._first_column("cells"),
+            "directions": self._first_column("directions"),
+        }
+        entries = {**facts, _EARLIER: earlier, _GROWN_FROM: before, "warnings": warnings}
         with self._transaction() as db:
             db.executemany(_PUT, [(key, json.dumps(value)) for key, value in entries.items()])
             if forget_measurements:
                 db.execute("DELETE FROM measurements")
                 db.execute("DELETE FROM measurement_failures")
+
+    def unused_growth(self) -> dict[str, JsonValue] | None:
+        """The entries from before the last growth, if no checkpoint was loaded and no direction made since; else None."""
+        before, arms = self._table(_GROWN_FROM), {_name(arm) for arm in self._arms()}
+        made = {row[0] for row in self._rows("SELECT name FROM directions WHERE file IS NOT NULL")}
+        entries, known = before.get("entries"), before.get("directions")
+        unused = isinstance(known, list) and arms <= self._table(_EARLIER).keys() and made <= {str(name) for name in known}
+        return entries if unused and isinstance(entries, dict) else None
+
+    def shrink(self) -> None:
+        """Take back a growth that was not used, such as one with a wrong name of a model. Measurements are made again."""
+        entries, before = self.unused_growth(), self._table(_GROWN_FROM)
+        if entries is None:
+            return
+        with self._transaction() as db:
+            db.executemany(_PUT, [(key, json.dumps(value)) for key, value in entries.items()])
+            for table, column in (("cells", "key"), ("directions", "name")):
+                kept = json.dumps(before[table])
+                db.execute(f"DELETE FROM {table} WHERE {column} NOT IN (SELECT value FROM json_each(?))", (kept,))
+            db.execute("DELETE FROM measurements")
+            db.execute("DELETE FROM measurement_failures")
+            db.execute("DELETE FROM meta WHERE key = ?", (_GROWN_FROM,))
+
+    def _first_column(self, table: str) -> list[JsonValue]:
+        return [row[0] for row in self._rows(f"SELECT * FROM {table} ORDER BY rowid")]
 
     def earlier_tests(self) -> dict[str, dict[str, int]]:
         """The test instructions over which hashes of arms were taken, by arm and label; only of arms not loaded since it grew."""

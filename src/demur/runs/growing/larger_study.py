@@ -5,7 +5,7 @@ Nothing heavy is imported here, so that a study that cannot go on in a folder is
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -24,6 +24,28 @@ from demur.study.preflight import Material, Ready, instruction_warnings, precisi
 from demur.study.selected_settings import open_keys, with_selected
 from demur.study.spec import Label, Study
 from demur.study.spec_fields import SELECT
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a folder holds of its study. A growth that was not used is left out, so that a mistake in it can be mended."""
+
+    study: Mapping[str, JsonValue]
+    deciding: Mapping[str, JsonValue]
+    instructions: Mapping[str, InstructionFacts]
+
+    @classmethod
+    def of(cls, store: Store) -> "_Stored":
+        manifest, before = store.manifest(), store.unused_growth() or {}
+        study, deciding = before.get("study_facts"), before.get("deciding", store.recall("deciding"))
+        sets = before.get("instructions")
+        return cls(
+            study if isinstance(study, dict) else manifest.study,
+            deciding if isinstance(deciding, dict) else {},
+            {label: InstructionFacts.model_validate(each) for label, each in sets.items()}
+            if isinstance(sets, dict)
+            else manifest.instructions,
+        )
 
 
 def check_folder(study: Study, ready: Ready, folder: Path) -> None:
@@ -62,10 +84,10 @@ def go_on(study: Study, ready: Ready, tell: Callable[[str], object], store: Stor
         # Nothing was made under another study, but its settings may have been selected.
         store.forget("selection")
         return
-    found = _added(study, ready, store)
+    found, stored = _added(study, ready, store), _Stored.of(store)
+    store.shrink()
     if found is None:
         return
-    manifest = store.manifest()
     instructions: dict[str, JsonValue] = {
         label: instruction_facts(study, each).model_dump(mode="json") for label, each in ready.material.items()
     }
@@ -77,9 +99,9 @@ def go_on(study: Study, ready: Ready, tell: Callable[[str], object], store: Stor
     }
     store.grow(
         facts,
-        tests={label: each.n for label, each in manifest.instructions.items()},
+        tests={label: each.n for label, each in stored.instructions.items()},
         forget_measurements=found.changes_measurements,
-        stale_warnings=_stale_warnings(ready, found.before, manifest.instructions),
+        stale_warnings=_stale_warnings(ready, found.before, stored.instructions),
     )
     tell(_sentence(found, store, selected=bool(open_keys(study))))
 
@@ -88,9 +110,9 @@ def _added(study: Study, ready: Ready, store: Store) -> Growth | None:
     """What a study adds to the one in a folder; None if nothing that affects results differs."""
     if not store.begun:
         return None
-    where, stored, deciding = str(store.folder), store.manifest(), store.recall("deciding")
-    kept = deciding if isinstance(deciding, dict) else {}
-    chosen = _with_stored_selection(study, kept, store)
+    where, stored = str(store.folder), _Stored.of(store)
+    kept = stored.deciding
+    chosen = _with_stored_selection(study, stored, store)
     found = differences(chosen, stored.study, kept)
     if not found:
         return None
@@ -108,18 +130,18 @@ def _added(study: Study, ready: Ready, store: Store) -> Growth | None:
     return added
 
 
-def _with_stored_selection(study: Study, kept: Mapping[str, JsonValue], store: Store) -> Study:
+def _with_stored_selection(study: Study, stored: _Stored, store: Store) -> Study:
     """The study with the settings that the run selected, in place of those that it leaves open."""
     opened = open_keys(study)
     if not opened:
         return study
-    here = study.deciding()
+    here, kept = study.deciding(), stored.deciding
     how = [key for key in dict.fromkeys((*here, *kept)) if key.startswith("selection.") and here.get(key) != kept.get(key)]
     found = [Difference(key, here.get(key), kept.get(key)) for key in how]
     found += [Difference(key, SELECT, kept.get(key)) for key in opened if kept.get(key) != SELECT]
     selection = store.selection()
     if found or selection is None:
-        raise refusal(found or differences(study, store.manifest().study, kept), str(store.folder))
+        raise refusal(found or differences(study, stored.study, kept), str(store.folder))
     return with_selected(study, layer=selection.layer, position=selection.position, coefficients=selection.coefficients)
 
 
