@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections import Counter
 
 import pandas
 import pytest
@@ -16,8 +17,19 @@ from tests.report.made_run import made_facts, make_run
 
 def printed(summary, width=80, **options):
     stream = io.StringIO()
-    Console(file=stream, width=width, **options).print(terminal.terminal_table(summary))
+    Console(file=stream, width=max(width, 40), **options).print(terminal.terminal_table(summary, width))
     return stream.getvalue()
+
+
+def pools(summary):
+    """What the terminal shows in one line each: a cell, or the controls of one kind beside the same edit."""
+    found: dict[object, list] = {}
+    for entry in entries(summary, "prefix"):
+        cell = entry.cell
+        edit = (cell.intervention, cell.layer, cell.layers, cell.sites, cell.positions, cell.coefficient)
+        key = (*cell.arm, entry.instructions, entry.source.partition("-")[0], *edit) if entry.control else cell.key
+        found.setdefault(key, []).append(entry)
+    return list(found.values())
 
 
 @pytest.mark.parametrize(
@@ -32,11 +44,58 @@ def printed(summary, width=80, **options):
 )
 def test_terminal_table_fits_eighty_columns(settings):
     summary, _ = make_run(**{"n": 10, **settings})
-    text = printed(summary, width=200)
+    text = printed(summary)
     assert max(map(len, text.splitlines())) <= 80
     assert "\u2026" not in text
     rates = re.findall(r"\d+(\.\d)? % \[\d+(?:\.\d)?, \d+(?:\.\d)?\]", text)
-    assert len(rates) == sum(cell.judge == "prefix" for cell in summary.cells)
+    assert len(rates) == sum(len(pool) == 1 for pool in pools(summary))
+
+
+@pytest.mark.parametrize("n", [10, 400])
+@pytest.mark.parametrize("prompts", [("chatml",), ("chatml", "plain")])
+def test_no_width_cuts_a_number(n, prompts):
+    summary, _ = make_run(n=n, prompts=prompts, layers=(1, 2), coefficients=(0.5, 2.0))
+    digits = number_format.decimals(n)
+    singles = [pool[0] for pool in pools(summary) if len(pool) == 1]
+    expected = {
+        "rates": sorted(number_format.percent(one.rate, one.n) for one in singles),
+        "intervals": sorted(number_format.interval(one.interval, digits) for one in singles),
+        "changes": sorted(number_format.points(one.change, digits, minus="-") for one in singles if one.change is not None),
+    }
+    number = r"\d+\.\d" if digits else r"\d+"
+    for width in range(30, 121):
+        text = printed(summary, width)
+        assert max(map(len, text.splitlines())) <= max(width, 40)
+        assert "\u2026" not in text
+        text = text[: text.index("Judge prefix")]
+        found = {
+            "rates": sorted(re.findall(rf"(?<!to )(?<![\d.]){number} %(?! *$.*\n.* to )", text)),
+            "intervals": sorted(re.findall(rf"\[{number}, {number}\]", text)),
+        }
+        assert found["intervals"] == expected["intervals"], width
+        assert not Counter(expected["rates"]) - Counter(found["rates"]), width
+        shown = Counter(re.findall(rf"(?<![\w-])[-+]?{number}(?= *$)", text, re.MULTILINE))
+        assert not Counter(expected["changes"]) - shown, width
+
+
+def test_controls_are_one_line_with_the_range_of_their_rates():
+    summary, _ = make_run(n=10, controls=3)
+    text = printed(summary)
+    many = [pool for pool in pools(summary) if len(pool) == 3]
+    lines = [line for line in text.splitlines() if "3 random" in line]
+    assert len(lines) == len(many) > 0
+    for line, pool in zip(lines, many, strict=True):
+        low, high = (pick(one.rate for one in pool) for pick in (min, max))
+        assert (f"{100 * high:.0f} %" in line, low == high or f"{100 * low:.0f} to" in line) == (True, True)
+
+
+def test_a_significant_change_is_marked_in_the_text():
+    summary, _ = make_run()
+    text = printed(summary)
+    assert "\x1b" not in text
+    marked = {entry.key for pool in pools(summary) for entry in pool if entry.p_holm is not None and entry.p_holm < 0.05}
+    assert marked
+    assert text.count(" * ") == sum(any(one.key in marked for one in pool) for pool in pools(summary)) + 1 + ("* for any" in text)
 
 
 def test_terminal_table_groups_targets_with_baseline_first():
@@ -51,9 +110,8 @@ def test_terminal_table_groups_targets_with_baseline_first():
 def test_terminal_table_dims_controls_and_reads_no_markup():
     summary, _ = make_run(checkpoints=("[red]before[/red]", "after"))
     text = printed(summary, force_terminal=True, color_system="standard")
-    dimmed = [line for line in text.splitlines() if "\x1b[2m" in line and "random-" in line]
-    controls = sum(cell.control and cell.judge == "prefix" for cell in summary.cells)
-    assert len(dimmed) == controls
+    dimmed = [line for line in text.splitlines() if "\x1b[2m" in line and " random" in line]
+    assert len(dimmed) == sum(pool[0].control for pool in pools(summary)) > 0
     assert "[red]" in printed(summary)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -86,26 +87,44 @@ def told(quiet: bool) -> Callable[[str], object]:
 
 
 def show_run(finished: "Run") -> None:
-    """Prints the results of a finished run, and the path of its page."""
+    """Prints the answers of a finished run and the path of its page, then the results.
+
+    The path is printed once more at the end, because a long table moves the first lines out of sight.
+    """
     from demur.report.complete_summary import parsed_summary
     from demur.report.published_tables import terminal_published
     from demur.report.terminal import terminal_table
 
     # The report has just been written, so its numbers are not computed again.
     summary = parsed_summary(json.loads((finished.path / "summary.json").read_text(encoding="utf-8")))
-    parts: list[Any] = [terminal_table(summary)]
-    for part in terminal_published(summary):
+    width = _width()
+    page = str(finished.path / "report.html")
+    if summary.answers:
+        _print([*(f"{'' if each.shown else '(not shown) '}{each.text}" for each in summary.answers)])
+        typer.echo(f"{page}\n")
+    parts: list[Any] = [terminal_table(summary, width)]
+    for part in terminal_published(summary, width):
         parts += [part] if isinstance(part, str) else ["", part]
-    parts += [("" if claim.shown else "(not shown) ") + claim.text for claim in summary.claims]
+    hidden = sum(not claim.shown for claim in summary.claims)
+    if hidden:
+        parts.append(
+            f"{hidden} of {len(summary.claims)} claims {'is' if hidden == 1 else 'are'} not shown; the page lists them all."
+        )
     _print([*parts, *(f"Note: {warning}" for warning in summary.warnings)])
     # Not through the console: a path must not be wrapped.
-    typer.echo(str(finished.path / "report.html"))
+    typer.echo(page)
+
+
+def _width() -> int:
+    """The columns of the output: those of the terminal within limits, and always the same in a pipe."""
+    from demur.report.fitted_table import LEAST, MOST, USUAL
+
+    return min(MOST, max(LEAST, get_terminal_size().columns)) if sys.stdout.isatty() else USUAL
 
 
 def _print(parts: Sequence[Any]) -> None:
-    """Tables and sentences on standard output: no colours in a pipe, lines of at most 80 columns."""
-    width = min(80, console().width) if sys.stdout.isatty() else 80
-    shown = console(width=width)
+    """Tables and sentences on standard output, with no colours in a pipe."""
+    shown = console(width=_width())
     for part in parts:
         shown.print(part, markup=False, highlight=False)
 
@@ -204,7 +223,7 @@ def compare(
 
     with open_run(run_a) as first, open_run(run_b) as second:
         found = compare_runs(first, second)
-    _print(terminal_comparison(found, (str(run_a), str(run_b)), judge))
+    _print(terminal_comparison(found, (str(run_a), str(run_b)), judge, _width()))
 
 
 @command(

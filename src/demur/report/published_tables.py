@@ -13,6 +13,7 @@ from demur.analysis.summary import Departure, Figure, PublishedRow, Summary
 from demur.core import number_format
 from demur.core.statistics import LEVEL
 from demur.report.cell_labels import BASELINE
+from demur.report.fitted_table import USUAL, Line, fitted_table
 
 if TYPE_CHECKING:
     import pandas
@@ -156,50 +157,35 @@ def rate_in_words(figure: Figure | None) -> str:
     return number_format.estimate(figure.rate, figure.ci95, figure.n)
 
 
-def terminal_published(summary: Summary) -> "list[Table | str]":
-    """The output for a terminal of 80 columns: rates, sentences, and settings that differ from the published ones."""
-    from rich.text import Text
-
+def terminal_published(summary: Summary, width: int = USUAL) -> "list[Table | str]":
+    """The output for a terminal of `width` columns: rates, sentences, and settings that differ from the published ones."""
     rows = summary.published
     if not rows:
         return []
     departing = any(row.settings == DEPARTS for row in rows)
-    rates = _table("Published and measured rates: not a reproduction" if departing else "Published and measured rates")
-    for name, width in (("target", 11), ("set", 8), ("edit", 6), ("from", 12)):
-        rates.add_column(name, width=width, overflow="fold")
-    for name, width in (("published", 15), ("measured", 15), ("p", 7)):
-        rates.add_column(name, width=width, justify="right", no_wrap=True)
-    for row in rows:
-        cells = (
-            row.target,
-            row.instructions,
-            row.intervention,
-            row.source or BASELINE,
-            rate_in_words(row.published),
-            rate_in_words(row.measured),
-            number_format.p_value(row.p_value),
-        )
-        rates.add_row(*map(Text, cells), style="bold" if row.differs else "")
-    shown: list[Table | str] = [rates, *verdicts(summary)]
+    title = "Published and measured rates: not a reproduction" if departing else "Published and measured rates"
+    lines = [_terminal_line(row) for row in rows]
+    words, numbers = ("target", "set", "edit", "from"), ("published", "measured", "p")
+    shown: list[Table | str] = [
+        fitted_table(words, numbers, [[line] for line in lines], width=width, title=title, sections=False),
+        *verdicts(summary),
+    ]
     for title, frame in (
         ("Settings of this run that differ from the published ones", readable_departures(summary)),
         ("Settings where the published text and code differ (docs/differences.md)", readable_text_and_code(summary)),
     ):
         if len(frame):
-            table = _table(title)
-            for name in frame.columns:
-                table.add_column(str(name).lower(), width={"Setting": 29, "Rates": 8}.get(name), overflow="fold")
-            for values in frame.itertuples(index=False, name=None):
-                table.add_row(*(Text(str(value)) for value in values))
-            shown.append(table)
+            lines = [Line(tuple(map(str, values)), ()) for values in frame.itertuples(index=False, name=None)]
+            headings = [str(name).lower() for name in frame.columns]
+            shown.append(fitted_table(headings, (), [[line] for line in lines], width=width, title=title, sections=False))
     return shown
 
 
-def _table(title: str) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    return Table(title=title, title_justify="left", box=box.HORIZONTALS, padding=0, show_edge=False, width=80)
+def _terminal_line(row: PublishedRow) -> Line:
+    rates = (tuple(rate_in_words(figure).replace(" [", "\n[").split("\n")) for figure in (row.published, row.measured))
+    names = (row.target, row.instructions, row.intervention, row.source or BASELINE)
+    tested = tuple(f"{'* ' if row.differs else ''}{number_format.p_value(row.p_value)}".split())
+    return Line(names, (*rates, tested), "bold" if row.differs else "")
 
 
 def _numbers(name: str, figure: Figure | None) -> dict[str, object]:

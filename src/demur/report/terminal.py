@@ -1,7 +1,6 @@
-"""The tables that a terminal shows, within 80 columns: the results of a run, and two runs side by side.
+"""The tables that a terminal shows, at any width: the results of a run, and two runs side by side.
 
-In the table of results, only colour shows which changes are significant. Everything else is also in the text, so it is there
-without colour too: in a pipe, or if NO_COLOR is set.
+Everything is in the text, so it is there without colour too: in a pipe, or if NO_COLOR is set. A star marks a significant change.
 """
 
 from collections.abc import Sequence
@@ -14,83 +13,147 @@ from demur.core import number_format
 from demur.core.statistics import LEVEL
 from demur.report.cell_labels import BASELINE
 from demur.report.cell_view import Entry, entries, judges
+from demur.report.fitted_table import USUAL, Line, Pieces, fitted_table
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from rich.text import Text
 
     from demur.analysis.run_comparison import RunComparison, SharedCell
 
-WIDTH = 80
+WORDS = ("target", "set", "edit", "direction")
 
 
-def terminal_table(summary: Summary) -> "Table":
-    """The first judge's results: a group for each target. Controls are dimmed, significant changes coloured."""
-    from rich.text import Text
+def terminal_table(summary: Summary, width: int = USUAL) -> "Table":
+    """The first judge's results: a group for each target.
 
+    Args:
+        summary: the run's summary.
+        width: the columns of the terminal.
+
+    Returns:
+        The table. Controls of one edit are one line with the range of their rates; a star marks a significant change.
+    """
     judge = judges(summary)[0]
     found = entries(summary, judge)
     doses = list(dict.fromkeys((entry.done, entry.dose) for entry in found if entry.dose))
     added = "; {}: {}".format(*doses[0]) if len(doses) == 1 else ""
-    table = _table(f"Judge {judge}; {_counts(found)}{added}. 95 % Wilson intervals; change in points.")
-    table.add_column("target", width=14, overflow="fold")
-    table.add_column("set", width=8, overflow="ellipsis", no_wrap=True)
-    table.add_column("edit", width=6, overflow="fold")
-    table.add_column("direction", ratio=1, overflow="fold")
-    table.add_column(
-        "refused", justify="right", width=21 if any(number_format.decimals(e.n) for e in found) else 18, no_wrap=True
-    )
-    table.add_column("change", justify="right", width=6, no_wrap=True)
-    for _, group in groupby(found, key=lambda entry: entry.target):
-        for index, entry in enumerate(group):
-            refused = number_format.estimate(entry.rate, entry.interval, entry.n)
-            holds = entry.p_holm is not None and entry.p_holm < LEVEL
-            change = _change(entry.change, entry.n, coloured=holds and not entry.control)
-            table.add_row(*_names(entry, first=index == 0), Text(refused), change, style=_style(entry))
-        table.add_section()
-    return table
+    caption = f"Judge {judge}; {_counts(found)}{added}. 95 % Wilson intervals; change in points"
+    caption += f", * where p < {LEVEL} (exact McNemar test, Holm)." if any(map(_significant, found)) else "."
+    pools = [pool for pool in _pooled(found) if len(pool) > 1]
+    if pools:
+        caption += " Controls are one line, from the lowest to the highest rate"
+        caption += ", * for any of them." if any(_significant(one) for pool in pools for one in pool) else "."
+    groups = [[_result_line(pool) for pool in _pooled(list(group))] for _, group in groupby(found, key=lambda one: one.target)]
+    return fitted_table(WORDS, ("refused", "change"), groups, width=width, caption=caption)
 
 
-def terminal_comparison(comparison: "RunComparison", names: tuple[str, str], judge: str | None = None) -> "list[Table | str]":
-    """Settings that differ, the shared cells of one judge, and a summary of the tests."""
-    from rich.text import Text
+def _pooled(found: Sequence[Entry]) -> list[list[Entry]]:
+    """The entries in their order; the controls of one kind beside the same edit of the same cell are together."""
+    pools: dict[object, list[Entry]] = {}
+    for entry in found:
+        pools.setdefault(_pool_of(entry), []).append(entry)
+    return list(pools.values())
 
+
+def _pool_of(entry: Entry) -> object:
+    cell = entry.cell
+    if not entry.control:
+        return cell.key
+    edit = (cell.action, cell.layer, cell.layers, cell.sites, cell.positions, cell.coefficient, cell.unit, str(cell.settings))
+    return (entry.target, entry.instructions, _control_kind(entry), *edit)
+
+
+def _control_kind(entry: Entry) -> str:
+    # Runs of earlier versions name only the control itself, such as random-1.
+    return entry.cell.control_kind or (entry.source or "").rstrip("0123456789").rstrip("-")
+
+
+def _result_line(pool: Sequence[Entry]) -> Line:
+    entry = pool[0]
+    if len(pool) == 1:
+        refused = rate_pieces(entry.rate, entry.interval, entry.n)
+        significant = _significant(entry)
+        change = _change(entry.change, entry.n)
+        colour = _colour(entry.change) if significant and not entry.control else ""
+        return Line(_names(entry), (refused, (_starred(change, significant),)), _style(entry), ("", colour))
+    low, high = (pick(pool, key=lambda one: one.rate) for pick in (min, max))
+    changes = [one for one in (low, high) if one.change is not None]
+    mark = any(map(_significant, pool))
+    refused = _span(*(number_format.percent(one.rate, one.n) for one in (low, high)))
+    change = _span(*(_change(one.change, one.n) for one in changes)) if len(changes) == 2 else ("",)
+    named = (entry.target, entry.instructions, entry.intervention, _pool_label(pool))
+    return Line(named, (refused, (_starred(change[0], mark), *change[1:])), "dim")
+
+
+def _pool_label(pool: Sequence[Entry]) -> str:
+    """The number and the kind of the controls, and whatever else their labels have in common."""
+    rests = {entry.variant.removeprefix(entry.source or "") for entry in pool}
+    rest = rests.pop() if len(rests) == 1 else ""
+    return f"{len(pool)} {_control_kind(pool[0])}{rest}"
+
+
+def _span(first: str, last: str) -> Pieces:
+    """A range; the per cent sign is written once."""
+    if first == last:
+        return (first,)
+    return (f"{first.removesuffix(' %')} to", last)
+
+
+def rate_pieces(rate: float, bounds: tuple[float, float], n: int) -> Pieces:
+    """A rate and its interval, which may stand on two lines."""
+    return number_format.percent(rate, n), number_format.interval(bounds, number_format.decimals(n))
+
+
+def _significant(entry: Entry) -> bool:
+    return entry.p_holm is not None and entry.p_holm < LEVEL
+
+
+def terminal_comparison(
+    comparison: "RunComparison", names: tuple[str, str], judge: str | None = None, width: int = USUAL
+) -> "list[Table | str]":
+    """Settings that differ, the shared cells of one judge, and a summary of the tests.
+
+    Args:
+        comparison: the two runs side by side.
+        names: how the runs are called.
+        judge: whose verdicts are compared; None for the first judge.
+        width: the columns of the terminal.
+
+    Returns:
+        Tables and sentences in their order.
+    """
     cells = comparison.of(judge)
     judge = cells[0].judge
     rows = {cell.cell.key: cell for cell in cells}
     found = entries(comparison.context.model_copy(update={"cells": tuple(_as_cell(cell) for cell in cells)}))
     shown: list[Table | str] = [f"A  {names[0]}", f"B  {names[1]}"]
     if comparison.settings:
-        settings = _table()
-        settings.title, settings.title_justify = "Settings that differ", "left"
-        for name, width in (("setting", 32), ("A", 22), ("B", 22)):
-            settings.add_column(name, width=width, overflow="fold")
-        for each in comparison.settings:
-            settings.add_row(*(Text(text) for text in (each.setting, each.first, each.second)))
-        shown += ["", settings]
+        lines = [Line((each.setting, each.first, each.second), ()) for each in comparison.settings]
+        shown += ["", fitted_table(("setting", "A", "B"), (), [lines], width=width, title="Settings that differ")]
     else:
         shown.append("The runs differ in no setting.")
     many = len({cell.paired.n for cell in cells}) > 1
     caption = f"Judge {judge}; {_counts(found)}. Change in points; p of exact McNemar tests over the instructions"
-    table = _table(f"{caption} that both have, after Holm's correction; bold where p < {LEVEL}.")
-    table.title, table.title_justify = "Refusals in the shared cells", "left"
-    table.add_column("target", width=12, overflow="fold")
-    table.add_column("set", width=8, overflow="ellipsis", no_wrap=True)
-    table.add_column("edit", width=6, overflow="fold")
-    table.add_column("direction", ratio=1, overflow="fold")
-    for name, width in (("A", 7), ("B", 7), *((("n", 4),) if many else ()), ("change", 6), ("p", 7)):
-        table.add_column(name, justify="right", width=width, no_wrap=True)
-    for _, group in groupby(found, key=lambda entry: entry.target):
-        for index, entry in enumerate(group):
-            cell = rows[entry.key]
-            rates = [number_format.percent(rate, cell.paired.n) for rate in (cell.first, cell.second)]
-            count = [str(cell.paired.n)] if many else []
-            change = _change(cell.paired.difference, cell.paired.n, coloured=cell.differs)
-            tested = Text(number_format.p_value(cell.p_holm))
-            style = "bold" if cell.differs else "dim" if entry.control else ""
-            table.add_row(*_names(entry, first=index == 0), *map(Text, (*rates, *count)), change, tested, style=style)
-        table.add_section()
+    caption += f" that both have, after Holm's correction; * where p < {LEVEL}."
+    numbers = ("A", "B", *(("n",) if many else ()), "change", "p")
+    groups = [
+        [_compared_line(entry, rows[entry.key], many) for entry in group]
+        for _, group in groupby(found, key=lambda one: one.target)
+    ]
+    title = "Refusals in the shared cells"
+    table = fitted_table(WORDS, numbers, groups, width=width, title=title, caption=caption)
     return [*shown, "", table, *_sentences(comparison)]
+
+
+def _compared_line(entry: Entry, cell: "SharedCell", many: bool) -> Line:
+    rates = [(number_format.percent(rate, cell.paired.n),) for rate in (cell.first, cell.second)]
+    count = [(str(cell.paired.n),)] if many else []
+    change = _starred(_change(cell.paired.difference, cell.paired.n), cell.differs)
+    colour = _colour(cell.paired.difference) if cell.differs else ""
+    tested = tuple(number_format.p_value(cell.p_holm).split())
+    style = "bold" if cell.differs else "dim" if entry.control else ""
+    numbers = (*rates, *count, (change,), tested)
+    return Line(_names(entry), numbers, style, ("",) * (len(numbers) - 2) + (colour, ""))
 
 
 def _sentences(comparison: "RunComparison") -> list[str]:
@@ -110,32 +173,27 @@ def _sentences(comparison: "RunComparison") -> list[str]:
     return said
 
 
-def _table(caption: str | None = None) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    return Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), show_edge=False, width=WIDTH, caption=caption, caption_justify="left")
-
-
-def _names(entry: Entry, *, first: bool) -> "list[Text]":
-    """Target, set, edit and direction. They are `Text`, because rich would read a `str` with brackets as markup."""
-    from rich.text import Text
-
-    baseline = not entry.edited
-    cells = (entry.target if first else "", entry.instructions, entry.intervention, BASELINE if baseline else entry.variant)
-    return [Text(cell) for cell in cells]
+def _names(entry: Entry) -> tuple[str, str, str, str]:
+    """Target, set, edit and direction."""
+    return entry.target, entry.instructions, entry.intervention, entry.variant if entry.edited else BASELINE
 
 
 def _style(entry: Entry) -> str:
     return "dim" if entry.control else "bold" if not entry.edited else ""
 
 
-def _change(change: float | None, n: int, *, coloured: bool) -> "Text":
-    """A change in points; in colour, blue for more refusals and yellow for fewer."""
-    from rich.text import Text
+def _change(change: float | None, n: int) -> str:
+    """A change in points."""
+    return number_format.points(change, number_format.decimals(n), minus="-")
 
-    text = number_format.points(change, number_format.decimals(n), minus="-")
-    return Text(text, style=("yellow" if text.startswith("-") else "blue") if coloured else "")
+
+def _starred(text: str, significant: bool) -> str:
+    return f"* {text}" if significant and text else text
+
+
+def _colour(change: float | None) -> str:
+    """Blue for more refusals and yellow for fewer."""
+    return "" if not change else "yellow" if change < 0 else "blue"
 
 
 def _counts(found: Sequence[Entry]) -> str:
