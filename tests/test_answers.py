@@ -44,15 +44,18 @@ def test_what_is_shown_is_said_with_intervals_nulls_and_what_is_not():
     alone, ablated, added = told(EFFECT, study())
     assert alone.shown is ablated.shown is added.shown is True
     assert alone.text == (
-        "Without an edit, before refuses 4 % [1, 13] of harmful and 2 % [0, 10] of harmless instructions, after 90 % [79, 96] "
-        "and 10 % [4, 21]; after refuses 86 points more of the harmful ones than before (p < 0.001)."
+        'Without an edit, "before" refuses 4 % [1, 13] of harmful and 2 % [0, 10] of harmless instructions, "after" '
+        '90 % [79, 96] and 10 % [4, 21]; "after" refuses 86 points more of the harmful ones than "before" (p < 0.001).'
     )
     assert ablated.text.startswith(
-        "Ablating before's direction in after changes the refusal rate on harmful instructions from 90 % to 16 % [8, 29] "
-        "(p < 0.001, Holm; after's own direction gives 6 % [2, 16]; random directions give 88 %)"
+        'Ablating "before"\'s direction in "after" changes the refusal rate on harmful instructions from 90 % to 16 % [8, 29] '
+        '(p < 0.001, Holm; "after"\'s own direction gives 6 % [2, 16]; random directions give 88 %)'
     )
-    assert "not shown for after's direction in before (from 4 % to 2 % [0, 10])" in ablated.text
-    assert "Adding before's direction to after changes the refusal rate on harmless instructions from 10 % to 80 %" in added.text
+    assert 'not shown for "after"\'s direction in "before" (from 4 % to 2 % [0, 10])' in ablated.text
+    assert (
+        'Adding "before"\'s direction to "after" changes the refusal rate on harmless instructions from 10 % to 80 %'
+        in added.text
+    )
 
 
 def test_what_a_null_direction_does_too_is_not_shown():
@@ -62,21 +65,24 @@ def test_what_a_null_direction_does_too_is_not_shown():
         "It is not shown that ablating another checkpoint's direction lowers refusals of harmful instructions: "
     )
     assert (
-        "before's direction in after (from 90 % to 16 % [8, 29], the change is not shown to be larger than with a null direction)"
-        in ablated.text
+        '"before"\'s direction in "after" (from 90 % to 16 % [8, 29], the change is not shown to be larger than '
+        "with a null direction)" in ablated.text
     )
 
 
 def test_without_null_directions_no_edit_is_shown_to_act():
     _, ablated, added = told(EFFECT, [each for each in study() if not each["control"]])
     assert ablated.shown is added.shown is False
-    assert "before's direction in after (from 90 % to 16 % [8, 29], no null direction was tested at this setting)" in ablated.text
+    assert (
+        '"before"\'s direction in "after" (from 90 % to 16 % [8, 29], no null direction was tested at this setting)'
+        in ablated.text
+    )
 
 
 def test_no_difference_and_no_cells_are_said_not_to_be_shown():
     alone, ablated, added = told(EFFECT | {"after harmful": 3}, study(edits=()))
     assert alone.shown is False
-    assert "it is not shown that after refuses 2 points more of the harmful ones than before (p = 1)" in alone.text
+    assert 'it is not shown that "after" refuses 2 points more of the harmful ones than "before" (p = 1)' in alone.text
     assert ablated.text == "The effect of ablating a direction is not shown: this run has no completions with such an edit."
     assert added.shown is False
 
@@ -85,7 +91,7 @@ def test_one_checkpoint_answers_for_its_own_direction():
     cells = [each for each in study() if each["target"] == "after" and each["source"] in (None, "after", "random-1")]
     alone, ablated, _ = told(EFFECT, cells)
     assert "harmful ones are refused more often (p < 0.001)" in alone.text
-    assert ablated.text.startswith("Ablating after's direction in after changes the refusal rate")
+    assert ablated.text.startswith('Ablating "after"\'s direction in "after" changes the refusal rate')
 
 
 def arm(target, prompt, harmful, harmless):
@@ -106,8 +112,8 @@ def alone(*arms):
 def test_of_many_arms_the_lowest_and_the_highest_rate_are_named():
     said = alone(*(arm("before", prompt, count, 1) for prompt, count in zip("abcd", (9, 2, 48, 20), strict=True)))
     assert said.text.startswith(
-        "Without an edit, refusal rates of the 4 arms range from before under b (4 % [1, 13] of harmful and 2 % [0, 10] of "
-        "harmless instructions) to before under c (96 % [87, 99] and 2 % [0, 10]); "
+        'Without an edit, refusal rates of the 4 arms range from "before" under "b" (4 % [1, 13] of harmful and 2 % [0, 10] of '
+        'harmless instructions) to "before" under "c" (96 % [87, 99] and 2 % [0, 10]); '
     )
 
 
@@ -115,8 +121,8 @@ def test_each_prompt_of_a_single_checkpoint_is_tested_and_named():
     said = alone(arm("before", "pythia", 2, 1), arm("before", "vicuna", 48, 1))
     assert said.shown is True
     assert said.text.endswith(
-        "; it is not shown that harmful ones are refused more often by before under pythia (p = 1, Holm); harmful ones are "
-        "refused more often by before under vicuna (p < 0.001, Holm)."
+        '; it is not shown that harmful ones are refused more often by "before" under "pythia" (p = 1, Holm); harmful ones are '
+        'refused more often by "before" under "vicuna" (p < 0.001, Holm).'
     )
 
 
@@ -125,14 +131,17 @@ def test_checkpoints_are_compared_under_the_prompts_that_they_share():
         arm("before", "plain", 2, 1), arm("before", "vicuna", 30, 1), arm("after", "vicuna", 30, 1), arm("after", "plain", 2, 1)
     )
     assert said.shown is False
-    assert "it is not shown that after under plain refuses more or fewer of the harmful ones than before under plain" in said.text
-    assert "that after under vicuna refuses more or fewer" in said.text
-    assert "than before under vicuna" in said.text
+    assert (
+        'it is not shown that "after" under "plain" refuses more or fewer of the harmful ones than "before" under "plain"'
+        in said.text
+    )
+    assert 'that "after" under "vicuna" refuses more or fewer' in said.text
+    assert 'than "before" under "vicuna"' in said.text
 
 
 def test_checkpoints_that_share_no_prompt_are_said_to_have_their_own():
     said = alone(arm("before", "base", 2, 1), arm("after", "chat", 45, 1))
-    assert "after refuses 86 points more of the harmful ones than before, each under its own prompt (p < 0.001)." in said.text
+    assert '"after" refuses 86 points more of the harmful ones than "before", each under its own prompt (p < 0.001).' in said.text
 
 
 def prompts_of_one(direction, prompt, refusals):
@@ -151,7 +160,7 @@ def test_a_direction_of_another_prompt_is_not_called_its_own():
         null = edited(f"null in {prompt}", "random-1", control=True, target="before", prompt=prompt)
         cells, counts = [*cells, null], counts | {null["key"]: harmful}
     _, ablated, _ = told(counts, cells)
-    assert "largest change: ablating before under vicuna's direction in before under vicuna changes" in ablated.text
+    assert 'largest change: ablating "before" under "vicuna"\'s direction in "before" under "vicuna" changes' in ablated.text
     assert "own direction gives" not in ablated.text
 
 
@@ -168,8 +177,8 @@ def test_a_negative_coefficient_is_held_to_lower_refusals_of_harmful_instruction
     assert ablated.shown is False
     assert subtracted.shown is True
     assert subtracted.text.startswith(
-        "Adding a negative multiple of before's direction to after changes the refusal rate on harmful instructions from 90 % "
-        "to 2 %"
+        'Adding a negative multiple of "before"\'s direction to "after" changes the refusal rate on harmful instructions from '
+        "90 % to 2 %"
     )
     both = [*cells, *(each | {"key": f"{each['key']} up", "coefficient": 1.0} for each in cells if each["source"])]
     assert len(told(counts | {f"{key} up": count for key, count in counts.items()}, both)) == 4
@@ -182,14 +191,14 @@ def test_a_new_kind_of_edit_has_a_sentence_from_its_words_alone():
     assert [each.text for each in found] == [
         "The effect of ablating a direction is not shown: this run has no completions with such an edit.",
         "The effect of adding a direction is not shown: this run has no completions with such an edit.",
-        "Rotating towards before's direction in after changes the refusal rate on harmful instructions from 20 % to 80 % "
+        'Rotating towards "before"\'s direction in "after" changes the refusal rate on harmful instructions from 20 % to 80 % '
         "[67, 89] (p < 0.001, Holm; shuffled directions give 22 %).",
         "The effect of adding noise is not shown: this run has no completions with such an edit.",
     ]
     *_, turned_towards = told(counts | {"null": 42}, cells, {"rotate": INVENTED["rotate"]})
     assert turned_towards.text == (
-        "It is not shown that rotating towards another checkpoint's direction raises refusals of harmful instructions: before's "
-        "direction in after (from 20 % to 80 % [67, 89], the change is not shown to be larger than with a null direction)."
+        "It is not shown that rotating towards another checkpoint's direction raises refusals of harmful instructions: "
+        '"before"\'s direction in "after" (from 20 % to 80 % [67, 89], the change is not shown to be larger than with a null direction).'
     )
 
 
@@ -198,8 +207,8 @@ def test_an_edit_that_takes_no_direction_has_no_owner():
     cells = [cell("none"), *(cell(f"noisy {dose:g}", coefficient=dose, **facts) for dose in (1.0, 3.0))]
     _, noisy = told({"none": 10, "noisy 1": 11, "noisy 3": 40}, cells, {"noise": NOISE})
     assert noisy.text == (
-        "It is not shown that adding noise raises refusals of harmful instructions: to after (coefficient 3) (from 20 % to 80 % "
-        "[67, 89], no null direction was tested at this setting); to after (coefficient 1) (from 20 % to 22 % [13, 35])."
+        'It is not shown that adding noise raises refusals of harmful instructions: to "after" (coefficient 3) (from 20 % to '
+        '80 % [67, 89], no null direction was tested at this setting); to "after" (coefficient 1) (from 20 % to 22 % [13, 35]).'
     )
 
 

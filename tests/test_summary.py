@@ -49,8 +49,8 @@ def test_rates_intervals_and_paired_tests():
 def test_a_direction_that_works_is_shown():
     *_, found = said(CELLS, verdicts(none=40, own=2, null=39))
     assert [claim.shown for claim in found] == [True, True]
-    assert "after refuses 80 % [67, 89] of 50 harmful instructions" in found[0].text
-    assert "Ablating its own direction (layer 16) in after" in found[1].text
+    assert '"after" refuses 80 % [67, 89] of 50 harmful instructions' in found[0].text
+    assert 'Ablating its own direction (layer 16) in "after"' in found[1].text
     assert "from 80 % to 4 % [1, 13]" in found[1].text
     assert "null directions with the same settings give 78 %" in found[1].text
 
@@ -126,8 +126,8 @@ def test_edits_at_other_layers_are_other_edits_with_null_directions_of_their_own
     ]
     *_, found = said(cells, verdicts(none=45, all=1, one=5) | verdicts(**{"null all": 6, "null one": 44}))
     texts = {claim.text: claim.shown for claim in found}
-    one = next(text for text in texts if "(layer 16, ablated at layer 16) in after" in text)
-    every = next(text for text in texts if "(layer 16, ablated at every layer) in after" in text)
+    one = next(text for text in texts if '(layer 16, ablated at layer 16) in "after"' in text)
+    every = next(text for text in texts if '(layer 16, ablated at every layer) in "after"' in text)
     assert texts[one] is True
     assert "null directions with the same settings give 88 %)" in one
     assert texts[every] is False
@@ -137,7 +137,7 @@ def test_edits_at_other_layers_are_other_edits_with_null_directions_of_their_own
 def test_where_an_edit_acts_is_said_also_of_a_single_one():
     dose = {"intervention": "add", "instructions": "harmless", "coefficient": 2.0, "unit": "unit", "layers": [10, 11]}
     *_, found = said([cell("none", instructions="harmless"), edited("own", "after", **dose)], verdicts(none=0, own=30))
-    assert "Adding its own direction (layer 16, added at layers 10, 11, 2 unit vectors) to after" in found[0].text
+    assert 'Adding its own direction (layer 16, added at layers 10, 11, 2 unit vectors) to "after"' in found[0].text
 
 
 def claim_on(key, found):
@@ -183,7 +183,7 @@ def test_claims_of_a_negative_dose_give_its_sign_and_no_more():
     cells = [cell("none"), edited("own", "after", **dose), edited("null", "random-1", control=True, **dose)]
     *_, found = said(cells, verdicts(none=40, own=2, null=39))
     claim = claim_on("own", found)
-    assert claim.text.startswith("Adding its own direction (layer 16, -1.5 unit vectors) to after changes the refusal rate")
+    assert claim.text.startswith('Adding its own direction (layer 16, -1.5 unit vectors) to "after" changes the refusal rate')
     assert claim.verdict == "supported"
 
 
@@ -239,7 +239,7 @@ def test_a_new_kind_of_edit_has_claims_from_its_words_alone():
     *_, found = said(cells, {(key, "prefix"): {i: i < n for i in range(50)} for key, n in counts.items()}, INVENTED)
     own = next(claim for claim in found if claim.id == "effect: own")
     assert own.text == (
-        "Rotating towards its own direction (layer 16, angle 30) in after changes the refusal rate on harmful instructions from "
+        'Rotating towards its own direction (layer 16, angle 30) in "after" changes the refusal rate on harmful instructions from '
         "20 % to 80 % [67, 89] (p < 0.001, Holm; null directions with the same settings give 22 %)."
     )
     assert (own.verdict, own.null.kind, own.cells) == ("supported", "shuffled", ("none", "own", "null"))
@@ -247,5 +247,5 @@ def test_a_new_kind_of_edit_has_claims_from_its_words_alone():
     assert (wide.verdict, wide.cells) == ("not shown", ("none", "wide", "wide null"))
     noisy = next(claim for claim in found if claim.id == "effect: noisy")
     assert noisy.text.startswith(
-        "Adding noise (coefficient 3) to after changes the refusal rate on harmful instructions from 20 % to 24 %"
+        'Adding noise (coefficient 3) to "after" changes the refusal rate on harmful instructions from 20 % to 24 %'
     )

@@ -27,15 +27,25 @@ def rate_text(cell: JudgedCell) -> str:
     return number_format.estimate(cell.rate, cell.ci95, cell.n)
 
 
+def named(name: str) -> str:
+    """A name in a sentence. Quotes set it apart, because a checkpoint may be called `before` or `chat`."""
+    return f'"{name}"'
+
+
 def target_text(cell: Cell, cells: Sequence[Cell]) -> str:
     """A cell's checkpoint, and its prompt format if the checkpoint has several among `cells`."""
-    prompts = {other.prompt for other in cells if other.target == cell.target}
-    return f"{cell.target} under {cell.prompt}" if len(prompts) > 1 else cell.target
+    several = len(prompts_of(cell, cells)) > 1
+    return f"{named(cell.target)} under {named(cell.prompt)}" if several else named(cell.target)
+
+
+def prompts_of(cell: Cell, cells: Sequence[Cell]) -> set[str]:
+    """The prompt formats of a cell's checkpoint among `cells`."""
+    return {other.prompt for other in cells if other.target == cell.target}
 
 
 def source_text(cell: Cell) -> str:
     """The checkpoint that a cell's direction was read from, and its prompt format if the checkpoint has several."""
-    return _arm(cell).replace(".", " under ", 1)
+    return " under ".join(map(named, _arm(cell).split(".", 1)))
 
 
 def is_own(cell: Cell) -> bool:

@@ -13,6 +13,7 @@ from demur.analysis.cell_phrases import (
     dose_text,
     edit_text,
     is_own,
+    prompts_of,
     rate_text,
     source_text,
     target_text,
@@ -101,7 +102,7 @@ Contrast = tuple[str, bool, float]
 
 def _harmful_against_harmless(harmful: JudgedCell, harmless: JudgedCell, cells: Sequence[JudgedCell]) -> Contrast:
     target = target_text(harmful, cells)
-    arm = "" if target == harmful.target else f" by {target}"
+    arm = f" by {target}" if len(prompts_of(harmful, cells)) > 1 else ""
     p = fisher(harmful.refusals, harmful.n, harmless.refusals, harmless.n)
     return f"harmful ones are refused more often{arm}", harmful.rate > harmless.rate, p
 

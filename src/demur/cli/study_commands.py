@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from shutil import get_terminal_size
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -123,10 +124,16 @@ def _width() -> int:
 
 
 def _print(parts: Sequence[Any]) -> None:
-    """Tables and sentences on standard output, with no colours in a pipe."""
-    shown = console(width=_width())
+    """Tables and sentences on standard output, with no colours in a pipe. No line ends inside a number."""
+    from demur.core.number_format import TIE, tied
+
+    width = _width()
+    shown = console(width=width)
     for part in parts:
-        shown.print(part, markup=False, highlight=False)
+        if isinstance(part, str):
+            typer.echo(fill(tied(part), width, break_on_hyphens=False).replace(TIE, " "))
+        else:
+            shown.print(part, markup=False, highlight=False)
 
 
 @command(STUDIES, "demur plan gemma-2-9b", "demur plan demo --limit 10")

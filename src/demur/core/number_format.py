@@ -5,6 +5,8 @@ import re
 from demur.core.statistics import LEVEL
 
 MINUS, TIMES, DASH = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}", "\N{EN DASH}"
+TIE = "\N{NO-BREAK SPACE}"
+"""The space at which no line ends."""
 
 
 def decimals(n: int) -> int:
@@ -68,4 +70,4 @@ _INSIDE = re.compile(r"(?<=\d) (?=%)|(?<=\d,) (?=[\d.]+\])|(?<=\bp) (?=[<=] \d)|
 
 def tied(text: str) -> str:
     """The sentence with no-break spaces inside `91 %`, `[9, 23]` and `p < 0.001`."""
-    return _INSIDE.sub("\N{NO-BREAK SPACE}", text)
+    return _INSIDE.sub(TIE, text)

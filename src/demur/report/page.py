@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import JsonValue
 
+from demur.analysis.cell_phrases import named
 from demur.analysis.summary import Summary
 from demur.core.nested import flatten
 from demur.core.number_format import tied
@@ -138,7 +139,7 @@ def _hash(script: bytes) -> str:
 
 def _question(summary: Summary) -> str:
     """The question of the study, computed from its edits, in the order of the study."""
-    names = list(summary.checkpoints)
+    names = [named(name) for name in summary.checkpoints]
     said = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     ways = list(dict.fromkeys(summary.edits[cell.action].moved for cell in summary.cells if cell.edited))
     moved = f", and what does the refusal direction of each do when it is {' or '.join(ways)}" if ways else ""
