@@ -198,7 +198,8 @@ def test_a_new_kind_of_edit_has_a_sentence_from_its_words_alone():
     *_, turned_towards = told(counts | {"null": 42}, cells, {"rotate": INVENTED["rotate"]})
     assert turned_towards.text == (
         "It is not shown that rotating towards another checkpoint's direction raises refusals of harmful instructions: "
-        '"before"\'s direction in "after" (from 20 % to 80 % [67, 89], the change is not shown to be larger than with a null direction).'
+        '"before"\'s direction in "after" (from 20 % to 80 % [67, 89], the change is not shown to be larger '
+        "than with a null direction)."
     )
 
 

@@ -239,8 +239,8 @@ def test_a_new_kind_of_edit_has_claims_from_its_words_alone():
     *_, found = said(cells, {(key, "prefix"): {i: i < n for i in range(50)} for key, n in counts.items()}, INVENTED)
     own = next(claim for claim in found if claim.id == "effect: own")
     assert own.text == (
-        'Rotating towards its own direction (layer 16, angle 30) in "after" changes the refusal rate on harmful instructions from '
-        "20 % to 80 % [67, 89] (p < 0.001, Holm; null directions with the same settings give 22 %)."
+        'Rotating towards its own direction (layer 16, angle 30) in "after" changes the refusal rate on harmful instructions '
+        "from 20 % to 80 % [67, 89] (p < 0.001, Holm; null directions with the same settings give 22 %)."
     )
     assert (own.verdict, own.null.kind, own.cells) == ("supported", "shuffled", ("none", "own", "null"))
     wide = next(claim for claim in found if claim.id == "effect: wide")

@@ -54,6 +54,48 @@ def test_checkpoints_that_are_not_here_are_planned_by_their_number_of_weights(pr
     assert "time     about " in text
 
 
+def refused(command, study, *more):
+    result = CliRunner().invoke(app, [command, str(study), *more])
+    assert result.exit_code == 2, result.output
+    return result.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["direction.layers=[99]"], "layer 99 is out of range"),
+        (["interventions=[{kind='ablate', layers=[77]}]"], "layer 77 is out of range"),
+        (["judges=['prefx']"], "did you mean 'prefix'"),
+        (["instructions.harmful.source='contrast-harmfull'"], "did you mean 'contrast-harmful'"),
+        (["instructions.harmful.test=999"], "999 test instructions"),
+        (["direction.pairs=999"], "999 train instructions"),
+        (["checkpoints.chat.adapter='.'"], "holds no adapter_config.json"),
+        (["checkpoints.chat.model='.'"], "holds no config.json"),
+    ],
+)
+def test_a_plan_refuses_what_a_run_refuses(tmp_path, monkeypatch, settings, words):
+    study = make_study(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    changes = [part for setting in settings for part in ("--set", setting)]
+    said = refused("plan", study, *changes)
+    assert words in said
+    assert refused("run", study, "--out", str(tmp_path / "out"), *changes) == said
+
+
+def test_a_plan_refuses_an_instruction_file_that_a_run_refuses(tmp_path):
+    study = make_study(tmp_path)
+    (tmp_path / "harmful.jsonl").write_text("{broken", encoding="utf-8")
+    said = refused("plan", study)
+    assert "harmful.jsonl" in said
+    assert refused("run", study, "--out", str(tmp_path / "out")) == said
+
+
+def test_a_plan_says_totals_before_directions_and_controls_in_one_line(tmp_path):
+    text = planned(make_study(tmp_path))
+    assert text.index("cells  ") < text.index("time  ") < text.index("\ncheckpoints\n") < text.index("directions, ")
+    assert sum("random" in line for line in text.splitlines()) == 1
+
+
 def test_instructions_that_cannot_be_read_are_said_to_be_guessed(tmp_path):
     study = make_study(tmp_path)
     assert "usual length" not in planned(study)

@@ -123,6 +123,19 @@ def read_instructions(spec: str, *, split: bool = True) -> InstructionSet:
     return _from_file(path, column, split)
 
 
+def may_be_elsewhere(spec: str) -> bool:
+    """Whether a source of instructions may be on another machine: a file that is not here, or a registered set to be fetched.
+
+    Args:
+        spec: the name of a registered set, a file or `file:column`.
+    """
+    head = Path(spec.rpartition(":")[0])
+    if is_file(Path(spec)) or is_file(head):
+        return False
+    looks_like_file = any(has_known_ending(path) or os.sep in str(path) for path in (Path(spec), head))
+    return spec in registry("instructions") or looks_like_file
+
+
 def _from_file(path: Path, named: str | None, split: bool) -> InstructionSet:
     found = read_row_file(path)
     rows = found.rows

@@ -80,9 +80,9 @@ def _result_line(pool: Sequence[Entry]) -> Line:
     changes = [one for one in (low, high) if one.change is not None]
     mark = any(map(_significant, pool))
     refused = _span(*(number_format.percent(one.rate, one.n) for one in (low, high)))
-    change = _span(*(_change(one.change, one.n) for one in changes)) if len(changes) == 2 else ("",)
+    reach = _span(*(_change(one.change, one.n) for one in changes)) if len(changes) == 2 else ("",)
     named = (entry.target, entry.instructions, entry.intervention, _pool_label(pool))
-    return Line(named, (refused, (_starred(change[0], mark), *change[1:])), "dim")
+    return Line(named, (refused, (_starred(reach[0], mark), *reach[1:])), "dim")
 
 
 def _pool_label(pool: Sequence[Entry]) -> str:

@@ -5,24 +5,20 @@ Reads no weights. A size that is not in the files on this machine is None; it is
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
-from demur.core.errors import InputError
-from demur.inputs.instructions import read_instructions
 from demur.inputs.prompt_formats import needs_tokenizer, template_text
 from demur.measurements.measurement import measurement, without_pairs
 from demur.models import memory_budget
-from demur.models.compatibility import compare
 from demur.models.model_size import Size, size_of
 from demur.models.prepacked_weights import bytes_prepacked
-from demur.models.sources import Source, find_model
+from demur.models.sources import Source
 from demur.study import cost
 from demur.study.cost import Job
 from demur.study.load_order import Step, loads, most_at_once, order_jobs
 from demur.study.plan import Plan, make_plan
 from demur.study.planned_tasks import PlannedTask, planned_tasks
-from demur.study.preflight import precisions, told_of_instructions
+from demur.study.preflight import Material, check_what_is_here
 from demur.study.selected_settings import for_planning, open_keys, selection_rows
 from demur.study.spec import LABELS, Label, Study
 
@@ -155,7 +151,7 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
         The outlook.
 
     Raises:
-        InputError: for an unknown device or prompt format, and for checkpoints that cannot be compared.
+        InputError: for an unknown device, and for everything that a run refuses as far as the files on this machine tell.
     """
     from demur.models.device_placement import find_device  # imports torch
 
@@ -164,15 +160,15 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
     plan = make_plan(study)
     used = str(find_device(device) or find_device("auto"))
     template = {arm.spec: _template_tokens(arm.spec) for arm in plan.arms}
-    sources = _sources(study)
+    here = check_what_is_here(plan)
+    sources = here.sources
     pairless = (said for one in study.measurements for said in without_pairs(measurement(one.name), len(study.checkpoints)))
-    warnings = (*compare(sources), *precisions(study), *pairless, *told_of_instructions(study))
+    warnings = (*here.warnings, *pairless)
     checkpoints = tuple(_checkpoint(study, name, sources.get(name)) for name in study.checkpoints)
     sizes = [each.bytes for each in checkpoints]
     together = None not in sizes and sum(size or 0 for size in sizes) <= memory_budget.available(device)
     steps = order_jobs(planned_tasks(plan), (), together=together)
-    known = {label: _words(study, label) for label in LABELS}
-    words: dict[Label, Words] = {label: found or USUAL_WORDS for label, found in known.items()}
+    words: dict[Label, Words] = {label: _words(here.material.get(label)) for label in LABELS}
     jobs = {
         each.name: _job(study, plan, each.name, each.size, words, template, steps, bool(selects))
         for each in checkpoints
@@ -184,22 +180,13 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
         checkpoints=checkpoints,
         completions=plan.rows(),
         tokens=_tokens(study, plan, words, template),
-        unread=tuple(study.instructions[label].source for label in LABELS if known[label] is None),
+        unread=tuple(study.instructions[label].source for label in LABELS if label not in here.material),
         steps=tuple(steps),
         memory=_memory(study, jobs, complete, steps, device, memory_budget.kind_of(used)) if jobs else None,
         time=_time(study, jobs, used) if complete else None,
         warnings=warnings,
         selects=selects,
     )
-
-
-def _sources(study: Study) -> dict[str, Source]:
-    """The checkpoints that can be found. A missing one is not an error, because a plan can be made without its files."""
-    found = {}
-    for name, spec in study.checkpoints.items():
-        with suppress(InputError):
-            found[name] = find_model(spec.model, spec.revision)
-    return found
 
 
 def _checkpoint(study: Study, name: str, source: Source | None) -> CheckpointOutlook:
@@ -213,14 +200,10 @@ def _checkpoint(study: Study, name: str, source: Source | None) -> CheckpointOut
     return CheckpointOutlook(name, size, None if size is None else size.bytes(study.dtype, spec.quantise), source is not None)
 
 
-def _words(study: Study, label: Label) -> Words | None:
-    """Words of the test instructions of one label; None if the set cannot be read. The plan then assumes `USUAL_WORDS`."""
-    spec = study.instructions[label]
-    try:
-        counts = [len(row.split()) for row in read_instructions(spec.source).take(study.split)[: spec.test]]
-    except InputError:
-        return None
-    return Words(sum(counts) / len(counts), max(counts))
+def _words(material: Material | None) -> Words:
+    """Words of the test instructions of one label; `USUAL_WORDS` if the set cannot be read."""
+    counts = [len(row.split()) for row in material.test] if material is not None else []
+    return Words(sum(counts) / len(counts), max(counts)) if counts else USUAL_WORDS
 
 
 def _template_tokens(spec: str) -> int:

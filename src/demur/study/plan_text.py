@@ -2,13 +2,13 @@
 
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 from demur.study.cost import in_words
 from demur.study.named_parts import named_edit
-from demur.study.plan import PlannedDirection
 from demur.study.plan_outlook import CheckpointOutlook, MemoryOutlook, PlanOutlook, TimeOutlook, look_ahead
 from demur.study.spec import InterventionSpec, Study
 from demur.study.study_files import as_study
@@ -60,6 +60,8 @@ def plan_lines(outlook: PlanOutlook) -> Iterator[str]:
     study = outlook.plan.study
     open_doses = {int(key.split(".")[1]) for key in outlook.selects if key.endswith(".coefficient")}
     yield from textwrap.wrap(f"{study.name}: {study.summary}" if study.summary else study.name, 80)
+    yield ""
+    yield from _totals(outlook)
     yield from _checkpoints(outlook)
     yield from _directions(outlook)
     if study.interventions:
@@ -67,7 +69,11 @@ def plan_lines(outlook: PlanOutlook) -> Iterator[str]:
         yield "interventions"
     for number, edit in enumerate(study.interventions):
         yield from textwrap.wrap(_intervention(edit, number in open_doses), 80, initial_indent="  ", subsequent_indent="    ")
-    yield ""
+
+
+def _totals(outlook: PlanOutlook) -> Iterator[str]:
+    """The size and the cost of the whole study, and what its reader should know."""
+    study = outlook.plan.study
     if outlook.selects:
         yield from _wrapped(
             f"selects  {', '.join(outlook.selects)}, on {study.selection.instructions} validation instructions of each kind"
@@ -124,16 +130,19 @@ def _directions(outlook: PlanOutlook) -> Iterator[str]:
     yield ""
     position = "selected" if "direction.position" in outlook.selects else place.position
     yield f"directions, read at {place.site}, position {position}, of {place.pairs} pairs"
-    width = max(len(direction.name) for direction in directions)
+    width = max(len(direction.name) for direction in directions if not direction.control)
     for direction in directions:
-        layer = "selected" if "direction.layers" in outlook.selects else f"{direction.layer:2}"
-        yield f"  {direction.name:{width}}  layer {layer}  {_origin(direction)}"
-
-
-def _origin(direction: PlannedDirection) -> str:
-    if not direction.control:
-        return f"from {direction.arm.name}"
-    return f"{direction.control_name} control for {direction.arm.name}, same norm"
+        if not direction.control:
+            layer = "selected" if "direction.layers" in outlook.selects else f"{direction.layer:2}"
+            yield f"  {direction.name:{width}}  layer {layer}  from {direction.arm.name}"
+    controls = Counter(direction.control_name for direction in directions if direction.control)
+    for kind, count in controls.items():
+        arms = dict.fromkeys(each.arm.name for each in directions if each.control_name == kind)
+        each = f"{count // len(arms)} for each of {', '.join(arms)}" if count % len(arms) == 0 and len(arms) > 1 else "in all"
+        line = f"{count} {kind} control{'s' if count > 1 else ''}, with the norms of the directions: {each}"
+        if len(arms) == 1:
+            line = f"{count} {kind} control{'s' if count > 1 else ''} for {next(iter(arms))}, same norm"
+        yield from textwrap.wrap(line, 80, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _intervention(edit: InterventionSpec, selected: bool) -> str:

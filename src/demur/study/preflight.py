@@ -4,10 +4,12 @@ They use names, files and counts. Checks that need the weights are made during t
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from demur.core.errors import InputError, sentence
+from demur.inputs.instructions import may_be_elsewhere as instructions_may_be_elsewhere
 from demur.inputs.instructions import read_instructions
 from demur.inputs.prompt_formats import find_format
 from demur.inputs.repeated_instructions import first_of_each, sameness, shared_note
@@ -69,12 +71,7 @@ def check(plan: Plan) -> Ready:
         InputError: for the first thing that is wrong.
     """
     study = plan.study
-    for name in study.judges:
-        get_judge(name)
-    if study.until_verdict:
-        check_foreseen(study.judges)
-    for text in (*study.prompts.values(), *(arm.spec for arm in plan.arms)):
-        find_format(text)
+    _check_names(plan)
     sources = {name: find_model(spec.model, spec.revision) for name, spec in study.checkpoints.items()}
     for spec in study.checkpoints.values():
         quantisation.check(spec.quantise)
@@ -88,6 +85,78 @@ def check(plan: Plan) -> Ready:
     train, test = ({label: getattr(material[label], part) for label in LABELS} for part in ("train", "test"))
     refuse_shared(train, test, study.split)
     return Ready(plan, material, sources, (*warnings, *instruction_warnings(material)))
+
+
+@dataclass(frozen=True)
+class OnThisMachine:
+    """What the files on this machine tell of a plan.
+
+    Attributes:
+        sources: the checkpoints that were found, by name.
+        material: the instructions that can be read, by label.
+        warnings: warnings for readers of the results, in sentences.
+    """
+
+    sources: Mapping[str, Source]
+    material: Mapping[Label, Material]
+    warnings: tuple[str, ...]
+
+
+def check_what_is_here(plan: Plan) -> OnThisMachine:
+    """Make the checks of `check` that names and files on this machine allow. Files that are elsewhere are left out.
+
+    Args:
+        plan: the plan.
+
+    Returns:
+        What was found.
+
+    Raises:
+        InputError: for the first thing that is wrong.
+    """
+    study = plan.study
+    _check_names(plan)
+    sources: dict[str, Source] = {}
+    for name, spec in study.checkpoints.items():
+        with _elsewhere(spec.model):
+            sources[name] = find_model(spec.model, spec.revision)
+        if spec.adapter is not None and not _may_be_elsewhere(spec.adapter):
+            find_adapter(spec.adapter)
+    differences = compare(sources)
+    _check_layers(study, sources)
+    material: dict[Label, Material] = {}
+    for label in LABELS:
+        source = study.instructions[label].source
+        with suppress(InputError) if instructions_may_be_elsewhere(source) else nullcontext():
+            material[label] = _material(study, label)
+    train, test = ({label: getattr(each, part) for label, each in material.items()} for part in ("train", "test"))
+    refuse_shared(train, test, study.split)
+    return OnThisMachine(sources, material, (*differences, *precisions(study), *instruction_warnings(material)))
+
+
+def _check_names(plan: Plan) -> None:
+    """Check judges and prompt formats, which are on every machine."""
+    study = plan.study
+    for name in study.judges:
+        get_judge(name)
+    if study.until_verdict:
+        check_foreseen(study.judges)
+    for text in (*study.prompts.values(), *(arm.spec for arm in plan.arms)):
+        find_format(text)
+
+
+def _elsewhere(reference: str) -> AbstractContextManager[None]:
+    """Lets a checkpoint or an adapter be missing if its name does not say that it is here."""
+    return suppress(InputError) if _may_be_elsewhere(reference) else nullcontext()
+
+
+def _may_be_elsewhere(reference: str) -> bool:
+    if reference.startswith("demo:"):
+        return False
+    try:
+        return not Path(reference).expanduser().exists()
+    except (OSError, RuntimeError):
+        return True
 
 
 def instruction_warnings(material: Mapping[Label, Material]) -> list[str]:
