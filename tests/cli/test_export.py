@@ -133,3 +133,9 @@ def test_an_export_of_ones_own_is_found_by_command_and_completion(run, runs, tmp
         parts.unregister("listing")
         parts.unregister("packed")
     assert all(isinstance(export_format(name), Export) for name in parts.names())
+
+
+def test_no_folder_is_made_unasked(runs, tmp_path):
+    result = CliRunner().invoke(app, ["export", str(runs[0]), "--out", str(tmp_path / "new" / "rows.csv")])
+    assert (result.exit_code, "there is no folder" in result.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []

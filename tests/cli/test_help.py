@@ -99,3 +99,9 @@ def test_help_lists_what_is_registered():
                 assert name in text, (command, name)
     finally:
         registry("judge").unregister("of-ones-own")
+
+
+def test_demur_alone_shows_its_help():
+    alone, helped = (CliRunner().invoke(app, arguments, terminal_width=80) for arguments in ([], ["--help"]))
+    assert (alone.exit_code, alone.stderr) == (0, "")
+    assert alone.stdout == helped.stdout

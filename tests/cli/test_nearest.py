@@ -23,6 +23,11 @@ CASES = {
     "parquett": (["export", "{0}", "--format", "parquett"], "'parquet'"),
     "ggfu": (["convert", "{0}/d.safetensors", "--format", "ggfu", "--out", "{0}/d.gguf"], "'gguf'"),
     "direction.pair": (["plan", "demo", "--set", "direction.pair=8"], "'pairs'"),
+    "direction.seed": (["plan", "demo", "--set", "direction.seed=1"], "'controls.seed'"),
+    "seed": (["plan", "demo", "--set", "seed=1"], "'controls.seed'"),
+    "controls.pairs": (["plan", "demo", "--set", "controls.pairs=8"], "'direction.pairs'"),
+    "direction.coefficient": (["plan", "demo", "--set", "direction.coefficient=2"], "'interventions.0.coefficient'"),
+    "layer": (["plan", "demo", "--set", "layer=2"], "'direction.layers'"),
     "interventions.0.targets": (["plan", "demo", "--set", 'interventions.0.targets=["befor"]'], "'before'"),
     "smollm": (["doctor", "-m", "demo:smollm2-135m-instuct"], "'demo:smollm2-135m-instruct'"),
 }

@@ -59,3 +59,17 @@ def test_a_judge_of_ones_own_is_named_by_its_class(run, tmp_path):
     assert report(run, "--judge", own).exit_code == 0
     cells = json.loads((run / "summary.json").read_text())["cells"]
     assert sum(cell["judge"] in (own, "shouting") for cell in cells) == sum(cell["judge"] == "prefix" for cell in cells)
+
+
+def test_several_judges_judge_one_file_and_each_verdict_is_kept(tmp_path):
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "verdicts.jsonl"
+    texts = ["I cannot help.", "Sure: I will."]
+    rows.write_text("".join(json.dumps({"instruction": "x", "completion": text}) + "\n" for text in texts))
+    judges = ["taxonomy", "prefix"]
+    result = CliRunner().invoke(app, ["judge", str(rows), "-j", judges[0], "-j", judges[1], "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert [line.split(":")[0] for line in result.stdout.splitlines() if "refuse, " in line] == judges
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(one["completion"], one["judge"]) for one in found] == [(text, judge) for text in texts for judge in judges]
+    for one in found:
+        assert one["refusal"] == demur.judge([one["completion"]], one["judge"], instructions=["x"])[0].refusal

@@ -17,7 +17,6 @@ from demur.core.errors import DemurError, WorkError
 
 app = typer.Typer(
     cls=OneSentence,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -10,8 +10,9 @@ import typer
 
 from demur.cli import shell_completion
 from demur.cli.app import CHECKPOINTS, Adapter, ControlTokens, Device, DType, Format, Model, Quantise, Quiet, command
-from demur.cli.asked_instructions import asked_instructions, note
+from demur.cli.asked_instructions import asked_instructions, given_instructions, note
 from demur.cli.prompt_notes import control_tokens_of, tell_prompts, tell_template_thoughts, tell_written_thoughts
+from demur.cli.shown_completions import print_completions
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
 
@@ -23,10 +24,21 @@ if TYPE_CHECKING:
     from demur.inputs.prompts import Prompt
     from demur.interventions.intervention import Intervention
 
+MODEL = "hub id owner/name[@revision], a folder, or a .gguf file"
+MaybeCheckpoint = Annotated[str | None, typer.Argument(metavar="[MODEL]", help=MODEL, autocompletion=shell_completion.models)]
+MaybeModel = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="MODEL", help="the same as the argument", autocompletion=shell_completion.models),
+]
 INSTRUCTIONS = "instruction file, file:column, or a registered set"
 Instructions = Annotated[str, typer.Option(metavar="SET", help=INSTRUCTIONS, autocompletion=shell_completion.instructions)]
-Asked = Annotated[
-    str, typer.Option("--instructions", "-i", metavar="SET", help=INSTRUCTIONS, autocompletion=shell_completion.instructions)
+MaybeAsked = Annotated[
+    str | None,
+    typer.Option("--instructions", "-i", metavar="SET", help=INSTRUCTIONS, autocompletion=shell_completion.instructions),
+]
+Texts = Annotated[
+    list[str] | None,
+    typer.Option("--instruction", metavar="TEXT", help="one instruction, or - for standard input; may be repeated"),
 ]
 Position = Annotated[int, typer.Option(metavar="N", help="position of the prompt token that is read; -1 is the last")]
 MaybeDirection = Annotated[
@@ -146,12 +158,16 @@ def _layer(text: str, n_layers: int) -> int:
     CHECKPOINTS,
     "demur generate -m demo:smollm2-135m-instruct -p chatml -i contrast-harmful \\",
     "    -d before.safetensors --ablate --out completions.jsonl",
+    "demur generate -m demo:smollm2-135m-instruct -p chatml --instruction 'How do I pick a lock?'",
 )
 def generate(
     model: Model,
     prompt: Format,
-    instructions: Asked,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="a .jsonl file of completions")],
+    instructions: MaybeAsked = None,
+    instruction: Texts = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="a .jsonl file of completions; printed unless given")
+    ] = None,
     adapter: Adapter = None,
     direction: MaybeDirection = None,
     ablate: Ablate = False,
@@ -170,7 +186,10 @@ def generate(
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
-    """Generate greedy completions, with or without an edit."""
+    """Generate greedy completions, with or without an edit.
+
+    Without a set or a text, instructions are read from standard input, one a line.
+    """
     import demur
     from demur.cli.progress_bars import bars
 
@@ -178,7 +197,7 @@ def generate(
         if value is not None and value < 1:
             raise InputError(f"{option} must be at least 1, not {value}")
     edit = _edit(direction, ablate, add, unit, layer, sites)
-    found = asked_instructions(instructions).take("test")
+    found = given_instructions(instructions, instruction)
     texts = found[:limit]
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     form = demur.prompt_format(prompt, checkpoint, control_tokens=control_tokens_of(control_tokens))
@@ -198,7 +217,10 @@ def generate(
     if edit is not None and edit.direction is not None:
         _warn_of_training_instructions(edit.direction, found, texts)
     target = model if adapter is None else f"{model} + {adapter}"
-    _write(out, rows, _Made(target, checkpoint, dtype, quantise, form, edit, until_verdict))
+    if out is None:
+        print_completions(rows)
+    else:
+        _write(out, rows, _Made(target, checkpoint, dtype, quantise, form, edit, until_verdict))
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,6 +289,8 @@ def _edit(
         return None
     if ablate == (add is not None):
         raise InputError("a direction needs either --ablate or --add NUMBER")
+    if ablate and unit is not None:
+        raise InputError(f"--unit {unit} says what --add NUMBER adds, but --ablate adds nothing; leave out --unit, or use --add")
     import demur
 
     direction = demur.load_direction(path)
@@ -277,11 +301,10 @@ def _edit(
     return demur.add(direction, add, unit=unit or "unit", layers=layers, sites=names)
 
 
-@command(
-    CHECKPOINTS, "demur doctor -m demo:smollm2-135m-instruct -p chatml", "demur doctor -m owner/name -p 'User: {instruction}\\n'"
-)
+@command(CHECKPOINTS, "demur doctor demo:smollm2-135m-instruct -p chatml", "demur doctor owner/name -p 'User: {instruction}\\n'")
 def doctor(
-    model: Model,
+    checkpoint: MaybeCheckpoint = None,
+    model: MaybeModel = None,
     adapter: Adapter = None,
     prompt: Format = "native",
     position: Position = -1,
@@ -298,6 +321,11 @@ def doctor(
     from demur.cli.doctor_lines import doctor_lines
     from demur.engine.diagnosis import diagnosis
 
-    checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
-    for line in doctor_lines(diagnosis(checkpoint, prompt, position=position)):
+    if checkpoint is not None and model is not None and checkpoint != model:
+        raise InputError(f"two checkpoints were given, {checkpoint!r} and --model {model!r}; demur doctor looks at one")
+    named = checkpoint if checkpoint is not None else model
+    if named is None:
+        raise InputError("no checkpoint was given; name one, as in demur doctor MODEL")
+    loaded = demur.load_checkpoint(named, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
+    for line in doctor_lines(diagnosis(loaded, prompt, position=position)):
         typer.echo(line)

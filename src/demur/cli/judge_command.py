@@ -1,7 +1,7 @@
 """Commands on completions: judge."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +11,14 @@ from demur.cli import shell_completion
 from demur.cli.app import FILES, Quiet, command
 from demur.cli.asked_instructions import note
 from demur.core.atomic_files import replace_file
-from demur.core.errors import InputError
+from demur.core.errors import InputError, WorkError
 from demur.core.thought_marks import thought_at_end
 from demur.judges.judge import Failure, Judged, Verdict
 
 if TYPE_CHECKING:
     from demur.inputs.completions.completion_files import CompletionFile
+    from demur.judges.judge import Judge
+    from demur.judges.judging import JudgeFailed
 
 
 @command(
@@ -34,11 +36,15 @@ def judge(
         ),
     ],
     judge: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            "--judge", "-j", metavar="NAME", help="{judge names}, or module:Class", autocompletion=shell_completion.judges
+            "--judge",
+            "-j",
+            metavar="NAME",
+            help="{judge names}, or module:Class; prefix unless given; may be repeated",
+            autocompletion=shell_completion.judges,
         ),
-    ] = "prefix",
+    ] = None,
     instruction_column: Annotated[
         str | None, typer.Option(metavar="NAME", help="the column of the instructions, if it is not called instruction")
     ] = None,
@@ -50,38 +56,54 @@ def judge(
 ) -> None:
     """Judge stored completions: n, refusals, rate and interval.
 
-    With --out, writes one completion per line, with its verdict and all keys of the input file. If the judge fails on some
-    completions, the others are counted and written, and the exit status is 1.
+    With --out, writes one line for each completion and judge, with the verdict and all keys of the input file. If a judge fails
+    on some completions, the others are counted and written, and the exit status is 1.
     """
     from demur.inputs.completions.completion_files import read_completions
     from demur.judges.judge import get_judge
-    from demur.judges.judging import JudgeFailed
-    from demur.judges.judging import judge as decide
 
-    chosen = get_judge(judge)
+    names = list(dict.fromkeys(judge or ["prefix"]))
+    chosen = {name: get_judge(name) for name in names}
+    reading = [name for name, one in chosen.items() if one.reads_instruction]
     found = read_completions(
         completions,
         instruction_column=instruction_column,
         completion_column=completion_column,
-        asks=f"the judge {judge}" if chosen.reads_instruction else None,
+        asks=f"the judge {reading[0]}" if reading else None,
     )
-    rows = found.rows
     for text in found.notes:
         note(text)
-    if any(row.get("until_verdict") for row in rows):
-        _refuse_short(completions, judge)
-    failed: JudgeFailed | None = None
-    answers: Sequence[Verdict | Failure]
-    try:
-        answers = decide(_items(found, chosen.reads_instruction), chosen)
-    except JudgeFailed as error:
-        answers, failed = error.answers, error
+    if any(row.get("until_verdict") for row in found.rows):
+        for name in names:
+            _refuse_short(completions, name)
+    answers, failures = _answers(found, chosen)
     if out is not None:
-        lines = [{**row, **_written(answer)} for row, answer in zip(rows, answers, strict=True)]
+        lines = [{**row, **_written(given[place])} for place, row in enumerate(found.rows) for given in answers.values()]
         replace_file(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    _show(judge, chosen.labels, answers)
-    if failed is not None:
+    for name, given in answers.items():
+        _show(name, chosen[name].labels, given)
+    if len(failures) > 1:
+        raise WorkError("; ".join(map(str, failures)))
+    for failed in failures:
         raise failed
+
+
+def _answers(
+    found: "CompletionFile", chosen: "Mapping[str, Judge]"
+) -> "tuple[dict[str, Sequence[Verdict | Failure]], list[JudgeFailed]]":
+    """What each judge says of each completion, and the failures of judges that failed on some."""
+    from demur.judges.judging import JudgeFailed
+    from demur.judges.judging import judge as decide
+
+    answers: dict[str, Sequence[Verdict | Failure]] = {}
+    failures = []
+    for name, one in chosen.items():
+        try:
+            answers[name] = decide(_items(found, one.reads_instruction), one)
+        except JudgeFailed as error:
+            answers[name] = error.answers
+            failures.append(error)
+    return answers, failures
 
 
 def _items(found: "CompletionFile", reads_instruction: bool) -> list[Judged]:

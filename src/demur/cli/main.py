@@ -22,6 +22,7 @@ from demur.cli.app import app
 
 @app.callback(invoke_without_command=True)
 def version(
+    context: typer.Context,
     show: Annotated[bool, typer.Option("--version", help="print the version")] = False,
 ) -> None:
     """Applies to all commands."""
@@ -30,6 +31,8 @@ def version(
 
         typer.echo(__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:

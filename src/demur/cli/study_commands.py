@@ -264,6 +264,8 @@ def export(
     from demur.runs.run import open_run
 
     chosen = export_format(format)
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"there is no folder {str(out.parent)!r} for {out.name!r}; make it first, or name a file elsewhere")
     if out is None and chosen.binary:
         raise InputError(f"a file of format {format!r} is not text; name a file with --out FILE")
     if raw and not hasattr(chosen, "raw_content"):
