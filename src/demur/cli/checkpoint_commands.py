@@ -217,10 +217,7 @@ def generate(
     if edit is not None and edit.direction is not None:
         _warn_of_training_instructions(edit.direction, found, texts)
     target = model if adapter is None else f"{model} + {adapter}"
-    if out is None:
-        print_completions(rows)
-    else:
-        _write(out, rows, _Made(target, checkpoint, dtype, quantise, form, edit, until_verdict))
+    _write(out, rows, _Made(target, checkpoint, dtype, quantise, form, edit, until_verdict))
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,7 +252,10 @@ class _Made:
         }
 
 
-def _write(out: Path, rows: "Sequence[Completion]", made: _Made) -> None:
+def _write(out: Path | None, rows: "Sequence[Completion]", made: _Made) -> None:
+    if out is None:
+        print_completions(rows)
+        return
     facts = made.facts()
     lines = [
         {

@@ -118,7 +118,7 @@ def show_run(finished: "Run") -> None:
 
 def _width() -> int:
     """The columns of the output: those of the terminal within limits, and always the same in a pipe."""
-    from demur.report.fitted_table import LEAST, MOST, USUAL
+    from demur.core.fitted_table import LEAST, MOST, USUAL
 
     return min(MOST, max(LEAST, get_terminal_size().columns)) if sys.stdout.isatty() else USUAL
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from demur.analysis.published_rates import DEPARTS, SAME, UNSTATED, in_words
 from demur.analysis.summary import Departure, Figure, PublishedRow, Summary
 from demur.core import number_format
+from demur.core.fitted_table import USUAL, Line, fitted_table
 from demur.core.statistics import LEVEL
 from demur.report.cell_labels import BASELINE
-from demur.report.fitted_table import USUAL, Line, fitted_table
 
 if TYPE_CHECKING:
     import pandas

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from demur.analysis.cell import JudgedCell
 from demur.analysis.summary import Summary
 from demur.core import number_format
+from demur.core.fitted_table import USUAL, Line, Pieces, fitted_table
 from demur.core.statistics import LEVEL
 from demur.report.cell_labels import BASELINE
 from demur.report.cell_view import Entry, entries, judges
-from demur.report.fitted_table import USUAL, Line, Pieces, fitted_table
 
 if TYPE_CHECKING:
     from rich.table import Table
