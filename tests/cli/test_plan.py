@@ -90,6 +90,13 @@ def test_a_plan_refuses_an_instruction_file_that_a_run_refuses(tmp_path):
     assert refused("run", study, "--out", str(tmp_path / "out")) == said
 
 
+def test_the_same_weights_under_two_names_are_told(tmp_path):
+    study, said = make_study(tmp_path), "are the same weights under two names"
+    assert said not in " ".join(planned(study).split())
+    again = str(tmp_path / "chat" / ".." / "base")
+    assert said in " ".join(planned(study, "--set", f"checkpoints.chat.model='{again}'").split())
+
+
 def test_a_plan_says_totals_before_directions_and_controls_in_one_line(tmp_path):
     text = planned(make_study(tmp_path))
     assert text.index("cells  ") < text.index("time  ") < text.index("\ncheckpoints\n") < text.index("directions, ")

@@ -75,7 +75,7 @@ def check(plan: Plan) -> Ready:
     sources = {name: find_model(spec.model, spec.revision) for name, spec in study.checkpoints.items()}
     for spec in study.checkpoints.values():
         quantisation.check(spec.quantise)
-    warnings = (*compare(sources), *precisions(study))
+    warnings = (*compare(sources), *same_weights(study, sources), *precisions(study))
     _check_layers(study, sources)
     for name, spec in study.checkpoints.items():
         refuse_unnamed_adapter(spec.model, sources[name], spec.adapter)
@@ -122,7 +122,9 @@ def check_what_is_here(plan: Plan) -> OnThisMachine:
             sources[name] = find_model(spec.model, spec.revision)
         if spec.adapter is not None and not _may_be_elsewhere(spec.adapter):
             find_adapter(spec.adapter)
-    differences = compare(sources)
+        if name in sources:
+            refuse_unnamed_adapter(spec.model, sources[name], spec.adapter)
+    differences = (*compare(sources), *same_weights(study, sources))
     _check_layers(study, sources)
     material: dict[Label, Material] = {}
     for label in LABELS:
@@ -213,6 +215,21 @@ def precisions(study: Study) -> list[str]:
         return []
     shown = ", ".join(f"{name} {how or study.dtype}" for name, how in quantised.items())
     return [f"Weights differ in precision ({shown}), so a difference between checkpoints may come from the precision."]
+
+
+def same_weights(study: Study, sources: Mapping[str, Source]) -> list[str]:
+    """A warning for each checkpoint that has the weights of an earlier one, because nothing can differ between the two."""
+    seen: dict[object, str] = {}
+    found = []
+    for name, source in sources.items():
+        spec = study.checkpoints[name]
+        where = source.path if source.path is not None else source.reference
+        adapter = spec.adapter and (spec.adapter if _may_be_elsewhere(spec.adapter) else str(find_adapter(spec.adapter)))
+        weights = (str(where), spec.revision, adapter, spec.quantise)
+        earlier = seen.setdefault(weights, name)
+        if earlier != name:
+            found.append(f'"{earlier}" and "{name}" are the same weights under two names, so only their prompts can differ.')
+    return found
 
 
 def _check_layers(study: Study, sources: Mapping[str, Source]) -> None:
