@@ -121,7 +121,7 @@ def check_what_is_here(plan: Plan) -> OnThisMachine:
         with _elsewhere(spec.model):
             sources[name] = find_model(spec.model, spec.revision)
         if spec.adapter is not None and not _may_be_elsewhere(spec.adapter):
-            find_adapter(spec.adapter)
+            check_settings(spec.adapter, find_adapter(spec.adapter))
         if name in sources:
             refuse_unnamed_adapter(spec.model, sources[name], spec.adapter)
     differences = (*compare(sources), *same_weights(study, sources))
