@@ -308,7 +308,7 @@ STUDY_SETTINGS = {
     'name=""': "name", "name=3": "name", 'name="a\\nb"': "cannot be printed", 'name="a\\u0000b"': "cannot be printed",
     f"name={'n' * 300}": "not a name for a study", "name=C:x": "not a name for a study", "nam=x": "did you mean 'name'",
     "direction.layerz=1": "did you mean 'layers'", "direction.layers=-1": "layers", "direction.layers=[1, 1]": "twice",
-    "direction.layers=[]": "layers", "direction.layers=1.5": "layers", 'direction.layers="all"': "layers",
+    "direction.layers=[]": "layers", "direction.layers=1.5": "layers", 'direction.layers="al"': "layers",
     "direction.layers=true": "layers", "direction.layers=[3]": "layer 3", "direction.layers=[100000000000000000000]": "layer",
     "direction.pairs=0": "pairs", "direction.pairs=-4": "pairs", "direction.pairs=many": "pairs", "direction.pairs=nan": "pairs",
     "direction.pairs=true": "pairs", "direction.pairs=40": "40 train instructions", "direction.position=0": "position",

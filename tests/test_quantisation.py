@@ -323,7 +323,7 @@ def test_a_study_says_what_was_quantised(tmp_path):
     refused = CliRunner().invoke(app, ["run", str(path), "--out", str(out), "-q"])
     assert refused.exit_code == 2
     assert "another study" in refused.stderr
-    base, chat = "\n".join(plan_lines(look_ahead(some))).partition("  chat  ")[::2]
+    base, chat = "\n".join(plan_lines(look_ahead(some))).partition("\ncheckpoints\n")[2].partition("  chat  ")[::2]
     assert "in 4bit and float32" in chat
     assert "in float32" in base
     assert "4bit" not in base

@@ -169,7 +169,7 @@ def test_an_interrupted_command_says_whether_it_goes_on(lineage, tmp_path, monke
         result = invoke("run", lineage / "study.toml", "--out", tmp_path / "run", "--quiet", *more)
         assert (result.exit_code, result.stderr) == (130, f"demur: interrupted; {said}\n")
     monkeypatch.setattr("demur.runs.selecting.place_selection.choose", interrupted)
-    result = invoke("select", lineage / "study.toml", "--quiet")
+    result = invoke("select", lineage / "study.toml", "--by", "separation", "--quiet")
     assert (result.exit_code, result.stderr) == (130, "demur: interrupted\n")
 
 

@@ -45,11 +45,11 @@ def test_the_page_and_latex_show_them(written):
     assert [f">{label}</th>" in table for label in LABELS] == [True] * len(LABELS)
     frame = readable_labels(summary, labelled(summary, entries(summary)))
     assert table.count("<tr>") == 1 + len(frame)
-    assert list(frame.columns[-6:]) == list(LABELS)
+    assert list(frame.columns[-len(LABELS) :]) == list(LABELS)
     assert "Judge" not in frame.columns
     latex = (page.parent / "tables" / "labels.tex").read_text()
     assert "rules of the judge" not in html
-    assert re.search(r"\\begin\{(tabular|longtable)\}\{@\{\}l+r{7}@\{\}\}", latex)
+    assert re.search(r"\\begin\{(tabular|longtable)\}\{@\{\}l+r{8}@\{\}\}", latex)
 
 
 def test_no_table_for_judges_of_two_labels(page, made):

@@ -57,7 +57,7 @@ def given_instructions(spec: str | None, texts: Sequence[str] | None) -> tuple[s
     for text in texts or [STANDARD_INPUT]:
         found += _lines() if text == STANDARD_INPUT else [text]
     if not found:
-        raise InputError("standard input holds no instruction; send one a line")
+        raise InputError("standard input holds no instruction; send one a line, or name a file with --instructions")
     if any(not text.strip() for text in found):
         raise InputError("an instruction is empty; give its text")
     return tuple(found)

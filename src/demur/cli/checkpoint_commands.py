@@ -325,7 +325,7 @@ def doctor(
         raise InputError(f"two checkpoints were given, {checkpoint!r} and --model {model!r}; demur doctor looks at one")
     named = checkpoint if checkpoint is not None else model
     if named is None:
-        raise InputError("no checkpoint was given; name one, as in demur doctor MODEL")
+        raise InputError("no checkpoint was given; name one, as in demur doctor MODEL, or with --model")
     loaded = demur.load_checkpoint(named, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     for line in doctor_lines(diagnosis(loaded, prompt, position=position)):
         typer.echo(line)

@@ -137,10 +137,11 @@ def _chosen(
 
 
 def _shared(wished: Sequence[int], room: int) -> list[int]:
-    """The widths of columns of words: the widest give way first, and the last takes what is left over."""
+    """The widths of columns of words. The widest give way first; the first column names its line, so it gives way last."""
     sizes = list(wished)
     while sum(sizes) > room:
-        sizes[sizes.index(max(sizes))] -= 1
+        wide = [place for place in range(1, len(sizes)) if sizes[place] > 2 * _FLOOR] or range(len(sizes))
+        sizes[max(wide, key=sizes.__getitem__)] -= 1
     sizes[-1] += room - sum(sizes)
     return sizes
 

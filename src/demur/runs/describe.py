@@ -55,7 +55,7 @@ def describe(ready: Ready, store: Store) -> None:
         refuse_other_instructions(found, {label: InstructionFacts.model_validate(facts) for label, facts in known.items()})
     store.remember_instructions(found)
     store.remember_study(study.model_dump(mode="json"))
-    store.warn(ready.warnings)
+    store.warn_of_plan(ready.warnings)
     _rename_checkpoints(study, store)
     store.remember_asked((one.name, one.settings) for one in asked_measurements(study))
     store.remember_edits(words_of({spec.kind: edit_kind(spec.kind) for spec in study.interventions}))

@@ -193,6 +193,17 @@ class ManifestStore(Connected):
         stored = self.recall(key)
         return stored if isinstance(stored, dict) else {}
 
+    def warn_of_plan(self, sentences: Sequence[str]) -> None:
+        """Write down the warnings of the plan in place of those of an earlier plan, which a larger or mended study may have had.
+
+        Args:
+            sentences: whole sentences.
+        """
+        before = self._listed("plan_warnings")
+        kept = [sentence for sentence in self._listed("warnings") if sentence not in before]
+        self.remember("warnings", [*kept, *(sentence for sentence in sentences if sentence not in kept)])
+        self.remember("plan_warnings", list(sentences))
+
     def warn(self, sentences: Iterable[str]) -> None:
         """Write down warnings for readers of the numbers, each sentence once.
 

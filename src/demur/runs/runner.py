@@ -51,8 +51,7 @@ def run(
         phases: shows progress; nothing is shown unless given.
         executor: runs the jobs; this process unless given.
         notes: sentences for readers of the results, stored with the run.
-        checkpoints: loaded checkpoints by their names in the study; the others are loaded. The study says where their files are,
-            and the run stores the fingerprint of the weights that were given.
+        checkpoints: loaded checkpoints by their names in the study; the others are loaded. Their fingerprints are stored.
         tell: called with one sentence if the study adds to the one in the folder: what is reused and what is new.
 
     Returns:

@@ -11,15 +11,16 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from demur.analysis.manifest import InstructionFacts
+from demur.core.atomic_files import is_file
 from demur.core.errors import InputError
 from demur.measurements.measurement import measurement
 from demur.models.compatibility import compare
 from demur.runs import schema
 from demur.runs.database.damage import FILE
+from demur.runs.growing.growth import Growth, growth, refuse_unless_kept
 from demur.runs.growing.instruction_records import instruction_facts, refuse_other_instructions
 from demur.runs.store import Store
 from demur.study.digest import Difference, differences, refusal
-from demur.study.growth import Growth, growth, refuse_unless_kept
 from demur.study.preflight import Material, Ready, instruction_warnings, precisions
 from demur.study.selected_settings import open_keys, with_selected
 from demur.study.spec import Label, Study
@@ -60,7 +61,7 @@ def check_folder(study: Study, ready: Ready, folder: Path) -> None:
         InputError: if the folder holds another study. The message has the key and both values.
     """
     file = folder / FILE
-    if not file.is_file():
+    if not is_file(file):
         return
     connection, writable = schema.connect_to_read(file)
     with closing(Store(folder, connection, writable=writable)) as store:
