@@ -45,16 +45,23 @@ def check(folder: Path) -> None:
     print(f"{len(found)} cells as expected")
 
 
-def rows(folder: Path, table: str, order: str) -> list[tuple[object, ...]]:
-    """All rows of one table of a run's store, in this order."""
+def columns(folder: Path, table: str) -> list[str]:
+    """The names of the columns of one table of a run's store; later versions have more."""
     with closing(sqlite3.connect(folder / "run.sqlite")) as db:
-        return db.execute(f"SELECT * FROM {table} ORDER BY {order}").fetchall()
+        return [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+
+
+def rows(folder: Path, table: str, wanted: str, order: str) -> list[tuple[object, ...]]:
+    """All rows of one table of a run's store, with these columns and in this order."""
+    with closing(sqlite3.connect(folder / "run.sqlite")) as db:
+        return db.execute(f"SELECT {wanted} FROM {table} ORDER BY {order}").fetchall()
 
 
 def compare(folder: Path, other: Path) -> None:
     """Compare two runs. Raises `AssertionError` if a completion, a verdict or a rate differs."""
     for table, order in (("completions", "cell, position"), ("verdicts", "cell, position, judge")):
-        mine, others = rows(folder, table, order), rows(other, table, order)
+        shared = ", ".join(name for name in columns(folder, table) if name in columns(other, table))
+        mine, others = rows(folder, table, shared, order), rows(other, table, shared, order)
         assert len(mine) == len(others), f"one run has {len(mine)} {table}, the other {len(others)}"
         differing = [pair for pair in zip(mine, others, strict=True) if pair[0] != pair[1]]
         assert not differing, f"{len(differing)} of {len(mine)} {table} differ, first {differing[0]}"
