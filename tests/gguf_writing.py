@@ -113,7 +113,7 @@ def _sizes(model: PreTrainedModel) -> dict[str, int | float]:
         "embedding_length": config.hidden_size,
         "feed_forward_length": _inner(model),
         "attention.head_count": heads,
-        "attention.head_count_kv": 1 if config.model_type == "falcon" else _groups(model),
+        "attention.head_count_kv": _groups(model),
         "attention.layer_norm_rms_epsilon": getattr(config, "rms_norm_eps", None),
         "attention.layer_norm_epsilon": next(
             (getattr(config, name) for name in ("layer_norm_epsilon", "layer_norm_eps", "norm_epsilon") if hasattr(config, name)),
@@ -133,19 +133,18 @@ def _sizes(model: PreTrainedModel) -> dict[str, int | float]:
 
 def _inner(model: PreTrainedModel) -> int:
     config = model.config
-    four = 4 * int(config.hidden_size)
-    if config.model_type in ("bloom", "falcon"):
-        return four if config.model_type == "bloom" else int(config.ffn_hidden_size)
-    return int(getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or four)
+    # The config of a tiny model also has sizes that its family does not use.
+    names = {"bloom": (), "falcon": ("ffn_hidden_size",)}.get(config.model_type, ("intermediate_size", "n_inner"))
+    return int(next(filter(None, (getattr(config, name, None) for name in names)), 4 * config.hidden_size))
 
 
 def _groups(model: PreTrainedModel) -> int:
-    heads = int(model.config.num_attention_heads)
-    return (
-        heads
-        if model.config.model_type in ("bloom", "gpt2")
-        else int(getattr(model.config, "num_key_value_heads", None) or heads)
-    )
+    config = model.config
+    if config.model_type == "falcon":
+        return 1
+    if config.model_type in ("bloom", "gpt2"):
+        return int(config.num_attention_heads)
+    return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
 
 
 def _write_byte_level(writer: gguf.GGUFWriter, tokenizer: Tokenizer, pre: str | None) -> None:

@@ -101,8 +101,8 @@ def ready():
 
 
 TRIALS = (
-    Trial("ablate", ablate, "harmful", -1, keeps_harmless=True),
-    Trial("add 1 raw", lambda direction: add(direction, 1.0, unit="raw"), "harmless", 1, keeps_harmless=False),
+    Trial(ablate, "harmful", -1, keeps_harmless=True),
+    Trial(lambda direction: add(direction, 1.0, unit="raw"), "harmless", 1, keeps_harmless=False),
 )
 
 

@@ -43,6 +43,11 @@ class ArmFacts(Record):
     token_read: str
     token_ids_sha256: str = ""
 
+    @property
+    def name(self) -> str:
+        """The arm in one word, as a plan names it: `checkpoint/prompt`."""
+        return f"{self.checkpoint}/{self.prompt}"
+
 
 class InstructionFacts(Record):
     """One instruction set: where it was read, and hashes of its test and training parts."""

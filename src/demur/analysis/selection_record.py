@@ -28,6 +28,11 @@ class SelectedPlace(Record):
     broken: float | None = None
     dropped: str = ""
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """(position, layer)."""
+        return self.position, self.layer
+
 
 class TriedDose(Record):
     """One coefficient of one intervention, tried at the selected place.

@@ -4,17 +4,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import typer
-
+from demur.cli.printing import note
 from demur.core.errors import InputError
 
 if TYPE_CHECKING:
     from demur.inputs.instructions import InstructionSet
-
-
-def note(text: str) -> None:
-    """Print a note to standard error."""
-    typer.echo(f"note: {text}", err=True)
 
 
 def asked_instructions(spec: str) -> "InstructionSet":

@@ -10,7 +10,8 @@ import typer
 
 from demur.cli import shell_completion
 from demur.cli.app import CHECKPOINTS, Adapter, ControlTokens, Device, DType, Format, Model, Quantise, Quiet, command
-from demur.cli.asked_instructions import asked_instructions, given_instructions, note
+from demur.cli.asked_instructions import asked_instructions, given_instructions
+from demur.cli.printing import note
 from demur.cli.prompt_notes import control_tokens_of, tell_prompts, tell_template_thoughts, tell_written_thoughts
 from demur.cli.shown_completions import print_completions
 from demur.core.atomic_files import replace_file

@@ -9,7 +9,7 @@ import typer
 
 from demur.cli import shell_completion
 from demur.cli.app import FILES, Quiet, command
-from demur.cli.asked_instructions import note
+from demur.cli.printing import note
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError, WorkError
 from demur.core.thought_marks import thought_at_end

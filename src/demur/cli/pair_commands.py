@@ -23,11 +23,15 @@ Prompts = Annotated[
     ),
 ]
 Instructions = Annotated[
-    tuple[str, str],
-    typer.Option("--instructions", "-i", metavar="HARMFUL HARMLESS", help="two instruction sets: names or files"),
+    tuple[str, str] | None,
+    typer.Option(
+        "--instructions",
+        "-i",
+        metavar="HARMFUL HARMLESS",
+        help="two instruction sets: names or files; contrast-harmful contrast-harmless unless given",
+    ),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="fewer instructions: a first look in a quarter of the time")]
-SETS = ("contrast-harmful", "contrast-harmless")
 
 
 @command(
@@ -42,7 +46,7 @@ def pair(
     chat: Chat,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="run folder; runs/NAME unless given")] = None,
     prompt: Prompts = None,
-    instructions: Instructions = SETS,
+    instructions: Instructions = None,
     quick: Quick = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
     device: Device = "auto",
@@ -55,9 +59,9 @@ def pair(
     Chooses prompt formats that both share, and layer and dose on validation instructions; then runs, judges and reports. The
     study is written into the run folder. After an interruption, the same command continues and repeats nothing.
     """
-    from demur.runs.pair import pair_study
+    from demur.runs.pair import SETS, pair_study
 
-    made = pair_study(base, chat, prompts=tuple(prompt or ()), instructions=instructions, quick=quick, dtype=dtype)
+    made = pair_study(base, chat, prompts=tuple(prompt or ()), instructions=instructions or SETS, quick=quick, dtype=dtype)
     if dry_run:
         from demur.study.plan_outlook import look_ahead
         from demur.study.plan_text import plan_lines
@@ -82,7 +86,7 @@ def init(
     chat: Chat,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="the study file to write")] = Path("study.toml"),
     prompt: Prompts = None,
-    instructions: Instructions = SETS,
+    instructions: Instructions = None,
     quick: Quick = False,
     dtype: DType = "float32",
     quiet: Quiet = False,
@@ -91,12 +95,12 @@ def init(
 
     It is the study that demur pair runs for them.
     """
-    from demur.runs.pair import pair_study
+    from demur.runs.pair import SETS, pair_study
     from demur.study.commented_study import commented_toml
 
     if out.exists():
         raise InputError(f"{str(out)!r} exists already; name another file with --out")
-    made = pair_study(base, chat, prompts=tuple(prompt or ()), instructions=instructions, quick=quick, dtype=dtype)
+    made = pair_study(base, chat, prompts=tuple(prompt or ()), instructions=instructions or SETS, quick=quick, dtype=dtype)
     typer.echo(str(replace_file(out, commented_toml(made.study))))
     for note in made.notes:
         typer.echo(f"Note: {note}", err=True)

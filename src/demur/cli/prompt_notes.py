@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from demur.cli.asked_instructions import note
+from demur.cli.printing import note
 from demur.core.errors import InputError
 from demur.core.thought_marks import begins_thought, thought_at_end
 

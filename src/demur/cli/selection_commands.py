@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +23,8 @@ from demur.cli.app import (
     StudyName,
     command,
 )
-from demur.cli.asked_instructions import asked_instructions, note
+from demur.cli.asked_instructions import asked_instructions
+from demur.cli.printing import note
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError, nearest
 from demur.measurements.selection.criteria import CRITERIA
@@ -125,9 +126,7 @@ def _by_effect(name: str, study: "Study", settings: Sequence[str], out: Path | N
         typer.echo(f"Note: {told}")
     chosen = {"direction.layers": f"[{found.layer}]", "direction.position": str(found.position)}
     chosen |= {f"interventions.{number}.coefficient": f"{dose:g}" for number, dose in found.coefficients.items()}
-    kept = [setting for setting in settings if setting.partition("=")[0] not in chosen]
-    sets = [*kept, *(f"{key}={value}" for key, value in chosen.items())]
-    typer.echo(f"  {shlex.join(['demur', 'run', name, *(word for one in sets for word in ('--set', one))])}")
+    typer.echo(f"  {_run_with(name, settings, chosen)}")
 
 
 def _show_arm(one: "Chosen", study: "Study", out: Path | None) -> None:
@@ -153,9 +152,14 @@ def _show_arm(one: "Chosen", study: "Study", out: Path | None) -> None:
 
 def _run_there(study: str, settings: Sequence[str], place: "Scored", site: str) -> str:
     """The command that runs the study with its directions read at a place."""
-    chosen: dict[str, int | str] = {"direction.position": place.position, "direction.layers": place.layer}
+    chosen = {"direction.position": str(place.position), "direction.layers": str(place.layer)}
     if site != "resid_pre":
         chosen["direction.site"] = "resid_pre"  # where candidates are read
+    return _run_with(study, settings, chosen)
+
+
+def _run_with(study: str, settings: Sequence[str], chosen: Mapping[str, str]) -> str:
+    """The command that runs a study with its settings and the chosen ones, which replace settings of the same key."""
     kept = [setting for setting in settings if setting.partition("=")[0] not in chosen]
     sets = [*kept, *(f"{key}={value}" for key, value in chosen.items())]
     return shlex.join(["demur", "run", study, *(word for setting in sets for word in ("--set", setting))])

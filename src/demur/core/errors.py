@@ -62,7 +62,7 @@ class NotFinite(WorkError):
         text: str | None = None,
     ) -> None:
         self.what, self.row, self.dtype, self.layer = what, row, dtype, layer
-        whose = f"row {row}" if text is None else f"the instruction {_short(text)!r}"
+        whose = f"row {row}" if text is None else f"the instruction {short(text)!r}"
         where = "" if layer is None else f" at layer {layer}"
         owner = "" if checkpoint is None else f" in checkpoint {checkpoint!r}"
         wide = str(dtype) in ("torch.float32", "torch.float64")
@@ -78,8 +78,9 @@ class NotFinite(WorkError):
         return NotFinite(self.what, self.row, self.dtype, self.layer, checkpoint=checkpoint, text=text)
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
+def short(text: str, most: int = 60) -> str:
+    """A text as a message quotes it: cut after so many characters, with three dots at its end."""
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

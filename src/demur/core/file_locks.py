@@ -59,7 +59,8 @@ def hold(file: Path) -> Lock:
         InputError: if another process holds the lock (the message names it); if the file is a link or cannot be written.
     """
     handle = _opened(file)
-    if not (real := _taken(handle, file)) and real is not None:
+    real = _taken(handle, file)
+    if real is False:
         text = os.pread(handle, 4096, 0)
         os.close(handle)
         raise InputError(

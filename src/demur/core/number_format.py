@@ -27,7 +27,12 @@ def interval(bounds: tuple[float, float], digits: int = 1) -> str:
 
 def estimate(rate: float, bounds: tuple[float, float], n: int) -> str:
     """A rate and its interval, with the same number of decimals."""
-    return f"{percent(rate, n)} {interval(bounds, decimals(n))}"
+    return " ".join(estimate_pieces(rate, bounds, n))
+
+
+def estimate_pieces(rate: float, bounds: tuple[float, float], n: int) -> tuple[str, str]:
+    """The two parts of `estimate`, between which a line may end."""
+    return percent(rate, n), interval(bounds, decimals(n))
 
 
 def points(change: float | None, digits: int = 1, minus: str = MINUS) -> str:

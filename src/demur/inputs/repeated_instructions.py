@@ -7,6 +7,8 @@ splits would be tested on what a direction was made from.
 import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 
+from demur.core.errors import short
+
 # Zero-width space, soft hyphen, word joiner and byte order mark: they are not seen, and are no white space.
 _UNSEEN = dict.fromkeys((0x200B, 0xAD, 0x2060, 0xFEFF))
 
@@ -47,7 +49,7 @@ def repeats_note(texts: Sequence[str], kept: Sequence[int], where: str) -> str |
     example = next(text for place, text in enumerate(texts) if place not in there)
     return (
         f"{len(texts) - len(kept)} of {len(texts)} instructions of {where!r} repeat an earlier one, exactly or but for case, "
-        f"white space or Unicode form, such as {_short(example)!r}; each is used once"
+        f"white space or Unicode form, such as {short(example)!r}; each is used once"
     )
 
 
@@ -69,8 +71,4 @@ def shared_note(parts: Iterable[tuple[str, Iterable[str]]], where: str, what: st
     if not shared:
         return None
     number = "1 instruction is" if len(shared) == 1 else f"{len(shared)} instructions are"
-    return f"{number} in more than one {what} of {where}, such as {_short(next(iter(shared.values())))!r}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
+    return f"{number} in more than one {what} of {where}, such as {short(next(iter(shared.values())))!r}"

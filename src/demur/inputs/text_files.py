@@ -8,7 +8,7 @@ import codecs
 import re
 from pathlib import Path
 
-from demur.core.errors import InputError
+from demur.core.errors import InputError, short
 
 # UTF-32 comes first, because its mark begins with that of UTF-16.
 _MARKS = (
@@ -99,5 +99,4 @@ def _where(error: UnicodeDecodeError) -> str:
         guess = line.decode("cp1252")
     except UnicodeDecodeError:
         return f"{found}; save the file as UTF-8"
-    shown = guess if len(guess) <= 60 else guess[:57] + "..."
-    return f"{found}; in Windows-1252, which Excel may write, this line is {shown!r}; save the file as UTF-8"
+    return f"{found}; in Windows-1252, which Excel may write, this line is {short(guess)!r}; save the file as UTF-8"

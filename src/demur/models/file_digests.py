@@ -5,7 +5,6 @@ times of the file are the same. The times include that of the last change of the
 """
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -15,9 +14,11 @@ from pathlib import Path
 
 from demur.core.atomic_files import replace_file
 from demur.core.errors import DemurError, InputError
+from demur.models.sources import files_of_index
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-"""Files with the weights of a checkpoint, in the order in which transformers looks for them."""
+"""Files with the weights of a checkpoint, in the order in which transformers 5.23 looks for them
+(`modeling_utils._get_resolved_checkpoint_files`)."""
 
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 """Files with the weights of an adapter, in the order in which peft looks for them."""
@@ -81,10 +82,9 @@ def weight_files(folder: Path, order: Sequence[str] = WEIGHTS) -> list[Path]:
         if (folder / name).is_file():
             if not name.endswith(".index.json"):
                 return [folder / name]
-            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                index = json.loads((folder / name).read_text(encoding="utf-8"))
-                files = (folder / str(file) for file in sorted(set(index["weight_map"].values())))
-                return [file for file in files if file.is_file()]
+            files = files_of_index(folder / name)
+            if files is not None:
+                return [folder / file for file in sorted(files) if (folder / file).is_file()]
     return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
 
 

@@ -21,10 +21,11 @@ from demur.core.errors import InputError, WorkError
 from demur.models import gguf_files, quantisation, sole_answers
 from demur.models.adapters.adapter_settings import check_settings, other_base, read_settings
 from demur.models.adapters.adapter_tokenizer import UsedTokenizer, tokenizer_of
-from demur.models.adapters.merged_adapter import first_line, put_on
+from demur.models.adapters.merged_adapter import put_on
 from demur.models.device_placement import MaxMemory, spread_loaded, spread_options
 from demur.models.families import layout_of
 from demur.models.layouts import Layout
+from demur.models.library_errors import first_line
 from demur.models.sources import Source, fetch
 from demur.models.tokenizers import embedding_rows, load_tokenizer, notes_of, require_rows
 

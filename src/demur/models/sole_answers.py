@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from demur.core.errors import InputError
-from demur.models.sources import Source
+from demur.models.file_digests import ADAPTER_WEIGHTS, WEIGHTS
+from demur.models.library_errors import first_line
+from demur.models.sources import Source, files_of_index
 
 BUFFER = re.compile(r"(attn|attention)\.(bias|masked_bias)$|\binv_freq$")
 """Causal masks and rotary frequencies. Older files store them as if they were weights."""
-
-_ORDER = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-"""The files in the order in which transformers 5.23 looks for them (`modeling_utils._get_resolved_checkpoint_files`)."""
 
 
 def refuse_unnamed_adapter(model: str, source: Source, adapter: str | None) -> None:
@@ -59,7 +58,7 @@ def refuse_other_weights(model: str, folder: Path, config: Any) -> None:
     """
     answers: dict[frozenset[str], str] = {}
     named = getattr(config, "transformers_weights", None)
-    for name in ([str(named)] if named else []) + list(_ORDER):
+    for name in ([str(named)] if named else []) + list(WEIGHTS):
         files = _complete(folder, name)
         if files:
             answers.setdefault(files, name)
@@ -77,7 +76,7 @@ def refuse_other_weights(model: str, folder: Path, config: Any) -> None:
 
 def _other_files(folder: Path) -> str:
     names = sorted(path.name for pattern in ("*.safetensors", "*.bin", "*.gguf") for path in folder.glob(pattern))
-    indices = [name for name in _ORDER if name.endswith(".index.json") and (folder / name).is_file()]
+    indices = [name for name in WEIGHTS if name.endswith(".index.json") and (folder / name).is_file()]
     if indices:
         return f"; some of the files that {indices[0]} names are missing; fetch them again"
     shown = ", ".join(names[:4]) + (" and others" if len(names) > 4 else "")
@@ -90,7 +89,7 @@ def refuse_other_adapter_weights(adapter: str, folder: Path) -> None:
     Raises:
         InputError: if it does.
     """
-    files = [name for name in ("adapter_model.safetensors", "adapter_model.bin") if (folder / name).is_file()]
+    files = [name for name in ADAPTER_WEIGHTS if (folder / name).is_file()]
     if not files:
         raise InputError(f"adapter {adapter!r} holds no adapter_model.safetensors and no adapter_model.bin; fetch it again")
     if len(files) == 2:
@@ -151,10 +150,7 @@ def _complete(folder: Path, name: str) -> frozenset[str]:
         return frozenset()
     if not name.endswith(".index.json"):
         return frozenset([name])
-    try:
-        files = frozenset(map(str, json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError, OSError, RecursionError):
-        return frozenset()
+    files = files_of_index(path) or frozenset()
     return files if all((folder / file).is_file() for file in files) else frozenset()
 
 
@@ -176,8 +172,7 @@ def _difference(folder: Path, first: frozenset[str], second: frozenset[str]) -> 
                 if not BUFFER.search(name) and not any(_same(weights[name], weights[known]) for known in shared):
                     return f"only one of them has the weight {name!r}"
     except Exception as error:  # torch, safetensors and zipfile each have errors of their own
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        return f"they cannot be compared ({reason[:200]})"
+        return f"they cannot be compared ({first_line(error)[:200]})"
     return ""
 
 

@@ -212,11 +212,16 @@ def _has_all(folder: Path, stem: str, pattern: str) -> bool:
     index = folder / f"{stem}.index.json"
     if (folder / stem).is_file() or not index.is_file():
         return any(folder.glob(pattern))
+    files = files_of_index(index)
+    return files is not None and all((folder / file).is_file() for file in files)
+
+
+def files_of_index(index: Path) -> frozenset[str] | None:
+    """The names of the files that an index of weights names; None if it cannot be read."""
     try:
-        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError, OSError):
-        return False
-    return all((folder / str(file)).is_file() for file in files)
+        return frozenset(map(str, json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError, OSError, RecursionError):
+        return None
 
 
 def _on_hub(hub_id: str, revision: str | None, reference: str) -> Source:

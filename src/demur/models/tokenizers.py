@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from demur.core.errors import InputError
@@ -165,13 +165,10 @@ def _add_missing(model: str, folder: Path, tokenizer: Any, made: Tokenizer, own:
         if text in in_file:
             if token.special and not in_file[text].special:
                 # The other files say that it is special, so completions leave it out. How it is found in text stays.
-                own.add_special_tokens([_special(in_file[text])])
-        elif text in known:
-            if text in named:
-                own.add_tokens([token])
+                own.add_special_tokens([in_file[text]])
         elif text in named:
             own.add_tokens([token])
-            if named[text] not in (None, own.token_to_id(text)):
+            if text not in known and named[text] not in (None, own.token_to_id(text)):
                 raise InputError(
                     f"the files of {model!r} give the token {text!r} the id {named[text]}, but {FILE} lacks it and has "
                     f"{own.token_to_id(text)} as its next free id; save the tokenizer again with all its tokens"
@@ -182,17 +179,6 @@ def _add_missing(model: str, folder: Path, tokenizer: Any, made: Tokenizer, own:
         value = getattr(tokenizer, name, None)
         if value is not None and str(value) not in vocabulary:
             setattr(tokenizer, name, None)
-
-
-def _special(token: AddedToken) -> AddedToken:
-    return AddedToken(
-        token.content,
-        single_word=token.single_word,
-        lstrip=token.lstrip,
-        rstrip=token.rstrip,
-        normalized=token.normalized,
-        special=True,
-    )
 
 
 def _named_elsewhere(folder: Path) -> dict[str, int | None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from demur.analysis.published_rates import DEPARTS, SAME, UNSTATED, in_words
 from demur.analysis.summary import Departure, Figure, PublishedRow, Summary
 from demur.core import number_format
-from demur.core.fitted_table import USUAL, Line, fitted_table
+from demur.core.fitted_table import USUAL, Line, Pieces, fitted_table
 from demur.core.statistics import LEVEL
 from demur.report.cell_labels import BASELINE
 
@@ -150,11 +150,16 @@ def finding(row: PublishedRow) -> str:
 
 def rate_in_words(figure: Figure | None) -> str:
     """A rate with its interval, or alone if no n was published; a dash where nothing was measured."""
+    return " ".join(_rate_pieces(figure))
+
+
+def _rate_pieces(figure: Figure | None) -> Pieces:
+    """The parts of `rate_in_words`, between which a line may end."""
     if figure is None or figure.rate is None:
-        return number_format.DASH
+        return (number_format.DASH,)
     if figure.n is None or figure.ci95 is None:
-        return f"{100 * figure.rate:.0f} %"
-    return number_format.estimate(figure.rate, figure.ci95, figure.n)
+        return (f"{100 * figure.rate:.0f} %",)
+    return number_format.estimate_pieces(figure.rate, figure.ci95, figure.n)
 
 
 def terminal_published(summary: Summary, width: int = USUAL) -> "list[Table | str]":
@@ -182,10 +187,9 @@ def terminal_published(summary: Summary, width: int = USUAL) -> "list[Table | st
 
 
 def _terminal_line(row: PublishedRow) -> Line:
-    rates = (tuple(rate_in_words(figure).replace(" [", "\n[").split("\n")) for figure in (row.published, row.measured))
     names = (row.target, row.instructions, row.intervention, row.source or BASELINE)
     tested = tuple(f"{'* ' if row.differs else ''}{number_format.p_value(row.p_value)}".split())
-    return Line(names, (*rates, tested), "bold" if row.differs else "")
+    return Line(names, (_rate_pieces(row.published), _rate_pieces(row.measured), tested), "bold" if row.differs else "")
 
 
 def _numbers(name: str, figure: Figure | None) -> dict[str, object]:

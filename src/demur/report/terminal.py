@@ -12,7 +12,7 @@ from demur.analysis.summary import Summary
 from demur.core import number_format
 from demur.core.fitted_table import USUAL, Line, Pieces, fitted_table
 from demur.core.statistics import LEVEL
-from demur.report.cell_labels import BASELINE
+from demur.report.cell_labels import BASELINE, setting_of
 from demur.report.cell_view import Entry, entries, judges
 
 if TYPE_CHECKING:
@@ -39,11 +39,12 @@ def terminal_table(summary: Summary, width: int = USUAL) -> "Table":
     added = "; {}: {}".format(*doses[0]) if len(doses) == 1 else ""
     caption = f"Judge {judge}; {_counts(found)}{added}. 95 % Wilson intervals; change in points"
     caption += f", * where p < {LEVEL} (exact McNemar test, Holm)." if any(map(_significant, found)) else "."
-    pools = [pool for pool in _pooled(found) if len(pool) > 1]
-    if pools:
+    pools = _pooled(found)
+    several = [pool for pool in pools if len(pool) > 1]
+    if several:
         caption += " Controls are one line, from the lowest to the highest rate"
-        caption += ", * for any of them." if any(_significant(one) for pool in pools for one in pool) else "."
-    groups = [[_result_line(pool) for pool in _pooled(list(group))] for _, group in groupby(found, key=lambda one: one.target)]
+        caption += ", * for any of them." if any(_significant(one) for pool in several for one in pool) else "."
+    groups = [list(map(_result_line, group)) for _, group in groupby(pools, key=lambda pool: pool[0].target)]
     return fitted_table(WORDS, ("refused", "change"), groups, width=width, caption=caption)
 
 
@@ -59,8 +60,8 @@ def _pool_of(entry: Entry) -> object:
     cell = entry.cell
     if not entry.control:
         return cell.key
-    edit = (cell.action, cell.layer, cell.layers, cell.sites, cell.positions, cell.coefficient, cell.unit, str(cell.settings))
-    return (entry.target, entry.instructions, _control_kind(entry), *edit)
+    edit = setting_of(cell.model_copy(update={"direction": None, "source": None}))
+    return (entry.target, entry.instructions, _control_kind(entry), edit)
 
 
 def _control_kind(entry: Entry) -> str:
@@ -71,7 +72,7 @@ def _control_kind(entry: Entry) -> str:
 def _result_line(pool: Sequence[Entry]) -> Line:
     entry = pool[0]
     if len(pool) == 1:
-        refused = rate_pieces(entry.rate, entry.interval, entry.n)
+        refused: Pieces = number_format.estimate_pieces(entry.rate, entry.interval, entry.n)
         significant = _significant(entry)
         change = _change(entry.change, entry.n)
         colour = _colour(entry.change) if significant and not entry.control else ""
@@ -97,11 +98,6 @@ def _span(first: str, last: str) -> Pieces:
     if first == last:
         return (first,)
     return (f"{first.removesuffix(' %')} to", last)
-
-
-def rate_pieces(rate: float, bounds: tuple[float, float], n: int) -> Pieces:
-    """A rate and its interval, which may stand on two lines."""
-    return number_format.percent(rate, n), number_format.interval(bounds, number_format.decimals(n))
 
 
 def _significant(entry: Entry) -> bool:

@@ -200,8 +200,8 @@ def _described(manifest: Manifest, judges: Collection[str]) -> dict[str, JsonVal
         stored, plain = facts.model_fields_set, facts.model_dump(mode="json")
         found |= {f"{_OTHER_FILES}{what} of {name}": plain[key] for key, what in _FACT_WORDS.items() if key in stored}
     for arm in manifest.arms:
-        found[f"prompt text of {arm.checkpoint}/{arm.prompt}"] = arm.template
-        found[f"token read in {arm.checkpoint}/{arm.prompt}"] = arm.token_read
+        found[f"prompt text of {arm.name}"] = arm.template
+        found[f"token read in {arm.name}"] = arm.token_read
     for label, sets in manifest.instructions.items():
         found |= {f"{label} test instructions": sets.sha256, f"{label} training instructions": sets.train_sha256}
     found |= _machines(manifest)

@@ -165,9 +165,12 @@ def loaded_record(inputs: JobInputs, checkpoint: "Checkpoint", name: str) -> Che
     if ROWS_MEET in (checkpoint.quantised or ""):
         warnings.insert(0, f"{name} has {ROWS_MEET}, so its completions may depend on the other rows of their batch.")
     tests = inputs.store.earlier_tests()
-    then = tuple(_arm_facts(inputs, checkpoint, arm, tests.get(arm.name, {})) for arm in arms)
-    now = tuple(_arm_facts(inputs, checkpoint, arm, {}) for arm in arms) if tests else then
-    return CheckpointLoaded(name, facts, now, tuple(warnings), then)
+    now = tuple(_arm_facts(inputs, checkpoint, arm, {}) for arm in arms)
+    then = tuple(
+        _arm_facts(inputs, checkpoint, arm, tests[arm.name]) if arm.name in tests else facts_now
+        for arm, facts_now in zip(arms, now, strict=True)
+    )
+    return CheckpointLoaded(name, facts, now, tuple(warnings), then if tests else ())
 
 
 def _arm_facts(inputs: JobInputs, checkpoint: "Checkpoint", arm: Arm, tests: Mapping[str, int]) -> ArmFacts:

@@ -30,7 +30,7 @@ from demur.runs.jobs import (
 from demur.runs.records import CompletionsMade, DirectionMade, JobRecord
 from demur.runs.rows import StoredCompletion, StoredMeasurement, UnmeasuredSubject
 from demur.study.plan import Arm, Plan, PlannedCell
-from demur.study.spec import LABELS, Study
+from demur.study.spec import LABELS, InterventionSpec, Study
 
 Loaded = Mapping[str, Checkpoint]
 """Checkpoints in memory, by their names in the study."""
@@ -289,20 +289,31 @@ def _generate(job: GenerateJob, inputs: JobInputs, checkpoint: Checkpoint) -> It
             progress(len(finished))
 
 
-def _edit(cell: PlannedCell, directions: Mapping[str, Direction], plan: Plan) -> Intervention | None:
-    spec, planned = cell.intervention, cell.direction
-    if spec is None:
-        return None
-    made = edit(
+def edit_of(spec: InterventionSpec, direction: Direction | None, dose: float | None) -> Intervention:
+    """The edit that an intervention of a study makes with a direction.
+
+    Args:
+        spec: the intervention.
+        direction: the direction; None for a kind that needs none.
+        dose: the coefficient, which may be one of several that are tried; None for a kind that takes none.
+    """
+    return edit(
         spec.kind,
-        None if planned is None else directions[planned.name],
-        coefficient=spec.dose,
+        direction,
+        coefficient=dose,
         unit=spec.unit,
         layers=spec.layers,
         sites=spec.sites,
         positions=spec.positions,
         **spec.settings,
     )
+
+
+def _edit(cell: PlannedCell, directions: Mapping[str, Direction], plan: Plan) -> Intervention | None:
+    spec, planned = cell.intervention, cell.direction
+    if spec is None:
+        return None
+    made = edit_of(spec, None if planned is None else directions[planned.name], spec.dose)
     if not made.needs_residual_norm:
         return made
     norm = directions[residual_source(plan, cell)].provenance.mean_residual_norm

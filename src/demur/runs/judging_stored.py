@@ -1,9 +1,10 @@
 """Judges stored completions in batches, stores each batch of verdicts, and judges again if a judge has another version."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from demur.analysis.manifest import JudgeFacts
+from demur.analysis.cell import Cell
+from demur.analysis.manifest import ArmFacts, JudgeFacts
 from demur.core.errors import DemurError, InputError, sentence
 from demur.core.thought_marks import begins_thought, thought_at_end
 from demur.inputs.prompt_formats import SLOT
@@ -32,6 +33,7 @@ def judge_stored(store: Store, names: Sequence[str]) -> None:
     """
     manifest = store.manifest()
     known, whole = {facts.name: facts for facts in manifest.judges}, not manifest.study.get("until_verdict")
+    thoughts = _thoughts(store.cells(), manifest.arms)
     for name in names:
         try:
             judge = get_judge(name)
@@ -40,7 +42,7 @@ def judge_stored(store: Store, names: Sequence[str]) -> None:
                 continue
             raise
         if whole or name not in known or known[name].version == judge.version:
-            _judge_with(judge, name, known.get(name), store)
+            _judge_with(judge, name, known.get(name), store, thoughts)
         else:
             _keep_verdicts(judge, known[name], store)
 
@@ -61,14 +63,14 @@ def _keep_verdicts(judge: Judge, known: JudgeFacts, store: Store) -> None:
     )
 
 
-def _judge_with(judge: Judge, name: str, known: JudgeFacts | None, store: Store) -> None:
+def _judge_with(judge: Judge, name: str, known: JudgeFacts | None, store: Store, thoughts: Mapping[str, str]) -> None:
     facts = JudgeFacts(name=name, version=judge.version, labels=judge.labels, refusal_labels=judge.refusal_labels)
     # Runs of the earliest versions do not store the version of a judge; it was 1.
     if (1 if known is None else known.version) != judge.version:
         store.forget_judge(name)
     if facts != known:
         store.remember_judge(facts)
-    pending, thoughts = store.unjudged(name), _thoughts(store)
+    pending = store.unjudged(name)
     for begin in range(0, len(pending), BATCH):
         batch = pending[begin : begin + BATCH]
         try:
@@ -80,17 +82,23 @@ def _judge_with(judge: Judge, name: str, known: JudgeFacts | None, store: Store)
         store.add_answers(name, [(row.cell, row.position, answer) for row, answer in zip(batch, given, strict=True)])
 
 
-def _thoughts(store: Store) -> dict[str, str]:
+def _thoughts(cells: Sequence[Cell], arms: Sequence[ArmFacts]) -> dict[str, str]:
     """The mark of the thought with which the prompts of a cell end, by the cell's key, for cells whose prompts end with one."""
-    templates = {(arm.checkpoint, arm.prompt): arm.template for arm in store.manifest().arms}
-    ends = {cell.key: templates.get((cell.target, cell.prompt), "").rpartition(SLOT)[2] for cell in store.cells()}
+    templates = {(arm.checkpoint, arm.prompt): arm.template for arm in arms}
+    ends = {cell.key: templates.get((cell.target, cell.prompt), "").rpartition(SLOT)[2] for cell in cells}
     return {key: opening for key, end in ends.items() if (opening := thought_at_end(end))}
 
 
-def thought_warnings(store: Store) -> list[str]:
-    """One sentence for each arm whose completions without an edit begin with thoughts, as the completions themselves show."""
-    found, thoughts = [], _thoughts(store)
-    for cell in store.cells():
+def thought_warnings(store: Store, cells: Sequence[Cell], arms: Sequence[ArmFacts]) -> list[str]:
+    """One sentence for each arm whose completions without an edit begin with thoughts, as the completions themselves show.
+
+    Args:
+        store: the run folder, for the completions.
+        cells: all cells of the run.
+        arms: all arms of the run.
+    """
+    found, thoughts = [], _thoughts(cells, arms)
+    for cell in cells:
         if cell.intervention != "none":
             continue
         rows = store.completions(cell.key)

@@ -4,6 +4,7 @@ Run folders of earlier versions have the same entries except the labels of judge
 """
 
 import json
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import JsonValue
@@ -37,8 +38,12 @@ class ManifestStore(Connected):
             key: the entry's name.
             value: plain data.
         """
+        self.remember_all({key: value})
+
+    def remember_all(self, entries: Mapping[str, JsonValue]) -> None:
+        """Write or replace several entries in one transaction."""
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+            put(db, entries)
 
     @read_from_rows
     def recall(self, key: str, default: JsonValue = None) -> JsonValue:
@@ -201,8 +206,8 @@ class ManifestStore(Connected):
         """
         before = self._listed("plan_warnings")
         kept = [sentence for sentence in self._listed("warnings") if sentence not in before]
-        self.remember("warnings", [*kept, *(sentence for sentence in sentences if sentence not in kept)])
-        self.remember("plan_warnings", list(sentences))
+        new = [sentence for sentence in sentences if sentence not in kept]
+        self.remember_all({"warnings": [*kept, *new], "plan_warnings": list(sentences)})
 
     def warn(self, sentences: Iterable[str]) -> None:
         """Write down warnings for readers of the numbers, each sentence once.
@@ -214,6 +219,11 @@ class ManifestStore(Connected):
         new = [sentence for sentence in sentences if sentence not in known]
         if new:
             self.remember("warnings", [*known, *new])
+
+
+def put(db: sqlite3.Connection, entries: Mapping[str, JsonValue]) -> None:
+    """Write or replace entries, in a transaction that is open."""
+    db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", [(key, json.dumps(value)) for key, value in entries.items()])
 
 
 def _in_order(manifest: Manifest) -> dict[str, object]:

@@ -63,7 +63,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
             *manifest.warnings,
             *(manifest.selection.notes if manifest.selection is not None else ()),
             *_several_sessions(manifest),
-            *thought_warnings(store),
+            *thought_warnings(store, cells, manifest.arms),
             *failure_warnings(results.failures, completions, judges),
             *measured.warnings,
         ),

@@ -60,7 +60,7 @@ def check_open_keys(study: Study) -> None:
 
     Raises:
         InputError: if no edit of the study shows the effect of a place; if a coefficient is open for several layers, or in a unit
-            without usual sizes; if a candidate layer is not a whole number of the study's own.
+            without usual sizes; if the study reads at another site than the candidates, or tests on the validation split.
     """
     for number, spec in enumerate(study.interventions):
         key = f"interventions.{number}.coefficient"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from demur.core.errors import InputError, WorkError
@@ -41,31 +42,37 @@ class Trial:
     """An edit whose effect decides.
 
     Attributes:
-        name: how tables call it, such as `ablate` or `add 2 raw`.
         make: the edit with a direction.
         instructions: the kind of instructions on which refusals should change: `harmful` or `harmless`.
         sign: the expected change of refusals: 1 for more, -1 for fewer.
         keeps_harmless: whether harmless instructions should stay as they are, so that the change of their next tokens is damage.
     """
 
-    name: str
     make: Callable[[Direction], Intervention]
     instructions: Kind
     sign: int
     keeps_harmless: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Baseline:
-    """A checkpoint without an edit: the mean log-odds that a refusal begins, in nats.
+    """A checkpoint without an edit.
 
     Attributes:
-        harmful: on harmful validation instructions.
-        harmless: on harmless ones.
+        odds: the log-odds that a refusal begins, in nats, for each validation instruction of each kind.
     """
 
-    harmful: float
-    harmless: float
+    odds: Mapping[Kind, Float[Tensor, " instruction"]]
+
+    @property
+    def harmful(self) -> float:
+        """The mean over harmful instructions."""
+        return float(self.odds["harmful"].mean())
+
+    @property
+    def harmless(self) -> float:
+        """The mean over harmless instructions."""
+        return float(self.odds["harmless"].mean())
 
     @property
     def gap(self) -> float:
@@ -113,11 +120,9 @@ def baseline(checkpoint: Checkpoint, sides: Sides, prompt: Prompt, token_ids: Se
         prompt: the prompt format.
         token_ids: first tokens of refusals.
     """
-    found = {
-        label: float(sweep_rows(checkpoint, texts, prompt, [None], _odds(token_ids), (), silent).mean())
-        for label, texts in sides.items()
-    }
-    return Baseline(found["harmful"], found["harmless"])
+    return Baseline(
+        {label: sweep_rows(checkpoint, texts, prompt, [None], _odds(token_ids), (), silent)[0] for label, texts in sides.items()}
+    )
 
 
 def place_effects(
@@ -165,7 +170,8 @@ def place_effects(
         in_order = sorted(measured, key=lambda place: -effects[place].share)
         remaining = [place for place in in_order if len(measured[place]) == done and not effects[place].kl > kl_most][:kept]
         part: Sides = {label: texts[done:end] for label, texts in sides.items()}
-        shares = _shares(checkpoint, candidates, remaining, trials, part, prompt, token_ids, before, progress)
+        known = Baseline({label: odds[done:end] for label, odds in before.odds.items()})
+        shares = _shares(checkpoint, candidates, remaining, trials, part, prompt, token_ids, known, before.gap, progress)
         changes = _damages(checkpoint, candidates, remaining, trials, part["harmless"], prompt, progress)
         for place, share, change in zip(remaining, shares, changes, strict=True):
             measured[place] += zip(share, change, strict=True)
@@ -279,16 +285,16 @@ def _shares(
     part: Sides,
     prompt: Prompt,
     token_ids: Sequence[int],
-    before: Baseline,
+    known: Baseline,
+    gap: float,
     progress: Progress,
 ) -> list[list[float]]:
     """For each place and instruction, the change as a share of the gap, from -1 to 1, on average over the trials."""
     total = torch.zeros(len(places), len(part["harmful"]), dtype=torch.float64)
     for trial in trials if places else ():
         edits, texts = [trial.make(candidates.directions[place]) for place in places], part[trial.instructions]
-        known = sweep_rows(checkpoint, texts, prompt, [None], _odds(token_ids), (), silent)
         edited = sweep_rows(checkpoint, texts, prompt, edits, _odds(token_ids), (), progress)
-        shares = (trial.sign * (edited - known) / before.gap).clamp(-1, 1)
+        shares = (trial.sign * (edited - known.odds[trial.instructions]) / gap).clamp(-1, 1)
         # An edit that gives numbers that are not finite has no effect that could be chosen.
         total += shares.nan_to_num(nan=-1.0) / len(trials)
     return total.tolist()
@@ -305,14 +311,16 @@ def _damages(
 ) -> list[list[float]]:
     """For each place and instruction, the largest change of next tokens by a trial that should keep harmless ones, in nats."""
     worst = torch.zeros(len(places), len(harmless), dtype=torch.float64)
-    for trial in trials if places else ():
-        if trial.keeps_harmless:
-            before = sweep_rows(checkpoint, harmless, prompt, [None], lambda _, logits, __: logits, (), silent)[0]
-            edits = [trial.make(candidates.directions[place]) for place in places]
+    keeping = [trial for trial in trials if trial.keeps_harmless]
+    if not places or not keeping:
+        return worst.tolist()
+    before = sweep_rows(checkpoint, harmless, prompt, [None], lambda _, logits, __: logits, (), silent)[0]
 
-            def change(which: Tensor, logits: Tensor, _: Tensor, known: Tensor = before) -> Tensor:
-                return divergence(known[which], logits)
+    def change(which: Tensor, logits: Tensor, _: Tensor) -> Tensor:
+        return divergence(before[which], logits)
 
-            found = sweep_rows(checkpoint, harmless, prompt, edits, change, (), progress)
-            worst = torch.maximum(worst, found.nan_to_num(nan=math.inf))
+    for trial in keeping:
+        edits = [trial.make(candidates.directions[place]) for place in places]
+        found = sweep_rows(checkpoint, harmless, prompt, edits, change, (), progress)
+        worst = torch.maximum(worst, found.nan_to_num(nan=math.inf))
     return worst.tolist()

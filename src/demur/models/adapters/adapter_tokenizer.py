@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from demur.core.errors import InputError
+from demur.models.library_errors import first_line
 from demur.models.sole_answers import stored_template
 from demur.models.tokenizers import load_tokenizer
 
@@ -59,10 +60,9 @@ def tokenizer_of(adapter: str, folder: Path, base: Any, config: Any) -> UsedToke
     except InputError:
         raise
     except Exception as error:  # tokenizers raises plain Exceptions for a file that is not its own
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
-            f"the tokenizer beside adapter {adapter!r} cannot be loaded by transformers: {reason}; fetch it again, or remove its "
-            "files to use the base's tokenizer"
+            f"the tokenizer beside adapter {adapter!r} cannot be loaded by transformers: {first_line(error)}; fetch it again, or "
+            "remove its files to use the base's tokenizer"
         ) from error
     missing = own.chat_template is None and base.chat_template is not None
     if missing:

@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from demur.core.errors import InputError
+from demur.models.tokenizers import embedding_rows
 
 _MERGE = "merge the adapter with the program that trained it and load the merged model"
-
 
 _WHOLE = ("weight", "base_layer.weight", "modules_to_save.weight", "token_adapter.base_layer.weight")
 """The ends of the names under which peft saves a whole embedding (`peft/utils/save_and_load.py`)."""
@@ -37,7 +37,7 @@ def fit_vocabulary(
             than the model has and does not hold the weights of all new ones.
     """
     leaves = _ends(model)
-    before = int(model.get_input_embeddings().weight.shape[0])
+    before = embedding_rows(model)
     sizes = {rows for leaf in leaves for rows in _rows(weights, leaf)}
     if len(sizes) > 1:
         raise InputError(f"its weights are for vocabularies of different sizes, {', '.join(map(str, sorted(sizes)))}; {_MERGE}")

@@ -22,6 +22,8 @@ from demur.models.adapters.adapter_settings import read_settings, refuse_setting
 from demur.models.adapters.adapter_tokenizer import UsedTokenizer
 from demur.models.adapters.added_tokens import fit_vocabulary, single_tokens
 from demur.models.device_placement import input_device, weights_dtype
+from demur.models.library_errors import first_line
+from demur.models.tokenizers import embedding_rows
 
 _BROKEN = (
     OSError,
@@ -176,7 +178,7 @@ def _refuse_unknown_settings(settings: Mapping[str, object]) -> None:
 
 def _probe(model: PreTrainedModel, settings: Mapping[str, object]) -> Tensor:
     """A row of token ids from the whole vocabulary, with its last token and those that were trained one by one."""
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    rows = embedding_rows(model)
     ids = torch.linspace(min(1, rows - 1), rows - 1, _PROBE).long().tolist()
     single = [index for index in single_tokens(settings) if index < rows]
     return torch.tensor([ids + single[:_PROBE]], device=input_device(model))
@@ -213,13 +215,3 @@ def _untie(model: PreTrainedModel) -> None:
     if adapted and bases[0].weight is getattr(bases[1], "weight", None):
         bases[1].weight = torch.nn.Parameter(bases[1].weight.detach().clone(), requires_grad=False)
         model.config.tie_word_embeddings = False
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a library's error, which says what was wrong without the list that follows."""
-    if "trust_remote_code" in str(error):
-        return "it needs code that comes with the checkpoint, and demur never runs such code; no option allows it"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    # A first line that ends with a colon needs the next one, and the text of a KeyError is only a name.
-    line = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
-    return f"{type(error).__name__} {line}".strip() if not lines or isinstance(error, KeyError) else line

@@ -34,8 +34,7 @@ def require_one_model(facts: Facts) -> None:
         number = facts.values.get("split.no", 0)
         raise InputError(
             f"{facts.name} is part {int(number) + 1 if isinstance(number, int) else number} of {parts}, and one whole file is "
-            f"expected; "
-            "join the parts with llama.cpp's llama-gguf-split --merge"
+            "expected; join the parts with llama.cpp's llama-gguf-split --merge"
         )
     if not facts.tensors:
         raise InputError(f"{facts.name} holds no weights, only a header; {_WHAT_TO_DO['vocab']}")

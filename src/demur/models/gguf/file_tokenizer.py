@@ -69,8 +69,7 @@ def _splitting(facts: Facts) -> Splitting:
     if name is None:
         raise InputError(
             f"{facts.name} has no key 'tokenizer.ggml.pre', which says how its text is cut into tokens, as files made before "
-            f"May 2024; "
-            "convert the checkpoint with a newer llama.cpp, or give it as a hub id or a folder"
+            "May 2024; convert the checkpoint with a newer llama.cpp, or give it as a hub id or a folder"
         )
     found = SPLITTINGS.get(str(name))
     if found is None:
@@ -161,6 +160,5 @@ def _require_same_ids(facts: Facts, tokens: Tokens, backend: "Tokenizer") -> Non
         if got.get(text) != number:
             raise InputError(
                 f"the token {text!r} of {facts.name} has the id {number}, but the tokenizers library gives it "
-                f"{got.get(text)}; give the "
-                "checkpoint as a hub id or a folder"
+                f"{got.get(text)}; give the checkpoint as a hub id or a folder"
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demur.core.errors import InputError
+from demur.core.errors import InputError, short
 
 if TYPE_CHECKING:
     from gguf import ReaderTensor
@@ -40,6 +40,15 @@ class Facts:
         """The keys of the architecture, without its name in front."""
         front = f"{self.architecture}."
         return {key.removeprefix(front): value for key, value in self.values.items() if key.startswith(front)}
+
+    @property
+    def head_width(self) -> int:
+        """The width of one attention head.
+
+        Raises:
+            InputError: if no key says so.
+        """
+        return self.whole("attention.key_length") or self.needed("embedding_length") // self.needed("attention.head_count")
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         """The shape of a tensor as torch writes it; `()` if the file has no such tensor."""
@@ -104,5 +113,4 @@ def read_facts(path: Path) -> Facts:
 
 def shown(value: object) -> str:
     """A value as a message shows it: long lists and texts are cut."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return short(repr(value))

@@ -33,7 +33,7 @@ def model_config(facts: Facts, architecture: Architecture) -> "PreTrainedConfig"
     if facts.architecture in _PERIOD:
         wanted |= _gemma(facts)
     elif architecture.rotary:
-        rotary = rotary_positions(facts, _head_width(facts), partial=architecture.partial)
+        rotary = rotary_positions(facts, facts.head_width, partial=architecture.partial)
         wanted["rope_parameters"] = rotary
         if architecture.family == "phi3" and "original_max_position_embeddings" in rotary:
             wanted["original_max_position_embeddings"] = rotary["original_max_position_embeddings"]
@@ -74,17 +74,13 @@ def _parallel(facts: Facts) -> bool:
     return not has_norm
 
 
-def _head_width(facts: Facts) -> int:
-    return facts.whole("attention.key_length") or facts.needed("embedding_length") // facts.needed("attention.head_count")
-
-
 def _shape_of_heads(facts: Facts, architecture: Architecture) -> dict[str, object]:
     """The width of heads where it is the file's own, and the checks of families in which it is not free.
 
     Raises:
         InputError: for widths that the family does not have.
     """
-    width = _head_width(facts)
+    width = facts.head_width
     values = facts.whole("attention.value_length") or width
     whole = facts.needed("embedding_length") // facts.needed("attention.head_count")
     if values != width or (width != whole and not architecture.free_head_width):
@@ -99,16 +95,14 @@ def _shape_of_heads(facts: Facts, architecture: Architecture) -> dict[str, objec
         if groups != expected:
             raise InputError(
                 f"{facts.name} states '{facts.architecture}.attention.head_count_kv' = {groups}, and demur converts files of "
-                f"this "
-                f"architecture with {expected} only; give the checkpoint as a hub id or a folder"
+                f"this architecture with {expected} only; give the checkpoint as a hub id or a folder"
             )
     if facts.architecture == "falcon" and groups is None:
         facts.needed("attention.head_count_kv")
     if facts.architecture == "bloom" and facts.whole("feed_forward_length") not in (None, 4 * facts.needed("embedding_length")):
         raise InputError(
             f"{facts.name} states 'bloom.feed_forward_length' = {facts.whole('feed_forward_length')}, and BLOOM's MLP is four "
-            f"times "
-            f"as wide as its stream of {facts.needed('embedding_length')}; fetch it again"
+            f"times as wide as its stream of {facts.needed('embedding_length')}; fetch it again"
         )
     return {"head_dim": width} if architecture.free_head_width else {}
 
@@ -126,14 +120,14 @@ def _vocabulary(facts: Facts) -> int:
     if stated is not None and stated != rows[0]:
         raise InputError(
             f"{facts.name} states '{facts.architecture}.vocab_size' = {stated}, but its embedding has {rows[0]} rows; fetch "
-            f"it again"
+            "it again"
         )
     return rows[0]
 
 
 def _gemma(facts: Facts) -> dict[str, object]:
     """What Gemma 2 and 3 have beside sizes: which layers see a window only, the scale of attention, and a base for each kind."""
-    layers, width = facts.needed("block_count"), _head_width(facts)
+    layers, width = facts.needed("block_count"), facts.head_width
     stated = facts.number("attention.scale")
     if stated:
         scalar: float = stated**-2
@@ -144,8 +138,7 @@ def _gemma(facts: Facts) -> dict[str, object]:
     if not math.isclose(scalar, round(scalar), rel_tol=1e-5):
         raise InputError(
             f"{facts.name} states '{facts.architecture}.attention.scale' = {stated}, and transformers' {facts.architecture} "
-            f"needs one over "
-            "the root of a whole number; give the checkpoint as a hub id or a folder"
+            "needs one over the root of a whole number; give the checkpoint as a hub id or a folder"
         )
     kinds = _layer_kinds(facts, layers)
     rotary = rotary_positions(facts, width, partial=False)
@@ -154,8 +147,7 @@ def _gemma(facts: Facts) -> dict[str, object]:
         if rotary["rope_type"] not in ("default", "linear"):
             raise InputError(
                 f"{facts.name} scales its rotary positions by {rotary['rope_type']!r}, and Gemma 3 has a linear scaling only; "
-                f"give the "
-                "checkpoint as a hub id or a folder"
+                "give the checkpoint as a hub id or a folder"
             )
         # Layers with a window keep a base of their own and are never scaled.
         window: Rotary = {"rope_type": "default", "rope_theta": facts.number("rope.freq_base_swa", DEFAULT_BASE)}
@@ -176,8 +168,7 @@ def _layer_kinds(facts: Facts, layers: int) -> list[bool]:
         return [bool(one) for one in stated]
     raise InputError(
         f"{facts.name} states '{facts.architecture}.attention.sliding_window_pattern' = {shown(stated)}; a number of layers, "
-        f"or one "
-        f"value for each of the {layers} layers, is expected"
+        f"or one value for each of the {layers} layers, is expected"
     )
 
 
@@ -185,19 +176,14 @@ def _require_taken(facts: Facts, made: "PreTrainedConfig", wanted: dict[str, obj
     """Check that the config holds each value. Config classes drop names that they do not know, and derive some values anew."""
     for attribute, value in wanted.items():
         got = getattr(made, attribute, None)
-        if isinstance(value, dict) and isinstance(got, dict):
-            agrees = all(_holds(got.get(key), one) for key, one in value.items())
-        else:
-            agrees = got == value
-        if not agrees:
+        if not _holds(got, value):
             raise InputError(
                 f"the config that transformers makes of {facts.name} has {attribute} = {shown(got)}, but the file says "
-                f"{shown(value)}; "
-                "give the checkpoint as a hub id or a folder"
+                f"{shown(value)}; give the checkpoint as a hub id or a folder"
             )
 
 
 def _holds(got: object, wanted: object) -> bool:
     if isinstance(got, dict) and isinstance(wanted, dict):
-        return all(got.get(key) == value for key, value in wanted.items())
+        return all(_holds(got.get(key), value) for key, value in wanted.items())
     return got == wanted

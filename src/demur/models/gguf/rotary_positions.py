@@ -139,6 +139,5 @@ def _require_neutral(facts: Facts, key: str, *neutral: float) -> None:
 def _cannot(facts: Facts, key: str, value: object, why: str) -> str:
     return (
         f"{facts.name} states '{facts.architecture}.{key}' = {shown(value)}, and {why}, so demur cannot compute this model as "
-        f"it was "
-        "written; give the checkpoint as a hub id or a folder"
+        "it was written; give the checkpoint as a hub id or a folder"
     )

@@ -80,8 +80,7 @@ def require_known_keys(facts: Facts, architecture: Architecture) -> None:
             continue
         raise InputError(
             f"{facts.name} states '{facts.architecture}.{key}' = {shown(value)}, which demur cannot apply, so its numbers "
-            f"would not be "
-            "those of this model; give the checkpoint as a hub id or a folder"
+            "would not be those of this model; give the checkpoint as a hub id or a folder"
         )
 
 
@@ -89,9 +88,8 @@ def _neutral(key: str, facts: Facts, architecture: Architecture) -> tuple[Value,
     """The values of a key that change nothing in this file."""
     mixture = "expert_count" in architecture.attributes
     if key == "attention.scale":
-        width = facts.whole("attention.key_length") or facts.needed("embedding_length") // facts.needed("attention.head_count")
         stated = facts.number(key) or 0.0
-        return (stated,) if stated == 0.0 or abs(stated * width**0.5 - 1.0) < 1e-5 else ()
+        return (stated,) if stated == 0.0 or abs(stated * facts.head_width**0.5 - 1.0) < 1e-5 else ()
     if key == "expert_gating_func" and mixture:
         return (_SOFTMAX,)
     if key == "expert_weights_norm" and mixture:

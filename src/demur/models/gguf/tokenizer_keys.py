@@ -91,6 +91,9 @@ _DESCRIBES: Final = (
 )  # fmt: skip
 """Keys that change no token id of a plain text. Of several chat templates, the one without a name is used."""
 
+_USUAL: Final = {"bos": 1, "eos": 2, "unknown": 0}
+"""The special tokens of a SentencePiece file that names none, where llama.cpp's first models had them."""
+
 _NEUTRAL: Final[Mapping[str, tuple[Value, ...]]] = {
     "tokenizer.ggml.add_sep_token": (False,),
     "tokenizer.ggml.normalizer.lowercase": (False,),
@@ -150,8 +153,7 @@ def read_tokens(facts: Facts, rows: int) -> Tokens:
     if model not in ("gpt2", "llama"):
         raise InputError(
             f"{facts.name} states 'tokenizer.ggml.model' = {model!r}, and demur builds tokenizers of the kinds 'gpt2' and "
-            f"'llama'; give "
-            "the checkpoint as a hub id or a folder"
+            "'llama'; give the checkpoint as a hub id or a folder"
         )
     _require_known_keys(facts)
     texts = _texts(facts, rows)
@@ -161,11 +163,8 @@ def read_tokens(facts: Facts, rows: int) -> Tokens:
     if model == "llama" and len(set(scores)) < 2:
         raise InputError(
             f"{facts.name} has no scores in 'tokenizer.ggml.scores', without which its text cannot be cut into tokens; fetch "
-            f"it again"
+            "it again"
         )
-    # A SentencePiece file that names no special tokens has them where llama.cpp's first models had them.
-    usual = (1, 2, 0) if model == "llama" else (None, None, None)
-    special = [_special(facts, *one, len(texts)) for one in zip(("bos", "eos", "unknown"), usual, strict=True)]
     return Tokens(
         model=model,
         texts=texts,
@@ -173,10 +172,10 @@ def read_tokens(facts: Facts, rows: int) -> Tokens:
         scores=tuple(scores),
         control=frozenset(control),
         user_defined=frozenset(text for text, kind in zip(texts, kinds, strict=True) if kind == _USER_DEFINED) - control,
-        bos=special[0],
-        eos=special[1],
-        unknown=special[2],
-        padding=_special(facts, "padding", None, len(texts)),
+        bos=_special(facts, "bos", len(texts)),
+        eos=_special(facts, "eos", len(texts)),
+        unknown=_special(facts, "unknown", len(texts)),
+        padding=_special(facts, "padding", len(texts)),
         adds_bos=_flag(facts, "add_bos_token"),
         adds_eos=_flag(facts, "add_eos_token"),
     )
@@ -189,8 +188,7 @@ def stop_ids(facts: Facts, tokens: int) -> list[int]:
         facts: the file.
         tokens: the number of its tokens.
     """
-    usual = 2 if facts.values.get("tokenizer.ggml.model") == "llama" else None
-    found = [_special(facts, "eos", usual, tokens), *(_special(facts, key, None, tokens) for key in ("eot", "eom"))]
+    found = [_special(facts, key, tokens) for key in ("eos", "eot", "eom")]
     return list(dict.fromkeys(one for one in found if one is not None))
 
 
@@ -201,8 +199,7 @@ def _require_known_keys(facts: Facts) -> None:
         if value not in _NEUTRAL.get(key, ()):
             raise InputError(
                 f"{facts.name} states '{key}' = {shown(value)}, which demur cannot apply, so its token ids would not be those "
-                f"of this "
-                "model; give the checkpoint as a hub id or a folder"
+                "of this model; give the checkpoint as a hub id or a folder"
             )
 
 
@@ -215,8 +212,7 @@ def _texts(facts: Facts, rows: int) -> tuple[str, ...]:
     if len(texts) > rows:
         raise InputError(
             f"{facts.name} has {len(texts)} tokens but {rows} rows in its embedding, so token {rows} and those after it "
-            f"cannot be read; "
-            "fetch it again"
+            "cannot be read; fetch it again"
         )
     seen: dict[str, int] = {}
     for number, text in enumerate(texts):
@@ -237,9 +233,10 @@ def _for_each(facts: Facts, key: str, count: int) -> list[float]:
     return [float(one) for one in stated[:count]]
 
 
-def _special(facts: Facts, which: str, usual: int | None, count: int) -> int | None:
+def _special(facts: Facts, which: str, count: int) -> int | None:
     stated = facts.values.get(f"tokenizer.ggml.{which}_token_id")
     if stated is None:
+        usual = _USUAL.get(which) if facts.values.get("tokenizer.ggml.model") == "llama" else None
         return usual if usual is not None and usual < count else None
     if not isinstance(stated, int) or stated >= count:
         raise InputError(

@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
-from demur.runs.database.untrusted_file import LOG_ENDINGS
+_WITH_COMMITS = ("-wal", "-journal")
+"""Endings of the files beside a SQLite file that may hold commits. The third file, -shm, is an index that SQLite makes again."""
 
 
 class CopiedConnection(sqlite3.Connection):
@@ -34,7 +35,7 @@ def can_be_written(file: Path) -> bool:
 
 def has_log(file: Path) -> bool:
     """Whether there are commits beside the file that are not in it."""
-    logs = (file.with_name(file.name + end) for end in ("-wal", "-journal"))
+    logs = (file.with_name(file.name + end) for end in _WITH_COMMITS)
     return any(log.is_file() and log.stat().st_size > 0 for log in logs)
 
 
@@ -57,8 +58,7 @@ def open_copy(file: Path) -> sqlite3.Connection:
         The connection. The copy is deleted when it is closed.
     """
     folder = TemporaryDirectory(prefix="demur-run-")
-    # The third file, -shm, is only an index of the log, and SQLite makes it again.
-    for end in ("", *(end for end in LOG_ENDINGS if end != "-shm")):
+    for end in ("", *_WITH_COMMITS):
         source = file.with_name(file.name + end)
         if source.is_file():
             shutil.copyfile(source, Path(folder.name) / source.name)

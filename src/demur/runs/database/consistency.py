@@ -55,11 +55,11 @@ def _refuse_own_code(named: object, folder: Path) -> None:
 def _texts(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for each in value.values() if isinstance(value, Mapping) else value:
+    elif isinstance(value, Mapping):
+        yield from _texts([*map(str, value), *value.values()])
+    elif isinstance(value, list | tuple):
+        for each in value:
             yield from _texts(each)
-        if isinstance(value, Mapping):
-            yield from map(str, value)
 
 
 _PART = re.compile(r"(\w+)(?:\.\w+)*:[\w.]+")

@@ -8,6 +8,8 @@ from pathlib import Path
 from demur.core.atomic_files import cannot_write, replacing
 from demur.core.errors import InputError
 from demur.runs.database.damage import FILE
+from demur.runs.database.untrusted_file import LOG_ENDINGS
+from demur.runs.schema import connect_to_read
 
 
 def copy_run(connection: sqlite3.Connection, folder: Path, target: Path) -> None:
@@ -30,16 +32,16 @@ def copy_run(connection: sqlite3.Connection, folder: Path, target: Path) -> None
         raise InputError(
             f"{str(target)!r} holds other files than a copy of {str(folder)!r}; give an empty or a new folder with --out"
         )
-    with replacing(target / FILE) as partial, closing(sqlite3.connect(partial)) as made:
-        connection.backup(made)
-        made.execute("PRAGMA journal_mode = DELETE")
-    for end in ("-wal", "-shm"):
-        (target / f"{FILE}{end}").unlink(missing_ok=True)
+    with replacing(target / FILE) as partial:
+        with closing(sqlite3.connect(partial)) as made:
+            connection.backup(made)
+            made.execute("PRAGMA journal_mode = DELETE")
+        # SQLite would take a log of the earlier copy for a log of the new one.
+        for end in LOG_ENDINGS:
+            (target / f"{FILE}{end}").unlink(missing_ok=True)
 
 
 def _begun(file: Path) -> object:
-    from demur.runs.schema import connect_to_read
-
     opened, _ = connect_to_read(file)
     with closing(opened):
         return _begun_of(opened)

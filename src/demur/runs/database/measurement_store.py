@@ -1,6 +1,7 @@
 """Stores the measurements of a run, and what could not be measured."""
 
 import json
+import sqlite3
 
 from demur.runs.database.damage import read_from_rows
 from demur.runs.manifest_store import ManifestStore
@@ -40,3 +41,9 @@ class MeasurementStore(ManifestStore):
         """(measurement, subject, settings) -> version, of stored records."""
         rows = self._rows("SELECT name, subject, settings, version FROM measurements")
         return {(name, subject, settings): version for name, subject, settings, version in rows}
+
+
+def remove_measurements(db: sqlite3.Connection) -> None:
+    """Remove all measurements and failures, in a transaction that is open."""
+    db.execute("DELETE FROM measurements")
+    db.execute("DELETE FROM measurement_failures")

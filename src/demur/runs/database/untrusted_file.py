@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-from demur.core.errors import InputError
+from demur.core.errors import InputError, short
 from demur.core.inner_files import check_own_file, inner_file, is_file_stem
 
 LOG_ENDINGS = ("-wal", "-shm", "-journal")
@@ -84,14 +84,9 @@ def check_names(db: sqlite3.Connection, file: Path) -> None:
     for (name,) in db.execute("SELECT name FROM directions").fetchall():
         if not is_file_stem(name):
             raise InputError(
-                f"{str(file)!r} holds a direction with the name {_short(name)}, which is no name of a study "
+                f"{str(file)!r} holds a direction with the name {short(ascii(name), 80)}, which is no name of a study "
                 f"(letters, digits, '-', '_' and '.'), so no file can be named after it; {_ADVICE}"
             )
-
-
-def _short(name: object) -> str:
-    text = ascii(name)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 _ADVICE = "do not use this folder unless you know who made it"

@@ -77,8 +77,9 @@ def export(run: Run | str | Path, format: str = "csv", out: str | Path | None = 
         >>> demur.export("runs/demo", "parquet", "completions.parquet")  # doctest: +SKIP
     """
     chosen = export_format(format)
-    if raw and not hasattr(chosen, "raw_content"):
+    content_of = getattr(chosen, "raw_content", None) if raw else chosen.content
+    if content_of is None:
         raise InputError(f"raw=True is for csv; the format {format!r} holds every text unchanged anyway")
     with nullcontext(run) if isinstance(run, Run) else open_run(run) as opened:
-        content = chosen.raw_content(opened) if raw and hasattr(chosen, "raw_content") else chosen.content(opened)
+        content: str | bytes = content_of(opened)
     return content if out is None else replace_file(Path(out), content)

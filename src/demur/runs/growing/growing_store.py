@@ -8,11 +8,11 @@ from pydantic import JsonValue
 
 from demur.analysis.cell import Cell
 from demur.analysis.manifest import ArmFacts
-from demur.runs.database.measurement_store import MeasurementStore
+from demur.runs.database.measurement_store import MeasurementStore, remove_measurements
+from demur.runs.manifest_store import put
 
 _EARLIER = "earlier_tests"
 """Entry: arm -> label -> the number of test instructions over which the arm's stored hash of token ids was taken."""
-
 
 _GROWN_FROM = "grown_from"
 """Entry: what the last growth replaced, and the cells and directions that were planned before it."""
@@ -48,7 +48,7 @@ class GrowingStore(MeasurementStore):
             stale_warnings: sentences that are not true of the larger study.
         """
         known = self._table(_EARLIER)
-        earlier: JsonValue = {**{_name(arm): dict(tests) for arm in self._arms()}, **known}
+        earlier: JsonValue = {**{arm.name: dict(tests) for arm in self._arms()}, **known}
         warnings: JsonValue = [each for each in self._listed("warnings") if each not in stale_warnings]
         before: JsonValue = {
             "entries": {key: self.recall(key) for key in facts},
@@ -57,14 +57,13 @@ class GrowingStore(MeasurementStore):
         }
         entries = {**facts, _EARLIER: earlier, _GROWN_FROM: before, "warnings": warnings}
         with self._transaction() as db:
-            db.executemany(_PUT, [(key, json.dumps(value)) for key, value in entries.items()])
+            put(db, entries)
             if forget_measurements:
-                db.execute("DELETE FROM measurements")
-                db.execute("DELETE FROM measurement_failures")
+                remove_measurements(db)
 
     def unused_growth(self) -> dict[str, JsonValue] | None:
         """The entries from before the last growth, if no checkpoint was loaded and no direction made since; else None."""
-        before, arms = self._table(_GROWN_FROM), {_name(arm) for arm in self._arms()}
+        before, arms = self._table(_GROWN_FROM), {arm.name for arm in self._arms()}
         made = {row[0] for row in self._rows("SELECT name FROM directions WHERE file IS NOT NULL")}
         entries, known = before.get("entries"), before.get("directions")
         unused = isinstance(known, list) and arms <= self._table(_EARLIER).keys() and made <= {str(name) for name in known}
@@ -76,12 +75,11 @@ class GrowingStore(MeasurementStore):
         if entries is None:
             return
         with self._transaction() as db:
-            db.executemany(_PUT, [(key, json.dumps(value)) for key, value in entries.items()])
+            put(db, entries)
             for table, column in (("cells", "key"), ("directions", "name")):
                 kept = json.dumps(before[table])
                 db.execute(f"DELETE FROM {table} WHERE {column} NOT IN (SELECT value FROM json_each(?))", (kept,))
-            db.execute("DELETE FROM measurements")
-            db.execute("DELETE FROM measurement_failures")
+            remove_measurements(db)
             db.execute("DELETE FROM meta WHERE key = ?", (_GROWN_FROM,))
 
     def _first_column(self, table: str) -> list[JsonValue]:
@@ -96,14 +94,13 @@ class GrowingStore(MeasurementStore):
 
     def remember_arms(self, arms: Sequence[ArmFacts]) -> None:
         """Write down arms. An arm that is known already is replaced, a new one goes to the end."""
-        by_name = {_name(arm): arm for arm in (*self._arms(), *arms)}
-        loaded = {_name(arm) for arm in arms}
+        by_name = {arm.name: arm for arm in (*self._arms(), *arms)}
+        loaded = {arm.name for arm in arms}
         entries: dict[str, JsonValue] = {"arms": [arm.model_dump(mode="json") for arm in by_name.values()]}
         known = self._table(_EARLIER)
         if known:
             entries[_EARLIER] = {name: counts for name, counts in known.items() if name not in loaded}
-        with self._transaction() as db:
-            db.executemany(_PUT, [(key, json.dumps(value)) for key, value in entries.items()])
+        self.remember_all(entries)
 
     def _arms(self) -> list[ArmFacts]:
         return [ArmFacts.model_validate(each) for each in self._listed("arms")]
@@ -111,14 +108,6 @@ class GrowingStore(MeasurementStore):
     def added_measurements(self) -> list[tuple[str, str]]:
         """Name and canonical settings of the measurements that were asked for in addition to those of the study."""
         return [(str(one[0]), str(one[1])) for one in self._listed("added_measurements") if isinstance(one, list)]
-
-
-def _name(arm: ArmFacts) -> str:
-    """As `Arm.name`."""
-    return f"{arm.checkpoint}/{arm.prompt}"
-
-
-_PUT = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
 def _enter(db: sqlite3.Connection, table: str, wanted: Mapping[str, tuple[object, ...]]) -> None:

@@ -4,7 +4,7 @@ Both studies are planned, and every stored arm, direction and cell must be in th
 would give a stored name another meaning is refused, whichever key makes it. This works on plans and plain data and reads no file.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from demur.core.errors import InputError
@@ -152,17 +152,6 @@ def _refused(found: Sequence[Difference], where: str, why: str, *keys: str) -> I
     places = {each.key: next((n for n, key in enumerate(keys) if each.key.startswith(key)), len(keys)) for each in found}
     ordered = sorted(found, key=lambda each: (places[each.key], each.there is None))
     return refusal(ordered, where, why)
-
-
-def refuse_unless_kept(keys: Iterable[Difference], where: str) -> None:
-    """Refuse differences that a run with selected settings cannot take, because the settings were selected for the old values.
-
-    Raises:
-        InputError: if there is one.
-    """
-    found = list(keys)
-    if found:
-        raise refusal(found, where, "and the run selected its settings without this change")
 
 
 def _count(each: Difference) -> str:

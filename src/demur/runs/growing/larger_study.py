@@ -17,7 +17,7 @@ from demur.measurements.measurement import measurement
 from demur.models.compatibility import compare
 from demur.runs import schema
 from demur.runs.database.damage import FILE
-from demur.runs.growing.growth import Growth, growth, refuse_unless_kept
+from demur.runs.growing.growth import Growth, growth
 from demur.runs.growing.instruction_records import instruction_facts, refuse_other_instructions
 from demur.runs.store import Store
 from demur.study.digest import Difference, differences, refusal
@@ -65,8 +65,8 @@ def check_folder(study: Study, ready: Ready, folder: Path) -> None:
         return
     connection, writable = schema.connect_to_read(file)
     with closing(Store(folder, connection, writable=writable)) as store:
-        if store.digest != study.digest:
-            _added(study, ready, store)
+        if store.begun and store.digest != study.digest:
+            _added(study, ready, store, _Stored.of(store))
 
 
 def go_on(study: Study, ready: Ready, tell: Callable[[str], object], store: Store) -> None:
@@ -85,7 +85,8 @@ def go_on(study: Study, ready: Ready, tell: Callable[[str], object], store: Stor
         # Nothing was made under another study, but its settings may have been selected.
         store.forget("selection")
         return
-    found, stored = _added(study, ready, store), _Stored.of(store)
+    stored = _Stored.of(store)
+    found = _added(study, ready, store, stored)
     store.shrink()
     if found is None:
         return
@@ -107,23 +108,20 @@ def go_on(study: Study, ready: Ready, tell: Callable[[str], object], store: Stor
     tell(_sentence(found, store, selected=bool(open_keys(study))))
 
 
-def _added(study: Study, ready: Ready, store: Store) -> Growth | None:
+def _added(study: Study, ready: Ready, store: Store, stored: _Stored) -> Growth | None:
     """What a study adds to the one in a folder; None if nothing that affects results differs."""
-    if not store.begun:
-        return None
-    where, stored = str(store.folder), _Stored.of(store)
-    kept = stored.deciding
+    where = str(store.folder)
     chosen = _with_stored_selection(study, stored, store)
-    found = differences(chosen, stored.study, kept)
+    found = differences(chosen, stored.study, stored.deciding)
     if not found:
         return None
-    if open_keys(study):
-        refuse_unless_kept([each for each in found if each.key.startswith(("checkpoints", "prompts.", "interventions."))], where)
+    # The settings were selected for the old values of these keys.
+    unselected = [each for each in found if each.key.startswith(("checkpoints", "prompts.", "interventions."))]
+    if open_keys(study) and unselected:
+        raise refusal(unselected, where, "and the run selected its settings without this change")
     added = growth(chosen, stored.study, found, where)
     now: dict[str, InstructionFacts] = {
-        label: instruction_facts(study, replace(each, test=each.test[: stored.instructions[label].n]))
-        for label, each in ready.material.items()
-        if label in stored.instructions
+        label: instruction_facts(study, each) for label, each in _material_before(ready, stored.instructions).items()
     }
     refuse_other_instructions(now, stored.instructions)
     if added.changes_measurements:
@@ -146,6 +144,15 @@ def _with_stored_selection(study: Study, stored: _Stored, store: Store) -> Study
     return with_selected(study, layer=selection.layer, position=selection.position, coefficients=selection.coefficients)
 
 
+def _material_before(ready: Ready, instructions: Mapping[str, InstructionFacts]) -> dict[Label, Material]:
+    """The instructions of a study without the test instructions that it adds to those of the run."""
+    return {
+        label: replace(each, test=each.test[: instructions[label].n])
+        for label, each in ready.material.items()
+        if label in instructions
+    }
+
+
 def _refuse_lost_measurements(store: Store) -> None:
     """Refuses to remove records that this installation cannot make again."""
     for name, _ in store.added_measurements():
@@ -160,11 +167,8 @@ def _refuse_lost_measurements(store: Store) -> None:
 
 def _stale_warnings(ready: Ready, before: Study, instructions: Mapping[str, InstructionFacts]) -> list[str]:
     """Warnings of the smaller study that are not true of the larger one, such as how many instructions are in a set twice."""
-    material: dict[Label, Material] = {
-        label: replace(each, test=each.test[: instructions[label].n]) for label, each in ready.material.items()
-    }
     sources = {name: ready.sources[name] for name in before.checkpoints}
-    earlier = [*compare(sources), *precisions(before), *instruction_warnings(material)]
+    earlier = [*compare(sources), *precisions(before), *instruction_warnings(_material_before(ready, instructions))]
     return [each for each in earlier if each not in ready.warnings]
 
 

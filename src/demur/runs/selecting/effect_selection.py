@@ -15,7 +15,7 @@ from demur.core.progress import Phases, no_phases
 from demur.directions.direction import Direction
 from demur.engine.checkpoints import Checkpoint, free_memory
 from demur.inputs.prompts import Prompt, prompt_format
-from demur.interventions.intervention import Intervention, edit
+from demur.interventions.intervention import Intervention
 from demur.measurements.refusal_tokens import RefusalTokens, find_refusal_tokens
 from demur.measurements.selection.candidates import Candidates, Place, candidate_directions
 from demur.measurements.selection.effect import (
@@ -29,7 +29,7 @@ from demur.measurements.selection.effect import (
 )
 from demur.measurements.selection.ranking import LAST_LAYERS, late
 from demur.models.device_placement import find_device
-from demur.runs.execution import load_named
+from demur.runs.execution import edit_of, load_named
 from demur.runs.selecting.place_choice import Tried, chosen_doses, chosen_place, joint_effects, notes_on
 from demur.runs.selecting.place_selection import Sides, held_out_sides
 from demur.study.plan import Arm
@@ -102,7 +102,7 @@ def select_by_effect(study: Study, ready: Ready, *, device: str = "auto", phases
     best = places[0]
     if best.dropped or best.change is None:
         raise WorkError(_no_place(places))
-    doses, coefficients = chosen_doses(study, (best.position, best.layer), tried)
+    doses, coefficients = chosen_doses(study, best.place, tried)
     return SelectionRecord(
         judge=study.judges[0],
         instructions=len(sides["harmful"]),
@@ -255,21 +255,12 @@ def _trial(study: Study, number: int, coefficient: float) -> Trial:
     dose = None if spec.coefficient is None else coefficient
 
     def make(direction: Direction) -> Intervention:
-        made = edit(
-            spec.kind,
-            direction,
-            coefficient=dose,
-            unit=spec.unit,
-            layers=spec.layers,
-            sites=spec.sites,
-            positions=spec.positions,
-            **spec.settings,
-        )
+        made = edit_of(spec, direction, dose)
         norm = direction.provenance.mean_residual_norm
         return made.with_residual_norm(norm) if made.needs_residual_norm and norm is not None else made
 
     label, sign = decides
-    return Trial(f"{spec.kind}{'' if dose is None else f' {dose:g} {spec.unit}'}", make, label, sign, sign < 0)
+    return Trial(make, label, sign, sign < 0)
 
 
 def _completions(

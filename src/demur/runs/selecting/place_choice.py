@@ -28,17 +28,6 @@ EARLY = 0.15
 
 
 @dataclass(frozen=True)
-class JointPlace:
-    """A place over all deciding arms."""
-
-    place: Place
-    share: float
-    n: int
-    kl: float
-    dropped: str = ""
-
-
-@dataclass(frozen=True)
 class Tried:
     """The completions of one arm: without an edit by kind of instructions, and by (place, intervention, coefficient)."""
 
@@ -46,7 +35,7 @@ class Tried:
     edited: Mapping[tuple[Place, int, float], Outcome]
 
 
-def joint_effects(effects: Sequence[Mapping[Place, PlaceEffect]], kl_most: float) -> list[JointPlace]:
+def joint_effects(effects: Sequence[Mapping[Place, PlaceEffect]], kl_most: float) -> list[SelectedPlace]:
     """Places that all arms have, best first: the mean of their shares, and the largest damage.
 
     Args:
@@ -62,7 +51,8 @@ def joint_effects(effects: Sequence[Mapping[Place, PlaceEffect]], kl_most: float
         kl, why = max(one.kl for one in each), ""
         if kl > kl_most:
             why = f"the edit changes next tokens after harmless instructions by {kl:.2f} nats, more than {kl_most:g}"
-        found.append(JointPlace(place, sum(one.share for one in each) / len(each), min(one.n for one in each), kl, why))
+        share, n = sum(one.share for one in each) / len(each), min(one.n for one in each)
+        found.append(SelectedPlace(position=place[0], layer=place[1], share=share, n=n, kl=kl, dropped=why))
     if not found:
         raise WorkError("the arms that decide have no position and layer in common; give direction.layers")
     # A place that was measured on more instructions has survived more rounds, so it comes first.
@@ -70,33 +60,21 @@ def joint_effects(effects: Sequence[Mapping[Place, PlaceEffect]], kl_most: float
 
 
 def chosen_place(
-    study: Study, joint: Sequence[JointPlace], finalists: Sequence[Place], tried: Sequence[Tried]
+    study: Study, joint: Sequence[SelectedPlace], finalists: Sequence[Place], tried: Sequence[Tried]
 ) -> list[SelectedPlace]:
     """All places, the chosen one first: among the finalists without damage, the one with the largest change of refusals."""
     places = []
     for one in joint:
-        change = broken = None
-        why = one.dropped
-        if one.place in finalists:
-            change, broken = _place_change(study, one.place, tried)
-            if broken > BROKEN_MORE:
-                why = f"{100 * broken:.0f} points more completions are broken"
-            elif change < LEAST_CHANGE:
-                why = f"refusals change by {100 * change:.0f} points, fewer than {100 * LEAST_CHANGE:.0f}"
-        elif not why:
-            why = "others have a larger effect on the log-odds"
-        places.append(
-            SelectedPlace(
-                position=one.place[0],
-                layer=one.place[1],
-                share=one.share,
-                n=one.n,
-                kl=one.kl,
-                change=change,
-                broken=broken,
-                dropped=why,
-            )
-        )
+        if one.place not in finalists:
+            places.append(one.model_copy(update={"dropped": one.dropped or "others have a larger effect on the log-odds"}))
+            continue
+        change, broken = _place_change(study, one.place, tried)
+        why = ""
+        if broken > BROKEN_MORE:
+            why = f"{100 * broken:.0f} points more completions are broken"
+        elif change < LEAST_CHANGE:
+            why = f"refusals change by {100 * change:.0f} points, fewer than {100 * LEAST_CHANGE:.0f}"
+        places.append(one.model_copy(update={"change": change, "broken": broken, "dropped": why}))
     return sorted(places, key=lambda place: (bool(place.dropped), -(place.change or 0.0) if not place.dropped else 0.0))
 
 
