@@ -69,13 +69,21 @@ def pair(
         for line in (*plan_lines(look_ahead(made.study, device)), *(f"note     {note}" for note in made.notes)):
             typer.echo(line)
         return
+    from demur.cli.partial_shown import shown_while_working
     from demur.cli.progress_bars import bars
     from demur.cli.study_commands import show_run, told
     from demur.runs.runner import run as carry_out
 
     folder = out or Path("runs") / made.study.name
     with carry_out(
-        made.study, folder, device=device, fresh=fresh, phases=bars(quiet), notes=made.notes, tell=told(quiet)
+        made.study,
+        folder,
+        device=device,
+        fresh=fresh,
+        phases=bars(quiet),
+        notes=made.notes,
+        tell=told(quiet),
+        show=shown_while_working(quiet),
     ) as finished:
         show_run(finished)
 

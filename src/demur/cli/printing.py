@@ -99,6 +99,16 @@ def console(*, errors: bool = False, width: int | None = None) -> "Console":
     return PrintableConsole(file=file, width=width)
 
 
+def output_width(*, errors: bool = False) -> int:
+    """The columns of standard output, or of standard error: those of the terminal within limits, always the same in a pipe."""
+    from shutil import get_terminal_size
+
+    from demur.core.fitted_table import LEAST, MOST, USUAL
+
+    shown = (sys.stderr if errors else sys.stdout).isatty()
+    return min(MOST, max(LEAST, get_terminal_size().columns)) if shown else USUAL
+
+
 def note(text: str) -> None:
     """One line on standard error."""
     typer.echo(f"note: {text}", err=True)

@@ -1,12 +1,10 @@
 """Commands on studies and their runs: run, plan, presets, report, compare, export."""
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from shutil import get_terminal_size
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +12,7 @@ import typer
 
 from demur.cli import shell_completion
 from demur.cli.app import STUDIES, Device, Quantise, Quiet, RunA, RunB, RunFolder, Settings, StudyName, command
-from demur.cli.printing import console, exact, note
+from demur.cli.printing import console, exact, note, output_width
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
 
@@ -71,6 +69,7 @@ def run(
 
     Ends with the result table and the path of the report. After an interruption, the same command continues and repeats nothing.
     """
+    from demur.cli.partial_shown import shown_while_working
     from demur.cli.progress_bars import bars
 
     settings = [*(set_ or ()), *(["until_verdict=true"] if until_verdict else ())]
@@ -78,7 +77,8 @@ def run(
     from demur.runs.runner import run as carry_out
 
     folder = out or Path("runs") / chosen.name
-    with carry_out(chosen, folder, device=device, fresh=fresh, phases=bars(quiet), tell=told(quiet)) as finished:
+    show = shown_while_working(quiet)
+    with carry_out(chosen, folder, device=device, fresh=fresh, phases=bars(quiet), tell=told(quiet), show=show) as finished:
         show_run(finished)
 
 
@@ -98,7 +98,7 @@ def show_run(finished: "Run") -> None:
 
     # The report has just been written, so its numbers are not computed again.
     summary = parsed_summary(json.loads((finished.path / "summary.json").read_text(encoding="utf-8")))
-    width = _width()
+    width = output_width()
     page = str(finished.path / "report.html")
     if summary.answers:
         _print([*(f"{'' if each.shown else '(not shown) '}{each.text}" for each in summary.answers)])
@@ -116,18 +116,11 @@ def show_run(finished: "Run") -> None:
     typer.echo(page)
 
 
-def _width() -> int:
-    """The columns of the output: those of the terminal within limits, and always the same in a pipe."""
-    from demur.core.fitted_table import LEAST, MOST, USUAL
-
-    return min(MOST, max(LEAST, get_terminal_size().columns)) if sys.stdout.isatty() else USUAL
-
-
 def _print(parts: Sequence[Any]) -> None:
     """Tables and sentences on standard output, with no colours in a pipe. No line ends inside a number."""
     from demur.core.number_format import TIE, tied
 
-    width = _width()
+    width = output_width()
     shown = console(width=width)
     for part in parts:
         if isinstance(part, str):
@@ -230,7 +223,7 @@ def compare(
 
     with open_run(run_a) as first, open_run(run_b) as second:
         found = compare_runs(first, second)
-    _print(terminal_comparison(found, (str(run_a), str(run_b)), judge, _width()))
+    _print(terminal_comparison(found, (str(run_a), str(run_b)), judge, output_width()))
 
 
 @command(

@@ -1,6 +1,6 @@
 """The driver of a run: gives pending jobs to an executor and stores their records. No other module stores them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from demur.core.errors import InputError
@@ -26,6 +26,7 @@ def carry_out(
     device: str = "auto",
     phases: Phases = no_phases,
     measurements: Sequence[AskedMeasurement] | None = None,
+    watch: Callable[[JobRecord], object] = lambda _: None,
 ) -> None:
     """Do the pending jobs and store each record at once.
 
@@ -38,6 +39,7 @@ def carry_out(
         device: where checkpoints are loaded.
         phases: shows progress.
         measurements: the measurements to make; those of the study and those that were added to the run unless given.
+        watch: called with each record after it was stored.
 
     Raises:
         InputError: if a checkpoint is not the one that this run began with.
@@ -53,6 +55,7 @@ def carry_out(
     try:
         for record in records:
             commit(record, store)
+            watch(record)
     finally:
         # A generator frees its checkpoints when it is closed; other iterators have nothing to close.
         close = getattr(records, "close", None)

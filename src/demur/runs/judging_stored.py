@@ -9,7 +9,7 @@ from demur.core.errors import DemurError, InputError, sentence
 from demur.core.thought_marks import begins_thought, thought_at_end
 from demur.inputs.prompt_formats import SLOT
 from demur.judges.judge import Failure, Judge, Judged, answers, get_judge
-from demur.runs.rows import StoredFailure
+from demur.runs.rows import StoredCompletion, StoredFailure, Unjudged
 from demur.runs.store import Store
 
 BATCH = 256
@@ -74,12 +74,21 @@ def _judge_with(judge: Judge, name: str, known: JudgeFacts | None, store: Store,
     for begin in range(0, len(pending), BATCH):
         batch = pending[begin : begin + BATCH]
         try:
-            given = answers(judge, [Judged(row.text, row.instruction, row.own_turn, thoughts.get(row.cell, "")) for row in batch])
+            given = answers(judge, _judged(batch, thoughts))
         except Exception as error:  # a judge may be anyone's, and its server or model may raise anything
             failure = Failure(name, str(error) if isinstance(error, DemurError) else f"{type(error).__name__}: {error}")
             store.add_answers(name, [(row.cell, row.position, failure) for row in pending[begin:]])
             return
         store.add_answers(name, [(row.cell, row.position, answer) for row, answer in zip(batch, given, strict=True)])
+
+
+def as_judged(rows: Sequence[StoredCompletion], store: Store) -> list[Judged]:
+    """Stored completions as judges get them."""
+    return _judged(rows, _thoughts(store.cells(), store.manifest().arms))
+
+
+def _judged(rows: Sequence[Unjudged | StoredCompletion], thoughts: Mapping[str, str]) -> list[Judged]:
+    return [Judged(row.text, row.instruction, row.own_turn, thoughts.get(row.cell, "")) for row in rows]
 
 
 def _thoughts(cells: Sequence[Cell], arms: Sequence[ArmFacts]) -> dict[str, str]:

@@ -23,9 +23,10 @@ from demur.study.study_files import as_study
 if TYPE_CHECKING:
     from demur.engine.checkpoints import Checkpoint
     from demur.runs.executors.executor import Executor
+    from demur.runs.partial_results import Partial
 
 
-def _tell_nothing(_sentence: str) -> None:
+def _nothing(_told: object) -> None:
     """For callers who do not ask."""
 
 
@@ -39,7 +40,8 @@ def run(
     executor: "Executor | None" = None,
     notes: Sequence[str] = (),
     checkpoints: "Mapping[str, Checkpoint] | None" = None,
-    tell: Callable[[str], object] = _tell_nothing,
+    tell: Callable[[str], object] = _nothing,
+    show: "Callable[[Partial], object]" = _nothing,
 ) -> Run:
     """Run a study in a folder, or resume it where it stopped. A study that only adds to the one in the folder goes on there.
 
@@ -53,6 +55,7 @@ def run(
         notes: sentences for readers of the results, stored with the run.
         checkpoints: loaded checkpoints by their names in the study; the others are loaded. Their fingerprints are stored.
         tell: called with one sentence if the study adds to the one in the folder: what is reused and what is new.
+        show: called with what is known while the run works; see `demur.runs.partial_results`.
 
     Returns:
         The finished run. `run.cells()` and `run.completions()` are pandas DataFrames; `run.summary()` is what `summary.json`
@@ -83,12 +86,10 @@ def run(
     find_device(device)
     store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh, check_study=partial(go_on, study, ready, tell))
     try:
-        finished = _finish(study, ready, store, device, phases, executor, notes)
+        return _finish(study, ready, store, device, phases, executor, notes, show)
     except BaseException:
         store.close()
         raise
-    store.release()
-    return finished
 
 
 def _finish(
@@ -99,11 +100,13 @@ def _finish(
     phases: Phases,
     executor: "Executor | None",
     notes: Sequence[str],
+    show: "Callable[[Partial], object]",
 ) -> Run:
-    """Do whatever is missing in the folder, and write the report."""
+    """Do whatever is missing in the folder, write the report, and let other processes write in the folder again."""
     from demur.runs.describe import describe
     from demur.runs.driver import carry_out
     from demur.runs.executors.in_process import InProcess
+    from demur.runs.partial_results import PartialResults
     from demur.runs.selecting.selection_store import selected_study
 
     # If an earlier call was killed before it stored its study, it has made nothing, so its entry can be overwritten.
@@ -113,11 +116,13 @@ def _finish(
         ready = check(make_plan(selected_study(study, ready, store, device=device, phases=phases)))
     describe(ready, store)
     store.warn(notes)
-    carry_out(ready, store, executor or InProcess(), device=device, phases=phases)
     finished = Run(store)
+    watch = PartialResults(ready, store, finished.judges(), show)
+    carry_out(ready, store, executor or InProcess(), device=device, phases=phases, watch=watch)
     with phases("verdicts and report", 1) as progress:
         finished.report()
         progress(1)
+    store.release()
     return finished
 
 
