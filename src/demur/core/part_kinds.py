@@ -87,6 +87,7 @@ KINDS: dict[str, PartKind] = {
             "by-layer": "demur.measurements.by_layer:SeparationByLayer",
             "loss": "demur.measurements.completion_loss:CompletionLoss",
             "equivalence": "demur.measurements.ablation_equivalence:AblationEquivalence",
+            "direction-agreement": "demur.measurements.direction_agreement:DirectionAgreement",
         },
         protocol="demur.measurements.measurement.Measurement",
         members=("name", "version", "subjects", "settings", "measure", "summary"),

@@ -52,7 +52,7 @@ def located(records: Sequence[MeasurementRecord], layers: Sequence[int], order: 
         "cosines": [
             {"arms": [one, other], "values": _cosines(arms[one], arms[other])} for one, other in combinations(range(len(arms)), 2)
         ],
-        "cosine_null95": _short(1.96 / arms[0].difference.shape[-1] ** 0.5),
+        "cosine_null95": short(1.96 / arms[0].difference.shape[-1] ** 0.5),
         "projections": [
             {"arm": index, "layer": layer, **_along(found, layer)} for index, found in enumerate(arms) for layer in layers
         ],
@@ -78,10 +78,10 @@ def of_arm(record: MeasurementRecord) -> dict[str, JsonValue]:
     for layer, norm in enumerate(norms.tolist()):
         high, low = found.harmful[:, layer], found.harmless[:, layer]
         separated = separation(high, low) if norm and min(len(high), len(low)) > 1 else None
-        areas.append(None if separated is None else _short(separated.auroc))
-        gaps.append(None if separated is None else _short(separated.gap))
+        areas.append(None if separated is None else short(separated.auroc))
+        gaps.append(None if separated is None else short(separated.gap))
         intervals.append(
-            None if separated is None else [_short(value) for value in auroc_interval(separated.auroc, len(high), len(low))]
+            None if separated is None else [short(value) for value in auroc_interval(separated.auroc, len(high), len(low))]
         )
         nulls.append(_rounded(null[:, layer]) if norm else None)
     return {
@@ -98,7 +98,7 @@ def _cosines(one: Layerwise, other: Layerwise) -> list[JsonValue]:
     first, second = one.difference.astype(numpy.float64), other.difference.astype(numpy.float64)
     lengths = numpy.linalg.norm(first, axis=-1) * numpy.linalg.norm(second, axis=-1)
     dots = (first * second).sum(-1)
-    return [_short(dot / length) if length else None for dot, length in zip(dots.tolist(), lengths.tolist(), strict=True)]
+    return [short(dot / length) if length else None for dot, length in zip(dots.tolist(), lengths.tolist(), strict=True)]
 
 
 def _along(found: Layerwise, layer: int) -> dict[str, JsonValue]:
@@ -106,8 +106,9 @@ def _along(found: Layerwise, layer: int) -> dict[str, JsonValue]:
 
 
 def _rounded(values: Array) -> list[JsonValue]:
-    return [_short(value) for value in values.tolist()]
+    return [short(value) for value in values.tolist()]
 
 
-def _short(value: float) -> float | None:
+def short(value: float) -> float | None:
+    """A number with few digits; None if it is not finite."""
     return float(f"{value:.{DIGITS}g}") if abs(value) < float("inf") else None

@@ -3,8 +3,9 @@
 The module of a measurement is imported as soon as a study names it, before torch is. So it must import torch inside `measure`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 from pydantic import BaseModel, JsonValue
@@ -91,7 +92,7 @@ class CellSubject:
 
 @dataclass(frozen=True, eq=False)
 class PairSubject:
-    """Two arms of different checkpoints, both loaded.
+    """Two arms, both loaded. They are arms of different checkpoints, unless the measurement has `same_checkpoint`.
 
     Attributes:
         name: the names of both arms, `first with second`.
@@ -120,6 +121,8 @@ class Measurement(Protocol):
         version: the version of its method; a stored record of another version is measured again.
         subjects: what it measures: each `arm`, each `pair` of arms of different checkpoints, or each `cell`.
         settings: a frozen pydantic model of its settings in a study, each with a default; None if it has no settings.
+
+    A measurement of pairs may also have an attribute `same_checkpoint`. If it is true, arms of one checkpoint are compared, too.
     """
 
     name: ClassVar[str]
@@ -159,13 +162,26 @@ def measurement(name: str) -> Measurement:
     return found
 
 
-def without_pairs(found: Measurement, checkpoints: int) -> list[str]:
+def measures_pair(found: Measurement, first: str, second: str) -> bool:
+    """Whether a measurement is made of pairs of arms of these checkpoints.
+
+    Args:
+        found: the measurement.
+        first: the checkpoint of one arm.
+        second: the checkpoint of the other arm.
+    """
+    return found.subjects == "pair" and (first != second or bool(getattr(found, "same_checkpoint", False)))
+
+
+def without_pairs(found: Measurement, checkpoints: Sequence[str]) -> list[str]:
     """A warning if a measurement of pairs has nothing to measure, because the study has one checkpoint.
 
     Args:
         found: the measurement.
-        checkpoints: number of checkpoints in the study.
+        checkpoints: the checkpoint of each arm of the study.
     """
-    if found.subjects != "pair" or checkpoints > 1:
+    if found.subjects != "pair" or any(measures_pair(found, *pair) for pair in combinations(checkpoints, 2)):
         return []
+    if getattr(found, "same_checkpoint", False):
+        return [f"The measurement {found.name} compares two arms, and this study has one, so it is not made."]
     return [f"The measurement {found.name} compares two checkpoints, and this study has one, so it is not made."]

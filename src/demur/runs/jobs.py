@@ -11,7 +11,7 @@ from itertools import combinations
 from pydantic import BaseModel
 
 from demur.directions.controls.control import control_kind
-from demur.measurements.measurement import measurement
+from demur.measurements.measurement import measurement, measures_pair
 from demur.runs.store import Store
 from demur.study.plan import Arm, Plan, PlannedCell
 from demur.study.preflight import Ready
@@ -286,14 +286,17 @@ def _cell_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
 
 
 def _pair_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
-    """Every two arms of different checkpoints, in the order of the study."""
+    """Every two arms that are measured together, in the order of the study."""
     jobs = []
     for first, second in combinations(plan.arms, 2):
-        if first.checkpoint != second.checkpoint:
-            subject, arms = f"{first.name} with {second.name}", (first.name, second.name)
-            directions = (*own_directions(plan, first), *own_directions(plan, second))
-            weights = (first.checkpoint, second.checkpoint)
-            jobs += [MeasureJob(one, subject, arms, weights, directions) for one in unmeasured.of("pair", subject)]
+        subject, arms = f"{first.name} with {second.name}", (first.name, second.name)
+        directions = (*own_directions(plan, first), *own_directions(plan, second))
+        weights = tuple(dict.fromkeys((first.checkpoint, second.checkpoint)))
+        jobs += [
+            MeasureJob(one, subject, arms, weights, directions)
+            for one in unmeasured.of("pair", subject)
+            if measures_pair(measurement(one.name), first.checkpoint, second.checkpoint)
+        ]
     return jobs
 
 

@@ -1,6 +1,7 @@
 """The measurements in a summary: the numbers of each stored record, without its arrays, and what could not be measured."""
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,12 +33,12 @@ class Measured:
     warnings: tuple[str, ...]
 
     @classmethod
-    def of(cls, store: "Store", checkpoints: int) -> "Measured":
+    def of(cls, store: "Store", checkpoints: Sequence[str]) -> "Measured":
         """Read the measurements of a run.
 
         Args:
             store: the run folder.
-            checkpoints: number of checkpoints in the study.
+            checkpoints: the checkpoint of each arm of the study.
         """
         asked = store.asked_measurements()
         records = tuple(one for one in store.measurements() if asked is None or (one.name, one.settings) in asked)

@@ -44,7 +44,8 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     """
     manifest, directions, completions = store.manifest(), store.directions(), sum(store.progress().values())
     study, cells, refusals = StudyFacts.of(manifest.study), results.cells, results.refusals()
-    lineage, measured = list(study.checkpoints), Measured.of(store, len(study.checkpoints))
+    lineage = list(study.checkpoints)
+    measured = Measured.of(store, [name for name, checkpoint in study.checkpoints.items() for _ in checkpoint.prompts])
     judged, compared = (
         judged_cells(cells, refusals, judges, results.labels(), results.failed()),
         comparisons(cells, refusals, judges),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from demur.directions.controls.control import control_kind
-from demur.measurements.measurement import measurement
+from demur.measurements.measurement import measurement, measures_pair
 from demur.study.plan import Plan
 
 
@@ -49,8 +49,11 @@ def planned_tasks(plan: Plan) -> list[PlannedTask]:
     subjects = {measurement(one.name).subjects for one in plan.study.measurements}
     if "cell" in subjects:
         found += [PlannedTask(f"measure {name}", (name,), (*used[name], _cells(name)), ()) for name in names]
-    if "pair" in subjects:
-        found += [PlannedTask(f"compare {a} with {b}", (a, b), (*own[a], *own[b]), ()) for a, b in combinations(names, 2)]
+    pairs = dict.fromkeys((first.checkpoint, second.checkpoint) for first, second in combinations(plan.arms, 2))
+    for a, b in pairs:
+        if any(measures_pair(measurement(one.name), a, b) for one in plan.study.measurements):
+            both = tuple(dict.fromkeys((a, b)))
+            found.append(PlannedTask(f"compare {a} with {b}", both, tuple(dict.fromkeys((*own[a], *own[b]))), ()))
     return found
 
 
