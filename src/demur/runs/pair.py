@@ -122,6 +122,7 @@ def pair_study(
         "name": _name(base, chat),
         "summary": f"{base} and {chat}",
         "judges": ["prefix", "substring", "taxonomy"],
+        "measurements": ["by-layer", "direction-agreement"],
         "dtype": dtype,
         "checkpoints": checkpoints,
         "prompts": dict(formats.texts),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from demur.analysis.arm_pairs import agreement_answers, arm_pairs
 from demur.analysis.cell import Cell
 from demur.analysis.claims import claims
 from demur.analysis.headline import answers
@@ -80,7 +81,10 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         measurements=measured.summaries,
         comparisons=tuple(compared),
         # A shipped kind of edit that the study did not try gets a sentence too, which says so.
-        answers=tuple(answers(judged, compared, refusals, judges[0], lineage, {**shipped, **used})),
+        answers=(
+            *answers(judged, compared, refusals, judges[0], lineage, {**shipped, **used}),
+            *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
+        ),
         claims=tuple(claims(judged, compared, refusals, judges[0], used)),
         published=tuple(published_rows(manifest.study, judged, directions)),
         text_and_code=tuple(text_and_code(manifest.study)),
