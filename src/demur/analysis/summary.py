@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from demur.analysis.cell import Claim, Comparison, JudgedCell, Record, Sentence
+from demur.analysis.factor_effect import FactorEffect
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, InstructionFacts, Session, Settings
 from demur.analysis.selection_record import SelectionRecord
 from demur.core.edit_words import EditWords
@@ -158,6 +159,8 @@ class Summary(Record):
         by_layer: what was measured at every layer; None for a run that measured no layers.
         measurements: the measurements other than completions, one entry for each measurement and subject.
         comparisons: each edited cell compared with its target without an edit, one entry for each cell and judge.
+        factors: what changing the weights does and what changing the prompt format does, one entry for each judge's factor; empty
+            for a run whose checkpoints share fewer than two formats.
         answers: the results of the run in a few sentences.
         claims: one sentence with a verdict for each checkpoint and each edit.
         published: published rates, each with the measured rate.
@@ -184,6 +187,7 @@ class Summary(Record):
     by_layer: ByLayer | None = None
     measurements: tuple[MeasurementSummary, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+    factors: tuple[FactorEffect, ...] = ()
     answers: tuple[Sentence, ...] = ()
     claims: tuple[Claim, ...] = ()
     published: tuple[PublishedRow, ...] = ()

@@ -107,6 +107,7 @@ KINDS: dict[str, PartKind] = {
             "rates": "demur.report.sections.baseline_rates:BaselineRates",
             "edited": "demur.report.sections.edited_rates:EditedRates",
             "transfer": "demur.report.sections.transfer:Transfer",
+            "weights-and-prompt": "demur.report.sections.factor_table:FactorTable",
             "cosines-by-layer": "demur.report.sections.layer_cosines:LayerCosines",
             "separation": "demur.report.sections.layer_separation_figure:LayerSeparationFigure",
             "norms": "demur.report.sections.layer_norms:LayerNorms",

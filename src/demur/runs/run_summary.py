@@ -12,6 +12,7 @@ from demur.analysis.published_rates import published_rows, text_and_code
 from demur.analysis.rates import comparisons, judged_cells
 from demur.analysis.study_facts import StudyFacts
 from demur.analysis.summary import ByLayer, Cosines, Summary
+from demur.analysis.weights_and_prompt import factor_answers, factor_effects
 from demur.core.edit_words import EditWords
 from demur.core.registry import registry
 from demur.interventions.edit_kind import edit_kind
@@ -43,7 +44,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     Raises:
         InputError: if a kind of edit or a judge is not installed and the run does not describe it.
     """
-    manifest, directions, completions = store.manifest(), store.directions(), sum(store.progress().values())
+    manifest, directions = store.manifest(), store.directions()
     study, cells, refusals = StudyFacts.of(manifest.study), results.cells, results.refusals()
     lineage = list(study.checkpoints)
     measured = Measured.of(store, [name for name, checkpoint in study.checkpoints.items() for _ in checkpoint.prompts])
@@ -51,6 +52,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         judged_cells(cells, refusals, judges, results.labels(), results.failed()),
         comparisons(cells, refusals, judges),
     )
+    factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
     used, shipped = edit_words(cells, manifest), _words(registry("edit").kind.shipped, cells, manifest)
     return Summary(
         study=manifest.study,
@@ -60,15 +62,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         judge_labels={judge.name: judge.labels for judge in manifest.judges},
         edits=used,
         sessions=manifest.sessions,
-        warnings=(
-            *_unfinished(cells, manifest, completions),
-            *manifest.warnings,
-            *(manifest.selection.notes if manifest.selection is not None else ()),
-            *_several_sessions(manifest),
-            *thought_warnings(store, cells, manifest.arms),
-            *failure_warnings(results.failures, completions, judges),
-            *measured.warnings,
-        ),
+        warnings=(*_warnings(store, manifest, results, judges), *measured.warnings),
         environment=manifest.environment,
         checkpoints=manifest.checkpoints,
         arms=manifest.arms,
@@ -81,14 +75,29 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         measurements=measured.summaries,
         comparisons=tuple(compared),
         # A shipped kind of edit that the study did not try gets a sentence too, which says so.
+        factors=tuple(factors),
         answers=(
             *answers(judged, compared, refusals, judges[0], lineage, {**shipped, **used}),
+            *factor_answers([one for one in factors if one.judge == judges[0]]),
             *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
         ),
         claims=tuple(claims(judged, compared, refusals, judges[0], used)),
         published=tuple(published_rows(manifest.study, judged, directions)),
         text_and_code=tuple(text_and_code(manifest.study)),
     )
+
+
+def _warnings(store: "Store", manifest: Manifest, results: Results, judges: Sequence[str]) -> list[str]:
+    """What a reader of the numbers should know, but for the measurements."""
+    completions = sum(store.progress().values())
+    return [
+        *_unfinished(results.cells, manifest, completions),
+        *manifest.warnings,
+        *(manifest.selection.notes if manifest.selection is not None else ()),
+        *_several_sessions(manifest),
+        *thought_warnings(store, results.cells, manifest.arms),
+        *failure_warnings(results.failures, completions, judges),
+    ]
 
 
 def edit_words(cells: Sequence[Cell], manifest: Manifest) -> dict[str, EditWords]:
