@@ -91,6 +91,9 @@ Settings = Annotated[
 RunFolder = Annotated[Path, typer.Argument(help="a run folder", metavar="RUN_DIR", autocompletion=shell_completion.runs)]
 RunA = Annotated[Path, typer.Argument(help="a run folder", metavar="RUN_A", autocompletion=shell_completion.runs)]
 RunB = Annotated[Path, typer.Argument(help="another run folder", metavar="RUN_B", autocompletion=shell_completion.runs)]
+MoreRuns = Annotated[
+    list[Path] | None, typer.Argument(help="further run folders", metavar="RUN_C", autocompletion=shell_completion.runs)
+]
 DirectionFile = Annotated[
     Path, typer.Option("--direction", "-d", metavar="FILE", help="a direction file", autocompletion=shell_completion.directions)
 ]
