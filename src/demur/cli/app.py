@@ -14,6 +14,7 @@ import typer
 from demur.cli import shell_completion
 from demur.cli.parsing import OneSentence, PlainCommand, flat
 from demur.core.errors import DemurError, WorkError
+from demur.study.machines.data_sheets import DATA_SHEETS
 
 app = typer.Typer(
     cls=OneSentence,
@@ -58,6 +59,15 @@ Device = Annotated[
         metavar="DEVICE",
         help="auto, cpu, cuda, cuda:1, or spread (over all GPUs, memory and disk)",
         autocompletion=shell_completion.devices,
+    ),
+]
+PlannedDevice = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help=f"auto, cpu, cuda, cuda:1 or spread; or a device that is not here: {', '.join(DATA_SHEETS)}",
+        autocompletion=shell_completion.planned_devices,
     ),
 ]
 DType = Annotated[

@@ -13,7 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from demur.cli import shell_completion
-from demur.cli.app import STUDIES, Device, MoreRuns, Quantise, Quiet, RunA, RunB, RunFolder, Settings, StudyName, command
+from demur.cli.app import (
+    STUDIES,
+    Device,
+    MoreRuns,
+    PlannedDevice,
+    Quantise,
+    Quiet,
+    RunA,
+    RunB,
+    RunFolder,
+    Settings,
+    StudyName,
+    command,
+)
 from demur.cli.printing import console, exact, note
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
@@ -136,24 +149,27 @@ def _print(parts: Sequence[Any]) -> None:
             shown.print(part, markup=False, highlight=False)
 
 
-@command(STUDIES, "demur plan gemma-2-9b", "demur plan demo --limit 10")
+@command(STUDIES, "demur plan gemma-2-9b", "demur plan demo --limit 10", "demur plan gemma-2-9b --device h100 --workers 4")
 def plan(
     study: StudyName,
     set_: Settings = None,
     limit: Limit = None,
-    device: Device = "auto",
+    device: PlannedDevice = "auto",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="spread the study over N workers, each with such a device")
+    ] = None,
     dtype: OtherDType = None,
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
     """Show the size and cost of a study, without loading weights.
 
-    Cells, tokens, loads, memory, and about how long it will take on this machine.
+    Cells, tokens, loads, memory, and about how long it will take on this machine or on another device.
     """
     from demur.study.plan_outlook import look_ahead
     from demur.study.plan_text import plan_lines
 
-    for line in plan_lines(look_ahead(_study(study, set_, limit, dtype, quantise), device)):
+    for line in plan_lines(look_ahead(_study(study, set_, limit, dtype, quantise), device, workers)):
         typer.echo(line)
 
 

@@ -45,14 +45,15 @@ def planned_tasks(plan: Plan) -> list[PlannedTask]:
     used = {
         name: tuple(dict.fromkeys(cell.direction.name for cell in plan.of(name) if cell.direction is not None)) for name in names
     }
-    found += [PlannedTask(f"generate {name}", (name,), (*used[name], *own[name]), (_cells(name),)) for name in names]
+    found += [PlannedTask(f"generate {name}", (name,), (*used[name], *own[name]), (cells_key(name),)) for name in names]
     subjects = {measurement(one.name).subjects for one in plan.study.measurements}
     if "cell" in subjects:
-        found += [PlannedTask(f"measure {name}", (name,), (*used[name], _cells(name)), ()) for name in names]
+        found += [PlannedTask(f"measure {name}", (name,), (*used[name], cells_key(name)), ()) for name in names]
     if "pair" in subjects:
         found += [PlannedTask(f"compare {a} with {b}", (a, b), (*own[a], *own[b]), ()) for a, b in combinations(names, 2)]
     return found
 
 
-def _cells(name: str) -> str:
+def cells_key(name: str) -> str:
+    """The key of a checkpoint's completions, once all of its cells are done."""
     return f"cells of {name}"
