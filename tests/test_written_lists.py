@@ -1,16 +1,24 @@
 """Lists in a study where one entry is usual, and layers = "all"."""
 
+import json
+import shlex
+from itertools import pairwise
+
 import pytest
+from typer.testing import CliRunner
 
 import demur
+from demur.analysis.selection_record import SelectedPlace, SelectionRecord, TriedDose
+from demur.cli.main import app
 from demur.core.errors import InputError
 from demur.inputs.prompts import prompt_format
 from demur.study.plan import make_plan
-from demur.study.selected_settings import with_all_layers
+from demur.study.selected_settings import all_open, with_all_layers
 from demur.study.spec import make_study
 from demur.study.study_files import load_study
 from tests import tiny_study
 
+DOSES = [(0, "raw", 1.5), (1, "residual", 0.2)]
 SETS = {label: {"source": f"contrast-{label}"} for label in ("harmful", "harmless")}
 
 
@@ -40,13 +48,63 @@ def test_coefficients_in_a_list_are_interventions():
         ({"kind": "add", "coefficient": []}, r"interventions.1.coefficient is an empty list"),
         ({"kind": "add", "coefficient": [1.0, 1.0]}, r"interventions.1.coefficient has 1.0 twice"),
         ({"kind": "add", "coefficient": [1.0, "select"]}, "the doses to try in selection.doses"),
-        ({"kind": "add", "coefficient": [1.0, "two"]}, "'interventions.2.coefficient' is 'two'"),
+        ({"kind": "add", "coefficient": [1.0, "two"]}, "'interventions.1.coefficient' is 'two'"),
         ({"kind": "ablate", "coefficient": [1.0]}, "takes no coefficient"),
     ],
 )
 def test_a_list_of_coefficients_that_means_nothing_is_refused(edit, said):
     with pytest.raises(InputError, match=said):
         study(interventions=[{"kind": "ablate"}, edit])
+
+
+def test_errors_after_a_list_of_coefficients_name_the_entry_of_the_file():
+    listed = {"kind": "add", "unit": "raw", "coefficient": [1.0, 2.0, 3.0]}
+    with pytest.raises(InputError, match=r"'interventions.1.unt' is not a key"):
+        study(interventions=[listed, {"kind": "ablate", "unt": 1}])
+    with pytest.raises(InputError, match=r"interventions.1.sources names 'nobody'"):
+        study(interventions=[listed, {"kind": "ablate", "sources": ["nobody"]}])
+
+
+def test_a_selection_opens_a_list_of_doses_once():
+    listed = {"kind": "add", "unit": "raw", "on": "harmless", "coefficient": [1.0, 2.0, 3.0]}
+    other = {**listed, "on": "harmful", "coefficient": 1.0}
+    opened = all_open(study(interventions=[{"kind": "ablate"}, listed, other]))
+    assert [edit.coefficient for edit in opened.study.interventions] == [None, "select", "select"]
+    assert opened.places == (0, 1, 1, 1, 2)
+
+
+def test_a_selection_names_interventions_as_the_study_file_does(tmp_path, monkeypatch):
+    """A list of coefficients is one entry of the file, so it gets one dose, and the entry after it keeps its number."""
+    path = tiny_study.make_study(tmp_path)
+    edits = 'interventions=[{kind="add",unit="raw",coefficient=[1.0,2.0,3.0]},{kind="add",unit="residual",coefficient=0.5}]'
+    tried = [TriedDose(intervention=n, kind="add", unit=u, coefficient=d, change=0.5, broken=0, n=3) for n, u, d in DOSES]
+    record = SelectionRecord(
+        judge="prefix",
+        instructions=2,
+        position=-1,
+        layer=1,
+        coefficients={0: 1.5, 1: 0.2},
+        places=(SelectedPlace(position=-1, layer=1, share=0.5, n=2, kl=0.1, change=0.5),),
+        doses=tuple(tried),
+    )
+    seen = []
+    monkeypatch.setattr(
+        "demur.runs.selecting.effect_selection.select_by_effect", lambda opened, *_, **__: seen.append(opened) or record
+    )
+    result = CliRunner().invoke(app, ["select", str(path), "--set", edits, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert len(seen[0].interventions) == 2
+    assert "--set interventions.0.coefficient=1.5 --set interventions.1.coefficient=0.2" in result.stdout
+    written = json.loads((tmp_path / "out" / "selection-effect.json").read_text())
+    assert written["coefficients"] == {"0": 1.5, "1": 0.2}
+    assert [one["intervention"] for one in written["doses"]] == [0, 1]
+    # The printed command is one that loads.
+    words = shlex.split(result.stdout.splitlines()[-1])
+    loaded = load_study(words[2], [after for word, after in pairwise(words) if word == "--set"])
+    assert [edit.coefficient for edit in loaded.interventions] == [1.5, 0.2]
+    # A Study has no file: its own interventions are named.
+    found = demur.select(load_study(path, [edits]))
+    assert found.coefficients == {0: 1.5, 1: 1.5, 2: 1.5, 3: 0.2}
 
 
 def test_revisions_in_a_list_are_checkpoints():

@@ -9,13 +9,13 @@ import demur
 from demur.cli.main import app
 from demur.core.errors import InputError
 from demur.core.statistics import holm, mcnemar
-from demur.runs.compare import Agreement, compare_runs
+from demur.runs.compare import Agreement
 from demur.runs.store import Store
 
 
 def test_shared_cells_are_paired_by_instruction(runs):
     first, second = map(demur.open_run, runs)
-    found = compare_runs(first, second)
+    found = demur.compare(first, second)
     tables = [run.completions().set_index(["key", "instruction"])["prefix_refusal"] for run in (first, second)]
     cells = found.of("prefix")
     assert {cell.cell.key for cell in cells} == set(first.cells().key) & set(second.cells().key)
@@ -27,7 +27,7 @@ def test_shared_cells_are_paired_by_instruction(runs):
 
 
 def test_settings_that_differ_are_named_and_no_others(runs):
-    found = compare_runs(*map(demur.open_run, runs))
+    found = demur.compare(*map(demur.open_run, runs))
     assert {each.setting: (each.first, each.second) for each in found.settings} == {
         "max_new_tokens": ("3", "4"),
         "interventions.1.coefficient": ("2", "1"),
@@ -44,12 +44,12 @@ def test_what_decides_about_no_result_is_no_difference(runs, tmp_path):
         checkpoint |= {"role": "another", "parameters": 1e9}
     changed = {**study, "name": "x", "summary": "x", "sections": ["rates"], "judges": ["prefix", "taxonomy"], "measurements": []}
     store.remember("study_facts", changed)
-    assert compare_runs(demur.open_run(runs[0]), demur.open_run(other)).settings == ()
+    assert demur.compare(demur.open_run(runs[0]), demur.open_run(other)).settings == ()
 
 
 def test_a_run_is_like_itself(runs):
     one = demur.open_run(runs[0])
-    found = compare_runs(one, one)
+    found = demur.compare(one, one)
     assert (found.settings, found.only_first, found.only_second) == ((), 0, 0)
     assert not any(cell.differs for cell in found.cells)
     assert found.agreement == Agreement(*[len(one.completions())] * 3)
@@ -65,24 +65,24 @@ def test_another_device_is_named_and_another_batch_where_it_may_change_a_token(r
     store.remember("sessions", [{**store.recall("sessions")[0], "device": "cuda"}])
     store.remember("study_facts", {**store.recall("study_facts"), "batch_tokens": 7})
     first, second = demur.open_run(runs[0]), demur.open_run(other)
-    assert {each.setting: each.second for each in compare_runs(first, second).settings} == {"device": "cuda"}
+    assert {each.setting: each.second for each in demur.compare(first, second).settings} == {"device": "cuda"}
     store.remember("study_facts", {**store.recall("study_facts"), "dtype": "bfloat16"})
-    assert {each.setting for each in compare_runs(first, second).settings} == {"device", "dtype", "batch_tokens"}
+    assert {each.setting for each in demur.compare(first, second).settings} == {"device", "dtype", "batch_tokens"}
 
 
 def test_completions_agree_as_far_as_both_go(runs, monkeypatch):
     first, second = map(demur.open_run, runs)
     # Three tokens and four of the same cells: the longer goes on where the shorter ends.
     both = len(first.completions().merge(second.completions(), on=["key", "instruction"]))
-    assert compare_runs(first, second).agreement == Agreement(both, both, both)
+    assert demur.compare(first, second).agreement == Agreement(both, both, both)
     changed = second.completions()
     ids = changed.token_ids.to_list()
     row = next(i for i, key in enumerate(changed.key) if key in set(first.completions().key))
     changed["token_ids"] = [[*one[:2], one[2] + 1, *one[3:]] if i == row else one for i, one in enumerate(ids)]
     monkeypatch.setattr(second, "completions", lambda: changed)
-    assert compare_runs(first, second).agreement == Agreement(both, both, both - 1)
+    assert demur.compare(first, second).agreement == Agreement(both, both, both - 1)
     changed["token_ids"] = [[one[0] + 1, *one[1:]] if i == row else one for i, one in enumerate(ids)]
-    assert compare_runs(first, second).agreement == Agreement(both, both - 1, both - 1)
+    assert demur.compare(first, second).agreement == Agreement(both, both - 1, both - 1)
 
 
 def test_the_terminal_shows_it_within_80_columns_and_without_colour_in_a_pipe(runs, monkeypatch):
@@ -102,7 +102,7 @@ def test_another_judge_and_runs_without_a_shared_cell_are_refused(runs, monkeypa
     renamed = other.completions().assign(key="elsewhere")
     monkeypatch.setattr(other, "completions", lambda: renamed)
     with pytest.raises(InputError, match="no judged cell in common.*targets are base, chat and base, chat"):
-        compare_runs(one, other)
+        demur.compare(one, other)
 
 
 def test_what_stands_beside_the_weights_is_compared_where_both_runs_say_it(runs, tmp_path):
@@ -115,10 +115,95 @@ def test_what_stands_beside_the_weights_is_compared_where_both_runs_say_it(runs,
         change(known["chat"])
         store.remember("checkpoints", known)
         store.close()
-        return [each.setting for each in compare_runs(demur.open_run(runs[0]), demur.open_run(other)).settings]
+        return [each.setting for each in demur.compare(demur.open_run(runs[0]), demur.open_run(other)).settings]
 
     assert told(lambda facts: facts.update(stop_ids=[2, 9])) == ["other files of the checkpoint: end tokens of chat"]
     assert told(lambda facts: facts.pop("stop_ids")) == []
     assert told(lambda facts: facts.update(settings="0" * 16)) == [
         "other files of the checkpoint: config.json and adapter_config.json of chat"
     ]
+
+
+def test_names_that_stand_for_the_same_are_matched(runs, renamed):
+    assert invoke("compare", runs[0], renamed).exit_code == 2  # no arm has the same name
+    same = {"base": "before", "chat": "after", "user-assistant": "turns"}
+    found = demur.compare(runs[0], renamed, match=same)
+    assert (found.settings, found.only_first, found.only_second) == ((), 0, 0)
+    cells = demur.open_run(runs[0]).cells()
+    assert [cell.cell.key for cell in found.of("prefix")] == list(cells.key[cells.judge == "prefix"])
+    assert found.agreement == Agreement(*[len(demur.open_run(renamed).completions())] * 3)
+    assert all(cell.first == cell.second and cell.p_holm == 1 for cell in found.cells)
+    # An arm is named by both of its names, and its checkpoint goes with it.
+    by_arm = demur.compare(runs[0], renamed, match={"base/user-assistant": "before/turns", "chat/native": "after/native"})
+    assert by_arm.cells == found.cells
+
+
+def test_the_terminal_says_which_names_were_matched(runs, renamed):
+    matches = [part for name in ("base=before", "chat=after", "user-assistant=turns") for part in ("--match", name)]
+    result = invoke("compare", *runs, renamed, *matches)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert f"C {renamed}, base is called before here, chat is called after here, user-assistant is called turns here" in said
+    assert "A and C differ in no setting." in said
+    assert "12 cells are in A and not in B." in said
+    assert "not in C." not in said
+
+
+def test_a_match_without_the_other_name_of_a_checkpoint_matches_what_it_can(runs, renamed):
+    found = demur.compare(runs[0], renamed, match={"chat": "after"})
+    assert {(cell.cell.target, cell.cell.source) for cell in found.cells} == {
+        ("chat", None),
+        ("chat", "chat"),
+        ("chat", "random-1"),
+    }
+    assert found.only_second == found.only_first > 0
+
+
+@pytest.mark.parametrize(
+    ("match", "words"),
+    [
+        ("bse=before", "has no checkpoint, prompt format or arm 'bse' to match; did you mean 'base'?"),
+        ("base=befor", "has no checkpoint 'befor' that 'base' could match; did you mean 'before'?"),
+        ("native=after", "has no prompt format 'after' that 'native' could match; did you mean 'native'?"),
+        ("base/native=before/turns", "did you mean 'chat/native'?"),
+        ("base=after --match base=before", "'before' and 'after' of "),
+        ("base=before --match chat=before", "would match both 'base' and 'chat'"),
+        ("base", "is not of the form A_NAME=B_NAME"),
+        ("base=before=x", "is not of the form A_NAME=B_NAME"),
+    ],
+)
+def test_names_that_cannot_be_matched_are_refused(runs, renamed, match, words):
+    result = invoke("compare", runs[0], renamed, "--match", *match.split())
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
+
+
+def test_every_further_run_is_compared_with_the_first(runs):
+    both = demur.compare(*runs, runs[0])
+    alone = [demur.compare(runs[0], other) for other in (runs[1], runs[0])]
+    assert [one.settings for one in both] == [one.settings for one in alone]
+    for together, one in zip(both, alone, strict=True):
+        assert [(cell.cell, cell.judge, cell.paired) for cell in together.cells] == [
+            (cell.cell, cell.judge, cell.paired) for cell in one.cells
+        ]
+    for judge in ("prefix", "substring"):
+        tests = [cell for one in both for cell in one.of(judge)]
+        assert [cell.p_holm for cell in tests] == holm([cell.paired.p_value for cell in tests])
+
+
+def test_one_correction_covers_all_runs_that_are_compared(runs, monkeypatch):
+    # The two small runs differ in no refusal. Turned round in one cell, every instruction is another one.
+    first, second, third = (demur.open_run(runs[0]) for _ in range(3))
+    changed = second.completions()
+    key = changed.key.iloc[0]
+    changed["prefix_refusal"] = [bool(old) != (own == key) for old, own in zip(changed.prefix_refusal, changed.key, strict=True)]
+    monkeypatch.setattr(second, "completions", lambda: changed)
+    monkeypatch.setattr("demur.runs.compare.mcnemar", lambda one, other: mcnemar(list(one) * 5, list(other) * 5))
+    p = mcnemar([False] * 15, [True] * 15).p_value
+    count = len(demur.compare(first, second).of("prefix"))
+    assert min(cell.p_holm for cell in demur.compare(first, second).of("prefix")) == pytest.approx(count * p)
+    assert min(cell.p_holm for cell in demur.compare(first, second, third)[0].of("prefix")) == pytest.approx(2 * count * p)
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))

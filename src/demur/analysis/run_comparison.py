@@ -18,7 +18,7 @@ class SharedCell:
         first: the rate of refusals in the first run, as a fraction.
         second: the rate in the second run.
         paired: the exact McNemar test of the second run against the first, on `paired.n` instructions.
-        p_holm: its p value after Holm's correction over the shared cells of the judge.
+        p_holm: its p value after Holm's correction over the shared cells of the judge, in all runs that were compared together.
     """
 
     cell: Cell
@@ -70,6 +70,7 @@ class RunComparison:
         only_second: how many only the second run has.
         context: the first run's study, checkpoints, arms, directions and words for edits, without cells: what a table needs to
             name the shared cells.
+        matched: names of the first run and of the second that were said to stand for the same thing.
     """
 
     cells: tuple[SharedCell, ...]
@@ -78,6 +79,7 @@ class RunComparison:
     only_first: int
     only_second: int
     context: Summary
+    matched: tuple[tuple[str, str], ...] = ()
 
     def judges(self) -> list[str]:
         """The judges that both runs have, in the first run's order."""

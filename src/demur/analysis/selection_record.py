@@ -1,5 +1,7 @@
 """What a run selected on validation instructions, and everything that was measured for it."""
 
+from collections.abc import Mapping, Sequence
+
 from demur.analysis.cell import Record
 
 
@@ -100,3 +102,16 @@ class SelectionRecord(Record):
     doses: tuple[TriedDose, ...] = ()
     notes: tuple[str, ...] = ()
     fingerprints: dict[str, str] = {}
+
+    def renumbered(self, numbers: Mapping[int, Sequence[int]]) -> "SelectionRecord":
+        """The same record with other numbers of interventions.
+
+        Args:
+            numbers: for each intervention of the record its new number, or its new numbers if it stands for several.
+        """
+        return self.model_copy(
+            update={
+                "coefficients": {new: dose for old, dose in self.coefficients.items() for new in numbers[old]},
+                "doses": tuple(one.model_copy(update={"intervention": numbers[one.intervention][0]}) for one in self.doses),
+            }
+        )

@@ -14,6 +14,7 @@ import typer
 from demur.cli import shell_completion
 from demur.cli.parsing import OneSentence, PlainCommand, flat
 from demur.core.errors import DemurError, WorkError
+from demur.study.machines.data_sheets import DATA_SHEETS
 
 app = typer.Typer(
     cls=OneSentence,
@@ -60,6 +61,15 @@ Device = Annotated[
         autocompletion=shell_completion.devices,
     ),
 ]
+PlannedDevice = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help=f"auto, cpu, cuda, cuda:1 or spread; or a device that is not here: {', '.join(DATA_SHEETS)}",
+        autocompletion=shell_completion.planned_devices,
+    ),
+]
 DType = Annotated[
     str, typer.Option("--dtype", metavar="DTYPE", help="float32, bfloat16, float16", autocompletion=shell_completion.dtypes)
 ]
@@ -91,6 +101,9 @@ Settings = Annotated[
 RunFolder = Annotated[Path, typer.Argument(help="a run folder", metavar="RUN_DIR", autocompletion=shell_completion.runs)]
 RunA = Annotated[Path, typer.Argument(help="a run folder", metavar="RUN_A", autocompletion=shell_completion.runs)]
 RunB = Annotated[Path, typer.Argument(help="another run folder", metavar="RUN_B", autocompletion=shell_completion.runs)]
+MoreRuns = Annotated[
+    list[Path] | None, typer.Argument(help="further run folders", metavar="RUN_C", autocompletion=shell_completion.runs)
+]
 DirectionFile = Annotated[
     Path, typer.Option("--direction", "-d", metavar="FILE", help="a direction file", autocompletion=shell_completion.directions)
 ]

@@ -100,15 +100,10 @@ def select(
 def _by_effect(name: str, study: "Study", settings: Sequence[str], out: Path | None, device: str, quiet: bool) -> None:
     """Selects layer and doses by what the study's edits do, and prints what was measured."""
     from demur.cli.progress_bars import bars
-    from demur.study.plan import make_plan
-    from demur.study.preflight import check
-    from demur.study.selected_settings import all_open, for_planning
+    from demur.runs.selecting.open_selection import select_everything
+    from demur.study.study_files import intervention_numbers
 
-    opened = all_open(study)
-    ready = check(make_plan(for_planning(opened)))
-    from demur.runs.selecting.effect_selection import select_by_effect
-
-    found = select_by_effect(opened, ready, device=device, phases=bars(quiet))
+    found = select_everything(study, intervention_numbers(name, settings), device=device, phases=bars(quiet))
     if out is not None:
         typer.echo(str(replace_file(out / "selection-effect.json", found.model_dump_json(indent=1) + "\n")))
     for arm in found.arms:

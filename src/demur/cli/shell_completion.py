@@ -121,6 +121,13 @@ def devices(incomplete: str) -> list[str]:
     return _starting(("auto", "cpu", "cuda", "spread"), incomplete)
 
 
+def planned_devices(incomplete: str) -> list[str]:
+    """Names of devices, and of those that a study can be planned for without having one."""
+    from demur.study.machines.data_sheets import DATA_SHEETS
+
+    return _starting(("auto", "cpu", "cuda", "spread", *DATA_SHEETS), incomplete)
+
+
 def dtypes(incomplete: str) -> list[str]:
     """Precisions of weights."""
     return _starting(("float32", "bfloat16", "float16"), incomplete)

@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from demur.cli import shell_completion
-from demur.cli.app import STUDIES, Device, Quantise, Quiet, RunA, RunB, RunFolder, Settings, StudyName, command
+from demur.cli.app import (
+    STUDIES,
+    Device,
+    MoreRuns,
+    PlannedDevice,
+    Quantise,
+    Quiet,
+    RunA,
+    RunB,
+    RunFolder,
+    Settings,
+    StudyName,
+    command,
+)
 from demur.cli.printing import console, exact, note, output_width
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
@@ -129,24 +142,27 @@ def _print(parts: Sequence[Any]) -> None:
             shown.print(part, markup=False, highlight=False)
 
 
-@command(STUDIES, "demur plan gemma-2-9b", "demur plan demo --limit 10")
+@command(STUDIES, "demur plan gemma-2-9b", "demur plan demo --limit 10", "demur plan gemma-2-9b --device h100 --workers 4")
 def plan(
     study: StudyName,
     set_: Settings = None,
     limit: Limit = None,
-    device: Device = "auto",
+    device: PlannedDevice = "auto",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="spread the study over N workers, each with such a device")
+    ] = None,
     dtype: OtherDType = None,
     quantise: Quantise = None,
     quiet: Quiet = False,
 ) -> None:
     """Show the size and cost of a study, without loading weights.
 
-    Cells, tokens, loads, memory, and about how long it will take on this machine.
+    Cells, tokens, loads, memory, and about how long it will take on this machine or on another device.
     """
     from demur.study.plan_outlook import look_ahead
     from demur.study.plan_text import plan_lines
 
-    for line in plan_lines(look_ahead(_study(study, set_, limit, dtype, quantise), device)):
+    for line in plan_lines(look_ahead(_study(study, set_, limit, dtype, quantise), device, workers)):
         typer.echo(line)
 
 
@@ -197,10 +213,23 @@ def report(
         show_run(found)
 
 
-@command(STUDIES, "demur compare runs/demo runs/mine")
+@command(
+    STUDIES,
+    "demur compare runs/demo runs/mine",
+    "demur compare runs/first runs/second runs/third",
+    "demur compare runs/demo runs/pair --match before=base --match after=chat",
+)
 def compare(
     run_a: RunA,
     run_b: RunB,
+    more: MoreRuns = None,
+    match: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A_NAME=B_NAME",
+            help="the checkpoint, prompt format or arm called A_NAME in RUN_A is called B_NAME in the others; may be repeated",
+        ),
+    ] = None,
     judge: Annotated[
         str | None,
         typer.Option(
@@ -213,17 +242,20 @@ def compare(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Compare two runs side by side, with paired tests.
+    """Compare runs with the first one, with paired tests.
 
     Shows the settings that differ. Tests the cells that both runs have, over the instructions that both runs have.
     """
+    from demur.analysis.matched_names import read_matches
     from demur.report.terminal import terminal_comparison
     from demur.runs.compare import compare_runs
     from demur.runs.run import open_run
 
-    with open_run(run_a) as first, open_run(run_b) as second:
-        found = compare_runs(first, second)
-    _print(terminal_comparison(found, (str(run_a), str(run_b)), judge, output_width()))
+    matches, folders = read_matches(match or ()), [run_a, run_b, *(more or ())]
+    with ExitStack() as opened:
+        runs = [opened.enter_context(open_run(folder)) for folder in folders]
+        found = compare_runs(runs[0], *runs[1:], matches=matches)
+    _print(terminal_comparison(found, list(map(str, folders)), judge, output_width()))
 
 
 @command(

@@ -17,6 +17,9 @@ from demur.core.errors import InputError
 SPREAD = "spread"
 """The name for all devices together: GPUs first, then main memory, then the disk."""
 
+HERE = ("auto", "cpu", "cuda", SPREAD)
+"""The names of devices that a machine may have; `cuda:1` is the second GPU."""
+
 MaxMemory = Mapping[int | str, int | str]
 """Memory by device, as accelerate takes it: GPU number, `cpu` or `disk` -> bytes, or text such as `10GiB`."""
 

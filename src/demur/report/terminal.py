@@ -105,40 +105,65 @@ def _significant(entry: Entry) -> bool:
 
 
 def terminal_comparison(
-    comparison: "RunComparison", names: tuple[str, str], judge: str | None = None, width: int = USUAL
+    comparisons: "Sequence[RunComparison]", names: Sequence[str], judge: str | None = None, width: int = USUAL
 ) -> "list[Table | str]":
-    """Settings that differ, the shared cells of one judge, and a summary of the tests.
+    """For each run after the first: settings that differ, the shared cells of one judge, and a summary of the tests.
 
     Args:
-        comparison: the two runs side by side.
-        names: how the runs are called.
-        judge: whose verdicts are compared; None for the first judge.
+        comparisons: every other run beside the first.
+        names: how the runs are called, the first one included.
+        judge: whose verdicts are compared; None for the first judge that all of them share.
         width: the columns of the terminal.
 
     Returns:
         Tables and sentences in their order.
     """
+    letters = _letters(len(names))
+    shown: list[Table | str] = []
+    for letter, name, matched in zip(letters, names, ((), *(each.matched for each in comparisons)), strict=True):
+        also = ", ".join(f"{first} is called {other} here" for first, other in matched)
+        shown.append(f"{letter}  {name}{f', {also}' if also else ''}")
+    common = [name for name in comparisons[0].judges() if all(name in each.judges() for each in comparisons)]
+    chosen = judge or next(iter(common), None)
+    for letter, comparison in zip(letters[1:], comparisons, strict=True):
+        shown += _one_comparison(comparison, letter, chosen, width, several=len(comparisons) > 1)
+    return shown
+
+
+def _letters(count: int) -> list[str]:
+    """A, B, C, ..., Z, A2, B2, ..."""
+    return [f"{chr(ord('A') + number % 26)}{number // 26 + 1 if number >= 26 else ''}" for number in range(count)]
+
+
+def _one_comparison(
+    comparison: "RunComparison", letter: str, judge: str | None, width: int, *, several: bool
+) -> "list[Table | str]":
+    """The part of one run after the first, which is A."""
     cells = comparison.of(judge)
     judge = cells[0].judge
     rows = {cell.cell.key: cell for cell in cells}
     found = entries(comparison.context.model_copy(update={"cells": tuple(_as_cell(cell) for cell in cells)}))
-    shown: list[Table | str] = [f"A  {names[0]}", f"B  {names[1]}"]
+    shown: list[Table | str] = []
+    between = f" between A and {letter}" if several else ""
     if comparison.settings:
         lines = [Line((each.setting, each.first, each.second), ()) for each in comparison.settings]
-        shown += ["", fitted_table(("setting", "A", "B"), (), [lines], width=width, title="Settings that differ")]
+        title = f"Settings that differ{between}"
+        shown += ["", fitted_table(("setting", "A", letter), (), [lines], width=width, title=title)]
+    elif several:
+        shown += ["", f"A and {letter} differ in no setting."]
     else:
         shown.append("The runs differ in no setting.")
     many = len({cell.paired.n for cell in cells}) > 1
     caption = f"Judge {judge}; {_counts(found)}. Change in points; p of exact McNemar tests over the instructions"
-    caption += f" that both have, after Holm's correction; * where p < {LEVEL}."
-    numbers = ("A", "B", *(("n",) if many else ()), "change", "p")
+    caption += f" that both have, after Holm's correction{' over all runs' if several else ''}; * where p < {LEVEL}."
+    numbers = ("A", letter, *(("n",) if many else ()), "change", "p")
     groups = [
         [_compared_line(entry, rows[entry.key], many) for entry in group]
         for _, group in groupby(found, key=lambda one: one.target)
     ]
-    title = "Refusals in the shared cells"
+    title = f"Refusals in the shared cells{f' of A and {letter}' if several else ''}"
     table = fitted_table(WORDS, numbers, groups, width=width, title=title, caption=caption)
-    return [*shown, "", table, *_sentences(comparison)]
+    return [*shown, "", table, *_sentences(comparison, letter, several=several)]
 
 
 def _compared_line(entry: Entry, cell: "SharedCell", many: bool) -> Line:
@@ -152,7 +177,7 @@ def _compared_line(entry: Entry, cell: "SharedCell", many: bool) -> Line:
     return Line(_names(entry), numbers, style, ("",) * (len(numbers) - 2) + (colour, ""))
 
 
-def _sentences(comparison: "RunComparison") -> list[str]:
+def _sentences(comparison: "RunComparison", letter: str, *, several: bool) -> list[str]:
     same = comparison.agreement
     said = [
         f"{same.tokens} of {same.n} completions have the same tokens up to the end of the shorter one, and "
@@ -163,9 +188,10 @@ def _sentences(comparison: "RunComparison") -> list[str]:
         differing = sum(cell.differs for cell in cells)
         found = f"a difference in refusals is shown in {differing}" if differing else "no difference in refusals is shown in any"
         said.append(f"Judge {judge}: {found} of {len(cells)} shared cells.")
-    for name, count in (("A", comparison.only_first), ("B", comparison.only_second)):
+    for name, other, count in (("A", letter, comparison.only_first), (letter, "A", comparison.only_second)):
         if count:
-            said.append(f"{count} cell{'s are' if count > 1 else ' is'} in {name} only.")
+            where = f"in {name} and not in {other}" if several else f"in {name} only"
+            said.append(f"{count} cell{'s are' if count > 1 else ' is'} {where}.")
     return said
 
 

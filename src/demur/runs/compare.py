@@ -1,18 +1,21 @@
-"""Compares two runs: the cells that both have, with paired tests, and every setting in which the runs differ.
+"""Compares runs with the first of them: the cells that both have, with paired tests, and every setting in which they differ.
 
-A cell is shared if both runs have its key. Its verdicts are paired by instruction, over the instructions that both runs have. All
-other differences (weights, layer, prompt text, instructions, versions) are listed, because they may have changed a rate.
+A cell is shared if both runs have its key, after names that stand for the same thing were matched. Its verdicts are paired by
+instruction, over the instructions that both runs have. All other differences (weights, layer, prompt text, instructions,
+versions) are listed, because they may have changed a rate.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 from pydantic import JsonValue
 
 from demur.analysis.cell import Cell
 from demur.analysis.manifest import DirectionFacts, Manifest
+from demur.analysis.matched_names import Match, Renaming, RunNames, matches_of, renamings
 from demur.analysis.published_rates import in_words
 from demur.analysis.run_comparison import Agreement, Difference, RunComparison, SharedCell
 from demur.analysis.study_facts import StudyFacts
@@ -66,24 +69,64 @@ class _Side:
         """The names of the target checkpoints, for an error message."""
         return ", ".join(dict.fromkeys(cell.target for cell in self.cells.values()))
 
+    def names(self) -> RunNames:
+        """The names in the run that may be matched with those of another run."""
+        return RunNames(str(self.run.path), tuple(dict.fromkeys(cell.arm for cell in self.cells.values())))
+
+    def renamed(self, new: Renaming) -> "_Side":
+        """The same results under the first run's names."""
+        keys = {key: new.key(cell) for key, cell in self.cells.items()}
+        return replace(
+            self,
+            manifest=new.manifest(self.manifest),
+            cells={keys[key]: cell for key, cell in self.cells.items()},
+            completions=[replace(one, key=keys.get(one.key, one.key)) for one in self.completions],
+        )
+
 
 Verdicts = Mapping[tuple[str, str], Mapping[str, bool]]
 """(cell key, judge) -> instruction -> refusal."""
 
+SameNames = Mapping[str, str | Sequence[str]]
+"""Names in the first run, each with its name or its names in the other runs."""
 
-def compare(run_a: Run | str | Path, run_b: Run | str | Path) -> RunComparison:
-    """Compare two runs: the cells that both have, with paired tests, and the settings in which the runs differ.
+
+@overload
+def compare(run_a: Run | str | Path, run_b: Run | str | Path, *, match: SameNames | None = None) -> RunComparison: ...
+
+
+@overload
+def compare(
+    run_a: Run | str | Path,
+    run_b: Run | str | Path,
+    run_c: Run | str | Path,
+    /,
+    *more: Run | str | Path,
+    match: SameNames | None = None,
+) -> tuple[RunComparison, ...]: ...
+
+
+def compare(
+    run_a: Run | str | Path, run_b: Run | str | Path, *more: Run | str | Path, match: SameNames | None = None
+) -> RunComparison | tuple[RunComparison, ...]:
+    """Compare runs with the first one: the cells that both have, with paired tests, and the settings in which the runs differ.
 
     Args:
-        run_a: a run, or its folder.
+        run_a: a run, or its folder; every other run is compared with it.
         run_b: another one.
+        more: further runs, each compared with the first.
+        match: names that stand for the same thing. `{"before": "base"}` says that what the first run calls `before` is called
+            `base` in the others. A name is that of a checkpoint, of a prompt format, or of an arm (`checkpoint/prompt`). A list
+            gives several names, if the other runs use different ones.
 
     Returns:
-        `cells` with the rates of both runs (fractions) and McNemar's test of each, `agreement` of the completions, and `settings`
-        that differ.
+        For two runs one comparison: `cells` with the rates of both runs (fractions) and McNemar's test of each, `agreement` of
+        the completions, and `settings` that differ. For more runs a tuple with one comparison for each run after the first;
+        `p_holm` is then corrected over the shared cells of the judge in all of them.
 
     Raises:
-        InputError: if a folder holds no run, if a run holds no verdicts, or if the two share no judged cell.
+        InputError: if a folder holds no run, if a run holds no verdicts, if a run shares no judged cell with the first, or if
+            `match` has a name that the runs do not have.
 
     Example:
         >>> import demur
@@ -92,45 +135,70 @@ def compare(run_a: Run | str | Path, run_b: Run | str | Path) -> RunComparison:
         demur.core.errors.InputError: 'nowhere' holds no run of demur (no run.sqlite); make one with demur run STUDY --out DIR
     """
     with ExitStack() as opened:
-        first, second = (one if isinstance(one, Run) else opened.enter_context(open_run(one)) for one in (run_a, run_b))
-        return compare_runs(first, second)
+        runs = [one if isinstance(one, Run) else opened.enter_context(open_run(one)) for one in (run_a, run_b, *more)]
+        found = compare_runs(runs[0], *runs[1:], matches=matches_of(match or {}))
+    return found if more else found[0]
 
 
-def compare_runs(first: Run, second: Run) -> RunComparison:
-    """Compare two runs.
+def compare_runs(first: Run, *others: Run, matches: Sequence[Match] = ()) -> tuple[RunComparison, ...]:
+    """Compare every other run with the first.
 
     Args:
         first: a run.
-        second: another run.
+        others: the other runs.
+        matches: names that stand for the same thing in the first run and in others.
 
     Returns:
-        The cells that both have with paired tests, how far their completions agree, and the settings in which the runs differ.
+        One comparison for each of the other runs: the cells that both have with paired tests, how far their completions agree,
+        and the settings in which the runs differ.
 
     Raises:
-        InputError: if a run holds no verdicts, or if the two share no judged cell.
+        InputError: if a run holds no verdicts, if one shares no judged cell with the first, or for a match of unknown names.
     """
-    sides = _side(first), _side(second)
-    verdicts = sides[0].verdicts(), sides[1].verdicts()
-    for side, found in zip(sides, verdicts, strict=True):
-        if not found:
+    one, *rest = map(_side, (first, *others))
+    renamed = renamings(matches, one.names(), [side.names() for side in rest])
+    found = [_compared(one, side.renamed(new), new) for side, new in zip(rest, renamed, strict=True)]
+    return tuple(_corrected(found))
+
+
+def _compared(first: _Side, second: _Side, new: Renaming) -> RunComparison:
+    """The comparison of two runs. Its p values are not corrected yet."""
+    verdicts = first.verdicts(), second.verdicts()
+    for side, own in zip((first, second), verdicts, strict=True):
+        if not own:
             raise InputError(
                 f"{str(side.run.path)!r} has no verdicts yet; run its study, or judge the stored completions with demur report"
             )
-    cells = [cell for judge in first.judges() for cell in _shared(judge, *verdicts, sides[0].cells)]
+    cells = [cell for judge in first.run.judges() for cell in _shared(judge, *verdicts, first.cells)]
     if not cells:
         raise InputError(
-            f"{str(first.path)!r} and {str(second.path)!r} have no judged cell in common, so there is nothing to compare; their "
-            f"targets are {sides[0].targets()} and {sides[1].targets()}"
+            f"{str(first.run.path)!r} and {str(second.run.path)!r} have no judged cell in common, so nothing to compare; "
+            f"their targets are {first.targets()} and {second.targets()} (where two names stand for one checkpoint, --match "
+            "A_NAME=B_NAME says so)"
         )
-    keys = [{key for key, _ in found} for found in verdicts]
+    keys = [{key for key, _ in own} for own in verdicts]
     return RunComparison(
         cells=tuple(cells),
-        agreement=_agreement(sides[0].completions, sides[1].completions),
-        settings=_differences(sides[0], sides[1]),
+        agreement=_agreement(first.completions, second.completions),
+        settings=_differences(first, second, new.matches),
         only_first=len(keys[0] - keys[1]),
         only_second=len(keys[1] - keys[0]),
-        context=_context(sides[0]),
+        context=_context(first),
+        matched=tuple((each.first, each.other) for each in new.matches if each.first != each.other),
     )
+
+
+def _corrected(found: Sequence[RunComparison]) -> list[RunComparison]:
+    """The same comparisons with Holm's correction over the shared cells of each judge in all of them."""
+    places = [(number, place) for number, one in enumerate(found) for place in range(len(one.cells))]
+    cells = {(number, place): found[number].cells[place] for number, place in places}
+    for judge in dict.fromkeys(cell.judge for cell in cells.values()):
+        family = [where for where in places if cells[where].judge == judge]
+        for where, adjusted in zip(family, holm([cells[where].paired.p_value for where in family]), strict=True):
+            cells[where] = replace(cells[where], p_holm=adjusted)
+    return [
+        replace(one, cells=tuple(cells[number, place] for place in range(len(one.cells)))) for number, one in enumerate(found)
+    ]
 
 
 def _side(run: Run) -> _Side:
@@ -165,21 +233,25 @@ def _agreement(first: Sequence[_Completion], second: Sequence[_Completion]) -> A
 
 
 def _shared(judge: str, first: Verdicts, second: Verdicts, cells: Mapping[str, Cell]) -> list[SharedCell]:
-    pairs = []
+    """The shared cells of a judge, with the p value of each test alone in place of the corrected one."""
+    found = []
     for key, named in first:
         if named == judge and (key, judge) in second:
             one, other = shared(first[key, judge], second[key, judge])
             if one:
-                pairs.append((cells[key], sum(one) / len(one), sum(other) / len(other), mcnemar(one, other)))
-    adjusted = holm([paired.p_value for *_, paired in pairs])
-    return [SharedCell(cell, judge, a, b, paired, p) for (cell, a, b, paired), p in zip(pairs, adjusted, strict=True)]
+                paired = mcnemar(one, other)
+                found.append(SharedCell(cells[key], judge, sum(one) / len(one), sum(other) / len(other), paired, paired.p_value))
+    return found
 
 
-def _differences(first: _Side, second: _Side) -> tuple[Difference, ...]:
+def _differences(first: _Side, second: _Side, matches: Sequence[Match]) -> tuple[Difference, ...]:
     judges = set(first.run.judges()).intersection(second.run.judges())
     one, other = (_described(side.manifest, judges) for side in (first, second))
     # Runs of earlier versions do not store these facts. A missing fact is not a difference.
     names = [name for name in {**one, **other} if (name in one and name in other) or not name.startswith(_OTHER_FILES)]
+    # Of matched formats one may have its text in the study and the other in demur. The texts of the arms are compared below.
+    texts = {f"prompts.{match.first}" for match in matches}
+    names = [name for name in names if (name in one and name in other) or name not in texts]
     # A fingerprint that an earlier version stored has only the first of two parts.
     names = [name for name in names if not (name.startswith(_WEIGHTS) and same_weights(one.get(name), other.get(name)))]
     found = (Difference(name, in_words(one.get(name)), in_words(other.get(name))) for name in names)

@@ -84,12 +84,25 @@ def seconds(jobs: Sequence[Job], study: Study, rates: "Rates", kind: str) -> tup
     Returns:
         Seconds, at least and at most.
     """
-    least = sum(
-        max(operations(job, study.max_new_tokens) / rates.operations, traffic(job, study, kind) / rates.bytes) for job in jobs
+    working, loading = [work_seconds(job, study, rates, kind) for job in jobs], [load_seconds(job, study) for job in jobs]
+    low, high = (
+        START_SECONDS + sum(job.loads * load[end] + work[end] for job, work, load in zip(jobs, working, loading, strict=True))
+        for end in (0, 1)
     )
-    loading = sum(job.loads * (LOAD_SECONDS + job.size.bytes(study.dtype, job.quantise) / READ_BYTES) for job in jobs)
+    return low, high
+
+
+def work_seconds(job: Job, study: Study, rates: "Rates", kind: str) -> tuple[float, float]:
+    """About how long the work of one checkpoint takes once it is loaded: seconds, at least and at most."""
+    counted = max(operations(job, study.max_new_tokens) / rates.operations, traffic(job, study, kind) / rates.bytes)
     slower = SLOWER_ON_GPU if kind == "cuda" else SLOWER
-    return START_SECONDS + loading + slower[0] * least, START_SECONDS + 2 * loading + slower[1] * least
+    return slower[0] * counted, slower[1] * counted
+
+
+def load_seconds(job: Job, study: Study) -> tuple[float, float]:
+    """About how long it takes to load a checkpoint once: seconds, at least and at most."""
+    taken = LOAD_SECONDS + job.size.bytes(study.dtype, job.quantise) / READ_BYTES
+    return taken, 2 * taken
 
 
 @dataclass(frozen=True)

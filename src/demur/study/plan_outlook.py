@@ -1,12 +1,15 @@
 """Estimates the cost of a study before anything is loaded: cells, tokens, loads, memory, and about how long it takes.
 
-Reads no weights. A size that is not in the files on this machine is None; it is not guessed.
+Reads no weights. A size that is not in the files on this machine is None; it is not guessed. The time is that on this machine, or
+on a device that is only known from its data sheet.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from demur.core.errors import InputError
 from demur.inputs.prompt_formats import needs_tokenizer, template_text
 from demur.measurements.measurement import measurement, without_pairs
 from demur.models import memory_budget
@@ -16,20 +19,26 @@ from demur.models.sources import Source
 from demur.study import cost
 from demur.study.cost import Job
 from demur.study.load_order import Step, loads, most_at_once, order_jobs
+from demur.study.machines.data_sheets import DataSheet
+from demur.study.machines.planned_machine import Machine, machine_of
+from demur.study.machines.worker_outlook import WorkersOutlook, worker_outlook
 from demur.study.plan import Plan, make_plan
 from demur.study.planned_tasks import PlannedTask, planned_tasks
 from demur.study.preflight import Material, check_what_is_here
 from demur.study.selected_settings import for_planning, open_keys, selection_rows
 from demur.study.spec import LABELS, Label, Study
 
+if TYPE_CHECKING:
+    from demur.study.throughput import Rates
+
+MOST_WORKERS = 1000
+"""More workers are not planned for."""
+
 TOKENS_A_WORD = 1.2
 """Rough number of tokens for a word of an English instruction; no tokenizer is loaded for a plan."""
 
 NATIVE_TOKENS = 30
 """Rough number of tokens that a chat template writes around an instruction."""
-
-MEASURED_SECONDS = 0.3
-"""How long each of the machine's two rates is measured."""
 
 _PIECES = re.compile(r"<[^<>\s]+>|\w+|[^\w\s]|\n")
 
@@ -72,7 +81,7 @@ class MemoryOutlook:
         prepacked: of the prepacked copy of one checkpoint's weights; 0 if none is made.
         cache: of the KV cache of the largest batch; None if not known.
         activations: of the temporary values of one forward pass; None if not known.
-        free: free memory now.
+        free: free memory now; of another device, all of its memory.
         complete: whether the sizes of all checkpoints are known.
     """
 
@@ -91,12 +100,12 @@ class MemoryOutlook:
 
 @dataclass(frozen=True)
 class TimeOutlook:
-    """About how long the study takes on this machine.
+    """About how long the study takes on one device.
 
     Attributes:
         low: seconds, at least.
         high: seconds, at most.
-        operations: operations a second that the machine does now in the study's precision.
+        operations: operations a second in the study's precision: what this machine does now, or the peak of another device.
         measured: whether the range was checked against runs on such a device.
     """
 
@@ -121,6 +130,9 @@ class PlanOutlook:
         time: None where a checkpoint's size is not known.
         warnings: what a reader should know, in sentences.
         selects: the settings that the run selects first; the plan has other values in their place.
+        device: the device that was planned for, if it is not this machine's.
+        workers: how the study is spread over several workers; None if that was not asked for, or if a size is not known.
+        too_large: the checkpoints whose weights alone take more than the memory of the device.
     """
 
     plan: Plan
@@ -133,6 +145,9 @@ class PlanOutlook:
     time: TimeOutlook | None
     warnings: tuple[str, ...]
     selects: tuple[str, ...] = ()
+    device: DataSheet | None = None
+    workers: WorkersOutlook | None = None
+    too_large: tuple[str, ...] = ()
 
     @property
     def loads(self) -> int:
@@ -140,25 +155,27 @@ class PlanOutlook:
         return loads(self.steps)
 
 
-def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
-    """Estimate the cost of a study on this machine, from names and files.
+def look_ahead(study: Study, device: str = "auto", workers: int | None = None) -> PlanOutlook:
+    """Estimate the cost of a study on this machine, from names and files; or on a device that is not here, from its data sheet.
 
     Args:
         study: the study.
-        device: `auto`, `cpu`, `cuda`, `cuda:1` or `spread`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `spread`, or the name of a device in `DATA_SHEETS`.
+        workers: the number of workers over which the study is spread, each with such a device.
 
     Returns:
         The outlook.
 
     Raises:
-        InputError: for an unknown device, and for everything that a run refuses as far as the files on this machine tell.
+        InputError: for an unknown device or number of workers, and for everything that a run refuses as far as the files on this
+            machine tell.
     """
-    from demur.models.device_placement import find_device  # imports torch
-
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        raise InputError(f"a study cannot be planned for {workers} workers; give a number from 1 to {MOST_WORKERS}")
+    machine = machine_of(device)
     selects = open_keys(study)
     study = for_planning(study)
     plan = make_plan(study)
-    used = str(find_device(device) or find_device("auto"))
     template = {arm.spec: _template_tokens(arm.spec) for arm in plan.arms}
     here = check_what_is_here(plan)
     sources = here.sources
@@ -167,7 +184,8 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
     warnings = (*here.warnings, *pairless)
     checkpoints = tuple(_checkpoint(study, name, sources.get(name)) for name in study.checkpoints)
     sizes = [each.bytes for each in checkpoints]
-    together = None not in sizes and sum(size or 0 for size in sizes) <= memory_budget.available(device)
+    free = machine.free()
+    together = None not in sizes and sum(size or 0 for size in sizes) <= free * memory_budget.SHARE
     steps = order_jobs(planned_tasks(plan), (), together=together)
     words: dict[Label, Words] = {label: _words(here.material.get(label)) for label in LABELS}
     jobs = {
@@ -175,7 +193,8 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
         for each in checkpoints
         if each.size is not None
     }
-    complete = len(jobs) == len(checkpoints)
+    rates = machine.rates(study.dtype) if len(jobs) == len(checkpoints) else None
+    budget = int(free * memory_budget.SHARE)
     return PlanOutlook(
         plan=plan,
         checkpoints=checkpoints,
@@ -183,10 +202,13 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
         tokens=_tokens(study, plan, words, template),
         unread=tuple(study.instructions[label].source for label in LABELS if label not in here.material),
         steps=tuple(steps),
-        memory=_memory(study, jobs, complete, steps, device, memory_budget.kind_of(used)) if jobs else None,
-        time=_time(study, jobs, used) if complete else None,
+        memory=_memory(study, jobs, rates is not None, steps, machine, free) if jobs else None,
+        time=None if rates is None else _time(study, jobs, rates, machine.kind),
         warnings=warnings,
         selects=selects,
+        device=machine.sheet,
+        workers=None if workers is None or rates is None else worker_outlook(plan, jobs, rates, machine.kind, workers, budget),
+        too_large=tuple(each.name for each in checkpoints if each.bytes is not None and each.bytes > free),
     )
 
 
@@ -245,11 +267,12 @@ def _job(
 
 
 def _memory(
-    study: Study, jobs: Mapping[str, Job], complete: bool, steps: list[Step[PlannedTask]], device: str, kind: str
+    study: Study, jobs: Mapping[str, Job], complete: bool, steps: list[Step[PlannedTask]], machine: Machine, free: int
 ) -> MemoryOutlook:
-    each = {name: cost.memory_of(job, study, kind) for name, job in jobs.items()}
+    each = {name: cost.memory_of(job, study, machine.kind) for name, job in jobs.items()}
     needs, weights = list(each.values()), most_at_once(steps, {name: need.weights for name, need in each.items()})
     plain = [job.size for job in jobs.values() if not (job.quantise or job.size.already)]
+    device = machine.asked if machine.sheet is None else machine.used
     prepacked = max((bytes_prepacked(size.packable, study.dtype, device, still_to_load=weights) for size in plain), default=0)
     caches = [need.cache for need in needs if need.cache is not None]
     extra = [need.activations for need in needs if need.activations is not None]
@@ -259,17 +282,11 @@ def _memory(
         prepacked=prepacked,
         cache=max(caches) if both else None,
         activations=max(extra) if both else None,
-        free=memory_budget.free(device),
+        free=free,
         complete=complete,
     )
 
 
-def _time(study: Study, jobs: Mapping[str, Job], device: str) -> TimeOutlook:
-    import torch
-
-    from demur.study.throughput import measure_rates
-
-    rates = measure_rates(getattr(torch, study.dtype), torch.device(device), MEASURED_SECONDS)
-    kind = memory_budget.kind_of(device)
+def _time(study: Study, jobs: Mapping[str, Job], rates: "Rates", kind: str) -> TimeOutlook:
     low, high = cost.seconds(list(jobs.values()), study, rates, kind)
     return TimeOutlook(low, high, rates.operations, measured=kind != "cuda")

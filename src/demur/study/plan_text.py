@@ -8,10 +8,17 @@ from dataclasses import fields
 from pathlib import Path
 
 from demur.study.cost import in_words
+from demur.study.machines.data_sheets import DataSheet
+from demur.study.machines.worker_outlook import WorkersOutlook
+from demur.study.machines.worker_spread import WorkerDay
 from demur.study.named_parts import named_edit
+from demur.study.plan import Plan
 from demur.study.plan_outlook import CheckpointOutlook, MemoryOutlook, PlanOutlook, TimeOutlook, look_ahead
 from demur.study.spec import InterventionSpec, Study
 from demur.study.study_files import as_study
+
+MOST_SHOWN = 16
+"""At most so many workers are listed one by one."""
 
 
 class ReadableOutlook(PlanOutlook):
@@ -24,16 +31,17 @@ class ReadableOutlook(PlanOutlook):
         return str(self)
 
 
-def plan(study: Study | str | Path, *, device: str = "auto") -> ReadableOutlook:
-    """The size and cost of a study on this machine, without loading weights.
+def plan(study: Study | str | Path, *, device: str = "auto", workers: int | None = None) -> ReadableOutlook:
+    """The size and cost of a study on this machine or another one, without loading weights.
 
     Args:
         study: a study, the name of a preset, or a TOML file.
-        device: `auto`, `cpu`, `cuda`, `cuda:1` or `spread`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `spread` for this machine; or a device that is not here, such as `h100`.
+        workers: over how many workers the study is spread, each with such a device; None for one, as `demur.run` works.
 
     Returns:
         The outlook, which prints as `demur plan` does: `plan` with its arms, directions and cells, `completions` and `tokens`
-        (how many), `loads`, `memory` (bytes), `time` (seconds) and `warnings`.
+        (how many), `loads`, `memory` (bytes), `time` (seconds), `workers` and `warnings`.
 
     Raises:
         InputError: for an unknown preset, device or prompt format, and for checkpoints that cannot be compared.
@@ -44,7 +52,7 @@ def plan(study: Study | str | Path, *, device: str = "auto") -> ReadableOutlook:
         >>> len(outlook.plan.cells), outlook.completions
         (28, 1180)
     """
-    found = look_ahead(as_study(study), device)
+    found = look_ahead(as_study(study), device, workers)
     return ReadableOutlook(**{field.name: getattr(found, field.name) for field in fields(found)})
 
 
@@ -85,8 +93,14 @@ def _totals(outlook: PlanOutlook) -> Iterator[str]:
         yield from _wrapped(f"         assuming instructions of a usual length, because {names} cannot be read here")
     yield f"loads    {outlook.loads} for {len(outlook.checkpoints)} checkpoints"
     yield from _wrapped(f"order    {', '.join(_steps(outlook))}")
-    yield from _memory(outlook.memory)
-    yield from _time(outlook.time, study.dtype)
+    yield from _memory(outlook.memory, outlook.device)
+    for name in outlook.too_large:
+        size = next(each.bytes for each in outlook.checkpoints if each.name == name) or 0
+        advice = "name a larger device, or add --quantise 8bit"
+        yield from _wrapped(f"         {name} does not fit: its weights alone take {_gib(size)}; {advice}")
+    yield from _time(outlook.time, study.dtype, outlook.device)
+    if outlook.workers is not None:
+        yield from _workers(outlook.workers, outlook.plan)
     for warning in outlook.warnings:
         yield from _wrapped(f"note     {warning}")
 
@@ -155,7 +169,7 @@ def _intervention(edit: InterventionSpec, selected: bool) -> str:
     return f"{edit.kind}{dose}{settings}: {what}, on {' and '.join(edit.on)} instructions"
 
 
-def _memory(memory: MemoryOutlook | None) -> Iterator[str]:
+def _memory(memory: MemoryOutlook | None, device: DataSheet | None) -> Iterator[str]:
     if memory is None:
         yield "memory   not known, because the size of no checkpoint is known"
         return
@@ -166,20 +180,58 @@ def _memory(memory: MemoryOutlook | None) -> Iterator[str]:
         parts += [f"KV cache {_gib(memory.cache)}", f"activations {_gib(memory.activations)}"]
     else:
         parts.append("KV cache and activations not known without the config")
-    yield from _wrapped(f"memory   about {_gib(memory.total)} of {_gib(memory.free)} free: {', '.join(parts)}")
+    of = f"{_gib(memory.free)} free" if device is None else f"the {_gib(memory.free)} of one {device.title}"
+    yield from _wrapped(f"memory   about {_gib(memory.total)} of {of}: {', '.join(parts)}")
+    if memory.weights < memory.free < memory.total:
+        yield from _wrapped("         more than there is, so a run halves its batches until they fit, which takes longer")
     if not memory.complete:
         yield "         without the checkpoints whose size is not known"
 
 
-def _time(time: TimeOutlook | None, dtype: str) -> Iterator[str]:
+def _time(time: TimeOutlook | None, dtype: str, device: DataSheet | None) -> Iterator[str]:
     if time is None:
         yield "time     not known, because the size of a checkpoint is not known"
+        return
+    if device is not None:
+        yield from _wrapped(
+            f"time     {in_words(time.low, time.high)} on one {device.title}, estimated from peaks of the {device.source}: "
+            f"{time.operations / 1e12:,.0f} TFLOP/s in {dtype}, {device.bandwidth:,} GB/s. No program reaches these, and demur "
+            "was not measured on a GPU, so this is an order of magnitude"
+        )
         return
     speed = time.operations / 1e9
     rate = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
     yield from _wrapped(f"time     {in_words(time.low, time.high)} on this machine, now at {rate} GFLOP/s in {dtype}")
     if not time.measured:
         yield "         a rough guess, because no run on a GPU was measured"
+
+
+def _workers(outlook: WorkersOutlook, plan: Plan) -> Iterator[str]:
+    spread = outlook.spread
+    count, days = len(spread.workers), list(zip(spread.workers, outlook.bytes, strict=True))
+    yield from _wrapped(
+        f"workers  {count}, each with a device of its own: {in_words(outlook.low, outlook.high)}, {spread.loads} loads, "
+        f"{100 * spread.idle:.0f} % of the workers' time idle. demur run itself uses one worker so far"
+    )
+    used = [(number, each, size) for number, (each, size) in enumerate(days, 1) if each.loads]
+    for number, worker, size in used[:MOST_SHOWN]:
+        yield from textwrap.wrap(_worker(number, worker, size, plan), 80, initial_indent=" " * 9, subsequent_indent=" " * 12)
+    if len(used) > MOST_SHOWN:
+        most = max(size for *_, size in used[MOST_SHOWN:])
+        yield f"         and {len(used) - MOST_SHOWN} more, each with up to {_gib(most)}"
+    if len(used) < count:
+        yield from _wrapped(f"         {count - len(used)} would have no work, because loading takes longer than it saves")
+
+
+def _worker(number: int, worker: WorkerDay, size: int, plan: Plan) -> str:
+    """What a worker does. Parts of one generation are one task in words; tasks that need no weights are left out."""
+    cells: dict[str, int] = {}
+    for task in worker.tasks:
+        if task.weights:
+            cells[task.key] = cells.get(task.key, 0) + task.cells
+    wholes = {f"generate {name}": len(plan.of(name)) for name in plan.study.checkpoints}
+    said = [key if some in (0, wholes.get(key)) else f"{key} ({some} of {wholes[key]} cells)" for key, some in cells.items()]
+    return f"{number}: {_gib(size)}; loads {', '.join(worker.loads)}; {', '.join(said)}"
 
 
 def _wrapped(line: str) -> list[str]:

@@ -45,10 +45,10 @@ def planned_tasks(plan: Plan) -> list[PlannedTask]:
     used = {
         name: tuple(dict.fromkeys(cell.direction.name for cell in plan.of(name) if cell.direction is not None)) for name in names
     }
-    found += [PlannedTask(f"generate {name}", (name,), (*used[name], *own[name]), (_cells(name),)) for name in names]
+    found += [PlannedTask(f"generate {name}", (name,), (*used[name], *own[name]), (cells_key(name),)) for name in names]
     subjects = {measurement(one.name).subjects for one in plan.study.measurements}
     if "cell" in subjects:
-        found += [PlannedTask(f"measure {name}", (name,), (*used[name], _cells(name)), ()) for name in names]
+        found += [PlannedTask(f"measure {name}", (name,), (*used[name], cells_key(name)), ()) for name in names]
     pairs = dict.fromkeys((first.checkpoint, second.checkpoint) for first, second in combinations(plan.arms, 2))
     for a, b in pairs:
         if any(measures_pair(measurement(one.name), a, b) for one in plan.study.measurements):
@@ -57,5 +57,6 @@ def planned_tasks(plan: Plan) -> list[PlannedTask]:
     return found
 
 
-def _cells(name: str) -> str:
+def cells_key(name: str) -> str:
+    """The key of a checkpoint's completions, once all of its cells are done."""
     return f"cells of {name}"

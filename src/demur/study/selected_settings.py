@@ -4,6 +4,7 @@ A key is open where its value is "select": `direction.layers`, `direction.positi
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from demur.core.errors import InputError
 from demur.models.compatibility import shape
@@ -43,16 +44,38 @@ def doses_of(study: Study, number: int) -> tuple[float, ...]:
     return tuple(sorted(study.selection.doses or DOSES.get(spec.unit, ())))
 
 
-def all_open(study: Study) -> Study:
-    """The same study with its layers open, and every coefficient in a unit of usual size."""
+@dataclass(frozen=True)
+class OpenedStudy:
+    """A study whose layers and doses are open.
+
+    Attributes:
+        study: the study. Interventions that differ only in their dose are one intervention in it.
+        places: for each intervention of the study that was opened, its number in `study`.
+    """
+
+    study: Study
+    places: tuple[int, ...]
+
+
+def all_open(study: Study) -> OpenedStudy:
+    """The same study with its layers open, and every coefficient in a unit of usual size.
+
+    Example:
+        >>> from demur.study.study_files import load_study
+        >>> opened = all_open(load_study("demo", ["interventions.1.coefficient=[1.0, 2.0]"]))
+        >>> [edit.coefficient for edit in opened.study.interventions], opened.places
+        ([None, 'select'], (0, 1, 1))
+    """
     edits = [
         spec.model_copy(update={"coefficient": SELECT})
         if spec.coefficient is not None and (spec.unit in DOSES or study.selection.doses)
         else spec
         for spec in study.interventions
     ]
+    different = [edit for number, edit in enumerate(edits) if edit not in edits[:number]]
     place = study.direction.model_copy(update={"layers": SELECT})
-    return study.model_copy(update={"direction": place, "interventions": edits, "split": "test"})
+    opened = study.model_copy(update={"direction": place, "interventions": different, "split": "test"})
+    return OpenedStudy(opened, tuple(map(different.index, edits)))
 
 
 def check_open_keys(study: Study) -> None:

@@ -4,6 +4,7 @@ Unknown keys are refused with the nearest known one. The checkpoints and instruc
 names of parts are checked (`named_parts`).
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -54,7 +55,7 @@ from demur.study.spec_tables import (
     measurement_list,
     named_once,
 )
-from demur.study.written_lists import written_out
+from demur.study.written_lists import edit_numbers, written_out
 
 __all__ = [
     "LABELS",
@@ -259,9 +260,16 @@ def make_study(data: Mapping[str, object], where: str = "study") -> Study:
         InputError: if the data are not a valid study; the message is one sentence about the first error.
     """
     try:
-        return Study.model_validate(data)
+        written, numbers = written_out(data), edit_numbers(data)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
+    try:
+        return Study.model_validate(written)
     except ValidationError as error:
-        raise InputError(f"{where}: {sentence(error, TABLES)}") from error
+        # An error names an intervention by its number in the data, where a list of coefficients is one intervention.
+        known = {str(number): str(place) for number, place in enumerate(numbers)}
+        said = re.sub(r"(?<=\binterventions\.)\d+", lambda found: known.get(found[0], found[0]), sentence(error, TABLES))
+        raise InputError(f"{where}: {said}") from error
 
 
 TABLES: dict[Place, type[BaseModel]] = {

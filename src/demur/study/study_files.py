@@ -11,6 +11,7 @@ from pathlib import Path
 from demur.core.atomic_files import is_file
 from demur.core.errors import InputError, nearest
 from demur.study.spec import Study, make_study
+from demur.study.written_lists import edit_numbers
 
 
 def preset_names() -> tuple[str, ...]:
@@ -41,6 +42,27 @@ def load_study(spec: str | Path, settings: Sequence[str] = ()) -> Study:
         >>> list(study.checkpoints)
         ['before', 'after']
     """
+    return make_study(*_data(spec, settings))
+
+
+def intervention_numbers(spec: str | Path, settings: Sequence[str] = ()) -> tuple[int, ...]:
+    """Where each intervention of a loaded study stands in its file; an entry with a list of coefficients gives several.
+
+    Args:
+        spec: the name of a preset, or a TOML file.
+        settings: changes of single keys, as for `load_study`.
+
+    Returns:
+        For each intervention of the study that `load_study` gives, the number of its entry in the file, from 0.
+
+    Raises:
+        InputError: as `load_study`.
+    """
+    return edit_numbers(_data(spec, settings)[0])
+
+
+def _data(spec: str | Path, settings: Sequence[str]) -> tuple[dict[str, object], str]:
+    """The tables of a study as they are written, with changes; and what an error calls the study."""
     if str(spec) in preset_names():
         text, where = (files("demur.study") / "presets" / f"{spec}.toml").read_text(encoding="utf-8"), f"preset {str(spec)!r}"
     else:
@@ -55,7 +77,7 @@ def load_study(spec: str | Path, settings: Sequence[str] = ()) -> Study:
     data = _parsed(text, where)
     for setting in settings:
         _set(data, setting)
-    return make_study(data, where)
+    return data, where
 
 
 def as_study(study: Study | str | Path) -> Study:

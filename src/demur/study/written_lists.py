@@ -39,6 +39,17 @@ def written_out(data: Any) -> Any:
     return result
 
 
+def edit_numbers(data: Any) -> tuple[int, ...]:
+    """Where each intervention of the written-out study stands in the data: an entry with a list gives several interventions.
+
+    Example:
+        >>> edit_numbers({"interventions": [{"kind": "add", "coefficient": [1.0, 2.0]}, {"kind": "ablate"}]})
+        (0, 0, 1)
+    """
+    edits = data.get("interventions") if isinstance(data, dict) else None
+    return tuple(number for number, edit in enumerate(edits if isinstance(edits, list) else []) for _ in _doses(edit, number))
+
+
 def _doses(edit: Any, number: int) -> list[Any]:
     if not isinstance(edit, dict) or not isinstance(edit.get("coefficient"), list):
         return [edit]

@@ -7,13 +7,10 @@ from demur.analysis.selection_record import SelectionRecord
 from demur.core.errors import InputError, nearest
 from demur.core.progress import Phases, no_phases
 from demur.measurements.selection.criteria import CRITERIA
-from demur.runs.selecting.effect_selection import select_by_effect
+from demur.runs.selecting.open_selection import select_everything
 from demur.runs.selecting.place_selection import Chosen, choose
-from demur.study.plan import make_plan
-from demur.study.preflight import check
-from demur.study.selected_settings import all_open, for_planning
 from demur.study.spec import Study
-from demur.study.study_files import as_study
+from demur.study.study_files import as_study, intervention_numbers
 
 
 @overload
@@ -45,8 +42,10 @@ def select(
         phases: shows progress; nothing is shown unless given.
 
     Returns:
-        By effect, one record: `layer`, `position`, `coefficients` (intervention -> dose), and every measure. By another
-        criterion, one `Chosen` for each arm; its `selection.best` has `layer` and `position`, and `direction()` the direction.
+        By effect, one record: `layer`, `position`, `coefficients` (intervention -> dose), and every measure. Interventions have
+        the numbers of the study's file, where a list of coefficients is one intervention and gets one dose; if a `Study` is
+        given, those of `study.interventions`. By another criterion, one `Chosen` for each arm; its `selection.best` has `layer`
+        and `position`, and `direction()` the direction.
 
     Raises:
         InputError: for an unknown criterion, and if the study has a fault that can be found before weights are read.
@@ -68,5 +67,5 @@ def select(
     chosen = as_study(study)
     if by != "effect":
         return list(choose(chosen, by, device=device, phases=phases))
-    opened = all_open(chosen)
-    return select_by_effect(opened, check(make_plan(for_planning(opened))), device=device, phases=phases)
+    numbers = range(len(chosen.interventions)) if isinstance(study, Study) else intervention_numbers(study)
+    return select_everything(chosen, numbers, device=device, phases=phases)
