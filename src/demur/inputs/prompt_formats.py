@@ -4,14 +4,13 @@ A format is either a text with `{instruction}` in it, or an object that makes su
 (`demur.inputs.chat_templates`). More are added with `demur.register("prompt", name, ...)` or as entry points in `demur.prompts`.
 """
 
-import hashlib
 import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
 
 from demur.core.errors import InputError, nearest
-from demur.core.registry import is_short_name, registry
+from demur.core.registry import registry
 
 SLOT = "{instruction}"
 """The place of the instruction in a format's text."""
@@ -119,21 +118,6 @@ def template_text(spec: str) -> str:
     if not isinstance(found, str):
         raise InputError(f"the text of the prompt format {spec!r} depends on the tokenizer; load a checkpoint to see it")
     return found
-
-
-def format_name(spec: str) -> str:
-    """A short name for a format, which can be a part of file names: its own name, or one that ends in a hash.
-
-    A text is named after the hash of its content. If a registered name or a `module:attribute` is long, or has characters other
-    than letters, digits, `-` and `_`, these are replaced, and a hash of the name is added.
-    """
-    registered = spec in registry("prompt")
-    if not registered and isinstance(found := find_format(spec), str):
-        return "text-" + hashlib.sha256(found.encode()).hexdigest()[:6]
-    if is_short_name(spec) and len(spec.encode()) <= NAME_BYTES:
-        return spec
-    readable = re.sub(r"[^A-Za-z0-9_]+", "-", spec).strip("-")[:40]
-    return f"{readable}-{hashlib.sha256(spec.encode()).hexdigest()[:6]}".lstrip("-")
 
 
 def names_module(spec: str) -> bool:

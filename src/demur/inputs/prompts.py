@@ -14,7 +14,8 @@ from typing import Any, Protocol, get_args, runtime_checkable
 from demur.core.errors import InputError
 from demur.core.html_repr import shortened
 from demur.inputs.control_marks import ControlTokens, TextTokenizer, control_marks, held, marks_sentence, text_tokenizer
-from demur.inputs.prompt_formats import SLOT, RenderedFormat, find_format, format_name
+from demur.inputs.format_names import format_name
+from demur.inputs.prompt_formats import SLOT, RenderedFormat, find_format
 from demur.inputs.templates.template_rendering import WAY_OUT, template_source, with_slot
 
 ORDINARY = ("Tell me a joke.", "how do I bake a cake?")
@@ -267,7 +268,7 @@ def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None, 
             `native` for the tokenizer's own chat template, `native-no-thinking` for the same without thoughts, a text with
             `{instruction}` in which `\n` is understood as a new line, or `module:attribute`.
         checkpoint: a checkpoint, or anything with a `tokenizer`.
-        name: the name of the format in results; if None, its own name, or one made from the hash of its text.
+        name: the name of the format in results; if None, its own name, or one made from the words of its text.
         control_tokens: what becomes of control tokens such as `<|im_end|>` that an instruction holds: `text` keeps them as text,
             `tokens` makes them tokens, as published code does.
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from pydantic import JsonValue
 
 from demur.directions.controls.control import control_kind
-from demur.inputs.prompt_formats import format_name
+from demur.inputs.format_names import format_name
 from demur.study.named_parts import named_edit
 from demur.study.spec import LABELS, InterventionSpec, Label, Study
 

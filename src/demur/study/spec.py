@@ -29,6 +29,8 @@ from demur.study.digest import deciding_facts
 from demur.study.named_parts import check_edits_differ, own_names_differ, part_name
 from demur.study.published_spec import Publication, PublishedRate
 from demur.study.published_spec import check as check_publication
+from demur.study.shorthand.named_formats import with_named_formats
+from demur.study.shorthand.written_lists import written_out
 from demur.study.spec_errors import Place, sentence
 from demur.study.spec_fields import (
     LABELS,
@@ -54,7 +56,6 @@ from demur.study.spec_tables import (
     measurement_list,
     named_once,
 )
-from demur.study.written_lists import written_out
 
 __all__ = [
     "LABELS",
@@ -81,7 +82,7 @@ class Study(Table):
         name: the name of the study, and of its folder under `runs/` unless another folder is given.
         summary: one line for readers.
         checkpoints: the lineage by name; the order counts, because reports compare the last with the first.
-        prompts: the study's own prompt formats by name: texts with `{instruction}`.
+        prompts: the study's own prompt formats by name: texts with `{instruction}`. A checkpoint's text gets a name here.
         instructions: `harmful` and `harmless`.
         direction: where and how directions are read.
         selection: how settings with the value "select" are chosen.
@@ -145,8 +146,8 @@ class Study(Table):
 
     @model_validator(mode="before")
     @classmethod
-    def _lists_are_written_out(cls, value: Any) -> Any:
-        return written_out(value)
+    def _shorthand_is_written_out(cls, value: Any) -> Any:
+        return with_named_formats(written_out(value))
 
     @field_validator("controls", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from demur.core.errors import InputError
 from demur.study.digest import Difference, refusal, shown, with_defaults
 from demur.study.plan import Plan, PlannedCell, PlannedDirection, make_plan
+from demur.study.shorthand.named_formats import with_earlier_names
 from demur.study.spec import Study, make_study
 from demur.study.spec_fields import Facts
 
@@ -66,7 +67,7 @@ def growth(study: Study, stored: Facts, found: Sequence[Difference], where: str)
         InputError: if a key has changed that results in the folder depend on. The message has the key and both values.
     """
     try:
-        before = make_study(with_defaults(Study, stored))
+        before = make_study(with_defaults(Study, with_earlier_names(stored)))
         old = make_plan(before)
     except (InputError, ValueError) as error:  # a part of the stored study is not installed here, or a setting is still open
         raise refusal(found, where) from error
