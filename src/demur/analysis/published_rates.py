@@ -205,7 +205,7 @@ def _settings(study: StudyFacts, cell: JudgedCell, read_under: Mapping[str, str 
         found[f"checkpoints.{name}.prompts"] = list(prompts)
         found |= {f"prompts.{each}": study.prompts[each] for each in prompts if each in study.prompts}
     # A direction was read from instructions of both kinds.
-    labels = (cell.instructions,) if cell.direction is None else ("harmful", "harmless")
+    labels = dict.fromkeys((cell.instructions, *(() if cell.direction is None else ("harmful", "harmless"))))
     found |= {f"instructions.{each}.source": study.instructions[each].source for each in labels}
     found[f"instructions.{cell.instructions}.test"] = cell.n
     if cell.direction is not None:

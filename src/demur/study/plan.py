@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from demur.directions.controls.control import control_kind
 from demur.inputs.format_names import format_name
 from demur.study.named_parts import named_edit
-from demur.study.spec import LABELS, InterventionSpec, Label, Study
+from demur.study.spec import InterventionSpec, Study
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class PlannedCell:
     """
 
     target: Arm
-    instructions: Label
+    instructions: str
     intervention: InterventionSpec | None
     direction: PlannedDirection | None
 
@@ -150,7 +150,7 @@ def make_plan(study: Study) -> Plan:
     directions = (*found, *_controls(study, arms))
     cells: dict[str, PlannedCell] = {}
     for arm in arms:
-        for label in LABELS:
+        for label in study.sets:
             wanted = [PlannedCell(arm, label, None, None), *_edited(study, arm, label, directions)]
             cells.update((cell.key, cell) for cell in wanted)
     return Plan(study, arms, directions, tuple(cells.values()))
@@ -165,7 +165,7 @@ def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]
                 yield PlannedDirection(_layered(study, name, layer), name, arm, layer, _direction_name(study, arm, layer), kind)
 
 
-def _edited(study: Study, arm: Arm, label: Label, directions: tuple[PlannedDirection, ...]) -> Iterator[PlannedCell]:
+def _edited(study: Study, arm: Arm, label: str, directions: tuple[PlannedDirection, ...]) -> Iterator[PlannedCell]:
     """The cells of one arm and instruction set under every intervention."""
     for spec in study.interventions:
         if label not in spec.on or not _asked(spec.targets, arm):

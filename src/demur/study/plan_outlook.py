@@ -20,7 +20,7 @@ from demur.study.plan import Plan, make_plan
 from demur.study.planned_tasks import PlannedTask, planned_tasks
 from demur.study.preflight import Material, check_what_is_here
 from demur.study.selected_settings import for_planning, open_keys, selection_rows
-from demur.study.spec import LABELS, Label, Study
+from demur.study.spec import Study
 
 TOKENS_A_WORD = 1.2
 """Rough number of tokens for a word of an English instruction; no tokenizer is loaded for a plan."""
@@ -168,7 +168,7 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
     sizes = [each.bytes for each in checkpoints]
     together = None not in sizes and sum(size or 0 for size in sizes) <= memory_budget.available(device)
     steps = order_jobs(planned_tasks(plan), (), together=together)
-    words: dict[Label, Words] = {label: _words(here.material.get(label)) for label in LABELS}
+    words = {name: _words(here.material.get(name)) for name in study.sets}
     jobs = {
         each.name: _job(study, plan, each.name, each.size, words, template, steps, bool(selects))
         for each in checkpoints
@@ -180,7 +180,7 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
         checkpoints=checkpoints,
         completions=plan.rows(),
         tokens=_tokens(study, plan, words, template),
-        unread=tuple(study.instructions[label].source for label in LABELS if label not in here.material),
+        unread=tuple(study.instructions[name].source for name in study.sets if name not in here.material),
         steps=tuple(steps),
         memory=_memory(study, jobs, complete, steps, device, memory_budget.kind_of(used)) if jobs else None,
         time=_time(study, jobs, used) if complete else None,
@@ -201,7 +201,7 @@ def _checkpoint(study: Study, name: str, source: Source | None) -> CheckpointOut
 
 
 def _words(material: Material | None) -> Words:
-    """Words of the test instructions of one label; `USUAL_WORDS` if the set cannot be read."""
+    """Words of the test instructions of one set; `USUAL_WORDS` if the set cannot be read."""
     counts = [len(row.split()) for row in material.test] if material is not None else []
     return Words(sum(counts) / len(counts), max(counts)) if counts else USUAL_WORDS
 
@@ -211,7 +211,7 @@ def _template_tokens(spec: str) -> int:
     return NATIVE_TOKENS if needs_tokenizer(spec) else len(_PIECES.findall(template_text(spec).replace("{instruction}", " ")))
 
 
-def _tokens(study: Study, plan: Plan, words: Mapping[Label, Words], template: Mapping[str, int]) -> float:
+def _tokens(study: Study, plan: Plan, words: Mapping[str, Words], template: Mapping[str, int]) -> float:
     return sum(
         study.instructions[cell.instructions].test
         * (words[cell.instructions].mean * TOKENS_A_WORD + template[cell.target.spec] + study.max_new_tokens)
@@ -224,7 +224,7 @@ def _job(
     plan: Plan,
     name: str,
     size: Size,
-    words: Mapping[Label, Words],
+    words: Mapping[str, Words],
     template: Mapping[str, int],
     steps: list[Step[PlannedTask]],
     selects: bool,

@@ -26,6 +26,7 @@ from demur.directions.controls.control import control_kind
 from demur.inputs.control_marks import ControlTokens
 from demur.inputs.prompt_formats import NAME_BYTES
 from demur.study.digest import deciding_facts
+from demur.study.instruction_sets import check_sets
 from demur.study.named_parts import check_edits_differ, own_names_differ, part_name
 from demur.study.published_spec import Publication, PublishedRate
 from demur.study.published_spec import check as check_publication
@@ -83,7 +84,7 @@ class Study(Table):
         summary: one line for readers.
         checkpoints: the lineage by name; the order counts, because reports compare the last with the first.
         prompts: the study's own prompt formats by name: texts with `{instruction}`. A checkpoint's text gets a name here.
-        instructions: `harmful` and `harmless`.
+        instructions: `harmful` and `harmless`, from which directions are made, and further sets by name.
         direction: where and how directions are read.
         selection: how settings with the value "select" are chosen.
         interventions: what is done with each direction.
@@ -117,7 +118,7 @@ class Study(Table):
     summary: Annotated[str, TELLS_READERS] = ""
     checkpoints: Annotated[dict[str, CheckpointSpec], KeysDecide(), Field(min_length=1)]
     prompts: Annotated[dict[str, str], KeysDecide()] = {}
-    instructions: Annotated[dict[Label, InstructionSpec], KeysDecide()]
+    instructions: Annotated[dict[str, InstructionSpec], KeysDecide()]
     direction: Annotated[DirectionSpec, KeysDecide()]
     selection: Annotated[SelectionSpec, KeysDecide()] = SelectionSpec()
     interventions: Annotated[list[InterventionSpec], KeysDecide()] = []
@@ -162,9 +163,7 @@ class Study(Table):
 
     @model_validator(mode="after")
     def _names_fit(self) -> "Study":
-        for label in LABELS:
-            if label not in self.instructions:
-                raise ValueError(f"instructions.{label} is missing")
+        check_sets(self.instructions)
         # The study's name is also the name of its run folder, unless --out gives another.
         if self.name.startswith(".") or any(mark in self.name for mark in "/\\:") or len(self.name.encode()) > NAME_BYTES:
             raise ValueError(
@@ -173,12 +172,13 @@ class Study(Table):
         self._check_names()
         check_edits_differ(spec.kind for spec in self.interventions)
         for number, spec in enumerate(self.interventions):
-            for key, wanted in (("sources", spec.sources), ("targets", spec.targets)):
+            known = (("sources", spec.sources, self.checkpoints), ("targets", spec.targets, self.checkpoints))
+            for key, wanted, names in (*known, ("on", spec.on, self.instructions)):
                 for name in wanted or ():
-                    if name not in self.checkpoints:
-                        raise ValueError(f"interventions.{number}.{key} names {name!r}; {nearest(name, self.checkpoints)}")
+                    if name not in names:
+                        raise ValueError(f"interventions.{number}.{key} names {name!r}; {nearest(name, names)}")
         for number, publication in enumerate(self.published):
-            check_publication(publication, f"published.{number}", self.checkpoints, self.prompts)
+            check_publication(publication, f"published.{number}", self.checkpoints, self.prompts, self.instructions)
         return self
 
     def _check_names(self) -> None:
@@ -198,6 +198,11 @@ class Study(Table):
                 )
         if "baseline" in self.checkpoints:
             raise ValueError("'baseline' is what cells without an edit are called; give the checkpoint another name")
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The names of the instruction sets in the order of reports: `harmful`, `harmless`, then the others."""
+        return (*LABELS, *(name for name in self.instructions if name not in LABELS))
 
     def __repr__(self) -> str:
         lineage, edits = ", ".join(self.checkpoints), ", ".join(edit.kind for edit in self.interventions)

@@ -65,10 +65,20 @@ class CheckpointSpec(Table):
 
 
 class InstructionSpec(Table):
-    """Instructions of one label: a registered set, a file or file:column, and how many are used for testing."""
+    """One instruction set: a registered set, a file or file:column, and how many are used for testing.
+
+    `split` and `like` are keys of sets other than `harmful` and `harmless`. A bare text is the source.
+    """
 
     source: Annotated[Plain, Decides(one_source)]
     test: Annotated[int, Decides(), Field(ge=1)] = 100
+    split: Annotated[Literal["train", "validation", "test", "all"] | None, Decides()] = None
+    like: Annotated[list[Label], BeforeValidator(listed), AfterValidator(once), Decides(unordered)] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_text_is_the_source(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
 
 
 class DirectionSpec(Table):
@@ -129,7 +139,7 @@ class InterventionSpec(Table):
     layers: Annotated[Layers | None, Decides()] = None
     sites: Annotated[list[Site] | None, Decides(), Field(min_length=1)] = None
     positions: Annotated[Literal["all", "prompt", "generated"], Decides()] = "all"
-    on: Annotated[list[Label], BeforeValidator(listed), Decides(unordered), Field(min_length=1)] = ["harmful", "harmless"]
+    on: Annotated[SomeNames, Decides(unordered)] = ["harmful", "harmless"]
     sources: Annotated[list[str] | None, Decides(unordered)] = None
     targets: Annotated[list[str] | None, Decides(unordered)] = None
 

@@ -36,14 +36,16 @@ class Growth:
     @property
     def changes_measurements(self) -> bool:
         """Whether stored measurements have to be made again: they may read all test instructions, and all layers' directions."""
-        return any(each.key == "direction.layers" or each.key.endswith(".test") for each in self.differences)
+        larger = {f"instructions.{name}.test" for name in self.before.instructions}
+        return any(each.key == "direction.layers" or each.key in larger for each in self.differences)
 
     def additions(self) -> list[str]:
         """What is new, a few words each: `checkpoints.third`, `interventions.2`, `instructions.harmful.test 100 -> 200`."""
-        new = [name for name in self.study.checkpoints if name not in self.before.checkpoints]
-        found = [f"checkpoints.{name}" for name in new]
+        found = [f"checkpoints.{name}" for name in self.study.checkpoints if name not in self.before.checkpoints]
+        found += [f"instructions.{name}" for name in self.study.instructions if name not in self.before.instructions]
+        new = tuple(f"{key}." for key in found)
         for each in self.differences:
-            beside = each.key == "checkpoints" or each.key.startswith(tuple(f"checkpoints.{name}." for name in new))
+            beside = each.key == "checkpoints" or each.key.startswith(new)
             if beside or each.key.startswith("prompts."):
                 continue
             whole = each.there is None and each.key.startswith("interventions.") and each.key.count(".") == 1
@@ -90,6 +92,8 @@ def _may_grow(each: Difference, before: Study) -> bool:
     if key.startswith("prompts."):
         return each.there is None
     if key.startswith("instructions."):
+        if key.split(".")[1] not in before.instructions:
+            return True
         return key.endswith(".test") and isinstance(each.here, int) and isinstance(each.there, int) and each.here > each.there
     if key == "controls.seed":
         return not before.controls.counts

@@ -79,7 +79,7 @@ def select_by_effect(study: Study, ready: Ready, *, device: str = "auto", phases
     """
     find_device(device)
     sides = held_out_sides(study, ready, study.selection.instructions)
-    train = {label: material.train for label, material in ready.material.items()}
+    train: Sides = {label: ready.material[label].train for label in LABELS}
     loads = _Loads(study, device, phases)
     works = _all_unedited(loads, ready, sides, phases)
     for work in loads.last_first(works):
