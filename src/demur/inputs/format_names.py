@@ -14,7 +14,11 @@ _MARK = re.compile(r"<[^<>\s]*>|\[/?[A-Z]+\]")
 """A control token such as `<|im_start|>` or `[INST]`. Its letters are no words."""
 
 _WORD = re.compile(r"[A-Za-z0-9]+")
-_WORD_LETTERS = 20
+_WORD_LETTERS, _NAME_LETTERS = 12, 32
+"""The most letters of a word and of a format's name in a longer name."""
+
+_PLAIN_WORDS = frozenset(["a", "an", "and", "are", "as", "be", "i", "in", "is", "it", "of", "s", "the", "to", "you", "your"])
+"""Words of a system sentence that tell little."""
 
 
 def is_text(spec: str) -> bool:
@@ -71,9 +75,33 @@ def readable_name(text: str, taken: Collection[str]) -> str:
     name = "-".join(dict.fromkeys(ends)) or ("text" if text.replace(SLOT, "").strip() else "bare")
     # A null direction is called `random-1`, and no format may have such a name.
     name = f"text-{name}" if name.split("-")[0] in registry("control") else name
+    return _free(name, taken)
+
+
+def system_name(name: str, system: str, taken: Collection[str] = ()) -> str:
+    """A name for a format with a system sentence: the format's name, and the first two telling words of the sentence.
+
+    Args:
+        name: the format's name.
+        system: the sentence.
+        taken: names that other formats have.
+
+    Returns:
+        A name that is not taken.
+
+    Example:
+        >>> system_name("native", "You are a helpful, honest assistant.")
+        'native-helpful-honest'
+    """
+    words = [word[:_WORD_LETTERS] for word in _WORD.findall(system.lower()) if word not in _PLAIN_WORDS]
+    return _free("-".join((name[:_NAME_LETTERS], *(words[:2] or ["system"]))), taken)
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """The name, with a number at its end if another format has it."""
     known = {each.casefold() for each in taken}
     numbered = (name if n == 1 else f"{name}-{n}" for n in range(1, len(known) + 2))
-    return next(each for each in numbered if each not in known)
+    return next(each for each in numbered if each.casefold() not in known)
 
 
 def earlier_name(spec: str) -> str:

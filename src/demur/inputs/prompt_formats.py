@@ -15,6 +15,9 @@ from demur.core.registry import registry
 SLOT = "{instruction}"
 """The place of the instruction in a format's text."""
 
+SYSTEM_SLOT = "{system}"
+"""The place of the system sentence in a format's text, if it has one."""
+
 # "Base LLMs refuse too" (Kissane et al. 2024), character for character; no system turn, no trailing space.
 CHATML = "<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n"
 GEMMA = "<start_of_turn>user\n{instruction}<end_of_turn>\n<start_of_turn>model\n"
@@ -41,6 +44,14 @@ FORMATS: dict[str, str] = {
     "llama3": LLAMA3,
 }
 """The texts that ship with demur."""
+
+WITH_SYSTEM: dict[str, str] = {
+    CHATML: "<|im_start|>system\n{system}<|im_end|>\n" + CHATML,
+    LLAMA3: "<|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|>" + LLAMA3,
+    # Vicuna's own sentence is its system sentence.
+    VICUNA: "{system}\n" + USER_ASSISTANT,
+}
+"""The same texts with a place for a system sentence, for the formats that have one."""
 
 NATIVE, NO_THINKING = "native", "native-no-thinking"
 NATIVES = (NATIVE, NO_THINKING)
@@ -76,6 +87,15 @@ class RenderedFormat(PromptFormat, Protocol):
         ...
 
 
+@runtime_checkable
+class SystemFormat(PromptFormat, Protocol):
+    """A prompt format that depends on the tokenizer and can begin with a system sentence."""
+
+    def with_system(self, system: str) -> PromptFormat:
+        """The same format with a system sentence."""
+        ...
+
+
 def prompt_names() -> tuple[str, ...]:
     """The names of all prompt formats, those that demur ships first."""
     return registry("prompt").names()
@@ -105,6 +125,37 @@ def find_format(spec: str) -> str | PromptFormat:
         hint = f"a prompt text needs {SLOT}" if looks_like_text else nearest(spec, prompt_names())
         raise InputError(f"{spec!r} is not a prompt format; {hint}")
     return _checked(spec.replace("\\n", "\n"), "the prompt text")
+
+
+def find_system_format(spec: str, system: str | None) -> str | PromptFormat:
+    """The format for a name or a text, with a system sentence in its place.
+
+    Args:
+        spec: as for `find_format`.
+        system: the sentence; None for a prompt without one.
+
+    Returns:
+        As `find_format`.
+
+    Raises:
+        InputError: as `find_format`; if the format has no place for a system sentence, or has one and no sentence is given.
+    """
+    form = find_format(spec)
+    text = WITH_SYSTEM.get(form, form) if isinstance(form, str) else ""
+    if system is None:
+        if isinstance(form, str) and SYSTEM_SLOT in form:
+            raise InputError(f"the prompt text holds {SYSTEM_SLOT}, but no system sentence is given; set system, or leave it out")
+        return form
+    if not system.strip():
+        raise InputError("the system sentence is empty; give a text, or leave it out")
+    if isinstance(form, SystemFormat):
+        return form.with_system(system)
+    if text.count(SYSTEM_SLOT) != 1:
+        names = ", ".join((*NATIVES, *(name for name, shipped in FORMATS.items() if shipped in WITH_SYSTEM)))
+        raise InputError(
+            f"the prompt format {spec!r} has no place for a system sentence; use one of {names}, or a text with one {SYSTEM_SLOT}"
+        )
+    return _checked(text.replace(SYSTEM_SLOT, system), f"the prompt format {spec!r} with its system sentence")
 
 
 def needs_tokenizer(spec: str) -> bool:

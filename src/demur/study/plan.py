@@ -24,12 +24,14 @@ class Arm:
     Attributes:
         checkpoint: the checkpoint's name.
         prompt: the format's short name.
-        spec: the format as the study writes it.
+        spec: the format as `demur.prompt_format` takes it: a name or a text.
+        system: its system sentence; None if it has none.
     """
 
     checkpoint: str
     prompt: str
     spec: str
+    system: str | None = None
 
     @property
     def name(self) -> str:
@@ -137,11 +139,7 @@ def make_plan(study: Study) -> Plan:
     Raises:
         InputError: for a prompt format that does not exist.
     """
-    arms = tuple(
-        Arm(name, _prompt_name(study, spec), study.prompts.get(spec, spec))
-        for name, checkpoint in study.checkpoints.items()
-        for spec in checkpoint.prompts
-    )
+    arms = tuple(_arm(study, name, spec) for name, checkpoint in study.checkpoints.items() for spec in checkpoint.prompts)
     found = [
         PlannedDirection(_direction_name(study, arm, layer), arm.checkpoint, arm, layer)
         for arm in arms
@@ -154,6 +152,14 @@ def make_plan(study: Study) -> Plan:
             wanted = [PlannedCell(arm, label, None, None), *_edited(study, arm, label, directions)]
             cells.update((cell.key, cell) for cell in wanted)
     return Plan(study, arms, directions, tuple(cells.values()))
+
+
+def _arm(study: Study, checkpoint: str, spec: str) -> Arm:
+    entry = study.prompts.get(spec, spec)
+    name = spec if spec in study.prompts else format_name(spec)
+    if isinstance(entry, str):
+        return Arm(checkpoint, name, entry)
+    return Arm(checkpoint, name, entry.format, entry.system)
 
 
 def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]:
@@ -178,10 +184,6 @@ def _edited(study: Study, arm: Arm, label: str, directions: tuple[PlannedDirecti
 
 def _asked(names: list[str] | None, arm: Arm) -> bool:
     return names is None or arm.checkpoint in names
-
-
-def _prompt_name(study: Study, spec: str) -> str:
-    return spec if spec in study.prompts else format_name(spec)
 
 
 def _direction_name(study: Study, arm: Arm, layer: int) -> str:

@@ -16,7 +16,7 @@ from demur.models.sources import Source
 from demur.study import cost
 from demur.study.cost import Job
 from demur.study.load_order import Step, loads, most_at_once, order_jobs
-from demur.study.plan import Plan, make_plan
+from demur.study.plan import Arm, Plan, make_plan
 from demur.study.planned_tasks import PlannedTask, planned_tasks
 from demur.study.preflight import Material, check_what_is_here
 from demur.study.selected_settings import for_planning, open_keys, selection_rows
@@ -159,7 +159,7 @@ def look_ahead(study: Study, device: str = "auto") -> PlanOutlook:
     study = for_planning(study)
     plan = make_plan(study)
     used = str(find_device(device) or find_device("auto"))
-    template = {arm.spec: _template_tokens(arm.spec) for arm in plan.arms}
+    template = {arm: _template_tokens(arm) for arm in plan.arms}
     here = check_what_is_here(plan)
     sources = here.sources
     pairless = (said for one in study.measurements for said in without_pairs(measurement(one.name), len(study.checkpoints)))
@@ -206,15 +206,18 @@ def _words(material: Material | None) -> Words:
     return Words(sum(counts) / len(counts), max(counts)) if counts else USUAL_WORDS
 
 
-def _template_tokens(spec: str) -> int:
+def _template_tokens(arm: Arm) -> int:
     """About how many tokens a format writes around an instruction. Raises `InputError` for a format that does not exist."""
-    return NATIVE_TOKENS if needs_tokenizer(spec) else len(_PIECES.findall(template_text(spec).replace("{instruction}", " ")))
+    said = len(_PIECES.findall(arm.system or ""))
+    if needs_tokenizer(arm.spec):
+        return NATIVE_TOKENS + said
+    return len(_PIECES.findall(template_text(arm.spec).replace("{instruction}", " "))) + said
 
 
-def _tokens(study: Study, plan: Plan, words: Mapping[str, Words], template: Mapping[str, int]) -> float:
+def _tokens(study: Study, plan: Plan, words: Mapping[str, Words], template: Mapping[Arm, int]) -> float:
     return sum(
         study.instructions[cell.instructions].test
-        * (words[cell.instructions].mean * TOKENS_A_WORD + template[cell.target.spec] + study.max_new_tokens)
+        * (words[cell.instructions].mean * TOKENS_A_WORD + template[cell.target] + study.max_new_tokens)
         for cell in plan.cells
     )
 
@@ -225,18 +228,18 @@ def _job(
     name: str,
     size: Size,
     words: Mapping[str, Words],
-    template: Mapping[str, int],
+    template: Mapping[Arm, int],
     steps: list[Step[PlannedTask]],
     selects: bool,
 ) -> Job:
     cells = plan.of(name)
     counts = [study.instructions[cell.instructions].test for cell in cells]
-    lengths = [template[cell.target.spec] + TOKENS_A_WORD * words[cell.instructions].mean for cell in cells]
+    lengths = [template[cell.target] + TOKENS_A_WORD * words[cell.instructions].mean for cell in cells]
     return Job(
         size=size,
         rows=sum(counts) + (selection_rows(study, size.layers) * len(plan.arms_of(name)) if selects else 0),
         prompt=sum(count * length for count, length in zip(counts, lengths, strict=True)) / sum(counts),
-        longest=max(template[cell.target.spec] + TOKENS_A_WORD * words[cell.instructions].longest for cell in cells),
+        longest=max(template[cell.target] + TOKENS_A_WORD * words[cell.instructions].longest for cell in cells),
         read=2 * study.direction.pairs * len(plan.arms_of(name)),
         loads=sum(step.action == "load" and step.checkpoint == name for step in steps) + selects,
         quantise=study.checkpoints[name].quantise,

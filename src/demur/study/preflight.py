@@ -11,7 +11,7 @@ from pathlib import Path
 from demur.core.errors import InputError, sentence
 from demur.inputs.instructions import may_be_elsewhere as instructions_may_be_elsewhere
 from demur.inputs.instructions import read_instructions
-from demur.inputs.prompt_formats import find_format
+from demur.inputs.prompt_formats import find_format, find_system_format
 from demur.inputs.repeated_instructions import first_of_each, sameness, shared_note
 from demur.judges.early_stopping import check_foreseen
 from demur.judges.judge import get_judge
@@ -141,8 +141,10 @@ def _check_names(plan: Plan) -> None:
         get_judge(name)
     if study.until_verdict:
         check_foreseen(study.judges)
-    for text in (*study.prompts.values(), *(arm.spec for arm in plan.arms)):
-        find_format(text)
+    for entry in study.prompts.values():
+        find_format(entry if isinstance(entry, str) else entry.format)
+    for arm in plan.arms:
+        find_system_format(arm.spec, arm.system)
 
 
 def _elsewhere(reference: str) -> AbstractContextManager[None]:

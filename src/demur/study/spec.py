@@ -31,6 +31,7 @@ from demur.study.named_parts import check_edits_differ, own_names_differ, part_n
 from demur.study.published_spec import Publication, PublishedRate
 from demur.study.published_spec import check as check_publication
 from demur.study.shorthand.named_formats import with_named_formats
+from demur.study.shorthand.system_sentences import with_system_formats
 from demur.study.shorthand.written_lists import written_out
 from demur.study.spec_errors import Place, sentence
 from demur.study.spec_fields import (
@@ -53,6 +54,8 @@ from demur.study.spec_tables import (
     InstructionSpec,
     InterventionSpec,
     MeasurementSpec,
+    PromptEntry,
+    PromptSpec,
     SelectionSpec,
     measurement_list,
     named_once,
@@ -83,7 +86,8 @@ class Study(Table):
         name: the name of the study, and of its folder under `runs/` unless another folder is given.
         summary: one line for readers.
         checkpoints: the lineage by name; the order counts, because reports compare the last with the first.
-        prompts: the study's own prompt formats by name: texts with `{instruction}`. A checkpoint's text gets a name here.
+        prompts: the study's own prompt formats by name: texts with `{instruction}`, or tables with a system
+            sentence. A checkpoint's text gets a name here.
         instructions: `harmful` and `harmless`, from which directions are made, and further sets by name.
         direction: where and how directions are read.
         selection: how settings with the value "select" are chosen.
@@ -117,7 +121,7 @@ class Study(Table):
     name: Annotated[Plain, TELLS_READERS]
     summary: Annotated[str, TELLS_READERS] = ""
     checkpoints: Annotated[dict[str, CheckpointSpec], KeysDecide(), Field(min_length=1)]
-    prompts: Annotated[dict[str, str], KeysDecide()] = {}
+    prompts: Annotated[dict[str, PromptEntry], KeysDecide()] = {}
     instructions: Annotated[dict[str, InstructionSpec], KeysDecide()]
     direction: Annotated[DirectionSpec, KeysDecide()]
     selection: Annotated[SelectionSpec, KeysDecide()] = SelectionSpec()
@@ -148,7 +152,7 @@ class Study(Table):
     @model_validator(mode="before")
     @classmethod
     def _shorthand_is_written_out(cls, value: Any) -> Any:
-        return with_named_formats(written_out(value))
+        return with_system_formats(with_named_formats(written_out(value)))
 
     @field_validator("controls", mode="before")
     @classmethod
@@ -273,6 +277,7 @@ def make_study(data: Mapping[str, object], where: str = "study") -> Study:
 TABLES: dict[Place, type[BaseModel]] = {
     (): Study,
     ("checkpoints", "*"): CheckpointSpec,
+    ("prompts", "*"): PromptSpec,
     ("instructions", "*"): InstructionSpec,
     ("direction",): DirectionSpec,
     ("selection",): SelectionSpec,

@@ -168,7 +168,7 @@ def _all_unedited(loads: _Loads, ready: Ready, sides: Sides, phases: Phases) -> 
 
 def _unedited(checkpoint: Checkpoint, arm: Arm, study: Study, sides: Sides, phases: Phases) -> _ArmWork:
     """What an arm answers without an edit."""
-    prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt, control_tokens=study.control_tokens)
+    prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt, control_tokens=study.control_tokens, system=arm.system)
     with phases(f"refusals of {arm.name}", None):
         before = unedited(checkpoint, sides, prompt, judge_name=study.judges[0], max_new_tokens=study.max_new_tokens)
     facts = SelectionArm(arm=arm.name, harmful=before["harmful"].refusals, harmless=before["harmless"].refusals)

@@ -118,7 +118,7 @@ def choose(study: Study, by: str = "cosmic", *, device: str = "auto", phases: Ph
             checkpoint = load_named(study, name, device)
             progress(1)
         for arm in plan.arms_of(name):
-            prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt, control_tokens=study.control_tokens)
+            prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt, control_tokens=study.control_tokens, system=arm.system)
             if not prompt.positions():
                 problem = f"prompt format {prompt.name!r} has no tokens after the instruction, where directions could be read"
                 yield Chosen(arm.name, None, problem=problem)

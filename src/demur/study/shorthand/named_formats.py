@@ -4,6 +4,7 @@ A text in a checkpoint's `prompts` is written out as a format of the study with 
 names keeps them, because its cells and directions are stored under these names.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -128,11 +129,13 @@ def _published(publication: object, renamed: Callable[[str, object], object]) ->
 
 def _names_by_text(study: Facts) -> dict[str, set[str]]:
     """The names that the formats of a study's checkpoints have, by text. Formats that depend on the tokenizer are left out."""
-    prompts, found = cast(dict[str, str], study.get("prompts") or {}), dict[str, set[str]]()
+    prompts, found = cast(dict[str, JsonValue], study.get("prompts") or {}), dict[str, set[str]]()
     for spec in cast(dict[str, JsonValue], study.get("checkpoints") or {}).values():
         for one in map(str, _formats(spec)):
             if one in prompts:
-                found.setdefault(str(one_text(prompts[one])), set()).add(one)
+                # A format with a system sentence is a table.
+                known = prompts[one] if isinstance(prompts[one], str) else json.dumps(prompts[one], sort_keys=True)
+                found.setdefault(str(one_text(known)), set()).add(one)
             elif one in registry("prompt") and not needs_tokenizer(one):
                 found.setdefault(template_text(one), set()).add(format_name(one))
     return found
