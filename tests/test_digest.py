@@ -58,7 +58,7 @@ def test_every_key_of_a_study_says_whether_it_decides():
     keys = keys_of(Study, {Study})
     assert {model.__name__ for model, _ in keys} == {
         "Study", "CheckpointSpec", "InstructionSpec", "DirectionSpec", "InterventionSpec", "ControlSpec", "MeasurementSpec",
-        "SelectionSpec",
+        "SelectionSpec", "PromptSpec",
     }  # fmt: skip
     for model, key in keys:
         mark = mark_of(model, key)
@@ -187,8 +187,10 @@ def test_what_decides_changes_the_digest_and_is_named_with_both_values(key):
 def test_every_key_that_always_decides_has_a_case():
     covered = {key.split(".")[-1] for key in DECIDES}
     keys = {key for model, key in keys_of(Study, {Study}) if isinstance(mark_of(model, key), Decides)}
-    # Judges decide only with until_verdict, parts of one's own are tried below, and `selection` in test_select_settings.
-    assert keys - covered == {"judges", "engine", "estimator", "kind", "instructions", "doses", "kl"}
+    # Judges decide only with until_verdict, parts of one's own are tried below, `selection` in test_select_settings, `like` in
+    # test_instruction_sets, and formats with a system sentence in test_system_sentences.
+    others = {"judges", "engine", "estimator", "kind", "instructions", "doses", "kl", "like", "format", "system"}
+    assert keys - covered == others
 
 
 def test_parts_of_ones_own_decide_about_results(monkeypatch):
@@ -343,6 +345,10 @@ def old_facts(study: Study) -> dict:
     for table, keys in NEW_KEYS.items():
         for key in keys:
             del (facts[table] if table else facts)[key]
+    for spec in facts["instructions"].values():
+        del spec["split"], spec["like"]
+    for spec in facts["checkpoints"].values():
+        del spec["system"]
     return facts
 
 

@@ -125,6 +125,16 @@ def test_init_writes_the_study_of_pair_with_comments(folder, tmp_path):
     assert "exists already" in again.output
 
 
+def test_a_prompt_given_as_a_text_has_a_readable_name_in_what_init_writes(folder, tmp_path):
+    text, out = "Question: {instruction}\\nAnswer:", tmp_path / "mine.toml"
+    pair = (folder / "base", folder / "chat", "-p", text, "-i", *sets(folder))
+    result = invoke("init", *pair, "--out", out)
+    assert result.exit_code == 0, result.output
+    found = load_study(out)
+    assert found.checkpoints["base"].prompts == found.checkpoints["chat"].prompts == ["question-answer"]
+    assert found.prompts == {"question-answer": "Question: {instruction}\nAnswer:"}
+
+
 def test_a_dry_run_shows_the_plan_and_loads_nothing(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = invoke("pair", folder / "base", folder / "chat", "--instructions", *sets(folder), "--dry-run")

@@ -9,7 +9,8 @@ import demur
 from demur.cli.main import app
 from demur.core.errors import InputError
 from demur.core.registry import is_short_name, registry
-from demur.inputs.prompt_formats import FORMATS, NATIVES, format_name, needs_tokenizer, prompt_names, template_text
+from demur.inputs.format_names import format_name
+from demur.inputs.prompt_formats import FORMATS, NATIVES, needs_tokenizer, prompt_names, template_text
 from demur.inputs.prompts import bos_count, prompt_format
 from tests.tiny import CHAT, HARMLESS, tiny_tokenizer
 from tests.tiny_study import make_study
@@ -65,7 +66,7 @@ def test_an_instruction_that_holds_the_slot_stays_as_it_is():
 def test_new_lines_and_names():
     prompt = bound("User {instruction}\\nAssistant")
     assert prompt.template == "User {instruction}\nAssistant"
-    assert prompt.name.startswith("text-")
+    assert prompt.name == "user-assistant-2"  # user-assistant is another text
     assert prompt.name == bound("User {instruction}\nAssistant").name
     assert bound("native", chat_template=CHAT).token_at(-1) == "ASSISTANT"
 

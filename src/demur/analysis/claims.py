@@ -44,7 +44,8 @@ def claims(
         The claims that are shown, followed by the others. Both groups are in the order of the cells.
     """
     mine = [cell for cell in cells if cell.judge == judge]
-    found = [_rate_claim(cell, mine) for cell in mine if not cell.edited and cell.instructions == "harmful"]
+    # A claim about harmful instructions has the rate on harmless ones in its text.
+    found = [_rate_claim(cell, mine) for cell in mine if not cell.edited and cell.instructions != "harmless"]
     tests = edit_tests(cells, compared, refusals, judge)
     for test in tests:
         alike = [other.cell for other in tests if other.cell.intervention == test.cell.intervention]
@@ -53,8 +54,9 @@ def claims(
 
 
 def _rate_claim(cell: JudgedCell, cells: Sequence[JudgedCell]) -> Claim:
-    text = f"{target_text(cell, cells)} refuses {rate_text(cell)} of {cell.n} harmful instructions"
-    twins = [other for other in cells if not other.edited and other.instructions == "harmless" and other.arm == cell.arm][:1]
+    text = f"{target_text(cell, cells)} refuses {rate_text(cell)} of {cell.n} {cell.instructions} instructions"
+    harmless = [other for other in cells if not other.edited and other.instructions == "harmless" and other.arm == cell.arm]
+    twins = harmless[:1] if cell.instructions == "harmful" else []
     text += "".join(f" and {rate_text(twin)} of {twin.n} harmless ones" for twin in twins)
     keys = (cell.key, *(twin.key for twin in twins))
     return Claim(id=f"rate: {cell.key}", text=f"{text}.", shown=True, verdict="not tested", cells=keys)

@@ -29,6 +29,9 @@ from demur.core.statistics import LEVEL, fisher, holm, mcnemar, shared
 NAMED = 3
 """Up to this many arms or cells are named one by one."""
 
+_PAIR = ("harmful", "harmless")
+"""The instruction sets from which directions are made."""
+
 _UNFINISHED = "Refusal rates without an edit are not shown yet: these cells are not finished."
 
 
@@ -40,7 +43,7 @@ def answers(
     lineage: Sequence[str],
     words: Words,
 ) -> list[Sentence]:
-    """One sentence about the checkpoints without an edit, and one for each action of each kind of edit that was tried.
+    """One sentence about the checkpoints without an edit, one for each further instruction set, and one for each action tried.
 
     Args:
         cells: the judged cells of a run.
@@ -57,7 +60,7 @@ def answers(
     if not mine:
         return []
     tests = edit_tests(cells, compared, refusals, judge)
-    found = [_without_edit(mine, refusals, judge, lineage)]
+    found = [_without_edit(mine, refusals, judge, lineage), *_of_further_sets(mine, lineage)]
     for kind in dict.fromkeys(each.kind for each in words.values()):
         actions = [each for each in words.values() if each.kind == kind]
         sentences = [sentence for action in actions for sentence in _of_action(action, tests, mine)]
@@ -94,6 +97,21 @@ def _rates(twins: Sequence[tuple[JudgedCell, JudgedCell]], cells: Sequence[Judge
     one, other = twins[0]
     first = f"{target_text(one, cells)} refuses {rate_text(one)} of harmful and {rate_text(other)} of harmless instructions"
     return f"Without an edit, {first}, {_listed(named)}" if named else f"Without an edit, {first}"
+
+
+def _of_further_sets(cells: Sequence[JudgedCell], lineage: Sequence[str]) -> list[Sentence]:
+    """The rates without an edit on each instruction set that is neither `harmful` nor `harmless`, a sentence for each set."""
+    unedited = sorted((cell for cell in cells if not cell.edited), key=lambda cell: lineage.index(cell.target))
+    found = []
+    for name in dict.fromkeys(cell.instructions for cell in unedited if cell.instructions not in _PAIR):
+        mine = [cell for cell in unedited if cell.instructions == name]
+        shown = mine if len(mine) <= NAMED else [pick(mine, key=lambda cell: cell.rate) for pick in (min, max)]
+        first, *others = shown
+        rest = [f"{target_text(cell, cells)} {rate_text(cell)}" for cell in others]
+        said = _listed([f"{target_text(first, cells)} refuses {rate_text(first)}", *rest])
+        more = f" (the lowest and the highest rate of {len(mine)} arms)" if len(shown) < len(mine) else ""
+        found.append(Sentence(text=f"Without an edit, on {name} instructions {said}{more}.", shown=True))
+    return found
 
 
 Contrast = tuple[str, bool, float]

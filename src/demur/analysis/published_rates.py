@@ -16,7 +16,7 @@ from demur.analysis.study_facts import StudyFacts
 from demur.analysis.summary import Departure, Figure, PublishedRow, TextAndCode
 from demur.core.nested import flatten
 from demur.core.statistics import LEVEL, fisher, wilson
-from demur.inputs.prompt_formats import format_name
+from demur.inputs.format_names import earlier_name
 from demur.study.published_spec import DIRECTION_KEYS, EDIT_KEYS, RUN_KEYS, Publication, PublishedRate
 
 SAME, DEPARTS, UNSTATED = "as published", "depart", "not all stated"
@@ -205,7 +205,7 @@ def _settings(study: StudyFacts, cell: JudgedCell, read_under: Mapping[str, str 
         found[f"checkpoints.{name}.prompts"] = list(prompts)
         found |= {f"prompts.{each}": study.prompts[each] for each in prompts if each in study.prompts}
     # A direction was read from instructions of both kinds.
-    labels = (cell.instructions,) if cell.direction is None else ("harmful", "harmless")
+    labels = dict.fromkeys((cell.instructions, *(() if cell.direction is None else ("harmful", "harmless"))))
     found |= {f"instructions.{each}.source": study.instructions[each].source for each in labels}
     found[f"instructions.{cell.instructions}.test"] = cell.n
     if cell.direction is not None:
@@ -238,7 +238,8 @@ def _prompt_specs(study: StudyFacts, cell: JudgedCell, read_under: Mapping[str, 
 def _spec(study: StudyFacts, checkpoint: str, name: str | None) -> str:
     """A prompt format as the study wrote it, from its short name."""
     specs = study.checkpoints[checkpoint].prompts
-    return next(spec for spec in specs if (spec if spec in study.prompts else format_name(spec)) == name)
+    # A text that is still in the list was stored by an earlier version; now every text has a name in `prompts`.
+    return next(spec for spec in specs if (spec if spec in study.prompts else earlier_name(spec)) == name)
 
 
 def _listed(value: JsonValue) -> list[JsonValue]:

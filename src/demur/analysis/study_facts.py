@@ -41,7 +41,7 @@ class StudyFacts(Record):
     name: str
     summary: str = ""
     checkpoints: dict[str, CheckpointSettings]
-    prompts: dict[str, str] = {}
+    prompts: dict[str, JsonValue] = {}
     instructions: dict[str, InstructionSettings]
     direction: DirectionSettings
     judges: tuple[str, ...]

@@ -81,6 +81,9 @@ ControlTokens = Annotated[
         help="whether a control token that an instruction holds stays text, or becomes the token as in published code",
     ),
 ]
+SystemSentence = Annotated[
+    str | None, typer.Option("--system", metavar="TEXT", help="a system sentence, in the place that the prompt format has for it")
+]
 Quantise = Annotated[
     str | None,
     typer.Option(

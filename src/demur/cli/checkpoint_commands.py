@@ -9,10 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from demur.cli import shell_completion
-from demur.cli.app import CHECKPOINTS, Adapter, ControlTokens, Device, DType, Format, Model, Quantise, Quiet, command
+from demur.cli.app import (
+    CHECKPOINTS,
+    Adapter,
+    ControlTokens,
+    Device,
+    DType,
+    Format,
+    Model,
+    Quantise,
+    Quiet,
+    SystemSentence,
+    command,
+)
 from demur.cli.asked_instructions import asked_instructions, given_instructions
 from demur.cli.printing import note
-from demur.cli.prompt_notes import control_tokens_of, tell_prompts, tell_template_thoughts, tell_written_thoughts
+from demur.cli.prompt_notes import control_tokens_of, system_of, tell_prompts, tell_template_thoughts, tell_written_thoughts
 from demur.cli.shown_completions import print_completions
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
@@ -181,6 +193,7 @@ def generate(
     until_verdict: Annotated[
         bool, typer.Option("--until-verdict", help="end a completion when no further text can change the verdict of prefix")
     ] = False,
+    system: SystemSentence = None,
     control_tokens: ControlTokens = "text",
     device: Device = "auto",
     dtype: DType = "float32",
@@ -201,9 +214,9 @@ def generate(
     found = given_instructions(instructions, instruction)
     texts = found[:limit]
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
-    form = demur.prompt_format(prompt, checkpoint, control_tokens=control_tokens_of(control_tokens))
+    form = demur.prompt_format(prompt, checkpoint, control_tokens=control_tokens_of(control_tokens), system=system_of(system))
     tell_prompts(form, texts)
-    tell_template_thoughts(form)
+    tell_template_thoughts(prompt, form)
     with bars(quiet)("completions", len(texts)) as progress:
         rows = demur.generate(
             checkpoint,
@@ -308,6 +321,7 @@ def doctor(
     model: MaybeModel = None,
     adapter: Adapter = None,
     prompt: Format = "native",
+    system: SystemSentence = None,
     position: Position = -1,
     device: Device = "auto",
     dtype: DType = "float32",
@@ -328,5 +342,5 @@ def doctor(
     if named is None:
         raise InputError("no checkpoint was given; name one, as in demur doctor MODEL, or with --model")
     loaded = demur.load_checkpoint(named, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
-    for line in doctor_lines(diagnosis(loaded, prompt, position=position)):
+    for line in doctor_lines(diagnosis(loaded, prompt, position=position, system=system_of(system))):
         typer.echo(line)

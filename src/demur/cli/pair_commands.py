@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from demur.cli import shell_completion
-from demur.cli.app import STUDIES, Device, DType, Quiet, command
+from demur.cli.app import STUDIES, Device, DType, Quiet, SystemSentence, command
+from demur.cli.prompt_notes import system_of
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
 
@@ -46,6 +47,7 @@ def pair(
     chat: Chat,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="DIR", help="run folder; runs/NAME unless given")] = None,
     prompt: Prompts = None,
+    system: SystemSentence = None,
     instructions: Instructions = None,
     quick: Quick = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
@@ -61,7 +63,15 @@ def pair(
     """
     from demur.runs.pair import SETS, pair_study
 
-    made = pair_study(base, chat, prompts=tuple(prompt or ()), instructions=instructions or SETS, quick=quick, dtype=dtype)
+    made = pair_study(
+        base,
+        chat,
+        prompts=tuple(prompt or ()),
+        instructions=instructions or SETS,
+        quick=quick,
+        dtype=dtype,
+        system=system_of(system),
+    )
     if dry_run:
         from demur.study.plan_outlook import look_ahead
         from demur.study.plan_text import plan_lines
@@ -94,6 +104,7 @@ def init(
     chat: Chat,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="the study file to write")] = Path("study.toml"),
     prompt: Prompts = None,
+    system: SystemSentence = None,
     instructions: Instructions = None,
     quick: Quick = False,
     dtype: DType = "float32",
@@ -108,7 +119,15 @@ def init(
 
     if out.exists():
         raise InputError(f"{str(out)!r} exists already; name another file with --out")
-    made = pair_study(base, chat, prompts=tuple(prompt or ()), instructions=instructions or SETS, quick=quick, dtype=dtype)
+    made = pair_study(
+        base,
+        chat,
+        prompts=tuple(prompt or ()),
+        instructions=instructions or SETS,
+        quick=quick,
+        dtype=dtype,
+        system=system_of(system),
+    )
     typer.echo(str(replace_file(out, commented_toml(made.study))))
     for note in made.notes:
         typer.echo(f"Note: {note}", err=True)

@@ -19,6 +19,11 @@ def control_tokens_of(given: str) -> "Literal['text', 'tokens']":
     return "text" if given == "text" else "tokens"
 
 
+def system_of(text: str | None) -> str | None:
+    r"""The system sentence of `--system`, in which `\n` is understood as a new line."""
+    return None if text is None else text.replace("\\n", "\n")
+
+
 def tell_prompts(form: "Prompt", instructions: Sequence[str]) -> None:
     """Say what is unexpected about the prompts: control tokens held as text, and a tokenizer whose files disagree."""
     from demur.models.tokenizers import notes_of
@@ -28,12 +33,12 @@ def tell_prompts(form: "Prompt", instructions: Sequence[str]) -> None:
             note(text)
 
 
-def tell_template_thoughts(form: "Prompt") -> None:
+def tell_template_thoughts(spec: str, form: "Prompt") -> None:
     """Say that the chat template lets the model think before it answers, if it does."""
     from demur.inputs.prompt_formats import NATIVE
     from demur.inputs.templates.thinking import thinking_of
 
-    found = thinking_of(form.tokenizer) if form.name == NATIVE else None
+    found = thinking_of(form.tokenizer) if spec == NATIVE else None
     if found is not None and found.sure:
         note(f"the first tokens are thoughts, because {found.why}; {found.way_out}")
 

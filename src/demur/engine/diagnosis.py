@@ -11,7 +11,7 @@ from demur.engine.checkpoints import Checkpoint
 from demur.engine.site_proof import Proof, prove_sites
 from demur.inputs.chat_templates import is_dated
 from demur.inputs.prompt_formats import NATIVE, NATIVES
-from demur.inputs.prompts import Prompt, bos_count, prompt_format
+from demur.inputs.prompts import bos_count, prompt_format
 from demur.inputs.templates.thinking import Thinking, thinking_of
 from demur.models.device_placement import bytes_by_device
 from demur.models.layouts import Layout
@@ -113,13 +113,14 @@ class Diagnosis:
     rows: int
 
 
-def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -1) -> Diagnosis:
+def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -1, system: str | None = None) -> Diagnosis:
     """Collect facts about a loaded checkpoint. This runs the proof of its sites again, to get its numbers.
 
     Args:
         checkpoint: a checkpoint of the transformers engine.
         prompt: a prompt format.
         position: the token position where directions are read, counted from the prompt's end.
+        system: the system sentence of the prompt; None for none.
 
     Raises:
         InputError: for an unknown prompt format, and for a position outside the prompt. A tokenizer without a chat template is
@@ -146,7 +147,7 @@ def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -
         n_layers=checkpoint.n_layers,
         d_model=checkpoint.d_model,
         proof=prove_sites(checkpoint.model, checkpoint.layout),
-        prompt=_prompt(checkpoint, prompt_format(prompt, checkpoint), position) if has_prompt else None,
+        prompt=_prompt(checkpoint, prompt, position, system) if has_prompt else None,
         stops=tuple(str(checkpoint.tokenizer.decode([i])) for i in checkpoint.stop_ids),
         warnings=checkpoint.warnings,
         beyond=tokens_beyond(checkpoint.tokenizer, rows),
@@ -154,7 +155,8 @@ def diagnosis(checkpoint: Checkpoint, prompt: str = NATIVE, *, position: int = -
     )
 
 
-def _prompt(checkpoint: Checkpoint, prompt: Prompt, position: int) -> PromptDiagnosis:
+def _prompt(checkpoint: Checkpoint, spec: str, position: int, system: str | None) -> PromptDiagnosis:
+    prompt = prompt_format(spec, checkpoint, system=system)
     ids, tokenizer = prompt.encode([EXAMPLE])[0], checkpoint.tokenizer
     tokens = tuple(str(token) for token in tokenizer.convert_ids_to_tokens(ids))
     if not -len(tokens) <= position < 0:
@@ -162,8 +164,8 @@ def _prompt(checkpoint: Checkpoint, prompt: Prompt, position: int) -> PromptDiag
     return PromptDiagnosis(
         name=prompt.name,
         template=prompt.template,
-        thinking=thinking_of(tokenizer) if prompt.name == NATIVE else None,
-        is_dated=prompt.name in NATIVES and is_dated(tokenizer),
+        thinking=thinking_of(tokenizer) if spec == NATIVE else None,
+        is_dated=spec in NATIVES and is_dated(tokenizer),
         tokens=tokens,
         position=position,
         bos_count=bos_count(ids, tokenizer),

@@ -4,8 +4,8 @@ Each instruction is rendered by itself, because a template may trim an instructi
 `{instruction}`, which results and messages show, is the template rendered with a marker in place of an instruction.
 """
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 from demur.core.errors import InputError
 from demur.inputs.prompt_formats import FORMATS, NATIVE, NO_THINKING, SLOT
@@ -13,11 +13,22 @@ from demur.inputs.templates.template_rendering import Rendering, fitting, templa
 from demur.inputs.templates.thinking import thinking_of
 
 
+@dataclass(frozen=True)
 class NativeTemplate:
-    """The tokenizer's chat template, with one user turn and the beginning of the answer."""
+    """The tokenizer's chat template, with one user turn and the beginning of the answer.
+
+    Attributes:
+        system: the sentence of a system turn before it; empty for none.
+    """
+
+    system: str = ""
 
     # The template writes the special tokens itself.
-    adds_special_tokens: bool = False
+    adds_special_tokens: ClassVar[bool] = False
+
+    def with_system(self, system: str) -> Self:
+        """The same with a system turn."""
+        return replace(self, system=system)
 
     def template(self, tokenizer: Any) -> str:
         """The text with `{instruction}`.
@@ -29,18 +40,22 @@ class NativeTemplate:
         return with_slot(self.rendering(tokenizer))
 
     def rendering(self, tokenizer: Any) -> Rendering:
-        """What renders an instruction. Raises `InputError` for a tokenizer without a chat template."""
+        """What renders an instruction.
+
+        Raises:
+            InputError: for a tokenizer without a chat template, and for a template without a system turn, if one is wanted.
+        """
         _require_template(tokenizer)
-        return fitting(tokenizer)
+        return fitting(tokenizer, self.system)
 
 
+@dataclass(frozen=True)
 class NativeNoThinking(NativeTemplate):
     """The same without thoughts: a switch of the template is turned off, or the thought that it begins is ended at once."""
 
     def rendering(self, tokenizer: Any) -> Rendering:
         """What renders an instruction. Raises `InputError` as for `native`, and if thinking cannot be turned off."""
-        _require_template(tokenizer)
-        found, plain = thinking_of(tokenizer), fitting(tokenizer)
+        found, plain = thinking_of(tokenizer), super().rendering(tokenizer)
         if found is None or not (found.switches or found.closing):
             raise InputError(
                 "this chat template has no switch that turns thinking off, and its prompt begins no thought that could be ended, "

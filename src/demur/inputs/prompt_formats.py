@@ -4,17 +4,19 @@ A format is either a text with `{instruction}` in it, or an object that makes su
 (`demur.inputs.chat_templates`). More are added with `demur.register("prompt", name, ...)` or as entry points in `demur.prompts`.
 """
 
-import hashlib
 import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
 
 from demur.core.errors import InputError, nearest
-from demur.core.registry import is_short_name, registry
+from demur.core.registry import registry
 
 SLOT = "{instruction}"
 """The place of the instruction in a format's text."""
+
+SYSTEM_SLOT = "{system}"
+"""The place of the system sentence in a format's text, if it has one."""
 
 # "Base LLMs refuse too" (Kissane et al. 2024), character for character; no system turn, no trailing space.
 CHATML = "<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n"
@@ -42,6 +44,14 @@ FORMATS: dict[str, str] = {
     "llama3": LLAMA3,
 }
 """The texts that ship with demur."""
+
+WITH_SYSTEM: dict[str, str] = {
+    CHATML: "<|im_start|>system\n{system}<|im_end|>\n" + CHATML,
+    LLAMA3: "<|start_header_id|>system<|end_header_id|>\n\n{system}<|eot_id|>" + LLAMA3,
+    # Vicuna's own sentence is its system sentence.
+    VICUNA: "{system}\n" + USER_ASSISTANT,
+}
+"""The same texts with a place for a system sentence, for the formats that have one."""
 
 NATIVE, NO_THINKING = "native", "native-no-thinking"
 NATIVES = (NATIVE, NO_THINKING)
@@ -77,6 +87,15 @@ class RenderedFormat(PromptFormat, Protocol):
         ...
 
 
+@runtime_checkable
+class SystemFormat(PromptFormat, Protocol):
+    """A prompt format that depends on the tokenizer and can begin with a system sentence."""
+
+    def with_system(self, system: str) -> PromptFormat:
+        """The same format with a system sentence."""
+        ...
+
+
 def prompt_names() -> tuple[str, ...]:
     """The names of all prompt formats, those that demur ships first."""
     return registry("prompt").names()
@@ -108,6 +127,37 @@ def find_format(spec: str) -> str | PromptFormat:
     return _checked(spec.replace("\\n", "\n"), "the prompt text")
 
 
+def find_system_format(spec: str, system: str | None) -> str | PromptFormat:
+    """The format for a name or a text, with a system sentence in its place.
+
+    Args:
+        spec: as for `find_format`.
+        system: the sentence; None for a prompt without one.
+
+    Returns:
+        As `find_format`.
+
+    Raises:
+        InputError: as `find_format`; if the format has no place for a system sentence, or has one and no sentence is given.
+    """
+    form = find_format(spec)
+    text = WITH_SYSTEM.get(form, form) if isinstance(form, str) else ""
+    if system is None:
+        if isinstance(form, str) and SYSTEM_SLOT in form:
+            raise InputError(f"the prompt text holds {SYSTEM_SLOT}, but no system sentence is given; set system, or leave it out")
+        return form
+    if not system.strip():
+        raise InputError("the system sentence is empty; give a text, or leave it out")
+    if isinstance(form, SystemFormat):
+        return form.with_system(system)
+    if text.count(SYSTEM_SLOT) != 1:
+        names = ", ".join((*NATIVES, *(name for name, shipped in FORMATS.items() if shipped in WITH_SYSTEM)))
+        raise InputError(
+            f"the prompt format {spec!r} has no place for a system sentence; use one of {names}, or a text with one {SYSTEM_SLOT}"
+        )
+    return _checked(text.replace(SYSTEM_SLOT, system), f"the prompt format {spec!r} with its system sentence")
+
+
 def needs_tokenizer(spec: str) -> bool:
     """Whether a format's text is known only once the tokenizer is. Raises `InputError` as `find_format` does."""
     return not isinstance(find_format(spec), str)
@@ -119,21 +169,6 @@ def template_text(spec: str) -> str:
     if not isinstance(found, str):
         raise InputError(f"the text of the prompt format {spec!r} depends on the tokenizer; load a checkpoint to see it")
     return found
-
-
-def format_name(spec: str) -> str:
-    """A short name for a format, which can be a part of file names: its own name, or one that ends in a hash.
-
-    A text is named after the hash of its content. If a registered name or a `module:attribute` is long, or has characters other
-    than letters, digits, `-` and `_`, these are replaced, and a hash of the name is added.
-    """
-    registered = spec in registry("prompt")
-    if not registered and isinstance(found := find_format(spec), str):
-        return "text-" + hashlib.sha256(found.encode()).hexdigest()[:6]
-    if is_short_name(spec) and len(spec.encode()) <= NAME_BYTES:
-        return spec
-    readable = re.sub(r"[^A-Za-z0-9_]+", "-", spec).strip("-")[:40]
-    return f"{readable}-{hashlib.sha256(spec.encode()).hexdigest()[:6]}".lstrip("-")
 
 
 def names_module(spec: str) -> bool:

@@ -14,7 +14,8 @@ from typing import Any, Protocol, get_args, runtime_checkable
 from demur.core.errors import InputError
 from demur.core.html_repr import shortened
 from demur.inputs.control_marks import ControlTokens, TextTokenizer, control_marks, held, marks_sentence, text_tokenizer
-from demur.inputs.prompt_formats import SLOT, RenderedFormat, find_format, format_name
+from demur.inputs.format_names import format_name, system_name
+from demur.inputs.prompt_formats import SLOT, RenderedFormat, find_system_format
 from demur.inputs.templates.template_rendering import WAY_OUT, template_source, with_slot
 
 ORDINARY = ("Tell me a joke.", "how do I bake a cake?")
@@ -259,7 +260,14 @@ def bos_count(ids: Sequence[int], tokenizer: Any) -> int:
     return count
 
 
-def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None, control_tokens: ControlTokens = "text") -> Prompt:
+def prompt_format(
+    spec: str,
+    checkpoint: Tokenized,
+    *,
+    name: str | None = None,
+    control_tokens: ControlTokens = "text",
+    system: str | None = None,
+) -> Prompt:
     r"""Bind a prompt format to a checkpoint's tokenizer.
 
     Args:
@@ -267,16 +275,19 @@ def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None, 
             `native` for the tokenizer's own chat template, `native-no-thinking` for the same without thoughts, a text with
             `{instruction}` in which `\n` is understood as a new line, or `module:attribute`.
         checkpoint: a checkpoint, or anything with a `tokenizer`.
-        name: the name of the format in results; if None, its own name, or one made from the hash of its text.
+        name: the name of the format in results; if None, its own name, or one made from the words of its text.
         control_tokens: what becomes of control tokens such as `<|im_end|>` that an instruction holds: `text` keeps them as text,
             `tokens` makes them tokens, as published code does.
+        system: a system sentence. `native` puts it into a system turn of the chat template; `chatml`, `llama3` and `vicuna` have
+            a place for it, and so has a text with `{system}`.
 
     Returns:
         The prompt format with the tokenizer.
 
     Raises:
         InputError: for an unknown name, with the nearest known one; for a text without `{instruction}`; for `native` if the
-            tokenizer has no chat template; for `native-no-thinking` if the template has no way to turn thinking off.
+            tokenizer has no chat template; for `native-no-thinking` if the template has no way to turn thinking off; for a system
+            sentence if the format or the chat template has no place for it.
 
     Example:
         >>> from types import SimpleNamespace
@@ -286,12 +297,14 @@ def prompt_format(spec: str, checkpoint: Tokenized, *, name: str | None = None, 
         Prompt('chatml', '<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n')
         >>> demur.prompt_format("Q: {instruction} A:", checkpoint, name="short")
         Prompt('short', 'Q: {instruction} A:')
+        >>> demur.prompt_format("chatml", checkpoint, system="You are a pirate.").name
+        'chatml-pirate'
     """
     if control_tokens not in get_args(ControlTokens):
         raise InputError(f"control_tokens is {control_tokens!r}; it must be 'text' or 'tokens'")
-    form, tokenizer = find_format(spec), checkpoint.tokenizer
+    form, tokenizer = find_system_format(spec, system), checkpoint.tokenizer
     rows: int | None = getattr(checkpoint, "embedding_rows", None)
-    called = name or format_name(spec)
+    called = name or (format_name(spec) if system is None else system_name(format_name(spec), system))
     if isinstance(form, str):
         return Prompt(called, form, True, tokenizer, rows, control_tokens=control_tokens)
     text = form.template(tokenizer)

@@ -168,8 +168,8 @@ def targets_of(found: Iterable[Entry]) -> list[str]:
 
 
 def instruction_sets(found: Iterable[Entry]) -> list[str]:
-    """Names of instruction sets, harmful first."""
-    return sorted({entry.instructions for entry in found}, key=lambda name: (name != "harmful", name))
+    """Names of instruction sets in the order of the entries, which is that of the study for all entries of a summary."""
+    return list(dict.fromkeys(entry.instructions for entry in found))
 
 
 def is_verdict(refusal: object) -> bool:
@@ -188,6 +188,7 @@ def _place_of(summary: Summary) -> Callable[[Entry], tuple[Any, ...]]:
     arms = list(dict.fromkeys((arm.checkpoint, arm.prompt) for arm in summary.arms))
     prompts = list(dict.fromkeys(prompt for _, prompt in arms))
     origins = {each.name: each.prompt for each in summary.directions}
+    sets = list(summary.instructions)
     kinds = ["none", *dict.fromkeys(words.kind for words in summary.edits.values())]
 
     def index(known: Sequence[Any], value: object) -> int:
@@ -199,7 +200,7 @@ def _place_of(summary: Summary) -> Callable[[Entry], tuple[Any, ...]]:
             index(checkpoints, cell.target),
             index(arms, cell.arm),
             index(kinds, entry.kind),
-            entry.instructions != "harmful",
+            index(sets, entry.instructions),
             entry.control,
             index(checkpoints, entry.source),
             entry.source or "",

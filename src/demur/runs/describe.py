@@ -10,7 +10,6 @@ import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from demur.analysis.cell import Cell
@@ -29,9 +28,10 @@ from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import asked_measurements
 from demur.runs.records import CheckpointLoaded
 from demur.runs.store import Store
+from demur.study.instruction_sets import expected_change
 from demur.study.plan import Arm, PlannedCell
 from demur.study.preflight import Ready
-from demur.study.spec import LABELS, Study
+from demur.study.spec import Study
 
 if TYPE_CHECKING:
     from demur.engine.checkpoints import Checkpoint
@@ -49,7 +49,7 @@ def describe(ready: Ready, store: Store) -> None:
     """
     study = ready.plan.study
     store.remember_created(datetime.now(UTC).isoformat(timespec="seconds"))
-    found: dict[str, InstructionFacts] = {label: instruction_facts(study, material) for label, material in ready.material.items()}
+    found = {name: instruction_facts(study, name, material) for name, material in ready.material.items()}
     known = store.recall("instructions")
     if store.begun and isinstance(known, dict):
         refuse_other_instructions(found, {label: InstructionFacts.model_validate(facts) for label, facts in known.items()})
@@ -116,7 +116,7 @@ def planned_cell(study: Study, planned: PlannedCell) -> Cell:
         instructions=planned.instructions,
         intervention=spec.kind,
         action=action,
-        expected=kind.expected(action, planned.instructions),
+        expected=expected_change(kind, action, planned.instructions, study.instructions),
         direction=None if direction is None else direction.name,
         source=None if direction is None else direction.source,
         control=direction is not None and direction.control,
@@ -165,7 +165,7 @@ def loaded_record(inputs: JobInputs, checkpoint: "Checkpoint", name: str) -> Che
     if ROWS_MEET in (checkpoint.quantised or ""):
         warnings.insert(0, f"{name} has {ROWS_MEET}, so its completions may depend on the other rows of their batch.")
     tests = inputs.store.earlier_tests()
-    now = tuple(_arm_facts(inputs, checkpoint, arm, {}) for arm in arms)
+    now = tuple(_arm_facts(inputs, checkpoint, arm) for arm in arms)
     then = tuple(
         _arm_facts(inputs, checkpoint, arm, tests[arm.name]) if arm.name in tests else facts_now
         for arm, facts_now in zip(arms, now, strict=True)
@@ -173,8 +173,8 @@ def loaded_record(inputs: JobInputs, checkpoint: "Checkpoint", name: str) -> Che
     return CheckpointLoaded(name, facts, now, tuple(warnings), then if tests else ())
 
 
-def _arm_facts(inputs: JobInputs, checkpoint: "Checkpoint", arm: Arm, tests: Mapping[str, int]) -> ArmFacts:
-    """The facts of an arm. Its hash is over the first `tests` instructions of each label; over all where no number is given."""
+def _arm_facts(inputs: JobInputs, checkpoint: "Checkpoint", arm: Arm, tests: Mapping[str, int] | None = None) -> ArmFacts:
+    """The facts of an arm. Its hash is over the training instructions, and the first `tests` instructions of each set."""
     prompt = inputs.prompt(arm, checkpoint)
     return ArmFacts(
         checkpoint=arm.checkpoint,
@@ -185,10 +185,11 @@ def _arm_facts(inputs: JobInputs, checkpoint: "Checkpoint", arm: Arm, tests: Map
     )
 
 
-def _texts(inputs: JobInputs, tests: Mapping[str, int] = MappingProxyType({})) -> list[str]:
-    """The training and test instructions of a run, in one order. `tests` limits the test instructions of a label."""
+def _texts(inputs: JobInputs, tests: Mapping[str, int] | None = None) -> list[str]:
+    """The training and test instructions of a run, in one order; of each set the first `tests`, or all if it is None."""
     material = inputs.ready.material
-    return [text for label in LABELS for text in (*material[label].train, *material[label].test[: tests.get(label)])]
+    counts = {name: len(each.test) for name, each in material.items()} if tests is None else tests
+    return [text for name, each in material.items() for text in (*each.train, *each.test[: counts.get(name, 0)])]
 
 
 def _of_template(checkpoint: "Checkpoint", arm: Arm) -> list[str]:

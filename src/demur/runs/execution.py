@@ -262,7 +262,7 @@ def _generate(job: GenerateJob, inputs: JobInputs, checkpoint: Checkpoint) -> It
     cells = {key: inputs.cell(key) for key, _ in job.rows}
     pending = [(cells[key], position) for key, positions in job.rows for position in positions]
     prompts = {arm: inputs.prompt(arm, checkpoint) for arm in dict.fromkeys(cell.target for cell in cells.values())}
-    ids = {(arm, label): prompt.encode(material[label].test) for arm, prompt in prompts.items() for label in LABELS}
+    ids = {(arm, name): prompt.encode(material[name].test) for arm, prompt in prompts.items() for name in study.sets}
     directions = {name: inputs.direction(name) for name in job.directions}
     edits = {key: _edit(cell, directions, inputs.ready.plan) for key, cell in cells.items()}
     requests = [

@@ -90,7 +90,7 @@ class JobInputs:
             arm: the arm.
             checkpoint: its loaded checkpoint.
         """
-        prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt, control_tokens=self.study.control_tokens)
+        prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt, control_tokens=self.study.control_tokens, system=arm.system)
         if not needs_tokenizer(arm.spec) or not is_dated(checkpoint.tokenizer):
             return prompt
         known = (each for each in self.store.manifest().arms if (each.checkpoint, each.prompt) == (arm.checkpoint, arm.prompt))

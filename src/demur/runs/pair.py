@@ -47,6 +47,7 @@ def pair(
     prompts: Sequence[str] = (),
     instructions: tuple[str, str] = SETS,
     quick: bool = False,
+    system: str | None = None,
     dtype: str = "float32",
     device: str = "auto",
     fresh: bool = False,
@@ -64,6 +65,7 @@ def pair(
         prompts: prompt formats for both checkpoints; chosen from their chat templates unless given.
         instructions: the harmful and the harmless instruction set: names or files.
         quick: use fewer instructions.
+        system: a system sentence for both checkpoints; the prompt formats must have a place for it.
         dtype: the precision of the weights.
         device: `auto` for the first GPU, else the CPU; or `cpu`, `cuda`, `cuda:1`, `spread`.
         fresh: start over in a folder that holds a run.
@@ -83,7 +85,7 @@ def pair(
 
         It is skipped because it loads two checkpoints.
     """
-    made = pair_study(base, chat, prompts=prompts, instructions=instructions, quick=quick, dtype=dtype)
+    made = pair_study(base, chat, prompts=prompts, instructions=instructions, quick=quick, dtype=dtype, system=system)
     folder = Path(out) if out is not None else Path("runs") / made.study.name
     return run(made.study, folder, device=device, fresh=fresh, phases=phases, notes=made.notes)
 
@@ -95,6 +97,7 @@ def pair_study(
     prompts: Sequence[str] = (),
     instructions: tuple[str, str] = SETS,
     quick: bool = False,
+    system: str | None = None,
     dtype: str = "float32",
 ) -> PairStudy:
     """The study of two checkpoints, with layer and dose still to be selected. Reads configs and tokenizers, no weights.
@@ -105,6 +108,7 @@ def pair_study(
         prompts: prompt formats for both; chosen from their chat templates unless given.
         instructions: the harmful and the harmless instruction set.
         quick: use fewer instructions.
+        system: a system sentence for both checkpoints; the prompt formats must have a place for it.
         dtype: the precision of the weights.
 
     Raises:
@@ -117,7 +121,8 @@ def pair_study(
         raise InputError(f"both checkpoints are {base!r}; give two different ones, such as a base model and its chat model")
     formats = PairFormats(tuple(prompts)) if prompts else _formats(specs)
     pairs, test, selection = _counts(instructions, quick)
-    checkpoints = {name: {**spec, "role": name, "prompts": list(formats.names)} for name, spec in specs.items()}
+    said = {} if system is None else {"system": system}
+    checkpoints = {name: {**spec, "role": name, "prompts": list(formats.names), **said} for name, spec in specs.items()}
     data = {
         "name": _name(base, chat),
         "summary": f"{base} and {chat}",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from demur.core.errors import InputError, nearest
 from demur.core.progress import Phases, no_phases
+from demur.runs.growing.kept_names import with_kept_names
 from demur.runs.growing.larger_study import check_folder, go_on
 from demur.runs.run import Run
 from demur.runs.store import Store
@@ -54,7 +55,7 @@ def run(
         executor: runs the jobs; this process unless given.
         notes: sentences for readers of the results, stored with the run.
         checkpoints: loaded checkpoints by their names in the study; the others are loaded. Their fingerprints are stored.
-        tell: called with one sentence if the study adds to the one in the folder: what is reused and what is new.
+        tell: called with a sentence of what is reused and new if the study adds to the run, and of names that the run keeps.
         show: called with what is known while the run works; see `demur.runs.partial_results`.
 
     Returns:
@@ -74,7 +75,7 @@ def run(
 
         The last two lines are skipped because they load a checkpoint.
     """
-    study = with_all_layers(as_study(study))
+    study = _written_out(study, Path(out), fresh, tell)
     if checkpoints:
         executor = _with_given(study, checkpoints, executor)
     ready = check(make_plan(for_planning(study)))
@@ -90,6 +91,12 @@ def run(
     except BaseException:
         store.close()
         raise
+
+
+def _written_out(study: Study | str | Path, out: Path, fresh: bool, tell: Callable[[str], object]) -> Study:
+    """The study with its layers as numbers, and with the names that the run folder has for its prompt formats."""
+    found = with_all_layers(as_study(study))
+    return found if fresh else with_kept_names(found, out, tell)
 
 
 def _finish(

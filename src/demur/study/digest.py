@@ -17,6 +17,7 @@ from pydantic_core import to_jsonable_python
 from demur.core.errors import InputError
 from demur.interventions.edit_kind import edit_kind
 from demur.study.named_parts import changed_settings
+from demur.study.shorthand.named_formats import with_earlier_names
 from demur.study.spec_fields import SELECT, Decides, DecidesNothing, Facts, Mark, mark_of, one_text, unordered
 from demur.study.spec_tables import CheckpointSpec, ControlSpec, DirectionSpec, InstructionSpec, InterventionSpec, SelectionSpec
 
@@ -182,7 +183,7 @@ def differences(study: BaseModel, stored: Facts, at_creation: Facts | None = Non
         One difference for each key, in the order of the study; empty if the run can be resumed.
     """
     here = deciding_facts(type(study), study.model_dump(mode="json"))
-    there = deciding_facts(type(study), stored)
+    there = deciding_facts(type(study), with_earlier_names(stored))
     kept = at_creation or {}
     found = [
         each

@@ -12,9 +12,9 @@ from functools import cached_property
 from pydantic import JsonValue
 
 from demur.directions.controls.control import control_kind
-from demur.inputs.prompt_formats import format_name
+from demur.inputs.format_names import format_name
 from demur.study.named_parts import named_edit
-from demur.study.spec import LABELS, InterventionSpec, Label, Study
+from demur.study.spec import InterventionSpec, Study
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,14 @@ class Arm:
     Attributes:
         checkpoint: the checkpoint's name.
         prompt: the format's short name.
-        spec: the format as the study writes it.
+        spec: the format as `demur.prompt_format` takes it: a name or a text.
+        system: its system sentence; None if it has none.
     """
 
     checkpoint: str
     prompt: str
     spec: str
+    system: str | None = None
 
     @property
     def name(self) -> str:
@@ -80,7 +82,7 @@ class PlannedCell:
     """
 
     target: Arm
-    instructions: Label
+    instructions: str
     intervention: InterventionSpec | None
     direction: PlannedDirection | None
 
@@ -137,11 +139,7 @@ def make_plan(study: Study) -> Plan:
     Raises:
         InputError: for a prompt format that does not exist.
     """
-    arms = tuple(
-        Arm(name, _prompt_name(study, spec), study.prompts.get(spec, spec))
-        for name, checkpoint in study.checkpoints.items()
-        for spec in checkpoint.prompts
-    )
+    arms = tuple(_arm(study, name, spec) for name, checkpoint in study.checkpoints.items() for spec in checkpoint.prompts)
     found = [
         PlannedDirection(_direction_name(study, arm, layer), arm.checkpoint, arm, layer)
         for arm in arms
@@ -150,10 +148,18 @@ def make_plan(study: Study) -> Plan:
     directions = (*found, *_controls(study, arms))
     cells: dict[str, PlannedCell] = {}
     for arm in arms:
-        for label in LABELS:
+        for label in study.sets:
             wanted = [PlannedCell(arm, label, None, None), *_edited(study, arm, label, directions)]
             cells.update((cell.key, cell) for cell in wanted)
     return Plan(study, arms, directions, tuple(cells.values()))
+
+
+def _arm(study: Study, checkpoint: str, spec: str) -> Arm:
+    entry = study.prompts.get(spec, spec)
+    name = spec if spec in study.prompts else format_name(spec)
+    if isinstance(entry, str):
+        return Arm(checkpoint, name, entry)
+    return Arm(checkpoint, name, entry.format, entry.system)
 
 
 def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]:
@@ -165,7 +171,7 @@ def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]
                 yield PlannedDirection(_layered(study, name, layer), name, arm, layer, _direction_name(study, arm, layer), kind)
 
 
-def _edited(study: Study, arm: Arm, label: Label, directions: tuple[PlannedDirection, ...]) -> Iterator[PlannedCell]:
+def _edited(study: Study, arm: Arm, label: str, directions: tuple[PlannedDirection, ...]) -> Iterator[PlannedCell]:
     """The cells of one arm and instruction set under every intervention."""
     for spec in study.interventions:
         if label not in spec.on or not _asked(spec.targets, arm):
@@ -178,10 +184,6 @@ def _edited(study: Study, arm: Arm, label: Label, directions: tuple[PlannedDirec
 
 def _asked(names: list[str] | None, arm: Arm) -> bool:
     return names is None or arm.checkpoint in names
-
-
-def _prompt_name(study: Study, spec: str) -> str:
-    return spec if spec in study.prompts else format_name(spec)
 
 
 def _direction_name(study: Study, arm: Arm, layer: int) -> str:

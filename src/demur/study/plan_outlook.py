@@ -22,11 +22,11 @@ from demur.study.load_order import Step, loads, most_at_once, order_jobs
 from demur.study.machines.data_sheets import DataSheet
 from demur.study.machines.planned_machine import Machine, machine_of
 from demur.study.machines.worker_outlook import WorkersOutlook, worker_outlook
-from demur.study.plan import Plan, make_plan
+from demur.study.plan import Arm, Plan, make_plan
 from demur.study.planned_tasks import PlannedTask, planned_tasks
 from demur.study.preflight import Material, check_what_is_here
 from demur.study.selected_settings import for_planning, open_keys, selection_rows
-from demur.study.spec import LABELS, Label, Study
+from demur.study.spec import Study
 
 if TYPE_CHECKING:
     from demur.study.throughput import Rates
@@ -176,7 +176,7 @@ def look_ahead(study: Study, device: str = "auto", workers: int | None = None) -
     selects = open_keys(study)
     study = for_planning(study)
     plan = make_plan(study)
-    template = {arm.spec: _template_tokens(arm.spec) for arm in plan.arms}
+    template = {arm: _template_tokens(arm) for arm in plan.arms}
     here = check_what_is_here(plan)
     sources = here.sources
     arms = [arm.checkpoint for arm in plan.arms]
@@ -187,7 +187,7 @@ def look_ahead(study: Study, device: str = "auto", workers: int | None = None) -
     free = machine.free()
     together = None not in sizes and sum(size or 0 for size in sizes) <= free * memory_budget.SHARE
     steps = order_jobs(planned_tasks(plan), (), together=together)
-    words: dict[Label, Words] = {label: _words(here.material.get(label)) for label in LABELS}
+    words = {name: _words(here.material.get(name)) for name in study.sets}
     jobs = {
         each.name: _job(study, plan, each.name, each.size, words, template, steps, bool(selects))
         for each in checkpoints
@@ -200,7 +200,7 @@ def look_ahead(study: Study, device: str = "auto", workers: int | None = None) -
         checkpoints=checkpoints,
         completions=plan.rows(),
         tokens=_tokens(study, plan, words, template),
-        unread=tuple(study.instructions[label].source for label in LABELS if label not in here.material),
+        unread=tuple(study.instructions[name].source for name in study.sets if name not in here.material),
         steps=tuple(steps),
         memory=_memory(study, jobs, rates is not None, steps, machine, free) if jobs else None,
         time=None if rates is None else _time(study, jobs, rates, machine.kind),
@@ -224,20 +224,23 @@ def _checkpoint(study: Study, name: str, source: Source | None) -> CheckpointOut
 
 
 def _words(material: Material | None) -> Words:
-    """Words of the test instructions of one label; `USUAL_WORDS` if the set cannot be read."""
+    """Words of the test instructions of one set; `USUAL_WORDS` if the set cannot be read."""
     counts = [len(row.split()) for row in material.test] if material is not None else []
     return Words(sum(counts) / len(counts), max(counts)) if counts else USUAL_WORDS
 
 
-def _template_tokens(spec: str) -> int:
+def _template_tokens(arm: Arm) -> int:
     """About how many tokens a format writes around an instruction. Raises `InputError` for a format that does not exist."""
-    return NATIVE_TOKENS if needs_tokenizer(spec) else len(_PIECES.findall(template_text(spec).replace("{instruction}", " ")))
+    said = len(_PIECES.findall(arm.system or ""))
+    if needs_tokenizer(arm.spec):
+        return NATIVE_TOKENS + said
+    return len(_PIECES.findall(template_text(arm.spec).replace("{instruction}", " "))) + said
 
 
-def _tokens(study: Study, plan: Plan, words: Mapping[Label, Words], template: Mapping[str, int]) -> float:
+def _tokens(study: Study, plan: Plan, words: Mapping[str, Words], template: Mapping[Arm, int]) -> float:
     return sum(
         study.instructions[cell.instructions].test
-        * (words[cell.instructions].mean * TOKENS_A_WORD + template[cell.target.spec] + study.max_new_tokens)
+        * (words[cell.instructions].mean * TOKENS_A_WORD + template[cell.target] + study.max_new_tokens)
         for cell in plan.cells
     )
 
@@ -247,19 +250,19 @@ def _job(
     plan: Plan,
     name: str,
     size: Size,
-    words: Mapping[Label, Words],
-    template: Mapping[str, int],
+    words: Mapping[str, Words],
+    template: Mapping[Arm, int],
     steps: list[Step[PlannedTask]],
     selects: bool,
 ) -> Job:
     cells = plan.of(name)
     counts = [study.instructions[cell.instructions].test for cell in cells]
-    lengths = [template[cell.target.spec] + TOKENS_A_WORD * words[cell.instructions].mean for cell in cells]
+    lengths = [template[cell.target] + TOKENS_A_WORD * words[cell.instructions].mean for cell in cells]
     return Job(
         size=size,
         rows=sum(counts) + (selection_rows(study, size.layers) * len(plan.arms_of(name)) if selects else 0),
         prompt=sum(count * length for count, length in zip(counts, lengths, strict=True)) / sum(counts),
-        longest=max(template[cell.target.spec] + TOKENS_A_WORD * words[cell.instructions].longest for cell in cells),
+        longest=max(template[cell.target] + TOKENS_A_WORD * words[cell.instructions].longest for cell in cells),
         read=2 * study.direction.pairs * len(plan.arms_of(name)),
         loads=sum(step.action == "load" and step.checkpoint == name for step in steps) + selects,
         quantise=study.checkpoints[name].quantise,

@@ -3,7 +3,7 @@
 They use names, files and counts. Checks that need the weights are made during the run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from demur.core.errors import InputError, sentence
 from demur.inputs.instructions import may_be_elsewhere as instructions_may_be_elsewhere
 from demur.inputs.instructions import read_instructions
-from demur.inputs.prompt_formats import find_format
+from demur.inputs.prompt_formats import find_format, find_system_format
 from demur.inputs.repeated_instructions import first_of_each, sameness, shared_note
 from demur.judges.early_stopping import check_foreseen
 from demur.judges.judge import get_judge
@@ -21,16 +21,16 @@ from demur.models.compatibility import compare, shape
 from demur.models.sole_answers import refuse_unnamed_adapter
 from demur.models.sources import Source, find_adapter, find_model
 from demur.study.plan import Plan
-from demur.study.spec import LABELS, Label, Study
+from demur.study.spec import LABELS, Study
 
 
 @dataclass(frozen=True)
 class Material:
-    """The instructions of one label.
+    """The instructions of one set.
 
     Attributes:
         source: where they were read.
-        train: the instructions that directions are made from.
+        train: the instructions that directions are made from; empty for a set that is only asked.
         test: the instructions on which refusals are counted.
         notes: what a reader of the results should know of them.
     """
@@ -47,13 +47,13 @@ class Ready:
 
     Attributes:
         plan: the plan.
-        material: the instructions of each label.
+        material: the instructions of each set.
         sources: where the weights of each checkpoint are, by its name.
         warnings: warnings for readers of the results, in sentences.
     """
 
     plan: Plan
-    material: Mapping[Label, Material]
+    material: Mapping[str, Material]
     sources: Mapping[str, Source]
     warnings: tuple[str, ...] = ()
 
@@ -81,9 +81,8 @@ def check(plan: Plan) -> Ready:
         refuse_unnamed_adapter(spec.model, sources[name], spec.adapter)
         if spec.adapter is not None:
             check_settings(spec.adapter, find_adapter(spec.adapter))
-    material = {label: _material(study, label) for label in LABELS}
-    train, test = ({label: getattr(material[label], part) for label in LABELS} for part in ("train", "test"))
-    refuse_shared(train, test, study.split)
+    material = {name: _material(study, name) for name in study.sets}
+    _refuse_trained(material, study.split)
     return Ready(plan, material, sources, (*warnings, *instruction_warnings(material)))
 
 
@@ -98,7 +97,7 @@ class OnThisMachine:
     """
 
     sources: Mapping[str, Source]
-    material: Mapping[Label, Material]
+    material: Mapping[str, Material]
     warnings: tuple[str, ...]
 
 
@@ -126,13 +125,12 @@ def check_what_is_here(plan: Plan) -> OnThisMachine:
             refuse_unnamed_adapter(spec.model, sources[name], spec.adapter)
     differences = (*compare(sources), *same_weights(study, sources))
     _check_layers(study, sources)
-    material: dict[Label, Material] = {}
-    for label in LABELS:
-        source = study.instructions[label].source
+    material: dict[str, Material] = {}
+    for name in study.sets:
+        source = study.instructions[name].source
         with suppress(InputError) if instructions_may_be_elsewhere(source) else nullcontext():
-            material[label] = _material(study, label)
-    train, test = ({label: getattr(each, part) for label, each in material.items()} for part in ("train", "test"))
-    refuse_shared(train, test, study.split)
+            material[name] = _material(study, name)
+    _refuse_trained(material, study.split)
     return OnThisMachine(sources, material, (*differences, *precisions(study), *instruction_warnings(material)))
 
 
@@ -143,8 +141,10 @@ def _check_names(plan: Plan) -> None:
         get_judge(name)
     if study.until_verdict:
         check_foreseen(study.judges)
-    for text in (*study.prompts.values(), *(arm.spec for arm in plan.arms)):
-        find_format(text)
+    for entry in study.prompts.values():
+        find_format(entry if isinstance(entry, str) else entry.format)
+    for arm in plan.arms:
+        find_system_format(arm.spec, arm.system)
 
 
 def _elsewhere(reference: str) -> AbstractContextManager[None]:
@@ -161,14 +161,14 @@ def _may_be_elsewhere(reference: str) -> bool:
         return True
 
 
-def instruction_warnings(material: Mapping[Label, Material]) -> list[str]:
+def instruction_warnings(material: Mapping[str, Material]) -> list[str]:
     """What a reader of the results should know of the instructions, one sentence each.
 
     Args:
-        material: the instructions of each label.
+        material: the instructions of each set.
 
     Returns:
-        The notes of their files, instructions of other sets that are asked twice, and instructions that are in both labels' sets.
+        The notes of their files, instructions of other sets that are asked twice, and instructions that are in several sets.
     """
     notes = [note for each in material.values() for note in each.notes]
     for label, each in material.items():
@@ -178,34 +178,39 @@ def instruction_warnings(material: Mapping[Label, Material]) -> list[str]:
             if len(kept) < len(part):
                 notes.append(f"The {label} set {each.source!r} has {len(part) - len(kept)} of {len(part)} instructions twice")
     by_label = [(label, (*each.train, *each.test)) for label, each in material.items()]
-    shared = shared_note(by_label, "this study", "set (harmful and harmless)")
+    *others, last = [*material] or [""]
+    shared = shared_note(by_label, "this study", f"set ({', '.join(others)} and {last})")
     return [sentence(note) for note in (*notes, *([] if shared is None else [shared]))]
 
 
 def told_of_instructions(study: Study) -> list[str]:
     """The same for the sets of a study that can be read, before anything else of it is checked."""
-    found: dict[Label, Material] = {}
-    for label in LABELS:
+    found: dict[str, Material] = {}
+    for name in study.sets:
         with suppress(InputError):
-            found[label] = _material(study, label)
+            found[name] = _material(study, name)
     return instruction_warnings(found)
 
 
-def refuse_shared(train: Mapping[Label, Sequence[str]], held_out: Mapping[Label, Sequence[str]], part: str) -> None:
+def refuse_shared(train: Iterable[Sequence[str]], held_out: Iterable[Sequence[str]], part: str) -> None:
     """Refuse instructions that are used both to make directions and to test them.
 
     Args:
-        train: training instructions by label.
-        held_out: the instructions for testing by label.
+        train: the training instructions of each set.
+        held_out: the instructions for testing of each set.
         part: the name of the split of `held_out`, for the error.
 
     Raises:
         InputError: if an instruction is in both, even under different labels.
     """
-    used = {sameness(text) for texts in train.values() for text in texts}
-    shared = [text for texts in held_out.values() for text in texts if sameness(text) in used]
+    used = {sameness(text) for texts in train for text in texts}
+    shared = [text for texts in held_out for text in texts if sameness(text) in used]
     if shared:
         raise InputError(f"{len(shared)} instructions are in both the training and the {part} part, such as {shared[0][:60]!r}")
+
+
+def _refuse_trained(material: Mapping[str, Material], part: str) -> None:
+    refuse_shared([each.train for each in material.values()], [each.test for each in material.values()], part)
 
 
 def precisions(study: Study) -> list[str]:
@@ -243,7 +248,12 @@ def _check_layers(study: Study, sources: Mapping[str, Source]) -> None:
                 raise InputError(f"layer {layer} is out of range: {name!r} has layers 0 to {known[0] - 1}")
 
 
-def _material(study: Study, label: Label) -> Material:
-    spec = study.instructions[label]
-    found = read_instructions(spec.source)
-    return Material(found.source, found.take("train", study.direction.pairs), found.take(study.split, spec.test), found.notes)
+def _material(study: Study, name: str) -> Material:
+    spec, whole = study.instructions[name], study.instructions[name].split == "all"
+    found = read_instructions(spec.source, split=not whole)
+    train = found.take("train", study.direction.pairs) if name in LABELS else ()
+    if not whole:
+        return Material(found.source, train, found.take(spec.split or study.split, spec.test), found.notes)
+    if spec.test > len(found.all()):
+        raise InputError(f"{spec.test} instructions of {found.name!r} were asked for, but it has {len(found.all())}")
+    return Material(found.source, train, found.all()[: spec.test], found.notes)

@@ -4,8 +4,7 @@ The published settings are separate from the study's own, so that a reproduction
 settings. Publications affect no result. Impossible counts, and settings that no cell depends on, are refused.
 """
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Collection, Iterable
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -41,7 +40,7 @@ class PublishedRate(_Table):
 
     target: str
     prompt: str | None = None
-    instructions: Literal["harmful", "harmless"]
+    instructions: str
     intervention: str = "none"
     source: str | None = None
     coefficient: float | None = None
@@ -78,7 +77,9 @@ class Publication(_Table):
     rates: list[PublishedRate] = Field(min_length=1)
 
 
-def check(publication: Publication, where: str, checkpoints: Iterable[str], prompts: Iterable[str]) -> None:
+def check(
+    publication: Publication, where: str, checkpoints: Iterable[str], prompts: Iterable[str], sets: Collection[str]
+) -> None:
     """Check a publication against its study.
 
     Args:
@@ -86,6 +87,7 @@ def check(publication: Publication, where: str, checkpoints: Iterable[str], prom
         where: its place in the study, for the error.
         checkpoints: names of the study's checkpoints.
         prompts: names of the study's own prompt formats.
+        sets: names of its instruction sets.
 
     Raises:
         ValueError: if it names a checkpoint, a kind of edit or a setting that does not exist.
@@ -95,8 +97,12 @@ def check(publication: Publication, where: str, checkpoints: Iterable[str], prom
         for key, name in (("target", rate.target), ("source", rate.source)):
             if name is not None and name not in names:
                 raise ValueError(f"{where}.rates.{number}.{key} names {name!r}; {nearest(name, names)}")
+        if rate.instructions not in sets:
+            raise ValueError(
+                f"{where}.rates.{number}.instructions names {rate.instructions!r}; {nearest(rate.instructions, sets)}"
+            )
         _check_edit(rate, f"{where}.rates.{number}")
-    known = _known_settings(publication, names, prompts)
+    known = _known_settings(publication, names, prompts, sets)
     for part, table in (("settings", publication.settings), ("text", publication.text)):
         for key in flatten(table):
             if key not in known:
@@ -106,10 +112,12 @@ def check(publication: Publication, where: str, checkpoints: Iterable[str], prom
             raise ValueError(f"{where}.text has {words!r} for {key!r}; expected a text, such as 'not stated'")
 
 
-def _known_settings(publication: Publication, checkpoints: Iterable[str], prompts: Iterable[str]) -> set[str]:
+def _known_settings(
+    publication: Publication, checkpoints: Iterable[str], prompts: Iterable[str], sets: Iterable[str]
+) -> set[str]:
     """The keys of a study on which a rate of the publication may depend."""
     known = {"judges", *RUN_KEYS, *(f"prompts.{name}" for name in prompts)}
-    known |= {f"instructions.{label}.source" for label in ("harmful", "harmless")}
+    known |= {f"instructions.{name}.source" for name in sets}
     known |= {f"checkpoints.{name}.{key}" for name in checkpoints for key in CHECKPOINT_KEYS}
     known |= {f"direction.{key}" for key in DIRECTION_KEYS}
     known |= {f"interventions.{key}" for key in EDIT_KEYS}

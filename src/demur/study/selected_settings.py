@@ -10,7 +10,7 @@ from demur.core.errors import InputError
 from demur.models.compatibility import shape
 from demur.models.sources import find_model
 from demur.study.named_parts import named_edit
-from demur.study.spec import Label, Study
+from demur.study.spec import LABELS, Label, Study
 from demur.study.spec_fields import ALL, SELECT
 
 DOSES: Mapping[str, tuple[float, ...]] = {
@@ -118,7 +118,7 @@ def deciding_label(study: Study, number: int) -> tuple[Label, int] | None:
     if kind.artefact == "none":
         return None
     action = kind.action(max(doses_of(study, number), default=0.0) if kind.takes_dose else None)
-    found = [(label, kind.expected(action, label)) for label in spec.on]
+    found = [(label, kind.expected(action, label)) for label in LABELS if label in spec.on]
     return next(((label, sign) for label, sign in found if sign), None)
 
 

@@ -27,9 +27,13 @@ from demur.directions.controls.control import control_kind
 from demur.inputs.control_marks import ControlTokens
 from demur.inputs.prompt_formats import NAME_BYTES
 from demur.study.digest import deciding_facts
+from demur.study.instruction_sets import check_sets
 from demur.study.named_parts import check_edits_differ, own_names_differ, part_name
 from demur.study.published_spec import Publication, PublishedRate
 from demur.study.published_spec import check as check_publication
+from demur.study.shorthand.named_formats import with_named_formats
+from demur.study.shorthand.system_sentences import with_system_formats
+from demur.study.shorthand.written_lists import edit_numbers, written_out
 from demur.study.spec_errors import Place, sentence
 from demur.study.spec_fields import (
     LABELS,
@@ -51,11 +55,12 @@ from demur.study.spec_tables import (
     InstructionSpec,
     InterventionSpec,
     MeasurementSpec,
+    PromptEntry,
+    PromptSpec,
     SelectionSpec,
     measurement_list,
     named_once,
 )
-from demur.study.written_lists import edit_numbers, written_out
 
 __all__ = [
     "LABELS",
@@ -82,8 +87,9 @@ class Study(Table):
         name: the name of the study, and of its folder under `runs/` unless another folder is given.
         summary: one line for readers.
         checkpoints: the lineage by name; the order counts, because reports compare the last with the first.
-        prompts: the study's own prompt formats by name: texts with `{instruction}`.
-        instructions: `harmful` and `harmless`.
+        prompts: the study's own prompt formats by name: texts with `{instruction}`, or tables with a system
+            sentence. A checkpoint's text gets a name here.
+        instructions: `harmful` and `harmless`, from which directions are made, and further sets by name.
         direction: where and how directions are read.
         selection: how settings with the value "select" are chosen.
         interventions: what is done with each direction.
@@ -116,8 +122,8 @@ class Study(Table):
     name: Annotated[Plain, TELLS_READERS]
     summary: Annotated[str, TELLS_READERS] = ""
     checkpoints: Annotated[dict[str, CheckpointSpec], KeysDecide(), Field(min_length=1)]
-    prompts: Annotated[dict[str, str], KeysDecide()] = {}
-    instructions: Annotated[dict[Label, InstructionSpec], KeysDecide()]
+    prompts: Annotated[dict[str, PromptEntry], KeysDecide()] = {}
+    instructions: Annotated[dict[str, InstructionSpec], KeysDecide()]
     direction: Annotated[DirectionSpec, KeysDecide()]
     selection: Annotated[SelectionSpec, KeysDecide()] = SelectionSpec()
     interventions: Annotated[list[InterventionSpec], KeysDecide()] = []
@@ -146,8 +152,8 @@ class Study(Table):
 
     @model_validator(mode="before")
     @classmethod
-    def _lists_are_written_out(cls, value: Any) -> Any:
-        return written_out(value)
+    def _shorthand_is_written_out(cls, value: Any) -> Any:
+        return with_system_formats(with_named_formats(written_out(value)))
 
     @field_validator("controls", mode="before")
     @classmethod
@@ -162,9 +168,7 @@ class Study(Table):
 
     @model_validator(mode="after")
     def _names_fit(self) -> "Study":
-        for label in LABELS:
-            if label not in self.instructions:
-                raise ValueError(f"instructions.{label} is missing")
+        check_sets(self.instructions)
         # The study's name is also the name of its run folder, unless --out gives another.
         if self.name.startswith(".") or any(mark in self.name for mark in "/\\:") or len(self.name.encode()) > NAME_BYTES:
             raise ValueError(
@@ -173,12 +177,13 @@ class Study(Table):
         self._check_names()
         check_edits_differ(spec.kind for spec in self.interventions)
         for number, spec in enumerate(self.interventions):
-            for key, wanted in (("sources", spec.sources), ("targets", spec.targets)):
+            known = (("sources", spec.sources, self.checkpoints), ("targets", spec.targets, self.checkpoints))
+            for key, wanted, names in (*known, ("on", spec.on, self.instructions)):
                 for name in wanted or ():
-                    if name not in self.checkpoints:
-                        raise ValueError(f"interventions.{number}.{key} names {name!r}; {nearest(name, self.checkpoints)}")
+                    if name not in names:
+                        raise ValueError(f"interventions.{number}.{key} names {name!r}; {nearest(name, names)}")
         for number, publication in enumerate(self.published):
-            check_publication(publication, f"published.{number}", self.checkpoints, self.prompts)
+            check_publication(publication, f"published.{number}", self.checkpoints, self.prompts, self.instructions)
         return self
 
     def _check_names(self) -> None:
@@ -198,6 +203,11 @@ class Study(Table):
                 )
         if "baseline" in self.checkpoints:
             raise ValueError("'baseline' is what cells without an edit are called; give the checkpoint another name")
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The names of the instruction sets in the order of reports: `harmful`, `harmless`, then the others."""
+        return (*LABELS, *(name for name in self.instructions if name not in LABELS))
 
     def __repr__(self) -> str:
         lineage, edits = ", ".join(self.checkpoints), ", ".join(edit.kind for edit in self.interventions)
@@ -275,6 +285,7 @@ def make_study(data: Mapping[str, object], where: str = "study") -> Study:
 TABLES: dict[Place, type[BaseModel]] = {
     (): Study,
     ("checkpoints", "*"): CheckpointSpec,
+    ("prompts", "*"): PromptSpec,
     ("instructions", "*"): InstructionSpec,
     ("direction",): DirectionSpec,
     ("selection",): SelectionSpec,

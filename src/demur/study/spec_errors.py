@@ -10,6 +10,9 @@ from demur.core.errors import nearest
 Place = tuple[str, ...]
 """The place of a table in a study; `*` is any name, label or number."""
 
+A_TEXT, A_TABLE = "as a text", "as a table"
+"""Tags of values that may be a text or a table. pydantic puts them into the place of an error."""
+
 UNKNOWN = ("extra_forbidden", "unknown_key")
 
 
@@ -21,7 +24,7 @@ def sentence(error: ValidationError, tables: Mapping[Place, type[BaseModel]]) ->
         tables: the model of each table of a study by its place; the nearest known key is taken from it.
     """
     found = sorted(error.errors(), key=lambda one: one["type"] not in UNKNOWN)[0]
-    place = tuple(str(part) for part in found["loc"])
+    place = tuple(str(part) for part in found["loc"] if part not in (A_TEXT, A_TABLE))
     kind, dotted = found["type"], ".".join(place)
     if kind == "unknown_key":
         key = found["ctx"]["key"]
@@ -58,7 +61,14 @@ def _hint(key: str, place: Place, known: Iterable[str], tables: Mapping[Place, t
 _ALIKE = 0.75
 """Keys at least this similar are one key misspelt."""
 
-_SUCH_AS = {"checkpoints": "NAME", "instructions": "harmful", "interventions": "0", "measurements": "0", "published": "0"}
+_SUCH_AS = {
+    "checkpoints": "NAME",
+    "prompts": "NAME",
+    "instructions": "harmful",
+    "interventions": "0",
+    "measurements": "0",
+    "published": "0",
+}
 """What stands for the name, the label or the number in a key of a hint."""
 
 

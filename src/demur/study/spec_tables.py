@@ -9,9 +9,11 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     JsonValue,
     SerializerFunctionWrapHandler,
+    Tag,
     model_serializer,
     model_validator,
 )
@@ -22,6 +24,7 @@ from demur.directions.controls.control import control_kind
 from demur.interventions.edit_kind import check_settings
 from demur.measurements.measurement import measurement
 from demur.study.named_parts import changed_settings, checked_settings, named_edit, own_names_differ, part_name
+from demur.study.spec_errors import A_TABLE, A_TEXT
 from demur.study.spec_fields import (
     Decides,
     DecidesNothing,
@@ -38,6 +41,7 @@ from demur.study.spec_fields import (
     once,
     one_path,
     one_source,
+    one_text,
     unknown_key,
     unordered,
 )
@@ -50,6 +54,12 @@ Doses = Annotated[list[Annotated[float, Field(gt=0)]], AfterValidator(once), Fie
 """At least one coefficient, each once."""
 
 
+def _one_spelling(system: str) -> str:
+    if not system.strip():
+        raise ValueError("the system sentence is empty; give a text, or leave the key out")
+    return system.replace("\\n", "\n")
+
+
 class CheckpointSpec(Table):
     """One set of weights: hub id, folder, GGUF file or demo name, with an adapter if given. One arm for each prompt format."""
 
@@ -59,16 +69,41 @@ class CheckpointSpec(Table):
     quantise: Annotated[Literal["8bit", "4bit"] | None, Decides()] = None
     role: Annotated[str, TELLS_READERS] = ""
     prompts: Annotated[SomeNames, Decides()] = ["native"]
+    system: Annotated[str | None, Decides(), Field(description="written out as formats of `prompts`")] = None
     parameters: Annotated[
         float | None, PLANS, Field(gt=0, description="number of weights, for planning if no config can be read")
     ] = None
 
 
+class PromptSpec(Table):
+    """A prompt format with a system sentence: a name or a text with `{instruction}`, and the sentence."""
+
+    format: Annotated[str, Decides(one_text)]
+    system: Annotated[str, AfterValidator(_one_spelling), Decides()]
+
+
+PromptEntry = Annotated[
+    Annotated[str, Tag(A_TEXT)] | Annotated[PromptSpec, Tag(A_TABLE)],
+    Discriminator(lambda value: A_TABLE if isinstance(value, dict | PromptSpec) else A_TEXT),
+]
+"""A prompt format of a study: a text, or a table."""
+
+
 class InstructionSpec(Table):
-    """Instructions of one label: a registered set, a file or file:column, and how many are used for testing."""
+    """One instruction set: a registered set, a file or file:column, and how many are used for testing.
+
+    `split` and `like` are keys of sets other than `harmful` and `harmless`. A bare text is the source.
+    """
 
     source: Annotated[Plain, Decides(one_source)]
     test: Annotated[int, Decides(), Field(ge=1)] = 100
+    split: Annotated[Literal["train", "validation", "test", "all"] | None, Decides()] = None
+    like: Annotated[list[Label], BeforeValidator(listed), AfterValidator(once), Decides(unordered)] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_text_is_the_source(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
 
 
 class DirectionSpec(Table):
@@ -129,7 +164,7 @@ class InterventionSpec(Table):
     layers: Annotated[Layers | None, Decides()] = None
     sites: Annotated[list[Site] | None, Decides(), Field(min_length=1)] = None
     positions: Annotated[Literal["all", "prompt", "generated"], Decides()] = "all"
-    on: Annotated[list[Label], BeforeValidator(listed), Decides(unordered), Field(min_length=1)] = ["harmful", "harmless"]
+    on: Annotated[SomeNames, Decides(unordered)] = ["harmful", "harmless"]
     sources: Annotated[list[str] | None, Decides(unordered)] = None
     targets: Annotated[list[str] | None, Decides(unordered)] = None
 

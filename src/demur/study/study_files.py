@@ -10,8 +10,8 @@ from pathlib import Path
 
 from demur.core.atomic_files import is_file
 from demur.core.errors import InputError, nearest
+from demur.study.shorthand.written_lists import edit_numbers
 from demur.study.spec import Study, make_study
-from demur.study.written_lists import edit_numbers
 
 
 def preset_names() -> tuple[str, ...]:

@@ -58,12 +58,14 @@ class Rendering:
         as_parts: whether the content of the turn is a list of parts, as templates of models that also see want it.
         switches: further variables of the template.
         closing: text after the prompt, which ends a thought that the template begins.
+        system: the sentence of a system turn before the user's; empty for none.
     """
 
     tokenizer: Any
     as_parts: bool = False
     switches: Mapping[str, object] = field(default_factory=dict)
     closing: str = ""
+    system: str = ""
 
     def __call__(self, instruction: str) -> str:
         """The prompt of an instruction.
@@ -79,32 +81,42 @@ class Rendering:
         return lru_cache(maxsize=4096)(self._rendered)
 
     def _rendered(self, instruction: str, _day: date) -> str:
-        content: object = [{"type": "text", "text": instruction}] if self.as_parts else instruction
-        turns = [{"role": "user", "content": content}]
-        _try_out(template_source(self.tokenizer), self.as_parts)
+        turns = _turns(instruction, self.system, self.as_parts)
+        _try_out(template_source(self.tokenizer), self.as_parts, bool(self.system))
         try:
             with _stopped_after(SECONDS):
                 text = str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **self.switches))
         except _TookTooLongError as error:
-            raise TemplatePassedLimit(_sentence(f"it takes more than {SECONDS:g} seconds")) from error
+            raise TemplatePassedLimit(_sentence(f"it takes more than {SECONDS:g} seconds", bool(self.system))) from error
         except Exception as error:  # a template is a program, and may raise anything
-            raise TemplateFailed(_sentence(_words(error))) from error
+            raise TemplateFailed(_sentence(_words(error), bool(self.system))) from error
         if len(text) > rendering_guard.CHARACTERS + 10 * len(instruction):
             raise TemplatePassedLimit(_sentence(f"it {_LIMITS[rendering_guard.TOO_MUCH_TEXT]}"))
         return text + self.closing
 
 
-def fitting(tokenizer: Any, **switches: object) -> Rendering:
+def fitting(tokenizer: Any, system: str = "") -> Rendering:
     """The way to render a tokenizer's template that shows the instruction: as plain text, or else as a list of parts.
 
     Args:
         tokenizer: a transformers tokenizer with a chat template.
-        **switches: further variables of the template.
+        system: the sentence of a system turn; empty for none.
 
     Raises:
-        TemplateFailed: if the template can be rendered in neither way, with its own words for plain text.
+        TemplateFailed: if the template can be rendered in neither way, with its own words for plain text; and if it does not show
+            the system sentence.
     """
-    plain, parts = (Rendering(tokenizer, as_parts, switches) for as_parts in (False, True))
+    found = _showing(*(Rendering(tokenizer, as_parts, system=system) for as_parts in (False, True)))
+    # A template may trim the sentence.
+    if system and found(MARKER).count(system.strip()) != 1:
+        raise TemplateFailed(
+            "the tokenizer's chat template has no system turn: a prompt with one does not show its sentence once; leave the "
+            "system sentence out, or give a prompt format that has a place for it"
+        )
+    return found
+
+
+def _showing(plain: Rendering, parts: Rendering) -> Rendering:
     try:
         if _shows(plain):
             return plain
@@ -152,14 +164,13 @@ def template_source(tokenizer: Any) -> str:
 
 
 @lru_cache(maxsize=256)
-def _try_out(template: str, as_parts: bool) -> None:
+def _try_out(template: str, as_parts: bool, with_system: bool) -> None:
     """Render a template in a process of its own, which is ended when it passes a limit. Each template is tried once.
 
     Raises:
         TemplateFailed: with the limit that it passes.
     """
-    content: object = [{"type": "text", "text": MARKER}] if as_parts else MARKER
-    turns = [{"role": "user", "content": content}]
+    turns = _turns(MARKER, "Be brief." if with_system else "", as_parts)
     variables = {"messages": turns, "add_generation_prompt": True, "bos_token": "<s>", "eos_token": "</s>"}
     given = json.dumps({"template": template, "variables": variables, "seconds": GUARD_SECONDS})
     # -I: nothing of this process's folder or environment is imported.
@@ -174,6 +185,15 @@ def _try_out(template: str, as_parts: bool) -> None:
         return  # no process can be started here; a template that takes too long is stopped in this one
     if status in _LIMITS:
         raise TemplatePassedLimit(_sentence(f"it {_LIMITS[status].format(seconds=GUARD_SECONDS)}"))
+
+
+def _turns(instruction: str, system: str, as_parts: bool) -> list[dict[str, object]]:
+    """The conversation that a template gets."""
+    said = [("system", system)] if system else []
+    return [
+        {"role": role, "content": [{"type": "text", "text": text}] if as_parts else text}
+        for role, text in (*said, ("user", instruction))
+    ]
 
 
 @contextmanager
@@ -204,7 +224,10 @@ def _words(error: Exception) -> str:
     return said if said and kind.__module__.startswith("jinja2") else f"{kind.__name__}: {said}".rstrip(": ")
 
 
-def _sentence(words: str) -> str:
+def _sentence(words: str, with_system: bool = False) -> str:
     shown = " ".join(words.split())
     shown = shown if len(shown) <= 300 else shown[:297] + "..."
-    return f"the tokenizer's chat template cannot be rendered with one user turn: {shown.rstrip('.')}; {WAY_OUT}"
+    turns, way_out = "one user turn", WAY_OUT
+    if with_system:
+        turns, way_out = "a system turn and one user turn", "leave the system sentence out, or give another prompt format"
+    return f"the tokenizer's chat template cannot be rendered with {turns}: {shown.rstrip('.')}; {way_out}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from demur.core.errors import InputError
 from demur.study.digest import Difference, refusal, shown, with_defaults
 from demur.study.plan import Plan, PlannedCell, PlannedDirection, make_plan
+from demur.study.shorthand.named_formats import with_earlier_names
 from demur.study.spec import Study, make_study
 from demur.study.spec_fields import Facts
 
@@ -35,14 +36,16 @@ class Growth:
     @property
     def changes_measurements(self) -> bool:
         """Whether stored measurements have to be made again: they may read all test instructions, and all layers' directions."""
-        return any(each.key == "direction.layers" or each.key.endswith(".test") for each in self.differences)
+        larger = {f"instructions.{name}.test" for name in self.before.instructions}
+        return any(each.key == "direction.layers" or each.key in larger for each in self.differences)
 
     def additions(self) -> list[str]:
         """What is new, a few words each: `checkpoints.third`, `interventions.2`, `instructions.harmful.test 100 -> 200`."""
-        new = [name for name in self.study.checkpoints if name not in self.before.checkpoints]
-        found = [f"checkpoints.{name}" for name in new]
+        found = [f"checkpoints.{name}" for name in self.study.checkpoints if name not in self.before.checkpoints]
+        found += [f"instructions.{name}" for name in self.study.instructions if name not in self.before.instructions]
+        new = tuple(f"{key}." for key in found)
         for each in self.differences:
-            beside = each.key == "checkpoints" or each.key.startswith(tuple(f"checkpoints.{name}." for name in new))
+            beside = each.key == "checkpoints" or each.key.startswith(new)
             if beside or each.key.startswith("prompts."):
                 continue
             whole = each.there is None and each.key.startswith("interventions.") and each.key.count(".") == 1
@@ -66,7 +69,7 @@ def growth(study: Study, stored: Facts, found: Sequence[Difference], where: str)
         InputError: if a key has changed that results in the folder depend on. The message has the key and both values.
     """
     try:
-        before = make_study(with_defaults(Study, stored))
+        before = make_study(with_defaults(Study, with_earlier_names(stored)))
         old = make_plan(before)
     except (InputError, ValueError) as error:  # a part of the stored study is not installed here, or a setting is still open
         raise refusal(found, where) from error
@@ -89,6 +92,8 @@ def _may_grow(each: Difference, before: Study) -> bool:
     if key.startswith("prompts."):
         return each.there is None
     if key.startswith("instructions."):
+        if key.split(".")[1] not in before.instructions:
+            return True
         return key.endswith(".test") and isinstance(each.here, int) and isinstance(each.there, int) and each.here > each.there
     if key == "controls.seed":
         return not before.controls.counts

@@ -9,16 +9,17 @@ from demur.study.preflight import Material
 from demur.study.spec import Study
 
 
-def instruction_facts(study: Study, material: Material) -> InstructionFacts:
+def instruction_facts(study: Study, name: str, material: Material) -> InstructionFacts:
     """The facts of one instruction set.
 
     Args:
         study: the study.
-        material: the instructions of one label.
+        name: the name of the set in the study.
+        material: its instructions.
     """
     return InstructionFacts(
         source=material.source,
-        split=study.split,
+        split=study.instructions[name].split or study.split,
         n=len(material.test),
         sha256=digest(material.test),
         train_n=len(material.train),

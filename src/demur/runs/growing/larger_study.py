@@ -23,7 +23,7 @@ from demur.runs.store import Store
 from demur.study.digest import Difference, differences, refusal
 from demur.study.preflight import Material, Ready, instruction_warnings, precisions
 from demur.study.selected_settings import open_keys, with_selected
-from demur.study.spec import Label, Study
+from demur.study.spec import Study
 from demur.study.spec_fields import SELECT
 
 
@@ -91,7 +91,7 @@ def go_on(study: Study, ready: Ready, tell: Callable[[str], object], store: Stor
     if found is None:
         return
     instructions: dict[str, JsonValue] = {
-        label: instruction_facts(study, each).model_dump(mode="json") for label, each in ready.material.items()
+        name: instruction_facts(study, name, each).model_dump(mode="json") for name, each in ready.material.items()
     }
     facts: dict[str, JsonValue] = {
         "study": study.digest,
@@ -120,9 +120,7 @@ def _added(study: Study, ready: Ready, store: Store, stored: _Stored) -> Growth 
     if open_keys(study) and unselected:
         raise refusal(unselected, where, "and the run selected its settings without this change")
     added = growth(chosen, stored.study, found, where)
-    now: dict[str, InstructionFacts] = {
-        label: instruction_facts(study, each) for label, each in _material_before(ready, stored.instructions).items()
-    }
+    now = {name: instruction_facts(study, name, each) for name, each in _material_before(ready, stored.instructions).items()}
     refuse_other_instructions(now, stored.instructions)
     if added.changes_measurements:
         _refuse_lost_measurements(store)
@@ -144,7 +142,7 @@ def _with_stored_selection(study: Study, stored: _Stored, store: Store) -> Study
     return with_selected(study, layer=selection.layer, position=selection.position, coefficients=selection.coefficients)
 
 
-def _material_before(ready: Ready, instructions: Mapping[str, InstructionFacts]) -> dict[Label, Material]:
+def _material_before(ready: Ready, instructions: Mapping[str, InstructionFacts]) -> dict[str, Material]:
     """The instructions of a study without the test instructions that it adds to those of the run."""
     return {
         label: replace(each, test=each.test[: instructions[label].n])

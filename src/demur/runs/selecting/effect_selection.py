@@ -79,7 +79,7 @@ def select_by_effect(study: Study, ready: Ready, *, device: str = "auto", phases
     """
     find_device(device)
     sides = held_out_sides(study, ready, study.selection.instructions)
-    train = {label: material.train for label, material in ready.material.items()}
+    train: Sides = {label: ready.material[label].train for label in LABELS}
     loads = _Loads(study, device, phases)
     works = _all_unedited(loads, ready, sides, phases)
     for work in loads.last_first(works):
@@ -168,7 +168,7 @@ def _all_unedited(loads: _Loads, ready: Ready, sides: Sides, phases: Phases) -> 
 
 def _unedited(checkpoint: Checkpoint, arm: Arm, study: Study, sides: Sides, phases: Phases) -> _ArmWork:
     """What an arm answers without an edit."""
-    prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt, control_tokens=study.control_tokens)
+    prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt, control_tokens=study.control_tokens, system=arm.system)
     with phases(f"refusals of {arm.name}", None):
         before = unedited(checkpoint, sides, prompt, judge_name=study.judges[0], max_new_tokens=study.max_new_tokens)
     facts = SelectionArm(arm=arm.name, harmful=before["harmful"].refusals, harmless=before["harmless"].refusals)

@@ -111,14 +111,14 @@ def choose(study: Study, by: str = "cosmic", *, device: str = "auto", phases: Ph
     find_device(device)
     plan = make_plan(for_planning(study))
     ready = check(plan)
-    train: Sides = {label: material.train for label, material in ready.material.items()}
+    train: Sides = {label: ready.material[label].train for label in LABELS}
     held_out = held_out_sides(study, ready, VALIDATION)
     for name in study.checkpoints:
         with phases(f"loading {name}", 1) as progress:
             checkpoint = load_named(study, name, device)
             progress(1)
         for arm in plan.arms_of(name):
-            prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt, control_tokens=study.control_tokens)
+            prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt, control_tokens=study.control_tokens, system=arm.system)
             if not prompt.positions():
                 problem = f"prompt format {prompt.name!r} has no tokens after the instruction, where directions could be read"
                 yield Chosen(arm.name, None, problem=problem)
@@ -143,9 +143,9 @@ def held_out_sides(study: Study, ready: Ready, n: int) -> Sides:
     Raises:
         InputError: if a kind has fewer than 2, and if an instruction is in the training part as well.
     """
-    train: Sides = {label: material.train for label, material in ready.material.items()}
+    train: Sides = {label: ready.material[label].train for label in LABELS}
     held_out: Sides = {label: read_instructions(study.instructions[label].source).take("validation")[:n] for label in LABELS}
-    refuse_shared(train, held_out, "validation")
+    refuse_shared(train.values(), held_out.values(), "validation")
     for label in LABELS:
         if (found := len(held_out[label])) < 2:
             raise InputError(
