@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demur.core.errors import InputError, sentence
+from demur.directions.controls.control import most_controls
 from demur.inputs.instructions import may_be_elsewhere as instructions_may_be_elsewhere
 from demur.inputs.instructions import read_instructions
 from demur.inputs.prompt_formats import find_format
 from demur.inputs.repeated_instructions import first_of_each, sameness, shared_note
+from demur.inputs.training_texts import TrainingTexts
 from demur.judges.early_stopping import check_foreseen
 from demur.judges.judge import get_judge
 from demur.models import quantisation
@@ -33,12 +35,19 @@ class Material:
         train: the instructions that directions are made from.
         test: the instructions on which refusals are counted.
         notes: what a reader of the results should know of them.
+        topics: the topic of each training instruction; empty if the set does not state the topic of each of them.
     """
 
     source: str
     train: tuple[str, ...]
     test: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> TrainingTexts:
+        """The training instructions with their topics, as controls take them."""
+        return TrainingTexts(self.train, self.topics)
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,7 @@ def check(plan: Plan) -> Ready:
     material = {label: _material(study, label) for label in LABELS}
     train, test = ({label: getattr(material[label], part) for label in LABELS} for part in ("train", "test"))
     refuse_shared(train, test, study.split)
+    _check_controls(plan, material)
     return Ready(plan, material, sources, (*warnings, *instruction_warnings(material)))
 
 
@@ -133,6 +143,7 @@ def check_what_is_here(plan: Plan) -> OnThisMachine:
             material[label] = _material(study, label)
     train, test = ({label: getattr(each, part) for label, each in material.items()} for part in ("train", "test"))
     refuse_shared(train, test, study.split)
+    _check_controls(plan, material)
     return OnThisMachine(sources, material, (*differences, *precisions(study), *instruction_warnings(material)))
 
 
@@ -243,7 +254,22 @@ def _check_layers(study: Study, sources: Mapping[str, Source]) -> None:
                 raise InputError(f"layer {layer} is out of range: {name!r} has layers 0 to {known[0] - 1}")
 
 
+def _check_controls(plan: Plan, material: Mapping[Label, Material]) -> None:
+    """Refuse more controls of a kind than the training instructions give, if all of these can be read."""
+    if len(material) < len(LABELS):
+        return
+    harmful, harmless = (material[label].texts for label in LABELS)
+    for kind, count in plan.study.controls.counts.items():
+        most = most_controls(kind, harmful, harmless)
+        if most is not None and count > most * len(plan.arms):
+            raise InputError(
+                f"controls.{kind} is {count}, but the training instructions give {most} different ones for each of the "
+                f"{len(plan.arms)} arms; ask for at most {most * len(plan.arms)}"
+            )
+
+
 def _material(study: Study, label: Label) -> Material:
     spec = study.instructions[label]
     found = read_instructions(spec.source)
-    return Material(found.source, found.take("train", study.direction.pairs), found.take(study.split, spec.test), found.notes)
+    train, test = found.take("train", study.direction.pairs), found.take(study.split, spec.test)
+    return Material(found.source, train, test, found.notes, found.topics_of(train))

@@ -3,14 +3,19 @@
 The module of a control is imported as soon as a study names it. Import torch inside `make`, so that reading a study stays fast.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, cast, runtime_checkable
 
 from demur.core.errors import InputError, WorkError
 from demur.core.registry import registry
+from demur.directions.controls.orthogonal_twins import SUFFIX, OrthogonalTextTwin, OrthogonalTwin
 
 if TYPE_CHECKING:
     from demur.directions.direction import Direction
     from demur.directions.estimators.estimator import Side
+    from demur.inputs.training_texts import TrainingTexts
+
+CLOSE = 0.5
+"""A control whose cosine with its direction is larger than this, or smaller than its negative, is told to readers."""
 
 
 @runtime_checkable
@@ -36,7 +41,8 @@ class Control(Protocol):
             beside: the direction that it is a control for.
             name: the name of the new direction.
             seed: the seed of random numbers. The same seed and name give the same direction on every machine.
-            harmful: the harmful training activations at the layer of `beside`, if `needs` is `activations`.
+            harmful: the harmful training activations at the layer of `beside`, if `needs` is `activations`. Their `texts` are the
+                instructions.
             harmless: the harmless ones.
 
         Returns:
@@ -45,17 +51,86 @@ class Control(Protocol):
         ...
 
 
+@runtime_checkable
+class TextControl(Control, Protocol):
+    """A control that depends on what the training instructions say, such as their topics. A control need not be one of these."""
+
+    def most(self, harmful: "TrainingTexts", harmless: "TrainingTexts") -> int | None:
+        """The number of different directions that it can make for one direction; None if there is no limit.
+
+        A study that asks for more is refused before anything is loaded.
+
+        Args:
+            harmful: the harmful training instructions.
+            harmless: the harmless ones.
+
+        Raises:
+            InputError: if it can make none from these instructions.
+        """
+        ...
+
+    def make(
+        self,
+        beside: "Direction",
+        *,
+        name: str,
+        seed: int,
+        harmful: "Side | None" = None,
+        harmless: "Side | None" = None,
+        number: int = 0,
+    ) -> "Direction":
+        """Make a null direction, as `Control.make` does.
+
+        Args:
+            beside: the direction that it is a control for.
+            name: the name of the new direction.
+            seed: the seed of random numbers.
+            harmful: the harmful training activations at the layer of `beside`.
+            harmless: the harmless ones.
+            number: which of the controls of this kind for `beside` it is, from 0. It is less than `most`.
+        """
+        ...
+
+
 def control_kind(name: str) -> Control:
     """Find a control.
 
     Args:
-        name: a registered name, or `module:Class`.
+        name: a registered name, or `module:Class`. With `-orthogonal` after it, the control without its part along the direction
+            that it is made for.
 
     Raises:
         InputError: for an unknown name, with the nearest known one; for an object that is not a control, with what it lacks.
     """
-    found: Control = registry("control").get(name)
+    known = registry("control")
+    if name.endswith(SUFFIX) and name not in known:
+        base: Control = known.get(name.removesuffix(SUFFIX))
+        twin = OrthogonalTextTwin(base) if isinstance(base, TextControl) else OrthogonalTwin(base)
+        # Its name belongs to the object, because one class makes the twins of all controls.
+        return cast(Control, twin)
+    found: Control = known.get(name)
     return found
+
+
+def names_control(name: str) -> bool:
+    """Whether a text can be the name of a control in a study: a registered name or `module:Class`, also with `-orthogonal`."""
+    known, plain = registry("control"), name.removesuffix(SUFFIX)
+    return name in known or plain in known or ":" in plain
+
+
+def most_controls(kind: str, harmful: "TrainingTexts", harmless: "TrainingTexts") -> int | None:
+    """The number of different controls of a kind that can be made for one direction; None if there is no limit.
+
+    Args:
+        kind: a name as for `control_kind`.
+        harmful: the harmful training instructions.
+        harmless: the harmless ones.
+
+    Raises:
+        InputError: for an unknown control, and if none can be made from these instructions.
+    """
+    control = control_kind(kind)
+    return control.most(harmful, harmless) if isinstance(control, TextControl) else None
 
 
 def control_direction(
@@ -66,35 +141,36 @@ def control_direction(
     seed: int = 0,
     harmful: "Side | None" = None,
     harmless: "Side | None" = None,
+    number: int = 0,
 ) -> "Direction":
     """Make one null direction, and check that it fits the direction it is a control for. All code that makes controls calls this.
 
     Args:
-        kind: a registered control, or `module:Class`.
+        kind: a name as for `control_kind`.
         beside: the direction that it is a control for.
         name: the name of the new direction.
         seed: the seed of random numbers, used together with the name.
         harmful: whole harmful training activations at the layer of `beside`, for a control that needs them;
             `demur.measurements.extraction.training_sides` takes them.
         harmless: the harmless ones.
+        number: which of the controls of this kind for `beside` it is, from 0. Controls with only so many choices take this one.
 
     Returns:
-        The direction. Its provenance says which direction it is a control for, and the seed.
+        The direction. Its provenance says which direction it is a control for, the cosine with it, and the seed.
 
     Raises:
-        InputError: for an unknown control, and if it needs activations and none are given.
+        InputError: for an unknown control, and if it needs activations or texts and none are given.
         WorkError: if the control gives a direction with another layer, position, site, width or norm.
     """
     from dataclasses import replace
 
     control = control_kind(kind)
     if control.needs == "activations":
-        for side in (harmful, harmless):
-            if side is None or side.activations is None:
-                raise InputError(
-                    f"the control {control.name!r} needs whole training activations, and none were given; give both sides"
-                )
-    made = control.make(beside, name=name, seed=seed, harmful=harmful, harmless=harmless)
+        _check_sides(control, harmful, harmless)
+    if isinstance(control, TextControl):
+        made = control.make(beside, name=name, seed=seed, harmful=harmful, harmless=harmless, number=number)
+    else:
+        made = control.make(beside, name=name, seed=seed, harmful=harmful, harmless=harmless)
     for fact in ("layer", "position", "site"):
         if getattr(made, fact) != getattr(beside, fact):
             raise WorkError(
@@ -106,4 +182,16 @@ def control_direction(
             f"the control {control.name!r} gave a direction of width {made.vector.shape[0]} and norm {made.raw_norm:.6g}; "
             f"expected those of {beside.name!r}, {beside.vector.shape[0]} and {beside.raw_norm:.6g}"
         )
-    return replace(made, name=name, provenance=made.provenance.replaced(control_of=beside.name, seed=seed))
+    # Rounded, because the last digits of a sum depend on the machine, and a stored direction should not.
+    cosine = round(float(made.vector.double() @ beside.vector.double()), 6) + 0.0
+    return replace(made, name=name, provenance=made.provenance.replaced(control_of=beside.name, seed=seed, cosine=cosine))
+
+
+def _check_sides(control: Control, harmful: "Side | None", harmless: "Side | None") -> None:
+    for side in (harmful, harmless):
+        if side is None or side.activations is None:
+            raise InputError(
+                f"the control {control.name!r} needs whole training activations, and none were given; give both sides"
+            )
+        if isinstance(control, TextControl) and side.texts is None:
+            raise InputError(f"the control {control.name!r} needs the training instructions; give both sides with their `texts`")
