@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from demur.analysis.cell import Cell
 from demur.analysis.claims import claims
+from demur.analysis.close_controls import close_controls
 from demur.analysis.headline import answers
 from demur.analysis.manifest import DirectionFacts, Manifest
 from demur.analysis.published_rates import published_rows, text_and_code
@@ -66,6 +67,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
             *thought_warnings(store, cells, manifest.arms),
             *failure_warnings(results.failures, completions, judges),
             *measured.warnings,
+            *close_controls(directions),
         ),
         environment=manifest.environment,
         checkpoints=manifest.checkpoints,

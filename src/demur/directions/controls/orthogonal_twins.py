@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from demur.core.errors import WorkError
 
 if TYPE_CHECKING:
-    from demur.directions.controls.control import Control, TextControl
+    from demur.directions.controls.control_protocols import Control, TextControl
     from demur.directions.direction import Direction
     from demur.directions.estimators.estimator import Side
     from demur.inputs.training_texts import TrainingTexts

@@ -1,7 +1,7 @@
-"""Controls of one kind as one row: a study may have twenty of each, and twenty rows or bars would hide everything else.
+"""Controls of one kind as one row: a study may have twenty of each, and twenty bars would hide everything else.
 
-A pool is the controls of one kind at the same edit of the same cell, under one judge. It is shown by its median, lowest and highest
-rate. The data files keep each control.
+A pool is the controls of one kind at the same edit of the same cell, under one judge. It is shown by its median, lowest and
+highest rate. The data files keep each control.
 """
 
 import json

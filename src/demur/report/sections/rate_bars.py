@@ -127,8 +127,8 @@ def bands_in_words(blocks: Sequence[BarBlock]) -> str:
     if not any(bar.bands for bar in bars):
         return ""
     return (
-        f" {MANY} or more controls of one kind are one bar: its length is their median, its line goes from the lowest to the highest "
-        "rate. The same range is a pale band behind each bar at the same setting, with the median as a thin line."
+        f" {MANY} or more controls of one kind are one bar: its length is their median, its line goes from the lowest to the "
+        "highest rate. The same range is a pale band behind each bar at the same setting, with the median as a thin line."
     )
 
 
