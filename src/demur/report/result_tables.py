@@ -12,7 +12,7 @@ from demur.analysis.summary import Summary
 from demur.core import number_format
 from demur.report.cell_labels import BASELINE, direction_labels
 from demur.report.cell_view import Entry, entries
-from demur.report.sections.control_pools import MANY, Spread, folded, pool_label
+from demur.report.sections.control_pools import MANY, Spread, folded, kind_of, pool_label
 from demur.report.sections.transfer_matrix import Matrix
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def readable_directions(summary: Summary) -> "pandas.DataFrame":
     labels = direction_labels(summary)
     groups: dict[object, list[DirectionFacts]] = {}
     for each in summary.directions:
-        groups.setdefault((each.control_kind, each.layer) if each.control else each.name, []).append(each)
+        groups.setdefault((kind_of(each), each.layer) if each.control else each.name, []).append(each)
     parts = [part for group in groups.values() for part in ([group] if len(group) >= MANY else [[each] for each in group])]
     rows = [_readable_direction(part, labels) for part in parts]
     if not any(each.control for each in summary.directions):
@@ -163,7 +163,7 @@ def _readable_direction(part: Sequence[DirectionFacts], labels: Mapping[str, str
     norms = [one.raw_norm for one in part if one.raw_norm is not None]
     reach = list(dict.fromkeys(map(number_format.number, (min(norms), max(norms))))) if norms else []
     return {
-        "Direction": f"{len(part)} {each.control_kind}" if many else labels[each.name],
+        "Direction": f"{len(part)} {kind_of(each)}" if many else labels[each.name],
         "From": "control" if each.control else each.method or "difference of means",
         "Prompt": ", ".join(dict.fromkeys(str(one.prompt or "") for one in part)),
         "Layer": number_format.number(each.layer),

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from demur.analysis.cell import Cell
+from demur.analysis.manifest import DirectionFacts
 from demur.core import number_format
 from demur.report.cell_view import Entry
 
@@ -49,9 +51,9 @@ class Spread:
         return " ".join(self.pieces)
 
 
-def kind_of(entry: Entry) -> str:
+def kind_of(control: Cell | DirectionFacts) -> str:
     """The kind of a control. Runs of earlier versions name only the control itself, such as random-1."""
-    return entry.cell.control_kind or (entry.source or "").rstrip("0123456789").rstrip("-")
+    return control.control_kind or (control.source or "").rstrip("0123456789").rstrip("-")
 
 
 def edit_key(entry: Entry) -> tuple[object, ...]:
@@ -67,7 +69,7 @@ def pooled(found: Iterable[Entry]) -> list[list[Entry]]:
     """The entries in their order, with the controls of one pool together."""
     pools: dict[object, list[Entry]] = {}
     for entry in found:
-        own = (entry.target, entry.instructions, entry.judge, kind_of(entry), edit_key(entry))
+        own = (entry.target, entry.instructions, entry.judge, kind_of(entry.cell), edit_key(entry))
         pools.setdefault(own if entry.control else (entry.key, entry.judge), []).append(entry)
     return list(pools.values())
 
@@ -81,7 +83,7 @@ def pool_label(pool: Sequence[Entry], label: Callable[[Entry], str]) -> str:
     """The number and the kind of a pool's controls, and what their own labels have in common behind the name of the control."""
     rests = {label(entry).removeprefix(entry.source or "") for entry in pool}
     rest = rests.pop() if len(rests) == 1 else ""
-    return f"{len({entry.cell.direction for entry in pool})} {kind_of(pool[0])}{rest}"
+    return f"{len({entry.cell.direction for entry in pool})} {kind_of(pool[0].cell)}{rest}"
 
 
 def row_labels(found: Sequence[Entry], label: Callable[[Entry], str]) -> dict[str, str]:
@@ -94,7 +96,7 @@ def row_labels(found: Sequence[Entry], label: Callable[[Entry], str]) -> dict[st
     pools: dict[object, list[Entry]] = {}
     for entry in found:
         if entry.control:
-            pools.setdefault((kind_of(entry), edit_key(entry)), []).append(entry)
+            pools.setdefault((kind_of(entry.cell), edit_key(entry)), []).append(entry)
     labels = {entry.key: label(entry) for entry in found}
     for pool in pools.values():
         if len({entry.cell.direction for entry in pool}) >= MANY:
