@@ -17,8 +17,7 @@ from pydantic import (
 )
 
 from demur.core.errors import InputError
-from demur.core.registry import registry
-from demur.directions.controls.control import control_kind, names_control
+from demur.directions.controls.control import control_kind, names_control, names_like
 from demur.interventions.edit_kind import check_settings
 from demur.measurements.measurement import measurement
 from demur.study.named_parts import changed_settings, checked_settings, named_edit, own_names_differ, part_name
@@ -204,7 +203,7 @@ class ControlSpec(Table):
     def _keys_are_kinds_of_controls(cls, value: Any) -> Any:
         for key in value if isinstance(value, dict) else ():
             if key not in cls.model_fields and not names_control(str(key)):
-                raise unknown_key(str(key), list(dict.fromkeys((*cls.model_fields, *registry("control").names()))))
+                raise unknown_key(str(key), list(dict.fromkeys((*cls.model_fields, *names_like(str(key))))))
         return value
 
     @model_validator(mode="after")

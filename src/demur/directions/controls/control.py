@@ -43,6 +43,12 @@ def names_control(name: str) -> bool:
     return name in known or plain in known or ":" in plain
 
 
+def names_like(name: str) -> list[str]:
+    """The names of controls for the error about an unknown name; those with `-orthogonal` only if that name has this ending."""
+    known = registry("control").names()
+    return [name + SUFFIX for name in known] if name.endswith(SUFFIX) else list(known)
+
+
 def most_controls(kind: str, harmful: "TrainingTexts", harmless: "TrainingTexts") -> int | None:
     """The number of different controls of a kind that can be made for one direction; None if there is no limit.
 
