@@ -93,6 +93,10 @@ GROWTHS = {
     "a target": (('interventions=[{kind="ablate",targets=["base"]}]',), ('interventions=[{kind="ablate"}]',)),
     "controls": ((), ("controls.random=3",)),
     "a kind of controls": ((), ('controls."tests.test_grow:Backwards"=1',)),
+    "structured controls": (
+        ("controls.covariance=1",),
+        ("controls.covariance=4", "controls.halves=2", "controls.shuffled-labels-orthogonal=1"),
+    ),
     "first controls": (("controls.random=0",), ("controls.random=2", "controls.seed=7")),
     "a judge": (('judges=["prefix"]',), ()),
     "a measurement": (("measurements=[]",), ()),

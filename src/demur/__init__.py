@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from demur.measurements.cross_entropy import text_losses as text_losses
     from demur.measurements.extraction import extract_direction as extract_direction
     from demur.measurements.extraction import extract_directions as extract_directions
+    from demur.measurements.null_directions import control_directions as control_directions
     from demur.measurements.refusal_tokens import find_refusal_tokens as find_refusal_tokens
     from demur.measurements.selection.candidates import candidate_directions as candidate_directions
     from demur.measurements.selection.ranking import jointly as jointly
@@ -79,6 +80,7 @@ _HOMES = {
     "judges.judging": ("judge",),
     "measurements.cross_entropy": ("completion_losses", "text_losses"),
     "measurements.extraction": ("extract_direction", "extract_directions"),
+    "measurements.null_directions": ("control_directions",),
     "measurements.refusal_tokens": ("find_refusal_tokens",),
     "measurements.selection.candidates": ("candidate_directions",),
     "measurements.selection.ranking": ("jointly",),

@@ -77,7 +77,11 @@ class Session(Record):
 
 
 class DirectionFacts(Record):
-    """A stored direction without its vector. `method` says how it was made; empty in run folders that do not store this."""
+    """A stored direction without its vector.
+
+    `method` says how it was made. For a control, `null_of` says what it is a null for, and `cosine` is that with the direction it
+    stands beside. In folders of earlier versions, `method` and `null_of` may be empty, and `cosine` None.
+    """
 
     name: str
     method: str = ""
@@ -86,6 +90,8 @@ class DirectionFacts(Record):
     control: bool = False
     control_kind: str = ""
     stands_beside: str | None = None
+    null_of: str = ""
+    cosine: float | None = None
     layer: int | None = None
     position: int | None = None
     site: str | None = None

@@ -63,7 +63,14 @@ KINDS: dict[str, PartKind] = {
     "control": PartKind(
         "demur.controls",
         "kind of control",
-        {"random": "demur.directions.controls.random_directions:RandomDirections"},
+        {
+            "random": "demur.directions.controls.random_directions:RandomDirections",
+            "covariance": "demur.directions.controls.covariance_draws:CovarianceDraws",
+            "shuffled-labels": "demur.directions.controls.shuffled_labels:ShuffledLabels",
+            "topics": "demur.directions.controls.topic_contrasts:TopicContrasts",
+            "halves": "demur.directions.controls.harmless_halves:HarmlessHalves",
+            "imperatives": "demur.directions.controls.imperative_contrasts:ImperativeContrasts",
+        },
         protocol="demur.directions.controls.control.Control",
         members=("name", "needs", "null_of", "make"),
         choices={"needs": ("direction", "activations")},

@@ -68,6 +68,7 @@ class Provenance(BaseModel):
         mean_residual_norm: mean norm of the activations that the direction was made from. The unit "residual" is this norm.
         control_of: for a control, the name of the direction that it belongs to.
         seed: for a control, the seed that it was made with.
+        cosine: for a control, its cosine with the direction that it belongs to.
         file: the name of the file that the direction was read from, if it is in another tool's format.
         format: the format of that file.
         stored_dtype: the dtype of the vector in that file.
@@ -106,6 +107,7 @@ class Provenance(BaseModel):
     mean_residual_norm: float | None = None
     control_of: str | None = None
     seed: int | None = None
+    cosine: float | None = None
     file: str | None = None
     format: str | None = None
     stored_dtype: str | None = None

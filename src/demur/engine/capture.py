@@ -112,12 +112,14 @@ class Means:
         mean: the mean activation of each layer.
         mean_norm: the mean norm of each layer's activations.
         count: the number of instructions.
+        kept: every activation at the layers that were to be kept, (instruction, layer, d_model), float32; None if none were.
     """
 
     layers: tuple[int, ...]
     mean: Float[Tensor, "layer d_model"]
     mean_norm: Float[Tensor, " layer"]
     count: int
+    kept: Float[Tensor, "instruction kept_layer d_model"] | None = None
 
 
 def mean_activations(
@@ -130,6 +132,7 @@ def mean_activations(
     position: int = -1,
     batch_tokens: int | None = None,
     progress: Progress = silent,
+    keep: Sequence[int] = (),
 ) -> Means:
     """Mean activations, summed batch by batch, so memory does not grow with the number of instructions.
 
@@ -142,6 +145,7 @@ def mean_activations(
         position: the token position, counted from the prompt's end.
         batch_tokens: the most tokens in a batch.
         progress: called after each batch with the number of its instructions.
+        keep: those of the layers at which every activation is kept too.
 
     Returns:
         The means.
@@ -153,11 +157,14 @@ def mean_activations(
     prompt, instructions = bound_prompt(prompt, checkpoint), instruction_list(instructions)
     if not instructions:
         raise InputError("a mean activation needs at least one instruction")
-    running = RunningMean()
+    running, rows = RunningMean(), [list(layers).index(layer) for layer in keep]
+    kept = torch.empty(len(instructions), len(rows), checkpoint.d_model) if rows else None
     for indices, activations in _activations(checkpoint, instructions, prompt, layers, site, position, batch_tokens):
         running.update(activations)
+        if kept is not None:
+            kept[indices] = activations[:, rows].float()
         progress(len(indices))
-    return Means(tuple(layers), running.mean, running.mean_norm, running.count)
+    return Means(tuple(layers), running.mean, running.mean_norm, running.count, kept)
 
 
 def _activations(

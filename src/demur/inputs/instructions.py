@@ -8,7 +8,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Literal, get_args
@@ -25,6 +25,9 @@ from demur.inputs.repeated_instructions import first_of_each, repeats_note, same
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
+TOPIC_COLUMNS = ("topic", "category")
+"""The columns of a file that state what an instruction is about."""
+
 Splits = Mapping[str, Sequence[str]]
 """Instructions by split: what a registered set may return in place of an `InstructionSet`."""
 
@@ -39,12 +42,15 @@ class InstructionSet:
         source: where they were read.
         notes: what a reader of results should know of the file, in sentences without a full stop: text that is not part of the
             instructions, and instructions that were repeated.
+        topics: the topic of an instruction by its text, such as `fraud`: the column `topic` or `category` of a file. Empty if the
+            set states none.
     """
 
     name: str
     splits: Mapping[str, tuple[str, ...]]
     source: str
     notes: tuple[str, ...] = ()
+    topics: Mapping[str, str] = field(default_factory=dict)
 
     def take(self, split: Split | str, n: int | None = None) -> tuple[str, ...]:
         """The first instructions of a split.
@@ -67,6 +73,11 @@ class InstructionSet:
         if n is not None and n < 0:
             raise InputError(f"{n} instructions were asked for; expected 0 or more")
         return rows[:n]
+
+    def topics_of(self, instructions: Sequence[str]) -> tuple[str, ...]:
+        """The topic of each of these instructions; empty if the set does not state the topic of each of them."""
+        known = tuple(self.topics[text] for text in instructions if text in self.topics)
+        return known if len(known) == len(instructions) else ()
 
     def all(self) -> tuple[str, ...]:
         """All instructions, one split after the other."""
@@ -155,7 +166,14 @@ def _from_file(path: Path, named: str | None, split: bool) -> InstructionSet:
         by_split = split_80_20(different) if split else {"test": tuple(different)}
     shared = shared_note(by_split.items(), repr(path.name), "split")
     notes = tuple(note for note in (lost, repeats_note(texts, kept, path.name), shared) if note is not None)
-    return InstructionSet(path.stem, by_split, f"{path.name}:{column}", notes)
+    return InstructionSet(path.stem, by_split, f"{path.name}:{column}", notes, _topics_of(rows, texts))
+
+
+def _topics_of(rows: Sequence[Row], texts: Sequence[str]) -> dict[str, str]:
+    """The topic of each text that has one, from the first of the columns in `TOPIC_COLUMNS` that the file has."""
+    column = next((name for name in TOPIC_COLUMNS if any(name in row for row in rows)), None)
+    stated = zip(texts, (row.get(column or "") for row in rows), strict=True)
+    return {text: str(topic).strip() for text, topic in stated if topic is not None and str(topic).strip()}
 
 
 def _splits_of(rows: Sequence[Row], path: Path) -> list[str]:

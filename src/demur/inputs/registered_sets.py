@@ -95,7 +95,8 @@ def _contrast(label: str) -> InstructionSet:
     rows = [row for row in map(json.loads, lines) if row["label"] == label]
     by_split = {split: tuple(row["instruction"] for row in rows if row["split"] == split) for split in SPLITS}
     found = {str(split): texts for split, texts in by_split.items() if texts}
-    return InstructionSet(f"contrast-{label}", found, "shipped with demur")
+    topics = {row["instruction"]: row["category"] for row in rows}
+    return InstructionSet(f"contrast-{label}", found, "shipped with demur", topics=topics)
 
 
 def _published(name: str, entry: _Published) -> InstructionSet:

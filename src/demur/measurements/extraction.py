@@ -5,6 +5,7 @@ There are two steps, which can be called separately: `training_sides` reads acti
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from jaxtyping import Float
@@ -21,6 +22,7 @@ from demur.engine.checkpoints import Checkpoint
 from demur.inputs.handed.handed_arguments import Instructions, PromptLike, bound_pair
 from demur.inputs.instructions import digest
 from demur.inputs.prompts import Prompt
+from demur.inputs.training_texts import TrainingTexts
 from demur.models.layouts import Site
 
 
@@ -204,7 +206,7 @@ def training_sides(
                 checkpoint, instructions, prompt, layers=layers, site=site, position=position, batch_tokens=batch_tokens
             )
             progress(len(instructions))
-            sides.append(whole_side(found))
+            sides.append(replace(whole_side(found), texts=TrainingTexts(tuple(instructions))))
         else:
             means = mean_activations(
                 checkpoint,
@@ -224,6 +226,11 @@ def side_of(means: Means, layers: Sequence[int] | None = None) -> Side:
     """Make the input of an estimator from known means, at all of their layers or at some."""
     rows = [means.layers.index(layer) for layer in (means.layers if layers is None else layers)]
     return Side(means.mean[rows], means.mean_norm[rows], means.count)
+
+
+def kept_side(means: Means, layers: Sequence[int]) -> Side:
+    """Both the means and the activations at the layers that `mean_activations` was to keep, in their order."""
+    return replace(side_of(means, layers), activations=means.kept)
 
 
 def whole_side(activations: Float[Tensor, "instruction layer d_model"]) -> Side:

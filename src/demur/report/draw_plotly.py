@@ -5,7 +5,7 @@ from html import escape
 from typing import assert_never
 
 from demur.core.number_format import DASH
-from demur.report.figure_contents import Bar, BarRow, Bars, HeatMap, HeatMaps, LayerLines, PointStrips
+from demur.report.figure_contents import Bar, BarRow, Bars, HeatMap, HeatMaps, LayerLines, PointStrips, RateBand
 from demur.report.figure_spec import FigureSpec
 from demur.report.plotly_base import (
     AGAINST,
@@ -19,6 +19,7 @@ from demur.report.plotly_base import (
     Interactive,
     Json,
     axis,
+    faint,
     frame,
     label,
     layout_key,
@@ -64,7 +65,8 @@ def _draw_bars(bars: Bars) -> tuple[list[Json], Json, Json]:
         rows += [(label(row.label), row) for row in block.rows]
     texts, count = [text for text, _ in rows], len(bars.panels)
     height = row_height(texts) * len(rows)
-    layout = frame(height + 60)
+    # A band and the bar in front of it are at the same place.
+    layout = frame(height + 60, barmode="overlay")
     narrow: Json = {"height": count * (height + 60)}
     data: list[Json] = []
     for index, title in enumerate(bars.panels):
@@ -110,7 +112,8 @@ def _bar_traces(rows: Sequence[BarRow | None], index: int, full: float) -> list[
         **at,
     }
     marks = [(y, mark) for y, bar in measured for mark in bar.marks]
-    drawn = [{**_bar_trace(bars, [y for y, _ in measured]), **at}, written]
+    bands = [{**trace, **at} for trace in _band_traces([(y, band) for y, bar in measured for band in bar.bands])]
+    drawn = [*bands, {**_bar_trace(bars, [y for y, _ in measured]), **at}, written]
     if not marks:
         return drawn
     published = {
@@ -125,6 +128,34 @@ def _bar_traces(rows: Sequence[BarRow | None], index: int, full: float) -> list[
         **at,
     }
     return [*drawn, published]
+
+
+def _band_traces(bands: Sequence[tuple[int, RateBand]]) -> list[Json]:
+    """Pale bands over the whole height of their rows, and their medians as lines. Bars are less high and do not hide them."""
+    if not bands:
+        return []
+    tips = [tip_text(band.tip) for _, band in bands]
+    areas = {
+        "type": "bar",
+        "orientation": "h",
+        "base": [round(band.low, 3) for _, band in bands],
+        "x": [round(band.high - band.low, 3) for _, band in bands],
+        "y": [y for y, _ in bands],
+        "width": 1,
+        "marker": {"color": faint(SOFT), "line": {"width": 0}},
+        "customdata": tips,
+        "hovertemplate": "%{customdata}<extra></extra>",
+    }
+    # A gap after each line, because one trace draws them all.
+    lines = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [value for _, band in bands for value in (round(band.middle, 3), round(band.middle, 3), None)],
+        "y": [value for y, _ in bands for value in (y - 0.5, y + 0.5, None)],
+        "line": {"color": SOFT, "width": 1},
+        "hoverinfo": "skip",
+    }
+    return [areas, lines]
 
 
 def _bar_trace(bars: Sequence[Bar], places: Sequence[int]) -> Json:

@@ -23,6 +23,7 @@ from demur.report.figure_contents import (
     PointGroup,
     PointLook,
     PointStrips,
+    RateBand,
 )
 from demur.report.style import (
     DOUBLE,
@@ -94,6 +95,7 @@ def _bar_panel(axes: Any, rows: Sequence[BarRow], column: int, full: float) -> N
         measured.append((y, bar))
         axes.text(max(bar.high, bar.value) + full * 1.8 / 100, y, bar.text, va="center", fontsize=6.5)
     if measured:
+        _rate_bands(axes, [(y, band) for y, bar in measured for band in bar.bands])
         _bars(axes, [y for y, _ in measured], [bar for _, bar in measured])
     # On the bar's upper edge, where it does not cover the number at the bar's end.
     marks = [(mark.value, y - 0.36, mark.filled) for y, bar in measured for mark in bar.marks]
@@ -107,6 +109,18 @@ def _bar_panel(axes: Any, rows: Sequence[BarRow], column: int, full: float) -> N
     axes.set_axisbelow(True)
     axes.set_yticks(range(len(rows)), [_wrapped(row.label, 34) if column == 0 else "" for row in rows])
     axes.tick_params(axis="y", length=0)
+
+
+def _rate_bands(axes: Any, bands: Sequence[tuple[int, RateBand]]) -> None:
+    """Pale bands over the whole height of their rows, so that a bar, which is less high, does not hide them."""
+    if not bands:
+        return
+    places = [y for y, _ in bands]
+    low, high = [band.low for _, band in bands], [band.high for _, band in bands]
+    width = [end - start for start, end in zip(low, high, strict=True)]
+    axes.barh(places, width, left=low, height=1.0, color=NEUTRAL, alpha=0.16, linewidth=0)
+    middle = [band.middle for _, band in bands]
+    axes.vlines(middle, [y - 0.5 for y in places], [y + 0.5 for y in places], color=NEUTRAL, linewidth=0.7)
 
 
 def _bars(axes: Any, places: Sequence[int], bars: Sequence[Bar]) -> None:

@@ -39,6 +39,23 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class RateBand:
+    """A pale band behind a bar: the range of many controls, with their median as a thin line.
+
+    Attributes:
+        low: where the band begins, in the unit of the axis.
+        middle: the place of the line.
+        high: where the band ends.
+        tip: the text for it.
+    """
+
+    low: float
+    middle: float
+    high: float
+    tip: Tip
+
+
+@dataclass(frozen=True)
 class Bar:
     """One bar with its interval.
 
@@ -51,6 +68,7 @@ class Bar:
         colour: its colour, None for a neutral one.
         control: whether it is a control, which is grey and hatched.
         marks: values with which it is compared.
+        bands: the ranges of controls with which it is compared.
     """
 
     value: float
@@ -61,6 +79,7 @@ class Bar:
     colour: str | None = None
     control: bool = False
     marks: tuple[Mark, ...] = ()
+    bands: tuple[RateBand, ...] = ()
 
 
 @dataclass(frozen=True)

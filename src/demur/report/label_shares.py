@@ -13,6 +13,7 @@ from demur.report.cell_labels import BASELINE
 from demur.report.cell_view import Entry
 from demur.report.complete_summary import completed
 from demur.report.result_tables import identity
+from demur.report.sections.control_pools import folded, pool_label
 
 if TYPE_CHECKING:
     import pandas
@@ -40,21 +41,31 @@ def label_table(summary: Summary, found: Sequence[Entry]) -> "pandas.DataFrame":
 
 
 def readable_labels(summary: Summary, found: Sequence[Entry]) -> "pandas.DataFrame":
-    """The readable table of the same shares. The judge is left out if there is only one."""
+    """The readable table of the same shares. The judge is left out if there is only one.
+
+    Many controls of one kind are one row, with the shares in the completions of all of them.
+    """
     import pandas
 
     names = label_names(summary, found)
-    rows = [
-        {
-            "Target": entry.target,
-            "Instructions": entry.instructions,
-            "Intervention": BASELINE if not entry.edited else entry.intervention,
-            "Direction from": "" if not entry.edited else entry.variant,
-            "Judge": entry.judge,
-            "n": str(entry.n),
-            **{label: number_format.percent(entry.cell.labels.get(label, 0) / entry.n, entry.n) for label in names},
-        }
-        for entry in found
-    ]
+    rows = []
+    for pool in folded(found):
+        entry, n = pool[0], sum(one.n for one in pool)
+        counts = {label: sum(one.cell.labels.get(label, 0) for one in pool) for label in names}
+        rows.append(
+            {
+                "Target": entry.target,
+                "Instructions": entry.instructions,
+                "Intervention": BASELINE if not entry.edited else entry.intervention,
+                "Direction from": "" if not entry.edited else _source(pool),
+                "Judge": entry.judge,
+                "n": str(n),
+                **{label: number_format.percent(count / n, n) for label, count in counts.items()},
+            }
+        )
     frame = pandas.DataFrame(rows)
     return frame.drop(columns="Judge") if frame["Judge"].nunique() == 1 else frame
+
+
+def _source(pool: Sequence[Entry]) -> str:
+    return pool[0].variant if len(pool) == 1 else pool_label(pool, lambda entry: entry.variant)

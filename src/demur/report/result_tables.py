@@ -3,13 +3,16 @@
 Most have two forms: one with all digits for the CSV files, and one with labels and rounded numbers for LaTeX and the page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
+from demur.analysis.manifest import DirectionFacts
 from demur.analysis.summary import Summary
 from demur.core import number_format
 from demur.report.cell_labels import BASELINE, direction_labels
 from demur.report.cell_view import Entry, entries
+from demur.report.sections.control_pools import MANY, Spread, folded, kind_of, pool_label
 from demur.report.sections.transfer_matrix import Matrix
 
 if TYPE_CHECKING:
@@ -68,32 +71,48 @@ def identity(entry: Entry) -> dict[str, object]:
 
 
 def readable_results(found: Sequence[Entry]) -> "pandas.DataFrame":
-    """The readable table of entries. Prompt and judge are left out if there is only one, failures of judges if there are none."""
+    """The readable table of entries. Many controls of one kind are one row, with the median and the range of their rates.
+
+    Prompt and judge are left out if there is only one, failures of judges if there are none.
+    """
     import pandas
 
-    rows = [
-        {
-            "Target": entry.cell.target,
-            "Prompt": entry.cell.prompt,
-            "Instructions": entry.instructions,
-            "Intervention": BASELINE if not entry.edited else entry.intervention,
-            "Direction from": "" if not entry.edited else entry.direction,
-            "Layer": number_format.number(entry.cell.layer),
-            "Coefficient": entry.dose.replace("-", number_format.MINUS, 1),
-            "Judge": entry.judge,
-            "Refused": f"{entry.refusals}/{entry.n}",
-            "No verdict": str(entry.cell.failures),
-            "Rate": f"{100 * entry.rate:.1f} %",
-            "95 % interval": number_format.interval(entry.interval),
-            "Change": number_format.points(entry.change),
-            "p": number_format.p_value(entry.p_value),
-            "Holm p": number_format.p_value(entry.p_holm),
-        }
-        for entry in found
-    ]
-    frame = pandas.DataFrame(rows)
+    frame = pandas.DataFrame([_readable(pool) for pool in folded(found)])
     same = [name for name in ("Prompt", "Judge") if frame[name].nunique() == 1]
     return frame.drop(columns=[*same, *([] if any(entry.cell.failures for entry in found) else ["No verdict"])])
+
+
+def _readable(pool: Sequence[Entry]) -> dict[str, str]:
+    entry = pool[0]
+    row = {
+        "Target": entry.cell.target,
+        "Prompt": entry.cell.prompt,
+        "Instructions": entry.instructions,
+        "Intervention": BASELINE if not entry.edited else entry.intervention,
+        "Direction from": "" if not entry.edited else entry.direction,
+        "Layer": number_format.number(entry.cell.layer),
+        "Coefficient": entry.dose.replace("-", number_format.MINUS, 1),
+        "Judge": entry.judge,
+        "Refused": f"{entry.refusals}/{entry.n}",
+        "No verdict": str(sum(one.cell.failures for one in pool)),
+        "Rate": f"{100 * entry.rate:.1f} %",
+        "95 % interval": number_format.interval(entry.interval),
+        "Change": number_format.points(entry.change),
+        "p": number_format.p_value(entry.p_value),
+        "Holm p": number_format.p_value(entry.p_holm),
+    }
+    if len(pool) == 1:
+        return row
+    changes = [one.change for one in pool if one.change is not None]
+    return row | {
+        "Direction from": pool_label(pool, lambda one: one.direction),
+        "Refused": "",
+        "Rate": str(Spread.of(pool)),
+        "95 % interval": "",
+        "Change": number_format.points(median(changes)) if changes else "",
+        "p": "",
+        "Holm p": "",
+    }
 
 
 def direction_table(summary: Summary) -> "pandas.DataFrame":
@@ -110,6 +129,8 @@ def direction_table(summary: Summary) -> "pandas.DataFrame":
         "site",
         "raw_norm",
         "mean_residual_norm",
+        "stands_beside",
+        "cosine",
         "fingerprint",
         "file",
     ]
@@ -117,26 +138,50 @@ def direction_table(summary: Summary) -> "pandas.DataFrame":
 
 
 def readable_directions(summary: Summary) -> "pandas.DataFrame":
-    """The readable table of directions."""
+    """The readable table of directions. Many controls of one kind at one layer are one row.
+
+    Of controls it says what they are a null for, and their cosine with the direction that they stand beside.
+    """
     import pandas
 
     labels = direction_labels(summary)
-    columns = ["Direction", "From", "Prompt", "Layer", "Position", "Site", "Raw norm", "Mean residual norm", "Fingerprint"]
-    rows = [
-        (
-            labels[each.name],
-            "control" if each.control else each.method or "difference of means",
-            str(each.prompt or ""),
-            number_format.number(each.layer),
-            number_format.number(each.position),
-            str(each.site or ""),
-            number_format.number(each.raw_norm),
-            number_format.number(each.mean_residual_norm),
-            str(each.fingerprint or ""),
-        )
-        for each in summary.directions
-    ]
-    return pandas.DataFrame(rows, columns=columns)
+    groups: dict[object, list[DirectionFacts]] = {}
+    for each in summary.directions:
+        groups.setdefault((kind_of(each), each.layer) if each.control else each.name, []).append(each)
+    parts = [part for group in groups.values() for part in ([group] if len(group) >= MANY else [[each] for each in group])]
+    rows = [_readable_direction(part, labels) for part in parts]
+    if not any(each.control for each in summary.directions):
+        rows = [{name: text for name, text in row.items() if name not in _OF_CONTROLS} for row in rows]
+    return pandas.DataFrame(rows)
+
+
+_OF_CONTROLS = ("Null for", "Cosine with its direction")
+
+
+def _readable_direction(part: Sequence[DirectionFacts], labels: Mapping[str, str]) -> dict[str, str]:
+    each, many = part[0], len(part) > 1
+    norms = [one.raw_norm for one in part if one.raw_norm is not None]
+    reach = list(dict.fromkeys(map(number_format.number, (min(norms), max(norms))))) if norms else []
+    return {
+        "Direction": f"{len(part)} {kind_of(each)}" if many else labels[each.name],
+        "From": "control" if each.control else each.method or "difference of means",
+        "Prompt": ", ".join(dict.fromkeys(str(one.prompt or "") for one in part)),
+        "Layer": number_format.number(each.layer),
+        "Position": number_format.number(each.position),
+        "Site": str(each.site or ""),
+        "Raw norm": " to ".join(reach),
+        "Mean residual norm": "" if many else number_format.number(each.mean_residual_norm),
+        "Fingerprint": "" if many else str(each.fingerprint or ""),
+        _OF_CONTROLS[0]: each.null_of,
+        _OF_CONTROLS[1]: _cosine_text([one.cosine for one in part if one.cosine is not None]),
+    }
+
+
+def _cosine_text(cosines: Sequence[float]) -> str:
+    """One cosine, or the median and the range of several; empty for none, as in runs of earlier versions."""
+    middle, low, high = (f"{pick(cosines):.2f}" if cosines else "" for pick in (median, min, max))
+    text = middle if low == high else f"{middle} ({low} to {high})"
+    return text.replace("-", number_format.MINUS)
 
 
 def matrix_table(matrix: Matrix) -> "pandas.DataFrame":
@@ -150,11 +195,18 @@ def matrix_table(matrix: Matrix) -> "pandas.DataFrame":
 
 
 def readable_matrix(matrix: Matrix) -> "pandas.DataFrame":
-    """The readable table of a transfer matrix, with rates in per cent and intervals."""
+    """The readable table of a transfer matrix: rates in per cent and intervals, of many controls the median and the range."""
     import pandas
 
-    def text(entry: Entry | None) -> str:
-        return number_format.DASH if entry is None else number_format.estimate(entry.rate, entry.interval, entry.n)
+    pools = matrix.pools()
 
-    rows = [(row, *(text(matrix.cells.get((row, column))) for column in matrix.columns)) for row in matrix.rows]
+    def text(pool: Sequence[Entry] | None) -> str:
+        if pool is None:
+            return number_format.DASH
+        entry = pool[0]
+        return str(Spread.of(pool)) if len(pool) > 1 else number_format.estimate(entry.rate, entry.interval, entry.n)
+
+    rows = [
+        (row, *(text(pools.get((row, column))) for column in matrix.columns)) for row in dict.fromkeys(matrix.labels.values())
+    ]
     return pandas.DataFrame(rows, columns=["Direction from", *matrix.columns])

@@ -5,6 +5,7 @@ Everything is in the text, so it is there without colour too: in a pipe, or if N
 
 from collections.abc import Sequence
 from itertools import groupby
+from statistics import median
 from typing import TYPE_CHECKING
 
 from demur.analysis.cell import JudgedCell
@@ -12,8 +13,9 @@ from demur.analysis.summary import Summary
 from demur.core import number_format
 from demur.core.fitted_table import USUAL, Line, Pieces, fitted_table
 from demur.core.statistics import LEVEL
-from demur.report.cell_labels import BASELINE, setting_of
+from demur.report.cell_labels import BASELINE
 from demur.report.cell_view import Entry, entries, judges
+from demur.report.sections.control_pools import MANY, Spread, pool_label, pooled
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +33,8 @@ def terminal_table(summary: Summary, width: int = USUAL) -> "Table":
         width: the columns of the terminal.
 
     Returns:
-        The table. Controls of one edit are one line with the range of their rates; a star marks a significant change.
+        The table. Controls of one kind and edit are one line: the range of two rates, the median and the range of more. A star
+        marks a significant change.
     """
     judge = judges(summary)[0]
     found = entries(summary, judge)
@@ -39,34 +42,15 @@ def terminal_table(summary: Summary, width: int = USUAL) -> "Table":
     added = "; {}: {}".format(*doses[0]) if len(doses) == 1 else ""
     caption = f"Judge {judge}; {_counts(found)}{added}. 95 % Wilson intervals; change in points"
     caption += f", * where p < {LEVEL} (exact McNemar test, Holm)." if any(map(_significant, found)) else "."
-    pools = _pooled(found)
+    pools = pooled(found)
     several = [pool for pool in pools if len(pool) > 1]
     if several:
         caption += " Controls are one line, from the lowest to the highest rate"
+        if any(len(pool) >= MANY for pool in several):
+            caption += f" (in brackets, after their median, from {MANY} on)"
         caption += ", * for any of them." if any(_significant(one) for pool in several for one in pool) else "."
     groups = [list(map(_result_line, group)) for _, group in groupby(pools, key=lambda pool: pool[0].target)]
     return fitted_table(WORDS, ("refused", "change"), groups, width=width, caption=caption)
-
-
-def _pooled(found: Sequence[Entry]) -> list[list[Entry]]:
-    """The entries in their order; the controls of one kind beside the same edit of the same cell are together."""
-    pools: dict[object, list[Entry]] = {}
-    for entry in found:
-        pools.setdefault(_pool_of(entry), []).append(entry)
-    return list(pools.values())
-
-
-def _pool_of(entry: Entry) -> object:
-    cell = entry.cell
-    if not entry.control:
-        return cell.key
-    edit = setting_of(cell.model_copy(update={"direction": None, "source": None}))
-    return (entry.target, entry.instructions, _control_kind(entry), edit)
-
-
-def _control_kind(entry: Entry) -> str:
-    # Runs of earlier versions name only the control itself, such as random-1.
-    return entry.cell.control_kind or (entry.source or "").rstrip("0123456789").rstrip("-")
 
 
 def _result_line(pool: Sequence[Entry]) -> Line:
@@ -77,20 +61,17 @@ def _result_line(pool: Sequence[Entry]) -> Line:
         change = _change(entry.change, entry.n)
         colour = _colour(entry.change) if significant and not entry.control else ""
         return Line(_names(entry), (refused, (_starred(change, significant),)), _style(entry), ("", colour))
+    named = (entry.target, entry.instructions, entry.intervention, pool_label(pool, lambda one: one.variant))
+    if len(pool) >= MANY:
+        changes = [one.change for one in pool if one.change is not None]
+        middle = _change(median(changes), entry.n) if changes else ""
+        return Line(named, (Spread.of(pool).pieces, (_starred(middle, any(map(_significant, pool))),)), "dim")
     low, high = (pick(pool, key=lambda one: one.rate) for pick in (min, max))
-    changes = [one for one in (low, high) if one.change is not None]
+    changed = [one for one in (low, high) if one.change is not None]
     mark = any(map(_significant, pool))
     refused = _span(*(number_format.percent(one.rate, one.n) for one in (low, high)))
-    reach = _span(*(_change(one.change, one.n) for one in changes)) if len(changes) == 2 else ("",)
-    named = (entry.target, entry.instructions, entry.intervention, _pool_label(pool))
+    reach = _span(*(_change(one.change, one.n) for one in changed)) if len(changed) == 2 else ("",)
     return Line(named, (refused, (_starred(reach[0], mark), *reach[1:])), "dim")
-
-
-def _pool_label(pool: Sequence[Entry]) -> str:
-    """The number and the kind of the controls, and whatever else their labels have in common."""
-    rests = {entry.variant.removeprefix(entry.source or "") for entry in pool}
-    rest = rests.pop() if len(rests) == 1 else ""
-    return f"{len(pool)} {_control_kind(pool[0])}{rest}"
 
 
 def _span(first: str, last: str) -> Pieces:

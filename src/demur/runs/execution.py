@@ -1,12 +1,12 @@
 """Carries out each kind of job: reads inputs by key, uses loaded checkpoints, and gives records. It stores nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from demur.analysis.manifest import DirectionFacts
 from demur.core.errors import InputError, WorkError
 from demur.core.progress import Progress, silent
-from demur.directions.controls.control import control_direction
+from demur.directions.controls.control import control_direction, control_kind
 from demur.directions.direction import Direction
 from demur.directions.estimators.estimator import Side, estimator, fit_directions
 from demur.engine.capture import Means, mean_activations
@@ -14,12 +14,13 @@ from demur.engine.checkpoints import Checkpoint, load_checkpoint
 from demur.engine.generate import CompletionRequest, generate_batches
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, edit
-from demur.measurements.extraction import provenance, side_of, training_sides
+from demur.measurements.extraction import kept_side, provenance, side_of, training_sides
 from demur.measurements.measurement import ArmSubject, CellSubject, PairSubject, Subject, measurement
+from demur.runs.controls.control_jobs import ArmControlsJob, ControlJob
+from demur.runs.controls.control_making import arm_controls_made, control_layers, controls_from
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import (
     AskedMeasurement,
-    ControlJob,
     ExtractJob,
     GenerateJob,
     Job,
@@ -54,7 +55,10 @@ def run_job(job: Job, inputs: JobInputs, loaded: Loaded) -> Iterator[JobRecord]:
     if isinstance(job, ExtractJob):
         yield from _extract(job, inputs, loaded[job.checkpoint])
     elif isinstance(job, ControlJob):
-        yield _control(job, inputs, loaded)
+        made = control_direction(job.kind, inputs.direction(job.beside), name=job.direction, seed=job.seed, number=job.number)
+        yield DirectionMade(made, _facts(made, inputs))
+    elif isinstance(job, ArmControlsJob):
+        yield from _arm_controls(job, inputs, loaded[job.checkpoint])
     elif isinstance(job, GenerateJob):
         yield from _generate(job, inputs, loaded[job.checkpoint])
     else:
@@ -62,43 +66,61 @@ def run_job(job: Job, inputs: JobInputs, loaded: Loaded) -> Iterator[JobRecord]:
 
 
 def _extract(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iterator[JobRecord]:
-    """Read the training activations once, make directions from them, and measure the arm with their means."""
+    """Read the training activations once, make directions and null directions from them, and measure the arm with their means."""
     arm = inputs.arm(job.arm)
     prompt = inputs.prompt(arm, checkpoint)
     counts = [len(inputs.ready.material[label].train) for label in LABELS]
     if job.measurements:
         counts += [len(inputs.ready.material[label].test) for label in LABELS]
     with inputs.phases(f"directions of {arm.name}", sum(counts)) as progress:
-        means, sides = _training(job, inputs, checkpoint, prompt, progress)
-        made = _directions(job, inputs, checkpoint, prompt, sides)
-        for direction in made:
+        read = _training(job, inputs, checkpoint, prompt, progress)
+        made = _directions(job, inputs, checkpoint, prompt, read.sides)
+        nulls = controls_from(job.controls, {one.name: one for one in made}, read.whole, read.whole_layers, inputs)
+        for direction in (*made, *nulls):
             yield DirectionMade(direction, _facts(direction, inputs))
-        subject = _arm_subject(arm, inputs, checkpoint, prompt, made=made, means=means, progress=progress)
+        subject = _arm_subject(arm, inputs, checkpoint, prompt, made=made, means=read.means, progress=progress)
         for asked in job.measurements:
             yield _measured(asked, subject)
 
 
-def _training(
-    job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt: Prompt, progress: Progress
-) -> tuple[dict[str, Means] | None, tuple[Side, Side]]:
-    """The input of the study's estimator. If it needs only means, also the means of every layer, for measurements."""
+@dataclass(frozen=True)
+class _TrainingRead:
+    """What one pass over the training instructions gives.
+
+    Attributes:
+        means: the means of every layer by label, for measurements; None if the study's estimator needs whole activations.
+        sides: the input of the estimator, at the layers of the job's directions.
+        whole: both sides with whole activations, for null directions.
+        whole_layers: the layers of `whole`.
+    """
+
+    means: dict[str, Means] | None
+    sides: tuple[Side, Side]
+    whole: tuple[Side, Side]
+    whole_layers: Sequence[int]
+
+
+def _training(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt: Prompt, progress: Progress) -> _TrainingRead:
     settings, material = inputs.study.direction, inputs.ready.material
-    layers = [inputs.planned(name).layer for name in job.directions]
+    layers, kept = [inputs.planned(name).layer for name in job.directions], control_layers(job.controls, inputs)
     site, position, batch_tokens = settings.site, settings.token, inputs.study.batch_tokens
     if estimator(settings.estimator).needs == "activations":
         harmful, harmless = (material[label].train for label in LABELS)
-        return None, training_sides(
+        read = [*layers, *(layer for layer in kept if layer not in layers)]
+        whole = training_sides(
             checkpoint,
             harmful,
             harmless,
             prompt,
-            layers=layers,
+            layers=read,
             needs="activations",
             site=site,
             position=position,
             batch_tokens=batch_tokens,
             progress=progress,
         )
+        own = slice(len(layers))
+        return _TrainingRead(None, (whole[0].at(own), whole[1].at(own)), whole, read)
     means: dict[str, Means] = {
         label: mean_activations(
             checkpoint,
@@ -109,10 +131,12 @@ def _training(
             position=position,
             batch_tokens=batch_tokens,
             progress=progress,
+            keep=kept,
         )
         for label in LABELS
     }
-    return means, (side_of(means["harmful"], layers), side_of(means["harmless"], layers))
+    sides = [(side_of(means[label], layers), kept_side(means[label], kept)) for label in LABELS]
+    return _TrainingRead(means, (sides[0][0], sides[1][0]), (sides[0][1], sides[1][1]), kept)
 
 
 def _directions(
@@ -143,6 +167,8 @@ def _facts(direction: Direction, inputs: JobInputs) -> DirectionFacts:
         control=planned.control,
         control_kind=planned.control_name,
         stands_beside=planned.beside,
+        null_of=control_kind(planned.control_kind).null_of if planned.control else "",
+        cosine=direction.provenance.cosine,
         layer=direction.layer,
         position=direction.position,
         site=direction.site,
@@ -174,25 +200,11 @@ def load_named(study: Study, name: str, device: str) -> Checkpoint:
     )
 
 
-def _control(job: ControlJob, inputs: JobInputs, loaded: Loaded) -> DirectionMade:
-    beside = inputs.direction(job.beside)
-    sides: tuple[Side | None, Side | None] = (None, None)
-    if job.checkpoint is not None:
-        checkpoint, arm = loaded[job.checkpoint], inputs.planned(job.beside).arm
-        harmful, harmless = (inputs.ready.material[label].train for label in LABELS)
-        sides = training_sides(
-            checkpoint,
-            harmful,
-            harmless,
-            inputs.prompt(arm, checkpoint),
-            layers=[beside.layer],
-            needs="activations",
-            site=beside.site,
-            position=beside.position,
-            batch_tokens=inputs.study.batch_tokens,
-        )
-    made = control_direction(job.kind, beside, name=job.direction, seed=job.seed, harmful=sides[0], harmless=sides[1])
-    return DirectionMade(made, _facts(made, inputs))
+def _arm_controls(job: ArmControlsJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iterator[DirectionMade]:
+    count = sum(len(inputs.ready.material[label].train) for label in LABELS)
+    with inputs.phases(job.key, count) as progress:
+        for made in arm_controls_made(job, inputs, checkpoint, progress):
+            yield DirectionMade(made, _facts(made, inputs))
 
 
 def _arm_subject(

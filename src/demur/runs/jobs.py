@@ -10,8 +10,15 @@ from itertools import combinations
 
 from pydantic import BaseModel
 
-from demur.directions.controls.control import control_kind
 from demur.measurements.measurement import measurement, measures_pair
+from demur.runs.controls.control_jobs import (
+    ArmControlsJob,
+    AskedControl,
+    ControlJob,
+    arm_controls,
+    control_jobs,
+    direction_key,
+)
 from demur.runs.store import Store
 from demur.study.plan import Arm, Plan, PlannedCell
 from demur.study.preflight import Ready
@@ -38,19 +45,21 @@ class AskedMeasurement:
 
 @dataclass(frozen=True)
 class ExtractJob:
-    """Read an arm's activations: make its directions, and measure the arm while its means are in memory.
+    """Read an arm's activations: make its directions and null directions, and measure the arm while its means are in memory.
 
     Attributes:
         arm: the arm's name.
         checkpoint: the checkpoint whose weights are needed.
         directions: names of the directions to make.
         measurements: what to measure of the arm as well.
+        controls: the null directions to make from its activations.
     """
 
     arm: str
     checkpoint: str
     directions: tuple[str, ...]
     measurements: tuple[AskedMeasurement, ...] = ()
+    controls: tuple[AskedControl, ...] = ()
 
     @property
     def key(self) -> str:
@@ -64,52 +73,14 @@ class ExtractJob:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Keys of the stored inputs: none."""
-        return ()
+        """Keys of the stored inputs: directions that null directions belong to and that are stored already."""
+        besides = dict.fromkeys(one.beside for one in self.controls)
+        return tuple(direction_key(name) for name in besides if name not in self.directions)
 
     @property
     def gives(self) -> tuple[str, ...]:
         """Keys of what is stored afterwards."""
-        return tuple(map(direction_key, self.directions))
-
-
-@dataclass(frozen=True)
-class ControlJob:
-    """Make one null direction for a direction.
-
-    Attributes:
-        direction: the name of the null direction.
-        kind: the kind of control.
-        beside: the name of the direction that it is a null for.
-        seed: the study's seed of controls.
-        checkpoint: the checkpoint whose weights are needed, for a control that is made from activations; else None.
-    """
-
-    direction: str
-    kind: str
-    beside: str
-    seed: int
-    checkpoint: str | None = None
-
-    @property
-    def key(self) -> str:
-        """Names the job."""
-        return f"control {self.direction}"
-
-    @property
-    def weights(self) -> tuple[str, ...]:
-        """The checkpoints that must be loaded."""
-        return () if self.checkpoint is None else (self.checkpoint,)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Keys of the stored inputs."""
-        return (direction_key(self.beside),)
-
-    @property
-    def gives(self) -> tuple[str, ...]:
-        """Keys of what is stored afterwards."""
-        return (direction_key(self.direction),)
+        return tuple(map(direction_key, (*self.directions, *(one.direction for one in self.controls))))
 
 
 @dataclass(frozen=True)
@@ -188,12 +159,7 @@ class GenerateJob:
         return tuple(cell_key(cell) for cell, _ in self.rows)
 
 
-Job = ExtractJob | ControlJob | MeasureJob | GenerateJob
-
-
-def direction_key(name: str) -> str:
-    """The key of a stored direction."""
-    return f"direction:{name}"
+Job = ExtractJob | ArmControlsJob | ControlJob | MeasureJob | GenerateJob
 
 
 def cell_key(key: str) -> str:
@@ -239,14 +205,15 @@ def pending_jobs(ready: Ready, store: Store, asked: Sequence[AskedMeasurement] |
     jobs: list[Job] = []
     for arm in plan.arms:
         missing = tuple(name for name in own_directions(plan, arm) if name not in stored)
-        pending = unmeasured.of("arm", arm.name)
+        pending, controls = unmeasured.of("arm", arm.name), arm_controls(plan, arm, stored)
         if missing:
-            jobs.append(ExtractJob(arm.name, arm.checkpoint, missing, pending))
+            jobs.append(ExtractJob(arm.name, arm.checkpoint, missing, pending, controls))
         else:
+            jobs += [ArmControlsJob(arm.name, arm.checkpoint, controls)] if controls else []
             jobs += [MeasureJob(one, arm.name, (arm.name,), (arm.checkpoint,), own_directions(plan, arm)) for one in pending]
     return [
         *jobs,
-        *_controls(plan, stored),
+        *control_jobs(plan, stored),
         *_generation(ready, store),
         *_cell_measurements(plan, unmeasured),
         *_pair_measurements(plan, unmeasured),
@@ -319,15 +286,6 @@ def residual_source(plan: Plan, cell: PlannedCell) -> str:
     assert cell.direction is not None
     wanted = (cell.target, cell.direction.layer)
     return next(one.name for one in plan.directions if not one.control and (one.arm, one.layer) == wanted)
-
-
-def _controls(plan: Plan, stored: set[str]) -> list[ControlJob]:
-    jobs = []
-    for one in plan.directions:
-        if one.beside is not None and one.name not in stored:
-            weights = one.arm.checkpoint if control_kind(one.control_kind).needs == "activations" else None
-            jobs.append(ControlJob(one.name, one.control_kind, one.beside, plan.study.controls.seed, weights))
-    return jobs
 
 
 def _generation(ready: Ready, store: Store) -> list[GenerateJob]:

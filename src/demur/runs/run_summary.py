@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from demur.analysis.arm_pairs import agreement_answers, arm_pairs
 from demur.analysis.cell import Cell
 from demur.analysis.claims import claims
+from demur.analysis.close_controls import close_controls
 from demur.analysis.headline import answers
 from demur.analysis.manifest import DirectionFacts, Manifest
 from demur.analysis.published_rates import published_rows, text_and_code
@@ -62,7 +63,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         judge_labels={judge.name: judge.labels for judge in manifest.judges},
         edits=used,
         sessions=manifest.sessions,
-        warnings=(*_warnings(store, manifest, results, judges), *measured.warnings),
+        warnings=(*_warnings(store, manifest, results, judges), *measured.warnings, *close_controls(directions)),
         environment=manifest.environment,
         checkpoints=manifest.checkpoints,
         arms=manifest.arms,

@@ -50,6 +50,7 @@ class PlannedDirection:
         layer: the layer at which it is read.
         beside: for a control, the direction that it is a control for; else None.
         control_kind: of a control, its kind as the study names it; else empty.
+        number: of a control, which of its kind for this direction it is, from 0.
     """
 
     name: str
@@ -58,11 +59,17 @@ class PlannedDirection:
     layer: int
     beside: str | None = None
     control_kind: str = ""
+    number: int = 0
 
     @property
     def control(self) -> bool:
         """Whether it is a null direction."""
         return self.beside is not None
+
+    @property
+    def from_activations(self) -> bool:
+        """Whether it is a control that is made from the training activations of its arm."""
+        return self.control and control_kind(self.control_kind).needs == "activations"
 
     @property
     def control_name(self) -> str:
@@ -168,7 +175,8 @@ def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]
         for number in range(count):
             name, arm = f"{control_kind(kind).name}-{number + 1}", arms[number % len(arms)]
             for layer in study.direction.places:
-                yield PlannedDirection(_layered(study, name, layer), name, arm, layer, _direction_name(study, arm, layer), kind)
+                beside = _direction_name(study, arm, layer)
+                yield PlannedDirection(_layered(study, name, layer), name, arm, layer, beside, kind, number // len(arms))
 
 
 def _edited(study: Study, arm: Arm, label: str, directions: tuple[PlannedDirection, ...]) -> Iterator[PlannedCell]:

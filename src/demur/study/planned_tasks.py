@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from itertools import combinations
 
-from demur.directions.controls.control import control_kind
 from demur.measurements.measurement import measurement, measures_pair
 from demur.study.plan import Plan
 
@@ -33,15 +32,18 @@ def planned_tasks(plan: Plan) -> list[PlannedTask]:
 
     Returns:
         Extractions, controls, generations, measurements of cells, then those of pairs. Measurements of arms are part of the
-        extractions.
+        extractions, and so are the controls that need activations.
     """
     names = list(plan.study.checkpoints)
     own = {name: tuple(one.name for one in plan.directions if one.arm.checkpoint == name and not one.control) for name in names}
-    found = [PlannedTask(f"extract {name}", (name,), (), own[name]) for name in names]
+    # The controls that need activations are made while these are in memory.
+    read = {
+        name: tuple(one.name for one in plan.directions if one.arm.checkpoint == name and one.from_activations) for name in names
+    }
+    found = [PlannedTask(f"extract {name}", (name,), (), (*own[name], *read[name])) for name in names]
     for one in plan.directions:
-        if one.beside is not None:
-            weights = (one.arm.checkpoint,) if control_kind(one.control_kind).needs == "activations" else ()
-            found.append(PlannedTask(f"control {one.name}", weights, (one.beside,), (one.name,)))
+        if one.beside is not None and not one.from_activations:
+            found.append(PlannedTask(f"control {one.name}", (), (one.beside,), (one.name,)))
     used = {
         name: tuple(dict.fromkeys(cell.direction.name for cell in plan.of(name) if cell.direction is not None)) for name in names
     }

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demur.core.errors import InputError, sentence
+from demur.directions.controls.control import most_controls
 from demur.inputs.instructions import may_be_elsewhere as instructions_may_be_elsewhere
 from demur.inputs.instructions import read_instructions
 from demur.inputs.prompt_formats import find_format, find_system_format
 from demur.inputs.repeated_instructions import first_of_each, sameness, shared_note
+from demur.inputs.training_texts import TrainingTexts
 from demur.judges.early_stopping import check_foreseen
 from demur.judges.judge import get_judge
 from demur.models import quantisation
@@ -33,12 +35,19 @@ class Material:
         train: the instructions that directions are made from; empty for a set that is only asked.
         test: the instructions on which refusals are counted.
         notes: what a reader of the results should know of them.
+        topics: the topic of each training instruction; empty if the set does not state the topic of each of them.
     """
 
     source: str
     train: tuple[str, ...]
     test: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> TrainingTexts:
+        """The training instructions with their topics, as controls take them."""
+        return TrainingTexts(self.train, self.topics)
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,7 @@ def check(plan: Plan) -> Ready:
             check_settings(spec.adapter, find_adapter(spec.adapter))
     material = {name: _material(study, name) for name in study.sets}
     _refuse_trained(material, study.split)
+    _check_controls(plan, material)
     return Ready(plan, material, sources, (*warnings, *instruction_warnings(material)))
 
 
@@ -131,6 +141,7 @@ def check_what_is_here(plan: Plan) -> OnThisMachine:
         with suppress(InputError) if instructions_may_be_elsewhere(source) else nullcontext():
             material[name] = _material(study, name)
     _refuse_trained(material, study.split)
+    _check_controls(plan, material)
     return OnThisMachine(sources, material, (*differences, *precisions(study), *instruction_warnings(material)))
 
 
@@ -248,12 +259,27 @@ def _check_layers(study: Study, sources: Mapping[str, Source]) -> None:
                 raise InputError(f"layer {layer} is out of range: {name!r} has layers 0 to {known[0] - 1}")
 
 
+def _check_controls(plan: Plan, material: Mapping[str, Material]) -> None:
+    """Refuse more controls of a kind than the training instructions give, if all of these can be read."""
+    if not set(LABELS) <= set(material):
+        return
+    harmful, harmless = (material[label].texts for label in LABELS)
+    for kind, count in plan.study.controls.counts.items():
+        most = most_controls(kind, harmful, harmless)
+        if most is not None and count > most * len(plan.arms):
+            raise InputError(
+                f"controls.{kind} is {count}, but the training instructions give {most} different ones for each of the "
+                f"{len(plan.arms)} arms; ask for at most {most * len(plan.arms)}"
+            )
+
+
 def _material(study: Study, name: str) -> Material:
     spec, whole = study.instructions[name], study.instructions[name].split == "all"
     found = read_instructions(spec.source, split=not whole)
     train = found.take("train", study.direction.pairs) if name in LABELS else ()
+    topics = found.topics_of(train)
     if not whole:
-        return Material(found.source, train, found.take(spec.split or study.split, spec.test), found.notes)
+        return Material(found.source, train, found.take(spec.split or study.split, spec.test), found.notes, topics)
     if spec.test > len(found.all()):
         raise InputError(f"{spec.test} instructions of {found.name!r} were asked for, but it has {len(found.all())}")
-    return Material(found.source, train, found.all()[: spec.test], found.notes)
+    return Material(found.source, train, found.all()[: spec.test], found.notes, topics)

@@ -19,8 +19,7 @@ from pydantic import (
 )
 
 from demur.core.errors import InputError
-from demur.core.registry import registry
-from demur.directions.controls.control import control_kind
+from demur.directions.controls.control import control_kind, names_control, names_like
 from demur.interventions.edit_kind import check_settings
 from demur.measurements.measurement import measurement
 from demur.study.named_parts import changed_settings, checked_settings, named_edit, own_names_differ, part_name
@@ -223,6 +222,7 @@ class InterventionSpec(Table):
 class ControlSpec(Table):
     """Null directions: how many of each kind, and the seed of their draws. Every key but `seed` is the name of a kind.
 
+    A kind with `-orthogonal` after its name makes the same null directions without their part along the real direction.
     Control k of a kind has the place and norm of arm k's direction. If there are more controls than arms, the arms are repeated.
     Without `random`, each arm gets one random direction, and there are at least two.
     """
@@ -237,8 +237,8 @@ class ControlSpec(Table):
     @classmethod
     def _keys_are_kinds_of_controls(cls, value: Any) -> Any:
         for key in value if isinstance(value, dict) else ():
-            if key not in cls.model_fields and key not in registry("control") and ":" not in str(key):
-                raise unknown_key(str(key), list(dict.fromkeys((*cls.model_fields, *registry("control").names()))))
+            if key not in cls.model_fields and not names_control(str(key)):
+                raise unknown_key(str(key), list(dict.fromkeys((*cls.model_fields, *names_like(str(key))))))
         return value
 
     @model_validator(mode="after")

@@ -1,7 +1,8 @@
 """`random`: a direction drawn uniformly from the sphere, with the norm of the direction that it is a control for."""
 
-import hashlib
 from typing import TYPE_CHECKING, ClassVar, Literal
+
+from demur.directions.controls.seeded_draws import generator_of
 
 if TYPE_CHECKING:
     from demur.directions.direction import Direction
@@ -52,9 +53,7 @@ def random_direction(like: "Direction", *, name: str, seed: int = 0) -> "Directi
     from demur.directions.direction import Direction
     from demur.directions.provenance import Provenance
 
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    vector = torch.randn(like.vector.shape[0], generator=generator, dtype=torch.float64)
+    vector = torch.randn(like.vector.shape[0], generator=generator_of(seed, name), dtype=torch.float64)
     unit = (vector / vector.norm()).float()
     facts = Provenance(method="random, same norm", control_of=like.name, seed=seed)
     return Direction(name, unit, like.raw_norm, like.layer, like.position, like.site, facts)

@@ -12,6 +12,7 @@ from demur.core.errors import InputError, WorkError
 from demur.core.registry import registry
 from demur.directions.direction import Direction, from_raw
 from demur.directions.provenance import Provenance
+from demur.inputs.training_texts import TrainingTexts
 from demur.models.layouts import Site
 
 
@@ -24,12 +25,24 @@ class Side:
         mean_norm: mean length of the activations, (layer,), float64.
         count: number of instructions.
         activations: every activation, (instruction, layer, d_model), float32; None if only means were taken.
+        texts: the instructions in the order of `activations`, with their topics if known; None if they were not given.
     """
 
     mean: Float[Tensor, "layer d_model"]
     mean_norm: Float[Tensor, " layer"]
     count: int
     activations: Float[Tensor, "instruction layer d_model"] | None = None
+    texts: TrainingTexts | None = None
+
+    def at(self, row: int | slice) -> "Side":
+        """The same instructions at some of the layers.
+
+        Args:
+            row: the place of one layer among those of this side, or a slice of them.
+        """
+        here = row if isinstance(row, slice) else slice(row, row + 1)
+        activations = None if self.activations is None else self.activations[:, here]
+        return Side(self.mean[here], self.mean_norm[here], self.count, activations, self.texts)
 
 
 @runtime_checkable

@@ -37,7 +37,7 @@ class BaselineRates:
         content = Bars(axis_titles(sets), (block,))
         return [
             FigureSpec.of(
-                Sheet("rates", title, caption, rates_in_words(title, found), data, content, readable_rate_numbers(data))
+                Sheet("rates", title, caption, rates_in_words(title, found), data, content, readable_rate_numbers(found))
             )
         ]
 

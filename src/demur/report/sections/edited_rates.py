@@ -8,8 +8,10 @@ from demur.report.figure_contents import BarBlock, Bars
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
 from demur.report.sections.rate_bars import (
     axis_titles,
+    bands_in_words,
     bar_block,
     diamonds_in_words,
+    in_order_of_rows,
     rate_numbers,
     rates_in_words,
     readable_rate_numbers,
@@ -63,20 +65,21 @@ def _figure(view: ReportView, name: str, title: str, found: Sequence[Entry]) -> 
         part = f" ({index + 1} of {len(pages)})" if len(pages) > 1 else ""
         caption = (
             f"One block for each target, one bar for each direction, named by its source{strength}; {trials_in_words(there)}, "
-            f"95 % Wilson intervals, judge {view.judge}. Grey and hatched: controls.{diamonds_in_words(there)}"
+            f"95 % Wilson intervals, judge {view.judge}. Grey and hatched: controls."
+            f"{bands_in_words([blocks[target] for target in page])}{diamonds_in_words(there)}"
         )
         data = rate_numbers(there)
         content = Bars(axis_titles(sets), tuple(blocks[target] for target in page))
         said = rates_in_words(title, there)
         suffix = f"-{index + 1}" if index else ""
-        sheets.append(Sheet(name + suffix, title + part, caption, said, data, content, readable_rate_numbers(data)))
+        sheets.append(Sheet(name + suffix, title + part, caption, said, data, content, readable_rate_numbers(there)))
     return FigureSpec(name, title, sheets[0].caption, Bars(axis_titles(sets), tuple(blocks.values())), tuple(sheets))
 
 
 def _in_order_of_rows(found: Sequence[Entry]) -> list[Entry]:
     """Entries in the order of the bars: row by row, and in each row in the order of the entries."""
     rows: dict[str, list[Entry]] = {}
-    for entry in sorted(found, key=lambda e: (e.edited, e.control)):
+    for entry in in_order_of_rows(found):
         rows.setdefault(entry.variant, []).append(entry)
     return [entry for row in rows.values() for entry in row]
 

@@ -8,8 +8,9 @@ from demur.analysis.summary import PublishedRow
 from demur.core import number_format
 from demur.report.cell_labels import BASELINE
 from demur.report.cell_view import Entry
-from demur.report.figure_contents import Bar, BarBlock, BarRow, Mark, Tip
+from demur.report.figure_contents import Bar, BarBlock, BarRow, Mark, RateBand, Tip
 from demur.report.result_tables import result_frame
+from demur.report.sections.control_pools import MANY, Spread, edit_key, folded, pool_label, row_labels
 
 if TYPE_CHECKING:
     import pandas
@@ -22,18 +23,42 @@ def bar_block(
     label: Callable[[Entry], str],
     colour: Callable[[Entry], str | None],
 ) -> BarBlock:
-    """Bars of some entries: a row for each label, a panel for each instruction set; baselines first, controls last."""
-    rows: dict[str, dict[str, Entry]] = {}
-    for entry in sorted(found, key=lambda e: (e.edited, e.control)):
-        rows.setdefault(label(entry), {})[entry.instructions] = entry
+    """Bars of some entries: a row for each label, a panel for each instruction set; baselines first, controls last.
+
+    Many controls of one kind are one row. Behind each bar of a real direction is a band for each such row at the same setting.
+    """
+    rows: dict[str, dict[str, list[Entry]]] = {}
+    labels = row_labels(found, label)
+    for entry in in_order_of_rows(found):
+        rows.setdefault(labels[entry.key], {}).setdefault(entry.instructions, []).append(entry)
+    bands: dict[object, list[RateBand]] = {}
+    for name, cells in rows.items():
+        for pool in cells.values():
+            if len(pool) > 1:
+                spread = Spread.of(pool)
+                band = RateBand(100 * spread.low, 100 * spread.middle, 100 * spread.high, Tip(name, (f"{spread} refused",)))
+                bands.setdefault((pool[0].instructions, edit_key(pool[0])), []).append(band)
     return BarBlock(
-        title, tuple(BarRow(name, tuple(_bar(cells.get(each), colour) for each in sets)) for name, cells in rows.items())
+        title,
+        tuple(BarRow(name, tuple(_bar(cells.get(each), colour, bands) for each in sets)) for name, cells in rows.items()),
     )
 
 
-def _bar(entry: Entry | None, colour: Callable[[Entry], str | None]) -> Bar | None:
-    if entry is None:
+def in_order_of_rows(found: Sequence[Entry]) -> list[Entry]:
+    """Baselines first, controls last."""
+    return sorted(found, key=lambda entry: (entry.edited, entry.control))
+
+
+def _bar(
+    pool: Sequence[Entry] | None, colour: Callable[[Entry], str | None], bands: Mapping[object, Sequence[RateBand]]
+) -> Bar | None:
+    if pool is None:
         return None
+    if len(pool) > 1:
+        spread = Spread.of(pool)
+        low, middle, high = (100 * rate for rate in (spread.low, spread.middle, spread.high))
+        return Bar(middle, low, high, str(spread), pool_tip(pool), control=True)
+    entry = pool[0]
     low, high = entry.interval
     marks = [
         Mark(100 * rate, row.settings == SAME, _published_tip(row))
@@ -41,7 +66,8 @@ def _bar(entry: Entry | None, colour: Callable[[Entry], str | None]) -> Bar | No
         if (rate := rate_of(row)) is not None
     ]
     text = number_format.percent(entry.rate, entry.n)
-    return Bar(100 * entry.rate, 100 * low, 100 * high, text, tip_of(entry), colour(entry), entry.control, tuple(marks))
+    behind = () if entry.control or not entry.edited else tuple(bands.get((entry.instructions, edit_key(entry)), ()))
+    return Bar(100 * entry.rate, 100 * low, 100 * high, text, tip_of(entry), colour(entry), entry.control, tuple(marks), behind)
 
 
 def rate_of(row: PublishedRow) -> float | None:
@@ -68,6 +94,13 @@ def tip_of(entry: Entry) -> Tip:
     return Tip(entry.target, tuple(lines))
 
 
+def pool_tip(pool: Sequence[Entry]) -> Tip:
+    """The text that the figure shows for many controls of one kind when a reader points at them."""
+    entry = pool[0]
+    what = f"{pool_label(pool, _variant)} controls {entry.done}" + (f", {entry.dose}" if entry.dose else "")
+    return Tip(entry.target, (f"{entry.instructions} instructions", what, f"median and range: {Spread.of(pool)} refused"))
+
+
 def axis_titles(sets: Sequence[str]) -> tuple[str, ...]:
     """The title of each instruction set's axis."""
     return tuple(f"{name} instructions refused (%)" for name in sets)
@@ -88,15 +121,32 @@ def diamonds_in_words(shown: Sequence[Entry]) -> str:
     return f" Diamonds: published rates{hollow}."
 
 
+def bands_in_words(blocks: Sequence[BarBlock]) -> str:
+    """The meaning of rows of many controls and of the bands behind bars; empty if there are none."""
+    bars = [bar for block in blocks for row in block.rows for bar in row.bars if bar is not None]
+    if not any(bar.bands for bar in bars):
+        return ""
+    return (
+        f" {MANY} or more controls of one kind are one bar: its length is their median, its line goes from the lowest to the "
+        "highest rate. The same range is a pale band behind each bar at the same setting, with the median as a thin line."
+    )
+
+
 def rates_in_words(title: str, shown: Sequence[Entry]) -> str:
-    """A text alternative with the numbers."""
-    parts = [
-        (f"{entry.variant} on {entry.target}, " if entry.edited else f"{entry.target}, ")
-        + f"{entry.instructions}: {number_format.percent(entry.rate, entry.n)}"
-        + "".join(f" (published {100 * rate:.0f} %)" for row in entry.published if (rate := rate_of(row)) is not None)
-        for entry in shown
-    ]
+    """A text alternative with the numbers. Of many controls of one kind it gives the median and the range."""
+    parts = []
+    for pool in folded(shown):
+        entry = pool[0]
+        name = pool_label(pool, _variant) if len(pool) > 1 else entry.variant
+        rate = str(Spread.of(pool)) if len(pool) > 1 else number_format.percent(entry.rate, entry.n)
+        published = [f" (published {100 * given:.0f} %)" for row in entry.published if (given := rate_of(row)) is not None]
+        where = f"{name} on {entry.target}, " if entry.edited else f"{entry.target}, "
+        parts.append(f"{where}{entry.instructions}: {rate}{''.join(published)}")
     return f"{title}. {shortened(parts)}."
+
+
+def _variant(entry: Entry) -> str:
+    return entry.variant
 
 
 def shortened(parts: Sequence[str], limit: int = 24) -> str:
@@ -116,16 +166,30 @@ def rate_numbers(shown: Sequence[Entry]) -> "pandas.DataFrame":
     return frame
 
 
-def readable_rate_numbers(frame: "pandas.DataFrame") -> "pandas.DataFrame":
-    """The numbers of a figure of rates as the page shows them."""
-    columns = ["arm", "instructions", "intervention", "label", "layer", "dose", "n", "refusals"]
-    shown = frame[columns].astype(object)
-    shown = shown.where(shown.notna(), "").rename(columns={"arm": "target", "label": "direction", "dose": "coefficient"})
-    shown["rate"] = [f"{100 * rate:.1f} %" for rate in frame["rate"]]
-    shown["95 % interval"] = [number_format.interval(bounds) for bounds in zip(frame["ci_low"], frame["ci_high"], strict=True)]
-    if "published" in frame.columns:
-        shown["published"] = frame["published"]
-    return shown
+def readable_rate_numbers(shown: Sequence[Entry]) -> "pandas.DataFrame":
+    """The numbers of a figure of rates as the page shows them. Many controls of one kind are one row."""
+    import pandas
+
+    frame = pandas.DataFrame([_readable_numbers(pool) for pool in folded(shown)])
+    return frame if any(entry.published for entry in shown) else frame.drop(columns="published")
+
+
+def _readable_numbers(pool: Sequence[Entry]) -> dict[str, object]:
+    entry, many = pool[0], len(pool) > 1
+    published = [f"{100 * rate:.1f} %" for row in entry.published if (rate := rate_of(row)) is not None]
+    return {
+        "target": entry.target,
+        "instructions": entry.instructions,
+        "intervention": entry.intervention,
+        "direction": pool_label(pool, _variant) if many else entry.variant,
+        "layer": "" if entry.cell.layer is None else entry.cell.layer,
+        "coefficient": entry.dose,
+        "n": entry.n,
+        "refusals": "" if many else entry.refusals,
+        "rate": str(Spread.of(pool)) if many else f"{100 * entry.rate:.1f} %",
+        "95 % interval": "" if many else number_format.interval(entry.interval),
+        "published": ", ".join(published),
+    }
 
 
 def source_colour(palette: Mapping[str, str]) -> Callable[[Entry], str | None]:

@@ -12,6 +12,7 @@ from demur.analysis.summary import Summary
 from demur.report.cell_labels import BASELINE
 from demur.report.cell_view import Entry, instruction_sets, targets_of
 from demur.report.complete_summary import completed
+from demur.report.sections.control_pools import row_labels
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Matrix:
         columns: labels of the targets.
         controls: the rows that are controls.
         cells: the entry of each row and column; a pair that was not measured is missing.
+        labels: for each row, the label of the row that a reader sees. Many controls of one kind share one.
     """
 
     name: str
@@ -37,6 +39,16 @@ class Matrix:
     columns: tuple[str, ...]
     controls: frozenset[str]
     cells: Mapping[tuple[str, str], Entry]
+    labels: Mapping[str, str]
+
+    def pools(self) -> dict[tuple[str, str], list[Entry]]:
+        """The entries of each row that a reader sees, and of each column."""
+        found: dict[tuple[str, str], list[Entry]] = {}
+        for row in self.rows:
+            for column in self.columns:
+                if (entry := self.cells.get((row, column))) is not None:
+                    found.setdefault((self.labels[row], column), []).append(entry)
+        return found
 
     @property
     def title(self) -> str:
@@ -70,13 +82,16 @@ def _matrix(found: Sequence[Entry], chosen: Sequence[Entry], dose: str, instruct
     baselines = [e for e in found if not e.edited and e.instructions == instructions and e.target in columns]
     ordered = list(dict.fromkeys((entry.control, entry.direction) for entry in inside))
     rows = [direction for _, direction in sorted(ordered, key=lambda pair: pair[0])]
+    names = ((BASELINE,) if baselines else ()) + tuple(rows)
+    shared = row_labels(inside, lambda entry: entry.direction)
     return Matrix(
         name,
         inside[0].done,
         dose,
         instructions,
-        ((BASELINE,) if baselines else ()) + tuple(rows),
+        names,
         tuple(columns),
         frozenset(direction for control, direction in ordered if control),
         {(entry.direction, entry.target): entry for entry in (*baselines, *inside)},
+        {BASELINE: BASELINE} | {entry.direction: shared[entry.key] for entry in inside},
     )

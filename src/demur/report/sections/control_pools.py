@@ -1,0 +1,104 @@
+"""Controls of one kind as one row: a study may have twenty of each, and twenty bars would hide everything else.
+
+A pool is the controls of one kind at the same edit of the same cell, under one judge. It is shown by its median, lowest and
+highest rate. The data files keep each control.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from demur.analysis.cell import Cell
+from demur.analysis.manifest import DirectionFacts
+from demur.core import number_format
+from demur.report.cell_view import Entry
+
+MANY = 3
+"""From this number on, tables and figures of the page show the controls of one kind as one row. Two are shown one by one."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the rates of a pool are spread, as fractions.
+
+    Attributes:
+        low: the lowest rate.
+        middle: the median.
+        high: the highest rate.
+        n: the number of completions of each cell.
+    """
+
+    low: float
+    middle: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, pool: Sequence[Entry]) -> "Spread":
+        """The spread of a pool's rates."""
+        rates = [entry.rate for entry in pool]
+        return cls(min(rates), median(rates), max(rates), max(entry.n for entry in pool))
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """The median and the range in brackets, between which a line may end; only the median if all rates are the same."""
+        middle = number_format.percent(self.middle, self.n)
+        low, high = (number_format.percent(rate, self.n).removesuffix(" %") for rate in (self.low, self.high))
+        return (middle,) if low == high else (middle, f"({low} to {high})")
+
+    def __str__(self) -> str:
+        return " ".join(self.pieces)
+
+
+def kind_of(control: Cell | DirectionFacts) -> str:
+    """The kind of a control. Runs of earlier versions name only the control itself, such as random-1."""
+    return control.control_kind or (control.source or "").rstrip("0123456789").rstrip("-")
+
+
+def edit_key(entry: Entry) -> tuple[object, ...]:
+    """What was done, without the direction it was done with: equal for a real direction and its controls at the same setting."""
+    cell = entry.cell
+    return (
+        *(cell.intervention, cell.layer, cell.layers, cell.sites, cell.positions, cell.coefficient, cell.unit),
+        json.dumps(cell.settings, sort_keys=True),
+    )
+
+
+def pooled(found: Iterable[Entry]) -> list[list[Entry]]:
+    """The entries in their order, with the controls of one pool together."""
+    pools: dict[object, list[Entry]] = {}
+    for entry in found:
+        own = (entry.target, entry.instructions, entry.judge, kind_of(entry.cell), edit_key(entry))
+        pools.setdefault(own if entry.control else (entry.key, entry.judge), []).append(entry)
+    return list(pools.values())
+
+
+def folded(found: Iterable[Entry]) -> list[list[Entry]]:
+    """The same, but the controls of a pool with fewer than `MANY` stay alone."""
+    return [part for pool in pooled(found) for part in ([pool] if len(pool) >= MANY else [[entry] for entry in pool])]
+
+
+def pool_label(pool: Sequence[Entry], label: Callable[[Entry], str]) -> str:
+    """The number and the kind of a pool's controls, and what their own labels have in common behind the name of the control."""
+    rests = {label(entry).removeprefix(entry.source or "") for entry in pool}
+    rest = rests.pop() if len(rests) == 1 else ""
+    return f"{len({entry.cell.direction for entry in pool})} {kind_of(pool[0].cell)}{rest}"
+
+
+def row_labels(found: Sequence[Entry], label: Callable[[Entry], str]) -> dict[str, str]:
+    """The label of the row of each entry by its key: its own, or that of the controls of its kind and edit if they are many.
+
+    Args:
+        found: entries of one judge that are shown together.
+        label: the label of an entry that has a row to itself.
+    """
+    pools: dict[object, list[Entry]] = {}
+    for entry in found:
+        if entry.control:
+            pools.setdefault((kind_of(entry.cell), edit_key(entry)), []).append(entry)
+    labels = {entry.key: label(entry) for entry in found}
+    for pool in pools.values():
+        if len({entry.cell.direction for entry in pool}) >= MANY:
+            labels |= dict.fromkeys((entry.key for entry in pool), pool_label(pool, label))
+    return labels

@@ -1,0 +1,77 @@
+"""Makes the null directions of an arm from its training activations, which are read once for all of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from demur.core.progress import Progress
+from demur.directions.controls.control import control_direction
+from demur.directions.direction import Direction
+from demur.directions.estimators.estimator import Side
+from demur.engine.checkpoints import Checkpoint
+from demur.measurements.extraction import training_sides
+from demur.runs.controls.control_jobs import ArmControlsJob, AskedControl
+from demur.runs.job_inputs import JobInputs
+from demur.study.spec import LABELS
+
+
+def control_layers(controls: Sequence[AskedControl], inputs: JobInputs) -> list[int]:
+    """The layers at which these controls need whole activations."""
+    return sorted({inputs.planned(one.beside).layer for one in controls})
+
+
+def controls_from(
+    controls: Sequence[AskedControl],
+    besides: Mapping[str, Direction],
+    sides: tuple[Side, Side],
+    layers: Sequence[int],
+    inputs: JobInputs,
+) -> Iterator[Direction]:
+    """Make null directions from activations that are in memory.
+
+    Args:
+        controls: the null directions to make.
+        besides: directions by name that are not stored yet; the others are read from the store.
+        sides: the harmful and the harmless side with whole activations.
+        layers: the layers of the sides, in their order.
+        inputs: what jobs read by key.
+
+    Yields:
+        The null directions, in their order.
+    """
+    labelled = [replace(side, texts=inputs.ready.material[label].texts) for label, side in zip(LABELS, sides, strict=True)]
+    by_layer = {layer: tuple(side.at(row) for side in labelled) for row, layer in enumerate(layers)}
+    for one in controls:
+        beside = besides[one.beside] if one.beside in besides else inputs.direction(one.beside)
+        harmful, harmless = by_layer[beside.layer]
+        yield control_direction(
+            one.kind, beside, name=one.direction, seed=one.seed, harmful=harmful, harmless=harmless, number=one.number
+        )
+
+
+def arm_controls_made(job: ArmControlsJob, inputs: JobInputs, checkpoint: Checkpoint, progress: Progress) -> Iterator[Direction]:
+    """Read the activations that the controls of a job need, and make the controls.
+
+    Args:
+        job: the job.
+        inputs: what jobs read by key.
+        checkpoint: the checkpoint of the arm.
+        progress: called with the number of instructions that were just read.
+
+    Yields:
+        The null directions, in their order.
+    """
+    settings, layers = inputs.study.direction, control_layers(job.controls, inputs)
+    harmful, harmless = (inputs.ready.material[label].train for label in LABELS)
+    sides = training_sides(
+        checkpoint,
+        harmful,
+        harmless,
+        inputs.prompt(inputs.arm(job.arm), checkpoint),
+        layers=layers,
+        needs="activations",
+        site=settings.site,
+        position=settings.token,
+        batch_tokens=inputs.study.batch_tokens,
+        progress=progress,
+    )
+    yield from controls_from(job.controls, {}, sides, layers, inputs)
