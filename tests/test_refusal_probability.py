@@ -17,7 +17,8 @@ from demur.judges.prefix import PHRASES
 from demur.measurements.exact_refusal.phrase_states import START, PhraseStates, State
 from demur.measurements.exact_refusal.refusal_probability import Sampling, row_probabilities
 from demur.measurements.exact_refusal.token_bytes import token_bytes
-from tests.small_vocabularies import BruteForce, Starts, small_checkpoint, small_tokenizer
+from tests.small_vocabularies import BruteForce, small_checkpoint, small_tokenizer
+from tests.study_parts import Starts
 
 KINDS = ("byte-level", "fallback", "metaspace", "words")
 PROMPTS = ((3, 4, 5, 3), (1, 6, 4), (5,))

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from demur.core.errors import InputError, NotFinite
+from demur.core.errors import NotFinite
 from demur.core.progress import Progress, silent
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.engine_protocol import Branch, Need, Row
@@ -22,10 +22,8 @@ from demur.interventions.intervention import RowEdits, edit_sequence
 from demur.judges.beginnings import beginnings_of
 from demur.judges.judge import Judge
 from demur.measurements.exact_refusal.phrase_states import START, PhraseStates, State
+from demur.measurements.exact_refusal.sampling import MIN_MASS, Sampling
 from demur.measurements.exact_refusal.token_bytes import token_bytes
-
-MIN_MASS = 1e-4
-"""A beginning with at most this probability is not followed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,29 +39,6 @@ class BoundedProbability:
     probability: Tensor
     gap: Tensor
     branches: Tensor
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """What the probability is one of.
-
-    Attributes:
-        judge: the judge, or its name.
-        max_new_tokens: the length of a completion, in tokens.
-        stop_at_eos: whether a completion ends at a stop token.
-        min_mass: a beginning with at most this probability is not followed.
-    """
-
-    judge: str | Judge = "prefix"
-    max_new_tokens: int = 16
-    stop_at_eos: bool = True
-    min_mass: float = MIN_MASS
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise InputError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
-        if not 0 <= self.min_mass < 1:
-            raise InputError(f"min_mass must be at least 0 and below 1, not {self.min_mass}")
 
 
 class _Tally:
