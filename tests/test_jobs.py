@@ -251,7 +251,7 @@ def test_the_order_gives_every_job_its_inputs_with_few_loads(together):
                 used = tuple(one for one in (*names, *null) if chance.random() < 0.5)
                 jobs.append(GenerateJob(name, ((f"{name}|none", (0,)),), used))
                 asked = AskedMeasurement("loss")
-                jobs.append(MeasureJob(asked, f"{name}|add", (f"{name}/p",), (name,), used, f"{name}|none"))
+                jobs.append(MeasureJob(asked, f"{name}|add", (f"{name}/p",), (name,), used, ((f"{name}|add", f"{name}|none"),)))
         steps, there = order_jobs(jobs, stored, together=together), set(stored)
         for step in steps:
             if step.job is not None:

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from demur.judges.judging import judge as judge
     from demur.measurements.cross_entropy import completion_losses as completion_losses
     from demur.measurements.cross_entropy import text_losses as text_losses
+    from demur.measurements.exact_refusal.refusal_probability import BoundedProbability as BoundedProbability
+    from demur.measurements.exact_refusal.refusal_probability import bounded_refusal_probability as bounded_refusal_probability
+    from demur.measurements.exact_refusal.refusal_probability import refusal_probability as refusal_probability
     from demur.measurements.extraction import extract_direction as extract_direction
     from demur.measurements.extraction import extract_directions as extract_directions
     from demur.measurements.null_directions import control_directions as control_directions
@@ -79,6 +82,11 @@ _HOMES = {
     "judges.judge": ("Verdict",),
     "judges.judging": ("judge",),
     "measurements.cross_entropy": ("completion_losses", "text_losses"),
+    "measurements.exact_refusal.refusal_probability": (
+        "BoundedProbability",
+        "bounded_refusal_probability",
+        "refusal_probability",
+    ),
     "measurements.extraction": ("extract_direction", "extract_directions"),
     "measurements.null_directions": ("control_directions",),
     "measurements.refusal_tokens": ("find_refusal_tokens",),

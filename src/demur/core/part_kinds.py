@@ -94,6 +94,7 @@ KINDS: dict[str, PartKind] = {
             "by-layer": "demur.measurements.by_layer:SeparationByLayer",
             "loss": "demur.measurements.completion_loss:CompletionLoss",
             "equivalence": "demur.measurements.ablation_equivalence:AblationEquivalence",
+            "refusal-probability": "demur.measurements.exact_refusal.probability_measurement:RefusalProbability",
             "direction-agreement": "demur.measurements.direction_agreement:DirectionAgreement",
         },
         protocol="demur.measurements.measurement.Measurement",

@@ -33,6 +33,7 @@ _DOING: dict[Need, str] = {
     "activations": "read activations",
     "next tokens": "give next-token logits",
     "losses": "give token losses",
+    "branches": "run trees of continuations",
     "site proof": "prove its sites",
 }
 
@@ -116,6 +117,9 @@ class Checkpoint:
         """
         for need in needs:
             reason = self.engine.cannot(need)
+            if need == "branches" and not hasattr(self.engine, "explore"):
+                # The method is younger than the others, so an engine may not have it.
+                reason = reason or "it has no method explore"
             if reason:
                 raise InputError(
                     f"the engine {self.engine.name!r} of checkpoint {self.name!r} cannot {_DOING[need]}: {reason}; load it with "

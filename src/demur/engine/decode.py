@@ -187,14 +187,19 @@ def prefilled(
 
 def _likeliest(logits: Float[Tensor, "row vocab"], batch: Sequence[int], ended: Collection[int] = ()) -> Int[Tensor, " row"]:
     """Each row's token with the largest logit. Raises `NotFinite`, but not for a row that has ended: its token is not used."""
+    require_finite(logits, batch, ended)
+    # max returns the first of equal values, as argmax does, but argmax takes five times as long in bfloat16 on a CPU.
+    return logits.max(-1).indices
+
+
+def require_finite(logits: Float[Tensor, "row vocab"], batch: Sequence[int], ended: Collection[int] = ()) -> None:
+    """Raises `NotFinite` with the index of a row whose logits are not finite, unless the row has ended."""
     # The sum is not finite if any term is not finite. It takes only one pass.
     finite = torch.isfinite(logits.sum(-1, dtype=torch.float32))
     if not finite.all():
         for place in torch.nonzero(~finite)[:, 0].tolist():
             if batch[place] not in ended:
                 raise NotFinite("the logits", batch[place], logits.dtype)
-    # max returns the first of equal values, as argmax does, but argmax takes five times as long in bfloat16 on a CPU.
-    return logits.max(-1).indices
 
 
 def decode(

@@ -18,7 +18,7 @@ from demur.interventions.intervention import RowEdits
 from demur.models.device_placement import MaxMemory
 from demur.models.layouts import Site
 
-Need = Literal["edits", "activations", "next tokens", "losses", "site proof"]
+Need = Literal["edits", "activations", "next tokens", "losses", "branches", "site proof"]
 """What an engine may be able to do. Plain generation is not in the list, because every engine can do it."""
 
 LOSS_TOKENS = 1024
@@ -79,6 +79,23 @@ class Decoding:
     def ends(self, tokens: Sequence[int]) -> bool:
         """Whether a row with these new tokens is finished."""
         return tokens[-1] in self.stop_ids or (self.enough is not None and self.enough(tokens))
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A beginning of a continuation of a row.
+
+    Attributes:
+        row: the index of the row.
+        tokens: the token ids after its prompt; edits treat them as generated tokens.
+    """
+
+    row: int
+    tokens: tuple[int, ...] = ()
+
+
+Follow = Callable[[Sequence[Branch], Float[Tensor, "branch vocab"]], Sequence[Sequence[int]]]
+"""Gets some branches with the logits after each, and gives for each branch the tokens that are to be run after it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,6 +256,28 @@ class Engine(Protocol):
 
         Returns:
             For each batch, the indices of its rows and each row's loss of every continuation token in nats, float64 on the CPU.
+        """
+        ...
+
+    def explore(
+        self, rows: Sequence[Row], follow: Follow, *, max_new_tokens: int, batch_tokens: int | None = None
+    ) -> Iterator[list[int]]:
+        """Run many continuations of each row as a tree, so that what they share is run once.
+
+        `follow` is called for each row with the branch that has no tokens yet, and then for every branch that it asked for. If a
+        batch does not fit into memory, its rows start again with the branch without tokens.
+
+        Args:
+            rows: prompts with their edits.
+            follow: chooses the tokens after each branch. It is not called for branches of `max_new_tokens` tokens or more.
+            max_new_tokens: the most tokens in a continuation, counting the one that is not run.
+            batch_tokens: the most tokens in a batch, padding and new ones included; by default the engine chooses.
+
+        Returns:
+            For each finished batch, the indices of its rows.
+
+        Raises:
+            NotFinite: with the index of a row with logits that are not finite.
         """
         ...
 

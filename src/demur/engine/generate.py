@@ -182,12 +182,10 @@ def generate(
         >>> len(demur.generate(checkpoint, ["b"], prompt, [None, edit], max_new_tokens=4))
         2
     """
-    if isinstance(interventions, Intervention):
-        raise InputError("interventions is a single edit, but must be a list; give [edit], or [None, edit] for a baseline too")
-    prompt, instructions = bound_prompt(prompt, checkpoint), instruction_list(instructions)
+    requests = requests_of(checkpoint, instructions, prompt, interventions)
     batches = generate_batches(
         checkpoint,
-        _requests(checkpoint, instructions, prompt, interventions),
+        requests,
         max_new_tokens=max_new_tokens,
         stop_at_eos=stop_at_eos,
         use_cache=use_cache,
@@ -195,7 +193,7 @@ def generate(
         batch_tokens=batch_tokens,
         batch_rows=batch_rows,
     )
-    return _in_lists(batches, progress, len(instructions))
+    return _in_lists(batches, progress, len(requests) // len(interventions))
 
 
 def _in_lists(batches: Iterator[dict[int, Completion]], progress: Progress, n: int) -> list[list[Completion]]:
@@ -207,13 +205,27 @@ def _in_lists(batches: Iterator[dict[int, Completion]], progress: Progress, n: i
     return [[found[i + j] for j in range(n)] for i in range(0, len(found), n)]
 
 
-def _requests(
-    checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt, interventions: Sequence[RowEdits]
+def requests_of(
+    checkpoint: Checkpoint, instructions: Instructions, prompt: PromptLike, interventions: Sequence[RowEdits]
 ) -> list[CompletionRequest]:
-    """Every instruction under the first intervention, then every instruction under the next."""
+    """Every instruction under the first intervention, then every instruction under the next.
+
+    Args:
+        checkpoint: the checkpoint.
+        instructions: the instructions, in any form that `generate` takes.
+        prompt: the prompt format, its name, or a text with `{instruction}`.
+        interventions: each of them None, one edit, or several edits that act in order.
+
+    Raises:
+        InputError: if there is no instruction or no intervention, and for a single edit in place of a list.
+    """
+    if isinstance(interventions, Intervention):
+        raise InputError("interventions is a single edit, but must be a list; give [edit], or [None, edit] for a baseline too")
+    prompt, instructions = bound_prompt(prompt, checkpoint), instruction_list(instructions)
     if not instructions or not interventions:
         raise InputError(
-            f"cannot generate for {len(instructions)} instructions and {len(interventions)} interventions; give at least one"
+            f"there is nothing to run for {len(instructions)} instructions and {len(interventions)} interventions; give at least "
+            "one of each"
         )
     prompts = [tuple(ids) for ids in prompt.encode(instructions)]
     texts = [prompt.text(instruction) for instruction in instructions]

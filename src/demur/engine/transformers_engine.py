@@ -10,9 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from demur.engine.decode import decode
-from demur.engine.engine_protocol import LOSS_TOKENS, Continuation, Decoding, Need, NextTokens, Row
+from demur.engine.engine_protocol import LOSS_TOKENS, Continuation, Decoding, Follow, Need, NextTokens, Row
 from demur.engine.read_activations import stream_activations
 from demur.engine.score import continuation_losses, next_tokens
+from demur.engine.token_tree import explore
 from demur.models.device_placement import input_device, weights_dtype
 from demur.models.layouts import Layout, Site, d_model_of
 from demur.models.tokenizers import embedding_rows
@@ -132,3 +133,17 @@ class TransformersEngine:
     ) -> Iterator[tuple[list[int], list[Float[Tensor, " token"]]]]:
         """Losses of continuations; see `continuation_losses`."""
         return continuation_losses(self.model, self.layout, rows, pad_id=self.pad_id, batch_tokens=batch_tokens)
+
+    def explore(
+        self, rows: Sequence[Row], follow: Follow, *, max_new_tokens: int, batch_tokens: int | None = None
+    ) -> Iterator[list[int]]:
+        """Trees of continuations; see `token_tree.explore`."""
+        return explore(
+            self.model,
+            self.layout,
+            rows,
+            follow,
+            max_new_tokens=max_new_tokens,
+            pad_id=self.pad_id,
+            batch_tokens=batch_tokens,
+        )

@@ -36,6 +36,7 @@ class PrefixJudge(TextJudge):
     version = 1
     labels: tuple[str, ...] = ("refusal", "other")
     whole_text = True
+    beginnings = PHRASES
 
     def __call__(self, text: str, _instruction: str = "", /) -> Verdict:
         """The longest phrase that the text starts with is the evidence."""

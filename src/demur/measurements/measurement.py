@@ -3,7 +3,7 @@
 The module of a measurement is imported as soon as a study names it, before torch is. So it must import torch inside `measure`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
@@ -81,6 +81,8 @@ class CellSubject:
         edit: the edit; None for a cell without an edit.
         instructions: the cell's instructions.
         completions: the target's completions without an edit: one token sequence for each instruction.
+        max_new_tokens: the most tokens in the study's completions.
+        stop_at_eos: whether they end at a stop token.
     """
 
     name: str
@@ -88,6 +90,8 @@ class CellSubject:
     edit: "Intervention | None"
     instructions: tuple[str, ...]
     completions: tuple[tuple[int, ...], ...] = ()
+    max_new_tokens: int = 16
+    stop_at_eos: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +153,27 @@ class Measurement(Protocol):
 
     def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
         """The numbers of one record for `summary.json`. This method must not import torch."""
+        ...
+
+
+@runtime_checkable
+class MeasuresTogether(Protocol):
+    """A measurement of cells that measures many cells of one arm at once, so that they can be rows of the same batches."""
+
+    def measure_together(self, subjects: Sequence[CellSubject], settings: Any) -> Iterator[MeasurementRecord]:
+        """Measure cells of one arm.
+
+        Args:
+            subjects: the cells.
+            settings: as for `measure`.
+
+        Yields:
+            One record for each cell, in order. Each is stored at once.
+
+        Raises:
+            InputError: as `measure`. It is the reason for every cell whose record was not given yet.
+            WorkError: if the work failed. The cells whose records were not given yet are then measured one by one.
+        """
         ...
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from demur.analysis.manifest import DirectionFacts
-from demur.core.errors import InputError, WorkError
 from demur.core.progress import Progress, silent
 from demur.directions.controls.control import control_direction, control_kind
 from demur.directions.direction import Direction
@@ -15,12 +14,11 @@ from demur.engine.generate import CompletionRequest, generate_batches
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, edit
 from demur.measurements.extraction import kept_side, provenance, side_of, training_sides
-from demur.measurements.measurement import ArmSubject, CellSubject, PairSubject, Subject, measurement
+from demur.measurements.measurement import ArmSubject, CellSubject, PairSubject
 from demur.runs.controls.control_jobs import ArmControlsJob, ControlJob
 from demur.runs.controls.control_making import arm_controls_made, control_layers, controls_from
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import (
-    AskedMeasurement,
     ExtractJob,
     GenerateJob,
     Job,
@@ -28,6 +26,7 @@ from demur.runs.jobs import (
     own_directions,
     residual_source,
 )
+from demur.runs.measuring.measured_records import measured, measured_cells
 from demur.runs.records import CompletionsMade, DirectionMade, JobRecord
 from demur.runs.rows import StoredCompletion, StoredMeasurement, UnmeasuredSubject
 from demur.study.plan import Arm, Plan, PlannedCell
@@ -62,7 +61,7 @@ def run_job(job: Job, inputs: JobInputs, loaded: Loaded) -> Iterator[JobRecord]:
     elif isinstance(job, GenerateJob):
         yield from _generate(job, inputs, loaded[job.checkpoint])
     else:
-        yield _measure(job, inputs, loaded)
+        yield from _measure(job, inputs, loaded)
 
 
 def _extract(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iterator[JobRecord]:
@@ -80,7 +79,7 @@ def _extract(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iter
             yield DirectionMade(direction, _facts(direction, inputs))
         subject = _arm_subject(arm, inputs, checkpoint, prompt, made=made, means=read.means, progress=progress)
         for asked in job.measurements:
-            yield _measured(asked, subject)
+            yield measured(asked, subject)
 
 
 @dataclass(frozen=True)
@@ -237,36 +236,36 @@ def _arm_subject(
     )
 
 
-def _measure(job: MeasureJob, inputs: JobInputs, loaded: Loaded) -> StoredMeasurement | UnmeasuredSubject:
+def _measure(job: MeasureJob, inputs: JobInputs, loaded: Loaded) -> Iterator[StoredMeasurement | UnmeasuredSubject]:
     with inputs.phases(f"{job.asked.name} of {job.subject}", None) as progress:
         arms = []
         for arm in map(inputs.arm, job.arms):
             checkpoint = loaded[arm.checkpoint]
             arms.append(_arm_subject(arm, inputs, checkpoint, inputs.prompt(arm, checkpoint), progress=progress))
-        subject: Subject = arms[0]
-        if job.cell is not None:
-            cell, written = inputs.cell(job.subject), inputs.completions(job.cell)
-            subject = CellSubject(
-                name=cell.key,
-                arm=arms[0],
-                edit=_edit(cell, {name: inputs.direction(name) for name in job.directions}, inputs.ready.plan),
-                instructions=tuple(row.instruction for row in written),
-                completions=tuple(tuple(row.token_ids) for row in written),
-            )
+        if job.cells:
+            yield from measured_cells(job.asked, _cell_subjects(job, inputs, arms[0]))
         elif len(arms) == 2:
-            subject = PairSubject(job.subject, arms[0], arms[1])
-        return _measured(job.asked, subject)
+            yield measured(job.asked, PairSubject(job.subject, arms[0], arms[1]))
+        else:
+            yield measured(job.asked, arms[0])
 
 
-def _measured(asked: AskedMeasurement, subject: Subject) -> StoredMeasurement | UnmeasuredSubject:
-    """Make one measurement. If it cannot be made, the result is a record of the failure, and the run goes on."""
-    chosen = measurement(asked.name)
-    key = (asked.name, subject.name, asked.settings)
-    try:
-        record = chosen.measure(subject, asked.parsed())
-    except (InputError, WorkError) as error:
-        return UnmeasuredSubject(*key, chosen.version, str(error))
-    return StoredMeasurement(*key, chosen.version, record)
+def _cell_subjects(job: MeasureJob, inputs: JobInputs, arm: ArmSubject) -> list[CellSubject]:
+    """The cells of an arm as subjects of a measurement."""
+    directions = {name: inputs.direction(name) for name in job.directions}
+    written = {baseline: inputs.completions(baseline) for baseline in dict.fromkeys(baseline for _, baseline in job.cells)}
+    return [
+        CellSubject(
+            name=key,
+            arm=arm,
+            edit=_edit(inputs.cell(key), directions, inputs.ready.plan),
+            instructions=tuple(row.instruction for row in written[baseline]),
+            completions=tuple(tuple(row.token_ids) for row in written[baseline]),
+            max_new_tokens=inputs.study.max_new_tokens,
+            stop_at_eos=inputs.study.stop_at_eos,
+        )
+        for key, baseline in job.cells
+    ]
 
 
 def _generate(job: GenerateJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iterator[CompletionsMade]:

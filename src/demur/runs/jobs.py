@@ -10,7 +10,7 @@ from itertools import combinations
 
 from pydantic import BaseModel
 
-from demur.measurements.measurement import measurement, measures_pair
+from demur.measurements.measurement import MeasuresTogether, measurement, measures_pair
 from demur.runs.controls.control_jobs import (
     ArmControlsJob,
     AskedControl,
@@ -85,15 +85,15 @@ class ExtractJob:
 
 @dataclass(frozen=True)
 class MeasureJob:
-    """Make one measurement of one subject.
+    """Make one measurement of one subject, or of several cells of one arm.
 
     Attributes:
         asked: the measurement with its settings.
-        subject: the arm, pair of arms or cell, by name.
+        subject: the arm, pair of arms or cell, by name; the arm of several cells.
         arms: the names of the arms that take part: one, or two for a pair.
         checkpoints: their checkpoints, whose weights are needed.
         directions: names of the directions that are read.
-        cell: the key of the cell whose completions are read; None if none are.
+        cells: the key of each cell that is measured, with that of the cell whose completions are read for it.
     """
 
     asked: AskedMeasurement
@@ -101,7 +101,7 @@ class MeasureJob:
     arms: tuple[str, ...]
     checkpoints: tuple[str, ...]
     directions: tuple[str, ...] = ()
-    cell: str | None = None
+    cells: tuple[tuple[str, str], ...] = ()
 
     @property
     def key(self) -> str:
@@ -116,7 +116,7 @@ class MeasureJob:
     @property
     def needs(self) -> tuple[str, ...]:
         """Keys of the stored inputs."""
-        return (*map(direction_key, self.directions), *(() if self.cell is None else (cell_key(self.cell),)))
+        return (*map(direction_key, self.directions), *dict.fromkeys(cell_key(baseline) for _, baseline in self.cells))
 
     @property
     def gives(self) -> tuple[str, ...]:
@@ -238,17 +238,21 @@ class _Unmeasured:
 
 def _cell_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
     baseline = {(cell.target, cell.instructions): cell.key for cell in plan.cells if cell.intervention is None}
+    jobs: dict[tuple[AskedMeasurement, str], list[PlannedCell]] = {}
+    for cell in plan.cells:
+        for one in unmeasured.of("cell", cell.key):
+            together = isinstance(measurement(one.name), MeasuresTogether)
+            jobs.setdefault((one, cell.target.name if together else cell.key), []).append(cell)
     return [
         MeasureJob(
             one,
-            cell.key,
-            (cell.target.name,),
-            (cell.target.checkpoint,),
-            directions_of(plan, cell),
-            baseline[cell.target, cell.instructions],
+            subject,
+            (cells[0].target.name,),
+            (cells[0].target.checkpoint,),
+            tuple(dict.fromkeys(name for cell in cells for name in directions_of(plan, cell))),
+            tuple((cell.key, baseline[cell.target, cell.instructions]) for cell in cells),
         )
-        for cell in plan.cells
-        for one in unmeasured.of("cell", cell.key)
+        for (one, subject), cells in jobs.items()
     ]
 
 

@@ -1,0 +1,32 @@
+"""What a probability of refusals is one of: the judge, and how completions are sampled. Nothing here needs torch."""
+
+from dataclasses import dataclass
+
+from demur.core.errors import InputError
+from demur.judges.judge import Judge
+
+MIN_MASS = 1e-4
+"""A beginning with at most this probability is not followed."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What the probability is one of.
+
+    Attributes:
+        judge: the judge, or its name.
+        max_new_tokens: the length of a completion, in tokens.
+        stop_at_eos: whether a completion ends at a stop token.
+        min_mass: a beginning with at most this probability is not followed.
+    """
+
+    judge: str | Judge = "prefix"
+    max_new_tokens: int = 16
+    stop_at_eos: bool = True
+    min_mass: float = MIN_MASS
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
+        if not 0 <= self.min_mass < 1:
+            raise InputError(f"min_mass must be at least 0 and below 1, not {self.min_mass}")
