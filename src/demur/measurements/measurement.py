@@ -126,6 +126,7 @@ class Measurement(Protocol):
         subjects: what it measures: each `arm`, each `pair` of arms of different checkpoints, or each `cell`.
         settings: a frozen pydantic model of its settings in a study, each with a default; None if it has no settings.
 
+    A measurement of cells may also have an attribute `of_nulls`. If it is true, null directions without completions are measured.
     A measurement of pairs may also have an attribute `same_checkpoint`. If it is true, arms of one checkpoint are compared, too.
     """
 
@@ -196,6 +197,11 @@ def measures_pair(found: Measurement, first: str, second: str) -> bool:
         second: the checkpoint of the other arm.
     """
     return found.subjects == "pair" and (first != second or bool(getattr(found, "same_checkpoint", False)))
+
+
+def measures_nulls(name: str) -> bool:
+    """Whether a measurement of cells is also made of null directions without completions: those that have `of_nulls` are."""
+    return bool(getattr(measurement(name), "of_nulls", False))
 
 
 def without_pairs(found: Measurement, checkpoints: Sequence[str]) -> list[str]:

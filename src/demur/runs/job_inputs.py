@@ -48,7 +48,7 @@ class JobInputs:
 
     @cached_property
     def _cells(self) -> Mapping[str, PlannedCell]:
-        return {cell.key: cell for cell in self.ready.plan.cells}
+        return {cell.key: cell for cell in (*self.ready.plan.cells, *self.ready.plan.null_cells)}
 
     @cached_property
     def _directions(self) -> Mapping[str, PlannedDirection]:

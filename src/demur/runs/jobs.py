@@ -10,7 +10,7 @@ from itertools import combinations
 
 from pydantic import BaseModel
 
-from demur.measurements.measurement import MeasuresTogether, measurement, measures_pair
+from demur.measurements.measurement import MeasuresTogether, measurement, measures_nulls, measures_pair
 from demur.runs.controls.control_jobs import (
     ArmControlsJob,
     AskedControl,
@@ -239,8 +239,10 @@ class _Unmeasured:
 def _cell_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
     baseline = {(cell.target, cell.instructions): cell.key for cell in plan.cells if cell.intervention is None}
     jobs: dict[tuple[AskedMeasurement, str], list[PlannedCell]] = {}
-    for cell in plan.cells:
+    for cell in (*plan.cells, *plan.null_cells):
         for one in unmeasured.of("cell", cell.key):
+            if not cell.answered and not measures_nulls(one.name):
+                continue
             together = isinstance(measurement(one.name), MeasuresTogether)
             jobs.setdefault((one, cell.target.name if together else cell.key), []).append(cell)
     return [

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from demur.directions.controls.control import control_kind
 from demur.inputs.format_names import format_name
+from demur.study.instruction_sets import expected_change
 from demur.study.named_parts import named_edit
 from demur.study.spec import InterventionSpec, Study
 
@@ -51,6 +52,7 @@ class PlannedDirection:
         beside: for a control, the direction that it is a control for; else None.
         control_kind: of a control, its kind as the study names it; else empty.
         number: of a control, which of its kind for this direction it is, from 0.
+        answered: whether completions are made with it.
     """
 
     name: str
@@ -60,6 +62,7 @@ class PlannedDirection:
     beside: str | None = None
     control_kind: str = ""
     number: int = 0
+    answered: bool = True
 
     @property
     def control(self) -> bool:
@@ -93,6 +96,11 @@ class PlannedCell:
     intervention: InterventionSpec | None
     direction: PlannedDirection | None
 
+    @property
+    def answered(self) -> bool:
+        """Whether it has completions."""
+        return self.direction is None or self.direction.answered
+
     @cached_property
     def key(self) -> str:
         """The cell's name in the store, the same in every process. It includes the settings of the kind that are not defaults."""
@@ -114,12 +122,21 @@ def _written(value: JsonValue) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """All arms, directions and cells of a study."""
+    """All arms, directions and cells of a study.
+
+    Attributes:
+        study: the study.
+        arms: its arms.
+        directions: its directions, null directions last.
+        cells: the cells that have completions.
+        null_cells: cells of null directions without completions, of which only the refusal probability is measured.
+    """
 
     study: Study
     arms: tuple[Arm, ...]
     directions: tuple[PlannedDirection, ...]
     cells: tuple[PlannedCell, ...]
+    null_cells: tuple[PlannedCell, ...] = ()
 
     def rows(self, cells: tuple[PlannedCell, ...] | None = None) -> int:
         """The number of completions to generate, for some cells or for all."""
@@ -158,7 +175,17 @@ def make_plan(study: Study) -> Plan:
         for label in study.sets:
             wanted = [PlannedCell(arm, label, None, None), *_edited(study, arm, label, directions)]
             cells.update((cell.key, cell) for cell in wanted)
-    return Plan(study, arms, directions, tuple(cells.values()))
+    answered = tuple(cell for cell in cells.values() if cell.answered)
+    others = tuple(cell for cell in cells.values() if not cell.answered and _expects(study, cell))
+    return Plan(study, arms, directions, answered, others)
+
+
+def _expects(study: Study, cell: PlannedCell) -> bool:
+    """Whether a change is expected of the cell's edit, so that null directions have to be beaten there."""
+    if cell.intervention is None:
+        return False
+    kind = named_edit(cell.intervention.kind)
+    return bool(expected_change(kind, kind.action(cell.intervention.dose), cell.instructions, study.instructions))
 
 
 def _arm(study: Study, checkpoint: str, spec: str) -> Arm:
@@ -175,8 +202,10 @@ def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]
         for number in range(count):
             name, arm = f"{control_kind(kind).name}-{number + 1}", arms[number % len(arms)]
             for layer in study.direction.places:
-                beside = _direction_name(study, arm, layer)
-                yield PlannedDirection(_layered(study, name, layer), name, arm, layer, beside, kind, number // len(arms))
+                beside, answered = _direction_name(study, arm, layer), study.controls.answered(number)
+                yield PlannedDirection(
+                    _layered(study, name, layer), name, arm, layer, beside, kind, number // len(arms), answered
+                )
 
 
 def _edited(study: Study, arm: Arm, label: str, directions: tuple[PlannedDirection, ...]) -> Iterator[PlannedCell]:

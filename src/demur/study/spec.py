@@ -26,6 +26,7 @@ from demur.core.registry import is_short_name
 from demur.directions.controls.control import control_kind
 from demur.inputs.control_marks import ControlTokens
 from demur.inputs.prompt_formats import NAME_BYTES
+from demur.measurements.measurement import measures_nulls
 from demur.study.digest import deciding_facts
 from demur.study.instruction_sets import check_sets
 from demur.study.named_parts import check_edits_differ, own_names_differ, part_name
@@ -176,6 +177,7 @@ class Study(Table):
             )
         self._check_names()
         check_edits_differ(spec.kind for spec in self.interventions)
+        self._check_null_cells()
         for number, spec in enumerate(self.interventions):
             known = (("sources", spec.sources, self.checkpoints), ("targets", spec.targets, self.checkpoints))
             for key, wanted, names in (*known, ("on", spec.on, self.instructions)):
@@ -185,6 +187,16 @@ class Study(Table):
         for number, publication in enumerate(self.published):
             check_publication(publication, f"published.{number}", self.checkpoints, self.prompts, self.instructions)
         return self
+
+    def _check_null_cells(self) -> None:
+        """Checks that null directions without completions are measured by something."""
+        most = self.controls.completions
+        silent = next((kind for kind, count in self.controls.counts.items() if most is not None and count > most), None)
+        if silent is not None and not any(measures_nulls(one.name) for one in self.measurements):
+            raise ValueError(
+                f"controls.completions is {most}, so nothing would be done with the others of the {self.controls.counts[silent]} "
+                f'{silent} directions; add "refusal-probability" to the measurements, or leave completions out'
+            )
 
     def _check_names(self) -> None:
         """Checks that names of checkpoints and prompts can be parts of file names and differ from names of controls."""

@@ -220,8 +220,10 @@ class InterventionSpec(Table):
 
 
 class ControlSpec(Table):
-    """Null directions: how many of each kind, and the seed of their draws. Every key but `seed` is the name of a kind.
+    """Null directions: how many of each kind, and the seed of their draws. Every other key is the name of a kind.
 
+    `completions` is the number of each kind with which completions are made; all of them unless given. Of the others only the
+    refusal probability is measured, which costs less.
     A kind with `-orthogonal` after its name makes the same null directions without their part along the real direction.
     Control k of a kind has the place and norm of arm k's direction. If there are more controls than arms, the arms are repeated.
     Without `random`, each arm gets one random direction, and there are at least two.
@@ -232,6 +234,7 @@ class ControlSpec(Table):
 
     random: Annotated[int, Decides(), Field(ge=0)] = 2
     seed: Annotated[int, Decides()] = 0
+    completions: Annotated[int | None, Decides(), Field(ge=0)] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -256,6 +259,10 @@ class ControlSpec(Table):
         """The number of controls of each kind, without kinds that have none."""
         counts = {"random": self.random, **(self.__pydantic_extra__ or {})}
         return {kind: count for kind, count in counts.items() if count}
+
+    def answered(self, number: int) -> bool:
+        """Whether completions are made with control `number` of a kind, counted from 0."""
+        return self.completions is None or number < self.completions
 
 
 class MeasurementSpec(Table):

@@ -1,6 +1,7 @@
 """`refusal-probability`: measures how likely each cell's target is to refuse, without decoding."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
@@ -19,12 +20,19 @@ ROWS = 1000
 
 
 class ProbabilitySettings(BaseModel):
-    """`judge`: one that decides by how a completion begins. `min_mass`: beginnings as unlikely as this are not followed."""
+    """Settings of `refusal-probability`.
+
+    Attributes:
+        judge: one that decides by how a completion begins.
+        min_mass: beginnings as unlikely as this are not followed.
+        instructions: how many instructions of a cell are measured, from the first; all unless given.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     judge: str = "prefix"
     min_mass: float = Field(default=MIN_MASS, ge=0, lt=1)
+    instructions: int | None = Field(default=None, ge=1)
 
     @field_validator("judge")
     @classmethod
@@ -42,6 +50,7 @@ class RefusalProbability:
     name: ClassVar[str] = "refusal-probability"
     version: ClassVar[int] = 1
     subjects: ClassVar[Literal["arm", "pair", "cell"]] = "cell"
+    of_nulls: ClassVar[bool] = True
     settings: ClassVar[type[BaseModel] | None] = ProbabilitySettings
 
     def measure(self, subject: CellSubject, settings: ProbabilitySettings) -> MeasurementRecord:
@@ -76,7 +85,7 @@ class RefusalProbability:
             WorkError: as `demur.refusal_probability`.
         """
         group = list[CellSubject]()
-        for subject in subjects:
+        for subject in (replace(one, instructions=one.instructions[: settings.instructions]) for one in subjects):
             if group and sum(len(one.instructions) for one in (*group, subject)) > ROWS:
                 yield from _measured(group, settings)
                 group = []
