@@ -173,6 +173,7 @@ DECIDES = {
     ),
     "controls.random": (start(controls={"random": 3}), 3, 2),
     "controls.seed": (start(controls={"seed": 1}), 1, 0),
+    "controls.completions": (start(controls={"random": 2, "completions": 1}, measurements=["refusal-probability"]), 1, None),
 }
 
 
@@ -337,7 +338,11 @@ def test_what_an_old_folder_holds_need_not_be_installed():
     assert (found.key, found.here, found.there) == ("key-of-a-later-version", None, 3)
 
 
-NEW_KEYS = {"": ("control_tokens", "engine", "measurements", "sections", "selection"), "direction": ("estimator", "pairs_seed")}
+NEW_KEYS = {
+    "": ("control_tokens", "engine", "measurements", "sections", "selection"),
+    "direction": ("estimator", "pairs_seed"),
+    "controls": ("completions",),
+}
 
 
 def old_facts(study: Study) -> dict:
