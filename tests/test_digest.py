@@ -150,6 +150,7 @@ DECIDES = {
         100,
     ),
     "direction.pairs": (start(direction={"layers": [1], "pairs": 64}), 64, 32),
+    "direction.pairs_seed": (start(direction={"layers": [1], "pairs_seed": 3}), [3], None),
     "direction.layers": (start(direction={"layers": [1, 2]}), [1, 2], [1]),
     "direction.site": (start(direction={"layers": [1], "site": "resid_post"}), "resid_post", "resid_pre"),
     "direction.position": (start(direction={"layers": [1], "position": -2}), -2, -1),
@@ -172,6 +173,7 @@ DECIDES = {
     ),
     "controls.random": (start(controls={"random": 3}), 3, 2),
     "controls.seed": (start(controls={"seed": 1}), 1, 0),
+    "controls.completions": (start(controls={"random": 2, "completions": 1}, measurements=["refusal-probability"]), 1, None),
 }
 
 
@@ -336,7 +338,11 @@ def test_what_an_old_folder_holds_need_not_be_installed():
     assert (found.key, found.here, found.there) == ("key-of-a-later-version", None, 3)
 
 
-NEW_KEYS = {"": ("control_tokens", "engine", "measurements", "sections", "selection"), "direction": ("estimator",)}
+NEW_KEYS = {
+    "": ("control_tokens", "engine", "measurements", "sections", "selection"),
+    "direction": ("estimator", "pairs_seed"),
+    "controls": ("completions",),
+}
 
 
 def old_facts(study: Study) -> dict:

@@ -124,7 +124,7 @@ def test_a_checkpoints_sentence_gives_its_arms_readable_names():
     arms = [arm for arm in make_plan(study).arms if arm.checkpoint == "chat"]
     assert [(arm.name, arm.spec, arm.system) for arm in arms] == [
         ("chat/native-pirate", "native", PIRATE),
-        ("chat/system-now-pirate", "Ask {system} {instruction} now", PIRATE),
+        ("chat/ask-now-pirate", "Ask {system} {instruction} now", PIRATE),
     ]
     assert make_study(tomllib.loads(study.toml())) == study
     assert make_study({**study.model_dump(), "name": "again"}).checkpoints == study.checkpoints

@@ -29,6 +29,7 @@ class Cell(Record):
         control_kind: the name of the kind of control; empty if the direction is no control.
         stands_beside: the direction that a control was made for.
         layer: the layer at which the direction was read.
+        pairs_seed: the seed by which the training instructions of its direction were drawn; None for the first ones of the set.
         layers: the layers at which the edit acts, None for the kind's default.
         sites: the sites at which it acts, `["all"]` for all sites of the architecture.
         coefficient: the number by which an added direction is multiplied.
@@ -51,6 +52,7 @@ class Cell(Record):
     control_kind: str = ""
     stands_beside: str | None = None
     layer: int | None = None
+    pairs_seed: int | None = None
     layers: tuple[int, ...] | None = None
     sites: tuple[str, ...] | None = None
     coefficient: float | None = None

@@ -54,9 +54,14 @@ def is_own(cell: Cell) -> bool:
 
 
 def _arm(cell: Cell) -> str:
-    # A direction is named after its arm: `checkpoint` or `checkpoint.prompt`, with `.layerN` added if the study has several
-    # layers. Names of checkpoints and prompts have no dots.
-    return str(cell.direction).removesuffix(f".layer{cell.layer}")
+    # A direction is named after its arm: `checkpoint` or `checkpoint.prompt`, with `.pairsN` added if the study has several seeds
+    # of training pairs, and `.layerN` if it has several layers. Names of checkpoints and prompts have no dots.
+    return str(cell.direction).removesuffix(f".layer{cell.layer}").removesuffix(f".pairs{cell.pairs_seed}")
+
+
+def drawn_text(cell: Cell) -> str:
+    """The seed of the training pairs of a cell's direction, if the study has several; else empty."""
+    return f"training pairs {cell.pairs_seed}" if f".pairs{cell.pairs_seed}" in str(cell.direction) else ""
 
 
 def edit_text(words: EditWords, whose: str) -> str:

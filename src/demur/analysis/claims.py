@@ -11,6 +11,7 @@ from demur.analysis.cell_phrases import (
     Words,
     capitalised,
     dose_text,
+    drawn_text,
     edit_text,
     is_own,
     rate_text,
@@ -91,7 +92,7 @@ def _sentence(test: EditTest, alike: Sequence[JudgedCell], target: str, words: E
     cell, row = test.cell, test.comparison
     whose = "its own" if is_own(cell) else f"{source_text(cell)}'s"
     layer = "" if cell.layer is None else f"layer {cell.layer}"
-    facts = ", ".join(fact for fact in (layer, *where_it_acts(cell, alike, words), dose_text(cell)) if fact)
+    facts = ", ".join(fact for fact in (layer, drawn_text(cell), *where_it_acts(cell, alike, words), dose_text(cell)) if fact)
     edit = f"{capitalised(edit_text(words, whose))}{f' ({facts})' if facts else ''} {words.into} {target}"
     change = f"from {number_format.percent(row.baseline_rate, row.n)} to {rate_text(cell)}"
     nulls = ", ".join(number_format.percent(null.rate, null.n) for null in test.nulls)

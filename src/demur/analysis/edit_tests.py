@@ -12,8 +12,8 @@ from demur.analysis.rates import Refusals
 from demur.core.statistics import LEVEL, mcnemar, shared
 
 _SETTING = (
-    "target", "prompt", "instructions", "intervention", "layer", "layers", "sites", "coefficient", "unit", "positions",
-    "settings",
+    "target", "prompt", "instructions", "intervention", "layer", "pairs_seed", "layers", "sites", "coefficient", "unit",
+    "positions", "settings",
 )  # fmt: skip
 """The attributes that are equal in two cells that differ only in their direction."""
 

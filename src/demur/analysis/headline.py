@@ -11,6 +11,7 @@ from demur.analysis.cell_phrases import (
     Words,
     capitalised,
     dose_text,
+    drawn_text,
     edit_text,
     is_own,
     prompts_of,
@@ -189,6 +190,7 @@ def _owner_and_target(test: EditTest, words: EditWords, every: Sequence[EditTest
     facts = []
     if cell.layer is not None and len({other.layer for other in alike}) > 1:
         facts.append(f"layer {cell.layer}")
+    facts += [drawn_text(cell)] if drawn_text(cell) else []
     if len({dose_text(other) for other in alike}) > 1:
         facts.append(dose_text(cell))
     facts += where_it_acts(cell, alike, words)

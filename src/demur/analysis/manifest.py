@@ -80,7 +80,8 @@ class DirectionFacts(Record):
     """A stored direction without its vector.
 
     `method` says how it was made. For a control, `null_of` says what it is a null for, and `cosine` is that with the direction it
-    stands beside. In folders of earlier versions, `method` and `null_of` may be empty, and `cosine` None.
+    stands beside. In folders of earlier versions, `method` and `null_of` may be empty, and `cosine` None. `pairs_seed` is the
+    seed by which its training instructions were drawn, None for the first ones of the set.
     """
 
     name: str
@@ -94,6 +95,7 @@ class DirectionFacts(Record):
     cosine: float | None = None
     layer: int | None = None
     position: int | None = None
+    pairs_seed: int | None = None
     site: str | None = None
     raw_norm: float | None = None
     mean_residual_norm: float | None = None

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection
 
 from demur.core.registry import is_short_name, registry
-from demur.inputs.prompt_formats import FORMATS, NAME_BYTES, SLOT, find_format
+from demur.inputs.prompt_formats import FORMATS, NAME_BYTES, SLOT, SYSTEM_SLOT, find_format
 
 _MARK = re.compile(r"<[^<>\s]*>|\[/?[A-Z]+\]")
 """A control token such as `<|im_start|>` or `[INST]`. Its letters are no words."""
@@ -70,7 +70,7 @@ def readable_name(text: str, taken: Collection[str]) -> str:
         >>> readable_name("Q: {instruction}\nA:", ["q-a"])
         'q-a-2'
     """
-    before, _, after = text.partition(SLOT)
+    before, _, after = text.replace(SYSTEM_SLOT, " ").partition(SLOT)
     ends = [words[-1][:_WORD_LETTERS].lower() for part in (before, after) if (words := _words(part))]
     name = "-".join(dict.fromkeys(ends)) or ("text" if text.replace(SLOT, "").strip() else "bare")
     # A null direction is called `random-1`, and no format may have such a name.

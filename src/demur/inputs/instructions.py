@@ -79,6 +79,22 @@ class InstructionSet:
         known = tuple(self.topics[text] for text in instructions if text in self.topics)
         return known if len(known) == len(instructions) else ()
 
+    def draw(self, n: int, seed: int) -> tuple[str, ...]:
+        """Training instructions that are drawn at random. Sets of equal size give the same places, so matched sets stay matched.
+
+        Args:
+            n: how many.
+            seed: the seed of the draw, with which the same instructions are drawn on every machine.
+
+        Raises:
+            InputError: as `take` does.
+        """
+        import numpy as np
+
+        self.take("train", n)
+        rows = self.splits["train"]
+        return tuple(rows[place] for place in np.random.RandomState(seed).permutation(len(rows))[:n])
+
     def all(self) -> tuple[str, ...]:
         """All instructions, one split after the other."""
         return tuple(row for rows in self.splits.values() for row in rows)

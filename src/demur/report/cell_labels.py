@@ -47,10 +47,11 @@ def dose_label(cell: Cell) -> str:
 def direction_labels(summary: Summary) -> dict[str, str]:
     """A label for each direction by name: its source, and facts that distinguish it from others of the same source."""
     facts = [
-        {"prompt": each.prompt, "layer": each.layer, "site": each.site, "position": each.position} for each in summary.directions
+        {"prompt": each.prompt, "pairs": each.pairs_seed, "layer": each.layer, "site": each.site, "position": each.position}
+        for each in summary.directions
     ]
     needed = _distinguishing([(each.source, fields) for each, fields in zip(summary.directions, facts, strict=True)])
-    words = {"prompt": " / {}", "layer": ", layer {}", "site": ", {}", "position": ", position {}"}
+    words = {"prompt": " / {}", "pairs": ", pairs {}", "layer": ", layer {}", "site": ", {}", "position": ", position {}"}
     labels = {
         each.name: f"{each.source}"
         + "".join(words[name].format(value) for name, value in fields.items() if name in needed and value is not None)
@@ -112,6 +113,7 @@ def _parts(cell: Cell, words: EditWords, origin: DirectionFacts | None) -> dict[
     return {
         "done": f", {words.done}",
         "prompt": f" / {origin.prompt}" if origin is not None and origin.prompt is not None else "",
+        "pairs": "" if cell.pairs_seed is None else f", pairs {cell.pairs_seed}",
         "layer": "" if layer is None else f", layer {layer}",
         "layers": f", {words.done} at {where}",
         "sites": f", {'+'.join(cell.sites)}" if cell.sites else "",

@@ -189,6 +189,7 @@ def _place_of(summary: Summary) -> Callable[[Entry], tuple[Any, ...]]:
     prompts = list(dict.fromkeys(prompt for _, prompt in arms))
     origins = {each.name: each.prompt for each in summary.directions}
     sets = list(summary.instructions)
+    seeds = list(dict.fromkeys(cell.pairs_seed for cell in summary.cells))
     kinds = ["none", *dict.fromkeys(words.kind for words in summary.edits.values())]
 
     def index(known: Sequence[Any], value: object) -> int:
@@ -206,6 +207,7 @@ def _place_of(summary: Summary) -> Callable[[Entry], tuple[Any, ...]]:
             entry.source or "",
             index(prompts, origins.get(cell.direction or "")),
             -1 if cell.layer is None else cell.layer,
+            seeds.index(cell.pairs_seed),
             0.0 if cell.coefficient is None else cell.coefficient,
             entry.variant,
             index(judged, entry.judge),

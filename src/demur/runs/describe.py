@@ -123,6 +123,7 @@ def planned_cell(study: Study, planned: PlannedCell) -> Cell:
         control_kind="" if direction is None else direction.control_name,
         stands_beside=None if direction is None else direction.beside,
         layer=None if direction is None else direction.layer,
+        pairs_seed=None if direction is None else direction.pairs_seed,
         layers=None if spec.layers is None else tuple(spec.layers),
         sites=sites,
         coefficient=spec.dose,

@@ -23,13 +23,11 @@ from demur.runs.jobs import (
     GenerateJob,
     Job,
     MeasureJob,
-    own_directions,
-    residual_source,
 )
 from demur.runs.measuring.measured_records import measured, measured_cells
 from demur.runs.records import CompletionsMade, DirectionMade, JobRecord
 from demur.runs.rows import StoredCompletion, StoredMeasurement, UnmeasuredSubject
-from demur.study.plan import Arm, Plan, PlannedCell
+from demur.study.plan import Arm, Plan, PlannedCell, main_directions, residual_source
 from demur.study.spec import LABELS, InterventionSpec, Study
 
 Loaded = Mapping[str, Checkpoint]
@@ -68,13 +66,15 @@ def _extract(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iter
     """Read the training activations once, make directions and null directions from them, and measure the arm with their means."""
     arm = inputs.arm(job.arm)
     prompt = inputs.prompt(arm, checkpoint)
-    counts = [len(inputs.ready.material[label].train) for label in LABELS]
+    counts = [len(inputs.ready.material[label].trained(job.pairs_seed)) for label in LABELS]
     if job.measurements:
         counts += [len(inputs.ready.material[label].test) for label in LABELS]
     with inputs.phases(f"directions of {arm.name}", sum(counts)) as progress:
         read = _training(job, inputs, checkpoint, prompt, progress)
         made = _directions(job, inputs, checkpoint, prompt, read.sides)
-        nulls = controls_from(job.controls, {one.name: one for one in made}, read.whole, read.whole_layers, inputs)
+        nulls = controls_from(
+            job.controls, {one.name: one for one in made}, read.whole, read.whole_layers, inputs, job.pairs_seed
+        )
         for direction in (*made, *nulls):
             yield DirectionMade(direction, _facts(direction, inputs))
         subject = _arm_subject(arm, inputs, checkpoint, prompt, made=made, means=read.means, progress=progress)
@@ -104,7 +104,7 @@ def _training(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt
     layers, kept = [inputs.planned(name).layer for name in job.directions], control_layers(job.controls, inputs)
     site, position, batch_tokens = settings.site, settings.token, inputs.study.batch_tokens
     if estimator(settings.estimator).needs == "activations":
-        harmful, harmless = (material[label].train for label in LABELS)
+        harmful, harmless = (material[label].trained(job.pairs_seed) for label in LABELS)
         read = [*layers, *(layer for layer in kept if layer not in layers)]
         whole = training_sides(
             checkpoint,
@@ -123,7 +123,7 @@ def _training(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt
     means: dict[str, Means] = {
         label: mean_activations(
             checkpoint,
-            material[label].train,
+            material[label].trained(job.pairs_seed),
             prompt,
             layers=range(checkpoint.n_layers),
             site=site,
@@ -143,7 +143,7 @@ def _directions(
 ) -> tuple[Direction, ...]:
     settings, material = inputs.study.direction, inputs.ready.material
     planned = [inputs.planned(name) for name in job.directions]
-    harmful, harmless = (material[label].train for label in LABELS)
+    harmful, harmless = (material[label].trained(job.pairs_seed) for label in LABELS)
     found = fit_directions(
         *sides,
         name=job.checkpoint,
@@ -170,6 +170,7 @@ def _facts(direction: Direction, inputs: JobInputs) -> DirectionFacts:
         cosine=direction.provenance.cosine,
         layer=direction.layer,
         position=direction.position,
+        pairs_seed=planned.pairs_seed,
         site=direction.site,
         raw_norm=direction.raw_norm,
         mean_residual_norm=direction.provenance.mean_residual_norm,
@@ -200,7 +201,7 @@ def load_named(study: Study, name: str, device: str) -> Checkpoint:
 
 
 def _arm_controls(job: ArmControlsJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iterator[DirectionMade]:
-    count = sum(len(inputs.ready.material[label].train) for label in LABELS)
+    count = sum(len(inputs.ready.material[label].trained(job.pairs_seed)) for label in LABELS)
     with inputs.phases(job.key, count) as progress:
         for made in arm_controls_made(job, inputs, checkpoint, progress):
             yield DirectionMade(made, _facts(made, inputs))
@@ -219,7 +220,7 @@ def _arm_subject(
     """An arm as the subject of measurements. Directions that are not among those just `made` are read from the store."""
     settings, material = inputs.study.direction, inputs.ready.material
     fresh = {direction.name: direction for direction in made}
-    names = own_directions(inputs.ready.plan, arm)
+    names = main_directions(inputs.ready.plan, arm)
     return ArmSubject(
         name=arm.name,
         checkpoint=checkpoint,

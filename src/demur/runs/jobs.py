@@ -20,7 +20,7 @@ from demur.runs.controls.control_jobs import (
     direction_key,
 )
 from demur.runs.store import Store
-from demur.study.plan import Arm, Plan, PlannedCell
+from demur.study.plan import Plan, PlannedCell, directions_of, main_directions, own_directions
 from demur.study.preflight import Ready
 from demur.study.spec import Study
 
@@ -53,6 +53,7 @@ class ExtractJob:
         directions: names of the directions to make.
         measurements: what to measure of the arm as well.
         controls: the null directions to make from its activations.
+        pairs_seed: the seed by which their training instructions are drawn; None for the first ones.
     """
 
     arm: str
@@ -60,11 +61,12 @@ class ExtractJob:
     directions: tuple[str, ...]
     measurements: tuple[AskedMeasurement, ...] = ()
     controls: tuple[AskedControl, ...] = ()
+    pairs_seed: int | None = None
 
     @property
     def key(self) -> str:
         """Names the job."""
-        return f"extract {self.arm}"
+        return f"extract {self.arm}" + ("" if self.pairs_seed is None else f" with pairs {self.pairs_seed}")
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -204,13 +206,16 @@ def pending_jobs(ready: Ready, store: Store, asked: Sequence[AskedMeasurement] |
     unmeasured = _Unmeasured(asked_measurements(plan.study) if asked is None else tuple(asked), store.measured())
     jobs: list[Job] = []
     for arm in plan.arms:
-        missing = tuple(name for name in own_directions(plan, arm) if name not in stored)
-        pending, controls = unmeasured.of("arm", arm.name), arm_controls(plan, arm, stored)
-        if missing:
-            jobs.append(ExtractJob(arm.name, arm.checkpoint, missing, pending, controls))
-        else:
-            jobs += [ArmControlsJob(arm.name, arm.checkpoint, controls)] if controls else []
-            jobs += [MeasureJob(one, arm.name, (arm.name,), (arm.checkpoint,), own_directions(plan, arm)) for one in pending]
+        for seed in plan.study.direction.seeds:
+            own = own_directions(plan, arm, seed)
+            missing, controls = tuple(name for name in own if name not in stored), arm_controls(plan, arm, seed, stored)
+            # Measurements are made with the first seed.
+            pending = unmeasured.of("arm", arm.name) if seed == plan.study.direction.seeds[0] else ()
+            if missing:
+                jobs.append(ExtractJob(arm.name, arm.checkpoint, missing, pending, controls, seed))
+            else:
+                jobs += [ArmControlsJob(arm.name, arm.checkpoint, controls, seed)] if controls else []
+                jobs += [MeasureJob(one, arm.name, (arm.name,), (arm.checkpoint,), own) for one in pending]
     return [
         *jobs,
         *control_jobs(plan, stored),
@@ -263,7 +268,7 @@ def _pair_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
     jobs = []
     for first, second in combinations(plan.arms, 2):
         subject, arms = f"{first.name} with {second.name}", (first.name, second.name)
-        directions = (*own_directions(plan, first), *own_directions(plan, second))
+        directions = (*main_directions(plan, first), *main_directions(plan, second))
         weights = tuple(dict.fromkeys((first.checkpoint, second.checkpoint)))
         jobs += [
             MeasureJob(one, subject, arms, weights, directions)
@@ -271,27 +276,6 @@ def _pair_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
             if measures_pair(measurement(one.name), first.checkpoint, second.checkpoint)
         ]
     return jobs
-
-
-def own_directions(plan: Plan, arm: Arm) -> tuple[str, ...]:
-    """The names of an arm's own directions, one for each layer of the study."""
-    return tuple(one.name for one in plan.directions if one.arm == arm and not one.control)
-
-
-def directions_of(plan: Plan, cell: PlannedCell) -> tuple[str, ...]:
-    """The names of the directions that a cell's edit needs, including the one that gives the norm for the unit `residual`."""
-    if cell.intervention is None or cell.direction is None:
-        return ()
-    if cell.intervention.coefficient is None or cell.intervention.unit != "residual":
-        return (cell.direction.name,)
-    return tuple(dict.fromkeys((cell.direction.name, residual_source(plan, cell))))
-
-
-def residual_source(plan: Plan, cell: PlannedCell) -> str:
-    """The name of the target's direction at the layer of an edit; its provenance has the mean residual norm there."""
-    assert cell.direction is not None
-    wanted = (cell.target, cell.direction.layer)
-    return next(one.name for one in plan.directions if not one.control and (one.arm, one.layer) == wanted)
 
 
 def _generation(ready: Ready, store: Store) -> list[GenerateJob]:

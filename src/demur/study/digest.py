@@ -86,7 +86,7 @@ def deciding_facts(model: type[BaseModel], study: Facts) -> DecidingFacts:
         The deciding facts.
     """
     controls = _controls(_table(study.get("controls")))
-    controlled = any(key != "controls.seed" and fact.value for key, fact in controls.items())
+    controlled = "controls.seed" in controls
     checkpoints = _tables(study.get("checkpoints"))
     prompts = _table(study.get("prompts"))
     # Controls are made arm by arm, so the order of checkpoints and prompts affects results if there are controls.
@@ -127,6 +127,9 @@ def with_defaults(model: type[BaseModel], study: Facts) -> dict[str, JsonValue]:
     """
     filled = _filled(model, study)
     filled["direction"] = _filled(DirectionSpec, _table(study.get("direction")))
+    if "controls" in study:
+        # How many there are by default depends on the study, so only this key is filled in.
+        filled["controls"] = {"completions": None, **_table(study["controls"])}
     for key, table in (("checkpoints", CheckpointSpec), ("instructions", InstructionSpec)):
         filled[key] = {name: _filled(table, spec) for name, spec in _tables(study.get(key)).items()}
     return filled
@@ -253,10 +256,11 @@ def _marked(model: type[BaseModel], facts: Facts, prefix: str) -> Keys:
 
 def _controls(facts: Facts) -> Keys:
     seed = ControlSpec.model_fields["seed"].default
-    counts = {kind: count for kind, count in facts.items() if kind != "seed"}
+    counts = {kind: count for kind, count in facts.items() if kind not in ("seed", "completions")}
     found: Keys = {f"controls.{kind}": Fact(count, count == 0) for kind, count in counts.items()}
     if any(counts.values()):
         found["controls.seed"] = Fact(facts.get("seed", seed), facts.get("seed", seed) == seed)
+        found["controls.completions"] = Fact(facts.get("completions"), facts.get("completions") is None)
     return found
 
 

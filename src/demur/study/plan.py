@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 from pydantic import JsonValue
 
@@ -53,6 +54,7 @@ class PlannedDirection:
         control_kind: of a control, its kind as the study names it; else empty.
         number: of a control, which of its kind for this direction it is, from 0.
         answered: whether completions are made with it.
+        pairs_seed: the seed by which its training instructions are drawn; None for the first ones of the set.
     """
 
     name: str
@@ -63,6 +65,7 @@ class PlannedDirection:
     control_kind: str = ""
     number: int = 0
     answered: bool = True
+    pairs_seed: int | None = None
 
     @property
     def control(self) -> bool:
@@ -165,9 +168,10 @@ def make_plan(study: Study) -> Plan:
     """
     arms = tuple(_arm(study, name, spec) for name, checkpoint in study.checkpoints.items() for spec in checkpoint.prompts)
     found = [
-        PlannedDirection(_direction_name(study, arm, layer), arm.checkpoint, arm, layer)
+        PlannedDirection(_direction_name(study, arm, layer, seed), arm.checkpoint, arm, layer, pairs_seed=seed)
         for arm in arms
         for layer in study.direction.places
+        for seed in study.direction.seeds
     ]
     directions = (*found, *_controls(study, arms))
     cells: dict[str, PlannedCell] = {}
@@ -188,6 +192,32 @@ def _expects(study: Study, cell: PlannedCell) -> bool:
     return bool(expected_change(kind, kind.action(cell.intervention.dose), cell.instructions, study.instructions))
 
 
+def own_directions(plan: Plan, arm: Arm, seed: int | None) -> tuple[str, ...]:
+    """The names of an arm's own directions from the training pairs of one seed, one for each layer of the study."""
+    return tuple(one.name for one in plan.directions if one.arm == arm and not one.control and one.pairs_seed == seed)
+
+
+def main_directions(plan: Plan, arm: Arm) -> tuple[str, ...]:
+    """The same for the study's first seed. Measurements are made with these."""
+    return own_directions(plan, arm, plan.study.direction.seeds[0])
+
+
+def directions_of(plan: Plan, cell: PlannedCell) -> tuple[str, ...]:
+    """The names of the directions that a cell's edit needs, including the one that gives the norm for the unit `residual`."""
+    if cell.intervention is None or cell.direction is None:
+        return ()
+    if cell.intervention.coefficient is None or cell.intervention.unit != "residual":
+        return (cell.direction.name,)
+    return tuple(dict.fromkeys((cell.direction.name, residual_source(plan, cell))))
+
+
+def residual_source(plan: Plan, cell: PlannedCell) -> str:
+    """The name of the target's direction at the layer of an edit; its provenance has the mean residual norm there."""
+    assert cell.direction is not None
+    wanted = (cell.target, cell.direction.layer)
+    return next(one.name for one in plan.directions if not one.control and (one.arm, one.layer) == wanted)
+
+
 def _arm(study: Study, checkpoint: str, spec: str) -> Arm:
     entry = study.prompts.get(spec, spec)
     name = spec if spec in study.prompts else format_name(spec)
@@ -201,11 +231,10 @@ def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]
     for kind, count in study.controls.counts.items():
         for number in range(count):
             name, arm = f"{control_kind(kind).name}-{number + 1}", arms[number % len(arms)]
-            for layer in study.direction.places:
-                beside, answered = _direction_name(study, arm, layer), study.controls.answered(number)
-                yield PlannedDirection(
-                    _layered(study, name, layer), name, arm, layer, beside, kind, number // len(arms), answered
-                )
+            for layer, seed in product(study.direction.places, study.direction.seeds):
+                beside, answered = _direction_name(study, arm, layer, seed), study.controls.answered(number)
+                placed = _placed(study, name, layer, seed)
+                yield PlannedDirection(placed, name, arm, layer, beside, kind, number // len(arms), answered, seed)
 
 
 def _edited(study: Study, arm: Arm, label: str, directions: tuple[PlannedDirection, ...]) -> Iterator[PlannedCell]:
@@ -223,10 +252,12 @@ def _asked(names: list[str] | None, arm: Arm) -> bool:
     return names is None or arm.checkpoint in names
 
 
-def _direction_name(study: Study, arm: Arm, layer: int) -> str:
+def _direction_name(study: Study, arm: Arm, layer: int, seed: int | None) -> str:
     single = len(study.checkpoints[arm.checkpoint].prompts) == 1
-    return _layered(study, arm.checkpoint if single else f"{arm.checkpoint}.{arm.prompt}", layer)
+    return _placed(study, arm.checkpoint if single else f"{arm.checkpoint}.{arm.prompt}", layer, seed)
 
 
-def _layered(study: Study, name: str, layer: int) -> str:
-    return name if len(study.direction.places) == 1 else f"{name}.layer{layer}"
+def _placed(study: Study, name: str, layer: int, seed: int | None) -> str:
+    """A direction's name, with its seed and its layer where the study has several."""
+    drawn = name if len(study.direction.seeds) == 1 else f"{name}.pairs{seed}"
+    return drawn if len(study.direction.places) == 1 else f"{drawn}.layer{layer}"

@@ -263,7 +263,7 @@ def _job(
         rows=sum(counts) + (selection_rows(study, size.layers) * len(plan.arms_of(name)) if selects else 0),
         prompt=sum(count * length for count, length in zip(counts, lengths, strict=True)) / sum(counts),
         longest=max(template[cell.target] + TOKENS_A_WORD * words[cell.instructions].longest for cell in cells),
-        read=2 * study.direction.pairs * len(plan.arms_of(name)),
+        read=2 * study.direction.pairs * len(study.direction.seeds) * len(plan.arms_of(name)),
         loads=sum(step.action == "load" and step.checkpoint == name for step in steps) + selects,
         quantise=study.checkpoints[name].quantise,
     )

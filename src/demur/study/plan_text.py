@@ -143,7 +143,9 @@ def _directions(outlook: PlanOutlook) -> Iterator[str]:
     place, directions = outlook.plan.study.direction, outlook.plan.directions
     yield ""
     position = "selected" if "direction.position" in outlook.selects else place.position
-    yield f"directions, read at {place.site}, position {position}, of {place.pairs} pairs"
+    seeds = ", ".join(map(str, place.pairs_seed or ()))
+    drawn = f", drawn with the seed{'s' if len(place.seeds) > 1 else ''} {seeds}" if seeds else ""
+    yield f"directions, read at {place.site}, position {position}, of {place.pairs} pairs{drawn}"
     width = max(len(direction.name) for direction in directions if not direction.control)
     for direction in directions:
         if not direction.control:

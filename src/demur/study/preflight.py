@@ -5,13 +5,13 @@ They use names, files and counts. Checks that need the weights are made during t
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from demur.core.errors import InputError, sentence
 from demur.directions.controls.control import most_controls
+from demur.inputs.instructions import InstructionSet, read_instructions
 from demur.inputs.instructions import may_be_elsewhere as instructions_may_be_elsewhere
-from demur.inputs.instructions import read_instructions
 from demur.inputs.prompt_formats import find_format, find_system_format
 from demur.inputs.repeated_instructions import first_of_each, sameness, shared_note
 from demur.inputs.training_texts import TrainingTexts
@@ -32,22 +32,21 @@ class Material:
 
     Attributes:
         source: where they were read.
-        train: the instructions that directions are made from; empty for a set that is only asked.
+        train: the instructions that directions are made from, those of the first seed; empty for a set that is only asked.
         test: the instructions on which refusals are counted.
         notes: what a reader of the results should know of them.
-        topics: the topic of each training instruction; empty if the set does not state the topic of each of them.
+        draws: the training instructions of each of the study's seeds, with their topics where the set states all of these.
     """
 
     source: str
     train: tuple[str, ...]
     test: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    topics: tuple[str, ...] = ()
+    draws: Mapping[int | None, TrainingTexts] = field(default_factory=dict)
 
-    @property
-    def texts(self) -> TrainingTexts:
-        """The training instructions with their topics, as controls take them."""
-        return TrainingTexts(self.train, self.topics)
+    def trained(self, seed: int | None) -> tuple[str, ...]:
+        """The training instructions of one of the study's seeds."""
+        return self.draws[seed].instructions
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,7 @@ def check(plan: Plan) -> Ready:
     material = {name: _material(study, name) for name in study.sets}
     _refuse_trained(material, study.split)
     _check_controls(plan, material)
+    _refuse_equal_draws(material)
     return Ready(plan, material, sources, (*warnings, *instruction_warnings(material)))
 
 
@@ -142,6 +142,7 @@ def check_what_is_here(plan: Plan) -> OnThisMachine:
             material[name] = _material(study, name)
     _refuse_trained(material, study.split)
     _check_controls(plan, material)
+    _refuse_equal_draws(material)
     return OnThisMachine(sources, material, (*differences, *precisions(study), *instruction_warnings(material)))
 
 
@@ -221,7 +222,18 @@ def refuse_shared(train: Iterable[Sequence[str]], held_out: Iterable[Sequence[st
 
 
 def _refuse_trained(material: Mapping[str, Material], part: str) -> None:
-    refuse_shared([each.train for each in material.values()], [each.test for each in material.values()], part)
+    trained = [texts.instructions for each in material.values() for texts in each.draws.values()]
+    refuse_shared(trained, [each.test for each in material.values()], part)
+
+
+def _refuse_equal_draws(material: Mapping[str, Material]) -> None:
+    """Refuses several seeds that all draw the same instructions."""
+    draws = [[texts.instructions for texts in each.draws.values()] for each in material.values() if len(each.draws) > 1]
+    if draws and all(len(set(map(frozenset, each))) == 1 for each in draws):
+        raise InputError(
+            f"direction.pairs_seed has {len(draws[0])} seeds, but each draws all {len(draws[0][0])} training instructions, so "
+            "their directions would be equal; lower direction.pairs, or leave out the seeds"
+        )
 
 
 def precisions(study: Study) -> list[str]:
@@ -263,9 +275,10 @@ def _check_controls(plan: Plan, material: Mapping[str, Material]) -> None:
     """Refuse more controls of a kind than the training instructions give, if all of these can be read."""
     if not set(LABELS) <= set(material):
         return
-    harmful, harmless = (material[label].texts for label in LABELS)
+    drawn = [[material[label].draws[seed] for label in LABELS] for seed in plan.study.direction.seeds]
     for kind, count in plan.study.controls.counts.items():
-        most = most_controls(kind, harmful, harmless)
+        given = [most_controls(kind, *texts) for texts in drawn]
+        most = min((each for each in given if each is not None), default=None)
         if most is not None and count > most * len(plan.arms):
             raise InputError(
                 f"controls.{kind} is {count}, but the training instructions give {most} different ones for each of the "
@@ -276,10 +289,15 @@ def _check_controls(plan: Plan, material: Mapping[str, Material]) -> None:
 def _material(study: Study, name: str) -> Material:
     spec, whole = study.instructions[name], study.instructions[name].split == "all"
     found = read_instructions(spec.source, split=not whole)
-    train = found.take("train", study.direction.pairs) if name in LABELS else ()
-    topics = found.topics_of(train)
+    draws = {seed: _draw(found, study.direction.pairs, seed) for seed in study.direction.seeds} if name in LABELS else {}
+    train = next(iter(draws.values())).instructions if draws else ()
     if not whole:
-        return Material(found.source, train, found.take(spec.split or study.split, spec.test), found.notes, topics)
+        return Material(found.source, train, found.take(spec.split or study.split, spec.test), found.notes, draws)
     if spec.test > len(found.all()):
         raise InputError(f"{spec.test} instructions of {found.name!r} were asked for, but it has {len(found.all())}")
-    return Material(found.source, train, found.all()[: spec.test], found.notes, topics)
+    return Material(found.source, train, found.all()[: spec.test], found.notes, draws)
+
+
+def _draw(found: InstructionSet, n: int, seed: int | None) -> TrainingTexts:
+    texts = found.take("train", n) if seed is None else found.draw(n, seed)
+    return TrainingTexts(texts, found.topics_of(texts))

@@ -52,6 +52,9 @@ PLANS = DecidesNothing("it is for planning only")
 Doses = Annotated[list[Annotated[float, Field(gt=0)]], AfterValidator(once), Field(min_length=1)]
 """At least one coefficient, each once."""
 
+Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], AfterValidator(once), Field(min_length=1)]
+"""At least one seed, each once."""
+
 
 def _one_spelling(system: str) -> str:
     if not system.strip():
@@ -106,13 +109,22 @@ class InstructionSpec(Table):
 
 
 class DirectionSpec(Table):
-    """Where and how directions are read: from `pairs` harmful and as many harmless training instructions, one for each layer."""
+    """Where and how directions are read: from `pairs` harmful and as many harmless training instructions, one for each layer.
+
+    Without `pairs_seed`, these are the first of each training part; with it, they are drawn, once for each seed.
+    """
 
     pairs: Annotated[int, Decides(), Field(ge=1)] = 32
+    pairs_seed: Annotated[Seeds | None, BeforeValidator(listed), Decides()] = None
     layers: Annotated[SelectableLayers, Decides(unordered)]
     site: Annotated[Site, Decides()] = "resid_pre"
     position: Annotated[SelectablePosition, Decides()] = -1
     estimator: Annotated[str, Decides(), AfterValidator(part_name("estimator"))] = "difference-of-means"
+
+    @property
+    def seeds(self) -> tuple[int | None, ...]:
+        """The seeds by which training pairs are drawn; only None if they are the first ones. Measurements use the first seed."""
+        return (None,) if self.pairs_seed is None else tuple(self.pairs_seed)
 
     @property
     def places(self) -> list[int]:

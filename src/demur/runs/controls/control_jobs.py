@@ -63,16 +63,18 @@ class ArmControlsJob:
         arm: the arm's name.
         checkpoint: the checkpoint whose weights are needed.
         controls: the null directions to make.
+        pairs_seed: the seed by which the training instructions are drawn; None for the first ones.
     """
 
     arm: str
     checkpoint: str
     controls: tuple[AskedControl, ...]
+    pairs_seed: int | None = None
 
     @property
     def key(self) -> str:
         """Names the job."""
-        return f"controls of {self.arm}"
+        return f"controls of {self.arm}" + ("" if self.pairs_seed is None else f" with pairs {self.pairs_seed}")
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -90,9 +92,10 @@ class ArmControlsJob:
         return tuple(direction_key(one.direction) for one in self.controls)
 
 
-def arm_controls(plan: Plan, arm: Arm, stored: Collection[str]) -> tuple[AskedControl, ...]:
-    """The null directions of an arm that are made from its activations and are not stored yet."""
-    missing = (one for one in plan.directions if one.arm == arm and one.from_activations and one.name not in stored)
+def arm_controls(plan: Plan, arm: Arm, seed: int | None, stored: Collection[str]) -> tuple[AskedControl, ...]:
+    """The null directions of an arm and a seed of training pairs that are made from its activations and are not stored yet."""
+    own = (one for one in plan.directions if one.arm == arm and one.from_activations and one.pairs_seed == seed)
+    missing = (one for one in own if one.name not in stored)
     return tuple(
         AskedControl(one.name, one.control_kind, one.beside or "", plan.study.controls.seed, one.number) for one in missing
     )

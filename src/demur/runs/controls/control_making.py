@@ -25,6 +25,7 @@ def controls_from(
     sides: tuple[Side, Side],
     layers: Sequence[int],
     inputs: JobInputs,
+    pairs_seed: int | None,
 ) -> Iterator[Direction]:
     """Make null directions from activations that are in memory.
 
@@ -34,11 +35,13 @@ def controls_from(
         sides: the harmful and the harmless side with whole activations.
         layers: the layers of the sides, in their order.
         inputs: what jobs read by key.
+        pairs_seed: the seed by which the training instructions of the sides are drawn; None for the first ones.
 
     Yields:
         The null directions, in their order.
     """
-    labelled = [replace(side, texts=inputs.ready.material[label].texts) for label, side in zip(LABELS, sides, strict=True)]
+    texts = [inputs.ready.material[label].draws[pairs_seed] for label in LABELS]
+    labelled = [replace(side, texts=known) for known, side in zip(texts, sides, strict=True)]
     by_layer = {layer: tuple(side.at(row) for side in labelled) for row, layer in enumerate(layers)}
     for one in controls:
         beside = besides[one.beside] if one.beside in besides else inputs.direction(one.beside)
@@ -61,7 +64,7 @@ def arm_controls_made(job: ArmControlsJob, inputs: JobInputs, checkpoint: Checkp
         The null directions, in their order.
     """
     settings, layers = inputs.study.direction, control_layers(job.controls, inputs)
-    harmful, harmless = (inputs.ready.material[label].train for label in LABELS)
+    harmful, harmless = (inputs.ready.material[label].trained(job.pairs_seed) for label in LABELS)
     sides = training_sides(
         checkpoint,
         harmful,
@@ -74,4 +77,4 @@ def arm_controls_made(job: ArmControlsJob, inputs: JobInputs, checkpoint: Checkp
         batch_tokens=inputs.study.batch_tokens,
         progress=progress,
     )
-    yield from controls_from(job.controls, {}, sides, layers, inputs)
+    yield from controls_from(job.controls, {}, sides, layers, inputs, job.pairs_seed)

@@ -95,6 +95,9 @@ def _may_grow(each: Difference, before: Study) -> bool:
         if key.split(".")[1] not in before.instructions:
             return True
         return key.endswith(".test") and isinstance(each.here, int) and isinstance(each.there, int) and each.here > each.there
+    if key == "direction.pairs_seed":
+        # The training pairs of the first seed are those of the measurements.
+        return isinstance(each.there, list) and isinstance(each.here, list) and each.here[: len(each.there)] == each.there
     if key == "controls.seed":
         return not before.controls.counts
     return key in ("checkpoints", "direction.layers") or key.startswith(("interventions.", "controls."))
@@ -118,7 +121,9 @@ def _refuse_other_directions(old: Plan, new: Plan, found: Sequence[Difference], 
         if now is not None and _meaning(now) == _meaning(one):
             continue
         keys = (
-            ("controls.", "checkpoints") if one.control else ("direction.layers", f"checkpoints.{one.arm.checkpoint}.prompts", "")
+            ("controls.", "checkpoints")
+            if one.control
+            else ("direction.layers", "direction.pairs_seed", f"checkpoints.{one.arm.checkpoint}.prompts", "")
         )
         if now is not None and one.control:
             why = f"which makes {one.name} a control for {now.beside!r}, but in the run it is one for {one.beside!r}"
@@ -131,7 +136,7 @@ def _refuse_other_directions(old: Plan, new: Plan, found: Sequence[Difference], 
 
 
 def _meaning(one: PlannedDirection) -> tuple[object, ...]:
-    return one.name, one.source, one.arm.name, one.layer, one.beside, one.control_kind
+    return one.name, one.source, one.arm.name, one.layer, one.pairs_seed, one.beside, one.control_kind
 
 
 def _refuse_other_cells(old: Plan, new: Plan, found: Sequence[Difference], where: str) -> None:
