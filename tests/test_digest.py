@@ -172,6 +172,7 @@ DECIDES = {
     ),
     "controls.random": (start(controls={"random": 3}), 3, 2),
     "controls.seed": (start(controls={"seed": 1}), 1, 0),
+    "controls.completions": (start(controls={"completions": 5}), 5, None),
 }
 
 

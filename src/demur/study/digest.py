@@ -86,7 +86,7 @@ def deciding_facts(model: type[BaseModel], study: Facts) -> DecidingFacts:
         The deciding facts.
     """
     controls = _controls(_table(study.get("controls")))
-    controlled = any(key != "controls.seed" and fact.value for key, fact in controls.items())
+    controlled = any(fact.value for key, fact in controls.items() if key.removeprefix("controls.") not in _NO_KINDS)
     checkpoints = _tables(study.get("checkpoints"))
     prompts = _table(study.get("prompts"))
     # Controls are made arm by arm, so the order of checkpoints and prompts affects results if there are controls.
@@ -251,12 +251,17 @@ def _marked(model: type[BaseModel], facts: Facts, prefix: str) -> Keys:
     return found
 
 
+_NO_KINDS = ("seed", "completions")
+"""The keys of `[controls]` that are not kinds of controls."""
+
+
 def _controls(facts: Facts) -> Keys:
-    seed = ControlSpec.model_fields["seed"].default
-    counts = {kind: count for kind, count in facts.items() if kind != "seed"}
+    counts = {kind: count for kind, count in facts.items() if kind not in _NO_KINDS}
     found: Keys = {f"controls.{kind}": Fact(count, count == 0) for kind, count in counts.items()}
     if any(counts.values()):
-        found["controls.seed"] = Fact(facts.get("seed", seed), facts.get("seed", seed) == seed)
+        for key in _NO_KINDS:
+            default = _default(ControlSpec, key)
+            found[f"controls.{key}"] = Fact(facts.get(key, default), facts.get(key, default) == default)
     return found
 
 
