@@ -23,7 +23,10 @@ def test_null_cells_are_those_where_a_change_is_expected(file):
     assert all(cell.direction.name != "random-1" for cell in plan.null_cells)
     # Ablation on harmful and addition on harmless instructions, of five directions, in two checkpoints.
     assert len(plan.null_cells) == 2 * 2 * 5
-    assert {(cell.intervention.kind, cell.instructions) for cell in plan.null_cells} == {("ablate", "harmful"), ("add", "harmless")}
+    assert {(cell.intervention.kind, cell.instructions) for cell in plan.null_cells} == {
+        ("ablate", "harmful"),
+        ("add", "harmless"),
+    }
     assert plan.rows() == 3 * len(plan.cells)
 
 

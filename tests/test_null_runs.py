@@ -95,7 +95,7 @@ def test_the_digest_has_the_new_kinds_only_where_they_are_asked_for():
     assert plain.digest == none.digest != some.digest
     (found,) = differences(some, plain.model_dump(mode="json"))
     assert (found.key, found.here, found.there) == ("controls.topics", 4, None)
-    # As it was before these kinds existed.
+    # As it was before these kinds and `controls.completions` existed.
     assert load_study("demo").digest == "77457cbd1b4ec6a2"
 
 

@@ -77,11 +77,11 @@ def test_no_width_cuts_a_number(n, prompts, step):
         assert not Counter(expected["changes"]) - shown, width
 
 
-def test_controls_are_one_line_with_the_range_of_their_rates():
-    summary, _ = make_run(n=10, controls=3)
+def test_two_controls_are_one_line_with_the_range_of_their_rates():
+    summary, _ = make_run(n=10, controls=2)
     text = printed(summary)
-    many = [pool for pool in pools(summary) if len(pool) == 3]
-    lines = [line for line in text.splitlines() if "3 random" in line]
+    many = [pool for pool in pools(summary) if len(pool) == 2]
+    lines = [line for line in text.splitlines() if "2 random" in line]
     assert len(lines) == len(many) > 0
     for line, pool in zip(lines, many, strict=True):
         low, high = (pick(one.rate for one in pool) for pick in (min, max))

@@ -254,13 +254,17 @@ def _marked(model: type[BaseModel], facts: Facts, prefix: str) -> Keys:
     return found
 
 
+_NO_KINDS = ("seed", "completions")
+"""The keys of `[controls]` that are not kinds of controls."""
+
+
 def _controls(facts: Facts) -> Keys:
-    seed = ControlSpec.model_fields["seed"].default
-    counts = {kind: count for kind, count in facts.items() if kind not in ("seed", "completions")}
+    counts = {kind: count for kind, count in facts.items() if kind not in _NO_KINDS}
     found: Keys = {f"controls.{kind}": Fact(count, count == 0) for kind, count in counts.items()}
     if any(counts.values()):
-        found["controls.seed"] = Fact(facts.get("seed", seed), facts.get("seed", seed) == seed)
-        found["controls.completions"] = Fact(facts.get("completions"), facts.get("completions") is None)
+        for key in _NO_KINDS:
+            default = _default(ControlSpec, key)
+            found[f"controls.{key}"] = Fact(facts.get(key, default), facts.get(key, default) == default)
     return found
 
 

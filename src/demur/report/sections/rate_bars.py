@@ -57,7 +57,8 @@ def _bar(
     if len(pool) > 1:
         spread = Spread.of(pool)
         low, middle, high = (100 * rate for rate in (spread.low, spread.middle, spread.high))
-        return Bar(middle, low, high, str(spread), pool_tip(pool), control=True)
+        # Only the median as text, because the line of the bar shows the range, and the text of both would not fit.
+        return Bar(middle, low, high, spread.pieces[0], pool_tip(pool), control=True)
     entry = pool[0]
     low, high = entry.interval
     marks = [
