@@ -1,4 +1,4 @@
-"""Quantiles, roots and binomial tests without SciPy, which takes longer to import than all numbers of a report take to compute."""
+"""Quantiles, roots and binomial tests without SciPy, whose import takes longer than all computations of a report together."""
 
 from collections.abc import Callable
 from statistics import NormalDist
