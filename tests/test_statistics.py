@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from demur.core.errors import InputError
+from demur.core.exact_numbers import sign_test
 from demur.core.statistics import auroc_interval, cohen_kappa, fisher, holm, kappa_interval, mcnemar, paired_interval, wilson
 
 
@@ -186,3 +188,13 @@ def test_auroc_interval_is_a_score_interval():
     for bad in ((1.1, 5, 5), (0.5, 0, 5)):
         with pytest.raises(InputError, match="area under the ROC curve"):
             auroc_interval(*bad)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 101, 520])
+def test_what_is_computed_without_scipy_equals_scipy(n):
+    for count in sorted({0, 1, n // 3, n // 2, n // 2 + 1, n - 1, n}):
+        if count > n:
+            continue
+        expected = binomtest(count, n).proportion_ci(0.95, method="wilson")
+        assert wilson(count, n) == pytest.approx((expected.low, expected.high), abs=1e-14)
+        assert sign_test(count, n) == pytest.approx(binomtest(count, n, 0.5).pvalue, rel=1e-11)

@@ -43,7 +43,7 @@ def with_many(page: Path, target: Path) -> Path:
         cells.append(
             {
                 "key": f"cell {cell}", "checkpoint": checkpoint, "target": checkpoint, "prompt": "chatml", "instructions": kind,
-                "intervention": intervention, "done": DONE[intervention],
+                "intervention": intervention, "edit": f"{intervention} {cell // 4}", "done": DONE[intervention],
                 "direction": "" if intervention == "none" else f"direction {cell // 4}",
                 "source": None, "control": False, "layer": 3, "coefficient": None, "unit": None, "dose": "",
                 "rows": {
@@ -55,7 +55,7 @@ def with_many(page: Path, target: Path) -> Path:
             }
         )  # fmt: skip
     data = {
-        "study": "many", "judges": ["prefix"], "instructions": instructions, "texts": texts,
+        "study": "many", "judges": ["prefix"], "labels": [["refusal", "other"]], "instructions": instructions, "texts": texts,
         "verdicts": [[1, "refusal", "I'm sorry"], [0, "other", ""]], "cells": cells,
     }  # fmt: skip
     text, count = re.subn(

@@ -22,7 +22,7 @@ def test_it_opens_from_disk_and_draws_every_figure(open_page, page, made):
     opened = draw_all(open_page(page))
     names = opened.locator(".plot").evaluate_all("plots => plots.map((plot) => plot.dataset.figure)")
     assert names == [
-        "rates", "added", "ablated", "transfer", "cosines-by-layer", "separation", "norms", "projections", "cosines",
+        "answer", "rates", "added", "ablated", "transfer", "cosines-by-layer", "separation", "norms", "projections", "cosines",
     ]  # fmt: skip
     for name in names:
         plot = opened.locator(f'.plot[data-figure="{name}"]')
@@ -61,9 +61,7 @@ def test_a_point_leads_to_its_instruction(open_page, undrawn):
     at = box.bounding_box()
     opened.mouse.click(at["x"] + at["width"] / 2, at["y"] + at["height"] / 2)
     until(opened, "location.hash.includes('instruction=harmful')")
-    # The note stays closed until the reader opens it; then the state of the address is there.
-    assert not opened.locator("#browser").evaluate("part => part.open")
-    opened.locator("#browser > summary").click()
+    until(opened, "document.getElementById('browser').open && document.getElementById('status').textContent !== ''")
     assert "(only instruction harmful " in opened.locator("#status").text_content()
 
 

@@ -18,7 +18,7 @@ from tests.report.conftest import drawn_for_real
 from tests.report.made_run import make_run
 
 FIGURES = {
-    "rates", "added", "ablated", "cosines", "transfer-add-2-raw-harmful", "transfer-add-2-raw-harmless",
+    "answer", "rates", "added", "ablated", "cosines", "transfer-add-2-raw-harmful", "transfer-add-2-raw-harmless",
     "transfer-ablate-harmful", "transfer-ablate-harmless", "cosines-by-layer", "separation", "norms", "projections",
 }  # fmt: skip
 TABLES = {"results", "directions"} | {name for name in FIGURES if name.startswith("transfer")}
@@ -30,6 +30,11 @@ def digests(folder):
     }
 
 
+def files_of(folder):
+    """The figures and tables, without the record of what the figures show."""
+    return {path for inner in ("figures", "tables") for path in (folder / inner).iterdir() if path.name != "drawn.json"}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A small report with every kind of figure."""
@@ -38,7 +43,8 @@ def folder(tmp_path_factory):
 
 
 def test_all_files_are_written(folder):
-    assert {path.name for path in (folder / "figures").iterdir()} == {f"{name}.{kind}" for name in FIGURES for kind in KINDS}
+    drawn = {f"{name}.{kind}" for name in FIGURES for kind in KINDS}
+    assert {path.name for path in (folder / "figures").iterdir()} == {*drawn, "drawn.json"}
     assert {path.name for path in (folder / "tables").iterdir()} == {
         f"{name}.{kind}" for name in TABLES for kind in ("csv", "tex")
     }
@@ -88,7 +94,7 @@ def test_every_file_of_a_report_is_known_as_one(tmp_path):
         judges=("prefix", "taxonomy"),
     )
     write_report(tmp_path, summary, completions)
-    made = {path for folder in ("figures", "tables") for path in (tmp_path / folder).iterdir()}
+    made = files_of(tmp_path)
     assert {"added-2", "transfer-add-minus-2-raw-harmless", "labels"} <= {path.stem for path in made}
     assert set(earlier_files(tmp_path)) == made
 
@@ -96,7 +102,10 @@ def test_every_file_of_a_report_is_known_as_one(tmp_path):
 def test_every_file_of_an_earlier_version_is_known_as_one(tmp_path):
     """Pages of earlier versions do not list the files that were written with them."""
     write_report(tmp_path, *make_run(n=2, coefficients=(1.0, -2.0), judges=("prefix", "taxonomy")))
-    made = {path for folder in ("figures", "tables") for path in (tmp_path / folder).iterdir()}
+    for path in files_of(tmp_path):
+        if path.stem == "answer" or path.stem.startswith("doses"):  # earlier versions did not have these
+            path.unlink()
+    made = files_of(tmp_path)
     for name in ("rates-talk.svg", "transfer-add.svg"):
         (tmp_path / "figures" / name).write_text("kept")
     (tmp_path / "report.html").write_text("<!DOCTYPE html><p>a page without a list of files")
@@ -160,7 +169,7 @@ def test_a_missing_verdict_is_shown_as_none(made):
     partial = completions.astype({"prefix_refusal": object})
     partial.loc[3, "prefix_refusal"] = None
     view = ReportView.of(summary, partial)
-    data = payload("made", view.all_entries, view.judges, partial)
+    data = payload("made", view.all_entries, {name: summary.judge_labels[name] for name in view.judges}, partial)
     assert sum(cell["rows"]["verdicts"][0].count(-1) for cell in data["cells"]) == 1
     assert sum(cell["rows"]["verdicts"][1].count(-1) for cell in data["cells"]) == 0
 

@@ -136,7 +136,7 @@ def test_sections_come_in_order_with_figures_said_in_words(outline, page):
     assert sections == ["answer", "rates", "transfer", "where", "completions", "method"]
     assert [tag for tag, _ in outline.elements if tag in ("main", "header", "footer")] == ["header", "main", "footer"]
     figures = [attrs["id"] for tag, attrs in outline.elements if tag == "figure"]
-    assert figures[:4] == ["figure-rates", "figure-added", "figure-ablated", "figure-transfer"]
+    assert figures[:4] == ["figure-answer", "figure-rates", "figure-added", "figure-ablated"]
     drawn = [attrs for _, attrs in outline.elements if str(attrs.get("class")).startswith("panel")]
     assert len(drawn) == len(list((page.parent / "figures").glob("*.svg")))
     pictures = [attrs["aria-label"] for _, attrs in outline.elements if attrs.get("role") == "img"]

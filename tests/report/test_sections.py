@@ -4,6 +4,7 @@ import json
 import re
 from html import unescape
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pandas
 import pytest
@@ -16,6 +17,7 @@ from demur.report.complete_summary import completed, parsed_summary
 from demur.report.draw_plotly import interactive
 from demur.report.draw_static import draw
 from demur.report.figure_contents import (
+    Band,
     Bar,
     BarBlock,
     BarRow,
@@ -34,9 +36,10 @@ from demur.report.figure_contents import (
     Tip,
 )
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
+from demur.report.pictures.inline_svg import inline_svg
 from demur.report.sections.section import ReportView, figures_of, made_sections
 from demur.report.terminal import terminal_table
-from demur.report.write_report import drawn_report, write_report
+from demur.report.write_report import made_report, write_report
 from tests.report.made_run import made_facts, make_run
 from tests.report.test_tables import printed
 from tests.tiny_study import make_study
@@ -155,7 +158,7 @@ def test_what_cannot_be_used_is_left_out_with_a_warning(section, reason, tmp_pat
     summary, completions = make_run(n=2)
     registry("section").register("odd", section)
     try:
-        report = drawn_report(summary, completions)
+        report = made_report(summary, completions)
         page = report.write(tmp_path)
     finally:
         registry("section").unregister("odd")
@@ -285,6 +288,21 @@ CONTENTS = {
     "maps": HeatMaps(tuple(HeatMap(f"m{i}", ("r",), ("c",), ((Tile(0.5, "0.50"),),), heading=(f"m{i}",)) for i in range(2))),
     "signed map": HeatMaps((HeatMap("m", ("r", "s"), ("c",), ((Tile(-0.5, "-0.5"),), (None,)), signed=True),)),
     "lines": LayerLines((LinePanel("norm", (Line("l", (1.0, None, 3.0), "#0072B2"),), scale="log"),), (1,)),
+    "doses": LayerLines(
+        (
+            LinePanel(
+                "refused",
+                (Line("d", (0.2, 0.5, 1.0), "#0072B2"), Line("c", (0.1, None, 0.1), "#b3b3b3", thin=True)),
+                (Band("d", ((0.1, 0.3), None, (0.8, 1.0)), "#0072B2"),),
+                scale="share",
+                heading="before, harmful",
+                top=1.0,
+            ),
+        ),
+        (0.0,),
+        horizontal=(-1.0, 0.0, 2.0),
+        axis="coefficient",
+    ),
     "points": PointStrips(
         (PointStrip("s", tuple(PointGroup(f"g{i}", "#0072B2", (Point(0.5, "yes", "a point"),)) for i in range(3))),),
         LOOKS,
@@ -293,23 +311,36 @@ CONTENTS = {
 }
 
 
+WRITTEN = {
+    "bars": {"on x", "r", "5", "not measured", "a (%)", "b (%)", "100"},
+    "maps": {"m0", "m1", "r", "c", "0.50"},
+    "signed map": {"r", "s", "c", "-0.5", "\N{EN DASH}"},
+    "lines": {"l", "norm", "layer", "1"},
+    "doses": {"d", "before, harmful", "refused", "coefficient", "-1", "0", "2", "100 %"},
+    "points": {"s", "g0, yes", "g0, no", "place"},
+}
+"""What the drawing inside the page says."""
+
+
 @pytest.mark.parametrize("name", CONTENTS)
-def test_each_content_is_drawn_both_ways(name, real_figures):
+def test_each_content_is_drawn_in_three_ways(name, real_figures):
     content = CONTENTS[name]
     figure = draw(content)
     figure.draw_without_rendering()
     live = interactive(FigureSpec(name, "title", "caption", content, ()))
+    inline = ElementTree.fromstring(inline_svg(content))
     assert live.data
     json.dumps([live.data, live.titled(), live.narrow])
-    panels = {"bars": 2, "maps": 2, "signed map": 1, "lines": 1, "points": 1}[name]
+    panels = {"bars": 2, "maps": 2, "signed map": 1, "lines": 1, "doses": 1, "points": 1}[name]
     assert len(figure.axes) == panels
+    assert set(inline.itertext()) >= WRITTEN[name]
     assert sum(key.startswith("yaxis") for key in live.layout) == panels
 
 
 def test_sections_are_made_in_the_order_of_the_registry():
     found, _ = made_sections(ReportView.of(*make_run(n=2)))
     assert [figure.name for section in found for figure in section.figures] == [
-        "rates", "added", "ablated", "transfer", "cosines-by-layer", "separation", "norms", "projections", "cosines",
+        "answer", "rates", "added", "ablated", "transfer", "cosines-by-layer", "separation", "norms", "projections", "cosines",
     ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ They come from the measurement `direction-agreement`. Pure functions of typed re
 from collections.abc import Sequence
 from typing import Literal
 
-from demur.analysis.cell import Record, Sentence
+from demur.analysis.cell import Answer, Record
 from demur.analysis.summary import MeasurementSummary
 from demur.core.statistics import LEVEL
 
@@ -60,7 +60,7 @@ def arm_pairs(measured: Sequence[MeasurementSummary]) -> list[ArmPair]:
     return [ArmPair.model_validate(one.summary) for one in measured if one.name == MEASUREMENT and "null95" in one.summary]
 
 
-def agreement_answers(pairs: Sequence[ArmPair], layers: Sequence[int]) -> list[Sentence]:
+def agreement_answers(pairs: Sequence[ArmPair], layers: Sequence[int]) -> list[Answer]:
     """What the cosines between checkpoints say of a direction that they share.
 
     Args:
@@ -82,7 +82,7 @@ def agreement_answers(pairs: Sequence[ArmPair], layers: Sequence[int]) -> list[S
         f"The directions of two checkpoints at one layer have cosines from {min(cosines):.2f} to {max(cosines):.2f}; {above} of "
         f"{len(found)} are higher than those for shuffled labels (p < {LEVEL}, not corrected)."
     )
-    return [Sentence(text=text, shown=above > 0)]
+    return [Answer(text=text, shown=above > 0)]
 
 
 def _known(pair: ArmPair, layer: int) -> tuple[float, Interval, float] | None:
@@ -91,7 +91,7 @@ def _known(pair: ArmPair, layer: int) -> tuple[float, Interval, float] | None:
     return None if cosine is None or null is None or p is None else (cosine, null, p)
 
 
-def _sentence(pair: ArmPair, layer: int, cosine: float, null: Interval, p: float) -> Sentence:
+def _sentence(pair: ArmPair, layer: int, cosine: float, null: Interval, p: float) -> Answer:
     one, other = (f'"{arm if pair.differ_in == "both" else arm.split("/", 1)[0]}"' for arm in pair.arms)
     shown = p <= LEVEL
     said = "higher than" if shown else "no higher than"
@@ -104,4 +104,4 @@ def _sentence(pair: ArmPair, layer: int, cosine: float, null: Interval, p: float
         f"The directions of {one} and {other} at layer {layer} have a cosine of {cosine:.2f}; this is {said} the {null[0]:.2f} "
         f"to {null[1]:.2f} that shuffled labels give, {so}."
     )
-    return Sentence(text=text, shown=shown)
+    return Answer(text=text, shown=shown)

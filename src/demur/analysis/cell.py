@@ -133,6 +133,16 @@ class Sentence(Record):
     shown: bool
 
 
+class Answer(Sentence):
+    """A sentence that answers the question of a study.
+
+    Attributes:
+        cells: keys of the cells whose rates it states: the baseline first, then edits, then null directions.
+    """
+
+    cells: tuple[str, ...] = ()
+
+
 class Null(Record):
     """The null directions that a claim was compared with.
 

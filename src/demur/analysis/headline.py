@@ -6,7 +6,7 @@ Each sentence gives its rates with intervals. If the data do not show an effect,
 
 from collections.abc import Sequence
 
-from demur.analysis.cell import Comparison, JudgedCell, Sentence
+from demur.analysis.cell import Answer, Comparison, JudgedCell
 from demur.analysis.cell_phrases import (
     Words,
     capitalised,
@@ -43,7 +43,7 @@ def answers(
     judge: str,
     lineage: Sequence[str],
     words: Words,
-) -> list[Sentence]:
+) -> list[Answer]:
     """One sentence about the checkpoints without an edit, one for each further instruction set, and one for each action tried.
 
     Args:
@@ -69,12 +69,12 @@ def answers(
     return found
 
 
-def _without_edit(cells: Sequence[JudgedCell], refusals: Refusals, judge: str, lineage: Sequence[str]) -> Sentence:
+def _without_edit(cells: Sequence[JudgedCell], refusals: Refusals, judge: str, lineage: Sequence[str]) -> Answer:
     unedited = sorted((cell for cell in cells if not cell.edited), key=lambda cell: lineage.index(cell.target))
     harmless = {cell.arm: cell for cell in unedited if cell.instructions == "harmless"}
     twins = [(cell, harmless[cell.arm]) for cell in unedited if cell.instructions == "harmful" and cell.arm in harmless]
     if not twins:
-        return Sentence(text=_UNFINISHED, shown=False)
+        return Answer(text=_UNFINISHED, shown=False)
     if twins[0][0].target == twins[-1][0].target:
         contrasts = [_harmful_against_harmless(*twin, cells) for twin in twins]
     else:
@@ -82,13 +82,23 @@ def _without_edit(cells: Sequence[JudgedCell], refusals: Refusals, judge: str, l
     adjusted, how = holm([p for *_, p in contrasts]), "Holm" if len(contrasts) > 1 else ""
     verdicts = [(against, likely and p < LEVEL, _p(p, how)) for (against, likely, _), p in zip(contrasts, adjusted, strict=True)]
     tested = "; ".join(f"{against} ({p})" if holds else f"it is not shown that {against} ({p})" for against, holds, p in verdicts)
-    return Sentence(text=f"{_rates(twins, cells)}; {tested}.", shown=any(holds for _, holds, _ in verdicts))
+    stated = [cell.key for twin in _named(twins) for cell in twin]
+    return Answer(
+        text=f"{_rates(twins, cells)}; {tested}.",
+        shown=any(holds for _, holds, _ in verdicts),
+        cells=tuple(dict.fromkeys(stated)),
+    )
+
+
+def _named(twins: Sequence[tuple[JudgedCell, JudgedCell]]) -> Sequence[tuple[JudgedCell, JudgedCell]]:
+    """The arms that a sentence names: all, or for many arms the one that refuses least and the one that refuses most."""
+    return [pick(twins, key=lambda twin: twin[0].rate) for pick in (min, max)] if len(twins) > NAMED else twins
 
 
 def _rates(twins: Sequence[tuple[JudgedCell, JudgedCell]], cells: Sequence[JudgedCell]) -> str:
     """The rates of each arm on harmful and harmless instructions; for many arms, the lowest and the highest."""
     if len(twins) > NAMED:
-        (least, least_other), (most, most_other) = (pick(twins, key=lambda twin: twin[0].rate) for pick in (min, max))
+        (least, least_other), (most, most_other) = _named(twins)
         return (
             f"Without an edit, refusal rates of the {len(twins)} arms range from {target_text(least, cells)} "
             f"({rate_text(least)} of harmful and {rate_text(least_other)} of harmless instructions) to "
@@ -100,7 +110,7 @@ def _rates(twins: Sequence[tuple[JudgedCell, JudgedCell]], cells: Sequence[Judge
     return f"Without an edit, {first}, {_listed(named)}" if named else f"Without an edit, {first}"
 
 
-def _of_further_sets(cells: Sequence[JudgedCell], lineage: Sequence[str]) -> list[Sentence]:
+def _of_further_sets(cells: Sequence[JudgedCell], lineage: Sequence[str]) -> list[Answer]:
     """The rates without an edit on each instruction set that is neither `harmful` nor `harmless`, a sentence for each set."""
     unedited = sorted((cell for cell in cells if not cell.edited), key=lambda cell: lineage.index(cell.target))
     found = []
@@ -111,7 +121,7 @@ def _of_further_sets(cells: Sequence[JudgedCell], lineage: Sequence[str]) -> lis
         rest = [f"{target_text(cell, cells)} {rate_text(cell)}" for cell in others]
         said = _listed([f"{target_text(first, cells)} refuses {rate_text(first)}", *rest])
         more = f" (the lowest and the highest rate of {len(mine)} arms)" if len(shown) < len(mine) else ""
-        found.append(Sentence(text=f"Without an edit, on {name} instructions {said}{more}.", shown=True))
+        found.append(Answer(text=f"Without an edit, on {name} instructions {said}{more}.", shown=True))
     return found
 
 
@@ -142,19 +152,19 @@ def _last_against_first(
     return found
 
 
-def _not_tried(words: EditWords) -> Sentence:
+def _not_tried(words: EditWords) -> Answer:
     text = f"The effect of {edit_text(words, 'a')} is not shown: this run has no completions with such an edit."
-    return Sentence(text=text, shown=False)
+    return Answer(text=text, shown=False)
 
 
-def _of_action(words: EditWords, tests: Sequence[EditTest], cells: Sequence[JudgedCell]) -> list[Sentence]:
+def _of_action(words: EditWords, tests: Sequence[EditTest], cells: Sequence[JudgedCell]) -> list[Answer]:
     """One sentence for each instruction set on which the action was tried and a change is expected."""
     mine = [test for test in tests if test.cell.action == words.action]
     labels = dict.fromkeys(test.cell.instructions for test in mine)
     return [_moved(words, [test for test in mine if test.cell.instructions == label], cells) for label in labels]
 
 
-def _moved(words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCell]) -> Sentence:
+def _moved(words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCell]) -> Answer:
     """The effect of directions of other checkpoints, or of checkpoints' own directions if there are no others."""
     across = [test for test in every if test.cell.source != test.cell.target] or list(every)
     across.sort(key=lambda test: -abs(test.comparison.difference))
@@ -169,7 +179,8 @@ def _moved(words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCe
     )
     others += f"; and {len(rest) - NAMED} more" if len(rest) > NAMED else ""
     if not shown:
-        return Sentence(text=f"It is not shown that {edit} {does}: {others}.", shown=False)
+        stated = _cells_of(rest[0], every)
+        return Answer(text=f"It is not shown that {edit} {does}: {others}.", shown=False, cells=stated)
     best = shown[0]
     text = (
         f"{capitalised(words.doing)} {_owner_and_target(best, words, every, cells)} changes the refusal rate on {label} "
@@ -181,7 +192,7 @@ def _moved(words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCe
         text += f"; not shown for {others}"
     elif rest:
         text += f"; not shown in the other {len(rest)}, such as {others.split('; ')[0]}"
-    return Sentence(text=f"{text}.", shown=True)
+    return Answer(text=f"{text}.", shown=True, cells=_cells_of(best, every))
 
 
 def _owner_and_target(test: EditTest, words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCell]) -> str:
@@ -204,7 +215,7 @@ def _change(test: EditTest) -> str:
 
 def _support(test: EditTest, words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCell]) -> str:
     """The p value, and the rates under the target's own direction and under null directions at the same setting."""
-    own = [other for other in every if other is not test and is_own(other.cell) and same_setting(other.cell, test.cell)]
+    own = _own(test, every)
     facts = [_p(test.comparison.p_holm, "Holm")]
     facts += [f"{target_text(other.cell, cells)}'s own {words.noun} gives {rate_text(other.cell)}" for other in own[:1]]
     for kind in dict.fromkeys(null.control_kind for null in test.nulls):
@@ -212,6 +223,17 @@ def _support(test: EditTest, words: EditWords, every: Sequence[EditTest], cells:
         reach = dict.fromkeys(number_format.percent(null.rate, null.n) for null in (nulls[0], nulls[-1]))
         facts.append(f"{kind} {words.noun}s give {' to '.join(reach)}")
     return "; ".join(facts)
+
+
+def _own(test: EditTest, every: Sequence[EditTest]) -> list[EditTest]:
+    """The same edit with the target's own direction."""
+    return [other for other in every if other is not test and is_own(other.cell) and same_setting(other.cell, test.cell)]
+
+
+def _cells_of(test: EditTest, every: Sequence[EditTest]) -> tuple[str, ...]:
+    """The cells whose rates a sentence about an edit states."""
+    own = [other.cell.key for other in _own(test, every)[:1]]
+    return (test.baseline.key, test.cell.key, *own, *(null.key for null in test.nulls))
 
 
 def _p(p: float, how: str = "") -> str:

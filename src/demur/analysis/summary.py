@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from demur.analysis.cell import Claim, Comparison, JudgedCell, Record, Sentence
+from demur.analysis.cell import Answer, Claim, Comparison, JudgedCell, Record
 from demur.analysis.factor_effect import FactorEffect
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, InstructionFacts, Session, Settings
 from demur.analysis.selection_record import SelectionRecord
@@ -188,7 +188,7 @@ class Summary(Record):
     measurements: tuple[MeasurementSummary, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     factors: tuple[FactorEffect, ...] = ()
-    answers: tuple[Sentence, ...] = ()
+    answers: tuple[Answer, ...] = ()
     claims: tuple[Claim, ...] = ()
     published: tuple[PublishedRow, ...] = ()
     text_and_code: tuple[TextAndCode, ...] = ()

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations, product
 
-from demur.analysis.cell import JudgedCell, Sentence
+from demur.analysis.cell import Answer, JudgedCell
 from demur.analysis.cell_phrases import named
 from demur.analysis.factor_effect import Factor, FactorEffect
 from demur.analysis.rates import Refusals
@@ -94,7 +94,7 @@ def mean_interval(values: Sequence[float], most: float) -> tuple[float, float]:
     return max(-most, mean - reach), min(most, mean + reach)
 
 
-def factor_answers(effects: Sequence[FactorEffect]) -> list[Sentence]:
+def factor_answers(effects: Sequence[FactorEffect]) -> list[Answer]:
     """One sentence for each pair of formats, on harmful instructions.
 
     Args:
@@ -111,7 +111,7 @@ def factor_answers(effects: Sequence[FactorEffect]) -> list[Sentence]:
     return found
 
 
-def _sentence(weights: FactorEffect, prompt: FactorEffect, interaction: FactorEffect) -> Sentence:
+def _sentence(weights: FactorEffect, prompt: FactorEffect, interaction: FactorEffect) -> Answer:
     one, other = map(named, weights.checkpoints)
     first, second = map(named, weights.prompts)
     text = (
@@ -119,7 +119,7 @@ def _sentence(weights: FactorEffect, prompt: FactorEffect, interaction: FactorEf
         f"{_points(weights)} points, and changing the prompt format from {first} to {second} by {_points(prompt)}; the change of "
         f"the weights differs by {_points(interaction)} between the formats."
     )
-    return Sentence(text=text, shown=any(not one.ci95[0] <= 0 <= one.ci95[1] for one in (weights, prompt, interaction)))
+    return Answer(text=text, shown=any(not one.ci95[0] <= 0 <= one.ci95[1] for one in (weights, prompt, interaction)))
 
 
 def _points(effect: FactorEffect) -> str:

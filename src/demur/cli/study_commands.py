@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -176,7 +176,11 @@ def presets(quiet: Quiet = False) -> None:
 
 
 @command(
-    STUDIES, "demur report runs/demo", "demur report runs/demo --judge taxonomy", "demur report /archive/demo --out runs/demo"
+    STUDIES,
+    "demur report runs/demo",
+    "demur report runs/demo --judge taxonomy",
+    "demur report /archive/demo --out runs/demo",
+    "demur report runs/demo --no-figures",
 )
 def report(
     run_dir: RunFolder,
@@ -194,13 +198,21 @@ def report(
         Path | None,
         typer.Option("--out", "-o", metavar="DIR", help="copy the run into this folder first, and report it there"),
     ] = None,
+    figures: Annotated[
+        bool | None,
+        typer.Option(
+            "--figures/--no-figures", help="draw every file in figures/ again, or none; otherwise those that are out of date"
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Rebuild the page, figures and tables of a run.
 
     They are made from the stored results. Completions without a verdict are judged first. A judge that is added stays in the run.
+    The page is written first. The files in figures/ take longer, so only those are drawn that are missing or out of date.
     An archived run that cannot be written is copied with --out.
     """
+    from demur.cli.progress_bars import bars
     from demur.runs.run import open_run
 
     with ExitStack() as opened:
@@ -209,8 +221,8 @@ def report(
             found = opened.enter_context(found.copied_to(out))
         if judge:
             found.add_judges(judge)
-        found.report(waiting=note)
-        show_run(found)
+        chosen: Literal["changed", "all", "none"] = "changed" if figures is None else "all" if figures else "none"
+        found.report(waiting=note, figures=chosen, page_written=lambda _: show_run(found), phases=bars(quiet))
 
 
 @command(

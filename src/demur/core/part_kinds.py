@@ -112,8 +112,10 @@ KINDS: dict[str, PartKind] = {
         "demur.sections",
         "report section",
         {
+            "answer": "demur.report.sections.answer_rates:AnswerRates",
             "rates": "demur.report.sections.baseline_rates:BaselineRates",
             "edited": "demur.report.sections.edited_rates:EditedRates",
+            "doses": "demur.report.sections.dose_lines:DoseLines",
             "transfer": "demur.report.sections.transfer:Transfer",
             "weights-and-prompt": "demur.report.sections.factor_table:FactorTable",
             "cosines-by-layer": "demur.report.sections.layer_cosines:LayerCosines",

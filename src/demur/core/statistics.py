@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from demur.core.errors import InputError
+from demur.core.exact_numbers import normal_quantile, root, sign_test
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,12 +38,12 @@ def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
         >>> [round(bound, 3) for bound in wilson(0, 20)]
         [0.0, 0.161]
     """
-    from scipy.stats import binomtest
-
     if n < 1 or not 0 <= count <= n:
         raise InputError(f"an interval needs at least one trial and a count from 0 to the number of trials, not {count} of {n}")
-    interval = binomtest(count, n).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+    z2 = normal_quantile(confidence) ** 2
+    middle, half = count + z2 / 2, math.sqrt(z2 * (count * (n - count) / n + z2 / 4))
+    # At a count of 0 or n, rounding could move a bound off the end of the scale.
+    return (middle - half) / (n + z2) if count else 0.0, (middle + half) / (n + z2) if count < n else 1.0
 
 
 def mean_probability_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
@@ -90,9 +91,6 @@ def auroc_interval(auroc: float, n: int, m: int, confidence: float = 0.95) -> tu
     Raises:
         InputError: for an area outside 0 to 1 or a side without cases.
     """
-    from scipy.optimize import brentq
-    from scipy.stats import norm
-
     if n < 1 or m < 1 or not 0 <= auroc <= 1:
         raise InputError(
             f"an area under the ROC curve must be between 0 and 1, with at least one case on each side, not {auroc} over {n}, {m}"
@@ -100,19 +98,19 @@ def auroc_interval(auroc: float, n: int, m: int, confidence: float = 0.95) -> tu
     if auroc == 0:
         low, high = auroc_interval(1.0, n, m, confidence)
         return 1 - high, 1 - low
-    z2, inner = float(norm.ppf((1 + confidence) / 2)) ** 2, (n + m) / 2 - 1
+    z2, inner = normal_quantile(confidence) ** 2, (n + m) / 2 - 1
 
     def spread(area: float) -> float:
         return z2 * area / (n * m) * (1 + inner * ((1 - area) / (2 - area) + area / (1 + area)))
 
     if auroc == 1:
         # At 1 both sides of the equation are 0. Dividing by (1 - area) removes this root and leaves the other one.
-        return float(brentq(lambda area: 1 - area - spread(area), 0.0, 1.0)), 1.0
+        return root(lambda area: 1 - area - spread(area), 0.0, 1.0), 1.0
 
     def excess(area: float) -> float:
         return (area - auroc) ** 2 - (1 - area) * spread(area)
 
-    return float(brentq(excess, 0.0, auroc)), float(brentq(excess, auroc, 1.0))
+    return root(excess, 0.0, auroc), root(excess, auroc, 1.0)
 
 
 @dataclass(frozen=True)
@@ -159,15 +157,13 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Paired:
     Raises:
         InputError: if the lists are empty or differ in length.
     """
-    from scipy.stats import binomtest
-
     if len(first) != len(second) or not first:
         raise InputError(
             f"a paired test needs the same number of verdicts on both sides, at least one, not {len(first)} and {len(second)}"
         )
     gained = sum(b and not a for a, b in zip(first, second, strict=True))
     lost = sum(a and not b for a, b in zip(first, second, strict=True))
-    p_value = float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
+    p_value = sign_test(gained, gained + lost) if gained + lost else 1.0
     return Paired(len(first), gained, lost, p_value)
 
 

@@ -13,11 +13,40 @@ from demur.analysis.cell import JudgedCell
 from demur.analysis.summary import PublishedRow, Summary
 from demur.core.edit_words import EditWords
 from demur.core.errors import InputError
+from demur.core.number_format import percent
 from demur.report.cell_labels import arm_labels, dose_label, setting_labels, setting_of
 from demur.report.complete_summary import completed
 
 NO_EDIT = "no intervention"
 """The words for a cell without an edit where a reader may not understand `baseline`."""
+
+
+@dataclass(frozen=True)
+class LabelShares:
+    """The kinds of answers in a cell: how many completions got each label.
+
+    Attributes:
+        judge: the judge that gave the labels.
+        counts: each label of the judge, in its order, with the number of completions that got it.
+    """
+
+    judge: str
+    counts: tuple[tuple[str, int], ...]
+
+    @property
+    def n(self) -> int:
+        """The number of completions with a label."""
+        return sum(count for _, count in self.counts)
+
+    def share(self, label: str) -> float:
+        """The share of a label, as a fraction."""
+        return dict(self.counts)[label] / self.n if self.n else 0.0
+
+    @property
+    def words(self) -> str:
+        """Every label that was given, with its share."""
+        given = (f"{percent(self.share(label), self.n)} {label}" for label, count in self.counts if count)
+        return ", ".join(given)
 
 
 @dataclass(frozen=True)
@@ -35,6 +64,8 @@ class Entry:
         p_value: the p value of that change; None if it was not tested.
         p_holm: the p value after Holm's correction.
         published: the published rates of this cell.
+        shares: the kinds of answers in this cell, from this judge or from the first judge that has more than two labels; None if
+            no judge of the run has.
     """
 
     cell: JudgedCell
@@ -47,6 +78,7 @@ class Entry:
     p_value: float | None
     p_holm: float | None
     published: tuple[PublishedRow, ...] = ()
+    shares: LabelShares | None = None
 
     @property
     def key(self) -> str:
@@ -94,6 +126,11 @@ class Entry:
         return self.cell.control
 
     @property
+    def edit(self) -> str:
+        """The edit in words that no other edit of the run has, such as `ablate before`; `none` for a baseline."""
+        return f"{self.cell.action} {self.variant}" if self.edited else "none"
+
+    @property
     def n(self) -> int:
         """The number of completions with a verdict."""
         return self.cell.n
@@ -136,6 +173,10 @@ def entries(summary: Summary, judge: str | None = None) -> list[Entry]:
         published[row.key, row.judge] = (*published.get((row.key, row.judge), ()), row)
     baselines = {(*cell.place, cell.judge): cell.rate for cell in summary.cells if not cell.edited}
     tests = {(test.key, test.judge): test for test in summary.comparisons}
+    labelling = [name for name in judges(summary) if len(summary.judge_labels[name]) > 2] if summary.cells else []
+    shares = {
+        (cell.key, cell.judge): _shares_of(cell, summary) for cell in summary.cells if cell.judge in labelling and cell.labels
+    }
     found = []
     for cell in summary.cells:
         test = tests.get((cell.key, cell.judge))
@@ -157,9 +198,15 @@ def entries(summary: Summary, judge: str | None = None) -> list[Entry]:
                 None if test is None else test.p_value,
                 None if test is None else test.p_holm,
                 published.get((cell.key, cell.judge), ()),
+                next((shares[cell.key, name] for name in (cell.judge, *labelling) if (cell.key, name) in shares), None),
             )
         )
     return sorted((entry for entry in found if judge in (None, entry.judge)), key=_place_of(summary))
+
+
+def _shares_of(cell: JudgedCell, summary: Summary) -> LabelShares:
+    known = dict.fromkeys((*summary.judge_labels[cell.judge], *cell.labels))
+    return LabelShares(cell.judge, tuple((label, cell.labels.get(label, 0)) for label in known))
 
 
 def targets_of(found: Iterable[Entry]) -> list[str]:

@@ -62,7 +62,7 @@ def _draw_bars(bars: Bars) -> tuple[list[Json], Json, Json]:
     for block in bars.blocks:
         if block.title:
             rows.append((f"<b>{label(block.title)}</b>", None))
-        rows += [(label(row.label), row) for row in block.rows]
+        rows += [(label(row.label, 34), row) for row in block.rows]
     texts, count = [text for text, _ in rows], len(bars.panels)
     height = row_height(texts) * len(rows)
     # A band and the bar in front of it are at the same place.
@@ -187,6 +187,7 @@ def _bar_trace(bars: Sequence[Bar], places: Sequence[int]) -> Json:
         },
         "customdata": [tip_text(bar.tip) for bar in bars],
         "hovertemplate": "%{customdata}<extra></extra>",
+        "meta": {"selects": [bar.selects for bar in bars]},
     }
 
 
@@ -282,4 +283,6 @@ def _heat(one: HeatMap, index: int, *, crowded: bool, column_width: int) -> Json
             ["not measured" if tile is None else tile.text if tile.tip is None else tip_text(tile.tip) for tile in row]
             for row in one.tiles
         ]
+    if any(tile is not None and tile.selects for row in one.tiles for tile in row):
+        trace["meta"] = {"selects": [["" if tile is None else tile.selects for tile in row] for row in one.tiles]}
     return trace

@@ -184,44 +184,51 @@ def _draw_lines(lines: LayerLines) -> Figure:
     for index, (axes, panel) in enumerate(zip(panels, lines.panels, strict=True)):
         share = panel.scale == "share"
         for band in panel.bands:
-            _band(axes, band)
+            _band(axes, band, lines, 100 if share else 1)
         for line in panel.lines:
-            _line(axes, line, 100 if share else 1)
+            _line(axes, line, lines, 100 if share else 1)
         if panel.scale == "log":
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # without mathematical notation
         elif share:
-            axes.set_ylim(bottom=0)
-        for layer in lines.marked:
-            axes.axvline(layer, color=NEUTRAL, linewidth=0.7, linestyle=":")
+            axes.set_ylim(bottom=0, top=None if panel.top is None else 103 * panel.top)
+        for place in lines.marked:
+            axes.axvline(place, color=NEUTRAL, linewidth=0.7, linestyle=":")
         axes.grid(axis="y", color=LIGHT, linewidth=0.6)
         axes.set_axisbelow(True)
         axes.set_ylabel((panel.short_title or panel.title) + (" (%)" if share else ""))
+        if panel.heading:
+            axes.set_title(panel.heading, loc="left", fontweight="bold", pad=3)
+        if lines.horizontal:
+            axes.set_xticks(lines.horizontal, [f"{place:g}" for place in lines.horizontal])
         if index == len(lines.panels) - 1:
-            axes.set_xlabel("layer")
+            axes.set_xlabel(lines.axis)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(3, max(1, len(labels))), frameon=False, fontsize=7)
+    named = dict(zip(labels, handles, strict=True))
+    figure.legend(named.values(), named, loc="outside upper left", ncols=min(3, max(1, len(named))), frameon=False, fontsize=7)
     return figure
 
 
-def _line(axes: Any, line: Line, factor: int) -> None:
-    # A value that is not defined leaves a gap.
+def _line(axes: Any, line: Line, lines: LayerLines, factor: int) -> None:
     axes.plot(
+        lines.at(len(line.values)),
+        # A value that is not defined leaves a gap.
         [float("nan") if value is None else factor * value for value in line.values],
-        linewidth=1.1,
+        linewidth=0.6 if line.thin else 1.1,
         marker=".",
-        markersize=3,
+        markersize=2 if line.thin else 5 if lines.horizontal else 3,
         label=line.name,
         color=line.colour,
         linestyle=_DASHES[line.dash % len(_DASHES)],
+        zorder=1.8 if line.thin else 2,
     )
 
 
-def _band(axes: Any, band: Band) -> None:
-    there = [(layer, pair) for layer, pair in enumerate(band.bounds) if pair is not None]
-    layers, low, high = [layer for layer, _ in there], [pair[0] for _, pair in there], [pair[1] for _, pair in there]
+def _band(axes: Any, band: Band, lines: LayerLines, factor: int) -> None:
+    there = [(at, pair) for at, pair in zip(lines.at(len(band.bounds)), band.bounds, strict=True) if pair is not None]
+    places, low, high = [at for at, _ in there], [factor * pair[0] for _, pair in there], [factor * pair[1] for _, pair in there]
     label = band.name if band.in_legend else None
-    axes.fill_between(layers, low, high, color=band.colour or NEUTRAL, alpha=0.16, linewidth=0, label=label)
+    axes.fill_between(places, low, high, color=band.colour or NEUTRAL, alpha=0.16, linewidth=0, label=label)
 
 
 def _draw_strips(strips: PointStrips) -> Figure:

@@ -1,9 +1,11 @@
-"""What can be drawn: bars, heat maps, lines over layers, and strips of points, as plain values.
+"""What can be drawn: bars, heat maps, lines over layers or doses, and strips of points, as plain values.
 
 A section of the report describes what each of its figures shows with the values below. `draw_plotly` draws them for the page and
-for notebooks, `draw_static` as static files for papers. These modules and the sections do not depend on each other.
+for notebooks, `draw_static` as files for papers, `pictures.inline_svg` for the page on paper and without scripts. These modules
+and the sections do not depend on each other.
 
-Texts are plain text; the drawing modules escape them. Colours are six hex digits.
+Texts are plain text; the drawing modules escape them. Colours are six hex digits. `selects` is the part of the page's address
+that shows the completions behind a value (`sections.page_address`); a click on the value opens it. It is empty for none.
 """
 
 from dataclasses import dataclass
@@ -69,6 +71,7 @@ class Bar:
         control: whether it is a control, which is grey and hatched.
         marks: values with which it is compared.
         bands: the ranges of controls with which it is compared.
+        selects: the address of its completions.
     """
 
     value: float
@@ -80,6 +83,7 @@ class Bar:
     control: bool = False
     marks: tuple[Mark, ...] = ()
     bands: tuple[RateBand, ...] = ()
+    selects: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ class Tile:
         detail: what a table adds in small print.
         below: a second line for a drawing that has room for it.
         tip: the text for it; None for the names of row and column and the value.
+        selects: the address of its completions.
     """
 
     value: float
@@ -130,6 +135,7 @@ class Tile:
     detail: str = ""
     below: str = ""
     tip: Tip | None = None
+    selects: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,14 +180,16 @@ class HeatMaps:
 
 @dataclass(frozen=True)
 class Line:
-    """A line with one value for each layer.
+    """A line with one value for each place on the horizontal axis.
 
     Attributes:
-        name: its name in the legend.
-        values: one value for each layer, None if it is not defined.
+        name: its name in the legend. Lines of one name are in the legend once.
+        values: one value for each place, None if it is not defined.
         colour: its colour.
         dash: the number of its dash pattern, from 0 (solid) to 3.
         notes: the text after each value when a reader points at it, such as its interval.
+        thin: whether it is in the background, such as the line of a control.
+        selects: the address of the completions of each value.
     """
 
     name: str
@@ -189,15 +197,17 @@ class Line:
     colour: str
     dash: int = 0
     notes: tuple[str, ...] = ()
+    thin: bool = False
+    selects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Band:
-    """A pale area with one interval for each layer.
+    """A pale area with one interval for each place on the horizontal axis.
 
     Attributes:
         name: its name; a band and a line with the same name belong together.
-        bounds: lower and upper end for each layer, None if there is none.
+        bounds: lower and upper end for each place, None if there is none.
         colour: its colour, None for a neutral one.
         in_legend: whether the legend names it.
     """
@@ -210,7 +220,7 @@ class Band:
 
 @dataclass(frozen=True)
 class LinePanel:
-    """Lines over the layers with one vertical axis.
+    """Lines over one horizontal axis with one vertical axis.
 
     Attributes:
         title: the title of the vertical axis.
@@ -220,6 +230,8 @@ class LinePanel:
         scale: the scale of the vertical axis; `share` writes fractions in per cent, from 0.
         places: the largest number of decimals on the axis; None for as many as needed.
         short_title: the title for a drawing with little room; empty to use `title`.
+        heading: a line above the panel, empty for none.
+        top: the value at which the axis ends, None for the largest one.
     """
 
     title: str
@@ -229,23 +241,33 @@ class LinePanel:
     scale: Literal["linear", "log", "share"] = "linear"
     places: int | None = None
     short_title: str = ""
+    heading: str = ""
+    top: float | None = None
 
 
 @dataclass(frozen=True)
 class LayerLines:
-    """Panels below each other over one axis of layers.
+    """Panels below each other over one horizontal axis: the layers, or other places such as coefficients.
 
     Attributes:
         panels: the panels, from top to bottom. The first one's lines make the legend.
-        marked: layers with a dotted line.
+        marked: places with a dotted line.
         inches: the height on paper.
         pixels: the height on the page.
+        horizontal: the places on the horizontal axis; empty for the layers, counted from 0.
+        axis: what the places are.
     """
 
     panels: tuple[LinePanel, ...]
-    marked: tuple[int, ...] = ()
+    marked: tuple[float, ...] = ()
     inches: float = 3.4
     pixels: int = 480
+    horizontal: tuple[float, ...] = ()
+    axis: str = "layer"
+
+    def at(self, count: int) -> tuple[float, ...]:
+        """The places of a line with this many values."""
+        return self.horizontal or tuple(range(count))
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,17 @@ from pydantic import JsonValue
 
 from demur.analysis.cell_phrases import named
 from demur.analysis.summary import Summary
+from demur.core import number_format
 from demur.core.nested import flatten
 from demur.core.number_format import tied
 from demur.report import published_tables, result_tables
+from demur.report.cell_view import Entry, LabelShares
 from demur.report.draw_plotly import interactive
 from demur.report.label_shares import label_names, labelled, readable_labels
-from demur.report.page_figures import Drawn, Grid, Panel, panel
+from demur.report.page_figures import Grid, Panel, panel
 from demur.report.payload import PageData, script_json
 from demur.report.plotly_base import DARK
+from demur.report.sections.control_pools import Spread, folded, pool_shares
 from demur.report.sections.section import MadeSection, ReportView
 
 if TYPE_CHECKING:
@@ -38,8 +41,15 @@ _ASSETS = _HERE / "assets"
 _PLOTLY = _HERE / "vendor" / "plotly-cartesian-4.1.1.min.js.gz"
 """Plotly.js without 3D figures, as published, but compressed to a third of its size. This also hides the web addresses in it."""
 
-_PARTS = ("rates", "transfer", "where")
+_SCRIPTS = ("page.js", "address.js", "rows.js", "elements.js", "completions.js")
+"""The page's own script, in this order."""
+
+_PARTS = ("answer", "rates", "transfer", "where")
 """The parts that have a fixed place on the page. Sections can add further parts."""
+
+
+_MOST_ROWS = 40
+"""A table of kinds of answers with more rows is folded."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +62,12 @@ class PagePart:
     tables: tuple[Grid, ...]
 
 
-def render(
-    view: ReportView, made: Sequence[MadeSection], drawn: Mapping[str, Drawn], data: PageData, files: Sequence[str]
-) -> str:
+def render(view: ReportView, made: Sequence[MadeSection], data: PageData, files: Sequence[str]) -> str:
     """The whole page.
 
     Args:
         view: the run.
         made: the figures and tables of each section.
-        drawn: the drawing of each sheet, by the sheet's name.
         data: the completions.
         files: names of the figures and tables that the report writes, such as `figures/rates`. The page lists them, so that the
             next report can remove those that it does not write itself.
@@ -69,16 +76,16 @@ def render(
         The text of `report.html`.
     """
     summary = view.summary
-    script = Markup("\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "rows.js", "completions.js")))
+    script = Markup("\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS))
     environment = Environment(
         loader=FileSystemLoader(_ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["tied"] = tied
     compressed = _PLOTLY.read_bytes()
-    parts = _parts(made, drawn)
+    parts = _parts(made)
     return environment.get_template("page.html.jinja").render(
         study=summary.study,
-        created=summary.created,
+        created=_moment(summary.created),
         question=_question(summary),
         answers=summary.answers,
         claims=summary.claims,
@@ -98,8 +105,12 @@ def render(
         departing=list(dict.fromkeys(each.setting for each in published_tables.departures(summary))),
         works=list(dict.fromkeys(row.work for row in summary.published)),
         verdicts=published_tables.verdicts(summary),
-        results=_grid("Every cell under every judge", result_tables.readable_results(view.all_entries)),
+        results=replace(
+            _grid("Every cell under every judge", result_tables.readable_results(view.all_entries)),
+            stacks=_stacks(view.all_entries),
+        ),
         labels=_labels(view),
+        most_rows=_MOST_ROWS,
         data=Markup(script_json(data)),
         figures=Markup(script_json(_interactive(made))),
         files=files,
@@ -109,7 +120,7 @@ def render(
     )
 
 
-def _parts(made: Sequence[MadeSection], drawn: Mapping[str, Drawn]) -> dict[str, PagePart]:
+def _parts(made: Sequence[MadeSection]) -> dict[str, PagePart]:
     """The parts of the page. Their figures are numbered from 1 across the whole page."""
     parts: dict[str, PagePart] = {}
     number = 0
@@ -120,7 +131,7 @@ def _parts(made: Sequence[MadeSection], drawn: Mapping[str, Drawn]) -> dict[str,
                 continue
             for figure in section.figures:
                 number += 1
-                figures.append(panel(figure, number, drawn))
+                figures.append(panel(figure, number))
             tables += [Grid.of(table.caption, table.readable, table.numeric) for table in section.tables if table.on_page]
         if name in _PARTS or figures or tables:
             anchor = name if name in _PARTS else f"part-{len(parts)}-" + re.sub(r"\W+", "-", name).strip("-").lower()
@@ -135,6 +146,12 @@ def _interactive(made: Sequence[MadeSection]) -> dict[str, object]:
 
 def _hash(script: bytes) -> str:
     return b64encode(hashlib.sha256(script).digest()).decode()
+
+
+def _moment(written: str | None) -> str:
+    """A moment in UTC as a reader writes it: `2026-11-30 04:55 UTC`. Anything else is left as it is."""
+    utc = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):.*(Z|\+00:00)", written or "")
+    return f"{utc[1]} {utc[2]} UTC" if utc else written or ""
 
 
 def _question(summary: Summary) -> str:
@@ -162,12 +179,27 @@ def _grid(caption: str, frame: "pandas.DataFrame") -> Grid:
 
 
 def _labels(view: ReportView) -> Grid | None:
+    """The kinds of answers beside the refusal rate of each cell. The shares are stacked bars; the files have them as columns."""
     chosen = labelled(view.summary, view.all_entries)
     if not chosen:
         return None
     caption = f"Share of each label of the judge {', '.join(dict.fromkeys(entry.judge for entry in chosen))}"
-    grid = _grid(caption, readable_labels(view.summary, chosen))
-    return replace(grid, numeric=frozenset({"n", *label_names(view.summary, chosen)}))
+    frame = readable_labels(view.summary, chosen).drop(columns=label_names(view.summary, chosen))
+    rates, refused = {entry.key: entry for entry in view.entries}, f"Refused ({view.judge})"
+    frame[refused] = [_refused([rates[entry.key] for entry in pool if entry.key in rates]) for pool in folded(chosen)]
+    return replace(_grid(caption, frame), numeric=frozenset({"n", refused}), stacks=_stacks(chosen))
+
+
+def _refused(pool: Sequence[Entry]) -> str:
+    """The refusal rate of a row: with its interval, or for many controls the median and the range."""
+    if len(pool) > 1:
+        return str(Spread.of(pool))
+    return number_format.estimate(pool[0].rate, pool[0].interval, pool[0].n) if pool else ""
+
+
+def _stacks(found: Sequence[Entry]) -> tuple[LabelShares | None, ...]:
+    """The kinds of answers of each row of a table of entries; nothing if no judge has more than two labels."""
+    return tuple(map(pool_shares, folded(found))) if any(entry.shares for entry in found) else ()
 
 
 def _published(summary: Summary) -> list[Grid]:

@@ -3,8 +3,6 @@
 Each figure also has a text alternative, so that no information is only in a picture.
 """
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,33 +10,35 @@ from markupsafe import Markup
 
 from demur.core import number_format
 from demur.report import result_tables
+from demur.report.cell_view import LabelShares
 from demur.report.figure_contents import HeatMap, HeatMaps
 from demur.report.figure_spec import FigureSpec, Sheet
-from demur.report.style import SINGLE, diverging, shade
+from demur.report.pictures.inline_svg import inline_svg
+from demur.report.style import diverging, shade
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.figure import Figure
 
 _NUMERIC = frozenset({"n", "refusals", "rate", "layer", "coefficient", "value"})
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The static drawing of a sheet."""
-
-    figure: "Figure"
-    svg: bytes
-
-
-@dataclass(frozen=True)
 class Grid:
-    """A table of the page. `rows` are texts, and the first of each row is its header. `numeric` names the columns of numbers."""
+    """A table of the page. `rows` are texts, and the first of each row is its header. `numeric` names the columns of numbers.
+
+    `stacks` are the kinds of answers behind each row, which the page shows as a stacked bar and in words; empty for none.
+    """
 
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric: frozenset[str] = frozenset()
+    stacks: tuple[LabelShares | None, ...] = ()
+
+    @property
+    def stacked(self) -> dict[str, tuple[str, ...]]:
+        """Each judge of the stacks with its labels, in the order of their colours."""
+        return {one.judge: tuple(label for label, _ in one.counts) for one in self.stacks if one is not None}
 
     @classmethod
     def of(cls, caption: str, frame: "pandas.DataFrame", numeric: frozenset[str] = frozenset()) -> "Grid":
@@ -68,12 +68,11 @@ class ColouredTable:
 
 @dataclass(frozen=True)
 class Drawing:
-    """One drawing of a figure. `single` says that it is as wide as one column of a paper. `title` is empty for the only one."""
+    """One drawing of a figure. `title` is empty for the only one."""
 
     svg: Markup
     title: str
     alternative: str
-    single: bool
 
 
 @dataclass(frozen=True)
@@ -90,26 +89,19 @@ class Panel:
     tiles: tuple[ColouredTable, ...] = ()
 
 
-def panel(figure: FigureSpec, number: int, drawn: Mapping[str, Drawn]) -> Panel:
+def panel(figure: FigureSpec, number: int) -> Panel:
     """A figure with its number on the page.
 
     Args:
         figure: what it shows.
         number: its place among the figures of the page, from 1.
-        drawn: the drawing of each sheet, by the sheet's name.
 
     Returns:
         The figure as the template needs it.
     """
     several = len(figure.sheets) > 1
     parts = tuple(
-        Drawing(
-            _inline(sheet.name, drawn[sheet.name].svg),
-            sheet.title if several else "",
-            sheet.alternative,
-            float(drawn[sheet.name].figure.get_size_inches()[0]) <= SINGLE,
-        )
-        for sheet in figure.sheets
+        Drawing(inline_svg(sheet.content), sheet.title if several else "", sheet.alternative) for sheet in figure.sheets
     )
     alternative = " ".join(sheet.alternative for sheet in figure.sheets)
     maps = figure.content.maps if isinstance(figure.content, HeatMaps) else ()
@@ -123,23 +115,6 @@ def readable_numbers(sheet: Sheet) -> "pandas.DataFrame":
     if sheet.readable is not None:
         return sheet.readable
     return sheet.data.map(lambda value: number_format.number(value, 4) if isinstance(value, float) else value)
-
-
-def _inline(name: str, svg: bytes) -> Markup:
-    """Adds the sheet's name to all ids, because one page has several drawings; removes what only a separate file needs."""
-    text = svg.decode("utf-8")
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    prefix = re.sub(r"\W", "-", name)
-    text = re.sub(r'\bid="', f'id="{prefix}-', text)
-    text = re.sub(r'href="#', f'href="#{prefix}-', text)
-    text = text.replace("url(#", f"url(#{prefix}-")
-    text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", text)
-    text = re.sub(r'<svg\b(.*?)\swidth="([\d.]+)pt"', r"<svg\1", text, count=1, flags=re.DOTALL)
-    text = re.sub(
-        r'<svg\b(.*?)\sheight="([\d.]+)pt"', r'<svg aria-hidden="true" focusable="false"\1', text, count=1, flags=re.DOTALL
-    )
-    return Markup(text)
 
 
 def _coloured(one: HeatMap) -> ColouredTable:

@@ -37,7 +37,7 @@ class CellRows(TypedDict):
 
 
 class PageCell(TypedDict):
-    """A cell with its completions. `done` is what was done to the direction, in words."""
+    """A cell with its completions. `done` is what was done to the direction, in words; `edit` names its edit in addresses."""
 
     key: str
     checkpoint: str
@@ -45,6 +45,7 @@ class PageCell(TypedDict):
     prompt: str
     instructions: str
     intervention: str
+    edit: str
     done: str
     direction: str
     source: str | None
@@ -62,11 +63,12 @@ class PageCell(TypedDict):
 class PageData(TypedDict):
     """The data for the page's table of completions.
 
-    An instruction is (set, index, text), a verdict is (refusal, label, evidence).
+    An instruction is (set, index, text), a verdict is (refusal, label, evidence). `labels` are those of each judge, in its order.
     """
 
     study: str
     judges: list[str]
+    labels: list[list[str]]
     instructions: list[tuple[str, int, str]]
     texts: list[str]
     verdicts: list[tuple[int, str, str]]
@@ -86,13 +88,13 @@ class _Table(Generic[Value]):
         return self.values.setdefault(value, len(self.values))
 
 
-def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completions: "pandas.DataFrame") -> PageData:
+def payload(study: str, found: Sequence[Entry], labels: Mapping[str, Sequence[str]], completions: "pandas.DataFrame") -> PageData:
     """The page's data.
 
     Args:
         study: the study's name.
         found: the entries of the cells, under one judge or several.
-        judges: all judges.
+        labels: all judges, each with its labels.
         completions: one row for each completion, with every judge's verdict.
 
     Returns:
@@ -101,6 +103,7 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
     Raises:
         InputError: if the completions do not belong to the entries, or have no verdicts of a judge.
     """
+    judges = list(labels)
     by_key: dict[str, Entry] = {}
     for entry in found:
         by_key.setdefault(entry.key, entry)
@@ -138,7 +141,8 @@ def payload(study: str, found: Sequence[Entry], judges: Sequence[str], completio
         cells.append(_cell(entry, rows))
     return {
         "study": study,
-        "judges": list(judges),
+        "judges": judges,
+        "labels": [list(names) for names in labels.values()],
         "instructions": list(instructions.values),
         "texts": list(texts.values),
         "verdicts": list(verdicts.values),
@@ -173,6 +177,7 @@ def _cell(entry: Entry, rows: CellRows) -> PageCell:
         prompt=cell.prompt,
         instructions=entry.instructions,
         intervention=entry.intervention,
+        edit=entry.edit,
         done=entry.done,
         direction=entry.direction if entry.edited else "",
         source=entry.source,

@@ -1,6 +1,7 @@
 """Interactive lines over layers and strips of points, as data for Plotly."""
 
 from collections.abc import Sequence
+from urllib.parse import urlencode
 
 from demur.report.figure_contents import Band, LayerLines, Line, LinePanel, PointGroup, PointStrips
 from demur.report.plotly_base import INK, SOFT, Json, axis, faint, frame, label, layout_key, numbered, spread
@@ -12,78 +13,111 @@ _ABOVE = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bot
 
 
 def draw_lines(lines: LayerLines) -> tuple[list[Json], Json, Json]:
-    """Panels below each other over one axis of layers; the legend shows the lines of the first panel."""
-    layout = frame(lines.pixels, showlegend=True, legend=_ABOVE, shapes=[])
+    """Panels below each other over one horizontal axis; the legend shows the lines of the first panel."""
+    layout = frame(lines.pixels, showlegend=True, legend=_ABOVE, shapes=[], annotations=[])
     data: list[Json] = []
     count = len(lines.panels)
     for index, panel in enumerate(lines.panels):
-        data += [_band(band, index) for band in panel.bands]
-        data += [_line(line, index, panel.unit) for line in panel.lines]
+        data += [_band(band, index, lines) for band in panel.bands]
+        named = set[str]()
+        for line in sorted(panel.lines, key=lambda one: not one.thin):
+            data.append(_line(line, index, panel, lines) | {"showlegend": index == 0 and line.name not in named})
+            named.add(line.name)
         last = index == count - 1
+        ticks = {"tickvals": list(lines.horizontal)} if lines.horizontal else {}
         layout[layout_key("x", index)] = axis(
-            "layer" if last else "", anchor=numbered("y", index), showticklabels=last, matches=None if index == 0 else "x"
+            lines.axis if last else "",
+            anchor=numbered("y", index),
+            showticklabels=last,
+            matches=None if index == 0 else "x",
+            **ticks,
         )
+        gap = 28 / lines.pixels if panel.heading else 0.06
         layout[layout_key("y", index)] = axis(
-            panel.title, anchor=numbered("x", index), domain=spread(count - 1 - index, count, 0.06), **_counting(panel)
+            panel.title, anchor=numbered("x", index), domain=spread(count - 1 - index, count, gap), **_counting(panel)
         )
+        if panel.heading:
+            layout["annotations"].append(_heading(panel, index))
         layout["shapes"] += [
             {
                 "type": "line",
                 "xref": numbered("x", index),
                 "yref": f"{numbered('y', index)} domain",
-                "x0": layer,
-                "x1": layer,
+                "x0": place,
+                "x1": place,
                 "y0": 0,
                 "y1": 1,
                 "line": {"color": SOFT, "width": 1, "dash": "dot"},
             }
-            for layer in lines.marked
+            for place in lines.marked
         ]
+    if layout["annotations"]:
+        # The heading of the first panel is between the legend and the panel.
+        layout["legend"] = {**_ABOVE, "y": 1 + 24 / lines.pixels}
     return data, layout, {}
+
+
+def _heading(panel: LinePanel, index: int) -> Json:
+    return {
+        "text": f"<b>{label(panel.heading, 60)}</b>",
+        "xref": f"{numbered('x', index)} domain",
+        "yref": f"{numbered('y', index)} domain",
+        "x": 0,
+        "y": 1,
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "yshift": 2,
+        "showarrow": False,
+    }
 
 
 def _counting(panel: LinePanel) -> Json:
     if panel.scale == "log":
         return {"type": "log", "dtick": 1}
     if panel.scale == "share":
-        return {"tickformat": ".0%", "rangemode": "tozero"}
+        fixed = {} if panel.top is None else {"range": [0, 1.03 * panel.top], "tickvals": [panel.top * i / 4 for i in range(5)]}
+        return {"tickformat": ".0%", "rangemode": "tozero", **fixed}
     return {} if panel.places is None else {"tickformat": f".{panel.places}~f"}
 
 
-def _line(line: Line, panel: int, unit: str) -> Json:
-    said = "%{customdata}" if line.notes else unit
+def _line(line: Line, index: int, panel: LinePanel, lines: LayerLines) -> Json:
+    said = "%{customdata}" if line.notes else panel.unit
+    value = "%{y:.0%}" if panel.scale == "share" and panel.top is not None else "%{y:.3~g}"
     trace: Json = {
         "type": "scatter",
         "mode": "lines+markers",
         "name": label(line.name, 40),
         "legendgroup": line.name,
-        "x": list(range(len(line.values))),
+        "x": list(lines.at(len(line.values))),
         "y": list(line.values),
-        "line": {"color": line.colour, "dash": _DASHES[line.dash % len(_DASHES)], "width": 2},
-        "marker": {"size": 4, "color": line.colour},
-        "hovertemplate": f"<b>{label(line.name, 60)}</b><br>layer %{{x}}: %{{y:.3~g}} {said}<extra></extra>",
-        "xaxis": numbered("x", panel),
-        "yaxis": numbered("y", panel),
-        "showlegend": panel == 0,
+        "line": {"color": line.colour, "dash": _DASHES[line.dash % len(_DASHES)], "width": 1 if line.thin else 2},
+        "marker": {"size": 3 if line.thin else 7 if lines.horizontal else 4, "color": line.colour},
+        "hovertemplate": f"<b>{label(line.name, 60)}</b><br>{label(lines.axis, 60)} %{{x}}: {value} {said}<extra></extra>",
+        "xaxis": numbered("x", index),
+        "yaxis": numbered("y", index),
     }
-    return trace | ({"customdata": list(line.notes)} if line.notes else {})
+    if line.thin:
+        trace["legendrank"] = 1001  # after all others, although it is drawn first
+    if line.notes:
+        trace["customdata"] = list(line.notes)
+    return trace | ({"meta": {"selects": list(line.selects)}} if any(line.selects) else {})
 
 
-def _band(band: Band, panel: int) -> Json:
-    there = [(layer, pair) for layer, pair in enumerate(band.bounds) if pair is not None]
+def _band(band: Band, index: int, lines: LayerLines) -> Json:
+    there = [(at, pair) for at, pair in zip(lines.at(len(band.bounds)), band.bounds, strict=True) if pair is not None]
     return {
         "type": "scatter",
         "mode": "lines",
         "name": label(band.name, 40),
         "legendgroup": band.name,
-        "x": [layer for layer, _ in there] + [layer for layer, _ in reversed(there)],
+        "x": [at for at, _ in there] + [at for at, _ in reversed(there)],
         "y": [pair[0] for _, pair in there] + [pair[1] for _, pair in reversed(there)],
         "fill": "toself",
         "fillcolor": faint(band.colour or SOFT),
         "line": {"width": 0},
         "hoverinfo": "skip",
-        "xaxis": numbered("x", panel),
-        "yaxis": numbered("y", panel),
+        "xaxis": numbered("x", index),
+        "yaxis": numbered("y", index),
         "showlegend": band.in_legend,
     }
 
@@ -142,6 +176,7 @@ def _points(group: PointGroup, strip: str, places: Sequence[float], symbols: dic
         "x": [point.value for point in group.points],
         "y": list(places),
         "marker": {"size": 6, "color": group.colour, "symbol": [symbols[point.look] for point in group.points]},
-        "customdata": [[point.instruction, label(point.tip, 60)] for point in group.points],
-        "hovertemplate": f"<b>{label(strip, 60)}</b><br>%{{customdata[1]}}<br>at %{{x:.3f}}<extra></extra>",
+        "customdata": [label(point.tip, 60) for point in group.points],
+        "hovertemplate": f"<b>{label(strip, 60)}</b><br>%{{customdata}}<br>at %{{x:.3f}}<extra></extra>",
+        "meta": {"selects": [urlencode({"instruction": one.instruction}) if one.instruction else "" for one in group.points]},
     }

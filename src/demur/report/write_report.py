@@ -1,11 +1,12 @@
-"""Writes the report of a run: figures, tables and one self-contained page, all made from its summary and completions.
+"""Writes the report of a run: one self-contained page, tables and figures, all made from its summary and completions.
 
+The page and the tables are written first. The files of figures take longer, so only those are drawn that show something new.
 The same input gives the same bytes. Each file is replaced as a whole. Figures and tables that only an earlier report had are
 removed; nothing else in the run folder is changed.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -15,12 +16,12 @@ from demur.analysis.summary import Summary
 from demur.core.atomic_files import replace_file
 from demur.core.inner_files import inner_entries, inner_file
 from demur.core.printable import cell
+from demur.core.progress import Phases, no_phases
 
 if TYPE_CHECKING:
     import pandas
 
-    from demur.report.figure_spec import TableSpec
-    from demur.report.page_figures import Drawn
+    from demur.report.figure_spec import Sheet, TableSpec
     from demur.report.sections.section import MadeSection, ReportView
 
 _LISTED = re.compile(r'<meta name="demur-files" content="([^"]*)">')
@@ -35,22 +36,25 @@ _UNLISTED = re.compile(
 
 @dataclass(frozen=True)
 class Report:
-    """A report that is drawn but not written yet.
+    """A report that is made but not written yet.
 
     Attributes:
         view: the run; the warnings of its summary say which sections were left out.
         made: the figures and tables of each section.
-        drawn: the drawing of each sheet, by the sheet's name.
         left_out: one sentence for each section that cannot be used.
     """
 
     view: "ReportView"
     made: "tuple[MadeSection, ...]"
-    drawn: "Mapping[str, Drawn]"
     left_out: tuple[str, ...]
 
+    @property
+    def sheets(self) -> "list[Sheet]":
+        """Every figure that has files in `figures/`."""
+        return [sheet for section in self.made for figure in section.figures for sheet in figure.sheets]
+
     def write(self, folder: Path) -> Path:
-        """Write `report.html`, `figures/` and `tables/` into a run folder.
+        """Write `report.html`, `tables/` and those files of `figures/` that are missing or out of date.
 
         Args:
             folder: the run folder.
@@ -61,19 +65,35 @@ class Report:
         Raises:
             InputError: if the completions do not belong to the summary, or if an entry of the folder leads out of it.
         """
+        path = self.write_page(folder)
+        self.draw_pictures(folder)
+        return path
+
+    def write_page(self, folder: Path) -> Path:
+        """Write `report.html` and `tables/`, and remove the figures and tables that only an earlier report had.
+
+        Args:
+            folder: the run folder.
+
+        Returns:
+            The path of the page.
+
+        Raises:
+            InputError: as `write`.
+        """
         from demur.report.page import render
         from demur.report.payload import payload
-        from demur.report.style import KINDS, save
+        from demur.report.pictures.picture_files import picture_paths
 
         view = self.view
-        data = payload(str(view.summary.study["name"]), view.all_entries, view.judges, view.completions)
+        labels = {name: view.summary.judge_labels[name] for name in view.judges}
+        data = payload(str(view.summary.study["name"]), view.all_entries, labels, view.completions)
         tables = _tables(view, self.made)
-        names = [*(f"figures/{name}" for name in self.drawn), *(f"tables/{table.name}" for table in tables)]
-        page = render(view, self.made, self.drawn, data, names)
+        pictures = [sheet.name for sheet in self.sheets]
+        names = [*(f"figures/{name}" for name in pictures), *(f"tables/{table.name}" for table in tables)]
+        page = render(view, self.made, data, names)
+        kept = set(picture_paths(folder, pictures))
         files: dict[Path, bytes] = {}
-        for name, one in self.drawn.items():
-            for kind in KINDS:
-                files[inner_file(folder, f"figures/{name}.{kind}")] = one.svg if kind == "svg" else save(one.figure, kind)
         for table in tables:
             files |= {inner_file(folder, f"tables/{name}"): content for name, content in _table_files(table).items()}
         path = inner_file(folder, "report.html")
@@ -81,14 +101,38 @@ class Report:
             replace_file(target, content)
         # The page is replaced last. If this process stops before all old files are removed, the old page still lists them.
         for stale in earlier_files(folder):
-            if stale not in files:
+            if stale not in files and stale not in kept:
                 stale.unlink()
         replace_file(path, page.encode())
         return path
 
+    def pictures_out_of_date(self, folder: Path) -> int:
+        """The number of figures whose files are missing or show something else."""
+        from demur.report.pictures.picture_files import out_of_date
 
-def drawn_report(summary: Summary, completions: "pandas.DataFrame") -> Report:
-    """Make the sections of a report and draw their figures.
+        return len(out_of_date(folder, self.sheets))
+
+    def draw_pictures(self, folder: Path, *, every: bool = False, phases: Phases = no_phases) -> None:
+        """Write the files of figures.
+
+        Args:
+            folder: the run folder.
+            every: whether to draw also those whose files show what they should.
+            phases: shows progress.
+
+        Raises:
+            InputError: if an entry of the folder leads out of it, or cannot be written.
+        """
+        from demur.report.pictures.picture_files import draw_pictures, out_of_date
+
+        wanted = self.sheets if every else out_of_date(folder, self.sheets)
+        if wanted:
+            with phases("figures", len(wanted)) as progress:
+                draw_pictures(folder, wanted, [sheet.name for sheet in self.sheets], progress)
+
+
+def made_report(summary: Summary, completions: "pandas.DataFrame") -> Report:
+    """Make the sections of a report.
 
     Args:
         summary: the run's summary.
@@ -104,19 +148,17 @@ def drawn_report(summary: Summary, completions: "pandas.DataFrame") -> Report:
 
     view = ReportView.of(summary, completions)
     made, left_out = made_sections(view)
-    drawn: dict[str, Drawn] = {}
     kept = []
     for section in made:
         try:
-            drawn |= _drawings(section)
+            if not section.shipped:
+                _try_all_forms(section)
         except Exception as error:  # a section of another package may describe what cannot be drawn
-            if section.shipped:
-                raise
             left_out.append(left_out_sentence(section.name, error))
         else:
             kept.append(section)
     warned = view.summary.model_copy(update={"warnings": (*view.summary.warnings, *left_out)})
-    return Report(ReportView(warned, completions), tuple(kept), drawn, tuple(left_out))
+    return Report(ReportView(warned, completions), tuple(kept), tuple(left_out))
 
 
 def write_report(folder: Path, summary: Summary, completions: "pandas.DataFrame") -> Path:
@@ -133,26 +175,23 @@ def write_report(folder: Path, summary: Summary, completions: "pandas.DataFrame"
     Raises:
         InputError: if the summary holds no judged cell, or the completions do not belong to it.
     """
-    return drawn_report(summary, completions).write(folder)
+    return made_report(summary, completions).write(folder)
 
 
-def _drawings(section: "MadeSection") -> "dict[str, Drawn]":
-    """The drawings of a section's sheets. For another package's section, every other form is tried too, so that it fails here."""
+def _try_all_forms(section: "MadeSection") -> None:
+    """Draws and writes a section of another package in every form, so that it fails here if it fails at all."""
     from demur.report.draw_plotly import interactive
     from demur.report.draw_static import draw
-    from demur.report.page_figures import Drawn
+    from demur.report.pictures.inline_svg import inline_svg
     from demur.report.style import save
 
-    drawn = {}
-    for sheet in (sheet for figure in section.figures for sheet in figure.sheets):
-        drawing = draw(sheet.content)
-        drawn[sheet.name] = Drawn(drawing, save(drawing, "svg"))
-    if not section.shipped:
-        for figure in section.figures:
-            interactive(figure)
-        for table in section.tables:
-            _table_files(table)
-    return drawn
+    for figure in section.figures:
+        interactive(figure)
+        for sheet in figure.sheets:
+            inline_svg(sheet.content)
+            save(draw(sheet.content), "svg")
+    for table in section.tables:
+        _table_files(table)
 
 
 def _table_files(table: "TableSpec") -> dict[str, bytes]:

@@ -6,7 +6,7 @@ version of a judge has changed, it judges all completions again, so that all cou
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from warnings import warn
 
 from demur.analysis.cell import Claim, JudgedCell, Sentence
@@ -16,6 +16,7 @@ from demur.analysis.study_facts import StudyFacts
 from demur.analysis.summary import MeasurementSummary, Summary
 from demur.core.errors import InputError, WorkError, nearest
 from demur.core.html_repr import facts_table
+from demur.core.progress import Phases, no_phases
 from demur.judges.early_stopping import check_foreseen
 from demur.judges.judge import get_judge
 from demur.runs.database.completion_frame import completion_frame
@@ -259,11 +260,21 @@ class Run:
         read = {(cell, position) for cell, position, judge in answers if judge in judges and cell in shown}
         return summary, completions[[place in read for place in zip(completions["key"], completions["index"], strict=True)]]
 
-    def report(self, *, waiting: Callable[[str], object] = warn) -> Path:
-        """Write `summary.json`, `report.html`, figures and tables again from the stored results.
+    def report(
+        self,
+        *,
+        waiting: Callable[[str], object] = warn,
+        figures: Literal["changed", "all", "none"] = "changed",
+        page_written: Callable[[Path], object] = lambda _: None,
+        phases: Phases = no_phases,
+    ) -> Path:
+        """Write `summary.json`, `report.html`, tables and figures again from the stored results. The figures come last.
 
         Args:
             waiting: is told for whom this process waits while another one writes the report; a Python warning unless given.
+            figures: which files in `figures/` are drawn: `changed` for those that are missing or out of date, `all`, or `none`.
+            page_written: is called with the path of the page before the first figure is drawn.
+            phases: shows the progress of the figures.
 
         Returns:
             The path of the page.
@@ -272,22 +283,25 @@ class Run:
             InputError: if the run holds no judged cell, or its folder cannot be written; and in the cases of `judge_stored`.
             WorkError: if every judge failed on every completion, or if the folder was moved or deleted meanwhile.
         """
-        from demur.report.write_report import drawn_report
+        from demur.report.write_report import made_report
 
         with self._store.report_held(waiting):
             self.judge_stored()
             self._store.restore_directions()
             summary, completions = self._judged()
             self._store.write_text("summary.json", summary.to_json())
-            if not summary.cells:
-                failed = failure_warnings(self._store.failures(), self._progress()[1], self.judges())
-                if failed:
-                    raise WorkError(f"there is no verdict to report: {' '.join(failed)} The next report asks the judges again.")
-            report = drawn_report(summary, completions)
+            missing = [] if summary.cells else failure_warnings(self._store.failures(), self._progress()[1], self.judges())
+            if missing:
+                raise WorkError(f"there is no verdict to report: {' '.join(missing)} The next report asks the judges again.")
+            report = made_report(summary, completions)
             if report.left_out:
                 warned = summary.model_copy(update={"warnings": (*summary.warnings, *report.left_out)})
                 self._store.write_text("summary.json", warned.to_json())
-            return report.write(self.path)
+            page = report.write_page(self.path)
+            page_written(page)
+            if figures != "none":
+                report.draw_pictures(self.path, every=figures == "all", phases=phases)
+            return page
 
     def copied_to(self, target: str | Path) -> "Run":
         """A copy of the run in a new folder, without its report; for example of an archive that cannot be written.

@@ -16,9 +16,11 @@ from demur.analysis.summary import ByLayer, Cosines, Summary
 from demur.analysis.weights_and_prompt import factor_answers, factor_effects
 from demur.core.edit_words import EditWords
 from demur.core.registry import registry
+from demur.directions.stored_vectors import cosine_matrix, stored_vector
 from demur.interventions.edit_kind import edit_kind
 from demur.measurements.by_layer import SeparationByLayer
 from demur.measurements.by_layer_summary import located
+from demur.runs.database.damage import FILE
 from demur.runs.judging_stored import failure_warnings, thought_warnings
 from demur.runs.measured_summaries import Measured
 from demur.runs.rows import StoredMeasurement
@@ -143,11 +145,9 @@ def _several_sessions(manifest: Manifest) -> list[str]:
 
 
 def _cosines(store: "Store", directions: Sequence[DirectionFacts]) -> Cosines:
-    from demur.directions.direction import cosines  # imports torch
-
-    loaded = [direction for each in directions if (direction := store.direction(each.name)) is not None]
-    matrix = cosines(loaded).tolist() if loaded else []
-    return Cosines(names=tuple(direction.name for direction in loaded), matrix=tuple(map(tuple, matrix)))
+    stored = {each.name: content for each in directions if (content := store.direction_file(each.name)) is not None}
+    vectors = [stored_vector(content, f"direction {name} in {store.folder / FILE}") for name, content in stored.items()]
+    return Cosines(names=tuple(stored), matrix=tuple(map(tuple, cosine_matrix(vectors))))
 
 
 def _by_layer(measured: Sequence[StoredMeasurement], layers: Sequence[int], lineage: Sequence[str]) -> ByLayer | None:

@@ -21,7 +21,7 @@ from demur.core.inner_files import inner_entries, inner_file
 from demur.judges.judge import Failure, Verdict
 from demur.runs import schema
 from demur.runs.database.copied_run import copy_run
-from demur.runs.database.damage import FILE, read_from_rows
+from demur.runs.database.damage import FILE, damaged, read_from_rows
 from demur.runs.database.direction_files import write_direction
 from demur.runs.database.untrusted_file import LOG_ENDINGS
 from demur.runs.growing.growing_store import GrowingStore
@@ -169,14 +169,21 @@ class Store(GrowingStore):
         """Names of all stored directions."""
         return {row[0] for row in self._rows("SELECT name FROM directions WHERE file IS NOT NULL")}
 
+    def direction_file(self, name: str) -> bytes | None:
+        """The content of a stored direction's file, or None."""
+        rows = self._rows("SELECT file FROM directions WHERE name = ? AND file IS NOT NULL", (name,))
+        if rows and not isinstance(rows[0][0], bytes):
+            raise damaged(self.folder / FILE, f"the direction {name!r} in it is not a file")
+        return rows[0][0] if rows else None
+
     def direction(self, name: str) -> "Direction | None":
         """A stored direction, or None. It is read from the SQLite file, so a damaged file in `directions/` does no harm."""
-        rows = self._rows("SELECT file FROM directions WHERE name = ? AND file IS NOT NULL", (name,))
-        if not rows:
+        content = self.direction_file(name)
+        if content is None:
             return None
         from demur.directions.files.safetensors_file import from_bytes  # imports torch
 
-        return from_bytes(rows[0][0], f"direction {name} in {self.folder / FILE}")
+        return from_bytes(content, f"direction {name} in {self.folder / FILE}")
 
     @read_from_rows
     def directions(self) -> list[DirectionFacts]:

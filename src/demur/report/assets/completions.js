@@ -1,6 +1,7 @@
 // The table of completions. Texts of instructions and models are put into the document only as textContent.
 (() => {
   const PAGE = 50;
+  const UNLISTED = ["edit", "instruction"];
   const byId = (id) => document.getElementById(id);
   const browser = byId("browser");
   const list = byId("rows");
@@ -14,12 +15,6 @@
   let page = 0;
   const facets = new Map();
 
-  const make = (tag, className, text) => {
-    const element = document.createElement(tag);
-    if (className) element.className = className;
-    if (text !== undefined) element.textContent = text;
-    return element;
-  };
   const inEnglish = new Intl.NumberFormat("en");
   const count = (n) => inEnglish.format(n);
 
@@ -58,18 +53,22 @@
     const labels = plain(data.verdicts.map(([, label]) => label));
     addFacet("label", "Label", labels, { needless: labels.length < 3 });
     addFacet("judge", "Judge", data.judges.map((name) => [name, name]), { always: true });
-    // Shows one instruction in every cell. A button on each row sets it, because a menu would have hundreds of entries.
-    facets.set("instruction", { value: "" });
+    // Links and buttons set these: the edit of a cell, and one instruction in every cell. A menu would have hundreds of entries.
+    for (const name of UNLISTED) facets.set(name, { value: "" });
   };
   const chosen = (name) => facets.get(name).value;
   const judgeIndex = () => Math.max(0, data.judges.indexOf(chosen("judge")));
 
+  // With an arm, an edit and an instruction, the address names one completion. It is shown among the others of its instruction.
+  const named = () => (chosen("edit") && chosen("instruction") ? { target: chosen("target") || chosen("checkpoint"), edit: chosen("edit") } : null);
   const filter = () => {
     performance.clearMeasures("demur filter");
     const began = performance.now();
     const wanted = Object.fromEntries([...facets].map(([facet, control]) => [facet, control.value]));
-    selected = kept.select({ ...wanted, judge: judgeIndex(), query: search.value });
+    const around = named() ? { checkpoint: "", target: "", instructions: "", edit: "" } : {};
+    selected = kept.select({ ...wanted, ...around, judge: judgeIndex(), query: search.value });
     show();
+    kinds();
     performance.measure("demur filter", { start: began });
   };
 
@@ -124,15 +123,23 @@
       field.remove();
     }
   };
+  const address = (row) => {
+    const { target, edit } = data.cells[rows.cell[row]];
+    return `#${new URLSearchParams({ target, edit, instruction: name(row) })}`;
+  };
   const name = (row) => data.instructions[rows.instruction[row]].slice(0, 2).join(" ");
   const actions = (row, { alone }) => {
     const line = make("p", "acts");
     const which = `${name(row)}, ${data.cells[rows.cell[row]].target}, ${describe(data.cells[rows.cell[row]])}`;
     if (!alone) line.append(button("Side by side", `Show ${name(row)} in every cell, side by side`, () => { only(name(row)); }), " ");
-    line.append(button("Copy", `Copy ${which}`, () => copy(row)));
+    const link = make("a", "", "Link");
+    link.href = address(row);
+    link.setAttribute("aria-label", `Link to ${which}`);
+    line.append(link, " ", button("Copy", `Copy ${which}`, () => copy(row)));
     return line;
   };
   const only = (wanted) => {
+    facets.get("edit").value = "";
     facets.get("instruction").value = wanted;
     for (const [facet, control] of facets) if (control.options && facet !== "judge") control.selectedIndex = 0;
     search.value = "";
@@ -189,7 +196,7 @@
     const [, , instruction] = data.instructions[rows.instruction[shown[0]]];
     const text = make("p", "instruction", instruction);
     text.dir = "auto";
-    const parts = [button("Back to all completions", "", () => { facets.get("instruction").value = ""; changed(); list.focus(); }, ""), text];
+    const parts = [button("Back to all completions", "", () => { for (const unlisted of UNLISTED) facets.get(unlisted).value = ""; changed(); list.focus(); }, ""), text];
     let block = null;
     let target = null;
     for (const row of shown) {
@@ -200,6 +207,10 @@
         parts.push(make("h3", "", `${target}`), block);
       }
       const card = make("article", cell.control ? "card control" : "card");
+      if (cell.edit === named()?.edit && cell.target === named().target) {
+        card.classList.add("chosen");
+        card.setAttribute("aria-current", "true");
+      }
       card.append(make("h4", "", describe(cell)), ...written(row, judge), actions(row, { alone: true }));
       block.append(card);
     }
@@ -215,10 +226,12 @@
     const shown = selected.slice(from, from + size);
     const judge = judgeIndex();
     list.replaceChildren(...(shown.length === 0 ? [] : wanted ? compared(shown, judge) : [table(shown, judge)]));
-    const of = wanted === "" ? "" : ` (only instruction ${wanted})`;
+    const limits = [["instruction", wanted], ["edit", named() ? "" : chosen("edit")]].filter(([, value]) => value);
+    const highlighted = named() ? `; ${named().target}, ${named().edit} is marked` : "";
+    const of = limits.length ? ` (only ${limits.map((limit) => limit.join(" ")).join(", ")})` : "";
     status.textContent = selected.length === 0
       ? `None of ${count(rows.total)} completions matches the filters${of}.`
-      : `${count(selected.length)} of ${count(rows.total)} completions${of}; ${count(from + 1)} to ${count(from + shown.length)} shown.`;
+      : `${count(selected.length)} of ${count(rows.total)} completions${of}; ${count(from + 1)} to ${count(from + shown.length)} shown${highlighted}.`;
     for (const pager of document.querySelectorAll(".pager")) {
       const turn = (text, to) => {
         const element = button(text, "", () => { page = to; show(); save(); list.focus(); list.scrollIntoView(); }, "");
@@ -230,14 +243,15 @@
     }
   };
 
-  // The address holds the filters and the page. A hash without "=" is a link to a section.
+  const kinds = () => { byId("kinds").replaceChildren(...(selected.length ? kindLines(data, kept.tally(selected), selected.length) : [])); };
+
+  // The address holds the filters and the page.
   const save = () => {
     const state = new URLSearchParams();
     if (search.value) state.set("q", search.value);
     for (const [name, control] of facets) if (control.value && !(name === "judge" && judgeIndex() === 0)) state.set(name, control.value);
     if (page) state.set("page", String(page + 1));
-    const text = state.toString();
-    history.replaceState(null, "", text ? `#${text}` : location.hash.includes("=") ? "#completions" : location.hash || "#completions");
+    pageAddress.keep(state);
   };
   const clear = () => {
     search.value = "";
@@ -249,37 +263,29 @@
   };
   const load = () => {
     clear();
-    if (!location.hash.includes("=")) return;
-    const state = new URLSearchParams(location.hash.slice(1));
+    const state = pageAddress.filters();
     search.value = state.get("q") ?? "";
     for (const [name, control] of facets) {
       if (!state.has(name)) continue;
       control.value = state.get(name);
       if (control.options && control.selectedIndex < 0) control.selectedIndex = 0;
     }
+    // Where every checkpoint has one arm, its menu is that of the checkpoint.
+    const arm = facets.get("target");
+    if (arm.value && !arm.isConnected) {
+      facets.get("checkpoint").value = arm.value;
+      arm.value = "";
+    }
     page = Math.max(0, Math.trunc(Number(state.get("page"))) - 1 || 0);
   };
   const changed = () => { page = 0; filter(); save(); };
 
-  const download = (kind, type, content) => {
-    const link = make("a");
-    const address = URL.createObjectURL(new Blob([content], { type }));
-    link.href = address;
-    link.download = `${data.study.replace(/[^\w.-]+/g, "-")}-completions.${kind}`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(address), 10000);
-  };
-  const csv = (value) => {
-    const text = value === null ? "" : String(value);
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
   byId("download-csv").addEventListener("click", () => {
     const records = selected.map(kept.record);
-    const head = Object.keys(records[0] ?? {});
-    download("csv", "text/csv", [head, ...records.map((each) => head.map((name) => each[name]))].map((line) => `${line.map(csv).join(",")}\r\n`).join(""));
+    download(`${data.study}-completions`, "csv", "text/csv", csvText(records));
   });
   byId("download-jsonl").addEventListener("click", () => {
-    download("jsonl", "application/jsonl", selected.map((row) => `${JSON.stringify(kept.record(row))}\n`).join(""));
+    download(`${data.study}-completions`, "jsonl", "application/jsonl", selected.map((row) => `${JSON.stringify(kept.record(row))}\n`).join(""));
   });
 
   // The completions are read only when the section is opened, so that the rest of the page appears at once.
@@ -296,8 +302,33 @@
   byId("facets").addEventListener("change", changed);
   byId("filters").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(waiting); changed(); });
   byId("filters").addEventListener("reset", (event) => { event.preventDefault(); clear(); changed(); search.focus(); });
-  browser.addEventListener("toggle", () => { remember(browser.open); if (browser.open) start(); });
-  addEventListener("hashchange", () => { if (data && location.hash.includes("=")) { load(); filter(); } });
-  if (recall()) { browser.open = true; start(); }
-  if (location.hash.includes("=")) byId("completions").scrollIntoView();
+  // A link to completions opens them, under a note that says so. Only what the reader opens stays open on this device.
+  let byLink = false;
+  browser.addEventListener("toggle", () => {
+    if (browser.open) start();
+    if (!byLink) remember(browser.open);
+    byLink = false;
+    if (!browser.open) byId("by-link").hidden = true;
+  });
+  byId("hide-completions").addEventListener("click", () => { browser.open = false; byId("completions").scrollIntoView(); });
+  if (recall()) {
+    byLink = true;
+    browser.open = true;
+  }
+  pageAddress.onFilters((filters) => {
+    if (!filters.size) return;
+    if (!browser.open) {
+      byLink = true;
+      browser.open = true;
+      byId("by-link").hidden = false;
+    }
+    if (data) {
+      load();
+      filter();
+    } else start();
+    const one = list.querySelector(".chosen");
+    pageAddress.goTo(one ?? byId("completions"), one ? "center" : "start");
+  });
+  if (browser.open) start();
+  pageAddress.show();
 })();

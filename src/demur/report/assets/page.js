@@ -69,12 +69,10 @@
       event.preventDefault();
       step(plot, steps[event.key]);
     });
-    // A click on the point of an instruction shows its completions.
+    // A click on a rate shows its completions, and a click on the point of an instruction shows that instruction in every cell.
     plot.on("plotly_click", ({ points: [point] }) => {
-      if (Array.isArray(point.customdata) && point.customdata[0]) {
-        location.hash = new URLSearchParams({ instruction: point.customdata[0] });
-        byId("completions").scrollIntoView();
-      }
+      const address = [point.pointNumber].flat().reduce((found, at) => found?.[at], point.data.meta?.selects);
+      if (address) location.hash = address;
     });
   };
 

@@ -75,6 +75,18 @@ const completionRows = (source) => {
     return selected;
   };
 
+  // How many of these rows got each label, for each judge.
+  const tally = (chosen) => rows.verdicts.map((column) => {
+    const given = new Int32Array(data.verdicts.length + 1);
+    for (const row of chosen) given[column[row] + 1] += 1;
+    const counts = new Map();
+    given.forEach((count, at) => {
+      const label = at === 0 ? "no verdict" : data.verdicts[at - 1][1] || (data.verdicts[at - 1][0] ? "refusal" : "other");
+      if (count) counts.set(label, (counts.get(label) ?? 0) + count);
+    });
+    return counts;
+  });
+
   const record = (row) => {
     const cell = data.cells[rows.cell[row]];
     const [, index, instruction] = data.instructions[rows.instruction[row]];
@@ -92,5 +104,5 @@ const completionRows = (source) => {
     judged(baseline, "baseline_");
     return result;
   };
-  return { data, rows, kinds, verdict, select, record };
+  return { data, rows, kinds, verdict, select, tally, record };
 };

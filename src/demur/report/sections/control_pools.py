@@ -12,7 +12,7 @@ from statistics import median
 from demur.analysis.cell import Cell
 from demur.analysis.manifest import DirectionFacts
 from demur.core import number_format
-from demur.report.cell_view import Entry
+from demur.report.cell_view import Entry, LabelShares
 
 MANY = 3
 """From this number on, tables and figures of the page show the controls of one kind as one row. Two are shown one by one."""
@@ -77,6 +77,15 @@ def pooled(found: Iterable[Entry]) -> list[list[Entry]]:
 def folded(found: Iterable[Entry]) -> list[list[Entry]]:
     """The same, but the controls of a pool with fewer than `MANY` stay alone."""
     return [part for pool in pooled(found) for part in ([pool] if len(pool) >= MANY else [[entry] for entry in pool])]
+
+
+def pool_shares(pool: Sequence[Entry]) -> LabelShares | None:
+    """The kinds of answers in all completions of a pool; None if no judge has more than two labels."""
+    known = [entry.shares for entry in pool if entry.shares is not None]
+    if not known:
+        return None
+    labels = dict.fromkeys(label for one in known for label, _ in one.counts)
+    return LabelShares(known[0].judge, tuple((label, sum(dict(one.counts).get(label, 0) for one in known)) for label in labels))
 
 
 def pool_label(pool: Sequence[Entry], label: Callable[[Entry], str]) -> str:

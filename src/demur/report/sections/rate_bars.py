@@ -10,7 +10,8 @@ from demur.report.cell_labels import BASELINE
 from demur.report.cell_view import Entry
 from demur.report.figure_contents import Bar, BarBlock, BarRow, Mark, RateBand, Tip
 from demur.report.result_tables import result_frame
-from demur.report.sections.control_pools import MANY, Spread, edit_key, folded, pool_label, row_labels
+from demur.report.sections.control_pools import MANY, Spread, edit_key, folded, pool_label, pool_shares, row_labels
+from demur.report.sections.page_address import cell_address
 
 if TYPE_CHECKING:
     import pandas
@@ -68,7 +69,8 @@ def _bar(
     ]
     text = number_format.percent(entry.rate, entry.n)
     behind = () if entry.control or not entry.edited else tuple(bands.get((entry.instructions, edit_key(entry)), ()))
-    return Bar(100 * entry.rate, 100 * low, 100 * high, text, tip_of(entry), colour(entry), entry.control, tuple(marks), behind)
+    ends, more = (100 * entry.rate, 100 * low, 100 * high), (tuple(marks), behind, cell_address(entry))
+    return Bar(*ends, text, tip_of(entry), colour(entry), entry.control, *more)
 
 
 def rate_of(row: PublishedRow) -> float | None:
@@ -92,6 +94,8 @@ def tip_of(entry: Entry) -> Tip:
     if entry.change is not None:
         tested = "" if entry.p_holm is None else f" (Holm p {number_format.p_value(entry.p_holm)})"
         lines.append(f"change {number_format.points(entry.change)} points{tested}")
+    if entry.shares is not None:
+        lines.append(f"{entry.shares.judge}: {entry.shares.words}")
     return Tip(entry.target, tuple(lines))
 
 
@@ -99,7 +103,10 @@ def pool_tip(pool: Sequence[Entry]) -> Tip:
     """The text that the figure shows for many controls of one kind when a reader points at them."""
     entry = pool[0]
     what = f"{pool_label(pool, _variant)} controls {entry.done}" + (f", {entry.dose}" if entry.dose else "")
-    return Tip(entry.target, (f"{entry.instructions} instructions", what, f"median and range: {Spread.of(pool)} refused"))
+    lines = [f"{entry.instructions} instructions", what, f"median and range: {Spread.of(pool)} refused"]
+    if (shares := pool_shares(pool)) is not None:
+        lines.append(f"{shares.judge}: {shares.words}")
+    return Tip(entry.target, tuple(lines))
 
 
 def axis_titles(sets: Sequence[str]) -> tuple[str, ...]:
@@ -172,7 +179,9 @@ def readable_rate_numbers(shown: Sequence[Entry]) -> "pandas.DataFrame":
     import pandas
 
     frame = pandas.DataFrame([_readable_numbers(pool) for pool in folded(shown)])
-    return frame if any(entry.published for entry in shown) else frame.drop(columns="published")
+    empty = [] if any(entry.published for entry in shown) else ["published"]
+    judge = next((entry.shares.judge for entry in shown if entry.shares is not None), None)
+    return frame.drop(columns=[*empty, *(["answers"] if judge is None else [])]).rename(columns={"answers": f"answers ({judge})"})
 
 
 def _readable_numbers(pool: Sequence[Entry]) -> dict[str, object]:
@@ -189,6 +198,7 @@ def _readable_numbers(pool: Sequence[Entry]) -> dict[str, object]:
         "refusals": "" if many else entry.refusals,
         "rate": str(Spread.of(pool)) if many else f"{100 * entry.rate:.1f} %",
         "95 % interval": "" if many else number_format.interval(entry.interval),
+        "answers": "" if (shares := pool_shares(pool)) is None else shares.words,
         "published": ", ".join(published),
     }
 

@@ -94,8 +94,8 @@ class Section(Protocol):
     """A section of the report.
 
     Attributes:
-        part: the part of the page to which it belongs: `rates`, `transfer`, `where`, or the title of a further part. Sections
-            with the same title share a part.
+        part: the part of the page to which it belongs: `answer`, `rates`, `transfer`, `where`, or the title of a further part.
+            Sections with the same title share a part.
 
     Example:
         >>> class Lengths:

@@ -10,6 +10,7 @@ from demur.report.figure_contents import HeatMap, HeatMaps, Tile
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
 from demur.report.result_tables import matrix_table, readable_matrix
 from demur.report.sections.control_pools import MANY, Spread
+from demur.report.sections.page_address import cell_address
 from demur.report.sections.rate_bars import pool_tip, rate_numbers, rates_in_words, readable_rate_numbers, tip_of
 from demur.report.sections.section import ReportView
 from demur.report.sections.transfer_matrix import Matrix
@@ -77,7 +78,8 @@ def _tile(pool: Sequence[Entry] | None) -> Tile | None:
         return Tile(spread.middle, spread.pieces[0], f"{reach}, {len(pool)} controls".lstrip(", "), reach, pool_tip(pool))
     bounds = number_format.interval(entry.interval, number_format.decimals(entry.n))
     text = number_format.percent(entry.rate, entry.n)
-    return Tile(entry.rate, text, f"{bounds}, n = {entry.n}", f"n = {entry.n}", tip_of(entry))
+    answers = f"; {entry.shares.words}" if entry.shares else ""
+    return Tile(entry.rate, text, f"{bounds}, n = {entry.n}{answers}", f"n = {entry.n}", tip_of(entry), cell_address(entry))
 
 
 def _sheet(matrix: Matrix, one: HeatMap, judge: str) -> Sheet:
