@@ -5,7 +5,7 @@ import pytest
 from demur.analysis.claims import claims
 from demur.analysis.rates import comparisons, judged_cells
 from demur.core.edit_words import EditWords
-from demur.core.statistics import paired_interval
+from demur.core.effects.paired_scores import paired_interval
 from demur.interventions.edit_kind import edit_kind, words_of
 from demur.runs.stored_records import cell_of
 

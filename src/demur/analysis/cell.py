@@ -153,7 +153,7 @@ class Claim(Sentence):
         verdict: `supported` if the expected change is shown; `contradicted` if a change of the opposite sign is significant after
             Holm's correction; otherwise `not shown`. `not tested` for a checkpoint without an edit, whose rate is only described.
         effect: the change in the rate, as a fraction; None for a claim about a checkpoint without an edit.
-        ci95: 95 % interval of the effect, for paired proportions (Newcombe 1998, method 10).
+        ci95: 95 % interval of the effect, for paired proportions (Tango 1998).
         p: the p value of the effect after Holm's correction.
         null: the null directions that it was compared with, None if there were none.
         cells: keys of the cells from which it was computed.

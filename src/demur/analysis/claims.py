@@ -22,7 +22,8 @@ from demur.analysis.edit_tests import EditTest, edit_tests
 from demur.analysis.rates import Refusals
 from demur.core import number_format
 from demur.core.edit_words import EditWords
-from demur.core.statistics import paired_interval, shared
+from demur.core.effects.paired_scores import paired_interval
+from demur.core.statistics import shared
 
 
 def claims(
