@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import t
+from scipy.stats import t, ttest_1samp
 
 from demur.core.effects.null_distribution import against_null
 from demur.core.errors import InputError
@@ -32,7 +32,7 @@ def test_p_is_that_of_one_more_draw_by_prediction():
 def test_the_sense_decides_which_side_is_extreme():
     nulls = [refused(count) for count in (40, 45, 50, 55, 60)]
     falls, rises = (against_null(refused(20), nulls, sense) for sense in (-1, 1))
-    assert falls.p == pytest.approx(1 - rises.p)
+    assert falls.p < 0.05 < 0.95 < rises.p
     assert (falls.place, rises.place) == (0, 5)
     assert against_null(refused(40), nulls, -1).place == 1, "a null that does as much counts"
 
@@ -45,9 +45,19 @@ def test_fewer_than_five_nulls_show_nothing_but_have_a_rank(count):
 
 def test_equal_nulls_are_not_a_certain_null():
     nulls = [refused(100)] * 5
-    assert against_null(refused(99), nulls, -1).p > 0.05
-    assert against_null(refused(60), nulls, -1).p < 0.05
-    assert against_null(refused(100), nulls, -1).p == pytest.approx(0.5)
+    assert against_null(refused(99), nulls, -1).p == pytest.approx(ttest_1samp([-1] + [0] * 99, 0, alternative="less").pvalue)
+    assert against_null(refused(60), nulls, -1).p < 0.001
+    assert against_null(refused(100), nulls, -1).p == 1
+
+
+def test_the_effect_must_also_differ_over_instructions():
+    nulls = [refused(count) for count in (50, 51, 50, 49, 50)]
+    effect = [0] * 6 + [1] * 44 + [0] * 50
+    found = against_null(effect, nulls, -1)
+    differences = np.array(effect) - np.mean(nulls, axis=0)
+    assert found.p == pytest.approx(ttest_1samp(differences, 0, alternative="less").pvalue)
+    # The six verdicts that differ are one group, so they are one observation.
+    assert against_null(effect, nulls, -1, groups=[max(0, place - 5) for place in range(100)]).p > 3 * found.p
 
 
 def test_probabilities_get_no_continuity_correction():

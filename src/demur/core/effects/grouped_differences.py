@@ -19,29 +19,34 @@ ENOUGH_FOR_T = 10
 
 @dataclass(frozen=True)
 class GroupedChanges:
-    """Changes of the verdicts, added up by group.
+    """Changes of the outcomes from a first to a second condition, added up by group.
 
     Attributes:
-        sums: gained minus lost refusals of each group.
+        sums: the sum of the changes in each group; for verdicts, gained minus lost refusals.
         sizes: the number of instructions of each group.
     """
 
-    sums: tuple[int, ...]
+    sums: tuple[float, ...]
     sizes: tuple[int, ...]
 
     @classmethod
-    def of(cls, first: Sequence[bool], second: Sequence[bool], groups: Sequence[Hashable]) -> "GroupedChanges":
-        """Adds up verdicts under two conditions by the group of each instruction."""
-        sums: dict[Hashable, int] = defaultdict(int)
+    def of(cls, first: Sequence[float], second: Sequence[float], groups: Sequence[Hashable]) -> "GroupedChanges":
+        """Adds up outcomes under two conditions by the group of each instruction. Verdicts count as 0 or 1."""
+        sums: dict[Hashable, float] = defaultdict(int)
         sizes: dict[Hashable, int] = defaultdict(int)
         for before, after, group in zip(first, second, groups, strict=True):
-            sums[group] += int(after) - int(before)
+            sums[group] += after - before
             sizes[group] += 1
         return cls(tuple(sums.values()), tuple(sizes.values()))
 
     @property
+    def method(self) -> "ClusterT | SubsetMeans":
+        """The method for as many groups: a t test from `ENOUGH_FOR_T` groups on, sign flips for fewer."""
+        return ClusterT(self) if len(self.sums) >= ENOUGH_FOR_T else SubsetMeans(self)
+
+    @property
     def difference(self) -> float:
-        """The observed difference of the rates."""
+        """The observed difference of the two means."""
         return sum(self.sums) / sum(self.sizes)
 
     @property

@@ -4,13 +4,18 @@ With K null effects, a further one of the same kind lies in their t prediction i
 t = (e - m) / (s sqrt(1 + 1/K)) with K - 1 degrees of freedom, where m and s are mean and standard deviation of the null effects.
 Effects are log-odds, because rates near 0 or 1 are not spread like a normal variable. The rank p value, (1 + number of nulls at
 least as extreme) / (K + 1), assumes nothing about the spread; it is given as a check.
+
+That takes the instructions as given. Null directions that all do the same on them would make any other effect look certain. So
+the effect must also differ from the mean of the null directions over instructions, by a paired t test, and the larger p value
+counts.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from demur.core.effects.grouped_differences import GroupedChanges
 from demur.core.errors import InputError
 
 FEWEST = 5
@@ -27,9 +32,11 @@ class AgainstNull:
     Attributes:
         n: the number of null directions.
         place: how many of them reach at least as far as the effect, in the expected sense.
-        p: one-sided p value of the effect as a further draw from the null distribution; None with fewer than `FEWEST` nulls.
+        p: one-sided p value: the larger of that of the effect as a further draw from the null distribution, and that of its
+            difference from the mean of the nulls over instructions. None with fewer than `FEWEST` nulls.
         p_rank: one-sided p value by rank.
         band: the rates between which 95 % of such null directions lie, by the same prediction interval; None as for p.
+        reach: the lowest and the highest rate of a null direction.
     """
 
     n: int
@@ -37,10 +44,15 @@ class AgainstNull:
     p: float | None
     p_rank: float
     band: tuple[float, float] | None
+    reach: tuple[float, float]
 
 
 def against_null(
-    effect: Sequence[float], nulls: Sequence[Sequence[float]], sense: Literal[-1, 1], outcome: Outcome = "verdict"
+    effect: Sequence[float],
+    nulls: Sequence[Sequence[float]],
+    sense: Literal[-1, 1],
+    outcome: Outcome = "verdict",
+    groups: Sequence[Hashable] | None = None,
 ) -> AgainstNull:
     """Compares an edit with null directions of one kind.
 
@@ -49,10 +61,10 @@ def against_null(
         nulls: the same for each null direction, on the same instructions.
         sense: 1 if the edit should raise refusals, -1 if it should lower them.
         outcome: what the numbers are. Rates of verdicts get a continuity correction: half a refusal and half a non-refusal.
+        groups: the group of each instruction; None if all are independent.
 
     Returns:
-        The place of the effect and its p values. The spread of rates of verdicts is taken to be at least what one more verdict
-        would change at their mean, so that a few equal rates do not look like a certain null.
+        The place of the effect and its p values.
 
     Raises:
         InputError: if there is no null direction, or if the lists are empty or differ in length.
@@ -69,23 +81,31 @@ def against_null(
         )
     rates = [sum(null) / len(null) for null in nulls]
     rate = sum(effect) / len(effect)
-    count = len(nulls)
     place = sum(null * sense >= rate * sense for null in rates)
-    p_rank = (1 + place) / (count + 1)
-    if count < FEWEST:
-        return AgainstNull(count, place, None, p_rank, None)
+    p_rank = (1 + place) / (len(nulls) + 1)
+    if len(nulls) < FEWEST:
+        return AgainstNull(len(nulls), place, None, p_rank, None, (min(rates), max(rates)))
+    odds = [_log_odds(null, len(effect), outcome) for null in rates]
+    p_drawn, band = _drawn(_log_odds(rate, len(effect), outcome), odds, sense)
+    means = [sum(outcomes) / len(nulls) for outcomes in zip(*nulls, strict=True)]
+    over_instructions = GroupedChanges.of(means, effect, groups or range(len(effect))).method
+    p_over = over_instructions.p_at_least(0.0) if sense < 0 else over_instructions.p_at_most(0.0)
+    return AgainstNull(len(nulls), place, max(p_drawn, p_over), p_rank, band, (min(rates), max(rates)))
+
+
+def _drawn(effect: float, nulls: Sequence[float], sense: Literal[-1, 1]) -> tuple[float, tuple[float, float]]:
+    """The p value of an effect as a further draw from the null distribution, and the band of such draws as rates."""
     from scipy.special import stdtr, stdtrit
 
-    odds = [_log_odds(null, len(effect), outcome) for null in rates]
-    mean = sum(odds) / count
-    spread = math.sqrt(sum((one - mean) ** 2 for one in odds) / (count - 1))
-    reach = max(spread, _one_verdict(sum(rates) / count, len(effect)) if outcome == "verdict" else 1e-9) * math.sqrt(
-        1 + 1 / count
-    )
-    distance = (_log_odds(rate, len(effect), outcome) - mean) * sense
-    edge = float(stdtrit(count - 1, 0.975)) * reach
-    p = float(stdtr(count - 1, -distance / reach))
-    return AgainstNull(count, place, p, p_rank, (_rate(mean - edge), _rate(mean + edge)))
+    count = len(nulls)
+    mean = sum(nulls) / count
+    scale = math.sqrt(sum((null - mean) ** 2 for null in nulls) / (count - 1) * (1 + 1 / count))
+    edge = float(stdtrit(count - 1, 0.975)) * scale
+    band = (_rate(mean - edge), _rate(mean + edge))
+    beyond = (effect - mean) * sense
+    if scale == 0:
+        return (0.0 if beyond > 0 else 1.0), band
+    return float(stdtr(count - 1, -beyond / scale)), band
 
 
 def _log_odds(rate: float, n: int, outcome: Outcome) -> float:
@@ -93,12 +113,6 @@ def _log_odds(rate: float, n: int, outcome: Outcome) -> float:
         return math.log((rate * n + 0.5) / (n - rate * n + 0.5))
     rate = min(max(rate, 1e-9), 1 - 1e-9)
     return math.log(rate / (1 - rate))
-
-
-def _one_verdict(rate: float, n: int) -> float:
-    """The change of the log-odds if one verdict more is not that of the majority's side of 1/2."""
-    towards_half = rate + (1 / n if rate < 0.5 else -1 / n)
-    return abs(_log_odds(towards_half, n, "verdict") - _log_odds(rate, n, "verdict"))
 
 
 def _rate(odds: float) -> float:

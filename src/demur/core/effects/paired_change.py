@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from demur.core.effects.grouped_differences import ENOUGH_FOR_T, ClusterT, GroupedChanges, SubsetMeans
+from demur.core.effects.grouped_differences import ClusterT, GroupedChanges
 from demur.core.effects.paired_scores import PairedScores
 from demur.core.errors import InputError
 from demur.core.statistics import mcnemar
@@ -117,9 +117,7 @@ def paired_change(first: Sequence[bool], second: Sequence[bool], groups: Sequenc
         return PairedChange(*facts, None, MCNEMAR, paired.p_value, (scores,))
     if len(groups) != paired.n:
         raise InputError(f"each of {paired.n} instructions needs a group, but {len(groups)} groups were given")
-    changes = GroupedChanges.of(first, second, groups)
-    count = len(changes.sums)
-    between: Method = ClusterT(changes) if count >= ENOUGH_FOR_T else SubsetMeans(changes)
+    between = GroupedChanges.of(first, second, groups).method
     p_between = min(1.0, 2 * min(between.p_at_most(0.0), between.p_at_least(0.0)))
-    test = CLUSTER_T if count >= ENOUGH_FOR_T else SIGN_FLIPS
-    return PairedChange(*facts, count, test, max(paired.p_value, p_between), (scores, between))
+    test = CLUSTER_T if isinstance(between, ClusterT) else SIGN_FLIPS
+    return PairedChange(*facts, len(set(groups)), test, max(paired.p_value, p_between), (scores, between))
