@@ -114,7 +114,7 @@ DECIDES_NOTHING = {
     "defaults of a checkpoint": checkpoint(prompts=["native"]),
     "defaults of instructions": start(instructions={k: {**v, "test": 100} for k, v in START["instructions"].items()}),
     "defaults of an intervention": start(interventions=[{**EDITS[0], "on": "harmful", "positions": "all"}, EDITS[1]]),
-    "the computed number of controls": start(controls={"random": 2}),
+    "the computed number of controls": start(controls={"random": 10}),
     "the seed of the controls": start(controls={"seed": 0}),
 }
 
@@ -154,7 +154,12 @@ DECIDES = {
     "direction.site": (start(direction={"layers": [1], "site": "resid_post"}), "resid_post", "resid_pre"),
     "direction.position": (start(direction={"layers": [1], "position": -2}), -2, -1),
     "interventions.1.coefficient": (start(interventions=[EDITS[0], {**EDITS[1], "coefficient": 3.0}]), 3.0, 2.0),
-    "interventions.1.unit": (start(interventions=[EDITS[0], {**EDITS[1], "unit": "unit"}]), "unit", "raw"),
+    "interventions.1.unit": (
+        # Without a dose in units of the norm, the default is five controls.
+        start(interventions=[EDITS[0], {**EDITS[1], "unit": "unit"}], controls={"random": 10}),
+        "unit",
+        "raw",
+    ),
     "interventions.0.layers": (start(interventions=[{**EDITS[0], "layers": [1]}, EDITS[1]]), [1], None),
     "interventions.0.sites": (start(interventions=[{**EDITS[0], "sites": ["resid_pre"]}, EDITS[1]]), ["resid_pre"], None),
     "interventions.0.positions": (start(interventions=[{**EDITS[0], "positions": "prompt"}, EDITS[1]]), "prompt", "all"),
@@ -166,11 +171,11 @@ DECIDES = {
     "interventions.0.sources": (start(interventions=[{**EDITS[0], "sources": ["base"]}, EDITS[1]]), ["base"], None),
     "interventions.0.targets": (start(interventions=[{**EDITS[0], "targets": ["base"]}, EDITS[1]]), ["base"], None),
     "interventions.1": (
-        start(interventions=EDITS[:1]),
+        start(interventions=EDITS[:1], controls={"random": 10}),
         None,
         {"kind": "add", "coefficient": 2.0, "unit": "raw"},
     ),
-    "controls.random": (start(controls={"random": 3}), 3, 2),
+    "controls.random": (start(controls={"random": 3}), 3, 10),
     "controls.seed": (start(controls={"seed": 1}), 1, 0),
 }
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from demur.inputs.instructions import load_instructions
 from demur.inputs.near_duplicates import alike_between, alike_within, groups_of, word_set
 from demur.inputs.repeated_instructions import sameness
+from demur.runs.run_summary import instruction_groups
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 published = pytest.mark.skipif(not DATA.is_dir(), reason="the published sets are not on this machine")
@@ -65,6 +67,23 @@ def test_thousands_of_instructions_take_less_than_a_second():
     started = time.process_time()
     groups_of(texts)
     assert time.process_time() - started < 3  # a second on an idle machine; the tests also run on busy ones
+
+
+class Completions:
+    """A store with the instructions of two cells; the second cell has one more."""
+
+    rows = {"one": ["pick a lock", "name a river"], "two": ["pick a lock", "name a river", "", "pick a good lock"]}
+
+    def completions(self, cell):
+        return [SimpleNamespace(position=place, instruction=text) for place, text in enumerate(self.rows[cell]) if text]
+
+
+def test_a_run_groups_the_instructions_that_it_stored():
+    facts = {name: SimpleNamespace(n=n) for name, n in (("harmful", 4), ("harmless", 2))}
+    cells = [SimpleNamespace(key=key, instructions="harmful") for key in ("one", "two")]
+    found = instruction_groups(Completions(), cells, SimpleNamespace(instructions=facts))
+    # The third harmful instruction and both harmless ones have no completion yet.
+    assert found == {"harmful": [0, 1, 2, 0], "harmless": [0, 1]}
 
 
 @pytest.fixture

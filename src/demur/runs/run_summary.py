@@ -54,7 +54,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     measured = Measured.of(store, [name for name, checkpoint in study.checkpoints.items() for _ in checkpoint.prompts])
     judged = judged_cells(cells, refusals, judges, results.labels(), results.failed())
     groups = instruction_groups(store, cells, manifest)
-    compared = comparisons(cells, refusals, judges, groups)
+    compared = comparisons(cells, refusals, judges, groups, study.claims)
     tests = edit_tests(judged, compared, refusals, judges[0], groups)
     factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
     used, shipped = edit_words(cells, manifest), _words(registry("edit").kind.shipped, cells, manifest)
@@ -117,7 +117,7 @@ def instruction_groups(store: "Store", cells: Sequence[Cell], manifest: Manifest
         for cell in (cell for cell in cells if cell.instructions == name):
             if len(texts) < facts.n:
                 texts |= {row.position: row.instruction for row in store.completions(cell.key)}
-        size = max(facts.n, *(position + 1 for position in texts))
+        size = max((facts.n, *(position + 1 for position in texts)))
         found[name] = groups_of([texts.get(position, f"instruction-{position}-is-missing") for position in range(size)])
     return found
 

@@ -3,7 +3,7 @@
 They use names, files and counts. Checks that need the weights are made during the run.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from demur.core.errors import InputError, sentence
 from demur.directions.controls.control import most_controls
 from demur.inputs.instructions import may_be_elsewhere as instructions_may_be_elsewhere
 from demur.inputs.instructions import read_instructions
+from demur.inputs.overlaps import overlap_warnings
 from demur.inputs.prompt_formats import find_format, find_system_format
 from demur.inputs.repeated_instructions import first_of_each, sameness, shared_note
 from demur.inputs.training_texts import TrainingTexts
@@ -91,9 +92,9 @@ def check(plan: Plan) -> Ready:
         if spec.adapter is not None:
             check_settings(spec.adapter, find_adapter(spec.adapter))
     material = {name: _material(study, name) for name in study.sets}
-    _refuse_trained(material, study.split)
+    overlaps = _overlaps(study, material)
     _check_controls(plan, material)
-    return Ready(plan, material, sources, (*warnings, *instruction_warnings(material)))
+    return Ready(plan, material, sources, (*warnings, *instruction_warnings(material), *overlaps))
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,9 @@ def check_what_is_here(plan: Plan) -> OnThisMachine:
         source = study.instructions[name].source
         with suppress(InputError) if instructions_may_be_elsewhere(source) else nullcontext():
             material[name] = _material(study, name)
-    _refuse_trained(material, study.split)
+    overlaps = _overlaps(study, material)
     _check_controls(plan, material)
-    return OnThisMachine(sources, material, (*differences, *precisions(study), *instruction_warnings(material)))
+    return OnThisMachine(sources, material, (*differences, *precisions(study), *instruction_warnings(material), *overlaps))
 
 
 def _check_names(plan: Plan) -> None:
@@ -203,25 +204,10 @@ def told_of_instructions(study: Study) -> list[str]:
     return instruction_warnings(found)
 
 
-def refuse_shared(train: Iterable[Sequence[str]], held_out: Iterable[Sequence[str]], part: str) -> None:
-    """Refuse instructions that are used both to make directions and to test them.
-
-    Args:
-        train: the training instructions of each set.
-        held_out: the instructions for testing of each set.
-        part: the name of the split of `held_out`, for the error.
-
-    Raises:
-        InputError: if an instruction is in both, even under different labels.
-    """
-    used = {sameness(text) for texts in train for text in texts}
-    shared = [text for texts in held_out for text in texts if sameness(text) in used]
-    if shared:
-        raise InputError(f"{len(shared)} instructions are in both the training and the {part} part, such as {shared[0][:60]!r}")
-
-
-def _refuse_trained(material: Mapping[str, Material], part: str) -> None:
-    refuse_shared([each.train for each in material.values()], [each.test for each in material.values()], part)
+def _overlaps(study: Study, material: Mapping[str, Material]) -> list[str]:
+    """Test instructions that are training instructions, word for word or nearly, in any of the sets."""
+    train, test = ([getattr(each, part) for each in material.values()] for part in ("train", "test"))
+    return overlap_warnings(train, test, ("training", study.split), allowed=study.allow_overlap)
 
 
 def precisions(study: Study) -> list[str]:
