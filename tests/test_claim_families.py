@@ -2,7 +2,7 @@
 
 import pytest
 
-from demur.analysis.families import DeclaredClaim, families
+from demur.analysis.claim_families import DeclaredClaim, families
 from demur.core.statistics import holm
 from demur.runs.stored_records import cell_of
 from tests.test_summary import cell, claim_on, edited, said, verdicts

@@ -140,3 +140,16 @@ def test_the_digest_knows_what_decides_about_results():
     study = make_study(MINIMAL)
     assert make_study(changed(name="other", summary="x")).digest == study.digest
     assert make_study(changed(direction={"pairs": 33})).digest != study.digest
+
+
+def test_a_study_names_its_claims():
+    named = [{"kind": "ablate", "source": "base", "on": "harmful"}]
+    study = make_study(changed(claims=named))
+    assert make_study(changed()).claims is None
+    assert [claim.model_dump(exclude_none=True) for claim in study.claims] == named
+    assert study.digest == make_study(changed()).digest
+    assert make_study(changed(claims=[])).claims == []
+    with pytest.raises(InputError, match=r"claims\.0\.target names 'bse'; did you mean 'base'"):
+        make_study(changed(claims=[{"kind": "ablate", "target": "bse"}]))
+    with pytest.raises(InputError, match="ablat"):
+        make_study(changed(claims=[{"kind": "ablat"}]))

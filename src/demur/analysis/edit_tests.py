@@ -184,13 +184,15 @@ def edit_tests(
     mine = [cell for cell in cells if cell.judge == judge]
     by_key = {row.key: row for row in compared if row.judge == judge}
     baselines = {cell.place: cell for cell in mine if not cell.edited}
-    controls = [*(cell for cell in mine if cell.control), *null_cells]
+    controls: dict[object, list[Cell]] = {}
+    for control in (*(cell for cell in mine if cell.control), *null_cells):
+        controls.setdefault((control.place, control.intervention), []).append(control)
     found = []
     for cell in mine:
         row = by_key.get(cell.key)
         if row is None or cell.control or not cell.expected:
             continue
-        there = [other for other in controls if same_setting(other, cell)]
+        there = [other for other in controls.get((cell.place, cell.intervention), ()) if same_setting(other, cell)]
         nulls = tuple(null for null in there if _counts_for(null, cell))
         verdicts = paired_verdicts(refusals, judge, baselines[cell.place].key, cell, groups)
         if verdicts is not None:

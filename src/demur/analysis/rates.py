@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from demur.analysis.cell import Cell, Comparison, Family, JudgedCell
-from demur.analysis.families import DeclaredClaim, families
+from demur.analysis.claim_families import DeclaredClaim, families
 from demur.core.effects.paired_change import PairedChange, paired_change
 from demur.core.statistics import holm, wilson
 

@@ -6,7 +6,7 @@ A study that an earlier version of demur stored has fewer keys. The defaults her
 from pydantic import JsonValue
 
 from demur.analysis.cell import Record
-from demur.analysis.families import DeclaredClaim
+from demur.analysis.claim_families import DeclaredClaim
 from demur.analysis.manifest import Settings
 from demur.study.published_spec import Publication
 

@@ -118,7 +118,7 @@ def instruction_groups(store: "Store", cells: Sequence[Cell], manifest: Manifest
             if len(texts) < facts.n:
                 texts |= {row.position: row.instruction for row in store.completions(cell.key)}
         size = max((facts.n, *(position + 1 for position in texts)))
-        found[name] = groups_of([texts.get(position, f"instruction-{position}-is-missing") for position in range(size)])
+        found[name] = groups_of([texts.get(position, f"missing{position}") for position in range(size)])
     return found
 
 

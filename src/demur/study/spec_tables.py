@@ -224,7 +224,7 @@ TESTS = DecidesNothing("tests are computed again from what is stored")
 
 
 class ClaimSpec(Table):
-    """Edits that a study makes claims about. What is left out means any. Edits from which no change is expected are never tested."""
+    """Edits that a study makes claims about. What is left out means any. Where no change is expected, nothing is claimed."""
 
     kind: Annotated[Plain, TESTS, AfterValidator(part_name("edit"))]
     source: Annotated[Plain | None, TESTS] = None
