@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from demur.inputs.duplicates.near_duplicates import alike_between, alike_within, groups_of, word_set
 from demur.inputs.instructions import load_instructions
-from demur.inputs.near_duplicates import alike_between, alike_within, groups_of, word_set
 from demur.inputs.repeated_instructions import sameness
 from demur.runs.run_summary import instruction_groups
 

@@ -6,7 +6,7 @@ import pytest
 
 from demur import load_study
 from demur.core.errors import InputError
-from demur.inputs.overlaps import overlap_warnings
+from demur.inputs.duplicates.overlaps import overlap_warnings
 from demur.study.plan import make_plan
 from demur.study.preflight import check_what_is_here
 

@@ -17,7 +17,7 @@ from demur.analysis.summary import ByLayer, Cosines, Summary
 from demur.analysis.weights_and_prompt import factor_answers, factor_effects
 from demur.core.edit_words import EditWords
 from demur.core.registry import registry
-from demur.inputs.near_duplicates import groups_of
+from demur.inputs.duplicates.near_duplicates import groups_of
 from demur.inputs.registered_sets import MATCHED
 from demur.interventions.edit_kind import edit_kind
 from demur.measurements.by_layer import SeparationByLayer

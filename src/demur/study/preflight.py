@@ -10,9 +10,9 @@ from pathlib import Path
 
 from demur.core.errors import InputError, sentence
 from demur.directions.controls.control import most_controls
+from demur.inputs.duplicates.overlaps import overlap_warnings
 from demur.inputs.instructions import may_be_elsewhere as instructions_may_be_elsewhere
 from demur.inputs.instructions import read_instructions
-from demur.inputs.overlaps import overlap_warnings
 from demur.inputs.prompt_formats import find_format, find_system_format
 from demur.inputs.repeated_instructions import first_of_each, sameness, shared_note
 from demur.inputs.training_texts import TrainingTexts

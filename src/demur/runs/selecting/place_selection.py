@@ -14,8 +14,8 @@ from demur.core.errors import InputError, WorkError, nearest
 from demur.core.progress import Phases, no_phases
 from demur.directions.direction import Direction
 from demur.engine.checkpoints import Checkpoint, free_memory
+from demur.inputs.duplicates.overlaps import overlap_warnings
 from demur.inputs.instructions import read_instructions
-from demur.inputs.overlaps import overlap_warnings
 from demur.inputs.prompts import Prompt, prompt_format
 from demur.measurements.refusal_tokens import RefusalTokens, find_refusal_tokens
 from demur.measurements.selection.candidates import Candidates, candidate_directions

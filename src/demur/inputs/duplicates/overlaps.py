@@ -7,7 +7,7 @@ an overlap is refused, unless it says that it knows.
 from collections.abc import Iterable, Sequence
 
 from demur.core.errors import InputError, sentence, short
-from demur.inputs.near_duplicates import ALIKE, alike_between
+from demur.inputs.duplicates.near_duplicates import ALIKE, alike_between
 from demur.inputs.repeated_instructions import sameness
 
 
