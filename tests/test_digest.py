@@ -58,7 +58,7 @@ def test_every_key_of_a_study_says_whether_it_decides():
     keys = keys_of(Study, {Study})
     assert {model.__name__ for model, _ in keys} == {
         "Study", "CheckpointSpec", "InstructionSpec", "DirectionSpec", "InterventionSpec", "ControlSpec", "MeasurementSpec",
-        "SelectionSpec", "PromptSpec",
+        "SelectionSpec", "PromptSpec", "ClaimSpec",
     }  # fmt: skip
     for model, key in keys:
         mark = mark_of(model, key)
@@ -341,7 +341,10 @@ def test_what_an_old_folder_holds_need_not_be_installed():
     assert (found.key, found.here, found.there) == ("key-of-a-later-version", None, 3)
 
 
-NEW_KEYS = {"": ("control_tokens", "engine", "measurements", "sections", "selection"), "direction": ("estimator",)}
+NEW_KEYS = {
+    "": ("allow_overlap", "claims", "control_tokens", "engine", "measurements", "sections", "selection"),
+    "direction": ("estimator",),
+}
 
 
 def old_facts(study: Study) -> dict:

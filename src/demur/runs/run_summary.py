@@ -22,6 +22,7 @@ from demur.inputs.registered_sets import MATCHED
 from demur.interventions.edit_kind import edit_kind
 from demur.measurements.by_layer import SeparationByLayer
 from demur.measurements.by_layer_summary import located
+from demur.runs.controls.measured_nulls import refusal_probabilities, unanswered_nulls
 from demur.runs.judging_stored import failure_warnings, thought_warnings
 from demur.runs.measured_summaries import Measured
 from demur.runs.rows import StoredMeasurement
@@ -55,9 +56,12 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     judged = judged_cells(cells, refusals, judges, results.labels(), results.failed())
     groups = instruction_groups(store, cells, manifest)
     compared = comparisons(cells, refusals, judges, groups, study.claims)
-    tests = edit_tests(judged, compared, refusals, judges[0], groups)
+    probabilities = refusal_probabilities(measured.records, judges[0])
+    nulls, unknown = unanswered_nulls(manifest, [cell.key for cell in cells], probabilities)
+    tests = edit_tests(judged, compared, refusals, judges[0], groups, probabilities, nulls)
     factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
     used, shipped = edit_words(cells, manifest), _words(registry("edit").kind.shipped, cells, manifest)
+    matched = _are_matched(study)
     return Summary(
         study=manifest.study,
         created=manifest.created,
@@ -66,7 +70,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         judge_labels={judge.name: judge.labels for judge in manifest.judges},
         edits=used,
         sessions=manifest.sessions,
-        warnings=(*_warnings(store, manifest, results, judges), *measured.warnings, *close_controls(directions)),
+        warnings=(*_warnings(store, manifest, results, judges), *measured.warnings, *unknown, *close_controls(directions)),
         environment=manifest.environment,
         checkpoints=manifest.checkpoints,
         arms=manifest.arms,
@@ -81,9 +85,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         # A shipped kind of edit that the study did not try gets a sentence too, which says so.
         factors=tuple(factors),
         answers=(
-            *answers(
-                judged, tests, refusals, judges[0], lineage, {**shipped, **used}, groups=groups, matched=_are_matched(study)
-            ),
+            *answers(judged, tests, refusals, judges[0], lineage, {**shipped, **used}, groups=groups, matched=matched),
             *factor_answers([one for one in factors if one.judge == judges[0]]),
             *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
         ),
