@@ -1,19 +1,24 @@
 """Three sentences from cells: what is shown names its rates and what stands beside it, what is not shown says so."""
 
+from demur.analysis.edit_tests import edit_tests
 from demur.analysis.headline import answers
 from demur.analysis.rates import comparisons, judged_cells
+from demur.core.number_format import MINUS
 from demur.runs.stored_records import cell_of
-from tests.test_summary import INVENTED, NOISE, WORDS, cell, edited, turned
+from tests.test_summary import INVENTED, NOISE, WORDS, cell, edited, fivefold, turned
 
 LINEAGE = ["before", "after"]
 N = 50
 
 
-def told(counts, facts, words=WORDS):
+def told(counts, facts, words=WORDS, matched=False):
+    refusals = {(each["key"], "prefix"): {i: i < counts[each["key"]] for i in range(N)} for each in facts}
+    facts, refusals = fivefold(facts, refusals)
     cells = [cell_of(each) for each in facts]
-    refusals = {(each.key, "prefix"): {i: i < counts[each.key] for i in range(N)} for each in cells}
     judged, compared = judged_cells(cells, refusals, ["prefix"]), comparisons(cells, refusals, ["prefix"])
-    return answers(judged, compared, refusals, "prefix", LINEAGE, words)
+    tests = edit_tests(judged, compared, refusals, "prefix")
+    found = answers(judged, tests, refusals, "prefix", LINEAGE, words, matched=matched)
+    return [each.model_copy(update={"text": each.text.replace(MINUS, "-")}) for each in found]
 
 
 def study(edits=("ablate", "add")):
@@ -45,13 +50,17 @@ def test_what_is_shown_is_said_with_intervals_nulls_and_what_is_not():
     assert alone.shown is ablated.shown is added.shown is True
     assert alone.text == (
         'Without an edit, "before" refuses 4 % [1, 13] of harmful and 2 % [0, 10] of harmless instructions, "after" '
-        '90 % [79, 96] and 10 % [4, 21]; "after" refuses 86 points more of the harmful ones than "before" (p < 0.001).'
+        '90 % [79, 96] and 10 % [4, 21]; "after" refuses 86 points [73, 93] more of the harmful ones than "before" (p < 0.001).'
     )
     assert ablated.text.startswith(
-        'Ablating "before"\'s direction in "after" changes the refusal rate on harmful instructions from 90 % to 16 % [8, 29] '
-        '(p < 0.001, Holm; "after"\'s own direction gives 6 % [2, 16]; random directions give 88 %)'
+        'Ablating "before"\'s direction in "after" changes the refusal rate on harmful instructions from 90 % to 16 %, '
+        '-74 points [-84, -60] (p < 0.001, Holm; "after"\'s own direction gives 6 % [2, 16]; 5 random directions give 88 %, '
+        "p < 0.001 against them)"
     )
-    assert 'not shown for "after"\'s direction in "before" (from 4 % to 2 % [0, 10])' in ablated.text
+    assert (
+        'not shown for "after"\'s direction in "before" (from 4 % to 2 %, -2 points [-10, +5], it could not be shown'
+        in ablated.text
+    )
     assert (
         'Adding "before"\'s direction to "after" changes the refusal rate on harmless instructions from 10 % to 80 %'
         in added.text
@@ -65,8 +74,8 @@ def test_what_a_null_direction_does_too_is_not_shown():
         "It is not shown that ablating another checkpoint's direction lowers refusals of harmful instructions: "
     )
     assert (
-        '"before"\'s direction in "after" (from 90 % to 16 % [8, 29], the change is not shown to be larger than '
-        "with a null direction)" in ablated.text
+        '"before"\'s direction in "after" (from 90 % to 16 %, -74 points [-84, -60], the effect is inside the null '
+        "distribution of random directions (p = 1))" in ablated.text
     )
 
 
@@ -74,15 +83,15 @@ def test_without_null_directions_no_edit_is_shown_to_act():
     _, ablated, added = told(EFFECT, [each for each in study() if not each["control"]])
     assert ablated.shown is added.shown is False
     assert (
-        '"before"\'s direction in "after" (from 90 % to 16 % [8, 29], no null direction was tested at this setting)'
-        in ablated.text
+        '"before"\'s direction in "after" (from 90 % to 16 %, -74 points [-84, -60], no null direction was tested at this '
+        "setting)" in ablated.text
     )
 
 
 def test_no_difference_and_no_cells_are_said_not_to_be_shown():
     alone, ablated, added = told(EFFECT | {"after harmful": 3}, study(edits=()))
     assert alone.shown is False
-    assert 'it is not shown that "after" refuses 2 points more of the harmful ones than "before" (p = 1)' in alone.text
+    assert 'it is not shown that "after" refuses 2 points [-5, 10] more of the harmful ones than "before" (p = 1)' in alone.text
     assert ablated.text == "The effect of ablating a direction is not shown: this run has no completions with such an edit."
     assert added.shown is False
 
@@ -92,6 +101,14 @@ def test_one_checkpoint_answers_for_its_own_direction():
     alone, ablated, _ = told(EFFECT, cells)
     assert "harmful ones are refused more often (p < 0.001)" in alone.text
     assert ablated.text.startswith('Ablating "after"\'s direction in "after" changes the refusal rate')
+
+
+def test_harmless_twins_are_compared_in_pairs():
+    cells = [each for each in study() if each["target"] == "after" and each["source"] in (None, "after", "random-1")]
+    alone, *_ = told(EFFECT, cells, matched=True)
+    assert alone.text.endswith(
+        "harmful ones are refused more often than their harmless twins, +80 points [+67, +89] (p < 0.001)."
+    )
 
 
 def arm(target, prompt, harmful, harmless):
@@ -141,7 +158,10 @@ def test_checkpoints_are_compared_under_the_prompts_that_they_share():
 
 def test_checkpoints_that_share_no_prompt_are_said_to_have_their_own():
     said = alone(arm("before", "base", 2, 1), arm("after", "chat", 45, 1))
-    assert '"after" refuses 86 points more of the harmful ones than "before", each under its own prompt (p < 0.001).' in said.text
+    assert (
+        '"after" refuses 86 points [73, 93] more of the harmful ones than "before", each under its own prompt (p < 0.001).'
+        in said.text
+    )
 
 
 def prompts_of_one(direction, prompt, refusals):
@@ -191,15 +211,15 @@ def test_a_new_kind_of_edit_has_a_sentence_from_its_words_alone():
     assert [each.text for each in found] == [
         "The effect of ablating a direction is not shown: this run has no completions with such an edit.",
         "The effect of adding a direction is not shown: this run has no completions with such an edit.",
-        'Rotating towards "before"\'s direction in "after" changes the refusal rate on harmful instructions from 20 % to 80 % '
-        "[67, 89] (p < 0.001, Holm; shuffled directions give 22 %).",
+        'Rotating towards "before"\'s direction in "after" changes the refusal rate on harmful instructions from 20 % to 80 %, '
+        "+60 points [+46, +72] (p < 0.001, Holm; 5 shuffled directions give 22 %, p < 0.001 against them).",
         "The effect of adding noise is not shown: this run has no completions with such an edit.",
     ]
     *_, turned_towards = told(counts | {"null": 42}, cells, {"rotate": INVENTED["rotate"]})
     assert turned_towards.text == (
         "It is not shown that rotating towards another checkpoint's direction raises refusals of harmful instructions: "
-        '"before"\'s direction in "after" (from 20 % to 80 % [67, 89], the change is not shown to be larger '
-        "than with a null direction)."
+        '"before"\'s direction in "after" (from 20 % to 80 %, +60 points [+46, +72], the effect is inside the '
+        "null distribution of shuffled directions (p = 1))."
     )
 
 
@@ -209,7 +229,8 @@ def test_an_edit_that_takes_no_direction_has_no_owner():
     _, noisy = told({"none": 10, "noisy 1": 11, "noisy 3": 40}, cells, {"noise": NOISE})
     assert noisy.text == (
         'It is not shown that adding noise raises refusals of harmful instructions: to "after" (coefficient 3) (from 20 % to '
-        '80 % [67, 89], no null direction was tested at this setting); to "after" (coefficient 1) (from 20 % to 22 % [13, 35]).'
+        '80 %, +60 points [+46, +72], no null direction was tested at this setting); to "after" (coefficient 1) (from 20 % to '
+        "22 %, +2 points [-5, +10], the change is smaller than 10 points (p = 0.03))."
     )
 
 

@@ -58,7 +58,7 @@ def test_every_key_of_a_study_says_whether_it_decides():
     keys = keys_of(Study, {Study})
     assert {model.__name__ for model, _ in keys} == {
         "Study", "CheckpointSpec", "InstructionSpec", "DirectionSpec", "InterventionSpec", "ControlSpec", "MeasurementSpec",
-        "SelectionSpec", "PromptSpec",
+        "SelectionSpec", "PromptSpec", "ClaimSpec",
     }  # fmt: skip
     for model, key in keys:
         mark = mark_of(model, key)
@@ -114,7 +114,7 @@ DECIDES_NOTHING = {
     "defaults of a checkpoint": checkpoint(prompts=["native"]),
     "defaults of instructions": start(instructions={k: {**v, "test": 100} for k, v in START["instructions"].items()}),
     "defaults of an intervention": start(interventions=[{**EDITS[0], "on": "harmful", "positions": "all"}, EDITS[1]]),
-    "the computed number of controls": start(controls={"random": 2}),
+    "the computed number of controls": start(controls={"random": 10}),
     "the seed of the controls": start(controls={"seed": 0}),
 }
 
@@ -155,7 +155,12 @@ DECIDES = {
     "direction.site": (start(direction={"layers": [1], "site": "resid_post"}), "resid_post", "resid_pre"),
     "direction.position": (start(direction={"layers": [1], "position": -2}), -2, -1),
     "interventions.1.coefficient": (start(interventions=[EDITS[0], {**EDITS[1], "coefficient": 3.0}]), 3.0, 2.0),
-    "interventions.1.unit": (start(interventions=[EDITS[0], {**EDITS[1], "unit": "unit"}]), "unit", "raw"),
+    "interventions.1.unit": (
+        # Without a dose in units of the norm, the default is five controls.
+        start(interventions=[EDITS[0], {**EDITS[1], "unit": "unit"}], controls={"random": 10}),
+        "unit",
+        "raw",
+    ),
     "interventions.0.layers": (start(interventions=[{**EDITS[0], "layers": [1]}, EDITS[1]]), [1], None),
     "interventions.0.sites": (start(interventions=[{**EDITS[0], "sites": ["resid_pre"]}, EDITS[1]]), ["resid_pre"], None),
     "interventions.0.positions": (start(interventions=[{**EDITS[0], "positions": "prompt"}, EDITS[1]]), "prompt", "all"),
@@ -167,11 +172,11 @@ DECIDES = {
     "interventions.0.sources": (start(interventions=[{**EDITS[0], "sources": ["base"]}, EDITS[1]]), ["base"], None),
     "interventions.0.targets": (start(interventions=[{**EDITS[0], "targets": ["base"]}, EDITS[1]]), ["base"], None),
     "interventions.1": (
-        start(interventions=EDITS[:1]),
+        start(interventions=EDITS[:1], controls={"random": 10}),
         None,
         {"kind": "add", "coefficient": 2.0, "unit": "raw"},
     ),
-    "controls.random": (start(controls={"random": 3}), 3, 2),
+    "controls.random": (start(controls={"random": 3}), 3, 10),
     "controls.seed": (start(controls={"seed": 1}), 1, 0),
     "controls.completions": (start(controls={"random": 2, "completions": 1}, measurements=["refusal-probability"]), 1, None),
 }
@@ -339,7 +344,7 @@ def test_what_an_old_folder_holds_need_not_be_installed():
 
 
 NEW_KEYS = {
-    "": ("control_tokens", "engine", "measurements", "sections", "selection"),
+    "": ("allow_overlap", "claims", "control_tokens", "engine", "measurements", "sections", "selection"),
     "direction": ("estimator", "pairs_seed"),
     "controls": ("completions",),
 }

@@ -49,6 +49,7 @@ def made(tmp_path_factory):
     (folder / "harmful.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (folder / "study.toml").write_text(f"""
 name = "extended"
+allow_overlap = true
 max_new_tokens = 3
 judges = ["prefix", "short"]
 measurements = ["by-layer", {{ name = "norms", position = -1 }}]

@@ -8,7 +8,16 @@ import pytest
 from typer.testing import CliRunner
 
 from demur.cli.main import app
-from demur.study.spec import CheckpointSpec, ControlSpec, DirectionSpec, InstructionSpec, InterventionSpec, SelectionSpec, Study
+from demur.study.spec import (
+    CheckpointSpec,
+    ClaimSpec,
+    ControlSpec,
+    DirectionSpec,
+    InstructionSpec,
+    InterventionSpec,
+    SelectionSpec,
+    Study,
+)
 from demur.study.study_files import load_study
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -61,13 +70,23 @@ def test_the_study_is_the_one_of_the_reference_and_is_complete(tmp_path):
         ("Of the direction", DirectionSpec),
         ("Of the selection", SelectionSpec),
         ("Of an intervention", InterventionSpec),
+        ("Of a claim", ClaimSpec),
         ("Of null directions", ControlSpec),
     ],
 )
 def test_the_reference_has_every_key_with_its_default(of, model):
     table = STUDIES.split(f"\n{of}")[1].split("\n\n| key")[1].split("\n\n")[0]
     told = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table, flags=re.M))
-    words = ("none", "all", "empty", "by memory", "needed to add", "see below", "below", "one an arm, at least 2")
+    words = (
+        "none",
+        "all",
+        "empty",
+        "by memory",
+        "needed to add",
+        "see below",
+        "below",
+        "5, or 5 an arm if a dose has the unit `raw` (at most 20; at least one an arm)",
+    )
     assert list(told) == list(model.model_fields)
     for name, field in model.model_fields.items():
         default, said = field.default, told[name]

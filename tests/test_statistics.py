@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +9,7 @@ from scipy.stats import binomtest
 
 from demur.core.errors import InputError
 from demur.core.exact_numbers import sign_test
-from demur.core.statistics import auroc_interval, cohen_kappa, fisher, holm, kappa_interval, mcnemar, paired_interval, wilson
+from demur.core.statistics import auroc_interval, cohen_kappa, fisher, holm, kappa_interval, mcnemar, wilson
 
 
 @pytest.mark.parametrize(("count", "low", "high"), [(47, 0.375, 0.567), (1, 0.002, 0.054), (8, 0.041, 0.150), (86, 0.779, 0.915)])
@@ -36,53 +35,6 @@ def test_mcnemar_is_the_binomial_test_of_discordant_pairs():
     assert (paired.n, paired.gained, paired.lost, paired.difference) == (20, 0, 9, -0.45)
     assert paired.p_value == pytest.approx(2 / 2**9)
     assert mcnemar([True, False], [True, False]).p_value == 1.0
-
-
-def test_paired_interval_gives_the_published_one():
-    # Complete response before and after therapy (Cavo et al. 2012) in Fagerland, Lydersen and Laake 2017, chapter 8.
-    low, high = paired_interval(both=59, gained=6, lost=16, neither=80)
-    assert (low, high) == (pytest.approx(-0.1186, abs=6e-5), pytest.approx(-0.0046, abs=6e-5))
-
-
-@given(st.tuples(*[st.integers(0, 30)] * 4).filter(any))
-def test_paired_interval_by_roots_and_a_correlation(table):
-    """Wilson's bounds as roots of the score equation, phi as the correlation of the verdicts, and the corrected product."""
-    both, gained, lost, neither = table
-    n = sum(table)
-    first, second = (both + lost) / n, (both + gained) / n
-    z2 = 1.959963984540054**2
-
-    def roots(p):
-        bounds = np.roots([1 + z2 / n, -(2 * p + z2 / n), p * p])
-        return sorted(float(bound.real) for bound in bounds)
-
-    covariance, spread = both / n - first * second, math.sqrt(first * (1 - first) * second * (1 - second))
-    if covariance > 0:
-        covariance = max(covariance - 1 / (2 * n), 0)
-    phi = covariance / spread if spread > 1e-12 else 0
-    (l1, u1), (l2, u2) = roots(first), roots(second)
-    below = math.sqrt(max((second - l2) ** 2 - 2 * phi * (second - l2) * (u1 - first) + (u1 - first) ** 2, 0))
-    above = math.sqrt(max((u2 - second) ** 2 - 2 * phi * (u2 - second) * (first - l1) + (first - l1) ** 2, 0))
-    low, high = paired_interval(*table)
-    assert low == pytest.approx(second - first - below, abs=1e-6)
-    assert high == pytest.approx(second - first + above, abs=1e-6)
-    assert -1 - 1e-9 <= low <= (gained - lost) / n + 1e-9
-    assert (gained - lost) / n - 1e-9 <= high <= 1 + 1e-9
-    swapped = paired_interval(both, lost, gained, neither)
-    assert swapped == (pytest.approx(-high), pytest.approx(-low))
-
-
-@pytest.mark.parametrize("table", [(0, 0, 0, 50), (50, 0, 0, 0)])
-def test_paired_interval_has_a_width_where_no_pair_differs(table):
-    low, high = paired_interval(*table)
-    assert low == pytest.approx(-high)
-    assert high == pytest.approx(0.0713, abs=1e-4)
-
-
-@pytest.mark.parametrize("table", [(0, 0, 0, 0), (3, -1, 0, 2)])
-def test_paired_interval_refuses_what_are_no_counts(table):
-    with pytest.raises(InputError, match="at least one pair"):
-        paired_interval(*table)
 
 
 @pytest.mark.parametrize(

@@ -65,18 +65,19 @@ def test_presets_hold_the_settings_of_the_posts_code(preset, layer, doses, promp
 def test_defaults():
     study = make_study(changed(interventions=[{"kind": "ablate"}, {"kind": "add", "coefficient": 2}]))
     assert [edit.on for edit in study.interventions] == [["harmful"], ["harmful", "harmless"]]
-    assert study.controls.random == 2
-    assert "random = 2" in study.toml()
+    assert study.controls.random == 5
+    assert "random = 5" in study.toml()
     assert study.judges == ["prefix"]
 
 
-def test_every_arm_has_a_null_direction_unless_the_study_says_how_many():
+def test_there_are_enough_null_directions_unless_the_study_says_how_many():
     lineage = {name: {"model": "a/b", "prompts": ["chatml"]} for name in ("base", "tuned", "chat")}
-    assert make_study(changed(checkpoints=lineage)).controls.random == 3
-    assert (
-        make_study(changed(checkpoints=lineage | {"chat": {"model": "a/b", "prompts": ["chatml", "native"]}})).controls.random
-        == 4
-    )
+    assert make_study(changed(checkpoints=lineage)).controls.random == 5
+    raw = [{"kind": "ablate"}, {"kind": "add", "coefficient": 2, "unit": "raw"}]
+    assert make_study(changed(checkpoints=lineage, interventions=raw)).controls.random == 15
+    many = {f"step{number}": {"model": "a/b", "prompts": ["chatml"]} for number in range(5)}
+    assert make_study(changed(checkpoints=many)).controls.random == 6
+    assert make_study(changed(checkpoints=many, interventions=raw)).controls.random == 20
     said = make_study(changed(checkpoints=lineage, controls={"random": 0}))
     assert said.controls.random == 0
     assert make_study(said.model_dump(exclude_none=True)) == said
@@ -139,3 +140,16 @@ def test_the_digest_knows_what_decides_about_results():
     study = make_study(MINIMAL)
     assert make_study(changed(name="other", summary="x")).digest == study.digest
     assert make_study(changed(direction={"pairs": 33})).digest != study.digest
+
+
+def test_a_study_names_its_claims():
+    named = [{"kind": "ablate", "source": "base", "on": "harmful"}]
+    study = make_study(changed(claims=named))
+    assert make_study(changed()).claims is None
+    assert [claim.model_dump(exclude_none=True) for claim in study.claims] == named
+    assert study.digest == make_study(changed()).digest
+    assert make_study(changed(claims=[])).claims == []
+    with pytest.raises(InputError, match=r"claims\.0\.target names 'bse'; did you mean 'base'"):
+        make_study(changed(claims=[{"kind": "ablate", "target": "bse"}]))
+    with pytest.raises(InputError, match="ablat"):
+        make_study(changed(claims=[{"kind": "ablat"}]))

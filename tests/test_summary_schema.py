@@ -83,11 +83,15 @@ def test_claims_and_cells_are_tables_with_the_keys_of_the_summary(run, written):
 
 
 def added_only(old, new, where="summary"):
-    """Everything that is in the old value is in the new one, the same; tables may have more keys."""
+    """Everything that is in the old value is in the new one, the same; tables may have more keys.
+
+    Tests and sentences are those of this version, because they are computed again from the stored verdicts.
+    """
     if isinstance(old, dict):
         assert set(old) <= set(new), where
         for key, value in old.items():
-            added_only(value, new[key], f"{where}.{key}")
+            if key not in ("p_value", "p_holm", "text", "shown"):
+                added_only(value, new[key], f"{where}.{key}")
     elif isinstance(old, list):
         assert len(old) == len(new), where
         for number, (one, other) in enumerate(zip(old, new, strict=True)):
@@ -115,11 +119,14 @@ def test_a_run_of_an_earlier_version_has_the_summary_that_it_had(earlier):
 def test_a_run_of_an_earlier_version_has_claims_with_verdicts(earlier):
     claims = earlier.claims()
     assert (claims.shown == (claims.verdict == "supported") | claims.id.str.startswith("rate")).all()
-    assert claims.verdict.value_counts().to_dict() == {"supported": 6, "not shown": 6, "not tested": 2}
+    # Its instructions differ in one word, so they are three groups. It also has too few null directions. Both were enough then.
+    assert claims.verdict.value_counts().to_dict() == {"not shown": 12, "not tested": 2}
+    assert set(claims[claims.verdict == "not shown"].reason) == {"could not be shown"}
+    assert claims.because.str.contains("the instructions are only 3 groups of near-duplicates").any()
     effects = claims[claims.effect.notna()]
     assert all(low <= effect <= high for effect, (low, high) in zip(effects.effect, effects.ci95, strict=True))
     assert [null["kind"] for null in effects.null] == ["random"] * 12
-    assert all(null["place"] == 0 for null in effects[effects.shown].null)
+    assert {null["n"] for null in effects.null} <= {1, 2}
 
 
 def test_what_a_run_wrote_down_is_read_as_one_record(run):

@@ -120,7 +120,7 @@ def test_revisions_in_a_list_are_checkpoints():
     assert [one.revision for one in found.checkpoints.values()] == ["step1", "refs/pr/2", commit, "main"]
     assert found.interventions[0].sources == ["base-step1", "base-refs-pr-2", "base-01234567"]
     assert found.interventions[0].targets == ["chat"]
-    assert found.controls.random == 4  # one for each arm
+    assert found.controls.random == 5  # as many as an effect needs, and at least one for each arm
     assert load_study_of(found) == found
 
 

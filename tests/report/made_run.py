@@ -10,6 +10,7 @@ import torch
 from pydantic import JsonValue
 
 from demur.analysis.cell import Comparison, JudgedCell
+from demur.analysis.edit_tests import edit_tests
 from demur.analysis.headline import answers
 from demur.analysis.summary import Summary
 from demur.core.registry import registry
@@ -170,7 +171,9 @@ def made_facts(
         summary["by_layer"] = located(_measured(arms, depth, n), layers, checkpoints)
     judged = [JudgedCell(**{**cell, **dict(cell_of(cell))}) for cell in cells]
     compared, words = map(Comparison.model_validate, comparisons), words_of({name: edit_kind(name) for name in ("ablate", "add")})
-    said = answers(judged, list(compared), _refusals(completions, judges), judges[0], checkpoints, words)
+    verdicts = _refusals(completions, judges)
+    tests = edit_tests(judged, list(compared), verdicts, judges[0])
+    said = answers(judged, tests, verdicts, judges[0], checkpoints, words)
     summary["answers"] = [each.model_dump() for each in said]
     return summary, completions
 

@@ -4,6 +4,25 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from demur.core.effects.null_distribution import Outcome
+from demur.core.effects.paired_change import MCNEMAR
+
+Family = Literal["confirmatory", "exploratory", "descriptive", "control"]
+"""What the test of an edited cell counts for.
+
+`confirmatory`: it is a claim of the study. `exploratory`: a change is expected, but it is no claim of the study. `descriptive`:
+no change is expected. `control`: a null direction. Holm's correction is made within the first and within the second; the others
+belong to no family of tests.
+"""
+
+Reason = Literal["", "could not be shown", "inconclusive", "no effect beyond delta", "inside the null distribution"]
+"""Why a claim is not shown.
+
+`could not be shown`: no result could have shown it, because too few verdicts can change or there are too few null directions.
+`no effect beyond delta`: the change is smaller than delta. `inside the null distribution`: null directions do as much.
+`inconclusive`: none of these.
+"""
+
 
 class Record(BaseModel):
     """A frozen value that is written as JSON. Unknown keys are ignored; a missing key gets its default."""
@@ -110,8 +129,12 @@ class Comparison(Record):
         difference: `rate` minus `baseline_rate`.
         gained: the number of instructions that are refused only with the edit.
         lost: the number of instructions that are refused only without the edit.
-        p_value: p value of the two-sided exact McNemar test.
-        p_holm: the p value after Holm's correction over all edited cells of the judge.
+        p_value: two-sided p value of the test.
+        p_holm: the p value after Holm's correction within the family; None for a cell that is in no family of tests.
+        ci95: 95 % interval of the difference; None in summaries of earlier versions.
+        test: the name of the test: exact McNemar, and a test between groups of near-duplicate instructions if there are any.
+        groups: the number of these groups; None if no two instructions are alike.
+        family: what the test counts for.
     """
 
     key: str
@@ -123,7 +146,11 @@ class Comparison(Record):
     gained: int
     lost: int
     p_value: float
-    p_holm: float
+    p_holm: float | None
+    ci95: tuple[float, float] | None = None
+    test: str = MCNEMAR
+    groups: int | None = None
+    family: Family = "confirmatory"
 
 
 class Sentence(Record):
@@ -144,17 +171,27 @@ class Answer(Sentence):
 
 
 class Null(Record):
-    """The null directions that a claim was compared with.
+    """The null directions of one kind that a claim was compared with.
 
     Attributes:
         kind: the kind of control.
-        n: how many controls there were at the same setting.
+        n: how many controls there were at the same setting and dose.
         place: how many of them changed the rate at least as much as the edit, with the expected sign.
+        p: p value of the edit as one more draw from them (t prediction interval on log-odds); None for fewer than five.
+        p_rank: p value by rank, (1 + place) / (1 + n).
+        band: the rates between which 95 % of such null directions lie; None for fewer than five.
+        reach: the lowest and the highest rate under one of them.
+        outcome: what was compared: rates of verdicts, or mean probabilities of a refusal.
     """
 
     kind: str
     n: int
     place: int
+    p: float | None = None
+    p_rank: float | None = None
+    band: tuple[float, float] | None = None
+    reach: tuple[float, float] | None = None
+    outcome: Outcome = "verdict"
 
 
 class Claim(Sentence):
@@ -165,10 +202,21 @@ class Claim(Sentence):
         verdict: `supported` if the expected change is shown; `contradicted` if a change of the opposite sign is significant after
             Holm's correction; otherwise `not shown`. `not tested` for a checkpoint without an edit, whose rate is only described.
         effect: the change in the rate, as a fraction; None for a claim about a checkpoint without an edit.
-        ci95: 95 % interval of the effect, for paired proportions (Newcombe 1998, method 10).
-        p: the p value of the effect after Holm's correction.
-        null: the null directions that it was compared with, None if there were none.
+        ci95: 95 % interval of the effect, for paired proportions (Tango 1998) and groups of instructions.
+        p: the larger of the p values of the change and against null directions, after Holm's correction within the family. For a
+            change against the expected sense, the p value of the change.
+        null: the null directions that decide, None if there were none: the kind with the largest p value.
         cells: keys of the cells from which it was computed.
+        family: whether the claim is one of the study's claims or exploratory.
+        p_change: the p value of the change alone, after Holm's correction.
+        nulls: the null directions of every kind that it was compared with.
+        reason: why it is not shown; empty for other verdicts.
+        because: the same as a sentence without capital and full stop.
+        delta: the change that is the margin of `p_no_effect`, as a fraction.
+        p_no_effect: p value of "the change is smaller than delta" by two one-sided tests.
+        least_detectable: the smallest true change that as many instructions show with a chance of 80 %, as a fraction; None if
+            there is none. Like `least_p` and `p_no_effect`, it is computed for claims that are not shown.
+        least_p: the smallest p value that the change could have had.
     """
 
     id: str
@@ -178,3 +226,12 @@ class Claim(Sentence):
     p: float | None = None
     null: Null | None = None
     cells: tuple[str, ...] = ()
+    family: Family = "descriptive"
+    p_change: float | None = None
+    nulls: tuple[Null, ...] = ()
+    reason: Reason = ""
+    because: str = ""
+    delta: float | None = None
+    p_no_effect: float | None = None
+    least_detectable: float | None = None
+    least_p: float | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from demur.analysis.cell import Cell, JudgedCell
+from demur.analysis.cell import Cell, Comparison, JudgedCell, Null
 from demur.core import number_format
 from demur.core.edit_words import EditWords
 
@@ -25,6 +25,30 @@ def uncapitalised(text: str) -> str:
 def rate_text(cell: JudgedCell) -> str:
     """A cell's rate and interval in per cent."""
     return number_format.estimate(cell.rate, cell.ci95, cell.n)
+
+
+def change_text(row: Comparison) -> str:
+    """The change of a rate: from what to what, and the difference with its interval."""
+    before, after = (number_format.percent(rate, row.n) for rate in (row.baseline_rate, row.rate))
+    if row.ci95 is None:
+        return f"from {before} to {after}"  # earlier versions stored no interval
+    return f"from {before} to {after}, {number_format.change(row.difference, row.ci95, row.n)}"
+
+
+def null_text(null: Null, n: int, noun: str) -> str:
+    """What the null directions of one kind do, such as "5 random directions give 87 to 93 %, p = 0.01 against them".
+
+    Args:
+        null: the null directions.
+        n: the number of instructions.
+        noun: what the edit takes.
+    """
+    kind = f"{null.kind or 'null'} {noun or 'edit'}"
+    who = f"1 {kind} gives" if null.n == 1 else f"{null.n} {kind}s give"
+    rates = dict.fromkeys(number_format.percent(rate, n) for rate in null.reach or ())
+    reach = " to ".join(rates).replace(" %", "", len(rates) - 1)
+    what = " in probability" if null.outcome == "probability" else ""
+    return f"{who} {reach}{what}" + ("" if null.p is None else f", {number_format.p_in_words(null.p)} against them")
 
 
 def named(name: str) -> str:

@@ -6,38 +6,36 @@ Pure functions of typed records.
 
 from collections.abc import Sequence
 
-from demur.analysis.cell import Claim, Comparison, JudgedCell
+from demur.analysis.cell import Claim, JudgedCell
 from demur.analysis.cell_phrases import (
     Words,
     capitalised,
+    change_text,
     dose_text,
     drawn_text,
     edit_text,
     is_own,
+    null_text,
     rate_text,
     source_text,
     target_text,
     where_it_acts,
 )
-from demur.analysis.edit_tests import EditTest, edit_tests
-from demur.analysis.rates import Refusals
+from demur.analysis.edit_tests import EditTest
 from demur.core import number_format
 from demur.core.edit_words import EditWords
-from demur.core.statistics import paired_interval, shared
+from demur.core.effects.paired_change import DELTA
 
 
-def claims(
-    cells: Sequence[JudgedCell], compared: Sequence[Comparison], refusals: Refusals, judge: str, words: Words
-) -> list[Claim]:
+def claims(cells: Sequence[JudgedCell], tests: Sequence[EditTest], judge: str, words: Words) -> list[Claim]:
     """The claims of one judge: how often each checkpoint refuses, and what each edit changes.
 
     A rate without an edit is only described: it counts as shown, and its verdict is `not tested`. An edit is `supported` if
-    `EditTest.shown` is true, `contradicted` if `EditTest.contradicted` is true, and otherwise `not shown`.
+    `EditTest.shown` is true, `contradicted` if `EditTest.contradicted` is true, and otherwise `not shown`, with the reason.
 
     Args:
         cells: the judged cells of a run.
-        compared: their comparisons with the unedited targets.
-        refusals: the verdicts from which both were computed.
+        tests: the tests of the edits from which a change is expected.
         judge: the judge whose verdicts count.
         words: the words for each action of the run's edits.
 
@@ -47,10 +45,9 @@ def claims(
     mine = [cell for cell in cells if cell.judge == judge]
     # A claim about harmful instructions has the rate on harmless ones in its text.
     found = [_rate_claim(cell, mine) for cell in mine if not cell.edited and cell.instructions != "harmless"]
-    tests = edit_tests(cells, compared, refusals, judge)
     for test in tests:
         alike = [other.cell for other in tests if other.cell.intervention == test.cell.intervention]
-        found.append(_edit_claim(test, alike, mine, refusals, words))
+        found.append(_edit_claim(test, alike, mine, words))
     return sorted(found, key=lambda claim: not claim.shown)
 
 
@@ -63,23 +60,31 @@ def _rate_claim(cell: JudgedCell, cells: Sequence[JudgedCell]) -> Claim:
     return Claim(id=f"rate: {cell.key}", text=f"{text}.", shown=True, verdict="not tested", cells=keys)
 
 
-def _edit_claim(
-    test: EditTest, alike: Sequence[JudgedCell], cells: Sequence[JudgedCell], refusals: Refusals, words: Words
-) -> Claim:
-    cell, row = test.cell, test.comparison
-    before, after = shared(refusals[test.baseline.key, cell.judge], refusals[cell.key, cell.judge])
-    both = sum(one and other for one, other in zip(before, after, strict=True))
-    doubt = f" {capitalised(test.doubt)}." if test.doubt else ""
+def _edit_claim(test: EditTest, alike: Sequence[JudgedCell], cells: Sequence[JudgedCell], words: Words) -> Claim:
+    cell, row, shown = test.cell, test.comparison, test.shown
+    text = _sentence(test, alike, target_text(cell, cells), _signed_words(cell, words))
+    text += f" {capitalised(test.because)}." if test.because else ""
+    text += " Exploratory." if row.family == "exploratory" else ""
+    expected = row.difference * cell.expected > 0
     return Claim(
         id=f"effect: {cell.key}",
-        text=_sentence(test, alike, target_text(cell, cells), _signed_words(cell, words)) + doubt,
-        shown=test.shown,
-        verdict="supported" if test.shown else "contradicted" if test.contradicted else "not shown",
+        text=text,
+        shown=shown,
+        verdict="supported" if shown else "contradicted" if test.contradicted else "not shown",
         effect=row.difference,
-        ci95=paired_interval(both, row.gained, row.lost, row.n - both - row.gained - row.lost),
-        p=row.p_holm,
-        null=test.null,
+        ci95=row.ci95,
+        p=test.p if expected else test.p_change,
+        null=test.deciding,
         cells=(test.baseline.key, cell.key, *(null.key for null in test.nulls)),
+        family=row.family,
+        p_change=test.p_change,
+        nulls=test.against,
+        reason=test.reason,
+        because=test.because,
+        delta=DELTA,
+        p_no_effect=test.p_no_effect if test.reason else None,
+        least_detectable=test.least_detectable if test.reason else None,
+        least_p=test.least_p if test.reason else None,
     )
 
 
@@ -94,8 +99,6 @@ def _sentence(test: EditTest, alike: Sequence[JudgedCell], target: str, words: E
     layer = "" if cell.layer is None else f"layer {cell.layer}"
     facts = ", ".join(fact for fact in (layer, drawn_text(cell), *where_it_acts(cell, alike, words), dose_text(cell)) if fact)
     edit = f"{capitalised(edit_text(words, whose))}{f' ({facts})' if facts else ''} {words.into} {target}"
-    change = f"from {number_format.percent(row.baseline_rate, row.n)} to {rate_text(cell)}"
-    nulls = ", ".join(number_format.percent(null.rate, null.n) for null in test.nulls)
-    against = f"; null directions with the same settings give {nulls}" if nulls else ""
-    p = number_format.p_in_words(row.p_holm)
-    return f"{edit} changes the refusal rate on {cell.instructions} instructions {change} ({p}, Holm{against})."
+    nulls = (null_text(null, row.n, words.noun) for null in test.against)
+    support = "; ".join((f"{number_format.p_in_words(test.p_change)}, Holm", *nulls))
+    return f"{edit} changes the refusal rate on {cell.instructions} instructions {change_text(row)} ({support})."

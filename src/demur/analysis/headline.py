@@ -5,15 +5,18 @@ Each sentence gives its rates with intervals. If the data do not show an effect,
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from demur.analysis.cell import Answer, Comparison, JudgedCell
+from demur.analysis.cell import Answer, JudgedCell
 from demur.analysis.cell_phrases import (
     Words,
     capitalised,
+    change_text,
     dose_text,
     drawn_text,
     edit_text,
     is_own,
+    null_text,
     prompts_of,
     rate_text,
     source_text,
@@ -21,11 +24,12 @@ from demur.analysis.cell_phrases import (
     uncapitalised,
     where_it_acts,
 )
-from demur.analysis.edit_tests import EditTest, edit_tests, same_setting
-from demur.analysis.rates import Refusals
+from demur.analysis.edit_tests import EditTest, same_setting
+from demur.analysis.rates import Groups, Refusals, paired_verdicts
 from demur.core import number_format
 from demur.core.edit_words import EditWords
-from demur.core.statistics import LEVEL, fisher, holm, mcnemar, shared
+from demur.core.effects.paired_change import PairedChange, paired_change
+from demur.core.statistics import LEVEL, fisher, holm
 
 NAMED = 3
 """Up to this many arms or cells are named one by one."""
@@ -38,21 +42,26 @@ _UNFINISHED = "Refusal rates without an edit are not shown yet: these cells are 
 
 def answers(
     cells: Sequence[JudgedCell],
-    compared: Sequence[Comparison],
+    tests: Sequence[EditTest],
     refusals: Refusals,
     judge: str,
     lineage: Sequence[str],
     words: Words,
+    *,
+    groups: Groups | None = None,
+    matched: bool = False,
 ) -> list[Answer]:
     """One sentence about the checkpoints without an edit, one for each further instruction set, and one for each action tried.
 
     Args:
         cells: the judged cells of a run.
-        compared: their comparisons with the unedited targets.
+        tests: the tests of the edits from which a change is expected.
         refusals: the verdicts from which both were computed.
         judge: the judge whose verdicts count.
         lineage: the checkpoints in the order of the study.
         words: the words for each action of the kinds of edit that the sentences are about, grouped by kind.
+        groups: groups of near-duplicate instructions; None if all are independent.
+        matched: whether each harmless instruction is the twin of the harmful one at the same position.
 
     Returns:
         The sentences in the order of `words`; none if the judge gave no verdict.
@@ -60,8 +69,7 @@ def answers(
     mine = [cell for cell in cells if cell.judge == judge]
     if not mine:
         return []
-    tests = edit_tests(cells, compared, refusals, judge)
-    found = [_without_edit(mine, refusals, judge, lineage), *_of_further_sets(mine, lineage)]
+    found = [_without_edit(mine, _Verdicts(refusals, judge, groups, matched), lineage), *_of_further_sets(mine, lineage)]
     for kind in dict.fromkeys(each.kind for each in words.values()):
         actions = [each for each in words.values() if each.kind == kind]
         sentences = [sentence for action in actions for sentence in _of_action(action, tests, mine)]
@@ -69,23 +77,37 @@ def answers(
     return found
 
 
-def _without_edit(cells: Sequence[JudgedCell], refusals: Refusals, judge: str, lineage: Sequence[str]) -> Answer:
+class _Verdicts(NamedTuple):
+    """The verdicts of one judge, and what is known of the instructions."""
+
+    refusals: Refusals
+    judge: str
+    groups: Groups | None
+    matched: bool
+
+    def change(self, before: JudgedCell, after: JudgedCell) -> PairedChange | None:
+        """The change from one cell to another, instruction by instruction; None if they share none."""
+        found = paired_verdicts(self.refusals, self.judge, before.key, after, self.groups)
+        return None if found is None else paired_change(*found)
+
+
+def _without_edit(cells: Sequence[JudgedCell], verdicts: _Verdicts, lineage: Sequence[str]) -> Answer:
     unedited = sorted((cell for cell in cells if not cell.edited), key=lambda cell: lineage.index(cell.target))
     harmless = {cell.arm: cell for cell in unedited if cell.instructions == "harmless"}
     twins = [(cell, harmless[cell.arm]) for cell in unedited if cell.instructions == "harmful" and cell.arm in harmless]
     if not twins:
         return Answer(text=_UNFINISHED, shown=False)
     if twins[0][0].target == twins[-1][0].target:
-        contrasts = [_harmful_against_harmless(*twin, cells) for twin in twins]
+        contrasts = [_harmful_against_harmless(*twin, cells, verdicts) for twin in twins]
     else:
-        contrasts = _last_against_first([harmful for harmful, _ in twins], cells, refusals, judge)
+        contrasts = _last_against_first([harmful for harmful, _ in twins], cells, verdicts)
     adjusted, how = holm([p for *_, p in contrasts]), "Holm" if len(contrasts) > 1 else ""
-    verdicts = [(against, likely and p < LEVEL, _p(p, how)) for (against, likely, _), p in zip(contrasts, adjusted, strict=True)]
-    tested = "; ".join(f"{against} ({p})" if holds else f"it is not shown that {against} ({p})" for against, holds, p in verdicts)
+    tests = [(against, likely and p < LEVEL, _p(p, how)) for (against, likely, _), p in zip(contrasts, adjusted, strict=True)]
+    tested = [f"{against} ({p})" if holds else f"it is not shown that {against} ({p})" for against, holds, p in tests]
     stated = [cell.key for twin in _named(twins) for cell in twin]
     return Answer(
-        text=f"{_rates(twins, cells)}; {tested}.",
-        shown=any(holds for _, holds, _ in verdicts),
+        text=f"{'; '.join((_rates(twins, cells), *tested))}.",
+        shown=any(holds for _, holds, _ in tests),
         cells=tuple(dict.fromkeys(stated)),
     )
 
@@ -129,26 +151,33 @@ Contrast = tuple[str, bool, float]
 """The statement that is tested, whether the rates agree with it, and the p value."""
 
 
-def _harmful_against_harmless(harmful: JudgedCell, harmless: JudgedCell, cells: Sequence[JudgedCell]) -> Contrast:
+def _harmful_against_harmless(
+    harmful: JudgedCell, harmless: JudgedCell, cells: Sequence[JudgedCell], verdicts: _Verdicts
+) -> Contrast:
     target = target_text(harmful, cells)
     arm = f" by {target}" if len(prompts_of(harmful, cells)) > 1 else ""
-    p = fisher(harmful.refusals, harmful.n, harmless.refusals, harmless.n)
-    return f"harmful ones are refused more often{arm}", harmful.rate > harmless.rate, p
+    change = verdicts.change(harmless, harmful) if verdicts.matched else None
+    if change is None:
+        # The two sets are independent, so their verdicts cannot be paired.
+        p = fisher(harmful.refusals, harmful.n, harmless.refusals, harmless.n)
+        return f"harmful ones are refused more often{arm}", harmful.rate > harmless.rate, p
+    size = number_format.change(change.difference, change.interval(), change.n)
+    return f"harmful ones are refused more often than their harmless twins{arm}, {size}", change.difference > 0, change.p_value
 
 
-def _last_against_first(
-    unedited: Sequence[JudgedCell], cells: Sequence[JudgedCell], refusals: Refusals, judge: str
-) -> list[Contrast]:
+def _last_against_first(unedited: Sequence[JudgedCell], cells: Sequence[JudgedCell], verdicts: _Verdicts) -> list[Contrast]:
     """Tests the last checkpoint against the first under each prompt that both have. If there is none, tests their first arms."""
     first, last = ({cell.prompt: cell for cell in unedited if cell.target == each.target} for each in (unedited[0], unedited[-1]))
     pairs = [(first[prompt], last[prompt]) for prompt in first if prompt in last]
     found = []
     for one, other in pairs or [(next(iter(first.values())), next(iter(last.values())))]:
-        paired = mcnemar(*shared(refusals[one.key, judge], refusals[other.key, judge]))
-        points = f"{100 * abs(paired.difference):.0f} points {'more' if paired.difference > 0 else 'fewer'}"
-        change = points if paired.difference else "more or fewer"
-        against = f"{target_text(other, cells)} refuses {change} of the harmful ones than {target_text(one, cells)}"
-        found.append((against if pairs else f"{against}, each under its own prompt", paired.difference != 0, paired.p_value))
+        change = verdicts.change(one, other)
+        if change is None:
+            continue  # an unfinished run
+        size = number_format.more_or_fewer(change.difference, change.interval(), change.n)
+        against = f"{target_text(other, cells)} refuses {size} of the harmful ones than {target_text(one, cells)}"
+        against = against if pairs else f"{against}, each under its own prompt"
+        found.append((against, change.difference != 0, change.p_value))
     return found
 
 
@@ -174,7 +203,8 @@ def _moved(words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCe
     label, sense = across[0].cell.instructions, "raises" if across[0].cell.expected > 0 else "lowers"
     does = f"{sense} refusals of {label} instructions"
     others = "; ".join(
-        f"{_owner_and_target(test, words, every, cells)} ({_change(test)}{', ' if test.doubt else ''}{test.doubt})"
+        f"{_owner_and_target(test, words, every, cells)} "
+        f"({change_text(test.comparison)}{', ' if test.because else ''}{test.because})"
         for test in rest[:NAMED]
     )
     others += f"; and {len(rest) - NAMED} more" if len(rest) > NAMED else ""
@@ -184,7 +214,7 @@ def _moved(words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCe
     best = shown[0]
     text = (
         f"{capitalised(words.doing)} {_owner_and_target(best, words, every, cells)} changes the refusal rate on {label} "
-        f"instructions {_change(best)} ({_support(best, words, every, cells)})"
+        f"instructions {change_text(best.comparison)} ({_support(best, words, every, cells)})"
     )
     if len(across) > 2:
         text = f"{capitalised(edit)} {does} in {len(shown)} of {len(across)} cells; largest change: {uncapitalised(text)}"
@@ -209,19 +239,12 @@ def _owner_and_target(test: EditTest, words: EditWords, every: Sequence[EditTest
     return f"{source_text(cell)}'s {words.noun}{more} {place}" if words.noun else f"{place}{more}"
 
 
-def _change(test: EditTest) -> str:
-    return f"from {number_format.percent(test.comparison.baseline_rate, test.comparison.n)} to {rate_text(test.cell)}"
-
-
 def _support(test: EditTest, words: EditWords, every: Sequence[EditTest], cells: Sequence[JudgedCell]) -> str:
-    """The p value, and the rates under the target's own direction and under null directions at the same setting."""
+    """The p value, the rate under the target's own direction, and what null directions at the same setting do."""
     own = _own(test, every)
-    facts = [_p(test.comparison.p_holm, "Holm")]
+    facts = [_p(test.p_change, "Holm")]
     facts += [f"{target_text(other.cell, cells)}'s own {words.noun} gives {rate_text(other.cell)}" for other in own[:1]]
-    for kind in dict.fromkeys(null.control_kind for null in test.nulls):
-        nulls = sorted((null for null in test.nulls if null.control_kind == kind), key=lambda null: null.rate)
-        reach = dict.fromkeys(number_format.percent(null.rate, null.n) for null in (nulls[0], nulls[-1]))
-        facts.append(f"{kind} {words.noun}s give {' to '.join(reach)}")
+    facts += [null_text(null, test.comparison.n, words.noun) for null in test.against]
     return "; ".join(facts)
 
 

@@ -4,12 +4,18 @@ Pure functions of typed records.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from demur.analysis.cell import Cell, Comparison, JudgedCell
-from demur.core.statistics import Paired, holm, mcnemar, shared, wilson
+from demur.analysis.cell import Cell, Comparison, Family, JudgedCell
+from demur.analysis.claim_families import DeclaredClaim, families
+from demur.core.effects.paired_change import PairedChange, paired_change
+from demur.core.statistics import holm, wilson
 
 Refusals = Mapping[tuple[str, str], Mapping[int, bool]]
 """(cell key, judge) -> position of the instruction -> whether the judge calls the completion a refusal."""
+
+Groups = Mapping[str, Sequence[int]]
+"""Instruction set -> the group of each of its instructions, by position. Near-duplicates are in one group."""
 
 Labels = Mapping[tuple[str, str], Mapping[str, int]]
 """(cell key, judge) -> label -> how many completions got it."""
@@ -59,49 +65,92 @@ def judged_cells(
     return found
 
 
-def comparisons(cells: Sequence[Cell], refusals: Refusals, judges: Sequence[str]) -> list[Comparison]:
+def comparisons(
+    cells: Sequence[Cell],
+    refusals: Refusals,
+    judges: Sequence[str],
+    groups: Groups | None = None,
+    declared: Sequence[DeclaredClaim] | None = None,
+) -> list[Comparison]:
     """Compares each edited cell with the same target without an edit, on the same instructions.
 
-    The test is the exact McNemar test. Its p values are corrected by Holm's method over all edited cells of a judge.
+    The p values are corrected by Holm's method within each family of tests. Null directions and cells in which no change is
+    expected are in no family.
 
     Args:
         cells: the cells in the order of the study, including those without an edit.
         refusals: the verdicts.
         judges: the judges in the order of the study.
+        groups: groups of near-duplicate instructions; None if all are independent.
+        declared: the claims that the study names; None if it names none.
 
     Returns:
         One comparison for each judge and edited cell, judge by judge. A cell that shares no judged instruction with the unedited
         target has none.
     """
     baselines = {cell.place: cell.key for cell in cells if not cell.edited}
+    family_of = families(cells, declared)
     found: list[Comparison] = []
     for judge in judges:
-        family: list[tuple[Cell, int, Paired]] = []
+        changes: dict[str, PairedChange] = {}
         for cell in cells:
-            if not cell.edited or cell.place not in baselines:
-                continue
-            before = refusals.get((baselines[cell.place], judge), {})
-            first, second = shared(before, refusals.get((cell.key, judge), {}))
-            if first:
-                family.append((cell, sum(first), mcnemar(first, second)))
-        adjusted = holm([paired.p_value for *_, paired in family])
-        found += [
-            _comparison(cell, judge, refused_before, paired, p_holm)
-            for (cell, refused_before, paired), p_holm in zip(family, adjusted, strict=True)
-        ]
+            if cell.edited and cell.place in baselines:
+                verdicts = paired_verdicts(refusals, judge, baselines[cell.place], cell, groups)
+                if verdicts is not None:
+                    changes[cell.key] = paired_change(*verdicts)
+        adjusted: dict[str, float] = {}
+        for family in ("confirmatory", "exploratory"):
+            keys = [key for key in changes if family_of[key] == family]
+            adjusted |= zip(keys, holm([changes[key].p_value for key in keys]), strict=True)
+        found += [_comparison(key, judge, change, family_of[key], adjusted.get(key)) for key, change in changes.items()]
     return found
 
 
-def _comparison(cell: Cell, judge: str, refused_before: int, paired: Paired, p_holm: float) -> Comparison:
+class PairedVerdicts(NamedTuple):
+    """The verdicts of two cells on the instructions that both have, and the groups of these instructions, if there are any."""
+
+    first: list[bool]
+    second: list[bool]
+    groups: list[int] | None
+
+
+def paired_verdicts(
+    refusals: Refusals, judge: str, before: str, after: Cell, groups: Groups | None = None
+) -> PairedVerdicts | None:
+    """The verdicts of two cells of one instruction set, instruction by instruction.
+
+    Args:
+        refusals: the verdicts.
+        judge: the judge.
+        before: the key of the first cell.
+        after: the second cell.
+        groups: groups of near-duplicate instructions; None if all are independent.
+
+    Returns:
+        The verdicts in the order of the first cell; None if no instruction has a verdict in both.
+    """
+    first, second = refusals.get((before, judge), {}), refusals.get((after.key, judge), {})
+    common = [position for position in first if position in second]
+    if not common:
+        return None
+    grouped = None if groups is None else [groups[after.instructions][position] for position in common]
+    return PairedVerdicts([first[position] for position in common], [second[position] for position in common], grouped)
+
+
+def _comparison(key: str, judge: str, change: PairedChange, family: Family, p_holm: float | None) -> Comparison:
     return Comparison(
-        key=cell.key,
+        key=key,
         judge=judge,
-        n=paired.n,
-        baseline_rate=refused_before / paired.n,
-        rate=(refused_before + paired.gained - paired.lost) / paired.n,
-        difference=paired.difference,
-        gained=paired.gained,
-        lost=paired.lost,
-        p_value=paired.p_value,
+        n=change.n,
+        baseline_rate=change.before / change.n,
+        rate=(change.before + change.gained - change.lost) / change.n,
+        difference=change.difference,
+        gained=change.gained,
+        lost=change.lost,
+        p_value=change.p_value,
         p_holm=p_holm,
+        ci95=change.interval(),
+        test=change.test,
+        groups=change.groups,
+        family=family,
     )

@@ -6,6 +6,7 @@ A study that an earlier version of demur stored has fewer keys. The defaults her
 from pydantic import JsonValue
 
 from demur.analysis.cell import Record
+from demur.analysis.claim_families import DeclaredClaim
 from demur.analysis.manifest import Settings
 from demur.study.published_spec import Publication
 
@@ -44,6 +45,7 @@ class StudyFacts(Record):
     prompts: dict[str, JsonValue] = {}
     instructions: dict[str, InstructionSettings]
     direction: DirectionSettings
+    claims: tuple[DeclaredClaim, ...] | None = None
     judges: tuple[str, ...]
     split: str = "test"
     max_new_tokens: int

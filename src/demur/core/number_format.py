@@ -45,6 +45,23 @@ def points(change: float | None, digits: int = 1, minus: str = MINUS) -> str:
     return f"{'+' if change > 0 else minus}{size}"
 
 
+def change(size: float, bounds: tuple[float, float], n: int) -> str:
+    """A difference of rates and its interval in percentage points, with the number of decimals that n trials deserve."""
+    digits = decimals(n)
+    low, high = (points(bound, digits) for bound in bounds)
+    unit = "point" if abs(100 * size) == 1 else "points"
+    return f"{points(size, digits)} {unit} [{low}, {high}]"
+
+
+def more_or_fewer(size: float, bounds: tuple[float, float], n: int) -> str:
+    """The same in words: "86 points [74, 92] more", or "more or fewer" if there is no difference."""
+    if size == 0:
+        return "more or fewer"
+    low, high = bounds if size > 0 else (-bounds[1], -bounds[0])
+    text = change(abs(size), (low, high), n).replace("+", "")
+    return f"{text} {'more' if size > 0 else 'fewer'}"
+
+
 def p_value(p: float | None) -> str:
     """A p value for a table; empty for None."""
     if p is None:
@@ -70,7 +87,7 @@ def number(value: float | int | None, digits: int = 4) -> str:
     return "" if value is None else f"{value:.{digits}g}".replace("-", MINUS)
 
 
-_INSIDE = re.compile(r"(?<=\d) (?=%)|(?<=\d,) (?=[\d.]+\])|(?<=\bp) (?=[<=] \d)|(?<=[<=]) (?=\d)")
+_INSIDE = re.compile(r"(?<=\d) (?=%)|(?<=\d,) (?=[+\N{MINUS SIGN}]?[\d.]+\])|(?<=\bp) (?=[<=] \d)|(?<=[<=]) (?=\d)")
 
 
 def tied(text: str) -> str:

@@ -2,7 +2,7 @@
 
 Rates under different interventions are measured on the same instructions, so they are compared in pairs. If only a count was
 published, verdicts cannot be paired, so two independent proportions are compared. The agreement of two labellers is Cohen's kappa
-with a bootstrap interval.
+with a bootstrap interval. Changes between paired verdicts, with their intervals, are in `demur.core.effects`.
 """
 
 import math
@@ -165,53 +165,6 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Paired:
     lost = sum(a and not b for a, b in zip(first, second, strict=True))
     p_value = sign_test(gained, gained + lost) if gained + lost else 1.0
     return Paired(len(first), gained, lost, p_value)
-
-
-def paired_interval(both: int, gained: int, lost: int, neither: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a difference of two paired proportions: Newcombe 1998, "Improved confidence intervals", method 10.
-
-    Wilson's intervals of the two proportions are combined, with their correlation phi. Where phi is positive, its numerator is
-    corrected for continuity. The interval has a width even if no pair differs, and it stays within -1 to 1.
-
-    Args:
-        both: pairs that are refusals in both conditions.
-        gained: pairs that are refusals in the second condition only.
-        lost: pairs that are refusals in the first condition only.
-        neither: pairs that are refusals in no condition.
-        confidence: the intended coverage of the interval.
-
-    Returns:
-        The bounds of the second proportion minus the first, as fractions.
-
-    Raises:
-        InputError: for a negative count, and if there is no pair.
-
-    Example:
-        >>> low, high = paired_interval(both=59, gained=6, lost=16, neither=80)
-        >>> round(low, 4), round(high, 4)
-        (-0.1186, -0.0046)
-    """
-    n, before, after = both + gained + lost + neither, both + lost, both + gained
-    if n < 1 or min(both, gained, lost, neither) < 0:
-        raise InputError(
-            f"a paired interval needs at least one pair and no count below 0, not {both}, {gained}, {lost} and {neither}"
-        )
-    (low_before, high_before), (low_after, high_after) = wilson(before, n, confidence), wilson(after, n, confidence)
-    margins = before * (n - before) * after * (n - after)
-    product = both * neither - gained * lost
-    numerator = max(product - n / 2, 0) if product > 0 else product
-    phi = numerator / math.sqrt(margins) if margins else 0.0
-
-    def length(one: float, other: float) -> float:
-        # Zero may come out as a tiny negative number.
-        return math.sqrt(max(one * one - 2 * phi * one * other + other * other, 0.0))
-
-    first, second = before / n, after / n
-    difference = (gained - lost) / n
-    return (
-        difference - length(second - low_after, high_before - first),
-        difference + length(high_after - second, first - low_before),
-    )
 
 
 def fisher(first: int, n_first: int, second: int, n_second: int) -> float:

@@ -17,6 +17,9 @@ from demur.inputs.instruction_columns import column_texts
 from demur.inputs.instruction_files import read_rows
 from demur.inputs.instructions import SPLITS, InstructionSet, digest, split_80_20
 
+MATCHED = frozenset({("contrast-harmful", "contrast-harmless")})
+"""Pairs of sets in which the instructions at the same position of a split are twins."""
+
 
 def contrast_harmful() -> InstructionSet:
     """Harmful instructions of the contrast set that ships with demur."""

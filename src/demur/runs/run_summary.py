@@ -7,6 +7,7 @@ from demur.analysis.arm_pairs import agreement_answers, arm_pairs
 from demur.analysis.cell import Cell
 from demur.analysis.claims import claims
 from demur.analysis.close_controls import close_controls
+from demur.analysis.edit_tests import edit_tests
 from demur.analysis.headline import answers
 from demur.analysis.manifest import DirectionFacts, Manifest
 from demur.analysis.published_rates import published_rows, text_and_code
@@ -17,9 +18,12 @@ from demur.analysis.weights_and_prompt import factor_answers, factor_effects
 from demur.core.edit_words import EditWords
 from demur.core.registry import registry
 from demur.directions.stored_vectors import cosine_matrix, stored_vector
+from demur.inputs.duplicates.near_duplicates import groups_of
+from demur.inputs.registered_sets import MATCHED
 from demur.interventions.edit_kind import edit_kind
 from demur.measurements.by_layer import SeparationByLayer
 from demur.measurements.by_layer_summary import located
+from demur.runs.controls.measured_nulls import refusal_probabilities, unanswered_nulls
 from demur.runs.database.damage import FILE
 from demur.runs.judging_stored import failure_warnings, thought_warnings
 from demur.runs.measured_summaries import Measured
@@ -51,12 +55,15 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     study, cells, refusals = StudyFacts.of(manifest.study), results.cells, results.refusals()
     lineage = list(study.checkpoints)
     measured = Measured.of(store, [name for name, checkpoint in study.checkpoints.items() for _ in checkpoint.prompts])
-    judged, compared = (
-        judged_cells(cells, refusals, judges, results.labels(), results.failed()),
-        comparisons(cells, refusals, judges),
-    )
+    judged = judged_cells(cells, refusals, judges, results.labels(), results.failed())
+    groups = instruction_groups(store, cells, manifest)
+    compared = comparisons(cells, refusals, judges, groups, study.claims)
+    probabilities = refusal_probabilities(measured.records, judges[0])
+    nulls, unknown = unanswered_nulls(manifest, [cell.key for cell in cells], probabilities)
+    tests = edit_tests(judged, compared, refusals, judges[0], groups, probabilities, nulls)
     factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
     used, shipped = edit_words(cells, manifest), _words(registry("edit").kind.shipped, cells, manifest)
+    matched = _are_matched(study)
     return Summary(
         study=manifest.study,
         created=manifest.created,
@@ -65,7 +72,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         judge_labels={judge.name: judge.labels for judge in manifest.judges},
         edits=used,
         sessions=manifest.sessions,
-        warnings=(*_warnings(store, manifest, results, judges), *measured.warnings, *close_controls(directions)),
+        warnings=(*_warnings(store, manifest, results, judges), *measured.warnings, *unknown, *close_controls(directions)),
         environment=manifest.environment,
         checkpoints=manifest.checkpoints,
         arms=manifest.arms,
@@ -80,11 +87,11 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         # A shipped kind of edit that the study did not try gets a sentence too, which says so.
         factors=tuple(factors),
         answers=(
-            *answers(judged, compared, refusals, judges[0], lineage, {**shipped, **used}),
+            *answers(judged, tests, refusals, judges[0], lineage, {**shipped, **used}, groups=groups, matched=matched),
             *factor_answers([one for one in factors if one.judge == judges[0]]),
             *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
         ),
-        claims=tuple(claims(judged, compared, refusals, judges[0], used)),
+        claims=tuple(claims(judged, tests, judges[0], used)),
         published=tuple(published_rows(manifest.study, judged, directions)),
         text_and_code=tuple(text_and_code(manifest.study)),
     )
@@ -101,6 +108,27 @@ def _warnings(store: "Store", manifest: Manifest, results: Results, judges: Sequ
         *thought_warnings(store, results.cells, manifest.arms),
         *failure_warnings(results.failures, completions, judges),
     ]
+
+
+def instruction_groups(store: "Store", cells: Sequence[Cell], manifest: Manifest) -> dict[str, list[int]]:
+    """The group of each instruction of each set, by position: near-duplicates are one group.
+
+    An instruction that no completion was stored for yet is a group of its own.
+    """
+    found = {}
+    for name, facts in manifest.instructions.items():
+        texts: dict[int, str] = {}
+        for cell in (cell for cell in cells if cell.instructions == name):
+            if len(texts) < facts.n:
+                texts |= {row.position: row.instruction for row in store.completions(cell.key)}
+        size = max((facts.n, *(position + 1 for position in texts)))
+        found[name] = groups_of([texts.get(position, f"missing{position}") for position in range(size)])
+    return found
+
+
+def _are_matched(study: StudyFacts) -> bool:
+    sources = [study.instructions[label].source for label in ("harmful", "harmless") if label in study.instructions]
+    return len(sources) == 2 and (sources[0], sources[1]) in MATCHED
 
 
 def edit_words(cells: Sequence[Cell], manifest: Manifest) -> dict[str, EditWords]:

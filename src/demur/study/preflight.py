@@ -3,13 +3,14 @@
 They use names, files and counts. Checks that need the weights are made during the run.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from demur.core.errors import InputError, sentence
 from demur.directions.controls.control import most_controls
+from demur.inputs.duplicates.overlaps import overlap_warnings
 from demur.inputs.instructions import InstructionSet, read_instructions
 from demur.inputs.instructions import may_be_elsewhere as instructions_may_be_elsewhere
 from demur.inputs.prompt_formats import find_format, find_system_format
@@ -90,10 +91,10 @@ def check(plan: Plan) -> Ready:
         if spec.adapter is not None:
             check_settings(spec.adapter, find_adapter(spec.adapter))
     material = {name: _material(study, name) for name in study.sets}
-    _refuse_trained(material, study.split)
+    overlaps = _overlaps(study, material)
     _check_controls(plan, material)
     _refuse_equal_draws(material)
-    return Ready(plan, material, sources, (*warnings, *instruction_warnings(material)))
+    return Ready(plan, material, sources, (*warnings, *instruction_warnings(material), *overlaps))
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,10 @@ def check_what_is_here(plan: Plan) -> OnThisMachine:
         source = study.instructions[name].source
         with suppress(InputError) if instructions_may_be_elsewhere(source) else nullcontext():
             material[name] = _material(study, name)
-    _refuse_trained(material, study.split)
+    overlaps = _overlaps(study, material)
     _check_controls(plan, material)
     _refuse_equal_draws(material)
-    return OnThisMachine(sources, material, (*differences, *precisions(study), *instruction_warnings(material)))
+    return OnThisMachine(sources, material, (*differences, *precisions(study), *instruction_warnings(material), *overlaps))
 
 
 def _check_names(plan: Plan) -> None:
@@ -204,26 +205,11 @@ def told_of_instructions(study: Study) -> list[str]:
     return instruction_warnings(found)
 
 
-def refuse_shared(train: Iterable[Sequence[str]], held_out: Iterable[Sequence[str]], part: str) -> None:
-    """Refuse instructions that are used both to make directions and to test them.
-
-    Args:
-        train: the training instructions of each set.
-        held_out: the instructions for testing of each set.
-        part: the name of the split of `held_out`, for the error.
-
-    Raises:
-        InputError: if an instruction is in both, even under different labels.
-    """
-    used = {sameness(text) for texts in train for text in texts}
-    shared = [text for texts in held_out for text in texts if sameness(text) in used]
-    if shared:
-        raise InputError(f"{len(shared)} instructions are in both the training and the {part} part, such as {shared[0][:60]!r}")
-
-
-def _refuse_trained(material: Mapping[str, Material], part: str) -> None:
-    trained = [texts.instructions for each in material.values() for texts in each.draws.values()]
-    refuse_shared(trained, [each.test for each in material.values()], part)
+def _overlaps(study: Study, material: Mapping[str, Material]) -> list[str]:
+    """Test instructions that are training instructions, word for word or nearly, in any of the sets."""
+    train = [texts.instructions for each in material.values() for texts in each.draws.values()]
+    test = [each.test for each in material.values()]
+    return overlap_warnings(train, test, ("training", study.split), allowed=study.allow_overlap)
 
 
 def _refuse_equal_draws(material: Mapping[str, Material]) -> None:

@@ -51,6 +51,7 @@ from demur.study.spec_fields import (
 from demur.study.spec_tables import (
     TELLS_READERS,
     CheckpointSpec,
+    ClaimSpec,
     ControlSpec,
     DirectionSpec,
     InstructionSpec,
@@ -59,6 +60,7 @@ from demur.study.spec_tables import (
     PromptEntry,
     PromptSpec,
     SelectionSpec,
+    default_controls,
     measurement_list,
     named_once,
 )
@@ -66,6 +68,7 @@ from demur.study.spec_tables import (
 __all__ = [
     "LABELS",
     "CheckpointSpec",
+    "ClaimSpec",
     "ControlSpec",
     "DirectionSpec",
     "InstructionSpec",
@@ -94,12 +97,14 @@ class Study(Table):
         direction: where and how directions are read.
         selection: how settings with the value "select" are chosen.
         interventions: what is done with each direction.
+        claims: the edits that the study makes claims about; None for those with directions of other checkpoints.
         controls: null directions.
         judges: names of judges; figures and sentences use the first.
         measurements: what is measured besides completions.
         engine: what runs the models.
         sections: further sections of the report.
         split: `test`, or `validation` while settings are being chosen.
+        allow_overlap: whether the study may run although instructions of one part are also in another, word for word or nearly.
         max_new_tokens: the length of a completion, in tokens.
         stop_at_eos: whether a completion ends at the model's end tokens.
         until_verdict: whether a completion ends as soon as the verdicts of all judges can no longer change.
@@ -128,6 +133,7 @@ class Study(Table):
     direction: Annotated[DirectionSpec, KeysDecide()]
     selection: Annotated[SelectionSpec, KeysDecide()] = SelectionSpec()
     interventions: Annotated[list[InterventionSpec], KeysDecide()] = []
+    claims: Annotated[list[ClaimSpec] | None, KeysDecide()] = None
     controls: Annotated[ControlSpec, KeysDecide(), Field(validate_default=True)] = ControlSpec()
     judges: Annotated[
         list[Judge],
@@ -143,6 +149,7 @@ class Study(Table):
     engine: Annotated[str, Decides(), AfterValidator(part_name("engine"))] = "transformers"
     sections: Annotated[list[Section], TELLS_READERS, BeforeValidator(listed), AfterValidator(once)] = []
     split: Annotated[Literal["test", "validation"], Decides()] = "test"
+    allow_overlap: Annotated[bool, DecidesNothing("it lets a study run that is otherwise refused")] = False
     max_new_tokens: Annotated[int, Decides(), Field(ge=1)] = 16
     stop_at_eos: Annotated[bool, Decides()] = True
     until_verdict: Annotated[bool, Decides()] = False
@@ -158,14 +165,15 @@ class Study(Table):
 
     @field_validator("controls", mode="before")
     @classmethod
-    def _one_null_direction_for_each_arm(cls, value: Any, info: ValidationInfo) -> Any:
+    def _enough_null_directions(cls, value: Any, info: ValidationInfo) -> Any:
         """Fills in the number of random controls, if the study does not give it."""
         written = value.model_dump(exclude_unset=True) if isinstance(value, ControlSpec) else value
         checkpoints = info.data.get("checkpoints")
         if not isinstance(written, dict) or "random" in written or checkpoints is None:
             return value
         arms = sum(len(spec.prompts) for spec in checkpoints.values())
-        return {**written, "random": max(ControlSpec.model_fields["random"].default, arms)}
+        raw = any(edit.unit == "raw" and edit.coefficient is not None for edit in info.data.get("interventions", ()))
+        return {**written, "random": default_controls(arms, raw)}
 
     @model_validator(mode="after")
     def _names_fit(self) -> "Study":
@@ -178,6 +186,7 @@ class Study(Table):
         self._check_names()
         check_edits_differ(spec.kind for spec in self.interventions)
         self._check_null_cells()
+        self._check_claims()
         for number, spec in enumerate(self.interventions):
             known = (("sources", spec.sources, self.checkpoints), ("targets", spec.targets, self.checkpoints))
             for key, wanted, names in (*known, ("on", spec.on, self.instructions)):
@@ -187,6 +196,15 @@ class Study(Table):
         for number, publication in enumerate(self.published):
             check_publication(publication, f"published.{number}", self.checkpoints, self.prompts, self.instructions)
         return self
+
+    def _check_claims(self) -> None:
+        """Checks that claims are about checkpoints and instruction sets of the study."""
+        for number, claim in enumerate(self.claims or ()):
+            wanted = (("source", self.checkpoints), ("target", self.checkpoints), ("on", self.instructions))
+            for key, names in wanted:
+                name = getattr(claim, key)
+                if name is not None and name not in names:
+                    raise ValueError(f"claims.{number}.{key} names {name!r}; {nearest(name, names)}")
 
     def _check_null_cells(self) -> None:
         """Checks that null directions without completions are measured by something."""
@@ -302,6 +320,7 @@ TABLES: dict[Place, type[BaseModel]] = {
     ("direction",): DirectionSpec,
     ("selection",): SelectionSpec,
     ("interventions", "*"): InterventionSpec,
+    ("claims", "*"): ClaimSpec,
     ("controls",): ControlSpec,
     ("measurements", "*"): MeasurementSpec,
     ("published", "*"): Publication,

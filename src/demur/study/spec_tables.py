@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from demur.core.effects.null_distribution import FEWEST
 from demur.core.errors import InputError
 from demur.directions.controls.control import control_kind, names_control, names_like
 from demur.interventions.edit_kind import check_settings
@@ -231,6 +232,40 @@ class InterventionSpec(Table):
         return changed_settings(named_edit(self.kind).settings, self.settings)
 
 
+TESTS = DecidesNothing("tests are computed again from what is stored")
+
+
+class ClaimSpec(Table):
+    """Edits that a study makes claims about. What is left out means any. Where no change is expected, nothing is claimed."""
+
+    kind: Annotated[Plain, TESTS, AfterValidator(part_name("edit"))]
+    source: Annotated[Plain | None, TESTS] = None
+    target: Annotated[Plain | None, TESTS] = None
+    on: Annotated[Plain | None, TESTS] = None
+
+
+MOST_BY_DEFAULT = 20
+"""A study with many arms gets no more random controls than this, unless it has more arms."""
+
+
+def default_controls(arms: int, raw: bool) -> int:
+    """The number of random controls of a study that does not give one.
+
+    Args:
+        arms: the number of arms.
+        raw: whether a dose is in units of a direction's own norm. Only null directions of the same norm are then a null for it.
+
+    Returns:
+        `FEWEST`, with which an effect can be shown, or as many for each arm if doses depend on the norm, up to `MOST_BY_DEFAULT`.
+        Each arm has at least one.
+
+    Example:
+        >>> default_controls(2, raw=False), default_controls(2, raw=True), default_controls(40, raw=True)
+        (5, 10, 40)
+    """
+    return max(arms, min(FEWEST * (arms if raw else 1), MOST_BY_DEFAULT))
+
+
 class ControlSpec(Table):
     """Null directions: how many of each kind, and the seed of their draws. Every other key is the name of a kind.
 
@@ -238,13 +273,13 @@ class ControlSpec(Table):
     refusal probability is measured, which costs less.
     A kind with `-orthogonal` after its name makes the same null directions without their part along the real direction.
     Control k of a kind has the place and norm of arm k's direction. If there are more controls than arms, the arms are repeated.
-    Without `random`, each arm gets one random direction, and there are at least two.
+    Without `random`, there are enough random directions that an effect can be shown; see `default_controls`.
     """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Annotated[int, Field(ge=0)]] = Field(init=False)
 
-    random: Annotated[int, Decides(), Field(ge=0)] = 2
+    random: Annotated[int, Decides(), Field(ge=0)] = FEWEST
     seed: Annotated[int, Decides()] = 0
     completions: Annotated[int | None, Decides(), Field(ge=0)] = None
 

@@ -14,6 +14,7 @@ from demur.core.errors import InputError, WorkError, nearest
 from demur.core.progress import Phases, no_phases
 from demur.directions.direction import Direction
 from demur.engine.checkpoints import Checkpoint, free_memory
+from demur.inputs.duplicates.overlaps import overlap_warnings
 from demur.inputs.instructions import read_instructions
 from demur.inputs.prompts import Prompt, prompt_format
 from demur.measurements.refusal_tokens import RefusalTokens, find_refusal_tokens
@@ -24,7 +25,7 @@ from demur.measurements.selection.sweep import keep_refused, select_by_cosine, s
 from demur.models.device_placement import find_device
 from demur.runs.execution import load_named
 from demur.study.plan import Arm, make_plan
-from demur.study.preflight import Ready, check, refuse_shared
+from demur.study.preflight import Ready, check
 from demur.study.selected_settings import for_planning
 from demur.study.spec import LABELS, Label, Study
 
@@ -141,11 +142,14 @@ def held_out_sides(study: Study, ready: Ready, n: int) -> Sides:
         n: at most so many of each kind.
 
     Raises:
-        InputError: if a kind has fewer than 2, and if an instruction is in the training part as well.
+        InputError: if a kind has fewer than 2, and if an instruction is, word for word or nearly, in the training or the test
+            part as well, unless the study allows this.
     """
     train: Sides = {label: ready.material[label].train for label in LABELS}
     held_out: Sides = {label: read_instructions(study.instructions[label].source).take("validation")[:n] for label in LABELS}
-    refuse_shared(train.values(), held_out.values(), "validation")
+    tested = {label: material.test for label, material in ready.material.items()} if study.split == "test" else {}
+    for part, texts in (("training", train), ("test", tested)):
+        overlap_warnings(texts.values(), held_out.values(), (part, "validation"), allowed=study.allow_overlap)
     for label in LABELS:
         if (found := len(held_out[label])) < 2:
             raise InputError(

@@ -1,0 +1,61 @@
+"""Which tests of a run are claims of the study, and which are not. Holm's correction is made within each of the two families.
+
+A run has many edited cells. If all were in one family, each further control or dose would make it harder to show the effects that
+the study is about.
+"""
+
+from collections.abc import Sequence
+
+from demur.analysis.cell import Cell, Family, Record
+
+
+class DeclaredClaim(Record):
+    """Claims that a study names before it is run. What is left out means any.
+
+    Attributes:
+        kind: the kind of edit.
+        source: the checkpoint that the direction comes from.
+        target: the checkpoint that is edited.
+        on: the instruction set.
+    """
+
+    kind: str
+    source: str | None = None
+    target: str | None = None
+    on: str | None = None
+
+    def covers(self, cell: Cell) -> bool:
+        """Whether a cell is one of these claims."""
+        wanted = (self.kind, self.source, self.target, self.on)
+        has = (cell.intervention, cell.source, cell.target, cell.instructions)
+        return all(want is None or want == there for want, there in zip(wanted, has, strict=True))
+
+
+def families(cells: Sequence[Cell], declared: Sequence[DeclaredClaim] | None = None) -> dict[str, Family]:
+    """The family of every edited cell.
+
+    Args:
+        cells: the cells of a run.
+        declared: the claims that the study names. If it names none, its claims are the edits from which a change is expected,
+            with a direction of another checkpoint or without a direction; a checkpoint's own direction is exploratory. If no
+            such edit was tried, own directions are the claims.
+
+    Returns:
+        Cell key -> family.
+    """
+    tried = [cell for cell in cells if cell.edited and cell.expected and not cell.control]
+    if declared is not None:
+        claims = {cell.key for cell in tried if any(claim.covers(cell) for claim in declared)}
+    else:
+        claims = {cell.key for cell in tried if cell.source != cell.target} or {cell.key for cell in tried}
+    found: dict[str, Family] = {}
+    for cell in cells:
+        if not cell.edited:
+            continue
+        if cell.control:
+            found[cell.key] = "control"
+        elif not cell.expected:
+            found[cell.key] = "descriptive"
+        else:
+            found[cell.key] = "confirmatory" if cell.key in claims else "exploratory"
+    return found

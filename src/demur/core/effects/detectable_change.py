@@ -1,0 +1,105 @@
+"""What a paired comparison could have shown at all: the least p value within its reach, and the least change it would detect."""
+
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
+from typing import Literal
+
+from demur.core.effects.grouped_differences import GroupedChanges
+from demur.core.effects.paired_change import paired_change
+from demur.core.statistics import LEVEL
+
+POWER = 0.8
+"""The usual chance with which a study should detect the change that it is made for."""
+
+Sense = Literal[-1, 1]
+"""The sign of the expected change."""
+
+
+def least_attainable_p(first: Sequence[bool], sense: Sense, groups: Sequence[Hashable] | None = None) -> float:
+    """The p value if every verdict changed in the expected sense. If it is not below the level, nothing could be shown.
+
+    Args:
+        first: whether each instruction is refused under the first condition.
+        sense: 1 if the rate should rise, -1 if it should fall.
+        groups: the group of each instruction; None if all are independent.
+
+    Example:
+        >>> round(least_attainable_p([True] * 5 + [False] * 95, -1), 4)
+        0.0625
+    """
+    return paired_change(first, [sense > 0] * len(first), groups).p_value
+
+
+def least_detectable_change(
+    first: Sequence[bool], second: Sequence[bool], sense: Sense, groups: Sequence[Hashable] | None = None
+) -> float | None:
+    """The smallest true change that McNemar's test would find significant with a chance of `POWER`, with as many instructions.
+
+    The change is added to the share of verdicts that change against the expected sense, which is taken as observed. With
+    groups, the number of instructions is divided by the observed design effect: the variance between groups over the variance
+    that independent instructions would have (Kish 1965).
+
+    Args:
+        first: whether each instruction is refused under the first condition.
+        second: the same under the second condition, in the same order.
+        sense: 1 if the rate should rise, -1 if it should fall.
+        groups: the group of each instruction; None if all are independent.
+
+    Returns:
+        The size of the change, as a fraction above 0; None if no change that the first rate leaves room for has this chance.
+    """
+    n = len(first)
+    gained = sum(b and not a for a, b in zip(first, second, strict=True))
+    lost = sum(a and not b for a, b in zip(first, second, strict=True))
+    against = (lost if sense > 0 else gained) / n
+    room = sum(map(bool, first)) / n
+    room = 1 - room if sense > 0 else room
+    return _least_change(max(1, int(n / _design_effect(first, second, gained, lost, groups))), against, room)
+
+
+def _design_effect(
+    first: Sequence[bool], second: Sequence[bool], gained: int, lost: int, groups: Sequence[Hashable] | None
+) -> float:
+    n = len(first)
+    independent = (gained + lost - (gained - lost) ** 2 / n) / n**2
+    if groups is None or len(set(groups)) in (1, n) or independent <= 0:
+        return 1.0
+    return max(1.0, GroupedChanges.of(first, second, groups).standard_error ** 2 / independent)
+
+
+@lru_cache(maxsize=1024)
+def _least_change(n: int, against: float, room: float) -> float | None:
+    most = min(room, 1 - against) - against
+    if most <= 0 or power(n, against + most, against) < POWER:
+        return None
+    low, high = 0.0, most
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(n, against + middle, against) >= POWER else (middle, high)
+    return high
+
+
+def power(n: int, expected: float, against: float) -> float:
+    """The chance that the exact McNemar test shows a change in the expected sense.
+
+    Args:
+        n: the number of instructions.
+        expected: the share of verdicts that change in the expected sense.
+        against: the share that change against it.
+
+    Returns:
+        The exact chance, summed over all numbers of verdicts that may change.
+
+    Example:
+        >>> round(power(100, 0.10, 0.0), 3)
+        0.942
+    """
+    import numpy as np
+    from scipy.stats import binom
+
+    differing = expected + against
+    if differing <= 0:
+        return 0.0
+    counts = np.arange(n + 1)
+    needed = binom.isf(LEVEL / 2, counts, 0.5) + 1
+    return float((binom.pmf(counts, n, min(differing, 1.0)) * binom.sf(needed - 1, counts, expected / differing)).sum())
