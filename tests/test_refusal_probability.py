@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -311,6 +313,16 @@ def test_agrees_with_sampling_on_real_weights(smollm, tuned_answers):
             low, gap = float(found.probability[i, j]), float(found.gap[i, j])
             error = 4 * math.sqrt(max(low + gap, 1 / n) / n)
             assert low - error < share < low + gap + error, (i, j, share, low, gap)
+
+
+@pytest.mark.soak
+def test_the_example_of_the_page_runs(smollm, capsys):
+    page = (Path(__file__).parents[1] / "docs" / "refusal-probability.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    exec(compile(code, "refusal-probability.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["none", "ablate"]
+    assert all(0 <= float(value) <= 1 for line in lines for value in line.split("(")[0].split()[1:])
 
 
 def test_real_probabilities_have_small_gaps(tuned_answers):
