@@ -7,6 +7,8 @@ import demur
 from demur.core.errors import InputError, NotFinite
 from demur.engine.checkpoints import wrap
 from demur.engine.engine_protocol import Branch, Row
+from demur.engine.transformers_engine import TransformersEngine
+from demur.models.families import layout_of
 from tests.tiny import tiny_model, tiny_tokenizer
 
 # Learned, rotary and ALiBi positions; global and local attention; blocks that get arguments for each row; experts.
@@ -82,9 +84,10 @@ def test_no_branch_is_longer_than_allowed(checkpoint):
         explored(checkpoint.engine, [Row(PROMPTS[0])], max_new_tokens=0)
 
 
-def test_the_row_that_is_not_finite_is_named(checkpoint):
-    read = demur.from_raw(torch.ones(32), name="d", layer=1)
-    rows = [Row(PROMPTS[0]), Row(PROMPTS[1]), Row(PROMPTS[2], demur.add(read, 3e38))]
+def test_the_row_that_is_not_finite_is_named():
+    model = tiny_model("llama")
+    with torch.no_grad():
+        model.get_input_embeddings().weight[30] = float("nan")
     with pytest.raises(NotFinite) as raised:
-        explored(checkpoint.engine, rows)
-    assert raised.value.row == 2
+        explored(TransformersEngine(model, tiny_tokenizer(), layout_of(model.config)), [Row(prompt) for prompt in PROMPTS])
+    assert raised.value.row == 1
