@@ -1,8 +1,10 @@
 """The exact probability of a refusal: against all token sequences of small vocabularies, and against sampling on real weights."""
 
+import contextlib
 import dataclasses
-import math
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -99,7 +101,7 @@ def test_small_batches_give_the_same():
 
 
 def test_rows_that_did_not_fit_are_counted_once(monkeypatch):
-    from demur.engine import token_tree
+    from demur.engine.continuations import token_tree
 
     checkpoint = small_checkpoint("words")
     rows = [Row(one) for one in PROMPTS]
@@ -269,18 +271,6 @@ def test_blanks_are_those_that_strip_removes():
     assert {one.decode() for one in _blanks()} == {one for one in every if not one.strip()}
 
 
-@pytest.fixture(scope="module")
-def tuned_answers(smollm):
-    """Real prompts and edits, with exact probabilities; the edit takes the model towards refusals."""
-    prompt = demur.prompt_format("chatml", smollm)
-    sides = [demur.load_instructions(f"contrast-{label}").take("train", 16) for label in ("harmful", "harmless")]
-    read = demur.extract_direction(smollm, *sides, prompt, layer=16)
-    edits = [None, demur.add(read, 2.0, unit="raw")]
-    instructions = demur.load_instructions("contrast-harmful").take("test", 2)
-    found = demur.bounded_refusal_probability(smollm, instructions, prompt, edits)
-    return prompt, edits, instructions, found
-
-
 def test_token_bytes_of_a_real_vocabulary(smollm):
     found = token_bytes(smollm.tokenizer, 49152)
     for phrase in PHRASES:
@@ -293,28 +283,45 @@ def test_token_bytes_of_a_real_vocabulary(smollm):
 
 
 @pytest.mark.soak
-def test_agrees_with_sampling_on_real_weights(smollm, tuned_answers):
-    prompt, edits, instructions, found = tuned_answers
-    n = 600
+def test_agrees_with_sampling_on_real_weights(smollm):
+    """The tuned checkpoint of the demo, with its direction and without; transformers samples with its own `generate`."""
+    tuned = demur.load_checkpoint("demo:smollm2-135m-instruct", adapter="demo:safety-adapter", name="tuned")
+    prompt, n, length = demur.prompt_format("chatml", tuned), 200, 6
+    sides = [demur.load_instructions(f"contrast-{label}").take("train", 32) for label in ("harmful", "harmless")]
+    edit = demur.ablate(demur.extract_direction(tuned, *sides, prompt, layer=17))
+    instructions = demur.load_instructions("contrast-harmful").take("test", 2)
+    found = demur.bounded_refusal_probability(tuned, instructions, prompt, [None, edit], max_new_tokens=length)
+    assert 0.02 < found.probability[1].mean() < 0.9 < found.probability[0].max()
+    shares = torch.zeros_like(found.probability)
     torch.manual_seed(0)
-    for i, edit in enumerate(edits):
-        for j, ids in enumerate(prompt.encode(instructions)):
-            given = torch.tensor([ids] * n)
-            sampling = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 8}
-            if edit is None:
-                made = smollm.model.generate(given, attention_mask=torch.ones_like(given), pad_token_id=smollm.pad_id, **sampling)
-            else:
-                with demur.steer(smollm, edit) as model:
-                    made = model.generate(given, attention_mask=torch.ones_like(given), pad_token_id=smollm.pad_id, **sampling)
-            texts = smollm.tokenizer.batch_decode(made[:, len(ids) :], skip_special_tokens=True)
-            share = sum(verdict.refusal for verdict in demur.judge(texts, "prefix")) / n
-            low, gap = float(found.probability[i, j]), float(found.gap[i, j])
-            error = 4 * math.sqrt(max(low + gap, 1 / n) / n)
-            assert low - error < share < low + gap + error, (i, j, share, low, gap)
+    for j, ids in enumerate(prompt.encode(instructions)):
+        given = torch.tensor([ids] * n)
+        settings = {"attention_mask": torch.ones_like(given), "pad_token_id": tuned.pad_id, "max_new_tokens": length}
+        for i, context in enumerate((contextlib.nullcontext(), demur.steer(tuned, edit))):
+            with context:
+                made = tuned.model.generate(given, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, **settings)
+            texts = tuned.tokenizer.batch_decode(made[:, len(ids) :], skip_special_tokens=True)
+            shares[i, j] = sum(verdict.refusal for verdict in demur.judge(texts, "prefix")) / n
+    # Four standard errors: of each share, and of the mean of all.
+    variance = found.probability.clamp(0.01, 0.99) * (1 - found.probability.clamp(0.01, 0.99)) / n
+    difference = shares - found.probability - found.gap / 2
+    assert (difference.abs() < 4 * variance.sqrt() + found.gap).all(), (shares, found)
+    assert difference.mean().abs() < 4 * variance.sum().sqrt() / difference.numel() + found.gap.mean(), (shares, found)
 
 
-def test_real_probabilities_have_small_gaps(tuned_answers):
-    found = tuned_answers[-1]
+@pytest.mark.soak
+def test_the_example_of_the_page_runs(smollm, capsys):
+    page = (Path(__file__).parents[1] / "docs" / "refusal-probability.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    exec(compile(code, "refusal-probability.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["none", "ablate"]
+    assert all(0 <= float(value) <= 1 for line in lines for value in line.split("(")[0].split()[1:])
+
+
+def test_real_probabilities_have_small_gaps(smollm):
+    instructions = demur.load_instructions("contrast-harmful").take("test", 2)
+    found = demur.bounded_refusal_probability(smollm, instructions, "chatml")
     assert (found.gap < 3e-3).all()
     assert (found.probability > 0).all()
     assert (found.probability <= 1).all()

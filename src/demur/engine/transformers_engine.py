@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from demur.engine.continuations.token_tree import explore
 from demur.engine.decode import decode
 from demur.engine.engine_protocol import LOSS_TOKENS, Continuation, Decoding, Follow, Need, NextTokens, Row
 from demur.engine.read_activations import stream_activations
 from demur.engine.score import continuation_losses, next_tokens
-from demur.engine.token_tree import explore
 from demur.models.device_placement import input_device, weights_dtype
 from demur.models.layouts import Layout, Site, d_model_of
 from demur.models.tokenizers import embedding_rows

@@ -9,7 +9,7 @@ import sys
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -152,6 +152,12 @@ class PhraseStates:
                     yield from ((index, None) for index in self._ids[first:end])
                 elif first < end and (after := self._after_bytes(tail)) is not None:
                     todo.append((longer, after, first, end))
+
+
+@lru_cache(maxsize=8)
+def phrase_states(tokens: TokenBytes, phrases: tuple[str, ...], stop_ids: frozenset[int]) -> PhraseStates:
+    """The states for some phrases. Calls with the same arguments give the same object, so its moves are computed once."""
+    return PhraseStates(tokens, phrases, stop_ids)
 
 
 def _is_whole(tail: bytes) -> bool:

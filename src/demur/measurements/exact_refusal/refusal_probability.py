@@ -21,7 +21,7 @@ from demur.inputs.handed.handed_arguments import Instructions, PromptLike
 from demur.interventions.intervention import RowEdits, edit_sequence
 from demur.judges.beginnings import beginnings_of
 from demur.judges.judge import Judge
-from demur.measurements.exact_refusal.phrase_states import START, PhraseStates, State
+from demur.measurements.exact_refusal.phrase_states import START, PhraseStates, State, phrase_states
 from demur.measurements.exact_refusal.sampling import MIN_MASS, Sampling
 from demur.measurements.exact_refusal.token_bytes import token_bytes
 
@@ -44,7 +44,9 @@ class BoundedProbability:
 class _Tally:
     """Adds up the probability of refusals, and what is not followed, while an engine explores the tree."""
 
-    def __init__(self, rows: int, tokenizer: object, phrases: Sequence[str], stop_ids: Sequence[int], sampling: Sampling) -> None:
+    def __init__(
+        self, rows: int, tokenizer: object, phrases: tuple[str, ...], stop_ids: frozenset[int], sampling: Sampling
+    ) -> None:
         self.refusal, self.gap = torch.zeros(rows, dtype=torch.float64), torch.zeros(rows, dtype=torch.float64)
         self.branches = torch.zeros(rows, dtype=torch.long)
         self._tokenizer, self._phrases, self._stop_ids, self._sampling = tokenizer, phrases, stop_ids, sampling
@@ -55,7 +57,7 @@ class _Tally:
         """Count the refusals right after some branches. Returns the tokens that are worth following."""
         if self._states is None:
             tokens = token_bytes(self._tokenizer, logits.shape[-1])
-            self._states = PhraseStates(tokens, self._phrases, frozenset(self._stop_ids))
+            self._states = phrase_states(tokens, self._phrases, self._stop_ids)
         places: dict[State, list[int]] = {}
         masses = list[float]()
         for place, branch in enumerate(branches):
@@ -137,7 +139,8 @@ def row_probabilities(
     """
     needs: tuple[Need, ...] = ("branches", "edits") if any(edit_sequence(row.edits) for row in rows) else ("branches",)
     phrases, engine = beginnings_of(sampling.judge), checkpoint.engine_for(*needs)
-    tally = _Tally(len(rows), checkpoint.tokenizer, phrases, engine.stop_ids if sampling.stop_at_eos else (), sampling)
+    stop_ids = frozenset(engine.stop_ids if sampling.stop_at_eos else ())
+    tally = _Tally(len(rows), checkpoint.tokenizer, phrases, stop_ids, sampling)
     for done in engine.explore(rows, tally.follow, max_new_tokens=sampling.max_new_tokens, batch_tokens=batch_tokens):
         progress(len(done))
     return tally.result()
