@@ -12,13 +12,13 @@ from demur.interventions.intervention import ablate, add
 from demur.measurements.divergence import divergence, refusal_log_odds
 from demur.measurements.selection.candidates import candidate_directions
 from demur.measurements.selection.effect import (
-    Outcome,
     PlaceEffect,
     Trial,
     baseline,
     place_effects,
     rows_of_rounds,
 )
+from demur.measurements.selection.trial_outcomes import Outcome
 from demur.runs.selecting.place_choice import Tried, chosen_doses, chosen_place, joint_effects, notes_on
 from demur.runs.store import Store
 from demur.study.plan import make_plan

@@ -1,4 +1,4 @@
-"""Scores candidate directions by what edits with them do: first the log-odds of a refusal, then completions for the best places.
+"""Scores candidate directions by what edits with them do to the log-odds of a refusal.
 
 Every candidate and instruction runs as a row of the same batches. All instructions are validation instructions: the candidates
 were not made from them, and no result of a run is measured on them.
@@ -7,34 +7,35 @@ were not made from them, and no result of a run is measured on them.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from demur.core.errors import InputError, WorkError
 from demur.core.progress import Progress, silent
 from demur.directions.direction import Direction
-from demur.engine import generate
 from demur.engine.checkpoints import Checkpoint
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention
-from demur.judges.judging import judge
 from demur.measurements.divergence import divergence, refusal_log_odds
 from demur.measurements.selection.candidate_scores import sweep_rows
 from demur.measurements.selection.candidates import Candidates, Place
+from demur.measurements.selection.finished_steps import FinishedSteps
 
 Kind = Literal["harmful", "harmless"]
 
 Sides = Mapping[Kind, Sequence[str]]
 """Validation instructions of both kinds."""
 
+_Rows = list[list[list[float]]]
+"""The shares and the damages of one round; each has one row for each place and one number for each instruction."""
+
 FIRST_ROUND = 8
 """Instructions of the first round. Each further round has twice as many instructions and half as many places."""
-
-BROKEN_LABELS = ("echo", "degenerate")
-"""Labels of the judge `taxonomy` for completions that are no answer, because the edit has damaged the text."""
 
 
 @dataclass(frozen=True)
@@ -96,21 +97,6 @@ class PlaceEffect:
     kl: float = 0.0
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Completions under one trial with the direction of one place.
-
-    Attributes:
-        refusals: the share of completions that are refusals.
-        broken: the share of completions that the edit has broken: they repeat themselves or the instruction.
-        n: the number of completions.
-    """
-
-    refusals: float
-    broken: float
-    n: int
-
-
 def baseline(checkpoint: Checkpoint, sides: Sides, prompt: Prompt, token_ids: Sequence[int]) -> Baseline:
     """The log-odds that a refusal begins without an edit.
 
@@ -136,6 +122,7 @@ def place_effects(
     kl_most: float = 0.5,
     finalists: int = 4,
     progress: Progress = silent,
+    steps: FinishedSteps | None = None,
 ) -> dict[Place, PlaceEffect]:
     """Measure the effect of every place, in rounds. Each round has more instructions, and the better half of the places.
 
@@ -149,6 +136,7 @@ def place_effects(
         kl_most: places with a larger `kl` are not measured further.
         finalists: the least number of places in the last round.
         progress: called with the number of rows that were just measured; `rows_of_rounds` gives their total.
+        steps: rounds that are finished already; they are not measured again.
 
     Returns:
         The effect of each place, as its last round measured it.
@@ -157,7 +145,8 @@ def place_effects(
         InputError: if there are no candidates, or too few instructions.
         WorkError: if harmful instructions are refused no more often than harmless ones.
     """
-    before = baseline(checkpoint, sides, prompt, token_ids)
+    steps = steps or FinishedSteps()
+    before = _known_baseline(steps, lambda: baseline(checkpoint, sides, prompt, token_ids))
     if not before.gap > 0:
         raise WorkError(
             f"{checkpoint.name!r} begins a refusal no more often after harmful instructions than after harmless ones (log-odds "
@@ -171,13 +160,26 @@ def place_effects(
         remaining = [place for place in in_order if len(measured[place]) == done and not effects[place].kl > kl_most][:kept]
         part: Sides = {label: texts[done:end] for label, texts in sides.items()}
         known = Baseline({label: odds[done:end] for label, odds in before.odds.items()})
-        shares = _shares(checkpoint, candidates, remaining, trials, part, prompt, token_ids, known, before.gap, progress)
-        changes = _damages(checkpoint, candidates, remaining, trials, part["harmless"], prompt, progress)
-        for place, share, change in zip(remaining, shares, changes, strict=True):
+
+        def measure(places: Sequence[Place] = remaining, part: Sides = part, known: Baseline = known) -> _Rows:
+            shares = _shares(checkpoint, candidates, places, trials, part, prompt, token_ids, known, before.gap, progress)
+            return [shares, _damages(checkpoint, candidates, places, trials, part["harmless"], prompt, progress)]
+
+        skipped = partial(progress, len(remaining) * (end - done) * _rows_each(trials))
+        rows = steps.done(TypeAdapter(_Rows), ("round", done, end, [list(place) for place in remaining]), measure, skipped)
+        for place, share, change in zip(remaining, *rows, strict=True):
             measured[place] += zip(share, change, strict=True)
         progress((kept - len(remaining)) * (end - done) * _rows_each(trials))
         done = end
     return {place: _mean(rows) for place, rows in measured.items()}
+
+
+def _known_baseline(steps: FinishedSteps, measure: Callable[[], Baseline]) -> Baseline:
+    def odds() -> dict[Kind, list[float]]:
+        return {label: values.tolist() for label, values in measure().odds.items()}
+
+    known = steps.done(TypeAdapter(dict[Kind, list[float]]), ("baseline",), odds, lambda: None)
+    return Baseline({label: torch.tensor(values, dtype=torch.float64) for label, values in known.items()})
 
 
 def rows_of_rounds(places: int, instructions: int, trials: Sequence[Trial], finalists: int = 4) -> int:
@@ -204,62 +206,6 @@ def _mean(rows: Sequence[tuple[float, float]]) -> PlaceEffect:
     """The mean of (share, kl) over instructions."""
     n = len(rows)
     return PlaceEffect(sum(share for share, _ in rows) / n, n, sum(kl for _, kl in rows) / n) if n else PlaceEffect(0.0, 0)
-
-
-def outcomes(
-    checkpoint: Checkpoint,
-    trials: Sequence[tuple[Trial, Direction]],
-    sides: Sides,
-    prompt: Prompt,
-    *,
-    judge_name: str,
-    max_new_tokens: int,
-    progress: Progress = silent,
-) -> list[Outcome]:
-    """Completions under trials, judged.
-
-    Args:
-        checkpoint: the loaded checkpoint.
-        trials: each trial with the direction that it uses.
-        sides: `harmful` and `harmless` validation instructions.
-        prompt: the prompt format.
-        judge_name: the judge that says what is a refusal.
-        max_new_tokens: the length of a completion, in tokens.
-        progress: called with the number of completions that were just finished.
-
-    Returns:
-        One outcome for each trial, in their order.
-    """
-    found: dict[int, Outcome] = {}
-    for label in dict.fromkeys(trial.instructions for trial, _ in trials):
-        numbers = [number for number, (trial, _) in enumerate(trials) if trial.instructions == label]
-        edits = [trials[number][0].make(trials[number][1]) for number in numbers]
-        made = generate.generate(checkpoint, sides[label], prompt, edits, max_new_tokens=max_new_tokens, progress=progress)
-        for number, rows in zip(numbers, made, strict=True):
-            found[number] = _outcome(rows, judge_name)
-    return [found[number] for number in range(len(trials))]
-
-
-def unedited(
-    checkpoint: Checkpoint,
-    sides: Sides,
-    prompt: Prompt,
-    *,
-    judge_name: str,
-    max_new_tokens: int,
-) -> dict[Kind, Outcome]:
-    """Completions without an edit, judged, for `harmful` and `harmless` validation instructions."""
-    return {
-        label: _outcome(generate.generate(checkpoint, texts, prompt, max_new_tokens=max_new_tokens)[0], judge_name)
-        for label, texts in sides.items()
-    }
-
-
-def _outcome(rows: Sequence[generate.Completion], judge_name: str) -> Outcome:
-    n = len(rows)
-    refusals = sum(verdict.refusal for verdict in judge(rows, judge_name))
-    broken = sum(verdict.label in BROKEN_LABELS for verdict in judge(rows, "taxonomy"))
-    return Outcome(refusals / n, broken / n, n)
 
 
 def _rounds(places: int, instructions: int, finalists: int) -> list[tuple[int, int]]:

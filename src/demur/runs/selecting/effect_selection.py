@@ -8,6 +8,9 @@ checkpoints is what the run tests, so it is never used to choose.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+
+from pydantic import TypeAdapter
 
 from demur.analysis.selection_record import SelectedPlace, SelectionArm, SelectionRecord
 from demur.core.errors import WorkError
@@ -16,18 +19,18 @@ from demur.directions.direction import Direction
 from demur.engine.checkpoints import Checkpoint, free_memory
 from demur.inputs.prompts import Prompt, prompt_format
 from demur.interventions.intervention import Intervention
+from demur.judges.judge import get_judge
 from demur.measurements.refusal_tokens import RefusalTokens, find_refusal_tokens
 from demur.measurements.selection.candidates import Candidates, Place, candidate_directions
 from demur.measurements.selection.effect import (
-    Outcome,
     PlaceEffect,
     Trial,
-    outcomes,
     place_effects,
     rows_of_rounds,
-    unedited,
 )
+from demur.measurements.selection.finished_steps import FinishedSteps
 from demur.measurements.selection.ranking import LAST_LAYERS, late
+from demur.measurements.selection.trial_outcomes import Outcome, outcomes, unedited
 from demur.models.device_placement import find_device
 from demur.runs.execution import edit_of, load_named
 from demur.runs.selecting.place_choice import Tried, chosen_doses, chosen_place, joint_effects, notes_on
@@ -56,12 +59,20 @@ class _ArmWork:
     prompt: Prompt
     before: Mapping[Label, Outcome]
     facts: SelectionArm
+    steps: FinishedSteps
     candidates: Candidates | None = None
     effects: dict[Place, PlaceEffect] = field(default_factory=dict)
     tried: dict[tuple[Place, int, float], Outcome] = field(default_factory=dict)
 
 
-def select_by_effect(study: Study, ready: Ready, *, device: str = "auto", phases: Phases = no_phases) -> SelectionRecord:
+def select_by_effect(
+    study: Study,
+    ready: Ready,
+    *,
+    device: str = "auto",
+    phases: Phases = no_phases,
+    steps: FinishedSteps | None = None,
+) -> SelectionRecord:
     """Select everything that a study leaves open.
 
     Args:
@@ -69,6 +80,7 @@ def select_by_effect(study: Study, ready: Ready, *, device: str = "auto", phases
         ready: its checked plan; the plan's own layer and doses are not used.
         device: where checkpoints are loaded.
         phases: shows progress.
+        steps: steps that an earlier selection of the same study finished on the same machine; they are not done again.
 
     Returns:
         What was selected, and all measures.
@@ -81,7 +93,9 @@ def select_by_effect(study: Study, ready: Ready, *, device: str = "auto", phases
     sides = held_out_sides(study, ready, study.selection.instructions)
     train: Sides = {label: ready.material[label].train for label in LABELS}
     loads = _Loads(study, device, phases)
-    works = _all_unedited(loads, ready, sides, phases)
+    # With other texts or another judge, no step is the same.
+    scope = (repr((sides, train)), study.judges[0], str(get_judge(study.judges[0]).version))
+    works = _all_unedited(loads, ready, sides, phases, (steps or FinishedSteps()).within(*scope))
     for work in loads.last_first(works):
         if not work.facts.problem:
             with loads.checkpoint(work.arm.checkpoint) as checkpoint:
@@ -150,13 +164,15 @@ class _Loads:
         free_memory()
 
 
-def _all_unedited(loads: _Loads, ready: Ready, sides: Sides, phases: Phases) -> list[_ArmWork]:
+def _all_unedited(loads: _Loads, ready: Ready, sides: Sides, phases: Phases, steps: FinishedSteps) -> list[_ArmWork]:
     """What every arm answers without an edit, and why some do not decide."""
     study = loads.study
     works: list[_ArmWork] = []
     for name in study.checkpoints:
         with loads.checkpoint(name) as checkpoint:
-            works += [_unedited(checkpoint, arm, study, sides, phases) for arm in ready.plan.arms_of(name)]
+            for arm in ready.plan.arms_of(name):
+                own = steps.within(checkpoint.fingerprint, arm.name)
+                works.append(_unedited(checkpoint, arm, study, sides, phases, own))
     most = max(work.facts.harmful for work in works)
     for work in works:
         if work.facts.harmful < max(LEAST_REFUSALS, HALF * most):
@@ -166,13 +182,19 @@ def _all_unedited(loads: _Loads, ready: Ready, sides: Sides, phases: Phases) -> 
     return works
 
 
-def _unedited(checkpoint: Checkpoint, arm: Arm, study: Study, sides: Sides, phases: Phases) -> _ArmWork:
+def _unedited(checkpoint: Checkpoint, arm: Arm, study: Study, sides: Sides, phases: Phases, steps: FinishedSteps) -> _ArmWork:
     """What an arm answers without an edit."""
     prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt, control_tokens=study.control_tokens, system=arm.system)
+
+    def complete() -> list[Outcome]:
+        made = unedited(checkpoint, sides, prompt, judge_name=study.judges[0], max_new_tokens=study.max_new_tokens)
+        return [made[label] for label in LABELS]
+
     with phases(f"refusals of {arm.name}", None):
-        before = unedited(checkpoint, sides, prompt, judge_name=study.judges[0], max_new_tokens=study.max_new_tokens)
+        found = steps.done(TypeAdapter(list[Outcome]), ("unedited",), complete, lambda: None)
+    before = dict(zip(LABELS, found, strict=True))
     facts = SelectionArm(arm=arm.name, harmful=before["harmful"].refusals, harmless=before["harmless"].refusals)
-    return _ArmWork(arm, prompt, before, facts)
+    return _ArmWork(arm, prompt, before, facts, steps)
 
 
 def _effects(checkpoint: Checkpoint, work: _ArmWork, study: Study, train: Sides, sides: Sides, phases: Phases) -> None:
@@ -208,6 +230,7 @@ def _effects(checkpoint: Checkpoint, work: _ArmWork, study: Study, train: Sides,
                 kl_most=study.selection.kl,
                 finalists=FINALISTS,
                 progress=progress,
+                steps=work.steps,
             )
     except WorkError as error:
         work.facts = work.facts.model_copy(update={"problem": str(error)})
@@ -217,8 +240,10 @@ def _effects(checkpoint: Checkpoint, work: _ArmWork, study: Study, train: Sides,
 
 def _refusal_tokens(checkpoint: Checkpoint, work: _ArmWork, study: Study, train: Sides, phases: Phases) -> RefusalTokens:
     harmful, harmless = (train[label][:TOKEN_TEXTS] for label in LABELS)
-    with phases(f"refusal tokens of {work.arm.name}", len(harmful) + len(harmless)) as progress:
-        return find_refusal_tokens(
+    n = len(harmful) + len(harmless)
+    with phases(f"refusal tokens of {work.arm.name}", n) as progress:
+        find = partial(
+            find_refusal_tokens,
             checkpoint,
             harmful,
             harmless,
@@ -227,6 +252,7 @@ def _refusal_tokens(checkpoint: Checkpoint, work: _ArmWork, study: Study, train:
             max_new_tokens=study.max_new_tokens,
             progress=progress,
         )
+        return work.steps.done(TypeAdapter(RefusalTokens), ("tokens",), find, partial(progress, n))
 
 
 def _asked_places(candidates: Candidates, study: Study, n_layers: int) -> Candidates:
@@ -286,6 +312,7 @@ def _completions(
             judge_name=study.judges[0],
             max_new_tokens=study.max_new_tokens,
             progress=progress,
+            steps=work.steps.within([[*place, number, dose] for place, number, dose in keys]),
         )
     work.tried = dict(zip(keys, found, strict=True))
 

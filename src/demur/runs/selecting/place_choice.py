@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from demur.analysis.selection_record import SelectedPlace, TriedDose
 from demur.core.errors import WorkError
 from demur.measurements.selection.candidates import Place
-from demur.measurements.selection.effect import Outcome, PlaceEffect
+from demur.measurements.selection.effect import PlaceEffect
+from demur.measurements.selection.trial_outcomes import Outcome
 from demur.study.selected_settings import deciding_label, doses_of
 from demur.study.spec import Label, Study
 from demur.study.spec_fields import SELECT
