@@ -185,6 +185,36 @@ def test_a_flipped_byte_in_a_downloaded_adapter_is_refused(folder, tmp_path, mon
         demur.load_checkpoint(folder, adapter="owner/tiny")
 
 
+def test_only_files_that_are_read_are_hashed(folder, tmp_path, monkeypatch):
+    """Models on the hub often hold their weights a second time, in `consolidated.safetensors`, which no one here reads."""
+    for name in ("consolidated.safetensors", "model.fp16.safetensors"):
+        (folder / name).write_bytes((folder / "model.safetensors").read_bytes() + b"x")
+    (folder / "adapter_model.safetensors").write_bytes(b"of another program")
+    snapshot = in_hub_cache(folder, tmp_path / "hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    hashed, digest = set(), file_digests._digest
+    monkeypatch.setattr(file_digests, "_digest", lambda file, how: hashed.add(file.resolve()) or digest(file, how))
+    made = demur.load_checkpoint("owner/tiny")
+    others = ("consolidated.safetensors", "model.fp16.safetensors", "adapter_model.safetensors")
+    unread = {(snapshot / name).resolve() for name in others}
+    assert hashed == {file.resolve() for file in snapshot.iterdir()} - unread
+    # A byte of a file that is not read may change.
+    flipped((snapshot / "consolidated.safetensors").resolve())
+    assert demur.load_checkpoint("owner/tiny").fingerprint == made.fingerprint
+
+
+def test_weights_that_the_config_names_are_those_that_are_hashed(folder):
+    (folder / "model.safetensors").rename(folder / "named.safetensors")
+    assert file_digests.weight_files(folder) == []
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "transformers_weights": "named.safetensors"}))
+    (folder / "consolidated.safetensors").write_bytes(b"not read")
+    assert file_digests.weight_files(folder) == [folder / "named.safetensors"]
+    first = demur.load_checkpoint(folder).fingerprint
+    flipped(folder / "named.safetensors")
+    assert demur.load_checkpoint(folder).fingerprint != first
+
+
 def test_a_gguf_file_with_another_byte_is_converted_again(tmp_path, monkeypatch):
     file = tmp_path / "small.gguf"
     file.write_bytes(b"GGUF" + struct.pack("<I", 3) + bytes(4 << 20))

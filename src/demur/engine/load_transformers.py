@@ -57,7 +57,7 @@ def _content(request: LoadRequest, source: Source, adapter_folder: Path | None) 
     check_downloads(request.model, source.path)
     files = [source.path] if source.kind == "gguf" else weight_files(source.path)
     if adapter_folder is not None:
-        check_downloads(str(request.adapter), adapter_folder)
+        check_downloads(str(request.adapter), adapter_folder, ADAPTER_WEIGHTS)
         files += weight_files(adapter_folder, ADAPTER_WEIGHTS)
     return digest_of_files(files)
 

@@ -5,6 +5,7 @@ times of the file are the same. The times include that of the last change of the
 """
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -69,34 +70,46 @@ def digest_of_files(files: Iterable[Path]) -> str:
 
 
 def weight_files(folder: Path, order: Sequence[str] = WEIGHTS) -> list[Path]:
-    """The weight files of a checkpoint or an adapter that are there.
+    """The weight files of a checkpoint or an adapter that are there and that are read.
 
     Args:
         folder: its folder.
-        order: names of a file with all weights, or of an index, in the order in which they are looked for.
+        order: names of a file with all weights, or of an index, in the order in which they are looked for. A file that
+            `config.json` names comes before them.
 
     Returns:
-        The first of these that is there, or the files of the index; all safetensors or `.bin` files if none of them is.
+        The first of these that is there, or the files of the index. Other files, such as `consolidated.safetensors`, are not
+        read, so they are not among them.
     """
-    for name in order:
+    for name in (*_named_weights(folder), *order):
         if (folder / name).is_file():
             if not name.endswith(".index.json"):
                 return [folder / name]
             files = files_of_index(folder / name)
             if files is not None:
                 return [folder / file for file in sorted(files) if (folder / file).is_file()]
-    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    return []
 
 
-def check_downloads(name: str, place: Path) -> None:
+def _named_weights(folder: Path) -> list[str]:
+    """The file of weights that a config names, if it names one."""
+    with suppress(OSError, ValueError):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        named = config.get("transformers_weights") if isinstance(config, dict) else None
+        return [named] if isinstance(named, str) and named else []
+    return []
+
+
+def check_downloads(name: str, place: Path, order: Sequence[str] = WEIGHTS) -> None:
     """Check that the files of a model are those that the hub described when they were downloaded.
 
     huggingface_hub names a download after the digest that the hub gives for it: sha256 for large files, git's sha1 for others.
-    Files that are not in its cache have no stated digest and are not checked.
+    Files that are not in its cache have no stated digest and are not checked, and neither are weights that are not read.
 
     Args:
         name: the model or adapter, for the message.
         place: its folder, or its GGUF file.
+        order: the names of its weights, as for `weight_files`.
 
     Raises:
         InputError: for a file that differs, with its name.
@@ -104,7 +117,7 @@ def check_downloads(name: str, place: Path) -> None:
     files = {place}
     if place.is_dir():
         files = {file for file in place.glob("*") if file.suffix in _BESIDE_WEIGHTS}
-        files.update(*(weight_files(place, order) for order in (WEIGHTS, ADAPTER_WEIGHTS)))
+        files.update(weight_files(place, order))
     stated = [(file, blob) for file in sorted(files) if _states_digest(blob := file.resolve()) and blob.is_file()]
 
     def found(pair: tuple[Path, Path]) -> str:
