@@ -1,6 +1,8 @@
 """One's own pair in one call: its study, its prompt formats, its commented file, and wrong guesses at the command."""
 
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -109,6 +111,46 @@ def test_pairs_that_cannot_be_compared_say_why(folder, tmp_path):
         pair_study(str(folder / "base"), str(folder / "base"))
     with pytest.raises(InputError, match="adapter"):
         pair_study(str(folder / "base"), f"{folder / 'base'}+{folder / 'chat'}")
+
+
+LLAMA = {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "vocab_size": 128_256}
+GEMMA = {"model_type": "gemma2", "hidden_size": 3584, "num_hidden_layers": 42, "vocab_size": 256_000}
+
+
+def large(folder, config, start):
+    """The files of a checkpoint of real size that are read before its weights; the weights themselves cannot be read."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    vocabulary = {f"t{number}": number - start for number in range(start, start + config["vocab_size"])}
+    merges = [[f"t{number}", "x"] for number in range(config["vocab_size"])]
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": vocabulary, "merges": merges}}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("chat", "start", "words"),
+    [
+        (GEMMA, 0, "42 layers of width 3584 and 'base' has 32 of 4096, so their directions cannot be exchanged"),
+        ({**LLAMA, "num_hidden_layers": 16}, 0, "16 layers of width 4096 and 'base' has 32 of 4096"),
+        (LLAMA, 1_000_000, "have no token in common, so no text is the same input for both"),
+    ],
+)
+def test_a_pair_of_real_size_that_cannot_be_compared_is_refused_without_torch(tmp_path, chat, start, words):
+    base, other = large(tmp_path / "base", LLAMA, 0), large(tmp_path / "chat", chat, start)
+    code = (
+        "import sys\n"
+        "from demur.cli.main import app\n"
+        "try:\n"
+        f"    app(['pair', {str(base)!r}, {str(other)!r}])\n"
+        "finally:\n"
+        "    print(sorted({'torch', 'transformers', 'pandas', 'scipy'} & set(sys.modules)))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (result.returncode, result.stdout) == (2, "[]\n")
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
 
 
 def test_init_writes_the_study_of_pair_with_comments(folder, tmp_path):

@@ -6,7 +6,7 @@ stored with the run and shown in its summary.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,33 @@ def compare(sources: Mapping[str, Source]) -> tuple[str, ...]:
         if not any(sources[name].path == sources[earlier].path for earlier in names[:number]):
             warnings += _differences(first, sources[first], name, sources[name])
     return tuple(warnings)
+
+
+def refuse_foreign_tokens(sources: Mapping[str, Source]) -> None:
+    """Refuse two checkpoints whose tokenizers have no token in common, so that no text is the same input for both.
+
+    Args:
+        sources: the files of both checkpoints, by name.
+
+    Raises:
+        InputError: if they share no token. Checkpoints without a `tokenizer.json` are not refused.
+    """
+    if len({source.path for source in sources.values()}) < len(sources):
+        return  # the same files, such as a model with and without an adapter
+    known = {name: found for name, source in sources.items() if source.kind == "folder" and (found := _tokens(source))}
+    if len(known) < 2:
+        return
+    (first, (one, _)), (second, (other, _)) = known.items()
+    if one and other and _texts(one).isdisjoint(_texts(other)):
+        raise InputError(
+            f"the tokenizers of {first!r} and {second!r} have no token in common, so no text is the same input for both; give "
+            "two checkpoints of one family"
+        )
+
+
+def _texts(vocabulary: Mapping[str, int] | Sequence[Sequence[object]]) -> set[str]:
+    """The tokens of a vocabulary: a table of ids, or a list of pairs of a token and its score."""
+    return set(vocabulary) if isinstance(vocabulary, Mapping) else {str(entry[0]) for entry in vocabulary}
 
 
 def _gguf_shape(source: Source) -> tuple[int, int] | None:

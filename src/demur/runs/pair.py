@@ -9,7 +9,7 @@ from demur.core.atomic_files import is_file, is_folder
 from demur.core.errors import InputError
 from demur.core.progress import Phases, no_phases
 from demur.inputs.instructions import read_instructions
-from demur.models.compatibility import compare
+from demur.models.compatibility import compare, refuse_foreign_tokens
 from demur.models.sources import find_adapter, find_model
 from demur.runs.run import Run
 from demur.runs.runner import run
@@ -117,6 +117,7 @@ def pair_study(
     specs = {"base": _checkpoint(base), "chat": _checkpoint(chat)}
     sources = {name: find_model(spec["model"]) for name, spec in specs.items()}
     compare(sources)
+    refuse_foreign_tokens(sources)
     if specs["base"] == specs["chat"]:
         raise InputError(f"both checkpoints are {base!r}; give two different ones, such as a base model and its chat model")
     formats = PairFormats(tuple(prompts)) if prompts else _formats(specs)
