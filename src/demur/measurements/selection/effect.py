@@ -146,12 +146,7 @@ def place_effects(
         WorkError: if harmful instructions are refused no more often than harmless ones.
     """
     steps = steps or FinishedSteps()
-    before = _known_baseline(steps, lambda: baseline(checkpoint, sides, prompt, token_ids))
-    if not before.gap > 0:
-        raise WorkError(
-            f"{checkpoint.name!r} begins a refusal no more often after harmful instructions than after harmless ones (log-odds "
-            f"{before.harmful:.2f} and {before.harmless:.2f}), so no edit can show an effect"
-        )
+    before = _usable_baseline(steps, checkpoint.name, lambda: baseline(checkpoint, sides, prompt, token_ids))
     measured: dict[Place, list[tuple[float, float]]] = {place: [] for place in candidates.directions}
     done = 0
     for kept, end in _rounds(len(measured), min(map(len, sides.values())), finalists):
@@ -174,12 +169,20 @@ def place_effects(
     return {place: _mean(rows) for place, rows in measured.items()}
 
 
-def _known_baseline(steps: FinishedSteps, measure: Callable[[], Baseline]) -> Baseline:
+def _usable_baseline(steps: FinishedSteps, name: str, measure: Callable[[], Baseline]) -> Baseline:
+    """The baseline as it was stored or is measured now. Raises `WorkError` if it leaves no room for an effect."""
+
     def odds() -> dict[Kind, list[float]]:
         return {label: values.tolist() for label, values in measure().odds.items()}
 
     known = steps.done(TypeAdapter(dict[Kind, list[float]]), ("baseline",), odds, lambda: None)
-    return Baseline({label: torch.tensor(values, dtype=torch.float64) for label, values in known.items()})
+    before = Baseline({label: torch.tensor(values, dtype=torch.float64) for label, values in known.items()})
+    if not before.gap > 0:
+        raise WorkError(
+            f"{name!r} begins a refusal no more often after harmful instructions than after harmless ones (log-odds "
+            f"{before.harmful:.2f} and {before.harmless:.2f}), so no edit can show an effect"
+        )
+    return before
 
 
 def rows_of_rounds(places: int, instructions: int, trials: Sequence[Trial], finalists: int = 4) -> int:

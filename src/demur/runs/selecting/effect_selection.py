@@ -93,9 +93,7 @@ def select_by_effect(
     sides = held_out_sides(study, ready, study.selection.instructions)
     train: Sides = {label: ready.material[label].train for label in LABELS}
     loads = _Loads(study, device, phases)
-    # With other texts or another judge, no step is the same.
-    scope = (repr((sides, train)), study.judges[0], str(get_judge(study.judges[0]).version))
-    works = _all_unedited(loads, ready, sides, phases, (steps or FinishedSteps()).within(*scope))
+    works = _all_unedited(loads, ready, sides, phases, _of_these(steps or FinishedSteps(), study, sides, train))
     for work in loads.last_first(works):
         if not work.facts.problem:
             with loads.checkpoint(work.arm.checkpoint) as checkpoint:
@@ -111,7 +109,24 @@ def select_by_effect(
         with loads.checkpoint(work.arm.checkpoint) as checkpoint:
             _completions(checkpoint, work, study, finalists, sides, phases)
     loads.free()
-    tried = [Tried(work.before, work.tried) for work in deciding]
+    return _record(study, loads, works, joint, finalists, len(sides["harmful"]))
+
+
+def _of_these(steps: FinishedSteps, study: Study, sides: Sides, train: Sides) -> FinishedSteps:
+    """The steps of these texts and this judge. With others, no step is the same."""
+    return steps.within(repr((sides, train)), study.judges[0], str(get_judge(study.judges[0]).version))
+
+
+def _record(
+    study: Study,
+    loads: "_Loads",
+    works: "Sequence[_ArmWork]",
+    joint: Sequence[SelectedPlace],
+    finalists: Sequence[Place],
+    instructions: int,
+) -> SelectionRecord:
+    """The choice from everything that was measured. Raises `WorkError` if no place has an effect without damage."""
+    tried = [Tried(work.before, work.tried) for work in works if work.candidates is not None]
     places = chosen_place(study, joint, finalists, tried)
     best = places[0]
     if best.dropped or best.change is None:
@@ -119,7 +134,7 @@ def select_by_effect(
     doses, coefficients = chosen_doses(study, best.place, tried)
     return SelectionRecord(
         judge=study.judges[0],
-        instructions=len(sides["harmful"]),
+        instructions=instructions,
         position=best.position,
         layer=best.layer,
         coefficients=coefficients,
