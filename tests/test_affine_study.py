@@ -78,7 +78,7 @@ def test_the_completions_are_those_of_python_with_the_targets_own_means(finished
         label = "harmful" if action.endswith("harmful") else "harmless"
         edit = demur.affine(found, to=demur.stream_means(checkpoint, train[label], prompt, label=label))
         rows = table[(table.target == "chat") & (table.direction == "base") & (table.instructions == on)]
-        rows = rows[(rows.intervention == "affine") & (rows.action == action)]
+        rows = rows[(rows.intervention == "affine") & (rows.key.str.contains("to harmful") == (label == "harmful"))]
         expected = demur.generate(checkpoint, list(rows.instruction), prompt, [edit], max_new_tokens=3)[0]
         assert len(expected) == 3
         assert [tuple(ids) for ids in rows.token_ids] == [row.token_ids for row in expected], (action, on)
@@ -263,7 +263,20 @@ def test_generate_sets_the_component_to_the_mean_of_a_set(place, tmp_path):
     found = demur.extract_direction(checkpoint, HARMFUL[:4], HARMLESS[:4], prompt, layer=1)
     file = found.save(tmp_path / "d.safetensors")
     out = tmp_path / "completions.jsonl"
-    asked = ["generate", "-m", f"{place}/chat", "-d", str(file), "--instruction", HARMFUL[6], "--max-new-tokens", "4", "-q"]
+    asked = [
+        "generate",
+        "-m",
+        f"{place}/chat",
+        "-p",
+        "native",
+        "-d",
+        str(file),
+        "--instruction",
+        HARMFUL[6],
+        "--max-new-tokens",
+        "4",
+        "-q",
+    ]
     result = CliRunner().invoke(app, [*asked, "--affine", f"{place}/harmless.jsonl", "--out", str(out)])
     assert result.exit_code == 0, result.output
     (line,) = map(json.loads, out.read_text().splitlines())
@@ -280,6 +293,19 @@ def test_generate_sets_the_component_to_the_mean_of_a_set(place, tmp_path):
         assert (result.exit_code, said in result.output) == (2, True), result.output
     result = CliRunner().invoke(app, [*(word for word in asked if word not in ("-d", str(file))), "--affine", "x"])
     assert (result.exit_code, "need a direction" in result.output) == (2, True), result.output
+
+
+def test_null_directions_from_the_same_pass_are_those_of_a_run_without_the_edit(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(Run, "report", Run.judge_stored)
+    monkeypatch.setattr("demur.cli.study_commands.show_run", lambda _: None)
+    made = {}
+    for name, edits in (("zero", ONLY_ZERO), ("both", BOTH)):
+        assert run(place, tmp_path / name, edits, "controls.covariance=1", "measurements=[]").exit_code == 0
+        store = Store.open(tmp_path / name)
+        made[name] = {each: store.direction(each).vector for each in store.direction_names()}
+    assert set(made["zero"]) == set(made["both"]) == {"base", "chat", "random-1", "covariance-1"}
+    for name, vector in made["zero"].items():
+        assert torch.equal(vector, made["both"][name]), name
 
 
 def test_missing_means_stop_a_job_with_a_sentence(finished):
