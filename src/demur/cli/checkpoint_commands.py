@@ -85,6 +85,9 @@ EditLayer = Annotated[
         help="edit only this layer; by default the direction's own with --add, else every layer",
     ),
 ]
+UntilVerdict = Annotated[
+    bool, typer.Option("--until-verdict", help="end a completion when no further text can change the verdict of prefix")
+]
 Sites = Annotated[
     str | None,
     typer.Option(
@@ -197,9 +200,7 @@ def generate(
     sites: Sites = None,
     max_new_tokens: Annotated[int, typer.Option(metavar="N", help="length of a completion, in tokens")] = 16,
     limit: Annotated[int | None, typer.Option(metavar="N", help="at most this many instructions")] = None,
-    until_verdict: Annotated[
-        bool, typer.Option("--until-verdict", help="end a completion when no further text can change the verdict of prefix")
-    ] = False,
+    until_verdict: UntilVerdict = False,
     system: SystemSentence = None,
     control_tokens: ControlTokens = "text",
     device: Device = "auto",
@@ -237,8 +238,7 @@ def generate(
             progress=progress,
         )[0]
     tell_written_thoughts(rows)
-    if edit is not None and edit.direction is not None:
-        _warn_of_training_instructions(edit.direction, found, texts)
+    _warn_of_training_instructions(edit, found, texts)
     target = model if adapter is None else f"{model} + {adapter}"
     _write(out, rows, _Made(target, checkpoint, dtype, quantise, form, edit, affine, until_verdict))
 
@@ -296,11 +296,13 @@ def _write(out: Path | None, rows: "Sequence[Completion]", made: _Made) -> None:
     typer.echo(str(replace_file(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))))
 
 
-def _warn_of_training_instructions(direction: "Direction", found: Sequence[str], texts: Sequence[str]) -> None:
+def _warn_of_training_instructions(edit: "Intervention | None", found: Sequence[str], texts: Sequence[str]) -> None:
     """Print a note if a direction is tried on instructions that it was made from."""
+    if edit is None or edit.direction is None:
+        return
     from demur.measurements.extraction import training_overlap
 
-    for n in training_overlap(direction, found):
+    for n in training_overlap(edit.direction, found):
         both = f"{min(n, len(texts))} of these {len(texts)} instructions"
         note(f"the direction was made from {both}; its effect on them says less about other instructions")
 
