@@ -14,8 +14,8 @@ from pydantic import JsonValue
 
 from demur.directions.controls.control import control_kind
 from demur.inputs.format_names import format_name
-from demur.study.instruction_sets import expected_change
 from demur.interventions.edit_kind import action_of
+from demur.study.instruction_sets import expected_change
 from demur.study.named_parts import named_edit
 from demur.study.spec import InterventionSpec, Study
 
