@@ -76,13 +76,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         judge_labels={judge.name: judge.labels for judge in manifest.judges},
         edits=used,
         sessions=manifest.sessions,
-        warnings=(
-            *_warnings(store, manifest, results, judges),
-            *zero_warnings(cells, directions),
-            *measured.warnings,
-            *unknown,
-            *close_controls(directions),
-        ),
+        warnings=(*_warnings(store, manifest, results, judges, directions), *measured.warnings, *unknown),
         environment=manifest.environment,
         checkpoints=manifest.checkpoints,
         arms=manifest.arms,
@@ -107,7 +101,9 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     )
 
 
-def _warnings(store: "Store", manifest: Manifest, results: Results, judges: Sequence[str]) -> list[str]:
+def _warnings(
+    store: "Store", manifest: Manifest, results: Results, judges: Sequence[str], directions: Sequence[DirectionFacts]
+) -> list[str]:
     """What a reader of the numbers should know, but for the measurements."""
     completions = sum(store.progress().values())
     return [
@@ -117,6 +113,8 @@ def _warnings(store: "Store", manifest: Manifest, results: Results, judges: Sequ
         *_several_sessions(manifest),
         *thought_warnings(store, results.cells, manifest.arms),
         *failure_warnings(results.failures, completions, judges),
+        *zero_warnings(results.cells, directions),
+        *close_controls(directions),
     ]
 
 
