@@ -7,7 +7,7 @@ the package, so it can disagree with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -48,24 +48,45 @@ def blocks_of(model: PreTrainedModel) -> nn.ModuleList:
     return found
 
 
+def set_in_place(unit: Tensor, mean: Tensor) -> Change:
+    def change(stream: Tensor) -> None:
+        stream -= (stream @ unit)[..., None] * unit
+        stream += (mean @ unit) * unit
+
+    return change
+
+
+SITES = ("before", "middle", "behind")
+
+Changes = Mapping[tuple[int, str], Change]
+"""(block, one of SITES) -> the change there."""
+
+
+def everywhere(layers: Sequence[int], change: Change) -> Changes:
+    return {(layer, site): change for layer in layers for site in SITES}
+
+
 @contextmanager
-def hooked(model: PreTrainedModel, layers: Sequence[int], change: Change) -> Iterator[None]:
-    """`change` before, in the middle of and behind each of these blocks; blocks with parallel branches have no middle."""
+def hooked(model: PreTrainedModel, changes: Changes) -> Iterator[None]:
+    """Changes before, in the middle of and behind blocks; blocks with parallel branches have no middle."""
 
     # Hooks return None: whatever else they returned would take the place of all arguments, masks among them.
-    def before(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        change(args[0])
+    def before(change: Change) -> Callable[..., None]:
+        return lambda _, args: change(args[0])
 
-    def behind(_: nn.Module, args: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
-        change(output[0] if isinstance(output, tuple) else output)
+    def behind(change: Change) -> Callable[..., None]:
+        return lambda _, args, output: change(output[0] if isinstance(output, tuple) else output)
 
     handles = []
-    for layer in layers:
+    for (layer, site), change in changes.items():
         block = blocks_of(model)[layer]
-        handles += [block.register_forward_pre_hook(before), block.register_forward_hook(behind)]
         middle = SECOND_NORM.get(model.config.model_type, "post_attention_layernorm")
-        if middle is not None:
-            handles.append(getattr(block, middle).register_forward_pre_hook(before))
+        if site == "before":
+            handles.append(block.register_forward_pre_hook(before(change)))
+        elif site == "behind":
+            handles.append(block.register_forward_hook(behind(change)))
+        elif middle is not None:
+            handles.append(getattr(block, middle).register_forward_pre_hook(before(change)))
     try:
         yield
     finally:
@@ -113,6 +134,22 @@ def logits_of(model: PreTrainedModel, ids: Tensor, pad: int) -> Tensor:
 
 
 @torch.no_grad()
+def means(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: str, instructions: Sequence[str], pad: int
+) -> dict[tuple[int, str], Tensor]:
+    """The mean of the stream at each place at the last prompt token, all instructions in one batch."""
+    kept: dict[tuple[int, str], Tensor] = {}
+
+    def keep(place: tuple[int, str]) -> Change:
+        return lambda stream: kept.update({place: stream[:, -1].mean(dim=0)})
+
+    places = [(layer, site) for layer in range(len(blocks_of(model))) for site in SITES]
+    with hooked(model, {place: keep(place) for place in places}):
+        logits_of(model, left_padded(tokenizer, template, instructions, pad), pad)
+    return kept
+
+
+@torch.no_grad()
 def direction(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -149,6 +186,7 @@ def completions(
     layers: Sequence[int] = (),
     change: Change = leave,
     new_tokens: int = 16,
+    changes: Changes | None = None,
 ) -> list[list[int]]:
     """Greedy tokens of each instruction: every token by a pass over everything so far, four instructions a batch."""
     found: list[list[int]] = []
@@ -156,7 +194,7 @@ def completions(
         ids = left_padded(tokenizer, template, instructions[start : start + 4], pad)
         prompt_width = ids.shape[1]
         for _ in range(new_tokens):
-            with hooked(model, layers, change):
+            with hooked(model, everywhere(layers, change) if changes is None else changes):
                 following = logits_of(model, ids, pad)[:, -1, :].argmax(dim=-1)
             ids = torch.cat((ids, following[:, None]), dim=1)
         found += ids[:, prompt_width:].tolist()

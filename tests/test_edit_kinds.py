@@ -49,10 +49,10 @@ class RemovePlane(Ablate):
         return LowRank(read=basis(edit.settings.rank, edit.settings.width))
 
 
-class Affine(Add):
+class SetTo(Add):
     """Sets the component along a direction to the coefficient: x' = x - (x.r) r + c r."""
 
-    name: ClassVar[str] = "affine"
+    name: ClassVar[str] = "set-to"
 
     def operation(self, edit):
         return LowRank(read=edit.unit_vector()[None], offset=edit.scaled_vector())
@@ -89,7 +89,7 @@ class Narrow(Clamp):
 
 @pytest.fixture(autouse=True)
 def kinds():
-    made = {"remove-plane": RemovePlane, "affine": Affine, "turn": Turn, "clamp": Clamp, "wrong": Wrong, "narrow": Narrow}
+    made = {"remove-plane": RemovePlane, "set-to": SetTo, "turn": Turn, "clamp": Clamp, "wrong": Wrong, "narrow": Narrow}
     for name, kind in made.items():
         demur.register("edit", name, kind)
         assert isinstance(registry("edit").get(name), EditKind)
@@ -120,7 +120,7 @@ EDITS = {
     "add": lambda: add(direction(2), 3.0),
     "remove-plane": lambda: edit("remove-plane"),
     "remove-space": lambda: edit("remove-plane", rank=5),
-    "affine": lambda: edit("affine", direction(3), coefficient=1.5),
+    "set-to": lambda: edit("set-to", direction(3), coefficient=1.5),
     "turn": lambda: edit("turn", direction(4)),
     "clamp": lambda: edit("clamp"),
 }
@@ -129,7 +129,7 @@ EXPECTED = {
     "add": lambda x: x + 3 * direction(2).vector,
     "remove-plane": lambda x: x - x @ basis(2).T @ basis(2),
     "remove-space": lambda x: x - x @ basis(5).T @ basis(5),
-    "affine": lambda x: x - (x @ direction(3).vector)[..., None] * direction(3).vector + 1.5 * direction(3).vector,
+    "set-to": lambda x: x - (x @ direction(3).vector)[..., None] * direction(3).vector + 1.5 * direction(3).vector,
     "turn": lambda x: x + (x @ direction(4).vector)[..., None] * direction(4).vector.roll(1),
     "clamp": lambda x: x.clamp(-0.5, 0.5),
 }
@@ -158,7 +158,7 @@ def test_rows_of_all_kinds_in_one_batch_are_what_each_is_alone():
 
 
 def test_several_edits_act_in_order():
-    x, orders = stream(2), [("clamp", "affine", "remove-plane"), ("remove-plane", "clamp", "add")]
+    x, orders = stream(2), [("clamp", "set-to", "remove-plane"), ("remove-plane", "clamp", "add")]
     together = apply([tuple(EDITS[name]() for name in order) for order in orders], x)
     onto = apply([tuple(EDITS[name]() for name in order) for order in orders], x, onto=x.clone())
     for row, order in enumerate(orders):
@@ -229,7 +229,7 @@ def test_generate_and_steer_take_any_kind(checkpoint):
         None,
         demur.edit("clamp"),
         demur.edit("remove-plane", rank=4, width=32, layers=[1]),
-        demur.edit("affine", direction(5, width=32), coefficient=6.0, positions="generated"),
+        demur.edit("set-to", direction(5, width=32), coefficient=6.0, positions="generated"),
         demur.ablate(direction(6, width=32)),
     ]
     together = demur.generate(checkpoint, HARMFUL, prompt, edits, max_new_tokens=6)

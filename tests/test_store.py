@@ -147,7 +147,7 @@ def test_another_format_is_refused(tmp_path, version):
     begin(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
         db.execute(f"PRAGMA user_version = {version}")
-    with pytest.raises(InputError, match=f"has format {version} and this version of demur reads 1, 2, 3, 4, 5, 6; use the"):
+    with pytest.raises(InputError, match=f"has format {version} and this version of demur reads 1, 2, 3, 4, 5, 6, 7; use the"):
         Store.create(tmp_path, "digest", "")
 
 
@@ -160,7 +160,7 @@ def test_a_folder_of_the_first_format_is_migrated(tmp_path):
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
         db.execute("ALTER TABLE directions DROP COLUMN file")
         db.execute("ALTER TABLE completions DROP COLUMN own_turn")
-        for table in ("measurements", "measurement_failures", "judge_failures"):
+        for table in ("measurements", "measurement_failures", "judge_failures", "means"):
             db.execute(f"DROP TABLE {table}")
         db.execute("PRAGMA user_version = 1")
     (tmp_path / "directions" / "chat.safetensors").unlink()
@@ -181,7 +181,7 @@ def test_a_folder_of_the_third_format_is_migrated(tmp_path):
            "direction": "random-1", "source": "random-1", "control": True, "layer": 1, "sites": ["resid_pre"], "layers": None,
            "coefficient": -2.0, "unit": "raw", "positions": "all"}  # fmt: skip
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
-        for table in ("measurements", "measurement_failures", "judge_failures"):
+        for table in ("measurements", "measurement_failures", "judge_failures", "means"):
             db.execute(f"DROP TABLE {table}")
         db.execute("ALTER TABLE completions DROP COLUMN own_turn")
         db.execute("CREATE TABLE layerwise (arm TEXT PRIMARY KEY, facts TEXT NOT NULL, arrays BLOB NOT NULL)")
@@ -209,6 +209,7 @@ def test_a_folder_of_the_fourth_format_is_migrated(tmp_path):
         db.execute("ALTER TABLE measurement_failures ADD COLUMN try_again INTEGER NOT NULL DEFAULT 0")
         db.execute("INSERT INTO measurement_failures VALUES ('loss', 'arm', '{}', 1, 'no memory was left', 1)")
         db.execute("ALTER TABLE completions DROP COLUMN own_turn")
+        db.execute("DROP TABLE means")
         db.execute("PRAGMA user_version = 4")
         db.commit()
     store = Store.open(tmp_path)

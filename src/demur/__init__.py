@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from demur.inputs.instructions import load_instructions as load_instructions
     from demur.inputs.prompts import Prompt as Prompt
     from demur.inputs.prompts import prompt_format as prompt_format
+    from demur.interventions.affine_edit import affine as affine
     from demur.interventions.intervention import Intervention as Intervention
     from demur.interventions.intervention import ablate as ablate
     from demur.interventions.intervention import add as add
     from demur.interventions.intervention import edit as edit
+    from demur.interventions.stream_means import StreamMeans as StreamMeans
+    from demur.interventions.target_facts import TargetFacts as TargetFacts
     from demur.judges.judge import Verdict as Verdict
     from demur.judges.judging import judge as judge
     from demur.measurements.cross_entropy import completion_losses as completion_losses
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from demur.measurements.extraction import extract_direction as extract_direction
     from demur.measurements.extraction import extract_directions as extract_directions
     from demur.measurements.null_directions import control_directions as control_directions
+    from demur.measurements.reference_means import stream_means as stream_means
     from demur.measurements.refusal_tokens import find_refusal_tokens as find_refusal_tokens
     from demur.measurements.selection.candidates import candidate_directions as candidate_directions
     from demur.measurements.selection.ranking import jointly as jointly
@@ -78,7 +82,10 @@ _HOMES = {
     "engine.steer": ("steer",),
     "inputs.instructions": ("load_instructions",),
     "inputs.prompts": ("Prompt", "prompt_format"),
+    "interventions.affine_edit": ("affine",),
     "interventions.intervention": ("Intervention", "ablate", "add", "edit"),
+    "interventions.stream_means": ("StreamMeans",),
+    "interventions.target_facts": ("TargetFacts",),
     "judges.judge": ("Verdict",),
     "judges.judging": ("judge",),
     "measurements.cross_entropy": ("completion_losses", "text_losses"),
@@ -89,6 +96,7 @@ _HOMES = {
     ),
     "measurements.extraction": ("extract_direction", "extract_directions"),
     "measurements.null_directions": ("control_directions",),
+    "measurements.reference_means": ("stream_means",),
     "measurements.refusal_tokens": ("find_refusal_tokens",),
     "measurements.selection.candidates": ("candidate_directions",),
     "measurements.selection.ranking": ("jointly",),

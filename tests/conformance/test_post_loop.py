@@ -88,7 +88,7 @@ def test_ablating_what_modules_put_out_equals_ablating_the_stream_only_without_n
     logits = []
     with torch.no_grad():
         logits.append(naive.logits_of(model, ids, UNUSED))
-        with naive.hooked(model, range(3), naive.ablate_in_place(unit)):
+        with naive.hooked(model, naive.everywhere(range(3), naive.ablate_in_place(unit))):
             logits.append(naive.logits_of(model, ids, UNUSED))
         with naive.hooked_as_by_arditi(model, naive.ablate_in_place(unit)):
             logits.append(naive.logits_of(model, ids, UNUSED))

@@ -89,6 +89,8 @@ def _edit_claim(test: EditTest, alike: Sequence[JudgedCell], cells: Sequence[Jud
 
 
 def _signed_words(cell: JudgedCell, words: Words) -> EditWords:
+    if cell.coefficient is None:
+        return words[cell.action]
     # The sentence gives the coefficient with its sign, so "a negative multiple of" would say it twice.
     return words.get(words[cell.action].kind, words[cell.action])
 

@@ -81,7 +81,9 @@ class DirectionFacts(Record):
 
     `method` says how it was made. For a control, `null_of` says what it is a null for, and `cosine` is that with the direction it
     stands beside. In folders of earlier versions, `method` and `null_of` may be empty, and `cosine` None. `pairs_seed` is the
-    seed by which its training instructions were drawn, None for the first ones of the set.
+    seed by which its training instructions were drawn, None for the first ones of the set. `zero_at` says for each arm where zero
+    lies along the direction, at its layer and site: 0 at the arm's harmless mean, 1 at its harmful mean. It has only arms whose
+    means are stored, and is empty for controls.
     """
 
     name: str
@@ -101,6 +103,7 @@ class DirectionFacts(Record):
     mean_residual_norm: float | None = None
     fingerprint: str | None = None
     file: str | None = None
+    zero_at: dict[str, float] = {}
 
 
 class JudgeFacts(Record):

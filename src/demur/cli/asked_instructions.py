@@ -25,6 +25,11 @@ def asked_instructions(spec: str) -> "InstructionSet":
     return found
 
 
+def read_split(side: "InstructionSet") -> str:
+    """The split that directions and means are made from: the training part, or the only part if there is no training part."""
+    return "train" if side.splits.get("train") else "test"
+
+
 STANDARD_INPUT = "-"
 
 

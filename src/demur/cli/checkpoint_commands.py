@@ -22,7 +22,8 @@ from demur.cli.app import (
     SystemSentence,
     command,
 )
-from demur.cli.asked_instructions import asked_instructions, given_instructions
+from demur.cli.asked_edit import REFERENCE, AskedEdit
+from demur.cli.asked_instructions import asked_instructions, given_instructions, read_split
 from demur.cli.printing import note
 from demur.cli.prompt_notes import control_tokens_of, system_of, tell_prompts, tell_template_thoughts, tell_written_thoughts
 from demur.cli.shown_completions import print_completions
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from demur.directions.direction import Direction
     from demur.engine.checkpoints import Checkpoint
     from demur.engine.generate import Completion
-    from demur.inputs.instructions import InstructionSet
     from demur.inputs.prompts import Prompt
     from demur.interventions.intervention import Intervention
 
@@ -59,6 +59,14 @@ MaybeDirection = Annotated[
     typer.Option("--direction", "-d", metavar="FILE", help="a direction file", autocompletion=shell_completion.directions),
 ]
 Ablate = Annotated[bool, typer.Option("--ablate", help="remove the direction at every layer and site")]
+Affine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SET",
+        help=f"set the component along the direction to the mean over this set (training part, up to {REFERENCE})",
+        autocompletion=shell_completion.instructions,
+    ),
+]
 Add = Annotated[float | None, typer.Option("--add", metavar="NUMBER", help="add this multiple of the direction at its layer")]
 Unit = Annotated[
     str | None,
@@ -71,8 +79,14 @@ Unit = Annotated[
 EditLayer = Annotated[
     int | None,
     typer.Option(
-        "--layer", "-l", metavar="N", help="edit only this layer; by default the direction's own, or every layer with --ablate"
+        "--layer",
+        "-l",
+        metavar="N",
+        help="edit only this layer; by default the direction's own with --add, else every layer",
     ),
+]
+UntilVerdict = Annotated[
+    bool, typer.Option("--until-verdict", help="end a completion when no further text can change the verdict of prefix")
 ]
 Sites = Annotated[
     str | None,
@@ -126,7 +140,7 @@ def extract(
     if pairs < 1:
         raise InputError(f"--pairs must be at least 1, not {pairs}")
     sides = [asked_instructions(spec) for spec in (harmful, harmless)]
-    asked, benign = (side.take(_read_split(side), pairs) for side in sides)
+    asked, benign = (side.take(read_split(side), pairs) for side in sides)
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     layers = layers_with_directions(checkpoint.n_layers) if layer == "all" else [_layer(layer, checkpoint.n_layers)]
     form = demur.prompt_format(prompt, checkpoint, control_tokens=control_tokens_of(control_tokens))
@@ -145,7 +159,7 @@ def extract(
     if shared := shared_note([("harmful", asked), ("harmless", benign)], "this pair", "set (harmful and harmless)"):
         note(shared)
     for spec, side in zip((harmful, harmless), sides, strict=True):
-        if _read_split(side) == "test":
+        if read_split(side) == "test":
             note(f"{spec!r} has no training part; directions are made from its first {pairs} instructions")
     _save(found, out)
 
@@ -154,11 +168,6 @@ def _save(found: "Sequence[Direction]", out: Path) -> None:
     for direction in found:
         path = out if len(found) == 1 else out.with_name(f"{out.stem}.layer{direction.layer}{out.suffix}")
         typer.echo(f"{direction.save(path)}  layer {direction.layer}  norm {direction.raw_norm:.4g}")
-
-
-def _read_split(side: "InstructionSet") -> str:
-    """The split that directions are made from: the training part, or the only part if there is no training part."""
-    return "train" if side.splits.get("train") else "test"
 
 
 def _layer(text: str, n_layers: int) -> int:
@@ -184,15 +193,14 @@ def generate(
     adapter: Adapter = None,
     direction: MaybeDirection = None,
     ablate: Ablate = False,
+    affine: Affine = None,
     add: Add = None,
     unit: Unit = None,
     layer: EditLayer = None,
     sites: Sites = None,
     max_new_tokens: Annotated[int, typer.Option(metavar="N", help="length of a completion, in tokens")] = 16,
     limit: Annotated[int | None, typer.Option(metavar="N", help="at most this many instructions")] = None,
-    until_verdict: Annotated[
-        bool, typer.Option("--until-verdict", help="end a completion when no further text can change the verdict of prefix")
-    ] = False,
+    until_verdict: UntilVerdict = False,
     system: SystemSentence = None,
     control_tokens: ControlTokens = "text",
     device: Device = "auto",
@@ -210,13 +218,15 @@ def generate(
     for option, value in (("--limit", limit), ("--max-new-tokens", max_new_tokens)):
         if value is not None and value < 1:
             raise InputError(f"{option} must be at least 1, not {value}")
-    edit = _edit(direction, ablate, add, unit, layer, sites)
+    asked = AskedEdit(direction, ablate, affine, add, unit, layer, sites)
+    edit = asked.edit()
     found = given_instructions(instructions, instruction)
     texts = found[:limit]
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
     form = demur.prompt_format(prompt, checkpoint, control_tokens=control_tokens_of(control_tokens), system=system_of(system))
     tell_prompts(form, texts)
     tell_template_thoughts(prompt, form)
+    edit = asked.with_means(edit, checkpoint, form)
     with bars(quiet)("completions", len(texts)) as progress:
         rows = demur.generate(
             checkpoint,
@@ -228,10 +238,9 @@ def generate(
             progress=progress,
         )[0]
     tell_written_thoughts(rows)
-    if edit is not None and edit.direction is not None:
-        _warn_of_training_instructions(edit.direction, found, texts)
+    _warn_of_training_instructions(edit, found, texts)
     target = model if adapter is None else f"{model} + {adapter}"
-    _write(out, rows, _Made(target, checkpoint, dtype, quantise, form, edit, until_verdict))
+    _write(out, rows, _Made(target, checkpoint, dtype, quantise, form, edit, affine, until_verdict))
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,6 +253,7 @@ class _Made:
     quantised: str | None
     form: "Prompt"
     edit: "Intervention | None"
+    means_of: str | None
     until_verdict: bool
 
     def facts(self) -> dict[str, object]:
@@ -262,6 +272,7 @@ class _Made:
             "unit": None if edit is None or edit.coefficient is None else edit.unit,
             "layers": None if edit is None else edit.layers,
             "sites": None if edit is None else edit.sites,
+            **({} if self.means_of is None else {"means_of": self.means_of}),
             "until_verdict": self.until_verdict,
         }
 
@@ -285,34 +296,15 @@ def _write(out: Path | None, rows: "Sequence[Completion]", made: _Made) -> None:
     typer.echo(str(replace_file(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))))
 
 
-def _warn_of_training_instructions(direction: "Direction", found: Sequence[str], texts: Sequence[str]) -> None:
+def _warn_of_training_instructions(edit: "Intervention | None", found: Sequence[str], texts: Sequence[str]) -> None:
     """Print a note if a direction is tried on instructions that it was made from."""
+    if edit is None or edit.direction is None:
+        return
     from demur.measurements.extraction import training_overlap
 
-    for n in training_overlap(direction, found):
+    for n in training_overlap(edit.direction, found):
         both = f"{min(n, len(texts))} of these {len(texts)} instructions"
         note(f"the direction was made from {both}; its effect on them says less about other instructions")
-
-
-def _edit(
-    path: Path | None, ablate: bool, add: float | None, unit: str | None, layer: int | None, sites: str | None
-) -> "Intervention | None":
-    if path is None:
-        if ablate or any(given is not None for given in (add, unit, layer, sites)):
-            raise InputError("--ablate, --add, --unit, --layer and --sites need a direction; give one with --direction FILE")
-        return None
-    if ablate == (add is not None):
-        raise InputError("a direction needs either --ablate or --add NUMBER")
-    if ablate and unit is not None:
-        raise InputError(f"--unit {unit} says what --add NUMBER adds, but --ablate adds nothing; leave out --unit, or use --add")
-    import demur
-
-    direction = demur.load_direction(path)
-    layers = None if layer is None else [layer]
-    names = None if sites is None else sites.split(",")
-    if add is None:
-        return demur.ablate(direction, layers=layers, sites=names)
-    return demur.add(direction, add, unit=unit or "unit", layers=layers, sites=names)
 
 
 @command(CHECKPOINTS, "demur doctor demo:smollm2-135m-instruct -p chatml", "demur doctor owner/name -p 'User: {instruction}\\n'")

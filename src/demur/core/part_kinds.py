@@ -15,6 +15,7 @@ class PartKind:
         text: the mark in a text that is the part itself; a text without it names a module. Empty if a text is never a part.
         protocol: the protocol that such a part follows, for error messages; empty if there is none.
         members: the attributes and methods of that protocol, repeated here because importing the protocol may import torch.
+        one_of: groups of members of which a part needs at least one each.
         choices: the allowed values of some of these attributes.
     """
 
@@ -24,6 +25,7 @@ class PartKind:
     text: str = ""
     protocol: str = ""
     members: tuple[str, ...] = ()
+    one_of: tuple[tuple[str, ...], ...] = ()
     choices: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
 
     def names_module(self, target: object) -> bool:
@@ -35,7 +37,11 @@ KINDS: dict[str, PartKind] = {
     "edit": PartKind(
         "demur.edits",
         "kind of edit",
-        {"ablate": "demur.interventions.ablate:Ablate", "add": "demur.interventions.add:Add"},
+        {
+            "ablate": "demur.interventions.ablate:Ablate",
+            "add": "demur.interventions.add:Add",
+            "affine": "demur.interventions.affine:Affine",
+        },
         protocol="demur.interventions.edit_kind.EditKind",
         members=(
             "name",
@@ -46,10 +52,9 @@ KINDS: dict[str, PartKind] = {
             "default_on",
             "settings",
             "words",
-            "action",
             "expected",
-            "operation",
         ),
+        one_of=(("action", "action_of"), ("operation", "operation_at")),
         choices={"artefact": ("direction", "subspace", "none")},
     ),
     "estimator": PartKind(

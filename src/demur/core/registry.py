@@ -87,6 +87,7 @@ class Registry:
         if kind.text and isinstance(part, str):
             return
         missing = [member for member in kind.members if not hasattr(part, member)]
+        missing += [" or ".join(group) for group in kind.one_of if not any(hasattr(part, member) for member in group)]
         if missing:
             raise InputError(f"the {kind.noun} {name!r} has no {', '.join(missing)}; give it what {kind.protocol} asks for")
         for member, allowed in kind.choices.items():

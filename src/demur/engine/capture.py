@@ -15,9 +15,11 @@ from demur.core.errors import InputError, NotFinite
 from demur.core.progress import Progress, silent
 from demur.directions.running_mean import RunningMean
 from demur.engine.checkpoints import Checkpoint
+from demur.engine.engine_protocol import PointReader
 from demur.inputs.handed.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
 from demur.inputs.prompts import Prompt
-from demur.models.layouts import Site
+from demur.interventions.stream_means import Label, StreamMeans
+from demur.models.layouts import Point, Site, point
 
 
 @overload
@@ -165,6 +167,63 @@ def mean_activations(
             kept[indices] = activations[:, rows].float()
         progress(len(indices))
     return Means(tuple(layers), running.mean, running.mean_norm, running.count, kept)
+
+
+def point_means(
+    checkpoint: Checkpoint,
+    instructions: Sequence[str],
+    prompt: Prompt,
+    *,
+    label: Label,
+    positions: Sequence[int] = (-1,),
+    batch_tokens: int | None = None,
+    progress: Progress = silent,
+    keep: Sequence[Point] = (),
+) -> tuple[list[StreamMeans], Float[Tensor, "instruction kept_point d_model"] | None]:
+    """Mean activations at every layer and site of the family, read in one pass.
+
+    Args:
+        checkpoint: the checkpoint that reads the instructions.
+        instructions: the instructions.
+        prompt: the prompt format.
+        label: their label.
+        positions: token positions, counted from the prompt's end.
+        batch_tokens: the most tokens in a batch.
+        progress: called after each batch with the number of its instructions.
+        keep: the points at which every activation of the first position is kept too.
+
+    Returns:
+        The means at each position, in their order, without provenance; and the activations that were to be kept, float32.
+
+    Raises:
+        InputError: if there are no instructions, if a position does not exist, and if the engine cannot read all points.
+        WorkError: for activations that are not finite.
+    """
+    if not instructions:
+        raise InputError("a mean activation needs at least one instruction")
+    engine = checkpoint.engine_for("activations")
+    if not isinstance(engine, PointReader):
+        raise InputError(
+            f"the engine {engine.name!r} of checkpoint {checkpoint.name!r} cannot read several points in one pass, which "
+            "means at every layer and site need; load it with engine='transformers'"
+        )
+    layers = range(checkpoint.n_layers)
+    points = tuple(sorted({point(layer, site) for layer in layers for site in engine.sites}))
+    running, kept_rows = RunningMean(), [points.index(where) for where in keep]
+    kept = torch.empty(len(instructions), len(keep), checkpoint.d_model) if keep else None
+    found = engine.read_points(prompt.encode(instructions), points=points, positions=positions, batch_tokens=batch_tokens)
+    for indices, read in _named(found, checkpoint, instructions):
+        running.update(read.transpose(1, 2).flatten(1, 2))
+        if kept is not None:
+            kept[indices] = read[:, kept_rows, 0].float()
+        progress(len(indices))
+    means = running.mean.reshape(len(positions), len(points), -1)
+    norms = running.mean_norm.reshape(len(positions), len(points))
+    made = [
+        StreamMeans(label, points, mean, norm, running.count, position)
+        for position, mean, norm in zip(positions, means, norms, strict=True)
+    ]
+    return made, kept
 
 
 def _activations(

@@ -7,7 +7,7 @@ everything: `cannot` gives the reason, and demur refuses the work before it star
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from torch import Tensor
 from demur.core.errors import InputError
 from demur.interventions.intervention import RowEdits
 from demur.models.device_placement import MaxMemory
-from demur.models.layouts import Site
+from demur.models.layouts import Point, Site
 
 Need = Literal["edits", "activations", "next tokens", "losses", "branches", "site proof"]
 """What an engine may be able to do. Plain generation is not in the list, because every engine can do it."""
@@ -278,6 +278,41 @@ class Engine(Protocol):
 
         Raises:
             NotFinite: with the index of a row with logits that are not finite.
+        """
+        ...
+
+
+@runtime_checkable
+class PointReader(Protocol):
+    """What an engine may also be able to do: read several points of the stream in one pass, for edits that need means there."""
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites of the model's family."""
+        ...
+
+    def read_points(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        points: Sequence[Point],
+        positions: Sequence[int] = (-1,),
+        batch_tokens: int | None = None,
+    ) -> Iterator[tuple[list[int], Float[Tensor, "row point position d_model"]]]:
+        """Activations of the unedited residual stream, batch after batch.
+
+        Args:
+            prompts: token ids.
+            points: the points to read. The one after the last block is `resid_pre` of layer `n_layers`.
+            positions: token positions, counted from the prompt's end: -1 is its last token.
+            batch_tokens: the most tokens in a batch.
+
+        Returns:
+            For each batch, the indices of its prompts and their activations, float32 on the CPU.
+
+        Raises:
+            InputError: for a position that is not in every prompt.
+            NotFinite: with the index of a prompt and the layer where an activation is not finite.
         """
         ...
 

@@ -14,6 +14,7 @@ from demur.engine.engine_protocol import Decoding, Need, Row
 from demur.inputs.handed.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, RowEdits, edit_sequence
+from demur.interventions.target_facts import TargetFacts
 from demur.judges.early_stopping import enough_for
 from demur.judges.turn_end import own_length, special_thought_marks, turn_end_ids
 
@@ -239,10 +240,13 @@ def requests_of(
 def bind(edits: RowEdits, checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt) -> tuple[Intervention, ...]:
     """The same edits. Those with the unit `residual` get the mean norm of this checkpoint's stream.
 
-    The norm is the mean over these instructions at the edited layer and the direction's site and position.
+    The norm is the mean over these instructions at the edited layer and the direction's site and position. Other facts of the
+    target cannot be read from the instructions that are answered; an edit that lacks them is refused when it is made a table.
     """
     return tuple(
-        edit.with_residual_norm(residual_norm(edit, checkpoint, instructions, prompt)) if edit.needs_residual_norm else edit
+        edit.with_facts(TargetFacts(residual_norm=residual_norm(edit, checkpoint, instructions, prompt)))
+        if "residual norm" in edit.missing_facts
+        else edit
         for edit in edit_sequence(edits)
     )
 

@@ -20,7 +20,8 @@ from demur.core.errors import InputError, WorkError
 from demur.engine.model_state import state_of
 from demur.engine.prompt_boundary import PromptBoundary
 from demur.engine.row_sharing import RowSharing
-from demur.interventions.edit_table import EditTable, StreamEdit
+from demur.interventions.edit_table import EditTable
+from demur.interventions.stream_edit import StreamEdit
 from demur.models.layouts import Layout, Point, branch, point
 
 Rows = Float[Tensor, "row seq d_model"]

@@ -16,10 +16,9 @@ from demur.engine.batching import in_batches
 from demur.engine.engine_protocol import Row
 from demur.engine.prefill import ReadSpec, prefill_chunk, run_shared_prefix
 from demur.models.device_placement import weights_dtype
-from demur.models.layouts import Layout, Site, point
+from demur.models.layouts import Layout, Point, Site, point
 
 
-@torch.inference_mode()
 def stream_activations(
     model: PreTrainedModel,
     layout: Layout,
@@ -31,7 +30,7 @@ def stream_activations(
     pad_id: int = 0,
     batch_tokens: int | None = None,
 ) -> Iterator[tuple[list[int], Float[Tensor, "row layer position d_model"]]]:
-    """Read the stream of many prompts, batch after batch, longest prompts first.
+    """Read the stream of many prompts at one site, batch after batch, longest prompts first.
 
     Args:
         model: the model.
@@ -58,6 +57,49 @@ def stream_activations(
     for layer in layers:
         if not 0 <= layer < n_layers:
             raise InputError(f"layer {layer} is out of range: this model has layers 0 to {n_layers - 1}")
+    yield from point_activations(
+        model,
+        layout,
+        prompts,
+        points=[point(layer, site) for layer in layers],
+        layers=layers,
+        positions=positions,
+        pad_id=pad_id,
+        batch_tokens=batch_tokens,
+    )
+
+
+@torch.inference_mode()
+def point_activations(
+    model: PreTrainedModel,
+    layout: Layout,
+    prompts: Sequence[Sequence[int]],
+    *,
+    points: Sequence[Point],
+    layers: Sequence[int],
+    positions: Sequence[int] = (-1,),
+    pad_id: int = 0,
+    batch_tokens: int | None = None,
+) -> Iterator[tuple[list[int], Float[Tensor, "row point position d_model"]]]:
+    """Read the stream of many prompts at any points in one pass, batch after batch, longest prompts first.
+
+    Args:
+        model: the model.
+        layout: the layout of its family.
+        prompts: token ids.
+        points: the points to read; the model must have them.
+        layers: the layer that an error names for each point.
+        positions: token positions, counted from the prompt's end: -1 is its last token.
+        pad_id: the token used as padding.
+        batch_tokens: the most tokens in a batch.
+
+    Returns:
+        For each batch, the indices of its prompts and their activations, in float32 on the CPU.
+
+    Raises:
+        InputError: for a position that is not in every prompt.
+        NotFinite: if an activation is not finite, with its layer and the index of its prompt.
+    """
     if not prompts:
         return
     shortest = min(map(len, prompts))
@@ -67,7 +109,7 @@ def stream_activations(
                 f"position {position} is not in every prompt: positions count back from the prompt's end, -1 to -{shortest}"
             )
     rows = [Row(tuple(prompt)) for prompt in prompts]
-    spec = ReadSpec(tuple(point(layer, site) for layer in layers), tuple(positions))
+    spec = ReadSpec(tuple(points), tuple(positions))
     prefix = run_shared_prefix(model, layout, rows, pad_id, spec)
 
     def work(indices: list[int]) -> Tensor:

@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 from demur.engine.continuations.token_tree import explore
 from demur.engine.decode import decode
 from demur.engine.engine_protocol import LOSS_TOKENS, Continuation, Decoding, Follow, Need, NextTokens, Row
-from demur.engine.read_activations import stream_activations
+from demur.engine.read_activations import point_activations, stream_activations
 from demur.engine.score import continuation_losses, next_tokens
 from demur.models.device_placement import input_device, weights_dtype
-from demur.models.layouts import Layout, Site, d_model_of
+from demur.models.layouts import Layout, Point, Site, d_model_of
 from demur.models.tokenizers import embedding_rows
 
 
@@ -104,6 +104,31 @@ class TransformersEngine:
             prompts,
             layers=layers,
             site=site,
+            positions=positions,
+            pad_id=self.pad_id,
+            batch_tokens=batch_tokens,
+        )
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites of the family."""
+        return self.layout.sites
+
+    def read_points(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        points: Sequence[Point],
+        positions: Sequence[int] = (-1,),
+        batch_tokens: int | None = None,
+    ) -> Iterator[tuple[list[int], Float[Tensor, "row point position d_model"]]]:
+        """Activations at any points in one pass; see `point_activations`."""
+        return point_activations(
+            self.model,
+            self.layout,
+            prompts,
+            points=points,
+            layers=[where.layer for where in points],
             positions=positions,
             pad_id=self.pad_id,
             batch_tokens=batch_tokens,

@@ -6,7 +6,7 @@ demur imports the module of a kind when it reads a study, before it needs torch.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from demur.core.edit_words import EditWords
 from demur.core.errors import InputError
@@ -14,11 +14,22 @@ from demur.core.registry import registry
 
 if TYPE_CHECKING:
     from demur.interventions.operation import Operation
+    from demur.models.layouts import Point
+
+Fact = Literal["residual norm", "harmless means", "harmful means"]
+"""What an edit may have to know of the arm that it edits; `target_facts.py` says what each fact is."""
 
 
 @runtime_checkable
 class EditKind(Protocol):
     """A kind of edit.
+
+    Besides the members below, a kind has one of two methods for its arithmetic, and one of two for the name of its action:
+
+    - `operation` (`SameAtEachPoint`), or `operation_at` (`DiffersByPoint`) if its arithmetic depends on the point;
+    - `action` (`ActsByCoefficient`), or `action_of` (`ActsBySettings`) if the name depends on the kind's settings.
+
+    A kind that has to know something of its target also has `target_facts` (`NeedsFacts`).
 
     Attributes:
         name: its name in studies, cells and tables.
@@ -42,20 +53,101 @@ class EditKind(Protocol):
     settings: ClassVar[type[BaseModel] | None]
     words: ClassVar[tuple[EditWords, ...]]
 
-    def action(self, coefficient: float | None) -> str:
-        """The name of the action for this coefficient. It is the `action` of one of `words`."""
-        ...
-
     def expected(self, action: str, instructions: str) -> Literal[-1, 0, 1]:
         """The sign of the change in refusals that is expected of such an edit on an instruction set; 0 if none is expected."""
         ...
 
+
+@runtime_checkable
+class SameAtEachPoint(Protocol):
+    """A kind of edit with the same arithmetic at each of its points."""
+
     def operation(self, edit: Any) -> "Operation":
-        """The arithmetic of one edit, the same at each of its points.
+        """The arithmetic of one edit.
 
         `edit` is an `Intervention`. The annotation is `Any`, because the module of that class imports this one.
         """
         ...
+
+
+@runtime_checkable
+class DiffersByPoint(Protocol):
+    """A kind of edit whose arithmetic depends on the point of the stream."""
+
+    def operation_at(self, edit: Any, where: "Point") -> "Operation":
+        """The arithmetic of one edit, an `Intervention`, at one of its points."""
+        ...
+
+
+@runtime_checkable
+class ActsByCoefficient(Protocol):
+    """A kind of edit whose action has a name that depends on the coefficient at most."""
+
+    def action(self, coefficient: float | None) -> str:
+        """The name of the action for this coefficient. It is the `action` of one of `words`."""
+        ...
+
+
+@runtime_checkable
+class ActsBySettings(Protocol):
+    """A kind of edit whose action has a name that depends on its settings."""
+
+    def action_of(self, coefficient: float | None, settings: Any) -> str:
+        """The name of the action for this coefficient and these settings, an instance of the kind's `settings`."""
+        ...
+
+
+@runtime_checkable
+class NeedsFacts(Protocol):
+    """A kind of edit that has to know something of the arm that it edits."""
+
+    def target_facts(self, settings: Any) -> tuple[Fact, ...]:
+        """The facts that an edit with these settings needs. The norm for the unit `residual` is not listed."""
+        ...
+
+
+def operation_of(kind: EditKind, edit: object, where: "Point") -> "Operation":
+    """The arithmetic of an edit of this kind at one of its points."""
+    if isinstance(kind, DiffersByPoint):
+        return kind.operation_at(edit, where)
+    assert isinstance(kind, SameAtEachPoint), "the registry has checked that a kind has one of the two methods"
+    return kind.operation(edit)
+
+
+def differs_by_point(kind: EditKind) -> bool:
+    """Whether the arithmetic of this kind depends on the point of the stream."""
+    return isinstance(kind, DiffersByPoint)
+
+
+def action_of(kind: EditKind, coefficient: float | None, settings: Mapping[str, JsonValue]) -> str:
+    """The name of the action of an edit of this kind.
+
+    Args:
+        kind: the kind.
+        coefficient: the dose; None for a kind that takes none.
+        settings: the settings of the kind as plain data.
+    """
+    if isinstance(kind, ActsBySettings):
+        return kind.action_of(coefficient, typed_settings(kind, settings))
+    assert isinstance(kind, ActsByCoefficient), "the registry has checked that a kind has one of the two methods"
+    return kind.action(coefficient)
+
+
+def needed_facts(kind: EditKind, unit: str, settings: BaseModel | None) -> tuple[Fact, ...]:
+    """What an edit has to know of the arm that it edits.
+
+    Args:
+        kind: its kind.
+        unit: the unit of its coefficient.
+        settings: its settings.
+    """
+    own = kind.target_facts(settings) if isinstance(kind, NeedsFacts) else ()
+    return ("residual norm", *own) if kind.takes_dose and unit == "residual" else own
+
+
+def typed_settings(kind: EditKind, settings: Mapping[str, JsonValue]) -> BaseModel | None:
+    """The settings of a kind as its own model; None for a kind without settings."""
+    return None if kind.settings is None else kind.settings.model_validate(dict(settings))
 
 
 def edit_kind(name: str) -> EditKind:

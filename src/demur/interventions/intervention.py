@@ -6,24 +6,31 @@ the edits of a batch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 from jaxtyping import Float
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue
 from torch import Tensor
 
 from demur.core.errors import InputError, nearest
 from demur.directions.direction import Direction
-from demur.interventions.edit_kind import EditKind, check_settings, edit_kind
+from demur.interventions.edit_arguments import (
+    Positions,
+    Unit,
+    check_known,
+    checked_layers,
+    checked_positions,
+    checked_settings,
+    checked_sites,
+)
+from demur.interventions.edit_kind import Fact, check_settings, edit_kind, needed_facts
+from demur.interventions.target_facts import NO_FACTS, TargetFacts
 from demur.models.layouts import SITES, Layout, Point, Site, point
-
-Unit = Literal["unit", "raw", "residual"]
-Positions = Literal["all", "prompt", "generated"]
 
 
 @dataclass(frozen=True)
 class Intervention:
-    """One edit of the residual stream. Make one with `demur.ablate`, `demur.add`, or `demur.edit` for any other kind.
+    """One edit of the residual stream. Make one with `demur.ablate`, `demur.add`, `demur.affine`, or `demur.edit` for any kind.
 
     Attributes:
         kind: the name of a registered kind of edit.
@@ -35,7 +42,7 @@ class Intervention:
         sites: the sites where it acts; None for the direction's own site or for every site of the family, depending on the kind.
         positions: the tokens that it acts on: `all`, only those of the prompt (`prompt`), or only those after it (`generated`).
             The first generated token is predicted at the last token of the prompt, so an edit of the prompt changes it.
-        residual_norm: mean norm of the target's own stream at the edited layer, for the unit `residual`.
+        facts: what it knows of its target, such as the mean norm of the target's stream for the unit `residual`.
         settings: the kind's further settings; None for a kind that has none.
 
     Example:
@@ -53,16 +60,35 @@ class Intervention:
     layers: tuple[int, ...] | None = None
     sites: tuple[Site, ...] | None = None
     positions: Positions = "all"
-    residual_norm: float | None = None
+    facts: TargetFacts = NO_FACTS
     settings: BaseModel | None = None
 
     def __post_init__(self) -> None:
         check_settings(self.kind, self.settings)
 
     @property
+    def missing_facts(self) -> tuple[Fact, ...]:
+        """What the edit has to know of its target and does not know yet."""
+        needed = needed_facts(edit_kind(self.kind), self.unit, self.settings)
+        return tuple(fact for fact in needed if not self.facts.knows(fact))
+
+    def with_facts(self, facts: TargetFacts) -> "Intervention":
+        """The same edit for a target of which these facts are known, in addition to those that the edit knows.
+
+        Args:
+            facts: facts of the target.
+        """
+        return replace(self, facts=self.facts.joined(facts))
+
+    @property
+    def residual_norm(self) -> float | None:
+        """The mean norm of the target's own stream at the edited layer, for the unit `residual`; None if it is not known."""
+        return self.facts.residual_norm
+
+    @property
     def needs_residual_norm(self) -> bool:
         """Whether the unit is `residual` and the target's norm is not known yet."""
-        return self.unit == "residual" and self.residual_norm is None and edit_kind(self.kind).takes_dose
+        return "residual norm" in self.missing_facts
 
     def with_residual_norm(self, norm: float) -> "Intervention":
         """The same edit for a target whose stream has this mean norm at the edited layer.
@@ -70,7 +96,7 @@ class Intervention:
         Args:
             norm: the mean norm, in units of the target's stream.
         """
-        return replace(self, residual_norm=norm)
+        return self.with_facts(TargetFacts(residual_norm=norm))
 
     def unit_vector(self) -> Float[Tensor, " d_model"]:
         """The direction's unit vector, float32.
@@ -259,71 +285,14 @@ def edit(
     if coefficient is not None and not abs(coefficient) < float("inf"):
         raise InputError(f"the coefficient must be a finite number, not {coefficient}")
     if direction is not None:
-        _check_known(found, direction, unit, layers)
+        check_known(found, direction, unit, layers)
     return Intervention(
         kind,
         direction,
         None if coefficient is None else float(coefficient),
         cast(Unit, unit),
-        _layers(layers),
-        _sites(sites),
-        _positions(positions),
-        settings=_settings(kind, found, settings),
+        checked_layers(layers),
+        checked_sites(sites),
+        checked_positions(positions),
+        settings=checked_settings(kind, found, settings),
     )
-
-
-def _check_known(kind: EditKind, direction: Direction, unit: str, layers: Sequence[int] | None) -> None:
-    """Raises `InputError` if the edit needs a fact that is missing in the direction's file."""
-    if unit == "raw" and not direction.says("raw norm"):
-        raise InputError(
-            f"direction {direction.name!r} comes from a file that does not say its raw norm, so the unit 'raw' has no length; "
-            "use unit 'unit' or 'residual'"
-        )
-    if kind.own_layer and layers is None and not direction.says("layer"):
-        raise InputError(
-            f"direction {direction.name!r} comes from a file that does not say its layer; say where to {kind.words[0].action} "
-            "it, with layers=[...] in Python or --layer on the command line, or store the layer with demur convert --layer"
-        )
-
-
-def _settings(name: str, kind: EditKind, given: dict[str, JsonValue]) -> BaseModel | None:
-    if kind.settings is None:
-        if given:
-            raise InputError(f"an edit of kind {name!r} has no setting {next(iter(given))!r}; leave it out")
-        return None
-    for key in given:
-        if key not in kind.settings.model_fields:
-            raise InputError(f"an edit of kind {name!r} has no setting {key!r}; {nearest(key, kind.settings.model_fields)}")
-    try:
-        return kind.settings.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the settings"
-        raise InputError(f"{where} of an edit of kind {name!r}: {first['msg']}") from error
-
-
-def _layers(layers: Sequence[int] | None) -> tuple[int, ...] | None:
-    if layers is None:
-        return None
-    if not layers:
-        raise InputError("an edit at no layer does nothing; name a layer, or leave layers out")
-    if len(set(layers)) < len(layers):
-        raise InputError(f"the layers {', '.join(map(str, layers))} contain one layer twice; name each layer once")
-    return tuple(layers)
-
-
-def _sites(sites: Sequence[Site | str] | None) -> tuple[Site, ...] | None:
-    if sites is None:
-        return None
-    if len(set(sites)) < len(sites):
-        raise InputError(f"the sites {', '.join(sites)} contain one site twice; name each site once")
-    for site in sites:
-        if site not in SITES:
-            raise InputError(f"{site!r} is not a site of the residual stream; {nearest(site, SITES)}")
-    return tuple(cast(Site, site) for site in sites)
-
-
-def _positions(positions: Positions | str) -> Positions:
-    if positions not in get_args(Positions):
-        raise InputError(f"{positions!r} is not a choice of positions; {nearest(positions, get_args(Positions))}")
-    return cast(Positions, positions)

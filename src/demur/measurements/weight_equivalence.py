@@ -22,7 +22,7 @@ from demur.engine.checkpoints import Checkpoint
 from demur.engine.hooks import edited
 from demur.inputs.handed.handed_arguments import check_checkpoint
 from demur.interventions.edit_table import tabulate
-from demur.interventions.intervention import ablate
+from demur.interventions.intervention import Intervention, ablate
 from demur.models.device_placement import bytes_by_device
 
 WRITERS = (
@@ -62,22 +62,24 @@ class Equivalence:
         return max(self.untied, self.tied or 0.0) <= TOLERANCE * self.largest_logit
 
 
-def equivalence(checkpoint: Checkpoint, direction: Direction, prompts: Sequence[Sequence[int]] | None = None) -> Equivalence:
+def equivalence(
+    checkpoint: Checkpoint, direction: Direction | Intervention, prompts: Sequence[Sequence[int]] | None = None
+) -> Equivalence:
     """Compare ablation by hooks with an orthogonalised copy of the weights: Arditi et al. 2024, section 4.1.
 
     The copy is made in memory, so there must be room for the weights twice.
 
     Args:
         checkpoint: the loaded checkpoint. It is not changed.
-        direction: the direction that is ablated.
+        direction: the direction that is ablated, or an edit of kind `ablate` at every layer, site and position.
         prompts: token ids of the prompts whose logits are compared; random ones unless given.
 
     Returns:
         How far the two differ.
 
     Raises:
-        InputError: if the direction has another width; or if the weights are quantised, spread over several devices, or in a
-            lower precision than float32, whose rounding would be larger than the difference.
+        InputError: for any other edit, and if the direction has another width; or if the weights are quantised, spread over
+            several devices, or in a lower precision than float32, whose rounding would be larger than the difference.
         WorkError: if it is not known which weights of the model write to the stream.
 
     Example:
@@ -91,6 +93,7 @@ def equivalence(checkpoint: Checkpoint, direction: Direction, prompts: Sequence[
         (True, 'Ablation by hooks and the edit of the weights are the same up to rounding.')
     """
     check_checkpoint(checkpoint)
+    direction = _ablated(direction)
     _check_editable(checkpoint, direction)
     _prove(checkpoint)
     ids = [torch.tensor([list(one)], device=checkpoint.device) for one in prompts or _random_prompts(checkpoint)]
@@ -114,6 +117,20 @@ def equivalence(checkpoint: Checkpoint, direction: Direction, prompts: Sequence[
         with_tied = float((_logits(twin, ids) - hooked).abs().max())
     largest, effect = float(plain.abs().max()), float((plain - hooked).abs().max())
     return Equivalence(untied, with_tied, left, effect, largest, _explained(untied, with_tied, left, largest))
+
+
+def _ablated(given: Direction | Intervention) -> Direction:
+    """The direction that is ablated. Raises `InputError` for an edit that no orthogonalised weights equal."""
+    if isinstance(given, Direction):
+        return given
+    if given.kind == "ablate" and given.direction is not None and given == ablate(given.direction):
+        return given.direction
+    why = {"affine": "it also puts back a component that is different at each point of the stream"}.get(
+        given.kind, "only ablation at every layer, site and position does"
+    )
+    raise InputError(
+        f"no orthogonalised weights equal this edit of kind {given.kind!r}: {why}; give a direction, or demur.ablate(direction)"
+    )
 
 
 def _check_editable(checkpoint: Checkpoint, direction: Direction) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from demur.analysis.cell import JudgedCell
 from demur.analysis.summary import Summary
 from demur.core.edit_words import EditWords
-from demur.core.registry import registry
+from demur.interventions.edit_kind import action_of, edit_kind
 from demur.judges.judge import get_judge
 
 
@@ -45,7 +45,7 @@ def completed(summary: Summary) -> Summary:
         InputError: if one of them is not installed.
     """
     kinds = dict.fromkeys(cell.intervention for cell in summary.cells if cell.edited and not _described(cell, summary.edits))
-    missing: list[EditWords] = [words for kind in kinds for words in registry("edit").get(kind).words]
+    missing: list[EditWords] = [words for kind in kinds for words in edit_kind(kind).words]
     ordered = sorted((*summary.edits.values(), *missing), key=lambda words: not words.own_layer)
     unlabelled = dict.fromkeys(cell.judge for cell in summary.cells if cell.judge not in summary.judge_labels)
     unnamed = any(cell.edited and not cell.action for cell in summary.cells)
@@ -68,4 +68,4 @@ def _described(cell: JudgedCell, known: Mapping[str, EditWords]) -> bool:
 def _with_action(cell: JudgedCell) -> JudgedCell:
     if not cell.edited or cell.action:
         return cell
-    return cell.model_copy(update={"action": registry("edit").get(cell.intervention).action(cell.coefficient)})
+    return cell.model_copy(update={"action": action_of(edit_kind(cell.intervention), cell.coefficient, cell.settings)})

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas
 
 _RATES = {"Refused", "No verdict", "Rate", "95 % interval", "Published", "Measured", "Change", "Difference", "p", "Holm p"}
-NUMERIC = frozenset({*_RATES, "Layer", "Raw norm", "Mean residual norm"})
+NUMERIC = frozenset({*_RATES, "Layer", "Raw norm", "Mean residual norm", "Zero at"})
 """Readable columns that are aligned to the right."""
 
 
@@ -116,7 +116,10 @@ def _readable(pool: Sequence[Entry]) -> dict[str, str]:
 
 
 def direction_table(summary: Summary) -> "pandas.DataFrame":
-    """One row for each direction: where it was read, its norm, and the mean norm of the stream there."""
+    """One row for each direction: where it was read, its norm, the mean norm of the stream there, and where zero lies.
+
+    `zero_at` is the place of zero along the direction in its own arm: 0 is the arm's harmless mean, 1 its harmful mean.
+    """
     import pandas
 
     names = [
@@ -131,10 +134,18 @@ def direction_table(summary: Summary) -> "pandas.DataFrame":
         "mean_residual_norm",
         "stands_beside",
         "cosine",
+        "zero_at",
         "fingerprint",
         "file",
     ]
-    return pandas.DataFrame([{name: getattr(each, name) for name in names} for each in summary.directions], columns=names)
+    rows = [
+        {name: _own_zero(each) if name == "zero_at" else getattr(each, name) for name in names} for each in summary.directions
+    ]
+    return pandas.DataFrame(rows, columns=names)
+
+
+def _own_zero(direction: DirectionFacts) -> float | None:
+    return direction.zero_at.get(f"{direction.source}/{direction.prompt}")
 
 
 def readable_directions(summary: Summary) -> "pandas.DataFrame":
@@ -171,6 +182,7 @@ def _readable_direction(part: Sequence[DirectionFacts], labels: Mapping[str, str
         "Site": str(each.site or ""),
         "Raw norm": " to ".join(reach),
         "Mean residual norm": "" if many else number_format.number(each.mean_residual_norm),
+        "Zero at": number_format.number(_own_zero(each)),
         "Fingerprint": "" if many else str(each.fingerprint or ""),
         _OF_CONTROLS[0]: each.null_of,
         _OF_CONTROLS[1]: _cosine_text([one.cosine for one in part if one.cosine is not None]),

@@ -20,7 +20,7 @@ from demur.core.same_weights import same_weights
 from demur.inputs.chat_templates import is_dated
 from demur.inputs.prompt_formats import NATIVE, needs_tokenizer
 from demur.inputs.templates.thinking import thinking_of
-from demur.interventions.edit_kind import edit_kind, words_of
+from demur.interventions.edit_kind import action_of, edit_kind, words_of
 from demur.models.device_placement import SPREAD, find_device
 from demur.models.quantisation import ROWS_MEET
 from demur.runs.growing.instruction_records import instruction_facts, refuse_other_instructions
@@ -105,7 +105,7 @@ def planned_cell(study: Study, planned: PlannedCell) -> Cell:
             intervention="none",
         )
     kind = edit_kind(spec.kind)
-    action = kind.action(spec.dose)
+    action = action_of(kind, spec.dose, spec.settings)
     # As in `Intervention.points`: an edit without a direction has no site of its own.
     own = (study.direction.site,) if kind.own_layer and direction is not None else ("all",)
     sites = own if spec.sites is None else tuple(spec.sites)

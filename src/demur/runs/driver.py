@@ -10,7 +10,7 @@ from demur.runs.describe import admit, session_now
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import AskedMeasurement, asked_measurements, pending_jobs
 from demur.runs.records import CheckpointLoaded, CompletionsMade, DirectionMade, JobRecord
-from demur.runs.rows import StoredMeasurement
+from demur.runs.rows import StoredMeans, StoredMeasurement
 from demur.runs.store import Store
 from demur.study.preflight import Ready
 
@@ -93,6 +93,8 @@ def commit(record: JobRecord, store: Store) -> None:
         store.add_direction(record.direction, record.facts)
     elif isinstance(record, CompletionsMade):
         store.add_completions(record.rows)
+    elif isinstance(record, StoredMeans):
+        store.add_means(record)
     elif isinstance(record, StoredMeasurement):
         store.add_measurement(record)
     else:

@@ -1,29 +1,25 @@
 """Carries out each kind of job: reads inputs by key, uses loaded checkpoints, and gives records. It stores nothing."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from demur.analysis.manifest import DirectionFacts
 from demur.core.progress import Progress, silent
-from demur.directions.controls.control import control_direction, control_kind
+from demur.directions.controls.control import control_direction
 from demur.directions.direction import Direction
-from demur.directions.estimators.estimator import Side, estimator, fit_directions
-from demur.engine.capture import Means, mean_activations
+from demur.engine.capture import Means
 from demur.engine.checkpoints import Checkpoint, load_checkpoint
 from demur.engine.generate import CompletionRequest, generate_batches
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, edit
-from demur.measurements.extraction import kept_side, provenance, side_of, training_sides
+from demur.interventions.stream_means import StreamMeans
+from demur.interventions.target_facts import TargetFacts
 from demur.measurements.measurement import ArmSubject, CellSubject, PairSubject
 from demur.runs.controls.control_jobs import ArmControlsJob, ControlJob
-from demur.runs.controls.control_making import arm_controls_made, control_layers, controls_from
+from demur.runs.controls.control_making import arm_controls_made, controls_from
+from demur.runs.extracting.cell_needs import MeansName, means_of
+from demur.runs.extracting.means_rows import row_of
+from demur.runs.extracting.training_activations import direction_facts, make_directions, read_training
 from demur.runs.job_inputs import JobInputs
-from demur.runs.jobs import (
-    ExtractJob,
-    GenerateJob,
-    Job,
-    MeasureJob,
-)
+from demur.runs.jobs import ExtractJob, GenerateJob, Job, MeasureJob
 from demur.runs.measuring.measured_records import measured, measured_cells
 from demur.runs.records import CompletionsMade, DirectionMade, JobRecord
 from demur.runs.rows import StoredCompletion, StoredMeasurement, UnmeasuredSubject
@@ -53,7 +49,7 @@ def run_job(job: Job, inputs: JobInputs, loaded: Loaded) -> Iterator[JobRecord]:
         yield from _extract(job, inputs, loaded[job.checkpoint])
     elif isinstance(job, ControlJob):
         made = control_direction(job.kind, inputs.direction(job.beside), name=job.direction, seed=job.seed, number=job.number)
-        yield DirectionMade(made, _facts(made, inputs))
+        yield DirectionMade(made, direction_facts(made, inputs))
     elif isinstance(job, ArmControlsJob):
         yield from _arm_controls(job, inputs, loaded[job.checkpoint])
     elif isinstance(job, GenerateJob):
@@ -70,113 +66,20 @@ def _extract(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iter
     if job.measurements:
         counts += [len(inputs.ready.material[label].test) for label in LABELS]
     with inputs.phases(f"directions of {arm.name}", sum(counts)) as progress:
-        read = _training(job, inputs, checkpoint, prompt, progress)
-        made = _directions(job, inputs, checkpoint, prompt, read.sides)
-        nulls = controls_from(
-            job.controls, {one.name: one for one in made}, read.whole, read.whole_layers, inputs, job.pairs_seed
-        )
+        read = read_training(job, inputs, checkpoint, prompt, progress)
+        # The means are those of the first seed, as measurements are.
+        for means in read.stored if job.pairs_seed == inputs.study.direction.seeds[0] else ():
+            yield row_of(arm.name, means, complete=means.label in job.means)
+        made = () if read.sides is None else make_directions(job, inputs, checkpoint, prompt, read.sides)
+        fresh = {one.name: one for one in made}
+        nulls: Iterable[Direction] = ()
+        if read.whole is not None:
+            nulls = controls_from(job.controls, fresh, read.whole, read.whole_layers, inputs, job.pairs_seed)
         for direction in (*made, *nulls):
-            yield DirectionMade(direction, _facts(direction, inputs))
+            yield DirectionMade(direction, direction_facts(direction, inputs))
         subject = _arm_subject(arm, inputs, checkpoint, prompt, made=made, means=read.means, progress=progress)
         for asked in job.measurements:
             yield measured(asked, subject)
-
-
-@dataclass(frozen=True)
-class _TrainingRead:
-    """What one pass over the training instructions gives.
-
-    Attributes:
-        means: the means of every layer by label, for measurements; None if the study's estimator needs whole activations.
-        sides: the input of the estimator, at the layers of the job's directions.
-        whole: both sides with whole activations, for null directions.
-        whole_layers: the layers of `whole`.
-    """
-
-    means: dict[str, Means] | None
-    sides: tuple[Side, Side]
-    whole: tuple[Side, Side]
-    whole_layers: Sequence[int]
-
-
-def _training(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt: Prompt, progress: Progress) -> _TrainingRead:
-    settings, material = inputs.study.direction, inputs.ready.material
-    layers, kept = [inputs.planned(name).layer for name in job.directions], control_layers(job.controls, inputs)
-    site, position, batch_tokens = settings.site, settings.token, inputs.study.batch_tokens
-    if estimator(settings.estimator).needs == "activations":
-        harmful, harmless = (material[label].trained(job.pairs_seed) for label in LABELS)
-        read = [*layers, *(layer for layer in kept if layer not in layers)]
-        whole = training_sides(
-            checkpoint,
-            harmful,
-            harmless,
-            prompt,
-            layers=read,
-            needs="activations",
-            site=site,
-            position=position,
-            batch_tokens=batch_tokens,
-            progress=progress,
-        )
-        own = slice(len(layers))
-        return _TrainingRead(None, (whole[0].at(own), whole[1].at(own)), whole, read)
-    means: dict[str, Means] = {
-        label: mean_activations(
-            checkpoint,
-            material[label].trained(job.pairs_seed),
-            prompt,
-            layers=range(checkpoint.n_layers),
-            site=site,
-            position=position,
-            batch_tokens=batch_tokens,
-            progress=progress,
-            keep=kept,
-        )
-        for label in LABELS
-    }
-    sides = [(side_of(means[label], layers), kept_side(means[label], kept)) for label in LABELS]
-    return _TrainingRead(means, (sides[0][0], sides[1][0]), (sides[0][1], sides[1][1]), kept)
-
-
-def _directions(
-    job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt: Prompt, sides: tuple[Side, Side]
-) -> tuple[Direction, ...]:
-    settings, material = inputs.study.direction, inputs.ready.material
-    planned = [inputs.planned(name) for name in job.directions]
-    harmful, harmless = (material[label].trained(job.pairs_seed) for label in LABELS)
-    found = fit_directions(
-        *sides,
-        name=job.checkpoint,
-        layers=[each.layer for each in planned],
-        estimator_name=settings.estimator,
-        site=settings.site,
-        position=settings.token,
-        provenance=provenance(checkpoint, prompt, settings.token, harmful, harmless),
-    )
-    return tuple(replace(direction, name=each.name) for direction, each in zip(found, planned, strict=True))
-
-
-def _facts(direction: Direction, inputs: JobInputs) -> DirectionFacts:
-    planned = inputs.planned(direction.name)
-    return DirectionFacts(
-        name=planned.name,
-        method=direction.provenance.method or "",
-        source=planned.source,
-        prompt=planned.arm.prompt,
-        control=planned.control,
-        control_kind=planned.control_name,
-        stands_beside=planned.beside,
-        null_of=control_kind(planned.control_kind).null_of if planned.control else "",
-        cosine=direction.provenance.cosine,
-        layer=direction.layer,
-        position=direction.position,
-        pairs_seed=planned.pairs_seed,
-        site=direction.site,
-        raw_norm=direction.raw_norm,
-        mean_residual_norm=direction.provenance.mean_residual_norm,
-        fingerprint=direction.provenance.fingerprint,
-        file=f"directions/{planned.name}.safetensors",
-    )
 
 
 def load_named(study: Study, name: str, device: str) -> Checkpoint:
@@ -204,7 +107,7 @@ def _arm_controls(job: ArmControlsJob, inputs: JobInputs, checkpoint: Checkpoint
     count = sum(len(inputs.ready.material[label].trained(job.pairs_seed)) for label in LABELS)
     with inputs.phases(job.key, count) as progress:
         for made in arm_controls_made(job, inputs, checkpoint, progress):
-            yield DirectionMade(made, _facts(made, inputs))
+            yield DirectionMade(made, direction_facts(made, inputs))
 
 
 def _arm_subject(
@@ -253,13 +156,13 @@ def _measure(job: MeasureJob, inputs: JobInputs, loaded: Loaded) -> Iterator[Sto
 
 def _cell_subjects(job: MeasureJob, inputs: JobInputs, arm: ArmSubject) -> list[CellSubject]:
     """The cells of an arm as subjects of a measurement."""
-    directions = {name: inputs.direction(name) for name in job.directions}
+    directions, means = _read(job, inputs)
     written = {baseline: inputs.completions(baseline) for baseline in dict.fromkeys(baseline for _, baseline in job.cells)}
     return [
         CellSubject(
             name=key,
             arm=arm,
-            edit=_edit(inputs.cell(key), directions, inputs.ready.plan),
+            edit=_edit(inputs.cell(key), directions, means, inputs.ready.plan),
             instructions=tuple(row.instruction for row in written[baseline]),
             completions=tuple(tuple(row.token_ids) for row in written[baseline]),
             max_new_tokens=inputs.study.max_new_tokens,
@@ -275,8 +178,8 @@ def _generate(job: GenerateJob, inputs: JobInputs, checkpoint: Checkpoint) -> It
     pending = [(cells[key], position) for key, positions in job.rows for position in positions]
     prompts = {arm: inputs.prompt(arm, checkpoint) for arm in dict.fromkeys(cell.target for cell in cells.values())}
     ids = {(arm, name): prompt.encode(material[name].test) for arm, prompt in prompts.items() for name in study.sets}
-    directions = {name: inputs.direction(name) for name in job.directions}
-    edits = {key: _edit(cell, directions, inputs.ready.plan) for key, cell in cells.items()}
+    directions, means = _read(job, inputs)
+    edits = {key: _edit(cell, directions, means, inputs.ready.plan) for key, cell in cells.items()}
     requests = [
         CompletionRequest(material[cell.instructions].test[i], tuple(ids[cell.target, cell.instructions][i]), edits[cell.key])
         for cell, i in pending
@@ -301,6 +204,12 @@ def _generate(job: GenerateJob, inputs: JobInputs, checkpoint: Checkpoint) -> It
             progress(len(finished))
 
 
+def _read(job: GenerateJob | MeasureJob, inputs: JobInputs) -> tuple[dict[str, Direction], dict[MeansName, StreamMeans]]:
+    """The directions and means that a job reads."""
+    directions = {name: inputs.direction(name) for name in job.directions}
+    return directions, {name: inputs.means(name) for name in job.means}
+
+
 def edit_of(spec: InterventionSpec, direction: Direction | None, dose: float | None) -> Intervention:
     """The edit that an intervention of a study makes with a direction.
 
@@ -321,13 +230,20 @@ def edit_of(spec: InterventionSpec, direction: Direction | None, dose: float | N
     )
 
 
-def _edit(cell: PlannedCell, directions: Mapping[str, Direction], plan: Plan) -> Intervention | None:
+def _edit(
+    cell: PlannedCell,
+    directions: Mapping[str, Direction],
+    means: Mapping[MeansName, StreamMeans],
+    plan: Plan,
+) -> Intervention | None:
+    """The edit of a cell, with everything that it has to know of its target."""
     spec, planned = cell.intervention, cell.direction
     if spec is None:
         return None
     made = edit_of(spec, None if planned is None else directions[planned.name], spec.dose)
-    if not made.needs_residual_norm:
-        return made
-    norm = directions[residual_source(plan, cell)].provenance.mean_residual_norm
-    assert norm is not None, "every direction that was read from an arm has its mean residual norm"
-    return made.with_residual_norm(norm)
+    facts = TargetFacts.of_means(*(means[name] for name in means_of(cell)))
+    if "residual norm" in made.missing_facts:
+        norm = directions[residual_source(plan, cell)].provenance.mean_residual_norm
+        assert norm is not None, "every direction that was read from an arm has its mean residual norm"
+        facts = facts.joined(TargetFacts(residual_norm=norm))
+    return made.with_facts(facts)

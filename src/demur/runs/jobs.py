@@ -19,10 +19,17 @@ from demur.runs.controls.control_jobs import (
     control_jobs,
     direction_key,
 )
+from demur.runs.extracting.cell_needs import (
+    MeansName,
+    cell_key,
+    means_key,
+    means_of,
+    means_of_plan,
+)
 from demur.runs.store import Store
 from demur.study.plan import Plan, PlannedCell, directions_of, main_directions, own_directions
 from demur.study.preflight import Ready
-from demur.study.spec import Study
+from demur.study.spec import Label, Study
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class AskedMeasurement:
 
 @dataclass(frozen=True)
 class ExtractJob:
-    """Read an arm's activations: make its directions and null directions, and measure the arm while its means are in memory.
+    """Read an arm's activations: make its directions, null directions and means, and measure the arm with its means.
 
     Attributes:
         arm: the arm's name.
@@ -54,6 +61,7 @@ class ExtractJob:
         measurements: what to measure of the arm as well.
         controls: the null directions to make from its activations.
         pairs_seed: the seed by which their training instructions are drawn; None for the first ones.
+        means: labels of the instructions whose means are read at every layer and site.
     """
 
     arm: str
@@ -62,6 +70,7 @@ class ExtractJob:
     measurements: tuple[AskedMeasurement, ...] = ()
     controls: tuple[AskedControl, ...] = ()
     pairs_seed: int | None = None
+    means: tuple[Label, ...] = ()
 
     @property
     def key(self) -> str:
@@ -82,7 +91,8 @@ class ExtractJob:
     @property
     def gives(self) -> tuple[str, ...]:
         """Keys of what is stored afterwards."""
-        return tuple(map(direction_key, (*self.directions, *(one.direction for one in self.controls))))
+        made = (*self.directions, *(one.direction for one in self.controls))
+        return (*map(direction_key, made), *(means_key((self.arm, label)) for label in self.means))
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,7 @@ class MeasureJob:
         checkpoints: their checkpoints, whose weights are needed.
         directions: names of the directions that are read.
         cells: the key of each cell that is measured, with that of the cell whose completions are read for it.
+        means: the means that are read.
     """
 
     asked: AskedMeasurement
@@ -104,6 +115,7 @@ class MeasureJob:
     checkpoints: tuple[str, ...]
     directions: tuple[str, ...] = ()
     cells: tuple[tuple[str, str], ...] = ()
+    means: tuple[MeansName, ...] = ()
 
     @property
     def key(self) -> str:
@@ -118,7 +130,8 @@ class MeasureJob:
     @property
     def needs(self) -> tuple[str, ...]:
         """Keys of the stored inputs."""
-        return (*map(direction_key, self.directions), *dict.fromkeys(cell_key(baseline) for _, baseline in self.cells))
+        completions = dict.fromkeys(cell_key(baseline) for _, baseline in self.cells)
+        return (*map(direction_key, self.directions), *map(means_key, self.means), *completions)
 
     @property
     def gives(self) -> tuple[str, ...]:
@@ -134,11 +147,13 @@ class GenerateJob:
         checkpoint: the checkpoint whose weights are needed.
         rows: cell -> positions in its instruction set whose completions are missing.
         directions: names of the directions that the cells' edits read.
+        means: the means that they read.
     """
 
     checkpoint: str
     rows: tuple[tuple[str, tuple[int, ...]], ...]
     directions: tuple[str, ...]
+    means: tuple[MeansName, ...] = ()
 
     @property
     def key(self) -> str:
@@ -153,7 +168,7 @@ class GenerateJob:
     @property
     def needs(self) -> tuple[str, ...]:
         """Keys of the stored inputs."""
-        return tuple(map(direction_key, self.directions))
+        return (*map(direction_key, self.directions), *map(means_key, self.means))
 
     @property
     def gives(self) -> tuple[str, ...]:
@@ -162,11 +177,6 @@ class GenerateJob:
 
 
 Job = ExtractJob | ArmControlsJob | ControlJob | MeasureJob | GenerateJob
-
-
-def cell_key(key: str) -> str:
-    """The key of a complete cell, with all its completions stored."""
-    return f"cell:{key}"
 
 
 def canonical(settings: BaseModel | None) -> str:
@@ -184,10 +194,10 @@ def asked_measurements(study: Study) -> tuple[AskedMeasurement, ...]:
 
 
 def stored_keys(ready: Ready, store: Store) -> set[str]:
-    """Keys of everything stored that a job may need: directions, and cells that are complete."""
+    """Keys of everything stored that a job may need: directions, means at every point, and cells that are complete."""
     counts = store.progress()
     complete = {cell.key for cell in ready.plan.cells if counts.get(cell.key, 0) >= len(ready.material[cell.instructions].test)}
-    return {*map(direction_key, store.direction_names()), *map(cell_key, complete)}
+    return {*map(direction_key, store.direction_names()), *map(means_key, store.complete_means()), *map(cell_key, complete)}
 
 
 def pending_jobs(ready: Ready, store: Store, asked: Sequence[AskedMeasurement] | None = None) -> list[Job]:
@@ -204,15 +214,20 @@ def pending_jobs(ready: Ready, store: Store, asked: Sequence[AskedMeasurement] |
     """
     plan, stored = ready.plan, store.direction_names()
     unmeasured = _Unmeasured(asked_measurements(plan.study) if asked is None else tuple(asked), store.measured())
+    known = store.complete_means()
+    wanted = [name for name in means_of_plan(plan) if name not in known]
     jobs: list[Job] = []
     for arm in plan.arms:
+        means = tuple(label for name, label in wanted if name == arm.name)
         for seed in plan.study.direction.seeds:
             own = own_directions(plan, arm, seed)
             missing, controls = tuple(name for name in own if name not in stored), arm_controls(plan, arm, seed, stored)
-            # Measurements are made with the first seed.
-            pending = unmeasured.of("arm", arm.name) if seed == plan.study.direction.seeds[0] else ()
-            if missing:
-                jobs.append(ExtractJob(arm.name, arm.checkpoint, missing, pending, controls, seed))
+            # Measurements are made with the first seed, and so are the means.
+            first = seed == plan.study.direction.seeds[0]
+            pending = unmeasured.of("arm", arm.name) if first else ()
+            if missing or (means and first):
+                asked_means = means if first else ()
+                jobs.append(ExtractJob(arm.name, arm.checkpoint, missing, pending, controls, seed, asked_means))
             else:
                 jobs += [ArmControlsJob(arm.name, arm.checkpoint, controls, seed)] if controls else []
                 jobs += [MeasureJob(one, arm.name, (arm.name,), (arm.checkpoint,), own) for one in pending]
@@ -258,6 +273,7 @@ def _cell_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
             (cells[0].target.checkpoint,),
             tuple(dict.fromkeys(name for cell in cells for name in directions_of(plan, cell))),
             tuple((cell.key, baseline[cell.target, cell.instructions]) for cell in cells),
+            tuple(dict.fromkeys(name for cell in cells for name in means_of(cell))),
         )
         for (one, subject), cells in jobs.items()
     ]
@@ -283,12 +299,15 @@ def _generation(ready: Ready, store: Store) -> list[GenerateJob]:
     for checkpoint in plan.study.checkpoints:
         rows: list[tuple[str, tuple[int, ...]]] = []
         directions: list[str] = []
+        means: list[MeansName] = []
         for cell in plan.of(checkpoint):
             there = done.get(cell.key, set())
             missing = tuple(i for i in range(len(ready.material[cell.instructions].test)) if i not in there)
             if missing:
                 rows.append((cell.key, missing))
                 directions += directions_of(plan, cell)
+                means += means_of(cell)
         if rows:
-            jobs.append(GenerateJob(checkpoint, tuple(rows), tuple(dict.fromkeys(directions))))
+            reads = tuple(dict.fromkeys(directions)), tuple(dict.fromkeys(means))
+            jobs.append(GenerateJob(checkpoint, tuple(rows), *reads))
     return jobs

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts
-from demur.runs.rows import StoredCompletion, StoredMeasurement, UnmeasuredSubject
+from demur.runs.rows import StoredCompletion, StoredMeans, StoredMeasurement, UnmeasuredSubject
 
 if TYPE_CHECKING:
     from demur.directions.direction import Direction
@@ -45,4 +45,4 @@ class CompletionsMade:
     rows: tuple[StoredCompletion, ...]
 
 
-JobRecord = CheckpointLoaded | DirectionMade | StoredMeasurement | UnmeasuredSubject | CompletionsMade
+JobRecord = CheckpointLoaded | DirectionMade | StoredMeans | StoredMeasurement | UnmeasuredSubject | CompletionsMade

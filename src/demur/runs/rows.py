@@ -1,11 +1,17 @@
 """Rows of the run's tables, as the store gives and takes them. Nothing here needs torch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import JsonValue
 
 from demur.measurements.measurement import MeasurementRecord
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
 
 
 class StoredCompletion(NamedTuple):
@@ -101,10 +107,7 @@ class StoredMeasurement:
 
     def array_bytes(self) -> bytes:
         """The arrays as the content of a safetensors file. The same arrays give the same bytes."""
-        import numpy
-        from safetensors.numpy import save
-
-        return bytes(save({name: numpy.ascontiguousarray(array) for name, array in sorted(self.record.arrays.items())}))
+        return array_bytes(self.record.arrays)
 
     @classmethod
     def from_row(cls, name: str, subject: str, settings: str, version: int, facts: str, arrays: bytes) -> "StoredMeasurement":
@@ -112,3 +115,51 @@ class StoredMeasurement:
         from safetensors.numpy import load
 
         return cls(name, subject, settings, version, MeasurementRecord(json.loads(facts), load(arrays)))
+
+
+@dataclass(frozen=True, eq=False)
+class StoredMeans:
+    """Mean activations of one instruction set in one arm.
+
+    Attributes:
+        arm: the arm's name.
+        label: the label of the instructions.
+        complete: whether they were read at every layer and site.
+        facts: `points` as pairs of layer and site, `position`, `count`, and `provenance`.
+        arrays: `mean`, (point, d_model), and `mean_norm`, (point,), float64.
+    """
+
+    arm: str
+    label: str
+    complete: bool
+    facts: Mapping[str, JsonValue]
+    arrays: "Mapping[str, NDArray[numpy.float64]]"
+
+    def array_bytes(self) -> bytes:
+        """The arrays as the content of a safetensors file. The same arrays give the same bytes."""
+        return array_bytes(self.arrays)
+
+    def mean_at(self, layer: int, site: str) -> "NDArray[numpy.float64] | None":
+        """The mean activation at a site of a layer, (d_model,); None if it was not read there."""
+        points = self.facts.get("points")
+        # `resid_post` of a layer and `resid_pre` of the next are the same point; `demur.models.layouts.point` needs torch.
+        place: list[JsonValue] = [layer + 1, "resid_pre"] if site == "resid_post" else [layer, site]
+        if not isinstance(points, list) or place not in points:
+            return None
+        found: NDArray[numpy.float64] = self.arrays["mean"][points.index(place)]
+        return found
+
+    @classmethod
+    def from_row(cls, arm: str, label: str, complete: int, facts: str, arrays: bytes) -> "StoredMeans":
+        """A row of the table `means`."""
+        from safetensors.numpy import load
+
+        return cls(arm, label, bool(complete), json.loads(facts), load(arrays))
+
+
+def array_bytes(arrays: "Mapping[str, NDArray[numpy.floating[Any]]]") -> bytes:
+    """Arrays as the content of a safetensors file. The same arrays give the same bytes."""
+    import numpy
+    from safetensors.numpy import save
+
+    return bytes(save({name: numpy.ascontiguousarray(array) for name, array in sorted(arrays.items())}))

@@ -16,7 +16,6 @@ from demur.analysis.study_facts import StudyFacts
 from demur.analysis.summary import ByLayer, Cosines, Summary
 from demur.analysis.weights_and_prompt import factor_answers, factor_effects
 from demur.core.edit_words import EditWords
-from demur.core.registry import registry
 from demur.directions.stored_vectors import cosine_matrix, stored_vector
 from demur.inputs.duplicates.near_duplicates import groups_of
 from demur.inputs.registered_sets import MATCHED
@@ -25,6 +24,7 @@ from demur.measurements.by_layer import SeparationByLayer
 from demur.measurements.by_layer_summary import located
 from demur.runs.controls.measured_nulls import refusal_probabilities, unanswered_nulls
 from demur.runs.database.damage import FILE
+from demur.runs.extracting.zero_points import with_zero_points, zero_warnings
 from demur.runs.judging_stored import failure_warnings, thought_warnings
 from demur.runs.measured_summaries import Measured
 from demur.runs.rows import StoredMeasurement
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 _NAMED_VERSIONS = ("demur", "torch", "transformers")
 """The versions that a warning about several sessions names."""
+
+
+_PUBLISHED_KINDS = ("ablate", "add")
+"""The kinds of edit of the published works, Arditi et al. 2024 and the post."""
 
 
 def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summary:
@@ -51,7 +55,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     Raises:
         InputError: if a kind of edit or a judge is not installed and the run does not describe it.
     """
-    manifest, directions = store.manifest(), store.directions()
+    manifest, directions = store.manifest(), with_zero_points(store, store.directions())
     study, cells, refusals = StudyFacts.of(manifest.study), results.cells, results.refusals()
     lineage = list(study.checkpoints)
     measured = Measured.of(store, [name for name, checkpoint in study.checkpoints.items() for _ in checkpoint.prompts])
@@ -62,7 +66,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     nulls, unknown = unanswered_nulls(manifest, [cell.key for cell in cells], probabilities)
     tests = edit_tests(judged, compared, refusals, judges[0], groups, probabilities, nulls)
     factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
-    used, shipped = edit_words(cells, manifest), _words(registry("edit").kind.shipped, cells, manifest)
+    used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
     matched = _are_matched(study)
     return Summary(
         study=manifest.study,
@@ -72,7 +76,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         judge_labels={judge.name: judge.labels for judge in manifest.judges},
         edits=used,
         sessions=manifest.sessions,
-        warnings=(*_warnings(store, manifest, results, judges), *measured.warnings, *unknown, *close_controls(directions)),
+        warnings=(*_warnings(store, manifest, results, judges, directions), *measured.warnings, *unknown),
         environment=manifest.environment,
         checkpoints=manifest.checkpoints,
         arms=manifest.arms,
@@ -84,10 +88,10 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         by_layer=_by_layer(measured.records, study.direction.layers, lineage),
         measurements=measured.summaries,
         comparisons=tuple(compared),
-        # A shipped kind of edit that the study did not try gets a sentence too, which says so.
         factors=tuple(factors),
+        # A kind of edit of the published works that the study did not try gets a sentence too, which says so.
         answers=(
-            *answers(judged, tests, refusals, judges[0], lineage, {**shipped, **used}, groups=groups, matched=matched),
+            *answers(judged, tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),
             *factor_answers([one for one in factors if one.judge == judges[0]]),
             *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
         ),
@@ -97,7 +101,9 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     )
 
 
-def _warnings(store: "Store", manifest: Manifest, results: Results, judges: Sequence[str]) -> list[str]:
+def _warnings(
+    store: "Store", manifest: Manifest, results: Results, judges: Sequence[str], directions: Sequence[DirectionFacts]
+) -> list[str]:
     """What a reader of the numbers should know, but for the measurements."""
     completions = sum(store.progress().values())
     return [
@@ -107,6 +113,8 @@ def _warnings(store: "Store", manifest: Manifest, results: Results, judges: Sequ
         *_several_sessions(manifest),
         *thought_warnings(store, results.cells, manifest.arms),
         *failure_warnings(results.failures, completions, judges),
+        *zero_warnings(results.cells, directions),
+        *close_controls(directions),
     ]
 
 

@@ -21,7 +21,7 @@ from demur.runs.database.damage import FILE, damaged
 from demur.runs.database.run_place import RunPlace
 from demur.runs.database.untrusted_file import LOG_ENDINGS, check_files, check_names, check_schema, limit
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Version of the tables. Each earlier version has a step in `_MIGRATIONS`."""
 
 _LAYERWISE = "CREATE TABLE layerwise (arm TEXT PRIMARY KEY, facts TEXT NOT NULL, arrays BLOB NOT NULL)"
@@ -41,6 +41,12 @@ CREATE TABLE judge_failures (
     PRIMARY KEY (cell, position, judge)
 ) WITHOUT ROWID;
 """
+_SINCE_7 = """
+CREATE TABLE means (
+    arm TEXT NOT NULL, label TEXT NOT NULL, complete INTEGER NOT NULL, facts TEXT NOT NULL, arrays BLOB NOT NULL,
+    PRIMARY KEY (arm, label)
+)
+"""
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE directions (name TEXT PRIMARY KEY, facts TEXT NOT NULL, file BLOB);
@@ -56,6 +62,7 @@ CREATE TABLE verdicts (
     PRIMARY KEY (cell, position, judge)
 ) WITHOUT ROWID;
 {_SINCE_4}
+{_SINCE_7};
 """
 
 
@@ -225,6 +232,11 @@ def _add_own_turn(db: sqlite3.Connection, _: Path) -> None:
     db.execute("ALTER TABLE completions ADD COLUMN own_turn TEXT")
 
 
+def _add_means(db: sqlite3.Connection, _: Path) -> None:
+    """6 to 7: a table for means of activations. It stays empty until the run is resumed with an edit that needs them."""
+    db.execute(_SINCE_7)
+
+
 _NOT_WRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
 _MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {
     1: _add_direction_files,
@@ -232,6 +244,7 @@ _MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {
     3: _add_measurements,
     4: _drop_try_again,
     5: _add_own_turn,
+    6: _add_means,
 }
 """Version -> the step to the next one."""
 

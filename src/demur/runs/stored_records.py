@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from demur.analysis.cell import Cell
 from demur.analysis.manifest import DirectionFacts
 from demur.analysis.rates import Failures, Labels, Refusals
-from demur.interventions.edit_kind import edit_kind
+from demur.interventions.edit_kind import action_of, edit_kind
 from demur.runs.rows import StoredFailure, StoredVerdict
 
 EARLIER_CONTROL = "random"
@@ -33,7 +33,7 @@ def cell_of(facts: Mapping[str, JsonValue]) -> Cell:
     changes: dict[str, object] = {}
     if cell.edited and "action" not in facts:
         kind = edit_kind(cell.intervention)
-        action = kind.action(cell.coefficient)
+        action = action_of(kind, cell.coefficient, cell.settings)
         changes |= {"action": action, "expected": kind.expected(action, cell.instructions)}
     if cell.control and "control_kind" not in facts:
         changes["control_kind"] = EARLIER_CONTROL

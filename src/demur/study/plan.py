@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from demur.directions.controls.control import control_kind
 from demur.inputs.format_names import format_name
+from demur.interventions.edit_kind import action_of
 from demur.study.instruction_sets import expected_change
 from demur.study.named_parts import named_edit
 from demur.study.spec import InterventionSpec, Study
@@ -189,7 +190,8 @@ def _expects(study: Study, cell: PlannedCell) -> bool:
     if cell.intervention is None:
         return False
     kind = named_edit(cell.intervention.kind)
-    return bool(expected_change(kind, kind.action(cell.intervention.dose), cell.instructions, study.instructions))
+    action = action_of(kind, cell.intervention.dose, cell.intervention.settings)
+    return bool(expected_change(kind, action, cell.instructions, study.instructions))
 
 
 def own_directions(plan: Plan, arm: Arm, seed: int | None) -> tuple[str, ...]:

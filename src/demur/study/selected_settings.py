@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from demur.core.errors import InputError
+from demur.interventions.edit_kind import action_of
 from demur.models.compatibility import shape
 from demur.models.sources import find_model
 from demur.study.named_parts import named_edit
@@ -117,7 +118,8 @@ def deciding_label(study: Study, number: int) -> tuple[Label, int] | None:
     kind = named_edit(spec.kind)
     if kind.artefact == "none":
         return None
-    action = kind.action(max(doses_of(study, number), default=0.0) if kind.takes_dose else None)
+    dose = max(doses_of(study, number), default=0.0) if kind.takes_dose else None
+    action = action_of(kind, dose, spec.settings)
     found = [(label, kind.expected(action, label)) for label in LABELS if label in spec.on]
     return next(((label, sign) for label, sign in found if sign), None)
 

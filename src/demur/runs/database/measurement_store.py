@@ -4,11 +4,11 @@ import json
 import sqlite3
 
 from demur.runs.database.damage import read_from_rows
-from demur.runs.manifest_store import ManifestStore
+from demur.runs.database.means_store import MeansStore
 from demur.runs.rows import StoredMeasurement, UnmeasuredSubject
 
 
-class MeasurementStore(ManifestStore):
+class MeasurementStore(MeansStore):
     """The tables of measurements."""
 
     def add_measurement(self, found: StoredMeasurement) -> None:

@@ -15,16 +15,14 @@ from pydantic import TypeAdapter
 from demur.analysis.selection_record import SelectedPlace, SelectionArm, SelectionRecord
 from demur.core.errors import WorkError
 from demur.core.progress import Phases, no_phases
-from demur.directions.direction import Direction
 from demur.engine.checkpoints import Checkpoint, free_memory
 from demur.inputs.prompts import Prompt, prompt_format
-from demur.interventions.intervention import Intervention
+from demur.interventions.target_facts import TargetFacts
 from demur.judges.judge import get_judge
 from demur.measurements.refusal_tokens import RefusalTokens, find_refusal_tokens
 from demur.measurements.selection.candidates import Candidates, Place, candidate_directions
 from demur.measurements.selection.effect import (
     PlaceEffect,
-    Trial,
     place_effects,
     rows_of_rounds,
 )
@@ -32,9 +30,10 @@ from demur.measurements.selection.finished_steps import FinishedSteps
 from demur.measurements.selection.ranking import LAST_LAYERS, late
 from demur.measurements.selection.trial_outcomes import Outcome, outcomes, unedited
 from demur.models.device_placement import find_device
-from demur.runs.execution import edit_of, load_named
+from demur.runs.execution import load_named
 from demur.runs.selecting.place_choice import Tried, chosen_doses, chosen_place, joint_effects, notes_on
 from demur.runs.selecting.place_selection import Sides, held_out_sides
+from demur.runs.selecting.trials import trial_means, trial_of, trials_of
 from demur.study.plan import Arm
 from demur.study.preflight import Ready
 from demur.study.selected_settings import FINALISTS, TOKEN_TEXTS, deciding_label, doses_of
@@ -53,7 +52,7 @@ HALF = 0.5
 
 @dataclass
 class _ArmWork:
-    """What was found for one arm so far."""
+    """What was found for one arm so far. `means` has the means that the study's edits need, by position."""
 
     arm: Arm
     prompt: Prompt
@@ -61,6 +60,7 @@ class _ArmWork:
     facts: SelectionArm
     steps: FinishedSteps
     candidates: Candidates | None = None
+    means: Mapping[int, TargetFacts] = field(default_factory=dict)
     effects: dict[Place, PlaceEffect] = field(default_factory=dict)
     tried: dict[tuple[Place, int, float], Outcome] = field(default_factory=dict)
 
@@ -226,13 +226,14 @@ def _effects(checkpoint: Checkpoint, work: _ArmWork, study: Study, train: Sides,
             progress=progress,
         )
     candidates = _asked_places(candidates, study, checkpoint.n_layers)
+    work.means = trial_means(checkpoint, study, train, candidates.positions, work.prompt, phases)
     if len(candidates.directions) == 1:
         # There is nothing to compare; only doses are open.
         work.candidates, work.effects = candidates, {place: PlaceEffect(1.0, 0) for place in candidates.directions}
         return
     try:
         tokens = _refusal_tokens(checkpoint, work, study, train, phases)
-        trials = _trials(study)
+        trials = trials_of(study, work.means)
         total = rows_of_rounds(len(candidates.directions), len(sides["harmful"]), trials, FINALISTS)
         with phases(f"effects in {work.arm.name}", total) as progress:
             work.effects = place_effects(
@@ -280,30 +281,6 @@ def _asked_places(candidates: Candidates, study: Study, n_layers: int) -> Candid
     return Candidates(candidates.positions, directions, candidates.harmful, candidates.harmless)
 
 
-def _trials(study: Study) -> list[Trial]:
-    """One trial for each intervention that decides; an open dose stands at the middle of those that are tried."""
-    trials = []
-    for number in range(len(study.interventions)):
-        if deciding_label(study, number) is not None:
-            doses = doses_of(study, number)
-            trials.append(_trial(study, number, doses[len(doses) // 2]))
-    return trials
-
-
-def _trial(study: Study, number: int, coefficient: float) -> Trial:
-    spec, decides = study.interventions[number], deciding_label(study, number)
-    assert decides is not None
-    dose = None if spec.coefficient is None else coefficient
-
-    def make(direction: Direction) -> Intervention:
-        made = edit_of(spec, direction, dose)
-        norm = direction.provenance.mean_residual_norm
-        return made.with_residual_norm(norm) if made.needs_residual_norm and norm is not None else made
-
-    label, sign = decides
-    return Trial(make, label, sign, sign < 0)
-
-
 def _completions(
     checkpoint: Checkpoint, work: _ArmWork, study: Study, finalists: Sequence[Place], sides: Sides, phases: Phases
 ) -> None:
@@ -316,7 +293,10 @@ def _completions(
         if deciding_label(study, number) is not None
         for coefficient in doses_of(study, number)
     ]
-    trials = [(_trial(study, number, coefficient), work.candidates.directions[place]) for place, number, coefficient in keys]
+    trials = [
+        (trial_of(study, number, coefficient, work.means), work.candidates.directions[place])
+        for place, number, coefficient in keys
+    ]
     total = sum(len(sides[trial.instructions]) for trial, _ in trials)
     with phases(f"completions of {work.arm.name}", total) as progress:
         found = outcomes(

@@ -1,0 +1,39 @@
+"""What the edit of a cell has to know of its target, and the means that it reads. Only names; nothing is loaded."""
+
+from demur.interventions.edit_kind import Fact, needed_facts, typed_settings
+from demur.study.named_parts import named_edit
+from demur.study.plan import Plan, PlannedCell
+from demur.study.spec import LABELS, Label
+
+MeansName = tuple[str, Label]
+"""The arm and the label of means."""
+
+
+def cell_key(key: str) -> str:
+    """The key of a complete cell, with all its completions stored."""
+    return f"cell:{key}"
+
+
+def means_key(name: tuple[str, str]) -> str:
+    """The key of stored means at every layer and site."""
+    return f"means:{name[0]} {name[1]}"
+
+
+def facts_of(cell: PlannedCell) -> tuple[Fact, ...]:
+    """What a cell's edit has to know of its target."""
+    spec = cell.intervention
+    if spec is None:
+        return ()
+    kind = named_edit(spec.kind)
+    return needed_facts(kind, spec.unit, typed_settings(kind, spec.settings))
+
+
+def means_of(cell: PlannedCell) -> tuple[MeansName, ...]:
+    """The means of its target that a cell's edit needs."""
+    facts = facts_of(cell)
+    return tuple((cell.target.name, label) for label in LABELS if f"{label} means" in facts)
+
+
+def means_of_plan(plan: Plan) -> tuple[MeansName, ...]:
+    """All means that the cells of a plan need, each once, in the order of the cells."""
+    return tuple(dict.fromkeys(name for cell in plan.cells for name in means_of(cell)))

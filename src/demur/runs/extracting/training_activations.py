@@ -1,0 +1,222 @@
+"""Reads an arm's training activations: what its directions are made from, and the means that edits and reports use.
+
+Each instruction passes the model once, whatever is read from it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from demur.analysis.manifest import DirectionFacts
+from demur.core.progress import Progress
+from demur.directions.controls.control import control_kind
+from demur.directions.direction import Direction
+from demur.directions.estimators.estimator import Side, estimator, fit_directions
+from demur.engine.capture import Means, mean_activations
+from demur.engine.checkpoints import Checkpoint
+from demur.inputs.prompts import Prompt
+from demur.interventions.stream_means import Label, StreamMeans
+from demur.measurements.extraction import kept_side, provenance, side_of, training_sides
+from demur.measurements.reference_means import means_at_site, stream_means_and_activations
+from demur.runs.controls.control_making import control_layers
+from demur.runs.job_inputs import JobInputs
+from demur.runs.jobs import ExtractJob
+from demur.study.spec import LABELS
+
+
+@dataclass(frozen=True)
+class TrainingActivations:
+    """What one pass over the training instructions gives.
+
+    Attributes:
+        stored: the means that the run stores.
+        means: the means of every layer by label, for measurements; None if they were not read.
+        sides: the input of the estimator, harmful and harmless, at the layers of the job's directions; None if it makes none.
+        whole: both sides with whole activations, for null directions; None if the job makes none.
+        whole_layers: the layers of `whole`.
+    """
+
+    stored: tuple[StreamMeans, ...]
+    means: dict[str, Means] | None = None
+    sides: tuple[Side, Side] | None = None
+    whole: tuple[Side, Side] | None = None
+    whole_layers: Sequence[int] = ()
+
+
+def read_training(
+    job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt: Prompt, progress: Progress
+) -> TrainingActivations:
+    """Read the training instructions of a job's arm.
+
+    Args:
+        job: the job, which says what is made from the activations.
+        inputs: what jobs read.
+        checkpoint: the loaded checkpoint.
+        prompt: the prompt format.
+        progress: called with the number of instructions that were just read.
+
+    Returns:
+        The activations or their means.
+    """
+    kept = control_layers(job.controls, inputs)
+    layers = [inputs.planned(name).layer for name in job.directions]
+    activations = estimator(inputs.study.direction.estimator).needs == "activations"
+    if not (job.directions or job.measurements or kept) or (activations and not (layers or kept)):
+        return TrainingActivations(
+            tuple(_everywhere(label, (), job, inputs, checkpoint, prompt, progress)[0] for label in job.means)
+        )
+    if activations:
+        return _with_activations(job, layers, kept, inputs, checkpoint, prompt, progress)
+    stored, means = [], dict[str, Means]()
+    for label in LABELS:
+        if label in job.means:
+            everywhere, means[label] = _everywhere(label, kept, job, inputs, checkpoint, prompt, progress)
+        else:
+            means[label] = _at_the_site(label, kept, job, inputs, checkpoint, prompt, progress)
+            everywhere = _stored(label, means[label], job, inputs, checkpoint, prompt)
+        stored.append(everywhere)
+    sides = [(side_of(means[label], layers), kept_side(means[label], kept)) for label in LABELS]
+    own = (sides[0][0], sides[1][0]) if layers else None
+    return TrainingActivations(tuple(stored), means, own, (sides[0][1], sides[1][1]), kept)
+
+
+def _with_activations(
+    job: ExtractJob,
+    layers: Sequence[int],
+    kept: Sequence[int],
+    inputs: JobInputs,
+    checkpoint: Checkpoint,
+    prompt: Prompt,
+    progress: Progress,
+) -> TrainingActivations:
+    """For an estimator that needs whole activations, which are read at the layers of directions and null directions only."""
+    settings = inputs.study.direction
+    harmful, harmless = (inputs.ready.material[label].trained(job.pairs_seed) for label in LABELS)
+    read = [*layers, *(layer for layer in kept if layer not in layers)]
+    whole = training_sides(
+        checkpoint,
+        harmful,
+        harmless,
+        prompt,
+        layers=read,
+        needs="activations",
+        site=settings.site,
+        position=settings.token,
+        batch_tokens=inputs.study.batch_tokens,
+        progress=progress,
+    )
+    stored = []
+    for label, side in zip(LABELS, whole, strict=True):
+        if label in job.means:
+            stored.append(_everywhere(label, (), job, inputs, checkpoint, prompt, progress)[0])
+        else:
+            means = Means(tuple(read), side.mean, side.mean_norm, side.count)
+            stored.append(_stored(label, means, job, inputs, checkpoint, prompt))
+    own = slice(len(layers))
+    sides = (whole[0].at(own), whole[1].at(own)) if layers else None
+    return TrainingActivations(tuple(stored), None, sides, whole, read)
+
+
+def _everywhere(
+    label: Label,
+    kept: Sequence[int],
+    job: ExtractJob,
+    inputs: JobInputs,
+    checkpoint: Checkpoint,
+    prompt: Prompt,
+    progress: Progress,
+) -> tuple[StreamMeans, Means]:
+    """Means at every layer and site, and those at the study's site with the activations of some layers."""
+    settings = inputs.study.direction
+    return stream_means_and_activations(
+        checkpoint,
+        inputs.ready.material[label].trained(job.pairs_seed),
+        prompt,
+        label=label,
+        site=settings.site,
+        position=settings.token,
+        keep=kept,
+        batch_tokens=inputs.study.batch_tokens,
+        progress=progress,
+    )
+
+
+def _at_the_site(
+    label: Label,
+    kept: Sequence[int],
+    job: ExtractJob,
+    inputs: JobInputs,
+    checkpoint: Checkpoint,
+    prompt: Prompt,
+    progress: Progress,
+) -> Means:
+    """Means at the study's site of every layer."""
+    settings = inputs.study.direction
+    return mean_activations(
+        checkpoint,
+        inputs.ready.material[label].trained(job.pairs_seed),
+        prompt,
+        layers=range(checkpoint.n_layers),
+        site=settings.site,
+        position=settings.token,
+        batch_tokens=inputs.study.batch_tokens,
+        progress=progress,
+        keep=kept,
+    )
+
+
+def _stored(
+    label: Label, means: Means, job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt: Prompt
+) -> StreamMeans:
+    settings, texts = inputs.study.direction, inputs.ready.material[label].trained(job.pairs_seed)
+    return means_at_site(means, checkpoint, texts, prompt, label=label, site=settings.site, position=settings.token)
+
+
+def make_directions(
+    job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt: Prompt, sides: tuple[Side, Side]
+) -> tuple[Direction, ...]:
+    """An arm's directions.
+
+    Args:
+        job: the job, which has the names of the planned directions.
+        inputs: what jobs read.
+        checkpoint: the loaded checkpoint.
+        prompt: the prompt format.
+        sides: the training activations at the directions' layers.
+    """
+    settings, material = inputs.study.direction, inputs.ready.material
+    planned = [inputs.planned(name) for name in job.directions]
+    harmful, harmless = (material[label].trained(job.pairs_seed) for label in LABELS)
+    found = fit_directions(
+        *sides,
+        name=job.checkpoint,
+        layers=[each.layer for each in planned],
+        estimator_name=settings.estimator,
+        site=settings.site,
+        position=settings.token,
+        provenance=provenance(checkpoint, prompt, settings.token, harmful, harmless),
+    )
+    return tuple(replace(direction, name=each.name) for direction, each in zip(found, planned, strict=True))
+
+
+def direction_facts(direction: Direction, inputs: JobInputs) -> DirectionFacts:
+    """The facts of a direction of the plan, as the run stores them."""
+    planned = inputs.planned(direction.name)
+    return DirectionFacts(
+        name=planned.name,
+        method=direction.provenance.method or "",
+        source=planned.source,
+        prompt=planned.arm.prompt,
+        control=planned.control,
+        control_kind=planned.control_name,
+        stands_beside=planned.beside,
+        null_of=control_kind(planned.control_kind).null_of if planned.control else "",
+        cosine=direction.provenance.cosine,
+        layer=direction.layer,
+        position=direction.position,
+        pairs_seed=planned.pairs_seed,
+        site=direction.site,
+        raw_norm=direction.raw_norm,
+        mean_residual_norm=direction.provenance.mean_residual_norm,
+        fingerprint=direction.provenance.fingerprint,
+        file=f"directions/{planned.name}.safetensors",
+    )
