@@ -12,6 +12,7 @@ from demur.study.load_order import order_jobs
 from demur.study.machines.data_sheets import DATA_SHEETS
 from demur.study.machines.planned_machine import machine_of
 from demur.study.machines.worker_spread import TimedTask, Weights, spread
+from demur.study.plan import make_plan
 from demur.study.plan_outlook import look_ahead
 from demur.study.planned_tasks import planned_tasks
 from demur.study.study_files import load_study
@@ -126,12 +127,12 @@ def test_the_figures_of_a_data_sheet_are_used_in_the_study_s_precision(tmp_path)
 def test_the_time_follows_the_bandwidth_where_reading_weights_takes_the_longest():
     study = load_study("gemma-2-9b", ["batch_tokens=64"])  # one row a batch
     slow, fast = (look_ahead(study, name).time for name in ("l4", "a10"))
-    read = 2800 * study.max_new_tokens * 2 * 9.24e9
+    read = make_plan(study).rows() * study.max_new_tokens * 2 * 9.24e9
     assert slow.high - fast.high == pytest.approx(cost.SLOWER_ON_GPU[1] * read * (1 / 300e9 - 1 / 600e9), rel=1e-3)
 
 
 def test_what_is_printed_says_whose_figures_they_are_and_what_does_not_fit():
-    result = CliRunner().invoke(app, ["plan", "gemma-2-9b", "--device", "l4", "--workers", "20", "--set", "dtype='float32'"])
+    result = CliRunner().invoke(app, ["plan", "gemma-2-9b", "--device", "l4", "--workers", "300", "--set", "dtype='float32'"])
     assert result.exit_code == 0, result.output
     assert max(map(len, result.output.splitlines())) <= 80
     said = " ".join(result.output.split())
@@ -140,7 +141,7 @@ def test_what_is_printed_says_whose_figures_they_are_and_what_does_not_fit():
         "base does not fit: its weights alone take 34.4 GiB",
         "estimated from peaks of the NVIDIA L4 data sheet: 30 TFLOP/s in float32, 300 GB/s",
         "demur was not measured on a GPU, so this is an order of magnitude",
-        "workers 20, each with a device of its own: about",
+        "workers 300, each with a device of its own: about",
         "% of the workers' time idle",
         "loads base; extract base",
         "would have no work",

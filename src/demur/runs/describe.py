@@ -21,7 +21,6 @@ from demur.inputs.chat_templates import is_dated
 from demur.inputs.prompt_formats import NATIVE, needs_tokenizer
 from demur.inputs.templates.thinking import thinking_of
 from demur.interventions.edit_kind import action_of, edit_kind, words_of
-from demur.models.device_placement import SPREAD, find_device
 from demur.models.quantisation import ROWS_MEET
 from demur.runs.growing.instruction_records import instruction_facts, refuse_other_instructions
 from demur.runs.job_inputs import JobInputs
@@ -78,6 +77,8 @@ def session_now(device: str) -> Session:
     Args:
         device: the device as it was asked for.
     """
+    from demur.models.device_placement import SPREAD, find_device  # imports torch
+
     return Session(
         versions={**versions.versions(), "python": platform.python_version()},
         environment=Environment(system=platform.system(), machine=platform.machine(), cores=os.cpu_count()),

@@ -19,7 +19,8 @@ from demur.interventions.edit_kind import edit_kind
 from demur.study.named_parts import changed_settings
 from demur.study.shorthand.named_formats import with_earlier_names
 from demur.study.spec_fields import SELECT, Decides, DecidesNothing, Facts, Mark, mark_of, one_text, unordered
-from demur.study.spec_tables import CheckpointSpec, ControlSpec, DirectionSpec, InstructionSpec, InterventionSpec, SelectionSpec
+from demur.study.spec_tables import CheckpointSpec, DirectionSpec, InstructionSpec, InterventionSpec, SelectionSpec
+from demur.study.tables.control_tables import ControlSpec
 
 VERSION = 2
 """Version of the digest's rule. Raise it when a default or the meaning of a key changes. Version 1 included every key."""

@@ -52,7 +52,6 @@ from demur.study.spec_tables import (
     TELLS_READERS,
     CheckpointSpec,
     ClaimSpec,
-    ControlSpec,
     DirectionSpec,
     InstructionSpec,
     InterventionSpec,
@@ -60,10 +59,10 @@ from demur.study.spec_tables import (
     PromptEntry,
     PromptSpec,
     SelectionSpec,
-    default_controls,
     measurement_list,
     named_once,
 )
+from demur.study.tables.control_tables import ControlSpec, default_controls
 
 __all__ = [
     "LABELS",

@@ -18,9 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from demur.core.effects.null_distribution import FEWEST
 from demur.core.errors import InputError
-from demur.directions.controls.control import control_kind, names_control, names_like
 from demur.interventions.edit_kind import check_settings
 from demur.measurements.measurement import measurement
 from demur.study.named_parts import changed_settings, checked_settings, named_edit, own_names_differ, part_name
@@ -42,7 +40,6 @@ from demur.study.spec_fields import (
     one_path,
     one_source,
     one_text,
-    unknown_key,
     unordered,
 )
 
@@ -242,74 +239,6 @@ class ClaimSpec(Table):
     source: Annotated[Plain | None, TESTS] = None
     target: Annotated[Plain | None, TESTS] = None
     on: Annotated[Plain | None, TESTS] = None
-
-
-MOST_BY_DEFAULT = 20
-"""A study with many arms gets no more random controls than this, unless it has more arms."""
-
-
-def default_controls(arms: int, raw: bool) -> int:
-    """The number of random controls of a study that does not give one.
-
-    Args:
-        arms: the number of arms.
-        raw: whether a dose is in units of a direction's own norm. Only null directions of the same norm are then a null for it.
-
-    Returns:
-        `FEWEST`, with which an effect can be shown, or as many for each arm if doses depend on the norm, up to `MOST_BY_DEFAULT`.
-        Each arm has at least one.
-
-    Example:
-        >>> default_controls(2, raw=False), default_controls(2, raw=True), default_controls(40, raw=True)
-        (5, 10, 40)
-    """
-    return max(arms, min(FEWEST * (arms if raw else 1), MOST_BY_DEFAULT))
-
-
-class ControlSpec(Table):
-    """Null directions: how many of each kind, and the seed of their draws. Every other key is the name of a kind.
-
-    `completions` is the number of each kind with which completions are made; all of them unless given. Of the others only the
-    refusal probability is measured, which costs less.
-    A kind with `-orthogonal` after its name makes the same null directions without their part along the real direction.
-    Control k of a kind has the place and norm of arm k's direction. If there are more controls than arms, the arms are repeated.
-    Without `random`, there are enough random directions that an effect can be shown; see `default_controls`.
-    """
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Annotated[int, Field(ge=0)]] = Field(init=False)
-
-    random: Annotated[int, Decides(), Field(ge=0)] = FEWEST
-    seed: Annotated[int, Decides()] = 0
-    completions: Annotated[int | None, Decides(), Field(ge=0)] = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _keys_are_kinds_of_controls(cls, value: Any) -> Any:
-        for key in value if isinstance(value, dict) else ():
-            if key not in cls.model_fields and not names_control(str(key)):
-                raise unknown_key(str(key), list(dict.fromkeys((*cls.model_fields, *names_like(str(key))))))
-        return value
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> "ControlSpec":
-        names: dict[str, str] = {}
-        for kind in self.counts:
-            name = control_kind(kind).name
-            if name in names:
-                raise ValueError(f"the kinds {names[name]!r} and {kind!r} both call their directions {name}-1; use one of them")
-            names[name] = kind
-        return self
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The number of controls of each kind, without kinds that have none."""
-        counts = {"random": self.random, **(self.__pydantic_extra__ or {})}
-        return {kind: count for kind, count in counts.items() if count}
-
-    def answered(self, number: int) -> bool:
-        """Whether completions are made with control `number` of a kind, counted from 0."""
-        return self.completions is None or number < self.completions
 
 
 class MeasurementSpec(Table):
