@@ -178,7 +178,7 @@ DECIDES = {
     ),
     "controls.random": (start(controls={"random": 3}), 3, 10),
     "controls.seed": (start(controls={"seed": 1}), 1, 0),
-    "controls.completions": (start(controls={"random": 2, "completions": 1}, measurements=["refusal-probability"]), 1, None),
+    "controls.completions": (start(controls={"random": 10, "completions": 1}, measurements=["refusal-probability"]), 1, None),
 }
 
 

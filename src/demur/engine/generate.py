@@ -183,7 +183,8 @@ def generate(
         >>> len(demur.generate(checkpoint, ["b"], prompt, [None, edit], max_new_tokens=4))
         2
     """
-    requests = requests_of(checkpoint, instructions, prompt, interventions)
+    refuse_single_edit(interventions)
+    requests = requests_of(checkpoint, instruction_list(instructions), bound_prompt(prompt, checkpoint), interventions)
     batches = generate_batches(
         checkpoint,
         requests,
@@ -206,23 +207,26 @@ def _in_lists(batches: Iterator[dict[int, Completion]], progress: Progress, n: i
     return [[found[i + j] for j in range(n)] for i in range(0, len(found), n)]
 
 
+def refuse_single_edit(interventions: object) -> None:
+    """Raise `InputError` for one edit where a list of them is expected."""
+    if isinstance(interventions, Intervention):
+        raise InputError("interventions is a single edit, but must be a list; give [edit], or [None, edit] for a baseline too")
+
+
 def requests_of(
-    checkpoint: Checkpoint, instructions: Instructions, prompt: PromptLike, interventions: Sequence[RowEdits]
+    checkpoint: Checkpoint, instructions: Sequence[str], prompt: Prompt, interventions: Sequence[RowEdits]
 ) -> list[CompletionRequest]:
     """Every instruction under the first intervention, then every instruction under the next.
 
     Args:
         checkpoint: the checkpoint.
-        instructions: the instructions, in any form that `generate` takes.
-        prompt: the prompt format, its name, or a text with `{instruction}`.
+        instructions: the instructions.
+        prompt: the prompt format with its tokenizer.
         interventions: each of them None, one edit, or several edits that act in order.
 
     Raises:
-        InputError: if there is no instruction or no intervention, and for a single edit in place of a list.
+        InputError: if there is no instruction or no intervention.
     """
-    if isinstance(interventions, Intervention):
-        raise InputError("interventions is a single edit, but must be a list; give [edit], or [None, edit] for a baseline too")
-    prompt, instructions = bound_prompt(prompt, checkpoint), instruction_list(instructions)
     if not instructions or not interventions:
         raise InputError(
             f"there is nothing to run for {len(instructions)} instructions and {len(interventions)} interventions; give at least "

@@ -16,8 +16,8 @@ from demur.core.errors import NotFinite
 from demur.core.progress import Progress, silent
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.engine_protocol import Branch, Need, Row
-from demur.engine.generate import requests_of
-from demur.inputs.handed.handed_arguments import Instructions, PromptLike
+from demur.engine.generate import refuse_single_edit, requests_of
+from demur.inputs.handed.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
 from demur.interventions.intervention import RowEdits, edit_sequence
 from demur.judges.beginnings import beginnings_of
 from demur.judges.judge import Judge
@@ -187,7 +187,8 @@ def bounded_refusal_probability(
         >>> bool((found.probability + found.gap <= 1).all())
         True
     """
-    requests = requests_of(checkpoint, instructions, prompt, interventions)
+    refuse_single_edit(interventions)
+    requests = requests_of(checkpoint, instruction_list(instructions), bound_prompt(prompt, checkpoint), interventions)
     rows = [Row(one.prompt_ids, one.edits) for one in requests]
     sampling = Sampling(judge, max_new_tokens, stop_at_eos, min_mass)
     try:
