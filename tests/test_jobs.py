@@ -45,7 +45,7 @@ from demur.study.plan_outlook import look_ahead
 from demur.study.preflight import check
 from demur.study.spec import InterventionSpec, MeasurementSpec
 from tests.tiny import CHAT, tiny_tokenizer
-from tests.tiny_study import contents, make_study
+from tests.tiny_study import contents, make_study, warnings_of
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +71,6 @@ def begin(study, folder):
 def finish(store):
     Run(store).report()
     store.close()
-
-
-def warnings_of(run):
-    """The warnings of a run, but for those of where zero lies, which random weights decide."""
-    return [said for said in run.summary()["warnings"] if "zero is nearer" not in said]
 
 
 def plain(record):
@@ -402,7 +397,7 @@ def test_a_measurement_that_fails_is_stated_and_stops_nothing(study, own_parts, 
     ]
     finish_run = Run(store)
     finish_run.judge_stored()
-    assert warnings_of(finish_run) == [
+    assert warnings_of(finish_run.summary()) == [
         "The measurement fails could not be made of base/user-assistant: base has nothing to measure.",
         "The measurement fails could not be made of chat/native: no memory was left.",
     ]
@@ -411,7 +406,7 @@ def test_a_measurement_that_fails_is_stated_and_stops_nothing(study, own_parts, 
     assert [job.subject for job in pending_jobs(ready, store, asked)] == ["base/user-assistant", "chat/native"]
     # A study that no longer asks for it hears no more of it.
     store.remember("added_measurements", [])
-    assert warnings_of(finish_run) == []
+    assert warnings_of(finish_run.summary()) == []
     store.close()
 
 
@@ -435,13 +430,13 @@ def test_a_summary_says_what_is_asked_for_now_and_survives_a_careless_measuremen
     registry("measurement").register("careless", Careless)
     text = study.model_copy(update={"measurements": [MeasurementSpec(name="careless"), MeasurementSpec(name="fails")]})
     with demur.run(text, tmp_path / "run") as run:
-        warned = [said for said in warnings_of(run) if "careless" in said]
+        warned = [said for said in warnings_of(run.summary()) if "careless" in said]
         assert warned[0] == "The measurement careless of base/user-assistant could not be summarised: KeyError: 'nothing'."
         assert {one["name"]: one["summary"] for one in run.summary()["measurements"]} == {"careless": {"found": 1.0}}
-        assert len(warnings_of(run)) == 4
+        assert len(warnings_of(run.summary())) == 4
     registry("measurement").unregister("careless")
     with demur.run(study, tmp_path / "run") as run:
-        assert warnings_of(run) == []
+        assert warnings_of(run.summary()) == []
         assert {one["name"] for one in run.summary()["measurements"]} == {"by-layer"}
 
 
@@ -454,7 +449,7 @@ def test_a_measurement_of_unknown_subjects_is_refused_and_pairs_need_two_checkpo
     said = "The measurement gap compares two checkpoints, and this study has one, so it is not made."
     assert said in look_ahead(alone).warnings
     with demur.run(alone, tmp_path / "run") as run:
-        assert warnings_of(run) == [said]
+        assert warnings_of(run.summary()) == [said]
 
 
 def test_separations_of_another_version_are_not_drawn(study, tmp_path, monkeypatch):

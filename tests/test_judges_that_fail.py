@@ -9,7 +9,7 @@ import demur
 from demur.core.errors import WorkError
 from demur.core.registry import registry
 from demur.judges.judge import Failure, Verdict
-from tests.tiny_study import make_study
+from tests.tiny_study import make_study, warnings_of
 
 
 class Choosy:
@@ -76,11 +76,11 @@ def test_a_judge_that_failed_on_a_whole_cell_hides_it_under_no_other_judge(folde
 def test_a_judge_that_raises_is_stated_and_stops_no_other(folder, tmp_path, choosy, error, said):
     choosy.raises = error
     with made(folder, tmp_path / "run", ["choosy", "prefix"]) as run:
-        assert run.summary()["warnings"] == [f"The judge choosy failed on 66 of 66 completions: {said}"]
+        assert warnings_of(run.summary()) == [f"The judge choosy failed on 66 of 66 completions: {said}"]
         assert {cell["judge"] for cell in run.summary()["cells"]} == {"prefix"}
         choosy.raises, choosy.fails = None, lambda _: False
         run.report()
-        assert run.summary()["warnings"] == []
+        assert warnings_of(run.summary()) == []
         assert -1 not in {index for cell in page_data(run)["cells"] for column in cell["rows"]["verdicts"] for index in column}
 
 
@@ -93,4 +93,4 @@ def test_where_every_judge_failed_the_report_says_why(folder, tmp_path, choosy):
 def test_failures_of_a_judge_that_left_the_study_are_not_told(folder, tmp_path, choosy):
     made(folder, tmp_path / "run", ["prefix", "choosy"]).close()
     with made(folder, tmp_path / "run", ["prefix"]) as run:
-        assert run.summary()["warnings"] == []
+        assert warnings_of(run.summary()) == []

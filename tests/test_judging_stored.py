@@ -13,7 +13,7 @@ from demur.runs.judging_stored import failure_warnings, judge_stored
 from demur.runs.rows import StoredCompletion, StoredFailure
 from demur.runs.run import Run
 from demur.runs.store import Store
-from tests.tiny_study import make_study
+from tests.tiny_study import make_study, warnings_of
 
 
 class Moody:
@@ -123,11 +123,11 @@ def test_a_summary_says_on_how_many_completions_a_judge_failed(tmp_path, moody):
     study = demur.load_study(make_study(tmp_path), ['judges=["prefix", "moody"]'])
     moody.bad = ""
     made = demur.run(study, tmp_path / "run")
-    assert made.summary()["warnings"] == ["The judge moody failed on 66 of 66 completions: the server gave no answer."]
+    assert warnings_of(made.summary()) == ["The judge moody failed on 66 of 66 completions: the server gave no answer."]
     # Nothing is counted as what it is not: there is no cell of this judge.
     assert {cell["judge"] for cell in made.summary()["cells"]} == {"prefix"}
     moody.bad = "nothing"
     again = Run(Store.open(tmp_path / "run"))
     again.report()
-    assert again.summary()["warnings"] == []
+    assert warnings_of(again.summary()) == []
     assert {cell["n"] for cell in again.summary()["cells"] if cell["judge"] == "moody"} == {3}

@@ -19,7 +19,7 @@ from demur.engine.transformers_engine import TransformersEngine
 from demur.models.sources import find_model
 from demur.runs.store import Store
 from tests.tiny import CHAT, tiny_model, tiny_tokenizer
-from tests.tiny_study import contents, make_checkpoint, make_study
+from tests.tiny_study import contents, make_checkpoint, make_study, warnings_of
 
 SECRET = "hf_ThisIsNoRealTokenButMustNotBeStored"
 
@@ -110,7 +110,7 @@ def test_versions_that_took_part_are_shown(done, half, monkeypatch):
     assert result.exit_code == 0
     summary = json.loads((half / "run" / "summary.json").read_text())
     assert [session["versions"]["demur"] for session in summary["sessions"]] == [real["demur"], "9.9"]
-    (warning,) = summary["warnings"]
+    (warning,) = warnings_of(summary)
     assert "More than one version" in warning
     assert warning.split(";")[0] in (half / "run" / "report.html").read_text()
     assert "Note: More than one version" in " ".join(result.stdout.split())
@@ -140,7 +140,7 @@ def test_reading_works_while_a_run_writes(half):
             assert result.exit_code == 0, result.output
     finally:
         lock.release()
-    (warning,) = json.loads((half / "run" / "summary.json").read_text())["warnings"]
+    (warning,) = warnings_of(json.loads((half / "run" / "summary.json").read_text()))
     assert re.match(r"This run is not finished: \d+ of 66 completions are stored. All figures", warning)
     assert warning in (half / "run" / "report.html").read_text()
 
@@ -153,7 +153,7 @@ def test_other_special_tokens_and_families_are_a_warning_that_is_kept(done, tmp_
     result = run(done, "warned", "--set", f"checkpoints.chat.model={other}")
     assert result.exit_code == 0, result.output
     summary = json.loads((done / "warned" / "summary.json").read_text())
-    assert summary["warnings"] == [
+    assert warnings_of(summary) == [
         "base and chat are of different families, llama and mistral.",
         "base and chat have different special tokens: '<|turn|>'.",
     ]

@@ -1,12 +1,13 @@
 """Makes affine edits: `demur.affine`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from demur.core.errors import InputError, nearest
 from demur.directions.direction import Direction
 from demur.interventions.edit_arguments import Positions
 from demur.interventions.intervention import Intervention, edit
-from demur.interventions.stream_means import LABELS, Label, StreamMeans
+from demur.interventions.stream_means import LABELS, StreamMeans
 from demur.interventions.target_facts import TargetFacts
 from demur.models.layouts import Site
 
@@ -14,7 +15,7 @@ from demur.models.layouts import Site
 def affine(
     direction: Direction,
     *,
-    to: StreamMeans | Label | str = "harmless",
+    to: Any = "harmless",  # Any, so that whatever else is given is refused in one sentence
     layers: Sequence[int] | None = None,
     sites: Sequence[Site | str] | None = None,
     positions: Positions | str = "all",
@@ -27,8 +28,8 @@ def affine(
 
     Args:
         direction: the direction whose component is set; its unit vector is r.
-        to: the target's means, as `demur.stream_means` reads them. With a label, `harmless` or `harmful`, the edit gets the means
-            later, with `edit.with_facts(...)`; a study does this.
+        to: the target's means, as `demur.stream_means` reads them. With a label, `harmless` or `harmful`, the edit gets the
+            means later, with `edit.with_facts(...)`; a study does this.
         layers: the layers where it acts; every layer by default.
         sites: the sites of those layers; every site of the family by default.
         positions: `all`, `prompt` or `generated`.
