@@ -22,7 +22,7 @@ from demur.study.spec import Study, make_study
 from demur.study.spec_fields import Decides, DecidesNothing, mark_of
 from demur.study.study_files import load_study, preset_names
 from tests.test_study import changed
-from tests.tiny_study import contents
+from tests.tiny_study import EARLIER_DEMO, contents
 from tests.tiny_study import make_study as make_tiny_study
 
 EDITS = [{"kind": "ablate"}, {"kind": "add", "coefficient": 2.0, "unit": "raw"}]
@@ -376,7 +376,7 @@ def old_digest(study: Study) -> str:
 
 def test_the_old_rule_is_the_old_rule():
     """The digest that the version before computed of the demo, written down from it."""
-    assert old_digest(load_study("demo")) == "b866b0db5f9a434b"
+    assert old_digest(load_study(EARLIER_DEMO)) == "b866b0db5f9a434b"
     assert all(load_study(name).digest != old_digest(load_study(name)) for name in preset_names())
 
 

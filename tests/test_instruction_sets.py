@@ -18,7 +18,7 @@ from demur.study.preflight import check
 from demur.study.spec import make_study
 from demur.study.study_files import load_study
 from tests.test_study import changed
-from tests.tiny_study import contents
+from tests.tiny_study import EARLIER_DEMO, contents
 from tests.tiny_study import make_study as make_tiny_study
 
 PAIR = {"harmful": {"source": "contrast-harmful"}, "harmless": {"source": "contrast-harmless"}}
@@ -42,7 +42,7 @@ def test_a_further_set_gives_cells_without_an_edit_and_with_the_edits_that_name_
 
 
 def test_a_study_without_further_sets_keeps_its_digest():
-    assert load_study("demo").digest == "77457cbd1b4ec6a2"
+    assert load_study(EARLIER_DEMO).digest == "77457cbd1b4ec6a2"
     sets = [None, "x", {"source": "x", "test": 9}, {"source": "x", "split": "all"}, {"source": "x", "like": "harmful"}]
     assert len({(with_sets() if each is None else with_sets(more=each)).digest for each in sets}) == len(sets)
     assert with_sets(more="x").digest == with_sets(more={"source": "x", "test": 100, "like": []}).digest

@@ -9,6 +9,7 @@ from demur.measurements.measurement import MeasurementRecord
 from demur.runs.controls.measured_nulls import refusal_probabilities, unanswered_nulls
 from demur.runs.rows import StoredMeasurement
 from demur.study.plan import make_plan
+from tests.tiny_study import EARLIER_DEMO
 
 
 def stored(subject, name="refusal-probability", version=1, settings="{}", judge="prefix"):
@@ -24,7 +25,7 @@ def test_only_probabilities_for_the_judge_count():
 
 
 def test_null_directions_without_completions_are_those_of_the_study():
-    study = load_study("demo", ["controls.random=4", "controls.completions=1", 'measurements=["refusal-probability"]'])
+    study = load_study(EARLIER_DEMO, ["controls.random=4", "controls.completions=1", 'measurements=["refusal-probability"]'])
     plan = make_plan(study)
     assert plan.null_cells
     manifest, known = SimpleNamespace(study=study.model_dump(mode="json")), [cell.key for cell in plan.cells]

@@ -30,7 +30,7 @@ from demur.study.spec import make_study as study_from
 from demur.study.study_files import load_study
 from tests.test_directions import MedianDifference
 from tests.test_study import changed
-from tests.tiny_study import contents, make_study
+from tests.tiny_study import EARLIER_DEMO, contents, make_study
 
 STRUCTURED = ("controls.covariance=3", "controls.shuffled-labels=2", "controls.shuffled-labels-orthogonal=2", "controls.halves=1")
 QUICK = ('interventions=[{kind="ablate",on=["harmful"]}]',)
@@ -71,7 +71,7 @@ def test_a_study_says_how_many_of_each():
     study = study_from(changed(controls=asked))
     assert study.controls.counts == {"random": 2, "topics": 20, "shuffled-labels-orthogonal": 3, "random-orthogonal": 1}
     assert study_from(tomllib.loads(study.toml())) == study
-    assert load_study("demo", ["controls.topics-orthogonal=4"]).controls.counts == {"random": 2, "topics-orthogonal": 4}
+    assert load_study(EARLIER_DEMO, ["controls.topics-orthogonal=4"]).controls.counts == {"random": 2, "topics-orthogonal": 4}
     planned = [one for one in make_plan(study).directions if one.control_kind == "shuffled-labels-orthogonal"]
     assert [(one.name, one.number, one.control_name) for one in planned] == [
         (f"shuffled-labels-orthogonal-{number + 1}", number, "shuffled-labels-orthogonal") for number in range(3)
@@ -96,7 +96,7 @@ def test_the_digest_has_the_new_kinds_only_where_they_are_asked_for():
     (found,) = differences(some, plain.model_dump(mode="json"))
     assert (found.key, found.here, found.there) == ("controls.topics", 4, None)
     # As it was before these kinds and `controls.completions` existed.
-    assert load_study("demo").digest == "77457cbd1b4ec6a2"
+    assert load_study(EARLIER_DEMO).digest == "77457cbd1b4ec6a2"
 
 
 def test_more_than_there_are_is_refused_before_anything_is_loaded(path):
@@ -104,13 +104,13 @@ def test_more_than_there_are_is_refused_before_anything_is_loaded(path):
         check(make_plan(load_study(path, ["controls.topics=1"])))
     with pytest.raises(InputError, match="'imperatives' needs 8 imperatives and 8 questions"):
         look_ahead(load_study(path, ["controls.imperatives=1"]))
-    shipped = load_study("demo", ["controls.topics=24"])
+    shipped = load_study(EARLIER_DEMO, ["controls.topics=24"])
     assert "24 topics controls" in "\n".join(plan_lines(look_ahead(shipped)))
     message = (
         "controls.topics-orthogonal is 25, but the training instructions give 12 different ones for each of the 2 arms; ask "
     )
     with pytest.raises(InputError, match=message + "for at most 24"):
-        check(make_plan(load_study("demo", ["controls.topics-orthogonal=25"])))
+        check(make_plan(load_study(EARLIER_DEMO, ["controls.topics-orthogonal=25"])))
 
 
 def test_one_pass_makes_the_directions_of_an_arm_and_all_its_controls(path, tmp_path, reads):

@@ -21,7 +21,7 @@ from demur.study.spec import make_study
 from demur.study.study_files import load_study
 from tests.test_study import changed
 from tests.tiny import HARMFUL, HARMLESS
-from tests.tiny_study import contents
+from tests.tiny_study import EARLIER_DEMO, contents
 from tests.tiny_study import make_study as make_tiny_study
 
 TWO = ("direction.pairs=3", "direction.pairs_seed=[7,8]")
@@ -59,7 +59,7 @@ def names(found):
 def test_the_first_pairs_are_used_as_before_unless_there_is_a_seed(place):
     plain = study(place, "direction.pairs=3")
     assert plain.direction.seeds == (None,)
-    assert load_study("demo").digest == "77457cbd1b4ec6a2"
+    assert load_study(EARLIER_DEMO).digest == "77457cbd1b4ec6a2"
     assert check(make_plan(plain)).material["harmful"].train == tuple(HARMFUL[:3])
     digests = [study(place, "direction.pairs=3", *more).digest for more in ((), *([f"direction.pairs_seed={s}"] for s in (1, 2)))]
     assert len(set(digests)) == 3

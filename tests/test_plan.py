@@ -18,13 +18,18 @@ def keys(plan, target, label):
 
 def test_the_demo_is_the_whole_matrix():
     plan = make_plan(load_study("demo"))
-    names = ["before", "after", "random-1", "random-2"]
+    kinds = ("random", "shuffled-labels")
+    names = ["before", "after", *(f"{kind}-{number}" for kind in kinds for number in range(1, 11))]
     assert [direction.name for direction in plan.directions] == names
+    # Of the null directions, one of each kind has completions.
+    answered = ["before", "after", "random-1", "shuffled-labels-1"]
     for target in ("before", "after"):
         assert keys(plan, target, "harmful")[0] == ("none", None)
-        for kind in ("ablate", "add"):
-            assert [name for what, name in keys(plan, target, "harmful") if what == kind] == names
-        assert [name for what, name in keys(plan, target, "harmless") if what == "add"] == names
+        assert [name for what, name in keys(plan, target, "harmful") if what == "ablate"] == answered
+        assert [name for what, name in keys(plan, target, "harmless") if what == "add"] == answered
+        affine = [name for what, name in keys(plan, target, "harmful") if what == "affine"]
+        assert affine == (answered if target == "after" else [])
+    assert {cell.direction.name for cell in plan.null_cells} == set(names) - set(answered)
     assert len({cell.key for cell in plan.cells}) == len(plan.cells)
 
 

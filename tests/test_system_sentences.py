@@ -20,6 +20,7 @@ from demur.study.spec import make_study
 from demur.study.study_files import load_study
 from tests.test_study import changed
 from tests.tiny import tiny_tokenizer
+from tests.tiny_study import EARLIER_DEMO
 from tests.tiny_study import make_study as make_tiny_study
 
 SHOWN = "system : You are a pirate. ; user : {instruction} ; assistant :"
@@ -146,7 +147,7 @@ def test_a_format_of_the_study_may_have_a_sentence():
 
 
 def test_the_digest_has_the_sentence_and_is_as_before_without_one():
-    assert load_study("demo").digest == "77457cbd1b4ec6a2"
+    assert load_study(EARLIER_DEMO).digest == "77457cbd1b4ec6a2"
     digests = [make_study(changed(checkpoints=checkpoints(**chat))).digest for chat in ({}, {"system": "A."}, {"system": "B."})]
     assert len(set(digests)) == 3
 

@@ -13,6 +13,9 @@ import demur
 from demur.runs.store import Store
 from tests.tiny import CHAT, HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 
+EARLIER_DEMO = Path(__file__).parent / "data" / "earlier-demo.toml"
+"""The demo of an earlier version, whose digest must not change."""
+
 
 def make_checkpoint(
     folder: Path, *, family: str = "llama", seed: int = 1, dtype: torch.dtype = torch.float32, **changes: object
