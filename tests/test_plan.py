@@ -36,24 +36,29 @@ def test_the_demo_is_the_whole_matrix():
 def test_controls_stand_beside_each_source_and_follow_its_doses():
     plan = make_plan(load_study("llama-7b"))
     beside = {d.name: d.arm.checkpoint for d in plan.directions if d.control}
-    assert beside == {"random-1": "base", "random-2": "chat"} == {d.name: d.beside for d in plan.directions if d.control}
+    # No dose has the unit `raw`, so five null directions are for all arms.
+    assert beside == {f"random-{number}": ("chat", "base")[number % 2] for number in range(1, 6)}
+    assert beside == {d.name: d.beside for d in plan.directions if d.control}
     doses = {
         (cell.direction.name, cell.intervention.coefficient)
         for cell in plan.cells
         if cell.intervention is not None and cell.intervention.kind == "add" and cell.instructions == "harmful"
     }
-    assert doses == {("base", 12.0), ("random-1", 12.0), ("chat", 4.0), ("random-2", 4.0)}
+    assert doses == {
+        (name, {"base": 12.0, "chat": 4.0}[source]) for name, source in {"base": "base", "chat": "chat", **beside}.items()
+    }
 
 
 def test_several_prompts_are_several_arms_and_layers_several_directions():
     plan = make_plan(load_study("pythia-12b"))
     assert [arm.name for arm in plan.arms] == ["base/pythia", "base/vicuna"]
-    assert [d.name for d in plan.directions] == ["base.pythia", "base.vicuna", "random-1", "random-2"]
+    # Its doses have the unit `raw`, so each arm has five null directions of its own norm.
+    assert [d.name for d in plan.directions] == ["base.pythia", "base.vicuna", *(f"random-{number}" for number in range(1, 11))]
     layered = make_plan(make_study(changed(direction={"layers": [1, 2]}, interventions=[{"kind": "ablate"}])))
     assert [d.name for d in layered.directions][:2] == ["base.layer1", "base.layer2"]
     assert {d.name for d in layered.directions if d.control} == {
-        "random-1.layer1", "random-1.layer2", "random-2.layer1", "random-2.layer2",
-    }  # fmt: skip
+        f"random-{number}.layer{layer}" for number in range(1, 6) for layer in (1, 2)
+    }
 
 
 NAMES = ["a", "b", "c"]

@@ -26,18 +26,18 @@ from demur.study.selected_settings import check_open_keys, doses_of, for_plannin
 from demur.study.study_files import load_study
 from tests.reference import ablated, leave, run_stream, shifted
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
-from tests.tiny_study import make_study
+from tests.tiny_study import EARLIER_DEMO, make_study
 
 SELECT = ["direction.layers=select", "interventions.1.coefficient=select"]
 TOKENS = (39, 40)
 
 
 def select(*more):
-    return load_study("demo", [*SELECT, *more])
+    return load_study(EARLIER_DEMO, [*SELECT, *more])
 
 
 def test_open_keys_are_named_in_the_order_of_the_study():
-    assert open_keys(load_study("demo")) == ()
+    assert open_keys(load_study(EARLIER_DEMO)) == ()
     assert open_keys(select("direction.position=select")) == (
         "direction.layers",
         "direction.position",
@@ -46,10 +46,10 @@ def test_open_keys_are_named_in_the_order_of_the_study():
 
 
 def test_a_study_that_selects_has_a_digest_of_its_own_and_the_others_keep_theirs():
-    assert select().digest != load_study("demo").digest
+    assert select().digest != load_study(EARLIER_DEMO).digest
     assert select("selection.instructions=12").digest != select().digest
     # Nothing is selected in this study, so the table changes nothing.
-    assert load_study("demo", ["selection.instructions=12"]).digest == load_study("demo").digest
+    assert load_study(EARLIER_DEMO, ["selection.instructions=12"]).digest == load_study(EARLIER_DEMO).digest
     assert select("selection.kl=0.1").digest != select().digest
     assert select("selection.doses=[1.0, 2.0]").digest == select("selection.doses=[2.0, 1.0]").digest != select().digest
     assert select().deciding()["direction.layers"] == "select"
@@ -60,12 +60,12 @@ def test_selected_values_replace_the_open_keys_only():
     assert study.direction.layers == [9]
     assert study.direction.position == -1  # it was given
     assert [spec.coefficient for spec in study.interventions] == [None, 1.5]
-    assert study.digest == load_study("demo", ["direction.layers=9", "interventions.1.coefficient=1.5"]).digest
+    assert study.digest == load_study(EARLIER_DEMO, ["direction.layers=9", "interventions.1.coefficient=1.5"]).digest
 
 
 def test_a_plan_counts_the_cells_before_the_selection():
-    assert len(make_plan(for_planning(select())).cells) == len(make_plan(load_study("demo")).cells)
-    given = load_study("demo")
+    assert len(make_plan(for_planning(select())).cells) == len(make_plan(load_study(EARLIER_DEMO)).cells)
+    given = load_study(EARLIER_DEMO)
     assert for_planning(given) is given
 
 
@@ -80,9 +80,9 @@ def test_a_plan_counts_the_cells_before_the_selection():
     ],
 )
 def test_what_cannot_be_selected_is_refused(settings, words):
-    study = load_study("demo", ["direction.layers=select", *settings])
+    study = load_study(EARLIER_DEMO, ["direction.layers=select", *settings])
     if words in ("selection.doses", "needs one layer"):
-        study = load_study("demo", [*SELECT, *settings])
+        study = load_study(EARLIER_DEMO, [*SELECT, *settings])
     with pytest.raises(InputError, match=words):
         check_open_keys(study)
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_selected_is_refused(settings, words):
 def test_doses_are_those_of_the_unit_or_of_the_study():
     assert doses_of(select(), 1) == (0.5, 1.0, 1.5, 2.0, 3.0)
     assert doses_of(select("selection.doses=[4.0, 1.0]"), 1) == (1.0, 4.0)
-    assert doses_of(load_study("demo"), 1) == (2.0,)
+    assert doses_of(load_study(EARLIER_DEMO), 1) == (2.0,)
 
 
 @pytest.fixture(scope="module")

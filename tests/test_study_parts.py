@@ -46,7 +46,7 @@ def test_settings_are_in_keys_of_cells_and_in_the_digest_where_they_are_not_the_
     plain, written, other = edited(ROTATE), edited({**ROTATE, "degrees": 90}), edited({**ROTATE, "degrees": 30.5, "around": "z"})
     keys = [make_plan(study).cells[-1].key for study in (plain, written, other)]
     where = "sites own, layers own, all"
-    assert keys[0] == keys[1] == f"base/native|harmless|{HERE}Rotate random-2|{where}"
+    assert keys[0] == keys[1] == f"base/native|harmless|{HERE}Rotate random-5|{where}"
     assert keys[2] == f"{keys[0]}, around z, degrees 30.5"
     assert plain.digest == written.digest != other.digest
     found = differences(other, plain.model_dump(mode="json"))
@@ -68,7 +68,7 @@ def test_a_kind_without_a_direction_makes_one_cell_for_each_target():
 def test_a_registered_kind_is_named_like_a_shipped_one():
     demur.register("edit", "turn", f"{HERE}Rotate")
     try:
-        assert make_plan(edited({"kind": "turn"})).cells[-1].key.startswith("base/native|harmless|turn random-2|")
+        assert make_plan(edited({"kind": "turn"})).cells[-1].key.startswith("base/native|harmless|turn random-5|")
     finally:
         registry("edit").unregister("turn")
     with pytest.raises(InputError, match="there is no kind of edit 'turn'"):
@@ -77,7 +77,7 @@ def test_a_registered_kind_is_named_like_a_shipped_one():
 
 def test_controls_of_several_kinds():
     two = {"base": {"model": "a/b"}, "chat": {"model": "a/c"}}
-    study = edited({"kind": "ablate"}, checkpoints=two, controls={f"{HERE}Shuffled": 3})
+    study = edited({"kind": "ablate"}, checkpoints=two, controls={"random": 2, f"{HERE}Shuffled": 3})
     assert study.controls.counts == {"random": 2, f"{HERE}Shuffled": 3}
     assert make_study(tomllib.loads(study.toml())) == study
     plan = make_plan(study)
@@ -94,10 +94,10 @@ def test_controls_of_several_kinds():
     # What is stored, and read in sentences, is the kind's own name.
     stored = {planned_cell(study, cell).control_kind for cell in plan.cells}
     assert stored == {"", "random", "shuffled"}
-    fewer = edited({"kind": "ablate"}, checkpoints=two, controls={f"{HERE}Shuffled": 0})
+    fewer = edited({"kind": "ablate"}, checkpoints=two, controls={"random": 2, f"{HERE}Shuffled": 0})
     (found,) = differences(study, fewer.model_dump(mode="json"))
     assert (found.key, found.here, found.there) == (f"controls.{HERE}Shuffled", 3, 0)
-    assert fewer.digest == edited({"kind": "ablate"}, checkpoints=two).digest
+    assert fewer.digest == edited({"kind": "ablate"}, checkpoints=two, controls={"random": 2}).digest
 
 
 @pytest.mark.parametrize("key", ['controls."{}"', "controls.'{}'", ' controls . "{}" '])
@@ -231,8 +231,9 @@ def test_nothing_that_is_frozen_is_changed():
     assert (given, given.model_fields_set) == (study.controls, study.controls.model_fields_set)
     bare = type(given)()
     more = {name: {"model": "a/b"} for name in ("a", "b", "c")}
-    assert make_study(changed(checkpoints=more, controls=bare)).controls.random == 4
-    assert bare.random == 2
+    more |= {name: {"model": "a/b"} for name in ("d", "e", "f")}
+    assert make_study(changed(checkpoints=more, controls=bare)).controls.random == 7, "one for each arm"
+    assert bare.random == 5
 
 
 def test_loading_a_study_imports_nothing_heavy():
