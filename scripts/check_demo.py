@@ -40,8 +40,17 @@ def check(folder: Path) -> None:
         "the tuned checkpoint refuses 75 % or less"
     )
     assert (folder / "report.html").stat().st_size < 6e6, "the page is not smaller than 6 MB"
-    for name in ("before", "after", "random-1", "random-2"):
+    for name in ("before", "after", "random-1", "shuffled-labels-1"):
         rate(found, judge, target="after", instructions="harmful", intervention="ablate", source=name)
+    verdicts = {}
+    for claim in summary.claims:
+        cell = next(
+            (one for one in found if one.key in claim.cells and one.judge == judge and one.edited and not one.control), None
+        )
+        if cell is not None and (cell.target, cell.source) == ("after", "before"):
+            verdicts[cell.intervention] = claim.verdict
+    expected = {"ablate": "not shown", "add": "supported", "affine": "supported"}
+    assert verdicts == expected, f"the verdicts on the parent's direction are {verdicts}; expected {expected}"
     print(f"{len(found)} cells as expected")
 
 

@@ -2,8 +2,10 @@
 
 import pytest
 
+import demur
 from demur.analysis.summary import Summary
 from demur.cli.partial_shown import first_lines, shown_while_working
+from demur.core.registry import registry
 from demur.judges.judge import Verdict
 from demur.runs import partial_results
 from demur.runs.executors.in_process import InProcess
@@ -88,19 +90,24 @@ def test_a_resumed_run_counts_what_was_stored(study_file, tmp_path, at_once):
     assert not [one for one in shown if isinstance(one, Summary)], "the results of the whole run follow the last checkpoint"
 
 
-@pytest.mark.parametrize("broken", ["raises", "model"])
-def test_a_judge_that_fails_or_takes_long_is_left_to_the_end(study_file, tmp_path, at_once, monkeypatch, broken):
-    class Judge:
-        name, version, labels, refusal_labels = "prefix", 1, ("refusal",), ("refusal",)
-        reads_instruction, needs = False, "text" if broken == "raises" else "model"
+def test_a_judge_of_others_is_asked_once_at_the_end(study_file, tmp_path, at_once):
+    asked = []
+
+    class Choosy:
+        name, version, labels, refusal_labels = "choosy", 1, ("refusal", "other"), ("refusal",)
+        reads_instruction, needs = False, "text"
 
         def judge(self, batch):
-            raise RuntimeError("no answer")
+            asked.append(len(batch))
+            return [Verdict(self.name, False, "other") for _ in batch]
 
-    monkeypatch.setattr(partial_results, "get_judge", lambda _name: Judge())
-    shown, summary = watched(load_study(study_file), tmp_path / "run", executor=InProcess())
+    demur.register("judge", "choosy", Choosy())
+    try:
+        shown, summary = watched(load_study(study_file, ['judges=["choosy"]']), tmp_path / "run", executor=InProcess())
+    finally:
+        registry("judge").unregister("choosy")
     assert not shown
-    assert summary.cells
+    assert sum(asked) == sum(cell.n for cell in summary.cells)
 
 
 def test_sentences(capsys):

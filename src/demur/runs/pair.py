@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from demur.core.atomic_files import is_file, is_folder
+from demur.core.effects.null_distribution import FEWEST
 from demur.core.errors import InputError
 from demur.core.progress import Phases, no_phases
 from demur.inputs.instructions import read_instructions
@@ -24,6 +27,12 @@ PAIRS, TEST, SELECTION = 128, 100, 24
 
 QUICK = (32, 24, 12)
 """The same numbers for a quick look."""
+
+NULLS = ("random", "shuffled-labels")
+"""The kinds of null directions. Completions are made with one of each; of the others the refusal probability is measured."""
+
+PROBABILITIES: dict[str, JsonValue] = {"name": "refusal-probability", "instructions": 8, "min_mass": 0.01}
+"""Few instructions and likely beginnings are enough to compare an edit with null directions."""
 
 
 @dataclass(frozen=True)
@@ -128,13 +137,15 @@ def pair_study(
         "name": _name(base, chat),
         "summary": f"{base} and {chat}",
         "judges": ["prefix", "substring", "taxonomy"],
-        "measurements": ["by-layer", "direction-agreement"],
+        "measurements": ["by-layer", "direction-agreement", PROBABILITIES],
         "dtype": dtype,
         "checkpoints": checkpoints,
         "prompts": dict(formats.texts),
         "instructions": {label: {"source": source, "test": test} for label, source in zip(LABELS, instructions, strict=True)},
         "direction": {"pairs": pairs, "layers": "select"},
         "interventions": [{"kind": "ablate"}, {"kind": "add", "coefficient": "select", "unit": "raw"}],
+        # A dose has the unit raw, so each arm needs null directions of the norm of its own direction.
+        "controls": {**{kind: FEWEST * len(specs) * len(formats.names) for kind in NULLS}, "completions": 1},
         "selection": {"instructions": selection},
     }
     return PairStudy(make_study(data, "the study of the pair"), formats.notes)

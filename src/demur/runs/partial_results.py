@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from demur.analysis.summary import Summary
+from demur.core.registry import registry
 from demur.judges.judge import Verdict, answers, get_judge
 from demur.runs.judging_stored import as_judged, judge_stored
 from demur.runs.records import CompletionsMade, JobRecord
@@ -58,7 +59,7 @@ Partial = FirstRates | Summary
 
 
 class PartialResults:
-    """Watches the records of a run and shows what they say so far. A judge that needs more than texts is not asked meanwhile.
+    """Watches the records of a run and shows what they say so far, if the first judge is one that ships and needs only texts.
 
     Call it with each record, after the record was stored.
     """
@@ -82,7 +83,8 @@ class PartialResults:
         """
         self._store, self._show, self._clock = store, show, clock
         self._judge = get_judge(judges[0])
-        self._asking = self._judge.needs == "text"
+        # Judges of others may take long or fail, so they are asked once, at the end.
+        self._asking = self._judge.needs == "text" and judges[0] in registry("judge").kind.shipped
         self._cells = {cell.key: cell for cell in ready.plan.cells}
         self._planned = {cell.key: len(ready.material[cell.instructions].test) for cell in ready.plan.cells}
         self._done = Counter(store.progress())
@@ -97,12 +99,7 @@ class PartialResults:
         self._done.update(row.cell for row in record.rows)
         checkpoint = self._cells[record.rows[0].cell].target.checkpoint
         cells = [cell for cell in self._cells.values() if cell.target.checkpoint == checkpoint]
-        try:
-            self._count(checkpoint, [cell for cell in cells if cell.intervention is None], record.rows)
-        except Exception:
-            # A judge may be anyone's. The end of the run asks it again, and says there that it failed.
-            self._asking = False
-            return
+        self._count(checkpoint, [cell for cell in cells if cell.intervention is None], record.rows)
         if all(self._done[cell.key] >= self._planned[cell.key] for cell in cells):
             self._show_finished()
         elif checkpoint not in self._first_shown and self._clock() - self._begun[checkpoint] >= FIRST_SECONDS:
