@@ -12,12 +12,12 @@ from demur.core.errors import InputError
 from demur.directions.controls.control import control_direction
 from demur.engine.checkpoints import load_checkpoint
 from demur.measurements.extraction import training_sides
-from demur.runs import execution
 from demur.runs.controls import control_making
 from demur.runs.controls.control_jobs import ArmControlsJob, AskedControl
 from demur.runs.describe import describe
 from demur.runs.driver import carry_out
 from demur.runs.executors.in_process import InProcess
+from demur.runs.extracting import training_activations
 from demur.runs.jobs import ExtractJob, pending_jobs
 from demur.runs.run import Run
 from demur.runs.store import Store
@@ -53,8 +53,8 @@ def reads(monkeypatch):
 
         return count
 
-    monkeypatch.setattr(execution, "mean_activations", counted("means", execution.mean_activations))
-    monkeypatch.setattr(execution, "training_sides", counted("sides", execution.training_sides))
+    monkeypatch.setattr(training_activations, "mean_activations", counted("means", training_activations.mean_activations))
+    monkeypatch.setattr(training_activations, "training_sides", counted("sides", training_activations.training_sides))
     monkeypatch.setattr(control_making, "training_sides", counted("sides", control_making.training_sides))
     return counts
 
@@ -69,7 +69,7 @@ def begin(study, folder):
 def test_a_study_says_how_many_of_each():
     asked = {"topics": 20, "shuffled-labels-orthogonal": 3, "random-orthogonal": 1, "seed": 2}
     study = study_from(changed(controls=asked))
-    assert study.controls.counts == {"random": 2, "topics": 20, "shuffled-labels-orthogonal": 3, "random-orthogonal": 1}
+    assert study.controls.counts == {"random": 5, "topics": 20, "shuffled-labels-orthogonal": 3, "random-orthogonal": 1}
     assert study_from(tomllib.loads(study.toml())) == study
     assert load_study(EARLIER_DEMO, ["controls.topics-orthogonal=4"]).controls.counts == {"random": 2, "topics-orthogonal": 4}
     planned = [one for one in make_plan(study).directions if one.control_kind == "shuffled-labels-orthogonal"]
