@@ -23,7 +23,7 @@ def test_a_report_imports_nothing_that_it_does_not_need(run):
     code = (
         "import sys; from demur.runs.run import open_run\n"
         f"open_run({str(run)!r}).report()\n"
-        "print([name for name in ('torch', 'transformers', 'scipy', 'matplotlib.figure', 'plotly') if name in sys.modules])"
+        "print([name for name in ('torch', 'transformers', 'matplotlib.figure', 'plotly') if name in sys.modules])"
     )
     # The first call draws the figures, because the tests of this process leave them blank.
     for expected in (None, "[]\n"):
