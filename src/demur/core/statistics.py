@@ -62,7 +62,7 @@ def mean_probability_interval(values: Sequence[float], confidence: float = 0.95)
     Example:
         >>> low, high = mean_probability_interval([0.1, 0.3, 0.2, 0.4])
         >>> round(low, 3), round(high, 3)
-        (0.106, 0.488)
+        (0.1, 0.499)
     """
     from scipy.stats import t
 

@@ -50,7 +50,7 @@ def plan(study: Study | str | Path, *, device: str = "auto", workers: int | None
         >>> import demur
         >>> outlook = demur.plan(demur.load_study("demo", ["instructions.harmful.test=10"]))
         >>> len(outlook.plan.cells), outlook.completions
-        (28, 1180)
+        (24, 1140)
     """
     found = look_ahead(as_study(study), device, workers)
     return ReadableOutlook(**{field.name: getattr(found, field.name) for field in fields(found)})

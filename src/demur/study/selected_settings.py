@@ -65,7 +65,7 @@ def all_open(study: Study) -> OpenedStudy:
         >>> from demur.study.study_files import load_study
         >>> opened = all_open(load_study("demo", ["interventions.1.coefficient=[1.0, 2.0]"]))
         >>> [edit.coefficient for edit in opened.study.interventions], opened.places
-        ([None, 'select'], (0, 1, 1))
+        ([None, 'select', None], (0, 1, 1, 2))
     """
     edits = [
         spec.model_copy(update={"coefficient": SELECT})

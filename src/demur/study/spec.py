@@ -117,7 +117,7 @@ class Study(Table):
         >>> from demur import load_study
         >>> study = load_study("demo", ["direction.pairs=64"])
         >>> study
-        Study('demo', checkpoints: before, after; layers: [17]; interventions: ablate, add)
+        Study('demo', checkpoints: before, after; layers: [17]; interventions: ablate, add, affine)
         >>> study.digest == load_study("demo").digest
         False
         >>> study.deciding()["direction.pairs"]
