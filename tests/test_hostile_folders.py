@@ -174,7 +174,7 @@ def early_format(run):
     with closing(sqlite3.connect(run / "run.sqlite")) as db:
         db.execute("ALTER TABLE directions DROP COLUMN file")
         db.execute("ALTER TABLE completions DROP COLUMN own_turn")
-        for table in ("measurements", "measurement_failures", "judge_failures"):
+        for table in ("measurements", "measurement_failures", "judge_failures", "means"):
             db.execute(f"DROP TABLE {table}")
         db.execute("UPDATE directions SET name = '../../own/x' WHERE name = 'base'")
         db.execute("PRAGMA user_version = 1")

@@ -118,7 +118,7 @@ def test_a_run_measures_each_arm_once_and_an_older_run_has_none(tmp_path, monkey
     # As a run of an earlier version that is only read.
     store = Store.open(tmp_path / "run")
     with store._transaction() as db:
-        for table in ("measurements", "measurement_failures", "judge_failures"):
+        for table in ("measurements", "measurement_failures", "judge_failures", "means"):
             db.execute(f"DROP TABLE {table}")
         db.execute("ALTER TABLE completions DROP COLUMN own_turn")
         db.execute("PRAGMA user_version = 2")

@@ -54,7 +54,6 @@ def reads(monkeypatch):
         return count
 
     monkeypatch.setattr(training_activations, "mean_activations", counted("means", training_activations.mean_activations))
-    monkeypatch.setattr(training_activations, "training_sides", counted("sides", training_activations.training_sides))
     monkeypatch.setattr(control_making, "training_sides", counted("sides", control_making.training_sides))
     return counts
 

@@ -119,7 +119,7 @@ def test_sentences(capsys):
     both = FirstRates("prefix", (*rates, RateSoFar("chat/alpaca", "harmful", 2, 10, 100)))
     assert [line.split()[2] for line in first_lines(both)] == ["chat/native", "chat/alpaca"]
     shown_while_working(quiet=False)(found)
-    shown_while_working(quiet=True)(found)
+    assert shown_while_working(quiet=True) is None
     assert capsys.readouterr() == ("", f"{first_lines(found)[0]}\n")
 
 

@@ -118,6 +118,7 @@ def test_a_folder_of_the_fifth_format_goes_on(tmp_path):
     store.close()
     with closing(sqlite3.connect(tmp_path / "run" / "run.sqlite")) as db:
         db.execute("ALTER TABLE completions DROP COLUMN own_turn")
+        db.execute("DROP TABLE means")
         db.execute("PRAGMA user_version = 5")
     store = Store.open(tmp_path / "run")
     assert [(row.text, row.own_turn) for row in store.completions()] == [("a cake", None)]

@@ -1,7 +1,7 @@
 """Commands that make a study of two checkpoints: pair, init."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from demur.cli.app import STUDIES, Device, DType, Quiet, SystemSentence, command
 from demur.cli.prompt_notes import system_of
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
+
+if TYPE_CHECKING:
+    from demur.runs.pair import PairStudy
 
 Base = Annotated[str, typer.Argument(help="a checkpoint: MODEL or MODEL+ADAPTER", metavar="BASE")]
 Chat = Annotated[str, typer.Argument(help="the checkpoint that was made from it", metavar="CHAT")]
@@ -61,17 +64,7 @@ def pair(
     Chooses prompt formats that both share, and layer and dose on validation instructions; then runs, judges and reports. The
     study is written into the run folder. After an interruption, the same command continues and repeats nothing.
     """
-    from demur.runs.pair import SETS, pair_study
-
-    made = pair_study(
-        base,
-        chat,
-        prompts=tuple(prompt or ()),
-        instructions=instructions or SETS,
-        quick=quick,
-        dtype=dtype,
-        system=system_of(system),
-    )
+    made = _study(base, chat, prompt, system, instructions, quick, dtype)
     if dry_run:
         from demur.study.plan_outlook import look_ahead
         from demur.study.plan_text import plan_lines
@@ -114,12 +107,30 @@ def init(
 
     It is the study that demur pair runs for them.
     """
-    from demur.runs.pair import SETS, pair_study
     from demur.study.commented_study import commented_toml
 
     if out.exists():
         raise InputError(f"{str(out)!r} exists already; name another file with --out")
-    made = pair_study(
+    made = _study(base, chat, prompt, system, instructions, quick, dtype)
+    typer.echo(str(replace_file(out, commented_toml(made.study))))
+    for note in made.notes:
+        typer.echo(f"Note: {note}", err=True)
+    typer.echo(f"demur run {out} carries it out; demur plan {out} shows its cost", err=True)
+
+
+def _study(
+    base: str,
+    chat: str,
+    prompt: list[str] | None,
+    system: str | None,
+    instructions: tuple[str, str] | None,
+    quick: bool,
+    dtype: str,
+) -> "PairStudy":
+    """The study of the options that both commands have."""
+    from demur.runs.pair import SETS, pair_study
+
+    return pair_study(
         base,
         chat,
         prompts=tuple(prompt or ()),
@@ -128,7 +139,3 @@ def init(
         dtype=dtype,
         system=system_of(system),
     )
-    typer.echo(str(replace_file(out, commented_toml(made.study))))
-    for note in made.notes:
-        typer.echo(f"Note: {note}", err=True)
-    typer.echo(f"demur run {out} carries it out; demur plan {out} shows its cost", err=True)

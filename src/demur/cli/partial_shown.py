@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from demur.runs.partial_results import FirstRates, Partial
 
 
-def shown_while_working(quiet: bool) -> "Callable[[Partial], object]":
-    """Prints partial results on standard error; prints nothing if `quiet`."""
-    return (lambda _: None) if quiet else _show
+def shown_while_working(quiet: bool) -> "Callable[[Partial], object] | None":
+    """Prints partial results on standard error; None if `quiet`, so that they are not computed."""
+    return None if quiet else _show
 
 
 def _show(found: "Partial") -> None:

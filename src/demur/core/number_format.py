@@ -82,6 +82,11 @@ def _kept_below(p: float, text: str) -> str:
     return f"< {LEVEL:g}" if p < LEVEL <= float(text) else text
 
 
+def hundredths(value: float | int | None) -> str:
+    """A number with two decimals, such as a cosine; empty for None."""
+    return "" if value is None else f"{value:.2f}".replace("-", MINUS)
+
+
 def number(value: float | int | None, digits: int = 4) -> str:
     """A number with some significant digits; empty for None."""
     return "" if value is None else f"{value:.{digits}g}".replace("-", MINUS)

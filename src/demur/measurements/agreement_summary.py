@@ -7,7 +7,7 @@ import numpy
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from demur.measurements.by_layer_summary import short
+from demur.measurements.by_layer_summary import rounded, short
 
 Array = NDArray[numpy.floating[Any]]
 
@@ -24,18 +24,14 @@ def by_layer(arrays: Mapping[str, Array]) -> dict[str, JsonValue]:
     lowest, highest = numpy.quantile(null, [0.025, 0.975], axis=0)
     above = (1 + (null >= cosine).sum(0)) / (1 + len(null))
     return {
-        "cosine": _list(cosine),
-        "corrected": _list(corrected),
+        "cosine": rounded(cosine),
+        "corrected": rounded(corrected),
         "corrected_ci95": _pairs(low, high),
-        "null_mean": _list(null.mean(0)),
+        "null_mean": rounded(null.mean(0)),
         "null95": _pairs(lowest, highest),
-        "p_above": _list(numpy.where(numpy.isnan(cosine), numpy.nan, above)),
-        "halves": [_list(arm) for arm in arrays["halves"]],
+        "p_above": rounded(numpy.where(numpy.isnan(cosine), numpy.nan, above)),
+        "halves": [rounded(arm) for arm in arrays["halves"]],
     }
-
-
-def _list(values: Array) -> list[JsonValue]:
-    return [short(value) for value in values.tolist()]
 
 
 def _pairs(low: Array, high: Array) -> list[JsonValue]:

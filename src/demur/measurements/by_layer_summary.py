@@ -83,10 +83,10 @@ def of_arm(record: MeasurementRecord) -> dict[str, JsonValue]:
         intervals.append(
             None if separated is None else [short(value) for value in auroc_interval(separated.auroc, len(high), len(low))]
         )
-        nulls.append(_rounded(null[:, layer]) if norm else None)
+        nulls.append(rounded(null[:, layer]) if norm else None)
     return {
-        "raw_norm": _rounded(norms),
-        "mean_norm": {"harmful": _rounded(found.norms[0]), "harmless": _rounded(found.norms[1])},
+        "raw_norm": rounded(norms),
+        "mean_norm": {"harmful": rounded(found.norms[0]), "harmless": rounded(found.norms[1])},
         "auroc": areas,
         "auroc_ci95": intervals,
         "null_auroc95": nulls,
@@ -102,10 +102,11 @@ def _cosines(one: Layerwise, other: Layerwise) -> list[JsonValue]:
 
 
 def _along(found: Layerwise, layer: int) -> dict[str, JsonValue]:
-    return {"harmful": _rounded(found.harmful[:, layer]), "harmless": _rounded(found.harmless[:, layer])}
+    return {"harmful": rounded(found.harmful[:, layer]), "harmless": rounded(found.harmless[:, layer])}
 
 
-def _rounded(values: Array) -> list[JsonValue]:
+def rounded(values: Array) -> list[JsonValue]:
+    """Numbers with few digits, None where one is not finite."""
     return [short(value) for value in values.tolist()]
 
 

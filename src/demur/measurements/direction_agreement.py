@@ -68,7 +68,7 @@ class DirectionAgreement:
         sides = [subject.first.train[label] for label in ("harmful", "harmless")]
         if min(map(len, sides)) < LEAST:
             raise InputError(f"it needs at least {LEAST} training instructions of each kind, not {min(map(len, sides))}")
-        first, second = (_read(arm, sides) for arm in arms)
+        first, second = (_read(arm, *sides) for arm in arms)
         found = agreement(first, second, len(sides[0]), draws=settings.draws, splits=settings.splits, seed=settings.seed)
         facts: dict[str, JsonValue] = {
             "arms": [arm.name for arm in arms],
@@ -95,15 +95,23 @@ class DirectionAgreement:
         return {**record.facts, **by_layer(record.arrays)}
 
 
-def _read(arm: ArmSubject, sides: Sequence[tuple[str, ...]]) -> "Array":
-    """Activations of all instructions at every layer, (instruction, layer, d_model), side after side."""
+def _read(arm: ArmSubject, harmful: Sequence[str], harmless: Sequence[str]) -> "Array":
+    """Activations of all instructions at every layer, (instruction, layer, d_model), the harmful ones first."""
     import torch
 
-    from demur.engine.capture import capture
+    from demur.measurements.extraction import training_sides
 
-    parts, site = [], cast("Site", arm.site)
-    for side in sides:
-        parts.append(capture(arm.checkpoint, side, arm.prompt, site=site, position=arm.position, batch_tokens=arm.batch_tokens))
-        arm.progress(len(side))
-    read: Array = torch.cat(parts).numpy()
+    sides = training_sides(
+        arm.checkpoint,
+        harmful,
+        harmless,
+        arm.prompt,
+        layers=range(arm.checkpoint.n_layers),
+        needs="activations",
+        site=cast("Site", arm.site),
+        position=arm.position,
+        batch_tokens=arm.batch_tokens,
+        progress=arm.progress,
+    )
+    read: Array = torch.cat([side.activations for side in sides if side.activations is not None]).numpy()
     return read

@@ -33,7 +33,7 @@ def judge_stored(store: Store, names: Sequence[str]) -> None:
     """
     manifest = store.manifest()
     known, whole = {facts.name: facts for facts in manifest.judges}, not manifest.study.get("until_verdict")
-    thoughts = _thoughts(store.cells(), manifest.arms)
+    thoughts = thoughts_of(store.cells(), manifest.arms)
     for name in names:
         try:
             judge = get_judge(name)
@@ -74,7 +74,7 @@ def _judge_with(judge: Judge, name: str, known: JudgeFacts | None, store: Store,
     for begin in range(0, len(pending), BATCH):
         batch = pending[begin : begin + BATCH]
         try:
-            given = answers(judge, _judged(batch, thoughts))
+            given = answers(judge, as_judged(batch, thoughts))
         except Exception as error:  # a judge may be anyone's, and its server or model may raise anything
             failure = Failure(name, str(error) if isinstance(error, DemurError) else f"{type(error).__name__}: {error}")
             store.add_answers(name, [(row.cell, row.position, failure) for row in pending[begin:]])
@@ -82,16 +82,17 @@ def _judge_with(judge: Judge, name: str, known: JudgeFacts | None, store: Store,
         store.add_answers(name, [(row.cell, row.position, answer) for row, answer in zip(batch, given, strict=True)])
 
 
-def as_judged(rows: Sequence[StoredCompletion], store: Store) -> list[Judged]:
-    """Stored completions as judges get them."""
-    return _judged(rows, _thoughts(store.cells(), store.manifest().arms))
+def as_judged(rows: Sequence[Unjudged | StoredCompletion], thoughts: Mapping[str, str]) -> list[Judged]:
+    """Stored completions as judges get them.
 
-
-def _judged(rows: Sequence[Unjudged | StoredCompletion], thoughts: Mapping[str, str]) -> list[Judged]:
+    Args:
+        rows: the completions.
+        thoughts: what `thoughts_of` gives for their cells.
+    """
     return [Judged(row.text, row.instruction, row.own_turn, thoughts.get(row.cell, "")) for row in rows]
 
 
-def _thoughts(cells: Sequence[Cell], arms: Sequence[ArmFacts]) -> dict[str, str]:
+def thoughts_of(cells: Sequence[Cell], arms: Sequence[ArmFacts]) -> dict[str, str]:
     """The mark of the thought with which the prompts of a cell end, by the cell's key, for cells whose prompts end with one."""
     templates = {(arm.checkpoint, arm.prompt): arm.template for arm in arms}
     ends = {cell.key: templates.get((cell.target, cell.prompt), "").rpartition(SLOT)[2] for cell in cells}
@@ -106,7 +107,7 @@ def thought_warnings(store: Store, cells: Sequence[Cell], arms: Sequence[ArmFact
         cells: all cells of the run.
         arms: all arms of the run.
     """
-    found, thoughts = [], _thoughts(cells, arms)
+    found, thoughts = [], thoughts_of(cells, arms)
     for cell in cells:
         if cell.intervention != "none":
             continue

@@ -8,7 +8,7 @@ from time import monotonic
 from demur.analysis.summary import Summary
 from demur.core.registry import registry
 from demur.judges.judge import Verdict, answers, get_judge
-from demur.runs.judging_stored import as_judged, judge_stored
+from demur.runs.judging_stored import as_judged, judge_stored, thoughts_of
 from demur.runs.records import CompletionsMade, JobRecord
 from demur.runs.rows import StoredCompletion
 from demur.runs.run_summary import summarise
@@ -85,10 +85,12 @@ class PartialResults:
         self._judge = get_judge(judges[0])
         # Judges of others may take long or fail, so they are asked once, at the end.
         self._asking = self._judge.needs == "text" and judges[0] in registry("judge").kind.shipped
-        self._cells = {cell.key: cell for cell in ready.plan.cells}
+        self._checkpoints = {cell.key: cell.target.checkpoint for cell in ready.plan.cells}
+        self._cells = {name: ready.plan.of(name) for name in ready.plan.study.checkpoints}
         self._planned = {cell.key: len(ready.material[cell.instructions].test) for cell in ready.plan.cells}
         self._done = Counter(store.progress())
         self._verdicts: dict[str, list[bool]] = {}
+        self._thoughts: dict[str, str] = {}
         self._begun: dict[str, float] = {}
         self._first_shown: set[str] = set()
 
@@ -97,13 +99,13 @@ class PartialResults:
         if not self._asking or not isinstance(record, CompletionsMade):
             return
         self._done.update(row.cell for row in record.rows)
-        checkpoint = self._cells[record.rows[0].cell].target.checkpoint
-        cells = [cell for cell in self._cells.values() if cell.target.checkpoint == checkpoint]
-        self._count(checkpoint, [cell for cell in cells if cell.intervention is None], record.rows)
-        if all(self._done[cell.key] >= self._planned[cell.key] for cell in cells):
+        checkpoint = self._checkpoints[record.rows[0].cell]
+        unedited = [cell for cell in self._cells[checkpoint] if cell.intervention is None]
+        self._count(checkpoint, unedited, record.rows)
+        if all(self._done[cell.key] >= self._planned[cell.key] for cell in self._cells[checkpoint]):
             self._show_finished()
         elif checkpoint not in self._first_shown and self._clock() - self._begun[checkpoint] >= FIRST_SECONDS:
-            self._show_first(checkpoint, [cell for cell in cells if cell.intervention is None])
+            self._show_first(checkpoint, unedited)
 
     def _count(self, checkpoint: str, unedited: Sequence[PlannedCell], rows: Sequence[StoredCompletion]) -> None:
         """Judge the new completions of the unedited cells; at the checkpoint's first record, all that are stored."""
@@ -111,8 +113,10 @@ class PartialResults:
             self._begun[checkpoint] = self._clock()
             rows = [row for cell in unedited for row in self._store.completions(cell.key)]
             self._verdicts |= {cell.key: [] for cell in unedited}
+            # The arms of a checkpoint are known once it was loaded. Reading them again for each batch would take long.
+            self._thoughts = thoughts_of(self._store.cells(), self._store.manifest().arms)
         mine = [row for row in rows if row.cell in self._verdicts]
-        for row, answer in zip(mine, answers(self._judge, as_judged(mine, self._store)), strict=True):
+        for row, answer in zip(mine, answers(self._judge, as_judged(mine, self._thoughts)), strict=True):
             if isinstance(answer, Verdict):
                 self._verdicts[row.cell].append(answer.refusal)
 

@@ -42,7 +42,7 @@ def run(
     notes: Sequence[str] = (),
     checkpoints: "Mapping[str, Checkpoint] | None" = None,
     tell: Callable[[str], object] = _nothing,
-    show: "Callable[[Partial], object]" = _nothing,
+    show: "Callable[[Partial], object] | None" = None,
 ) -> Run:
     """Run a study in a folder, or resume it where it stopped. A study that only adds to the one in the folder goes on there.
 
@@ -107,7 +107,7 @@ def _finish(
     phases: Phases,
     executor: "Executor | None",
     notes: Sequence[str],
-    show: "Callable[[Partial], object]",
+    show: "Callable[[Partial], object] | None",
 ) -> Run:
     """Do whatever is missing in the folder, write the report, and let other processes write in the folder again."""
     from demur.runs.describe import describe
@@ -124,7 +124,7 @@ def _finish(
     describe(ready, store)
     store.warn(notes)
     finished = Run(store)
-    watch = PartialResults(ready, store, finished.judges(), show)
+    watch = _nothing if show is None else PartialResults(ready, store, finished.judges(), show)
     carry_out(ready, store, executor or InProcess(), device=device, phases=phases, watch=watch)
     with phases("verdicts and report", 1) as progress:
         finished.report()

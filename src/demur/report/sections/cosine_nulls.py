@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from demur.analysis.arm_pairs import ArmPair, Interval, arm_pairs
 from demur.analysis.summary import Summary
-from demur.core.number_format import MINUS
+from demur.core.number_format import hundredths
 from demur.report.cell_labels import arm_labels
 from demur.report.figure_spec import TableSpec
 from demur.report.sections.layer_view import study_layers
@@ -85,20 +85,16 @@ def _readable(pair: ArmPair, layer: int, labels: dict[str, str]) -> dict[str, st
         "Arms": " and ".join(labels.get(arm, arm) for arm in pair.arms),
         "Differ in": DIFFER[pair.differ_in],
         "Layer": str(layer),
-        "Cosine": _number(pair.cosine[layer]),
+        "Cosine": hundredths(pair.cosine[layer]),
         "Shuffled labels": _range(pair.null95[layer]),
         "p": "" if p is None else f"{p:.2f}",
-        "Corrected": " ".join(part for part in (_number(pair.corrected[layer]), _range(pair.corrected_ci95[layer])) if part),
-        "Halves": ", ".join(_number(arm[layer]) for arm in pair.halves),
+        "Corrected": " ".join(part for part in (hundredths(pair.corrected[layer]), _range(pair.corrected_ci95[layer])) if part),
+        "Halves": ", ".join(hundredths(arm[layer]) for arm in pair.halves),
     }
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}".replace("-", MINUS)
-
-
 def _range(ends: Interval | None) -> str:
-    return "" if ends is None else f"[{_number(ends[0])}, {_number(ends[1])}]"
+    return "" if ends is None else f"[{hundredths(ends[0])}, {hundredths(ends[1])}]"
 
 
 def _end(ends: Interval | None, which: int) -> float | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import ClassVar
 
-from demur.core.number_format import MINUS
+from demur.core.number_format import hundredths
 from demur.report.cell_labels import direction_labels
 from demur.report.figure_contents import HeatMap, HeatMaps, Tile
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
@@ -27,7 +27,7 @@ class DirectionCosines:
         labels = direction_labels(view.summary)
         names = tuple(labels.get(name, name) for name in found.names)
         title = "Cosines between the directions"
-        tiles = tuple(tuple(Tile(value, f"{value:.2f}".replace("-", MINUS)) for value in row) for row in found.matrix)
+        tiles = tuple(tuple(Tile(value, hundredths(value)) for value in row) for row in found.matrix)
         content = HeatMaps((HeatMap(title, names, names, tiles, signed=True, written=len(names) <= 12, corner="Direction"),))
         pairs = [f"{names[i]} and {names[j]} {found.matrix[i][j]:.2f}" for i, j in combinations(range(len(names)), 2)]
         caption = (

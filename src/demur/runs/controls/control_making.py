@@ -8,6 +8,7 @@ from demur.directions.controls.control import control_direction
 from demur.directions.direction import Direction
 from demur.directions.estimators.estimator import Side
 from demur.engine.checkpoints import Checkpoint
+from demur.inputs.prompts import Prompt
 from demur.measurements.extraction import training_sides
 from demur.runs.controls.control_jobs import ArmControlsJob, AskedControl
 from demur.runs.job_inputs import JobInputs
@@ -63,13 +64,39 @@ def arm_controls_made(job: ArmControlsJob, inputs: JobInputs, checkpoint: Checkp
     Yields:
         The null directions, in their order.
     """
-    settings, layers = inputs.study.direction, control_layers(job.controls, inputs)
-    harmful, harmless = (inputs.ready.material[label].trained(job.pairs_seed) for label in LABELS)
-    sides = training_sides(
+    layers, prompt = control_layers(job.controls, inputs), inputs.prompt(inputs.arm(job.arm), checkpoint)
+    sides = whole_activations(inputs, job.pairs_seed, checkpoint, prompt, layers, progress)
+    yield from controls_from(job.controls, {}, sides, layers, inputs, job.pairs_seed)
+
+
+def whole_activations(
+    inputs: JobInputs,
+    pairs_seed: int | None,
+    checkpoint: Checkpoint,
+    prompt: Prompt,
+    layers: Sequence[int],
+    progress: Progress,
+) -> tuple[Side, Side]:
+    """Read the training instructions at the site and position of the study, and keep every activation.
+
+    Args:
+        inputs: what jobs read by key.
+        pairs_seed: the seed by which the training instructions are drawn; None for the first ones.
+        checkpoint: the loaded checkpoint.
+        prompt: the prompt format.
+        layers: the layers to read.
+        progress: called with the number of instructions that were just read.
+
+    Returns:
+        The harmful and the harmless side, at `layers` in their order.
+    """
+    settings = inputs.study.direction
+    harmful, harmless = (inputs.ready.material[label].trained(pairs_seed) for label in LABELS)
+    return training_sides(
         checkpoint,
         harmful,
         harmless,
-        inputs.prompt(inputs.arm(job.arm), checkpoint),
+        prompt,
         layers=layers,
         needs="activations",
         site=settings.site,
@@ -77,4 +104,3 @@ def arm_controls_made(job: ArmControlsJob, inputs: JobInputs, checkpoint: Checkp
         batch_tokens=inputs.study.batch_tokens,
         progress=progress,
     )
-    yield from controls_from(job.controls, {}, sides, layers, inputs, job.pairs_seed)

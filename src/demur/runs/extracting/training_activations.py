@@ -15,9 +15,9 @@ from demur.engine.capture import Means, mean_activations
 from demur.engine.checkpoints import Checkpoint
 from demur.inputs.prompts import Prompt
 from demur.interventions.stream_means import Label, StreamMeans
-from demur.measurements.extraction import kept_side, provenance, side_of, training_sides
+from demur.measurements.extraction import kept_side, provenance, side_of
 from demur.measurements.reference_means import means_at_site, stream_means_and_activations
-from demur.runs.controls.control_making import control_layers
+from demur.runs.controls.control_making import control_layers, whole_activations
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import ExtractJob
 from demur.study.spec import LABELS
@@ -89,21 +89,8 @@ def _with_activations(
     progress: Progress,
 ) -> TrainingActivations:
     """For an estimator that needs whole activations, which are read at the layers of directions and null directions only."""
-    settings = inputs.study.direction
-    harmful, harmless = (inputs.ready.material[label].trained(job.pairs_seed) for label in LABELS)
     read = [*layers, *(layer for layer in kept if layer not in layers)]
-    whole = training_sides(
-        checkpoint,
-        harmful,
-        harmless,
-        prompt,
-        layers=read,
-        needs="activations",
-        site=settings.site,
-        position=settings.token,
-        batch_tokens=inputs.study.batch_tokens,
-        progress=progress,
-    )
+    whole = whole_activations(inputs, job.pairs_seed, checkpoint, prompt, read, progress)
     stored = []
     for label, side in zip(LABELS, whole, strict=True):
         if label in job.means:
