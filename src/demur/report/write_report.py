@@ -106,12 +106,6 @@ class Report:
         replace_file(path, page.encode())
         return path
 
-    def pictures_out_of_date(self, folder: Path) -> int:
-        """The number of figures whose files are missing or show something else."""
-        from demur.report.pictures.picture_files import out_of_date
-
-        return len(out_of_date(folder, self.sheets))
-
     def draw_pictures(self, folder: Path, *, every: bool = False, phases: Phases = no_phases) -> None:
         """Write the files of figures.
 
