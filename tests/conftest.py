@@ -13,11 +13,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import torch
 from jsonschema import Draft202012Validator
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.figure import Figure
 
 from demur.analysis.summary import Summary
 from demur.engine.checkpoints import Checkpoint, wrap
-from demur.report import style
+from demur.report import draw_static, style
 from demur.runs import run as run_module
 from demur.runs import run_summary
 from tests.tiny import CHAT, tiny_model, tiny_tokenizer
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 torch.set_num_threads(1)
 collect_ignore = ["two_devices.py"]  # changes torch when it is imported; a test runs it in a process of its own
-KINDS, SAVE, LAY_OUT = style.KINDS, style.save, ConstrainedLayoutEngine.execute
+KINDS, SAVE, DRAW = style.KINDS, style.save, draw_static.draw
 
 
 def pytest_collection_finish() -> None:
@@ -39,11 +39,11 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def blank_figures() -> Iterator[None]:
-    """Figures are neither laid out nor rendered, two thirds of a tiny run, but where a test asks for `drawn_for_real`."""
+    """Figures are neither drawn nor rendered, two thirds of a tiny run, but where a test asks for `drawn_for_real`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "KINDS", ("svg",))
         patch.setattr(style, "save", lambda figure, kind: b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>')
-        patch.setattr(ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
+        patch.setattr(draw_static, "draw", lambda content: Figure())
         yield
 
 

@@ -114,11 +114,15 @@ GROWTHS = {
 }  # fmt: skip
 
 
+OFTEN = ("instructions", "a dose in front", "structured controls", "a layer", "much")
+"""The growths that `make test` tries. The others differ less from these, and are tried by `make soak`."""
+
+
 def settings_of(place, settings):
     return [third(place) if each == "third" else each for each in settings]
 
 
-@pytest.mark.parametrize("case", GROWTHS)
+@pytest.mark.parametrize("case", [case if case in OFTEN else pytest.param(case, marks=pytest.mark.soak) for case in GROWTHS])
 def test_a_grown_run_ends_as_a_run_of_the_larger_study_and_generates_nothing_again(place, tmp_path, generated, case):
     before, after = (settings_of(place, each) for each in GROWTHS[case])
     assert run(place, tmp_path / "grown", *before).exit_code == 0
@@ -137,7 +141,7 @@ def test_a_grown_run_ends_as_a_run_of_the_larger_study_and_generates_nothing_aga
     assert generated == []
 
 
-@pytest.mark.parametrize("case", ["a dose", "instructions", "a checkpoint"])
+@pytest.mark.parametrize("case", [pytest.param("a dose", marks=pytest.mark.soak), "instructions", "a checkpoint"])
 def test_a_run_that_is_killed_before_and_while_it_grows_ends_as_the_whole_one(place, tmp_path, generated, monkeypatch, case):
     before, after = (settings_of(place, each) for each in GROWTHS[case])
     counted = execution.generate_batches

@@ -189,8 +189,9 @@ class Stopped:
             yield record
 
 
-def test_a_run_that_is_stopped_between_any_two_records_ends_as_an_uninterrupted_one(study, whole, tmp_path):
-    for after in itertools.count():
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.soak)])
+def test_a_run_that_is_stopped_between_any_two_records_ends_as_an_uninterrupted_one(study, whole, tmp_path, step):
+    for after in itertools.count(0, step):
         folder = tmp_path / str(after)
         try:
             demur.run(study, folder, executor=Stopped(after))

@@ -8,7 +8,7 @@ from demur.study.plan import make_plan
 from demur.study.study_files import load_study
 from tests.tiny_study import make_study
 
-MANY = ["controls.random=6", "controls.completions=1", 'measurements=["by-layer", "refusal-probability"]']
+MANY = ["controls.random=6", "controls.completions=1", 'measurements=["by-layer", {name="refusal-probability", min_mass=0.05}]']
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ def test_no_template_at_all_is_told():
 def test_the_study_of_a_pair_selects_layer_and_dose(folder):
     made = pair_study(str(folder / "base"), f"{folder / 'base'}+{folder / 'adapter'}", instructions=sets(folder))
     study = made.study
-    assert open_keys(study) == ("direction.layers", "interventions.1.coefficient")
+    assert open_keys(study) == ("direction.layers", "interventions.2.coefficient")
     assert study.checkpoints["chat"].adapter == str(folder / "adapter")
     assert study.checkpoints["base"].adapter is None
     # As many instructions as the sets have.
@@ -181,7 +181,7 @@ def test_a_dry_run_shows_the_plan_and_loads_nothing(folder, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     result = invoke("pair", folder / "base", folder / "chat", "--instructions", *sets(folder), "--dry-run")
     assert result.exit_code == 0, result.output
-    assert "selects  direction.layers, interventions.1.coefficient" in result.output
+    assert "selects  direction.layers, interventions.2.coefficient" in result.output
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import pandas
 import pytest
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from demur.analysis.summary import Summary
-from demur.report import style
+from demur.report import draw_static, style
 from demur.report.write_report import write_report
-from tests.conftest import KINDS, LAY_OUT, SAVE
+from tests.conftest import DRAW, KINDS, SAVE
 from tests.report.chromium import CHROMIUM, Open, started, watched
 from tests.report.made_run import make_run
 
@@ -22,11 +21,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def drawn_for_real(kinds: Sequence[str] = ("svg",)) -> Iterator[None]:
-    """Figures laid out and rendered, which elsewhere they are not: for what looks at them."""
+    """Figures drawn and rendered, which elsewhere they are not: for what looks at them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "save", SAVE)
         patch.setattr(style, "KINDS", kinds)
-        patch.setattr(ConstrainedLayoutEngine, "execute", LAY_OUT)
+        patch.setattr(draw_static, "draw", DRAW)
         yield
 
 

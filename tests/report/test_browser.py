@@ -34,6 +34,7 @@ def test_it_opens_from_disk_and_draws_every_figure(open_page, page, made):
     assert sorted(shown) == sorted(f"{100 * cell.rate:.0f} %" for cell in baselines)
 
 
+@pytest.mark.soak
 def test_a_run_without_measured_layers_says_so(open_page, tmp_path):
     opened = open_page(write_report(tmp_path, *make_run(n=3, depth=None)))
     assert "has no measurements by layer" in opened.locator("#where").inner_text()
@@ -41,6 +42,7 @@ def test_a_run_without_measured_layers_says_so(open_page, tmp_path):
     assert opened.locator('.plot[data-figure="separation"]').count() == 0
 
 
+@pytest.mark.soak
 def test_a_keyboard_steps_through_a_figure_and_hears_it(open_page, undrawn):
     opened = open_page(undrawn)
     draw_all(opened).locator('.plot[data-figure="rates"]').focus()
@@ -65,6 +67,7 @@ def test_a_point_leads_to_its_instruction(open_page, undrawn):
     assert "(only instruction harmful " in opened.locator("#status").text_content()
 
 
+@pytest.mark.soak
 def test_the_theme_is_chosen_and_kept(open_page, undrawn):
     first = open_page(undrawn)
     bright = first.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -92,7 +95,7 @@ def test_without_scripts_and_on_paper_the_drawn_figures_stand(open_page, page):
     assert printed.pdf(format="A4").startswith(b"%PDF")
 
 
-@pytest.mark.parametrize("settings", [PHONE, {}], ids=["phone", "desk"])
+@pytest.mark.parametrize("settings", [PHONE, pytest.param({}, marks=pytest.mark.soak)], ids=["phone", "desk"])
 def test_nothing_is_wider_than_the_screen_and_no_labels_overlap(open_page, large, settings):
     opened = draw_all(open_page(large, **settings))
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")

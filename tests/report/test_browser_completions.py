@@ -45,6 +45,7 @@ def counted(opened):
     return 0 if text.startswith("None of") else int(text.split(" of ")[0].replace(",", ""))
 
 
+@pytest.mark.soak
 def test_harmful_text_is_behind_a_note_that_stays_open(open_page, undrawn):
     first = open_page(undrawn)
     assert not first.locator("#rows").is_visible()
@@ -86,6 +87,7 @@ def test_every_filter_selects_what_it_says(show, completions):
     assert counted(opened) == len(completions)
 
 
+@pytest.mark.soak
 def test_arms_and_labels_are_filters_where_there_are_several(show, tmp_path):
     summary, completions = make_run(prompts=("chatml", "plain"), judges=("prefix", "taxonomy"), n=5, controls=0)
     opened = show(write_report(tmp_path, summary, completions))
@@ -104,6 +106,7 @@ def test_arms_and_labels_are_filters_where_there_are_several(show, tmp_path):
     assert counted(opened) == (completions["prefix_label"] == "refusal").sum()
 
 
+@pytest.mark.soak
 def test_a_completion_without_a_verdict_is_neither_a_refusal_nor_another_answer(show, completions, made, tmp_path):
     partial = completions.astype(dict.fromkeys(("prefix_refusal", "prefix_label", "prefix_evidence"), object))
     failed = [0, 7, 41]
@@ -123,6 +126,7 @@ def test_a_completion_without_a_verdict_is_neither_a_refusal_nor_another_answer(
     assert {row["prefix_refusal"] for row in rows} == {None} != {row["substring_refusal"] for row in rows}
 
 
+@pytest.mark.soak
 def test_search_wants_every_word_in_instruction_or_completion(show, completions):
     opened = show()
     opened.locator("#q").fill('"two is" harmless>')
@@ -150,6 +154,7 @@ def test_the_address_holds_the_state(show, completions):
     assert counted(again) == completions["prefix_refusal"].sum()
 
 
+@pytest.mark.soak
 def test_one_instruction_stands_side_by_side_in_every_cell(show, completions):
     opened = show(verdict="refusal")
     opened.locator("#rows button", has_text="Side by side").first.click()
@@ -166,6 +171,7 @@ def test_one_instruction_stands_side_by_side_in_every_cell(show, completions):
     assert counted(opened) == len(completions)
 
 
+@pytest.mark.soak
 def test_downloads_hold_the_selection_to_the_letter(show, completions):
     opened = show(intervention="ablate", checkpoint="after")
     chosen = completions[(completions["intervention"] == "ablate") & (completions["target"] == "after")]
@@ -188,6 +194,7 @@ def test_downloads_hold_the_selection_to_the_letter(show, completions):
         assert all("baseline_completion" in row and "prefix_evidence" in row for row in rows)
 
 
+@pytest.mark.soak
 def test_one_can_be_copied(show, completions):
     opened = show(q='"number 3?"', intervention="none", instructions="harmful", checkpoint="before")
     opened.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -207,6 +214,7 @@ def test_hostile_text_shows_as_text(show, completions):
     assert opened.locator("#rows").locator("script, img, b:not(th > b)").count() == 0
 
 
+@pytest.mark.soak
 def test_fifty_thousand_rows_are_filtered_right(show, undrawn, tmp_path):
     opened = show(with_many(undrawn, tmp_path / "many.html"))
     assert counted(opened) == MANY

@@ -52,6 +52,7 @@ def test_a_link_shows_and_marks_one_completion(open_page, undrawn, made):
     until(opened, "!document.getElementById('browser').open")
 
 
+@pytest.mark.soak
 def test_every_completion_has_a_link_that_finds_it(open_page, undrawn):
     opened = open_page(undrawn, urlencode({"target": "after", "edit": "none", "instruction": "harmless 2"}))
     until(opened, "document.querySelectorAll('#rows .card').length > 1")
@@ -80,6 +81,7 @@ def test_a_click_on_a_bar_selects_its_cell(open_page, undrawn, made):
     assert opened.locator("#status").text_content().startswith(f"{n} of ")
 
 
+@pytest.mark.soak
 def test_folds_and_section_are_in_the_address(open_page, undrawn):
     opened = open_page(undrawn, "verdict=refusal")
     until(opened, "document.getElementById('status').textContent !== ''")
@@ -104,6 +106,7 @@ def test_the_first_screen_has_an_answer_and_its_figure(open_page, undrawn):
     assert opened.evaluate(ON_SCREEN, ".plot[data-figure=answer]")
 
 
+@pytest.mark.soak
 def test_the_menu_fits_a_phone(open_page, labelled):
     opened = open_page(labelled[1], **PHONE)
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -120,6 +123,7 @@ def test_the_menu_fits_a_phone(open_page, labelled):
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.soak
 def test_kinds_of_answers_stand_beside_rates_and_selections(open_page, labelled):
     (summary, completions), page = labelled
     opened = open_page(page, urlencode({"target": "after", "instructions": "harmful", "edit": "none"}))

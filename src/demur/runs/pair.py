@@ -29,7 +29,14 @@ QUICK = (32, 24, 12)
 """The same numbers for a quick look."""
 
 NULLS = ("random", "shuffled-labels")
-"""The kinds of null directions. Completions are made with one of each; of the others the refusal probability is measured."""
+"""The kinds of null directions. Only the refusal probability is measured with them, which keeps the run short."""
+
+INTERVENTIONS: list[JsonValue] = [
+    {"kind": "affine", "on": list(LABELS)},
+    {"kind": "ablate", "on": ["harmful"]},
+    {"kind": "add", "on": ["harmless"], "coefficient": "select", "unit": "raw"},
+]
+"""The affine edit removes a direction with less damage than ablation to zero, which is the edit of the original experiment."""
 
 PROBABILITIES: dict[str, JsonValue] = {"name": "refusal-probability", "instructions": 8, "min_mass": 0.01}
 """Few instructions and likely beginnings are enough to compare an edit with null directions."""
@@ -143,9 +150,9 @@ def pair_study(
         "prompts": dict(formats.texts),
         "instructions": {label: {"source": source, "test": test} for label, source in zip(LABELS, instructions, strict=True)},
         "direction": {"pairs": pairs, "layers": "select"},
-        "interventions": [{"kind": "ablate"}, {"kind": "add", "coefficient": "select", "unit": "raw"}],
+        "interventions": INTERVENTIONS,
         # A dose has the unit raw, so each arm needs null directions of the norm of its own direction.
-        "controls": {**{kind: FEWEST * len(specs) * len(formats.names) for kind in NULLS}, "completions": 1},
+        "controls": {**{kind: FEWEST * len(specs) * len(formats.names) for kind in NULLS}, "completions": 0},
         "selection": {"instructions": selection},
     }
     return PairStudy(make_study(data, "the study of the pair"), formats.notes)
