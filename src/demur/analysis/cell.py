@@ -15,6 +15,9 @@ no change is expected. `control`: a null direction. Holm's correction is made wi
 belong to no family of tests.
 """
 
+Moved = Literal["", "weights", "prompt", "both"]
+"""What differs between the arm of a direction and the arm that it is used in; empty if nothing does, or if it is not known."""
+
 Reason = Literal["", "could not be shown", "inconclusive", "no effect beyond delta", "inside the null distribution"]
 """Why a claim is not shown.
 
@@ -44,6 +47,8 @@ class Cell(Record):
         expected: the expected sign of the change in the refusal rate: -1, 1, or 0 if no change is expected.
         direction: the name of the direction, None if the edit takes none.
         source: the checkpoint that the direction came from, or the control's name.
+        source_prompt: the prompt format under which the direction was read; None for a control, and in folders of earlier
+            versions.
         control: whether the direction is a null direction.
         control_kind: the name of the kind of control; empty if the direction is no control.
         stands_beside: the direction that a control was made for.
@@ -67,6 +72,7 @@ class Cell(Record):
     expected: Literal[-1, 0, 1] = 0
     direction: str | None = None
     source: str | None = None
+    source_prompt: str | None = None
     control: bool = False
     control_kind: str = ""
     stands_beside: str | None = None
@@ -88,6 +94,19 @@ class Cell(Record):
     def arm(self) -> tuple[str, str]:
         """Checkpoint and prompt format."""
         return self.target, self.prompt
+
+    @property
+    def moved(self) -> Moved:
+        """What the arm that the direction was read in and the arm that it is used in do not share."""
+        if self.source_prompt is None:
+            return ""
+        weights, prompt = self.source != self.target, self.source_prompt != self.prompt
+        return "both" if weights and prompt else "weights" if weights else "prompt" if prompt else ""
+
+    @property
+    def crosses_formats(self) -> bool:
+        """Whether the direction was read under another prompt format than the one that it is used under."""
+        return self.moved in ("prompt", "both")
 
     @property
     def place(self) -> tuple[str, str, str]:

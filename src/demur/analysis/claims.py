@@ -15,6 +15,7 @@ from demur.analysis.cell_phrases import (
     drawn_text,
     edit_text,
     is_own,
+    moved_text,
     null_text,
     rate_text,
     source_text,
@@ -99,7 +100,8 @@ def _sentence(test: EditTest, alike: Sequence[JudgedCell], target: str, words: E
     cell, row = test.cell, test.comparison
     whose = "its own" if is_own(cell) else f"{source_text(cell)}'s"
     layer = "" if cell.layer is None else f"layer {cell.layer}"
-    facts = ", ".join(fact for fact in (layer, drawn_text(cell), *where_it_acts(cell, alike, words), dose_text(cell)) if fact)
+    read = (layer, moved_text(cell), drawn_text(cell))
+    facts = ", ".join(fact for fact in (*read, *where_it_acts(cell, alike, words), dose_text(cell)) if fact)
     edit = f"{capitalised(edit_text(words, whose))}{f' ({facts})' if facts else ''} {words.into} {target}"
     nulls = (null_text(null, row.n, words.noun) for null in test.against)
     support = "; ".join((f"{number_format.p_in_words(test.p_change)}, Holm", *nulls))

@@ -120,6 +120,7 @@ def planned_cell(study: Study, planned: PlannedCell) -> Cell:
         expected=expected_change(kind, action, planned.instructions, study.instructions),
         direction=None if direction is None else direction.name,
         source=None if direction is None else direction.source,
+        source_prompt=None if direction is None or direction.control else direction.arm.prompt,
         control=direction is not None and direction.control,
         control_kind="" if direction is None else direction.control_name,
         stands_beside=None if direction is None else direction.beside,

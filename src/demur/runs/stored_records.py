@@ -40,6 +40,22 @@ def cell_of(facts: Mapping[str, JsonValue]) -> Cell:
     return cell.model_copy(update=changes)
 
 
+def with_source_prompts(cells: Sequence[Cell], directions: Sequence[DirectionFacts]) -> list[Cell]:
+    """Cells that say under which prompt format their directions were read, also those that earlier versions stored.
+
+    Args:
+        cells: the stored cells.
+        directions: the stored directions.
+    """
+    prompts = {one.name: one.prompt for one in directions if not one.control}
+    return [
+        cell.model_copy(update={"source_prompt": prompts[cell.direction]})
+        if cell.source_prompt is None and cell.direction is not None and prompts.get(cell.direction) is not None
+        else cell
+        for cell in cells
+    ]
+
+
 def direction_of(facts: Mapping[str, JsonValue]) -> DirectionFacts:
     """A stored direction without its vector.
 

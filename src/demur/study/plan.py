@@ -13,10 +13,10 @@ from itertools import product
 from pydantic import JsonValue
 
 from demur.directions.controls.control import control_kind
-from demur.inputs.format_names import format_name
 from demur.interventions.edit_kind import action_of
 from demur.study.instruction_sets import expected_change
 from demur.study.named_parts import named_edit
+from demur.study.shorthand.arm_names import are_named, prompt_name
 from demur.study.spec import InterventionSpec, Study
 
 
@@ -222,7 +222,7 @@ def residual_source(plan: Plan, cell: PlannedCell) -> str:
 
 def _arm(study: Study, checkpoint: str, spec: str) -> Arm:
     entry = study.prompts.get(spec, spec)
-    name = spec if spec in study.prompts else format_name(spec)
+    name = prompt_name(spec, study.prompts)
     if isinstance(entry, str):
         return Arm(checkpoint, name, entry)
     return Arm(checkpoint, name, entry.format, entry.system)
@@ -251,7 +251,7 @@ def _edited(study: Study, arm: Arm, label: str, directions: tuple[PlannedDirecti
 
 
 def _asked(names: list[str] | None, arm: Arm) -> bool:
-    return names is None or arm.checkpoint in names
+    return are_named(names, arm.checkpoint, arm.prompt)
 
 
 def _direction_name(study: Study, arm: Arm, layer: int, seed: int | None) -> str:

@@ -32,6 +32,7 @@ from demur.study.instruction_sets import check_sets
 from demur.study.named_parts import check_edits_differ, own_names_differ, part_name
 from demur.study.published_spec import Publication, PublishedRate
 from demur.study.published_spec import check as check_publication
+from demur.study.shorthand.arm_names import arm_names, arms_by_checkpoint
 from demur.study.shorthand.named_formats import with_named_formats
 from demur.study.shorthand.system_sentences import with_system_formats
 from demur.study.shorthand.written_lists import edit_numbers, written_out
@@ -186,8 +187,9 @@ class Study(Table):
         check_edits_differ(spec.kind for spec in self.interventions)
         self._check_null_cells()
         self._check_claims()
+        arms = arm_names(self.arms)
         for number, spec in enumerate(self.interventions):
-            known = (("sources", spec.sources, self.checkpoints), ("targets", spec.targets, self.checkpoints))
+            known = (("sources", spec.sources, arms), ("targets", spec.targets, arms))
             for key, wanted, names in (*known, ("on", spec.on, self.instructions)):
                 for name in wanted or ():
                     if name not in names:
@@ -232,6 +234,11 @@ class Study(Table):
                 )
         if "baseline" in self.checkpoints:
             raise ValueError("'baseline' is what cells without an edit are called; give the checkpoint another name")
+
+    @property
+    def arms(self) -> dict[str, tuple[str, ...]]:
+        """The short names of each checkpoint's prompt formats."""
+        return arms_by_checkpoint({name: spec.prompts for name, spec in self.checkpoints.items()}, self.prompts)
 
     @property
     def sets(self) -> tuple[str, ...]:

@@ -157,8 +157,9 @@ class SelectionSpec(Table):
 
 
 class InterventionSpec(Table):
-    """One kind of edit, made with every direction on every checkpoint unless `sources` or `targets` say otherwise.
+    """One kind of edit, made with every direction in every arm unless `sources` or `targets` say otherwise.
 
+    Both name checkpoints, with all of their arms, or single arms as `checkpoint/prompt`.
     Without `layers` and `sites`, the kind decides where it acts: `ablate` at every layer and site, `add` at the layer and site of
     the direction. A control is used in the same cells as the direction that it is a control for. Further keys are settings of the
     kind.
