@@ -74,8 +74,8 @@ def identity(entry: Entry) -> dict[str, object]:
 def readable_results(found: Sequence[Entry]) -> "pandas.DataFrame":
     """The readable table of entries. Many controls of one kind are one row, with the median and the range of their rates.
 
-    Prompt and judge are left out if there is only one, and failures of judges if there are none. What a direction was moved across
-    is left out if none was moved to another prompt format.
+    Prompt and judge are left out if there is only one, and failures of judges if there are none. What directions were moved
+    across is left out if none was moved to another prompt format.
     """
     import pandas
 
