@@ -54,6 +54,7 @@ class Cell(Record):
         stands_beside: the direction that a control was made for.
         layer: the layer at which the direction was read.
         pairs_seed: the seed by which the training instructions of its direction were drawn; None for the first ones of the set.
+        resample_of: the direction from all training pairs, if its own is from a resample of them; else None.
         layers: the layers at which the edit acts, None for the kind's default.
         sites: the sites at which it acts, `["all"]` for all sites of the architecture.
         coefficient: the number by which an added direction is multiplied.
@@ -78,6 +79,7 @@ class Cell(Record):
     stands_beside: str | None = None
     layer: int | None = None
     pairs_seed: int | None = None
+    resample_of: str | None = None
     layers: tuple[int, ...] | None = None
     sites: tuple[str, ...] | None = None
     coefficient: float | None = None
@@ -89,6 +91,11 @@ class Cell(Record):
     def edited(self) -> bool:
         """Whether the stream is edited."""
         return self.intervention != "none"
+
+    @property
+    def folded(self) -> bool:
+        """Whether it is shown only as a part of a spread: it has no row, no test and no claim of its own."""
+        return self.resample_of is not None
 
     @property
     def arm(self) -> tuple[str, str]:
@@ -221,7 +228,9 @@ class Claim(Sentence):
         verdict: `supported` if the expected change is shown; `contradicted` if a change of the opposite sign is significant after
             Holm's correction; otherwise `not shown`. `not tested` for a checkpoint without an edit, whose rate is only described.
         effect: the change in the rate, as a fraction; None for a claim about a checkpoint without an edit.
-        ci95: 95 % interval of the effect, for paired proportions (Tango 1998) and groups of instructions.
+        ci95: 95 % interval of the effect, for paired proportions (Tango 1998) and groups of instructions. It holds the direction
+            fixed.
+        ci95_pairs: 95 % interval of the effect over instructions and training pairs; None without resamples of the pairs.
         p: the larger of the p values of the change and against null directions, after Holm's correction within the family. For a
             change against the expected sense, the p value of the change.
         null: the null directions that decide, None if there were none: the kind with the largest p value.
@@ -242,6 +251,7 @@ class Claim(Sentence):
     verdict: Literal["supported", "contradicted", "not shown", "not tested"]
     effect: float | None = None
     ci95: tuple[float, float] | None = None
+    ci95_pairs: tuple[float, float] | None = None
     p: float | None = None
     null: Null | None = None
     cells: tuple[str, ...] = ()

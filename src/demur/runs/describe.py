@@ -126,6 +126,7 @@ def planned_cell(study: Study, planned: PlannedCell) -> Cell:
         stands_beside=None if direction is None else direction.beside,
         layer=None if direction is None else direction.layer,
         pairs_seed=None if direction is None else direction.pairs_seed,
+        resample_of=None if direction is None else direction.resample_of,
         layers=None if spec.layers is None else tuple(spec.layers),
         sites=sites,
         coefficient=spec.dose,

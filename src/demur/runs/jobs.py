@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from demur.measurements.measurement import MeasuresTogether, measurement, measures_nulls, measures_pair
 from demur.runs.controls.control_jobs import (
     ArmControlsJob,
-    AskedControl,
+    AskedOfActivations,
     ControlJob,
     arm_controls,
     control_jobs,
@@ -59,7 +59,7 @@ class ExtractJob:
         checkpoint: the checkpoint whose weights are needed.
         directions: names of the directions to make.
         measurements: what to measure of the arm as well.
-        controls: the null directions to make from its activations.
+        controls: the null directions and resamples to make from its activations.
         pairs_seed: the seed by which their training instructions are drawn; None for the first ones.
         means: labels of the instructions whose means are read at every layer and site.
     """
@@ -68,7 +68,7 @@ class ExtractJob:
     checkpoint: str
     directions: tuple[str, ...]
     measurements: tuple[AskedMeasurement, ...] = ()
-    controls: tuple[AskedControl, ...] = ()
+    controls: tuple[AskedOfActivations, ...] = ()
     pairs_seed: int | None = None
     means: tuple[Label, ...] = ()
 
@@ -261,7 +261,8 @@ def _cell_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
     jobs: dict[tuple[AskedMeasurement, str], list[PlannedCell]] = {}
     for cell in (*plan.cells, *plan.null_cells):
         for one in unmeasured.of("cell", cell.key):
-            if not cell.answered and not measures_nulls(one.name):
+            # Null directions without completions and resamples have only the refusal probability.
+            if (cell.resampled or not cell.answered) and not measures_nulls(one.name):
                 continue
             together = isinstance(measurement(one.name), MeasuresTogether)
             jobs.setdefault((one, cell.target.name if together else cell.key), []).append(cell)

@@ -10,6 +10,7 @@ from demur.analysis.close_controls import close_controls
 from demur.analysis.edit_tests import edit_tests
 from demur.analysis.headline import answers
 from demur.analysis.manifest import DirectionFacts, Manifest
+from demur.analysis.pairs_spread import pairs_spreads, spread_answers
 from demur.analysis.published_rates import published_rows, text_and_code
 from demur.analysis.rates import comparisons, judged_cells
 from demur.analysis.study_facts import StudyFacts
@@ -55,16 +56,34 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     Raises:
         InputError: if a kind of edit or a judge is not installed and the run does not describe it.
     """
-    manifest, directions = store.manifest(), with_zero_points(store, store.directions())
-    study, cells, refusals = StudyFacts.of(manifest.study), results.cells, results.refusals()
+    manifest, stored = store.manifest(), store.directions()
+    directions = with_zero_points(store, [each for each in stored if each.resample_of is None])
+    study, cells, refusals = StudyFacts.of(manifest.study), results.rows, results.refusals()
     lineage = list(study.checkpoints)
     measured = Measured.of(store, [name for name, checkpoint in study.checkpoints.items() for _ in checkpoint.prompts])
     judged = judged_cells(cells, refusals, judges, results.labels(), results.failed())
     groups = instruction_groups(store, cells, manifest)
     compared = comparisons(cells, refusals, judges, groups, study.claims)
     probabilities = refusal_probabilities(measured.records, judges[0])
-    nulls, unknown = unanswered_nulls(manifest, [cell.key for cell in cells], probabilities)
+    unanswered, unknown = unanswered_nulls(manifest, [cell.key for cell in results.cells], probabilities)
+    nulls = [cell for cell in unanswered if cell.control]
     tests = edit_tests(judged, compared, refusals, judges[0], groups, probabilities, nulls)
+    resampled = [*results.resampled, *(cell for cell in unanswered if not cell.control)]
+    cosines = {each.name: each.cosine for each in stored}
+    pairs = [
+        one
+        for judge in judges
+        for one in pairs_spreads(
+            cells,
+            resampled,
+            compared,
+            refusals,
+            judge,
+            groups=groups,
+            probabilities=probabilities if judge == judges[0] else {},
+            cosines=cosines,
+        )
+    ]
     factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
     used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
     matched = _are_matched(study)
@@ -88,14 +107,21 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         by_layer=_by_layer(measured.records, study.direction.layers, lineage),
         measurements=measured.summaries,
         comparisons=tuple(compared),
+        pairs=tuple(pairs),
         factors=tuple(factors),
         # A kind of edit of the published works that the study did not try gets a sentence too, which says so.
         answers=(
             *answers(judged, tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),
+            *spread_answers(
+                [one for one in pairs if one.judge == judges[0]],
+                judged,
+                [test.cell.key for test in tests if test.comparison.family == "confirmatory"],
+                used,
+            ),
             *factor_answers([one for one in factors if one.judge == judges[0]]),
             *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
         ),
-        claims=tuple(claims(judged, tests, judges[0], used)),
+        claims=tuple(claims(judged, tests, judges[0], used, pairs)),
         published=tuple(published_rows(manifest.study, judged, directions)),
         text_and_code=tuple(text_and_code(manifest.study)),
     )
@@ -113,7 +139,7 @@ def _warnings(
         *_several_sessions(manifest),
         *thought_warnings(store, results.cells, manifest.arms),
         *failure_warnings(results.failures, completions, judges),
-        *zero_warnings(results.cells, directions),
+        *zero_warnings(results.rows, directions),
         *close_controls(directions),
     ]
 

@@ -84,6 +84,16 @@ class Results:
     verdicts: Sequence[StoredVerdict]
     failures: Sequence[StoredFailure]
 
+    @property
+    def rows(self) -> list[Cell]:
+        """The cells that have a row of their own in reports."""
+        return [cell for cell in self.cells if not cell.folded]
+
+    @property
+    def resampled(self) -> list[Cell]:
+        """The cells whose directions are from resamples of the training pairs."""
+        return [cell for cell in self.cells if cell.resample_of is not None]
+
     def refusals(self) -> Refusals:
         """Whether each completion is called a refusal, by cell and judge."""
         found: dict[tuple[str, str], dict[int, bool]] = {}

@@ -35,7 +35,7 @@ def planned_tasks(plan: Plan) -> list[PlannedTask]:
         extractions, and so are the controls that need activations.
     """
     names = list(plan.study.checkpoints)
-    own = {name: tuple(one.name for one in plan.directions if one.arm.checkpoint == name and not one.control) for name in names}
+    own = {name: tuple(one.name for one in plan.directions if one.arm.checkpoint == name and one.own) for name in names}
     # The controls that need activations are made while these are in memory.
     read = {
         name: tuple(one.name for one in plan.directions if one.arm.checkpoint == name and one.from_activations) for name in names

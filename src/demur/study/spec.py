@@ -208,10 +208,16 @@ class Study(Table):
                     raise ValueError(f"claims.{number}.{key} names {name!r}; {nearest(name, names)}")
 
     def _check_null_cells(self) -> None:
-        """Checks that null directions without completions are measured by something."""
+        """Checks that null directions and resamples without completions are measured by something."""
+        measured = any(measures_nulls(one.name) for one in self.measurements)
+        if self.direction.resamples and not self.direction.resample_completions and not measured:
+            raise ValueError(
+                "direction.resample_completions is false, so nothing would be done with the resamples; add "
+                '"refusal-probability" to the measurements, or leave resample_completions out'
+            )
         most = self.controls.completions
         silent = next((kind for kind, count in self.controls.counts.items() if most is not None and count > most), None)
-        if silent is not None and not any(measures_nulls(one.name) for one in self.measurements):
+        if silent is not None and not measured:
             raise ValueError(
                 f"controls.completions is {most}, so nothing would be done with the others of the {self.controls.counts[silent]} "
                 f'{silent} directions; add "refusal-probability" to the measurements, or leave completions out'

@@ -109,7 +109,9 @@ class InstructionSpec(Table):
 class DirectionSpec(Table):
     """Where and how directions are read: from `pairs` harmful and as many harmless training instructions, one for each layer.
 
-    Without `pairs_seed`, these are the first of each training part; with it, they are drawn, once for each seed.
+    Without `pairs_seed`, these are the first of each training part; with it, they are drawn, once for each seed. With
+    `resamples`, each direction of the first seed is made again from so many bootstrap resamples of its pairs, and the edits under
+    test are repeated with these.
     """
 
     pairs: Annotated[int, Decides(), Field(ge=1)] = 32
@@ -118,6 +120,16 @@ class DirectionSpec(Table):
     site: Annotated[Site, Decides()] = "resid_pre"
     position: Annotated[SelectablePosition, Decides()] = -1
     estimator: Annotated[str, Decides(), AfterValidator(part_name("estimator"))] = "difference-of-means"
+    resamples: Annotated[int, Decides(), Field(ge=0)] = 0
+    resample_completions: Annotated[bool, Decides(when=lambda direction: bool(direction.get("resamples")))] = True
+
+    @model_validator(mode="after")
+    def _resamples_have_a_spread(self) -> "DirectionSpec":
+        if self.resamples == 1:
+            raise ValueError("resamples is 1, and one resample of the training pairs has no spread; give 0, or 2 or more")
+        if self.resamples and self.pairs < 2:
+            raise ValueError("resamples need at least 2 training pairs; raise pairs, or leave resamples out")
+        return self
 
     @property
     def seeds(self) -> tuple[int | None, ...]:
