@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from demur.core.effects.null_distribution import Outcome
 from demur.core.effects.paired_change import MCNEMAR
+from demur.inputs.prompt_edits import is_edited
 
 Family = Literal["confirmatory", "exploratory", "descriptive", "control"]
 """What the test of an edited cell counts for.
@@ -95,7 +96,7 @@ class Cell(Record):
     @property
     def folded(self) -> bool:
         """Whether it is shown only as a part of a spread: it has no row, no test and no claim of its own."""
-        return self.resample_of is not None
+        return self.resample_of is not None or is_edited(self.prompt)
 
     @property
     def arm(self) -> tuple[str, str]:

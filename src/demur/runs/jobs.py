@@ -222,9 +222,9 @@ def pending_jobs(ready: Ready, store: Store, asked: Sequence[AskedMeasurement] |
         for seed in plan.study.direction.seeds:
             own = own_directions(plan, arm, seed)
             missing, controls = tuple(name for name in own if name not in stored), arm_controls(plan, arm, seed, stored)
-            # Measurements are made with the first seed, and so are the means.
+            # Measurements are made with the first seed, and so are the means. Arms with a small edit have no measurements.
             first = seed == plan.study.direction.seeds[0]
-            pending = unmeasured.of("arm", arm.name) if first else ()
+            pending = unmeasured.of("arm", arm.name) if first and not arm.spelling else ()
             if missing or (means and first):
                 asked_means = means if first else ()
                 jobs.append(ExtractJob(arm.name, arm.checkpoint, missing, pending, controls, seed, asked_means))
@@ -283,7 +283,7 @@ def _cell_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
 def _pair_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
     """Every two arms that are measured together, in the order of the study."""
     jobs = []
-    for first, second in combinations(plan.arms, 2):
+    for first, second in combinations(plan.main_arms, 2):
         subject, arms = f"{first.name} with {second.name}", (first.name, second.name)
         directions = (*main_directions(plan, first), *main_directions(plan, second))
         weights = tuple(dict.fromkeys((first.checkpoint, second.checkpoint)))

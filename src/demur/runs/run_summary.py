@@ -10,7 +10,6 @@ from demur.analysis.close_controls import close_controls
 from demur.analysis.edit_tests import edit_tests
 from demur.analysis.headline import answers
 from demur.analysis.manifest import DirectionFacts, Manifest
-from demur.analysis.pairs_spread import pairs_spreads, spread_answers
 from demur.analysis.published_rates import published_rows, text_and_code
 from demur.analysis.rates import comparisons, judged_cells
 from demur.analysis.study_facts import StudyFacts
@@ -19,6 +18,7 @@ from demur.analysis.weights_and_prompt import factor_answers, factor_effects
 from demur.core.edit_words import EditWords
 from demur.directions.stored_vectors import cosine_matrix, stored_vector
 from demur.inputs.duplicates.near_duplicates import groups_of
+from demur.inputs.prompt_edits import is_edited
 from demur.inputs.registered_sets import MATCHED
 from demur.interventions.edit_kind import edit_kind
 from demur.measurements.by_layer import SeparationByLayer
@@ -28,6 +28,7 @@ from demur.runs.database.damage import FILE
 from demur.runs.extracting.zero_points import with_zero_points, zero_warnings
 from demur.runs.judging_stored import failure_warnings, thought_warnings
 from demur.runs.measured_summaries import Measured
+from demur.runs.measuring.spreads import Spreads, has_a_row
 from demur.runs.rows import StoredMeasurement
 from demur.runs.stored_records import Results
 
@@ -56,11 +57,11 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     Raises:
         InputError: if a kind of edit or a judge is not installed and the run does not describe it.
     """
-    manifest, stored = store.manifest(), store.directions()
-    directions = with_zero_points(store, [each for each in stored if each.resample_of is None])
+    manifest, directions = store.manifest(), with_zero_points(store, [each for each in store.directions() if has_a_row(each)])
     study, cells, refusals = StudyFacts.of(manifest.study), results.rows, results.refusals()
     lineage = list(study.checkpoints)
-    measured = Measured.of(store, [name for name, checkpoint in study.checkpoints.items() for _ in checkpoint.prompts])
+    arms = [name for name, one in study.checkpoints.items() for prompt in one.prompts if not is_edited(prompt)]
+    measured = Measured.of(store, arms)
     judged = judged_cells(cells, refusals, judges, results.labels(), results.failed())
     groups = instruction_groups(store, cells, manifest)
     compared = comparisons(cells, refusals, judges, groups, study.claims)
@@ -68,22 +69,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     unanswered, unknown = unanswered_nulls(manifest, [cell.key for cell in results.cells], probabilities)
     nulls = [cell for cell in unanswered if cell.control]
     tests = edit_tests(judged, compared, refusals, judges[0], groups, probabilities, nulls)
-    resampled = [*results.resampled, *(cell for cell in unanswered if not cell.control)]
-    cosines = {each.name: each.cosine for each in stored}
-    pairs = [
-        one
-        for judge in judges
-        for one in pairs_spreads(
-            cells,
-            resampled,
-            compared,
-            refusals,
-            judge,
-            groups=groups,
-            probabilities=probabilities if judge == judges[0] else {},
-            cosines=cosines,
-        )
-    ]
+    spreads = Spreads.of(store, results, unanswered, compared, judges, groups, probabilities)
     factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
     used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
     matched = _are_matched(study)
@@ -107,21 +93,17 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         by_layer=_by_layer(measured.records, study.direction.layers, lineage),
         measurements=measured.summaries,
         comparisons=tuple(compared),
-        pairs=tuple(pairs),
+        pairs=spreads.pairs,
+        spellings=spreads.prompts,
         factors=tuple(factors),
         # A kind of edit of the published works that the study did not try gets a sentence too, which says so.
         answers=(
             *answers(judged, tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),
-            *spread_answers(
-                [one for one in pairs if one.judge == judges[0]],
-                judged,
-                [test.cell.key for test in tests if test.comparison.family == "confirmatory"],
-                used,
-            ),
+            *spreads.answers(judged, tests, used),
             *factor_answers([one for one in factors if one.judge == judges[0]]),
             *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
         ),
-        claims=tuple(claims(judged, tests, judges[0], used, pairs)),
+        claims=tuple(claims(judged, tests, judges[0], used, spreads.pairs)),
         published=tuple(published_rows(manifest.study, judged, directions)),
         text_and_code=tuple(text_and_code(manifest.study)),
     )

@@ -15,6 +15,7 @@ from pydantic import BaseModel, JsonValue
 from pydantic_core import to_jsonable_python
 
 from demur.core.errors import InputError
+from demur.inputs.prompt_edits import split_edit
 from demur.interventions.edit_kind import edit_kind
 from demur.study.named_parts import changed_settings
 from demur.study.shorthand.arm_names import Arms, arms_by_checkpoint, shortest
@@ -99,7 +100,8 @@ def deciding_facts(model: type[BaseModel], study: Facts) -> DecidingFacts:
         texts: JsonValue = [prompt if prompt in prompts else one_text(prompt) for prompt in written]
         default = texts == CheckpointSpec.model_fields["prompts"].default
         keys[f"checkpoints.{name}.prompts"] = Fact(texts if controlled else unordered(texts), default)
-        keys |= {f"prompts.{prompt}": Fact(one_text(prompts[prompt])) for prompt in written if prompt in prompts}
+        own = (split_edit(prompt)[0] for prompt in written)
+        keys |= {f"prompts.{prompt}": Fact(one_text(prompts[prompt])) for prompt in own if prompt in prompts}
     for label, spec in _tables(study.get("instructions")).items():
         keys |= _marked(InstructionSpec, spec, f"instructions.{label}.")
     keys |= _marked(DirectionSpec, _table(study.get("direction")), "direction.")

@@ -13,10 +13,12 @@ from itertools import product
 from pydantic import JsonValue
 
 from demur.directions.controls.control import control_kind
+from demur.inputs.prompt_edits import is_edited
 from demur.interventions.edit_kind import action_of
 from demur.study.instruction_sets import expected_change
 from demur.study.named_parts import named_edit
 from demur.study.shorthand.arm_names import are_named, prompt_name
+from demur.study.shorthand.spelling_arms import format_of
 from demur.study.spec import InterventionSpec, Study
 
 
@@ -40,6 +42,11 @@ class Arm:
     def name(self) -> str:
         """Unique within a study."""
         return f"{self.checkpoint}/{self.prompt}"
+
+    @property
+    def spelling(self) -> bool:
+        """Whether its format is another one with a small edit. Such an arm is only asked without an edit of the stream."""
+        return is_edited(self.prompt)
 
 
 @dataclass(frozen=True)
@@ -169,6 +176,16 @@ class Plan:
         """The arms of this checkpoint."""
         return tuple(arm for arm in self.arms if arm.checkpoint == checkpoint)
 
+    @property
+    def spelling_cells(self) -> tuple[PlannedCell, ...]:
+        """The cells of arms with a small edit of their format."""
+        return tuple(cell for cell in self.cells if cell.target.spelling)
+
+    @property
+    def main_arms(self) -> tuple[Arm, ...]:
+        """The arms whose formats have no small edit: those with edits of the stream, null directions and measurements."""
+        return tuple(arm for arm in self.arms if not arm.spelling)
+
 
 def make_plan(study: Study) -> Plan:
     """The plan of a study: every direction on every checkpoint, unless interventions name sources or targets.
@@ -237,15 +254,16 @@ def residual_source(plan: Plan, cell: PlannedCell) -> str:
 
 
 def _arm(study: Study, checkpoint: str, spec: str) -> Arm:
-    entry = study.prompts.get(spec, spec)
-    name = prompt_name(spec, study.prompts)
-    if isinstance(entry, str):
-        return Arm(checkpoint, name, entry)
-    return Arm(checkpoint, name, entry.format, entry.system)
+    form = format_of(spec, study.prompts)
+    return Arm(checkpoint, prompt_name(spec, study.prompts), form.spec, form.system)
 
 
 def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]:
-    """Control k of a kind is made for the direction of arm k. If there are more controls than arms, the arms are repeated."""
+    """Control k of a kind is made for the direction of arm k. If there are more controls than arms, the arms are repeated.
+
+    Arms with a small edit have none.
+    """
+    arms = tuple(arm for arm in arms if not arm.spelling)
     for kind, count in study.controls.counts.items():
         for number in range(count):
             name, arm = f"{control_kind(kind).name}-{number + 1}", arms[number % len(arms)]
@@ -257,7 +275,7 @@ def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]
 
 def _resamples(study: Study, own: PlannedDirection) -> Iterator[PlannedDirection]:
     """The same direction from resamples of its training pairs. Those of further seeds have none, as they are draws already."""
-    if own.pairs_seed != study.direction.seeds[0]:
+    if own.pairs_seed != study.direction.seeds[0] or own.arm.spelling:
         return
     for number in range(1, study.direction.resamples + 1):
         yield replace(
@@ -283,11 +301,11 @@ def _edited(study: Study, arm: Arm, label: str, directions: tuple[PlannedDirecti
 
 
 def _asked(names: list[str] | None, arm: Arm) -> bool:
-    return are_named(names, arm.checkpoint, arm.prompt)
+    return not arm.spelling and are_named(names, arm.checkpoint, arm.prompt)
 
 
 def _direction_name(study: Study, arm: Arm, layer: int, seed: int | None) -> str:
-    single = len(study.checkpoints[arm.checkpoint].prompts) == 1
+    single = not arm.spelling and sum(not is_edited(one) for one in study.checkpoints[arm.checkpoint].prompts) == 1
     return _placed(study, arm.checkpoint if single else f"{arm.checkpoint}.{arm.prompt}", layer, seed)
 
 

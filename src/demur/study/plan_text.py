@@ -125,7 +125,7 @@ def _checkpoints(outlook: PlanOutlook) -> Iterator[str]:
         indent = " " * (width + 4)
         if spec.adapter:
             yield f"{indent}+ {spec.adapter}"
-        prompts = ", ".join(arm.prompt for arm in outlook.plan.arms_of(each.name))
+        prompts = ", ".join(arm.prompt for arm in outlook.plan.arms_of(each.name) if not arm.spelling)
         line = f"{_size(each, study)}; prompt{'s' if ',' in prompts else ''} {prompts}"
         yield from textwrap.wrap(line, 80, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
@@ -146,11 +146,18 @@ def _directions(outlook: PlanOutlook) -> Iterator[str]:
     seeds = ", ".join(map(str, place.pairs_seed or ()))
     drawn = f", drawn with the seed{'s' if len(place.seeds) > 1 else ''} {seeds}" if seeds else ""
     yield f"directions, read at {place.site}, position {position}, of {place.pairs} pairs{drawn}"
-    width = max(len(direction.name) for direction in directions if direction.own)
+    shown = [direction for direction in directions if direction.own and not direction.arm.spelling]
+    width = max(len(direction.name) for direction in shown)
     for direction in directions:
-        if direction.own:
+        if direction in shown:
             layer = "selected" if "direction.layers" in outlook.selects else f"{direction.layer:2}"
             yield f"  {direction.name:{width}}  layer {layer}  from {direction.arm.name}"
+    spellings = outlook.plan.spelling_cells
+    if spellings:
+        arms = dict.fromkeys(cell.target.name for cell in spellings)
+        line = f"{len(arms)} arms with a small edit of their prompt, only without an edit of the stream: {len(spellings)} cells, "
+        line += f"{outlook.plan.rows(spellings):,} completions; a direction of each is compared"
+        yield from textwrap.wrap(line, 80, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
     if place.resamples:
         yield from _resamples(outlook.plan)
     controls = Counter(direction.control_name for direction in directions if direction.control)

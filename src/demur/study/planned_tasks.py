@@ -51,7 +51,7 @@ def planned_tasks(plan: Plan) -> list[PlannedTask]:
     subjects = {measurement(one.name).subjects for one in plan.study.measurements}
     if "cell" in subjects:
         found += [PlannedTask(f"measure {name}", (name,), (*used[name], cells_key(name)), ()) for name in names]
-    pairs = dict.fromkeys((first.checkpoint, second.checkpoint) for first, second in combinations(plan.arms, 2))
+    pairs = dict.fromkeys((first.checkpoint, second.checkpoint) for first, second in combinations(plan.main_arms, 2))
     for a, b in pairs:
         if any(measures_pair(measurement(one.name), a, b) for one in plan.study.measurements):
             both = tuple(dict.fromkeys((a, b)))

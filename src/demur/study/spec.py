@@ -25,6 +25,7 @@ from demur.core.errors import InputError, nearest
 from demur.core.registry import is_short_name
 from demur.directions.controls.control import control_kind
 from demur.inputs.control_marks import ControlTokens
+from demur.inputs.prompt_edits import is_edited
 from demur.inputs.prompt_formats import NAME_BYTES
 from demur.measurements.measurement import measures_nulls
 from demur.study.digest import deciding_facts
@@ -34,6 +35,7 @@ from demur.study.published_spec import Publication, PublishedRate
 from demur.study.published_spec import check as check_publication
 from demur.study.shorthand.arm_names import arm_names, arms_by_checkpoint
 from demur.study.shorthand.named_formats import with_named_formats
+from demur.study.shorthand.spelling_arms import with_spelling_arms
 from demur.study.shorthand.system_sentences import with_system_formats
 from demur.study.shorthand.written_lists import edit_numbers, written_out
 from demur.study.spec_errors import Place, sentence
@@ -92,7 +94,7 @@ class Study(Table):
         summary: one line for readers.
         checkpoints: the lineage by name; the order counts, because reports compare the last with the first.
         prompts: the study's own prompt formats by name: texts with `{instruction}`, or tables with a system
-            sentence. A checkpoint's text gets a name here.
+            sentence. A checkpoint's text gets a name here. `sensitivity = true` is written out as formats with small edits.
         instructions: `harmful` and `harmless`, from which directions are made, and further sets by name.
         direction: where and how directions are read.
         selection: how settings with the value "select" are chosen.
@@ -161,7 +163,7 @@ class Study(Table):
     @model_validator(mode="before")
     @classmethod
     def _shorthand_is_written_out(cls, value: Any) -> Any:
-        return with_system_formats(with_named_formats(written_out(value)))
+        return with_spelling_arms(with_system_formats(with_named_formats(written_out(value))))
 
     @field_validator("controls", mode="before")
     @classmethod
@@ -171,7 +173,7 @@ class Study(Table):
         checkpoints = info.data.get("checkpoints")
         if not isinstance(written, dict) or "random" in written or checkpoints is None:
             return value
-        arms = sum(len(spec.prompts) for spec in checkpoints.values())
+        arms = sum(not is_edited(prompt) for spec in checkpoints.values() for prompt in spec.prompts)
         raw = any(edit.unit == "raw" and edit.coefficient is not None for edit in info.data.get("interventions", ()))
         return {**written, "random": default_controls(arms, raw)}
 

@@ -7,6 +7,7 @@ studies, plans and stored studies alike.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from demur.inputs.format_names import format_name
+from demur.inputs.prompt_edits import is_edited
 
 Arms = Mapping[str, Sequence[str]]
 """Checkpoint -> the short names of its prompt formats, in the order of the study."""
@@ -18,13 +19,14 @@ def prompt_name(spec: str, prompts: Collection[str]) -> str:
 
 
 def arms_by_checkpoint(formats: Mapping[str, Iterable[str]], prompts: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """The short names of the formats of each checkpoint.
+    """The short names of the formats of each checkpoint, without formats with a small edit, which no intervention may name.
 
     Args:
         formats: the formats of each checkpoint as the study writes them.
         prompts: the names of the study's own formats.
     """
-    return {checkpoint: tuple(prompt_name(spec, prompts) for spec in specs) for checkpoint, specs in formats.items()}
+    plain = {checkpoint: [spec for spec in specs if not is_edited(spec)] for checkpoint, specs in formats.items()}
+    return {checkpoint: tuple(prompt_name(spec, prompts) for spec in specs) for checkpoint, specs in plain.items()}
 
 
 def arm_names(arms: Arms) -> list[str]:
