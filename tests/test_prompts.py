@@ -1,5 +1,6 @@
 """Instruction to token ids: the post's formats to the letter, one BOS where the family has one, nothing guessed."""
 
+import hashlib
 from types import SimpleNamespace
 
 import pytest
@@ -197,3 +198,19 @@ def test_the_name_of_a_format_can_be_a_part_of_file_names(spec):
     finally:
         registry("prompt").unregister(spec)
         registry("prompt").unregister(f"{spec}-")
+
+
+PERSONAS = {
+    "assistant": "51408c10",
+    "henchman": "d5931a7b",
+    "neutral-document": "0ac21387",
+    "transcript": "2a3ecded",
+}
+
+
+@pytest.mark.parametrize("name", PERSONAS)
+def test_the_text_of_a_persona_never_changes_under_its_name(name):
+    text = template_text(name)
+    assert text.count("{instruction}") == 1
+    assert hashlib.sha256(text.encode()).hexdigest()[:8] == PERSONAS[name]
+    assert format_name(text) == name

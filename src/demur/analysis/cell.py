@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from demur.core.effects.null_distribution import Outcome
 from demur.core.effects.paired_change import MCNEMAR
+from demur.inputs.prompt_edits import is_edited
 
 Family = Literal["confirmatory", "exploratory", "descriptive", "control"]
 """What the test of an edited cell counts for.
@@ -14,6 +15,9 @@ Family = Literal["confirmatory", "exploratory", "descriptive", "control"]
 no change is expected. `control`: a null direction. Holm's correction is made within the first and within the second; the others
 belong to no family of tests.
 """
+
+Moved = Literal["", "weights", "prompt", "both"]
+"""What differs between the arm of a direction and the arm that it is used in; empty if nothing does, or if it is not known."""
 
 Reason = Literal["", "could not be shown", "inconclusive", "no effect beyond delta", "inside the null distribution"]
 """Why a claim is not shown.
@@ -44,11 +48,14 @@ class Cell(Record):
         expected: the expected sign of the change in the refusal rate: -1, 1, or 0 if no change is expected.
         direction: the name of the direction, None if the edit takes none.
         source: the checkpoint that the direction came from, or the control's name.
+        source_prompt: the prompt format under which the direction was read; None for a control, and in folders of earlier
+            versions.
         control: whether the direction is a null direction.
         control_kind: the name of the kind of control; empty if the direction is no control.
         stands_beside: the direction that a control was made for.
         layer: the layer at which the direction was read.
         pairs_seed: the seed by which the training instructions of its direction were drawn; None for the first ones of the set.
+        resample_of: the direction from all training pairs, if its own is from a resample of them; else None.
         layers: the layers at which the edit acts, None for the kind's default.
         sites: the sites at which it acts, `["all"]` for all sites of the architecture.
         coefficient: the number by which an added direction is multiplied.
@@ -67,11 +74,13 @@ class Cell(Record):
     expected: Literal[-1, 0, 1] = 0
     direction: str | None = None
     source: str | None = None
+    source_prompt: str | None = None
     control: bool = False
     control_kind: str = ""
     stands_beside: str | None = None
     layer: int | None = None
     pairs_seed: int | None = None
+    resample_of: str | None = None
     layers: tuple[int, ...] | None = None
     sites: tuple[str, ...] | None = None
     coefficient: float | None = None
@@ -85,9 +94,27 @@ class Cell(Record):
         return self.intervention != "none"
 
     @property
+    def folded(self) -> bool:
+        """Whether it is shown only as a part of a spread: it has no row, no test and no claim of its own."""
+        return self.resample_of is not None or is_edited(self.prompt)
+
+    @property
     def arm(self) -> tuple[str, str]:
         """Checkpoint and prompt format."""
         return self.target, self.prompt
+
+    @property
+    def moved(self) -> Moved:
+        """What the arm that the direction was read in and the arm that it is used in do not share."""
+        if self.source_prompt is None:
+            return ""
+        weights, prompt = self.source != self.target, self.source_prompt != self.prompt
+        return "both" if weights and prompt else "weights" if weights else "prompt" if prompt else ""
+
+    @property
+    def crosses_formats(self) -> bool:
+        """Whether the direction was read under another prompt format than the one that it is used under."""
+        return self.moved in ("prompt", "both")
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -202,7 +229,9 @@ class Claim(Sentence):
         verdict: `supported` if the expected change is shown; `contradicted` if a change of the opposite sign is significant after
             Holm's correction; otherwise `not shown`. `not tested` for a checkpoint without an edit, whose rate is only described.
         effect: the change in the rate, as a fraction; None for a claim about a checkpoint without an edit.
-        ci95: 95 % interval of the effect, for paired proportions (Tango 1998) and groups of instructions.
+        ci95: 95 % interval of the effect, for paired proportions (Tango 1998) and groups of instructions. It holds the direction
+            fixed.
+        ci95_pairs: 95 % interval of the effect over instructions and training pairs; None without resamples of the pairs.
         p: the larger of the p values of the change and against null directions, after Holm's correction within the family. For a
             change against the expected sense, the p value of the change.
         null: the null directions that decide, None if there were none: the kind with the largest p value.
@@ -223,6 +252,7 @@ class Claim(Sentence):
     verdict: Literal["supported", "contradicted", "not shown", "not tested"]
     effect: float | None = None
     ci95: tuple[float, float] | None = None
+    ci95_pairs: tuple[float, float] | None = None
     p: float | None = None
     null: Null | None = None
     cells: tuple[str, ...] = ()

@@ -88,6 +88,11 @@ def drawn_text(cell: Cell) -> str:
     return f"training pairs {cell.pairs_seed}" if f".pairs{cell.pairs_seed}" in str(cell.direction) else ""
 
 
+def moved_text(cell: Cell) -> str:
+    """That the direction was read under another prompt format than the one that it is used under; else empty."""
+    return f"read under {named(str(cell.source_prompt))}, used under {named(cell.prompt)}" if cell.crosses_formats else ""
+
+
 def edit_text(words: EditWords, whose: str) -> str:
     """The edit with the owner of its direction: "adding chat's direction". Without a direction there is no owner."""
     return f"{words.doing} {whose} {words.noun}" if words.noun else words.doing

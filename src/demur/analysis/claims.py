@@ -15,6 +15,7 @@ from demur.analysis.cell_phrases import (
     drawn_text,
     edit_text,
     is_own,
+    moved_text,
     null_text,
     rate_text,
     source_text,
@@ -22,12 +23,19 @@ from demur.analysis.cell_phrases import (
     where_it_acts,
 )
 from demur.analysis.edit_tests import EditTest
+from demur.analysis.pairs_spread import PairsSpread, spread_text
 from demur.core import number_format
 from demur.core.edit_words import EditWords
 from demur.core.effects.paired_change import DELTA
 
 
-def claims(cells: Sequence[JudgedCell], tests: Sequence[EditTest], judge: str, words: Words) -> list[Claim]:
+def claims(
+    cells: Sequence[JudgedCell],
+    tests: Sequence[EditTest],
+    judge: str,
+    words: Words,
+    spreads: Sequence[PairsSpread] = (),
+) -> list[Claim]:
     """The claims of one judge: how often each checkpoint refuses, and what each edit changes.
 
     A rate without an edit is only described: it counts as shown, and its verdict is `not tested`. An edit is `supported` if
@@ -38,6 +46,7 @@ def claims(cells: Sequence[JudgedCell], tests: Sequence[EditTest], judge: str, w
         tests: the tests of the edits from which a change is expected.
         judge: the judge whose verdicts count.
         words: the words for each action of the run's edits.
+        spreads: the edits with directions from resamples of the training pairs, if there are any.
 
     Returns:
         The claims that are shown, followed by the others. Both groups are in the order of the cells.
@@ -45,9 +54,11 @@ def claims(cells: Sequence[JudgedCell], tests: Sequence[EditTest], judge: str, w
     mine = [cell for cell in cells if cell.judge == judge]
     # A claim about harmful instructions has the rate on harmless ones in its text.
     found = [_rate_claim(cell, mine) for cell in mine if not cell.edited and cell.instructions != "harmless"]
+    spread_of = {one.key: one for one in spreads if one.judge == judge and one.outcome == "verdict"}
     for test in tests:
         alike = [other.cell for other in tests if other.cell.intervention == test.cell.intervention]
-        found.append(_edit_claim(test, alike, mine, words))
+        claim = _edit_claim(test, alike, mine, words)
+        found.append(_with_spread(claim, spread_of.get(test.cell.key)))
     return sorted(found, key=lambda claim: not claim.shown)
 
 
@@ -88,6 +99,14 @@ def _edit_claim(test: EditTest, alike: Sequence[JudgedCell], cells: Sequence[Jud
     )
 
 
+def _with_spread(claim: Claim, spread: PairsSpread | None) -> Claim:
+    """The claim with what resamples of the training pairs do. They change no verdict: they are in no family of tests."""
+    if spread is None:
+        return claim
+    text = f"{claim.text} {capitalised(spread_text(spread))}."
+    return claim.model_copy(update={"text": text, "ci95_pairs": spread.ci95_pairs})
+
+
 def _signed_words(cell: JudgedCell, words: Words) -> EditWords:
     if cell.coefficient is None:
         return words[cell.action]
@@ -99,7 +118,8 @@ def _sentence(test: EditTest, alike: Sequence[JudgedCell], target: str, words: E
     cell, row = test.cell, test.comparison
     whose = "its own" if is_own(cell) else f"{source_text(cell)}'s"
     layer = "" if cell.layer is None else f"layer {cell.layer}"
-    facts = ", ".join(fact for fact in (layer, drawn_text(cell), *where_it_acts(cell, alike, words), dose_text(cell)) if fact)
+    read = (layer, moved_text(cell), drawn_text(cell))
+    facts = ", ".join(fact for fact in (*read, *where_it_acts(cell, alike, words), dose_text(cell)) if fact)
     edit = f"{capitalised(edit_text(words, whose))}{f' ({facts})' if facts else ''} {words.into} {target}"
     nulls = (null_text(null, row.n, words.noun) for null in test.against)
     support = "; ".join((f"{number_format.p_in_words(test.p_change)}, Holm", *nulls))

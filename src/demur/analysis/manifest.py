@@ -83,7 +83,8 @@ class DirectionFacts(Record):
     stands beside. In folders of earlier versions, `method` and `null_of` may be empty, and `cosine` None. `pairs_seed` is the
     seed by which its training instructions were drawn, None for the first ones of the set. `zero_at` says for each arm where zero
     lies along the direction, at its layer and site: 0 at the arm's harmless mean, 1 at its harmful mean. It has only arms whose
-    means are stored, and is empty for controls.
+    means are stored, and is empty for controls. `resample_of` names the direction from all training pairs, if this one is from a
+    resample of them; `cosine` is then that with it.
     """
 
     name: str
@@ -98,6 +99,7 @@ class DirectionFacts(Record):
     layer: int | None = None
     position: int | None = None
     pairs_seed: int | None = None
+    resample_of: str | None = None
     site: str | None = None
     raw_norm: float | None = None
     mean_residual_norm: float | None = None

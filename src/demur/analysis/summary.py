@@ -11,6 +11,8 @@ from pydantic import JsonValue
 from demur.analysis.cell import Answer, Claim, Comparison, JudgedCell, Record
 from demur.analysis.factor_effect import FactorEffect
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, InstructionFacts, Session, Settings
+from demur.analysis.pairs_spread import PairsSpread
+from demur.analysis.prompt_spread import PromptSpread
 from demur.analysis.selection_record import SelectionRecord
 from demur.core.edit_words import EditWords
 
@@ -159,6 +161,10 @@ class Summary(Record):
         by_layer: what was measured at every layer; None for a run that measured no layers.
         measurements: the measurements other than completions, one entry for each measurement and subject.
         comparisons: each edited cell compared with its target without an edit, one entry for each cell and judge.
+        pairs: the edits under test with directions from resamples of the training pairs; empty for a run without resamples. The
+            cells of resamples are not among `cells`.
+        spellings: the rates of refusals under small edits of the prompt formats; empty for a run without such edits. The cells of
+            arms with a small edit are not among `cells`.
         factors: what changing the weights does and what changing the prompt format does, one entry for each judge's factor; empty
             for a run whose checkpoints share fewer than two formats.
         answers: the results of the run in a few sentences.
@@ -187,6 +193,8 @@ class Summary(Record):
     by_layer: ByLayer | None = None
     measurements: tuple[MeasurementSummary, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+    pairs: tuple[PairsSpread, ...] = ()
+    spellings: tuple[PromptSpread, ...] = ()
     factors: tuple[FactorEffect, ...] = ()
     answers: tuple[Answer, ...] = ()
     claims: tuple[Claim, ...] = ()

@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection
 
 from demur.core.registry import is_short_name, registry
+from demur.inputs.prompt_edits import MARK, is_edited, split_edit
 from demur.inputs.prompt_formats import FORMATS, NAME_BYTES, SLOT, SYSTEM_SLOT, find_format
 
 _MARK = re.compile(r"<[^<>\s]*>|\[/?[A-Z]+\]")
@@ -30,7 +31,7 @@ def format_name(spec: str) -> str:
     r"""A short name for a format, which can be a part of file names.
 
     Args:
-        spec: a registered name, a text with `{instruction}`, or `module:attribute`.
+        spec: a registered name, a text with `{instruction}`, or `module:attribute`; also with a small edit, as `name~edit`.
 
     Returns:
         The name that demur ships a text under, or one from the words of the text. A name with characters other than letters,
@@ -40,6 +41,9 @@ def format_name(spec: str) -> str:
         >>> format_name("Q: {instruction}\nA:"), format_name("USER: {instruction}\nASSISTANT:"), format_name("chatml")
         ('q-a', 'user-assistant', 'chatml')
     """
+    if is_edited(spec):
+        base, edit = split_edit(spec)
+        return f"{format_name(base)}{MARK}{edit}"
     if is_text(spec):
         found = str(find_format(spec))
         return shipped_name(found) or readable_name(found, registry("prompt").names())

@@ -271,9 +271,10 @@ def prompt_format(
     r"""Bind a prompt format to a checkpoint's tokenizer.
 
     Args:
-        spec: a name (`chatml`, `gemma`, `gemma-base`, `vicuna`, `user-assistant`, `pythia`, `llama3`, or a registered one),
-            `native` for the tokenizer's own chat template, `native-no-thinking` for the same without thoughts, a text with
-            `{instruction}` in which `\n` is understood as a new line, or `module:attribute`.
+        spec: a name (`chatml`, `gemma`, `gemma-base`, `vicuna`, `user-assistant`, `pythia`, `llama3`, `assistant`, `henchman`,
+            `neutral-document`, `transcript`, or a registered one), `native` for the tokenizer's own chat template,
+            `native-no-thinking` for the same without thoughts, a text with `{instruction}` in which `\n` is understood as a new
+            line, or `module:attribute`.
         checkpoint: a checkpoint, or anything with a `tokenizer`.
         name: the name of the format in results; if None, its own name, or one made from the words of its text.
         control_tokens: what becomes of control tokens such as `<|im_end|>` that an instruction holds: `text` keeps them as text,

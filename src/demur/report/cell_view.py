@@ -3,13 +3,13 @@
 An entry is one cell under one judge, with its label, its change from the target's baseline, and the paired test of that change.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import JsonValue
 
-from demur.analysis.cell import JudgedCell
+from demur.analysis.cell import JudgedCell, Moved
 from demur.analysis.summary import PublishedRow, Summary
 from demur.core.edit_words import EditWords
 from demur.core.errors import InputError
@@ -19,6 +19,15 @@ from demur.report.complete_summary import completed
 
 NO_EDIT = "no intervention"
 """The words for a cell without an edit where a reader may not understand `baseline`."""
+
+
+MOVED_WORDS: Mapping[Moved, str] = {
+    "": "",
+    "weights": "weights",
+    "prompt": "prompt format",
+    "both": "weights and prompt format",
+}
+"""The words for what a direction was moved across, from the arm in which it was read to the arm in which it is used."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,11 @@ class Entry:
     def control(self) -> bool:
         """Whether the direction is a control."""
         return self.cell.control
+
+    @property
+    def moved(self) -> str:
+        """What the direction was moved across, in words: `weights`, `prompt format`, both, or nothing."""
+        return MOVED_WORDS[self.cell.moved]
 
     @property
     def edit(self) -> str:

@@ -49,6 +49,7 @@ class PageCell(TypedDict):
     done: str
     direction: str
     source: str | None
+    moved: str
     control: bool
     layer: int | None
     coefficient: float | None
@@ -181,6 +182,7 @@ def _cell(entry: Entry, rows: CellRows) -> PageCell:
         done=entry.done,
         direction=entry.direction if entry.edited else "",
         source=entry.source,
+        moved=entry.moved,
         control=entry.control,
         layer=cell.layer,
         coefficient=cell.coefficient,

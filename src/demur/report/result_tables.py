@@ -58,6 +58,7 @@ def identity(entry: Entry) -> dict[str, object]:
         "intervention": entry.intervention,
         "source": entry.source,
         "direction": entry.cell.direction,
+        "moved across": entry.moved,
         "control": entry.control,
         "layer": entry.cell.layer,
         "layers": "+".join(map(str, entry.cell.layers or ())),
@@ -73,12 +74,14 @@ def identity(entry: Entry) -> dict[str, object]:
 def readable_results(found: Sequence[Entry]) -> "pandas.DataFrame":
     """The readable table of entries. Many controls of one kind are one row, with the median and the range of their rates.
 
-    Prompt and judge are left out if there is only one, failures of judges if there are none.
+    Prompt and judge are left out if there is only one, and failures of judges if there are none. What directions were moved
+    across is left out if none was moved to another prompt format.
     """
     import pandas
 
     frame = pandas.DataFrame([_readable(pool) for pool in folded(found)])
     same = [name for name in ("Prompt", "Judge") if frame[name].nunique() == 1]
+    same += [] if any(entry.cell.crosses_formats for entry in found) else ["Moved across"]
     return frame.drop(columns=[*same, *([] if any(entry.cell.failures for entry in found) else ["No verdict"])])
 
 
@@ -90,6 +93,7 @@ def _readable(pool: Sequence[Entry]) -> dict[str, str]:
         "Instructions": entry.instructions,
         "Intervention": BASELINE if not entry.edited else entry.intervention,
         "Direction from": "" if not entry.edited else entry.direction,
+        "Moved across": entry.moved,
         "Layer": number_format.number(entry.cell.layer),
         "Coefficient": entry.dose.replace("-", number_format.MINUS, 1),
         "Judge": entry.judge,

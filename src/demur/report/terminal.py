@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from demur.analysis.run_comparison import RunComparison, SharedCell
 
+CROSSES = "#"
+"""The mark of a direction that was read under another prompt format than the one that it is used under."""
+
 WORDS = ("target", "set", "edit", "direction")
 
 
@@ -42,6 +45,8 @@ def terminal_table(summary: Summary, width: int = USUAL) -> "Table":
     added = "; {}: {}".format(*doses[0]) if len(doses) == 1 else ""
     caption = f"Judge {judge}; {_counts(found)}{added}. 95 % Wilson intervals; change in points"
     caption += f", * where p < {LEVEL} (exact McNemar test, Holm)." if any(map(_significant, found)) else "."
+    if any(entry.cell.crosses_formats for entry in found):
+        caption += f" {CROSSES} The direction was read under another prompt format."
     pools = pooled(found)
     several = [pool for pool in pools if len(pool) > 1]
     if several:
@@ -178,7 +183,8 @@ def _sentences(comparison: "RunComparison", letter: str, *, several: bool) -> li
 
 def _names(entry: Entry) -> tuple[str, str, str, str]:
     """Target, set, edit and direction."""
-    return entry.target, entry.instructions, entry.intervention, entry.variant if entry.edited else BASELINE
+    named = f"{entry.variant} {CROSSES}" if entry.cell.crosses_formats else entry.variant
+    return entry.target, entry.instructions, entry.intervention, named if entry.edited else BASELINE
 
 
 def _style(entry: Entry) -> str:

@@ -203,13 +203,16 @@ def _corrected(found: Sequence[RunComparison]) -> list[RunComparison]:
 
 def _side(run: Run) -> _Side:
     with closing(Store.open(run.path)) as store:
-        manifest, cells, directions = store.manifest(), store.cells(), store.directions()
+        manifest, directions = store.manifest(), store.directions()
+        cells = {cell.key: cell for cell in store.results().rows}
     completions = []
     for row in run.completions().to_dict("records"):
+        if row["key"] not in cells:
+            continue  # a part of a spread, which has no row of its own
         # A run that is not finished may have completions without a verdict.
         given = {judge: refusal for judge in run.judges() if isinstance(refusal := row.get(f"{judge}_refusal"), bool)}
         completions.append(_Completion(row["key"], row["instruction"], tuple(row["token_ids"]), given))
-    return _Side(run, manifest, {cell.key: cell for cell in cells}, directions, completions)
+    return _Side(run, manifest, cells, directions, completions)
 
 
 def _context(side: _Side) -> Summary:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from demur.measurements.measurement import MeasuresTogether, measurement, measures_nulls, measures_pair
 from demur.runs.controls.control_jobs import (
     ArmControlsJob,
-    AskedControl,
+    AskedOfActivations,
     ControlJob,
     arm_controls,
     control_jobs,
@@ -59,7 +59,7 @@ class ExtractJob:
         checkpoint: the checkpoint whose weights are needed.
         directions: names of the directions to make.
         measurements: what to measure of the arm as well.
-        controls: the null directions to make from its activations.
+        controls: the null directions and resamples to make from its activations.
         pairs_seed: the seed by which their training instructions are drawn; None for the first ones.
         means: labels of the instructions whose means are read at every layer and site.
     """
@@ -68,7 +68,7 @@ class ExtractJob:
     checkpoint: str
     directions: tuple[str, ...]
     measurements: tuple[AskedMeasurement, ...] = ()
-    controls: tuple[AskedControl, ...] = ()
+    controls: tuple[AskedOfActivations, ...] = ()
     pairs_seed: int | None = None
     means: tuple[Label, ...] = ()
 
@@ -222,9 +222,9 @@ def pending_jobs(ready: Ready, store: Store, asked: Sequence[AskedMeasurement] |
         for seed in plan.study.direction.seeds:
             own = own_directions(plan, arm, seed)
             missing, controls = tuple(name for name in own if name not in stored), arm_controls(plan, arm, seed, stored)
-            # Measurements are made with the first seed, and so are the means.
+            # Measurements are made with the first seed, and so are the means. Arms with a small edit have no measurements.
             first = seed == plan.study.direction.seeds[0]
-            pending = unmeasured.of("arm", arm.name) if first else ()
+            pending = unmeasured.of("arm", arm.name) if first and not arm.spelling else ()
             if missing or (means and first):
                 asked_means = means if first else ()
                 jobs.append(ExtractJob(arm.name, arm.checkpoint, missing, pending, controls, seed, asked_means))
@@ -261,7 +261,8 @@ def _cell_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
     jobs: dict[tuple[AskedMeasurement, str], list[PlannedCell]] = {}
     for cell in (*plan.cells, *plan.null_cells):
         for one in unmeasured.of("cell", cell.key):
-            if not cell.answered and not measures_nulls(one.name):
+            # Null directions without completions and resamples have only the refusal probability.
+            if (cell.resampled or not cell.answered) and not measures_nulls(one.name):
                 continue
             together = isinstance(measurement(one.name), MeasuresTogether)
             jobs.setdefault((one, cell.target.name if together else cell.key), []).append(cell)
@@ -282,7 +283,7 @@ def _cell_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
 def _pair_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
     """Every two arms that are measured together, in the order of the study."""
     jobs = []
-    for first, second in combinations(plan.arms, 2):
+    for first, second in combinations(plan.main_arms, 2):
         subject, arms = f"{first.name} with {second.name}", (first.name, second.name)
         directions = (*main_directions(plan, first), *main_directions(plan, second))
         weights = tuple(dict.fromkeys((first.checkpoint, second.checkpoint)))

@@ -100,7 +100,7 @@ class PartialResults:
             return
         self._done.update(row.cell for row in record.rows)
         checkpoint = self._checkpoints[record.rows[0].cell]
-        unedited = [cell for cell in self._cells[checkpoint] if cell.intervention is None]
+        unedited = [cell for cell in self._cells[checkpoint] if cell.intervention is None and not cell.target.spelling]
         self._count(checkpoint, unedited, record.rows)
         if all(self._done[cell.key] >= self._planned[cell.key] for cell in self._cells[checkpoint]):
             self._show_finished()

@@ -18,6 +18,7 @@ from demur.analysis.weights_and_prompt import factor_answers, factor_effects
 from demur.core.edit_words import EditWords
 from demur.directions.stored_vectors import cosine_matrix, stored_vector
 from demur.inputs.duplicates.near_duplicates import groups_of
+from demur.inputs.prompt_edits import is_edited
 from demur.inputs.registered_sets import MATCHED
 from demur.interventions.edit_kind import edit_kind
 from demur.measurements.by_layer import SeparationByLayer
@@ -27,6 +28,7 @@ from demur.runs.database.damage import FILE
 from demur.runs.extracting.zero_points import with_zero_points, zero_warnings
 from demur.runs.judging_stored import failure_warnings, thought_warnings
 from demur.runs.measured_summaries import Measured
+from demur.runs.measuring.spreads import Spreads, has_a_row
 from demur.runs.rows import StoredMeasurement
 from demur.runs.stored_records import Results
 
@@ -55,16 +57,19 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     Raises:
         InputError: if a kind of edit or a judge is not installed and the run does not describe it.
     """
-    manifest, directions = store.manifest(), with_zero_points(store, store.directions())
-    study, cells, refusals = StudyFacts.of(manifest.study), results.cells, results.refusals()
+    manifest, directions = store.manifest(), with_zero_points(store, [each for each in store.directions() if has_a_row(each)])
+    study, cells, refusals = StudyFacts.of(manifest.study), results.rows, results.refusals()
     lineage = list(study.checkpoints)
-    measured = Measured.of(store, [name for name, checkpoint in study.checkpoints.items() for _ in checkpoint.prompts])
+    arms = [name for name, one in study.checkpoints.items() for prompt in one.prompts if not is_edited(prompt)]
+    measured = Measured.of(store, arms)
     judged = judged_cells(cells, refusals, judges, results.labels(), results.failed())
     groups = instruction_groups(store, cells, manifest)
     compared = comparisons(cells, refusals, judges, groups, study.claims)
     probabilities = refusal_probabilities(measured.records, judges[0])
-    nulls, unknown = unanswered_nulls(manifest, [cell.key for cell in cells], probabilities)
+    unanswered, unknown = unanswered_nulls(manifest, [cell.key for cell in results.cells], probabilities)
+    nulls = [cell for cell in unanswered if cell.control]
     tests = edit_tests(judged, compared, refusals, judges[0], groups, probabilities, nulls)
+    spreads = Spreads.of(store, results, unanswered, compared, judges, groups, probabilities)
     factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
     used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
     matched = _are_matched(study)
@@ -88,14 +93,17 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         by_layer=_by_layer(measured.records, study.direction.layers, lineage),
         measurements=measured.summaries,
         comparisons=tuple(compared),
+        pairs=spreads.pairs,
+        spellings=spreads.prompts,
         factors=tuple(factors),
         # A kind of edit of the published works that the study did not try gets a sentence too, which says so.
         answers=(
             *answers(judged, tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),
+            *spreads.answers(judged, tests, used),
             *factor_answers([one for one in factors if one.judge == judges[0]]),
             *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
         ),
-        claims=tuple(claims(judged, tests, judges[0], used)),
+        claims=tuple(claims(judged, tests, judges[0], used, spreads.pairs)),
         published=tuple(published_rows(manifest.study, judged, directions)),
         text_and_code=tuple(text_and_code(manifest.study)),
     )
@@ -113,7 +121,7 @@ def _warnings(
         *_several_sessions(manifest),
         *thought_warnings(store, results.cells, manifest.arms),
         *failure_warnings(results.failures, completions, judges),
-        *zero_warnings(results.cells, directions),
+        *zero_warnings(results.rows, directions),
         *close_controls(directions),
     ]
 

@@ -26,7 +26,7 @@ from demur.runs.database.direction_files import write_direction
 from demur.runs.database.untrusted_file import LOG_ENDINGS
 from demur.runs.growing.growing_store import GrowingStore
 from demur.runs.rows import StoredCompletion, StoredFailure, StoredVerdict, Unjudged
-from demur.runs.stored_records import Results, cell_of, direction_of
+from demur.runs.stored_records import Results, cell_of, direction_of, with_source_prompts
 
 if TYPE_CHECKING:
     from demur.directions.direction import Direction
@@ -287,7 +287,7 @@ class Store(GrowingStore):
 
     def results(self) -> Results:
         """All cells, verdicts and failures, read once."""
-        return Results(self.cells(), self.verdicts(), self.failures())
+        return Results(with_source_prompts(self.cells(), self.directions()), self.verdicts(), self.failures())
 
     @contextmanager
     def report_held(self, waiting: Callable[[str], object] = warn) -> Iterator[None]:

@@ -40,6 +40,22 @@ def cell_of(facts: Mapping[str, JsonValue]) -> Cell:
     return cell.model_copy(update=changes)
 
 
+def with_source_prompts(cells: Sequence[Cell], directions: Sequence[DirectionFacts]) -> list[Cell]:
+    """Cells that say under which prompt format their directions were read, also those that earlier versions stored.
+
+    Args:
+        cells: the stored cells.
+        directions: the stored directions.
+    """
+    prompts = {one.name: one.prompt for one in directions if not one.control}
+    return [
+        cell.model_copy(update={"source_prompt": prompts[cell.direction]})
+        if cell.source_prompt is None and cell.direction is not None and prompts.get(cell.direction) is not None
+        else cell
+        for cell in cells
+    ]
+
+
 def direction_of(facts: Mapping[str, JsonValue]) -> DirectionFacts:
     """A stored direction without its vector.
 
@@ -67,6 +83,16 @@ class Results:
     cells: Sequence[Cell]
     verdicts: Sequence[StoredVerdict]
     failures: Sequence[StoredFailure]
+
+    @property
+    def rows(self) -> list[Cell]:
+        """The cells that have a row of their own in reports."""
+        return [cell for cell in self.cells if not cell.folded]
+
+    @property
+    def resampled(self) -> list[Cell]:
+        """The cells whose directions are from resamples of the training pairs."""
+        return [cell for cell in self.cells if cell.resample_of is not None]
 
     def refusals(self) -> Refusals:
         """Whether each completion is called a refusal, by cell and judge."""

@@ -7,7 +7,7 @@ not installed.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,8 +15,10 @@ from pydantic import BaseModel, JsonValue
 from pydantic_core import to_jsonable_python
 
 from demur.core.errors import InputError
+from demur.inputs.prompt_edits import split_edit
 from demur.interventions.edit_kind import edit_kind
 from demur.study.named_parts import changed_settings
+from demur.study.shorthand.arm_names import Arms, arms_by_checkpoint, shortest
 from demur.study.shorthand.named_formats import with_earlier_names
 from demur.study.spec_fields import SELECT, Decides, DecidesNothing, Facts, Mark, mark_of, one_text, unordered
 from demur.study.spec_tables import CheckpointSpec, DirectionSpec, InstructionSpec, InterventionSpec, SelectionSpec
@@ -94,11 +96,12 @@ def deciding_facts(model: type[BaseModel], study: Facts) -> DecidingFacts:
     keys: Keys = {"checkpoints": Fact(list(checkpoints) if controlled else unordered(list(checkpoints)))}
     for name, spec in checkpoints.items():
         keys |= _marked(CheckpointSpec, spec, f"checkpoints.{name}.")
-        written = [str(prompt) for prompt in cast(list[JsonValue], spec.get("prompts", ["native"]))]
-        formats: JsonValue = [prompt if prompt in prompts else one_text(prompt) for prompt in written]
-        default = formats == CheckpointSpec.model_fields["prompts"].default
-        keys[f"checkpoints.{name}.prompts"] = Fact(formats if controlled else unordered(formats), default)
-        keys |= {f"prompts.{prompt}": Fact(one_text(prompts[prompt])) for prompt in written if prompt in prompts}
+        written = _formats(spec)
+        texts: JsonValue = [prompt if prompt in prompts else one_text(prompt) for prompt in written]
+        default = texts == CheckpointSpec.model_fields["prompts"].default
+        keys[f"checkpoints.{name}.prompts"] = Fact(texts if controlled else unordered(texts), default)
+        own = (split_edit(prompt)[0] for prompt in written)
+        keys |= {f"prompts.{prompt}": Fact(one_text(prompts[prompt])) for prompt in own if prompt in prompts}
     for label, spec in _tables(study.get("instructions")).items():
         keys |= _marked(InstructionSpec, spec, f"instructions.{label}.")
     keys |= _marked(DirectionSpec, _table(study.get("direction")), "direction.")
@@ -106,8 +109,13 @@ def deciding_facts(model: type[BaseModel], study: Facts) -> DecidingFacts:
     keys |= _marked(model, study, "")
     if _selects(study):
         keys |= _marked(SelectionSpec, _table(study.get("selection")), "selection.")
-    edits = [_edit(_table(edit), list(checkpoints)) for edit in cast(list[JsonValue], study.get("interventions") or [])]
+    arms = arms_by_checkpoint({name: _formats(spec) for name, spec in checkpoints.items()}, prompts)
+    edits = [_edit(_table(edit), arms) for edit in cast(list[JsonValue], study.get("interventions") or [])]
     return DecidingFacts(keys, tuple(edits))
+
+
+def _formats(spec: Facts) -> list[str]:
+    return [str(prompt) for prompt in cast(list[JsonValue], spec.get("prompts", ["native"]))]
 
 
 def _selects(study: Facts) -> bool:
@@ -269,13 +277,12 @@ def _controls(facts: Facts) -> Keys:
     return found
 
 
-def _edit(facts: Facts, checkpoints: Iterable[str]) -> Keys:
-    everywhere = set(checkpoints)
+def _edit(facts: Facts, arms: Arms) -> Keys:
     known = {key: value for key, value in facts.items() if key in InterventionSpec.model_fields}
     for key in ("sources", "targets"):
         names = known.get(key)
-        if isinstance(names, list) and everywhere.issubset(map(str, names)):
-            known[key] = None
+        if isinstance(names, list):
+            known[key] = cast(JsonValue, shortest(list(map(str, names)), arms))
     found = _marked(InterventionSpec, known, "")
     settings = {key: value for key, value in facts.items() if key not in InterventionSpec.model_fields}
     changed = _changed(str(facts.get("kind")), settings) if settings else {}

@@ -6,17 +6,19 @@ and instruction set; all other settings are common to the cells of a study.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
 from pydantic import JsonValue
 
 from demur.directions.controls.control import control_kind
-from demur.inputs.format_names import format_name
+from demur.inputs.prompt_edits import is_edited
 from demur.interventions.edit_kind import action_of
 from demur.study.instruction_sets import expected_change
 from demur.study.named_parts import named_edit
+from demur.study.shorthand.arm_names import are_named, prompt_name
+from demur.study.shorthand.spelling_arms import format_of
 from demur.study.spec import InterventionSpec, Study
 
 
@@ -41,10 +43,15 @@ class Arm:
         """Unique within a study."""
         return f"{self.checkpoint}/{self.prompt}"
 
+    @property
+    def spelling(self) -> bool:
+        """Whether its format is another one with a small edit. Such an arm is only asked without an edit of the stream."""
+        return is_edited(self.prompt)
+
 
 @dataclass(frozen=True)
 class PlannedDirection:
-    """A direction that the study will have: one for each arm and layer, and the controls.
+    """A direction that the study will have: one for each arm and layer, their resamples, and the controls.
 
     Attributes:
         name: unique within a study.
@@ -56,6 +63,8 @@ class PlannedDirection:
         number: of a control, which of its kind for this direction it is, from 0.
         answered: whether completions are made with it.
         pairs_seed: the seed by which its training instructions are drawn; None for the first ones of the set.
+        resample_of: for a direction from a resample of the training pairs, the direction from all of them; else None.
+        resample: for such a direction, which resample it is, from 1; else 0.
     """
 
     name: str
@@ -67,6 +76,13 @@ class PlannedDirection:
     number: int = 0
     answered: bool = True
     pairs_seed: int | None = None
+    resample_of: str | None = None
+    resample: int = 0
+
+    @property
+    def own(self) -> bool:
+        """Whether it is an arm's own direction from all training pairs: neither a null direction nor a resample."""
+        return self.beside is None and self.resample_of is None
 
     @property
     def control(self) -> bool:
@@ -75,8 +91,8 @@ class PlannedDirection:
 
     @property
     def from_activations(self) -> bool:
-        """Whether it is a control that is made from the training activations of its arm."""
-        return self.control and control_kind(self.control_kind).needs == "activations"
+        """Whether it is a control or a resample that is made from the training activations of its arm."""
+        return self.resample_of is not None or (self.control and control_kind(self.control_kind).needs == "activations")
 
     @property
     def control_name(self) -> str:
@@ -104,6 +120,11 @@ class PlannedCell:
     def answered(self) -> bool:
         """Whether it has completions."""
         return self.direction is None or self.direction.answered
+
+    @property
+    def resampled(self) -> bool:
+        """Whether its direction is from a resample of the training pairs."""
+        return self.direction is not None and self.direction.resample_of is not None
 
     @cached_property
     def key(self) -> str:
@@ -133,7 +154,8 @@ class Plan:
         arms: its arms.
         directions: its directions, null directions last.
         cells: the cells that have completions.
-        null_cells: cells of null directions without completions, of which only the refusal probability is measured.
+        null_cells: cells of null directions and of resamples without completions, of which only the refusal probability is
+            measured.
     """
 
     study: Study
@@ -153,6 +175,16 @@ class Plan:
     def arms_of(self, checkpoint: str) -> tuple[Arm, ...]:
         """The arms of this checkpoint."""
         return tuple(arm for arm in self.arms if arm.checkpoint == checkpoint)
+
+    @property
+    def spelling_cells(self) -> tuple[PlannedCell, ...]:
+        """The cells of arms with a small edit of their format."""
+        return tuple(cell for cell in self.cells if cell.target.spelling)
+
+    @property
+    def main_arms(self) -> tuple[Arm, ...]:
+        """The arms whose formats have no small edit: those with edits of the stream, null directions and measurements."""
+        return tuple(arm for arm in self.arms if not arm.spelling)
 
 
 def make_plan(study: Study) -> Plan:
@@ -174,7 +206,8 @@ def make_plan(study: Study) -> Plan:
         for layer in study.direction.places
         for seed in study.direction.seeds
     ]
-    directions = (*found, *_controls(study, arms))
+    resampled = [one for each in found for one in _resamples(study, each)]
+    directions = (*found, *resampled, *_controls(study, arms))
     cells: dict[str, PlannedCell] = {}
     for arm in arms:
         for label in study.sets:
@@ -196,7 +229,7 @@ def _expects(study: Study, cell: PlannedCell) -> bool:
 
 def own_directions(plan: Plan, arm: Arm, seed: int | None) -> tuple[str, ...]:
     """The names of an arm's own directions from the training pairs of one seed, one for each layer of the study."""
-    return tuple(one.name for one in plan.directions if one.arm == arm and not one.control and one.pairs_seed == seed)
+    return tuple(one.name for one in plan.directions if one.arm == arm and one.own and one.pairs_seed == seed)
 
 
 def main_directions(plan: Plan, arm: Arm) -> tuple[str, ...]:
@@ -217,19 +250,20 @@ def residual_source(plan: Plan, cell: PlannedCell) -> str:
     """The name of the target's direction at the layer of an edit; its provenance has the mean residual norm there."""
     assert cell.direction is not None
     wanted = (cell.target, cell.direction.layer)
-    return next(one.name for one in plan.directions if not one.control and (one.arm, one.layer) == wanted)
+    return next(one.name for one in plan.directions if one.own and (one.arm, one.layer) == wanted)
 
 
 def _arm(study: Study, checkpoint: str, spec: str) -> Arm:
-    entry = study.prompts.get(spec, spec)
-    name = spec if spec in study.prompts else format_name(spec)
-    if isinstance(entry, str):
-        return Arm(checkpoint, name, entry)
-    return Arm(checkpoint, name, entry.format, entry.system)
+    form = format_of(spec, study.prompts)
+    return Arm(checkpoint, prompt_name(spec, study.prompts), form.spec, form.system)
 
 
 def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]:
-    """Control k of a kind is made for the direction of arm k. If there are more controls than arms, the arms are repeated."""
+    """Control k of a kind is made for the direction of arm k. If there are more controls than arms, the arms are repeated.
+
+    Arms with a small edit have none.
+    """
+    arms = tuple(arm for arm in arms if not arm.spelling)
     for kind, count in study.controls.counts.items():
         for number in range(count):
             name, arm = f"{control_kind(kind).name}-{number + 1}", arms[number % len(arms)]
@@ -237,6 +271,20 @@ def _controls(study: Study, arms: tuple[Arm, ...]) -> Iterator[PlannedDirection]
                 beside, answered = _direction_name(study, arm, layer, seed), study.controls.answered(number)
                 placed = _placed(study, name, layer, seed)
                 yield PlannedDirection(placed, name, arm, layer, beside, kind, number // len(arms), answered, seed)
+
+
+def _resamples(study: Study, own: PlannedDirection) -> Iterator[PlannedDirection]:
+    """The same direction from resamples of its training pairs. Those of further seeds have none, as they are draws already."""
+    if own.pairs_seed != study.direction.seeds[0] or own.arm.spelling:
+        return
+    for number in range(1, study.direction.resamples + 1):
+        yield replace(
+            own,
+            name=f"{own.name}.resample{number}",
+            answered=study.direction.resample_completions,
+            resample_of=own.name,
+            resample=number,
+        )
 
 
 def _edited(study: Study, arm: Arm, label: str, directions: tuple[PlannedDirection, ...]) -> Iterator[PlannedCell]:
@@ -247,15 +295,17 @@ def _edited(study: Study, arm: Arm, label: str, directions: tuple[PlannedDirecti
         if named_edit(spec.kind).artefact == "none":
             yield PlannedCell(arm, label, spec, None)
         else:
-            yield from (PlannedCell(arm, label, spec, each) for each in directions if _asked(spec.sources, each.arm))
+            wanted = (PlannedCell(arm, label, spec, each) for each in directions if _asked(spec.sources, each.arm))
+            # Resamples are for the edits under test only.
+            yield from (cell for cell in wanted if not cell.resampled or _expects(study, cell))
 
 
 def _asked(names: list[str] | None, arm: Arm) -> bool:
-    return names is None or arm.checkpoint in names
+    return not arm.spelling and are_named(names, arm.checkpoint, arm.prompt)
 
 
 def _direction_name(study: Study, arm: Arm, layer: int, seed: int | None) -> str:
-    single = len(study.checkpoints[arm.checkpoint].prompts) == 1
+    single = not arm.spelling and sum(not is_edited(one) for one in study.checkpoints[arm.checkpoint].prompts) == 1
     return _placed(study, arm.checkpoint if single else f"{arm.checkpoint}.{arm.prompt}", layer, seed)
 
 

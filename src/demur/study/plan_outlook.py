@@ -179,7 +179,7 @@ def look_ahead(study: Study, device: str = "auto", workers: int | None = None) -
     template = {arm: _template_tokens(arm) for arm in plan.arms}
     here = check_what_is_here(plan)
     sources = here.sources
-    arms = [arm.checkpoint for arm in plan.arms]
+    arms = [arm.checkpoint for arm in plan.main_arms]
     pairless = (said for one in study.measurements for said in without_pairs(measurement(one.name), arms))
     warnings = (*here.warnings, *pairless)
     checkpoints = tuple(_checkpoint(study, name, sources.get(name)) for name in study.checkpoints)
@@ -257,10 +257,11 @@ def _job(
 ) -> Job:
     cells = plan.of(name)
     counts = [study.instructions[cell.instructions].test for cell in cells]
+    selecting = [arm for arm in plan.main_arms if arm.checkpoint == name]
     lengths = [template[cell.target] + TOKENS_A_WORD * words[cell.instructions].mean for cell in cells]
     return Job(
         size=size,
-        rows=sum(counts) + (selection_rows(study, size.layers) * len(plan.arms_of(name)) if selects else 0),
+        rows=sum(counts) + (selection_rows(study, size.layers) * len(selecting) if selects else 0),
         prompt=sum(count * length for count, length in zip(counts, lengths, strict=True)) / sum(counts),
         longest=max(template[cell.target] + TOKENS_A_WORD * words[cell.instructions].longest for cell in cells),
         read=2 * study.direction.pairs * len(study.direction.seeds) * len(plan.arms_of(name)),

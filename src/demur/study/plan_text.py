@@ -125,7 +125,7 @@ def _checkpoints(outlook: PlanOutlook) -> Iterator[str]:
         indent = " " * (width + 4)
         if spec.adapter:
             yield f"{indent}+ {spec.adapter}"
-        prompts = ", ".join(arm.prompt for arm in outlook.plan.arms_of(each.name))
+        prompts = ", ".join(arm.prompt for arm in outlook.plan.arms_of(each.name) if not arm.spelling)
         line = f"{_size(each, study)}; prompt{'s' if ',' in prompts else ''} {prompts}"
         yield from textwrap.wrap(line, 80, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
@@ -146,11 +146,20 @@ def _directions(outlook: PlanOutlook) -> Iterator[str]:
     seeds = ", ".join(map(str, place.pairs_seed or ()))
     drawn = f", drawn with the seed{'s' if len(place.seeds) > 1 else ''} {seeds}" if seeds else ""
     yield f"directions, read at {place.site}, position {position}, of {place.pairs} pairs{drawn}"
-    width = max(len(direction.name) for direction in directions if not direction.control)
+    shown = [direction for direction in directions if direction.own and not direction.arm.spelling]
+    width = max(len(direction.name) for direction in shown)
     for direction in directions:
-        if not direction.control:
+        if direction in shown:
             layer = "selected" if "direction.layers" in outlook.selects else f"{direction.layer:2}"
             yield f"  {direction.name:{width}}  layer {layer}  from {direction.arm.name}"
+    spellings = outlook.plan.spelling_cells
+    if spellings:
+        arms = dict.fromkeys(cell.target.name for cell in spellings)
+        line = f"{len(arms)} arms with a small edit of their prompt, only without an edit of the stream: {len(spellings)} cells, "
+        line += f"{outlook.plan.rows(spellings):,} completions; a direction of each is compared"
+        yield from textwrap.wrap(line, 80, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+    if place.resamples:
+        yield from _resamples(outlook.plan)
     controls = Counter(direction.control_name for direction in directions if direction.control)
     for kind, count in controls.items():
         arms = dict.fromkeys(each.arm.name for each in directions if each.control_name == kind)
@@ -159,6 +168,15 @@ def _directions(outlook: PlanOutlook) -> Iterator[str]:
         if len(arms) == 1:
             line = f"{count} {kind} control{'s' if count > 1 else ''} for {next(iter(arms))}, same norm"
         yield from textwrap.wrap(line, 80, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+
+
+def _resamples(plan: Plan) -> Iterator[str]:
+    """How many directions are made again from resamples of the training pairs, and what that costs."""
+    cells = tuple(cell for cell in (*plan.cells, *plan.null_cells) if cell.resampled)
+    number = plan.study.direction.resamples
+    rows = f"{plan.rows(cells):,} completions" if plan.study.direction.resample_completions else "only the refusal probability"
+    line = f"each from {number} resamples of its training pairs too, for the edits under test: {len(cells)} cells, {rows}"
+    yield from textwrap.wrap(line, 80, initial_indent="  ", subsequent_indent="    ")
 
 
 def _intervention(edit: InterventionSpec, selected: bool) -> str:

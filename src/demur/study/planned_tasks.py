@@ -35,7 +35,7 @@ def planned_tasks(plan: Plan) -> list[PlannedTask]:
         extractions, and so are the controls that need activations.
     """
     names = list(plan.study.checkpoints)
-    own = {name: tuple(one.name for one in plan.directions if one.arm.checkpoint == name and not one.control) for name in names}
+    own = {name: tuple(one.name for one in plan.directions if one.arm.checkpoint == name and one.own) for name in names}
     # The controls that need activations are made while these are in memory.
     read = {
         name: tuple(one.name for one in plan.directions if one.arm.checkpoint == name and one.from_activations) for name in names
@@ -51,7 +51,7 @@ def planned_tasks(plan: Plan) -> list[PlannedTask]:
     subjects = {measurement(one.name).subjects for one in plan.study.measurements}
     if "cell" in subjects:
         found += [PlannedTask(f"measure {name}", (name,), (*used[name], cells_key(name)), ()) for name in names]
-    pairs = dict.fromkeys((first.checkpoint, second.checkpoint) for first, second in combinations(plan.arms, 2))
+    pairs = dict.fromkeys((first.checkpoint, second.checkpoint) for first, second in combinations(plan.main_arms, 2))
     for a, b in pairs:
         if any(measures_pair(measurement(one.name), a, b) for one in plan.study.measurements):
             both = tuple(dict.fromkeys((a, b)))

@@ -24,6 +24,7 @@ from demur.models.compatibility import compare, shape
 from demur.models.sole_answers import refuse_unnamed_adapter
 from demur.models.sources import Source, find_adapter, find_model
 from demur.study.plan import Plan
+from demur.study.shorthand.spelling_arms import left_out
 from demur.study.spec import LABELS, Study
 
 
@@ -84,7 +85,7 @@ def check(plan: Plan) -> Ready:
     sources = {name: find_model(spec.model, spec.revision) for name, spec in study.checkpoints.items()}
     for spec in study.checkpoints.values():
         quantisation.check(spec.quantise)
-    warnings = (*compare(sources), *same_weights(study, sources), *precisions(study))
+    warnings = (*compare(sources), *same_weights(study, sources), *precisions(study), *_spellings(study))
     _check_layers(study, sources)
     for name, spec in study.checkpoints.items():
         refuse_unnamed_adapter(spec.model, sources[name], spec.adapter)
@@ -134,7 +135,7 @@ def check_what_is_here(plan: Plan) -> OnThisMachine:
             check_settings(spec.adapter, find_adapter(spec.adapter))
         if name in sources:
             refuse_unnamed_adapter(spec.model, sources[name], spec.adapter)
-    differences = (*compare(sources), *same_weights(study, sources))
+    differences = (*compare(sources), *same_weights(study, sources), *_spellings(study))
     _check_layers(study, sources)
     material: dict[str, Material] = {}
     for name in study.sets:
@@ -246,6 +247,11 @@ def same_weights(study: Study, sources: Mapping[str, Source]) -> list[str]:
     return found
 
 
+def _spellings(study: Study) -> list[str]:
+    """The small edits of prompt formats that cannot be made."""
+    return left_out({name: spec.prompts for name, spec in study.checkpoints.items()}, study.prompts)
+
+
 def _check_layers(study: Study, sources: Mapping[str, Source]) -> None:
     asked = [*study.direction.places, *(layer for edit in study.interventions for layer in edit.layers or ())]
     for name, source in sources.items():
@@ -265,10 +271,11 @@ def _check_controls(plan: Plan, material: Mapping[str, Material]) -> None:
     for kind, count in plan.study.controls.counts.items():
         given = [most_controls(kind, *texts) for texts in drawn]
         most = min((each for each in given if each is not None), default=None)
-        if most is not None and count > most * len(plan.arms):
+        arms = len(plan.main_arms)
+        if most is not None and count > most * arms:
             raise InputError(
                 f"controls.{kind} is {count}, but the training instructions give {most} different ones for each of the "
-                f"{len(plan.arms)} arms; ask for at most {most * len(plan.arms)}"
+                f"{arms} arms; ask for at most {most * arms}"
             )
 
 

@@ -25,6 +25,7 @@ from demur.core.errors import InputError, nearest
 from demur.core.registry import is_short_name
 from demur.directions.controls.control import control_kind
 from demur.inputs.control_marks import ControlTokens
+from demur.inputs.prompt_edits import is_edited
 from demur.inputs.prompt_formats import NAME_BYTES
 from demur.measurements.measurement import measures_nulls
 from demur.study.digest import deciding_facts
@@ -32,7 +33,9 @@ from demur.study.instruction_sets import check_sets
 from demur.study.named_parts import check_edits_differ, own_names_differ, part_name
 from demur.study.published_spec import Publication, PublishedRate
 from demur.study.published_spec import check as check_publication
+from demur.study.shorthand.arm_names import arm_names, arms_by_checkpoint
 from demur.study.shorthand.named_formats import with_named_formats
+from demur.study.shorthand.spelling_arms import with_spelling_arms
 from demur.study.shorthand.system_sentences import with_system_formats
 from demur.study.shorthand.written_lists import edit_numbers, written_out
 from demur.study.spec_errors import Place, sentence
@@ -91,7 +94,7 @@ class Study(Table):
         summary: one line for readers.
         checkpoints: the lineage by name; the order counts, because reports compare the last with the first.
         prompts: the study's own prompt formats by name: texts with `{instruction}`, or tables with a system
-            sentence. A checkpoint's text gets a name here.
+            sentence. A checkpoint's text gets a name here. `sensitivity = true` is written out as formats with small edits.
         instructions: `harmful` and `harmless`, from which directions are made, and further sets by name.
         direction: where and how directions are read.
         selection: how settings with the value "select" are chosen.
@@ -160,7 +163,7 @@ class Study(Table):
     @model_validator(mode="before")
     @classmethod
     def _shorthand_is_written_out(cls, value: Any) -> Any:
-        return with_system_formats(with_named_formats(written_out(value)))
+        return with_spelling_arms(with_system_formats(with_named_formats(written_out(value))))
 
     @field_validator("controls", mode="before")
     @classmethod
@@ -170,7 +173,7 @@ class Study(Table):
         checkpoints = info.data.get("checkpoints")
         if not isinstance(written, dict) or "random" in written or checkpoints is None:
             return value
-        arms = sum(len(spec.prompts) for spec in checkpoints.values())
+        arms = sum(not is_edited(prompt) for spec in checkpoints.values() for prompt in spec.prompts)
         raw = any(edit.unit == "raw" and edit.coefficient is not None for edit in info.data.get("interventions", ()))
         return {**written, "random": default_controls(arms, raw)}
 
@@ -186,8 +189,9 @@ class Study(Table):
         check_edits_differ(spec.kind for spec in self.interventions)
         self._check_null_cells()
         self._check_claims()
+        arms = arm_names(self.arms)
         for number, spec in enumerate(self.interventions):
-            known = (("sources", spec.sources, self.checkpoints), ("targets", spec.targets, self.checkpoints))
+            known = (("sources", spec.sources, arms), ("targets", spec.targets, arms))
             for key, wanted, names in (*known, ("on", spec.on, self.instructions)):
                 for name in wanted or ():
                     if name not in names:
@@ -206,10 +210,16 @@ class Study(Table):
                     raise ValueError(f"claims.{number}.{key} names {name!r}; {nearest(name, names)}")
 
     def _check_null_cells(self) -> None:
-        """Checks that null directions without completions are measured by something."""
+        """Checks that null directions and resamples without completions are measured by something."""
+        measured = any(measures_nulls(one.name) for one in self.measurements)
+        if self.direction.resamples and not self.direction.resample_completions and not measured:
+            raise ValueError(
+                "direction.resample_completions is false, so nothing would be done with the resamples; add "
+                '"refusal-probability" to the measurements, or leave resample_completions out'
+            )
         most = self.controls.completions
         silent = next((kind for kind, count in self.controls.counts.items() if most is not None and count > most), None)
-        if silent is not None and not any(measures_nulls(one.name) for one in self.measurements):
+        if silent is not None and not measured:
             raise ValueError(
                 f"controls.completions is {most}, so nothing would be done with the others of the {self.controls.counts[silent]} "
                 f'{silent} directions; add "refusal-probability" to the measurements, or leave completions out'
@@ -232,6 +242,11 @@ class Study(Table):
                 )
         if "baseline" in self.checkpoints:
             raise ValueError("'baseline' is what cells without an edit are called; give the checkpoint another name")
+
+    @property
+    def arms(self) -> dict[str, tuple[str, ...]]:
+        """The short names of each checkpoint's prompt formats."""
+        return arms_by_checkpoint({name: spec.prompts for name, spec in self.checkpoints.items()}, self.prompts)
 
     @property
     def sets(self) -> tuple[str, ...]:

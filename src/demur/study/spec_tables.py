@@ -109,7 +109,9 @@ class InstructionSpec(Table):
 class DirectionSpec(Table):
     """Where and how directions are read: from `pairs` harmful and as many harmless training instructions, one for each layer.
 
-    Without `pairs_seed`, these are the first of each training part; with it, they are drawn, once for each seed.
+    Without `pairs_seed`, these are the first of each training part; with it, they are drawn, once for each seed. With
+    `resamples`, each direction of the first seed is made again from so many bootstrap resamples of its pairs, and the edits under
+    test are repeated with these.
     """
 
     pairs: Annotated[int, Decides(), Field(ge=1)] = 32
@@ -118,6 +120,16 @@ class DirectionSpec(Table):
     site: Annotated[Site, Decides()] = "resid_pre"
     position: Annotated[SelectablePosition, Decides()] = -1
     estimator: Annotated[str, Decides(), AfterValidator(part_name("estimator"))] = "difference-of-means"
+    resamples: Annotated[int, Decides(), Field(ge=0)] = 0
+    resample_completions: Annotated[bool, Decides(when=lambda direction: bool(direction.get("resamples")))] = True
+
+    @model_validator(mode="after")
+    def _resamples_have_a_spread(self) -> "DirectionSpec":
+        if self.resamples == 1:
+            raise ValueError("resamples is 1, and one resample of the training pairs has no spread; give 0, or 2 or more")
+        if self.resamples and self.pairs < 2:
+            raise ValueError("resamples need at least 2 training pairs; raise pairs, or leave resamples out")
+        return self
 
     @property
     def seeds(self) -> tuple[int | None, ...]:
@@ -157,8 +169,9 @@ class SelectionSpec(Table):
 
 
 class InterventionSpec(Table):
-    """One kind of edit, made with every direction on every checkpoint unless `sources` or `targets` say otherwise.
+    """One kind of edit, made with every direction in every arm unless `sources` or `targets` say otherwise.
 
+    Both name checkpoints, with all of their arms, or single arms as `checkpoint/prompt`.
     Without `layers` and `sites`, the kind decides where it acts: `ablate` at every layer and site, `add` at the layer and site of
     the direction. A control is used in the same cells as the direction that it is a control for. Further keys are settings of the
     kind.

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from demur.core.effects.grouped_differences import GroupedChanges
+from demur.core.effects.log_odds import Outcome as Outcome
+from demur.core.effects.log_odds import log_odds, rate_of
 from demur.core.errors import InputError
 
 FEWEST = 5
 """With fewer null directions of a kind, nothing can be shown against this kind: their spread is not known well enough."""
-
-Outcome = Literal["verdict", "probability"]
-"""What is known of each instruction: whether it was refused, or the probability that it is."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,8 @@ def against_null(
     p_rank = (1 + place) / (len(nulls) + 1)
     if len(nulls) < FEWEST:
         return AgainstNull(len(nulls), place, None, p_rank, None, (min(rates), max(rates)))
-    odds = [_log_odds(null, len(effect), outcome) for null in rates]
-    p_drawn, band = _drawn(_log_odds(rate, len(effect), outcome), odds, sense)
+    odds = [log_odds(null, len(effect), outcome) for null in rates]
+    p_drawn, band = _drawn(log_odds(rate, len(effect), outcome), odds, sense)
     means = [sum(outcomes) / len(nulls) for outcomes in zip(*nulls, strict=True)]
     over_instructions = GroupedChanges.of(means, effect, groups or range(len(effect))).method
     p_over = over_instructions.p_at_least(0.0) if sense < 0 else over_instructions.p_at_most(0.0)
@@ -101,19 +100,8 @@ def _drawn(effect: float, nulls: Sequence[float], sense: Literal[-1, 1]) -> tupl
     mean = sum(nulls) / count
     scale = math.sqrt(sum((null - mean) ** 2 for null in nulls) / (count - 1) * (1 + 1 / count))
     edge = float(stdtrit(count - 1, 0.975)) * scale
-    band = (_rate(mean - edge), _rate(mean + edge))
+    band = (rate_of(mean - edge), rate_of(mean + edge))
     beyond = (effect - mean) * sense
     if scale == 0:
         return (0.0 if beyond > 0 else 1.0), band
     return float(stdtr(count - 1, -beyond / scale)), band
-
-
-def _log_odds(rate: float, n: int, outcome: Outcome) -> float:
-    if outcome == "verdict":
-        return math.log((rate * n + 0.5) / (n - rate * n + 0.5))
-    rate = min(max(rate, 1e-9), 1 - 1e-9)
-    return math.log(rate / (1 - rate))
-
-
-def _rate(odds: float) -> float:
-    return 1 / (1 + math.exp(-odds))

@@ -74,7 +74,8 @@
 
   const describe = (cell) => {
     if (cell.intervention === "none") return "No intervention";
-    const facts = [cell.dose, cell.layer === null ? "" : `layer ${cell.layer}`, cell.control ? "control" : ""].filter(Boolean);
+    const crosses = cell.moved.includes("format") ? "read under another prompt format" : "";
+    const facts = [cell.dose, cell.layer === null ? "" : `layer ${cell.layer}`, crosses, cell.control ? "control" : ""].filter(Boolean);
     return `${cell.direction} ${cell.done}${facts.length ? ` (${facts.join(", ")})` : ""}`;
   };
 

@@ -91,6 +91,8 @@ def tip_of(entry: Entry) -> Tip:
         f"{entry.refusals} of {entry.n} refused, {number_format.percent(entry.rate, entry.n)} "
         f"{number_format.interval(entry.interval)}",
     ]
+    if entry.cell.crosses_formats:
+        lines.append("read under another prompt format")
     if entry.change is not None:
         tested = "" if entry.p_holm is None else f" (Holm p {number_format.p_value(entry.p_holm)})"
         lines.append(f"change {number_format.points(entry.change)} points{tested}")

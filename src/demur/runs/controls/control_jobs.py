@@ -31,6 +31,25 @@ class AskedControl:
 
 
 @dataclass(frozen=True)
+class AskedResample:
+    """A direction from a resample of the training pairs that a study asks for. It is no control.
+
+    Attributes:
+        direction: its name.
+        beside: the name of the direction from all pairs.
+        number: which resample it is, from 1.
+    """
+
+    direction: str
+    beside: str
+    number: int
+
+
+AskedOfActivations = AskedControl | AskedResample
+"""What is made from an arm's training activations in addition to its own directions."""
+
+
+@dataclass(frozen=True)
 class ControlJob(AskedControl):
     """Make one null direction from the direction that it is a null for alone."""
 
@@ -57,18 +76,18 @@ class ControlJob(AskedControl):
 
 @dataclass(frozen=True)
 class ArmControlsJob:
-    """Read an arm's training activations and make null directions from them. The arm's own directions are stored already.
+    """Read an arm's training activations and make null directions and resamples. The arm's own directions are stored already.
 
     Attributes:
         arm: the arm's name.
         checkpoint: the checkpoint whose weights are needed.
-        controls: the null directions to make.
+        controls: the null directions and resamples to make.
         pairs_seed: the seed by which the training instructions are drawn; None for the first ones.
     """
 
     arm: str
     checkpoint: str
-    controls: tuple[AskedControl, ...]
+    controls: tuple[AskedOfActivations, ...]
     pairs_seed: int | None = None
 
     @property
@@ -92,12 +111,15 @@ class ArmControlsJob:
         return tuple(direction_key(one.direction) for one in self.controls)
 
 
-def arm_controls(plan: Plan, arm: Arm, seed: int | None, stored: Collection[str]) -> tuple[AskedControl, ...]:
-    """The null directions of an arm and a seed of training pairs that are made from its activations and are not stored yet."""
+def arm_controls(plan: Plan, arm: Arm, seed: int | None, stored: Collection[str]) -> tuple[AskedOfActivations, ...]:
+    """What is made from the activations of an arm and a seed of training pairs and is not stored yet: controls and resamples."""
     own = (one for one in plan.directions if one.arm == arm and one.from_activations and one.pairs_seed == seed)
     missing = (one for one in own if one.name not in stored)
     return tuple(
-        AskedControl(one.name, one.control_kind, one.beside or "", plan.study.controls.seed, one.number) for one in missing
+        AskedResample(one.name, one.resample_of, one.resample)
+        if one.resample_of is not None
+        else AskedControl(one.name, one.control_kind, one.beside or "", plan.study.controls.seed, one.number)
+        for one in missing
     )
 
 

@@ -1,4 +1,4 @@
-"""Makes the null directions of an arm from its training activations, which are read once for all of them."""
+"""Makes the null directions and the resamples of an arm from its training activations, which are read once for all of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -7,31 +7,32 @@ from demur.core.progress import Progress
 from demur.directions.controls.control import control_direction
 from demur.directions.direction import Direction
 from demur.directions.estimators.estimator import Side
+from demur.directions.training_resamples import resampled_direction
 from demur.engine.checkpoints import Checkpoint
 from demur.inputs.prompts import Prompt
 from demur.measurements.extraction import training_sides
-from demur.runs.controls.control_jobs import ArmControlsJob, AskedControl
+from demur.runs.controls.control_jobs import ArmControlsJob, AskedOfActivations, AskedResample
 from demur.runs.job_inputs import JobInputs
 from demur.study.spec import LABELS
 
 
-def control_layers(controls: Sequence[AskedControl], inputs: JobInputs) -> list[int]:
+def control_layers(controls: Sequence[AskedOfActivations], inputs: JobInputs) -> list[int]:
     """The layers at which these controls need whole activations."""
     return sorted({inputs.planned(one.beside).layer for one in controls})
 
 
 def controls_from(
-    controls: Sequence[AskedControl],
+    controls: Sequence[AskedOfActivations],
     besides: Mapping[str, Direction],
     sides: tuple[Side, Side],
     layers: Sequence[int],
     inputs: JobInputs,
     pairs_seed: int | None,
 ) -> Iterator[Direction]:
-    """Make null directions from activations that are in memory.
+    """Make null directions and resamples from activations that are in memory.
 
     Args:
-        controls: the null directions to make.
+        controls: the null directions and resamples to make.
         besides: directions by name that are not stored yet; the others are read from the store.
         sides: the harmful and the harmless side with whole activations.
         layers: the layers of the sides, in their order.
@@ -39,7 +40,7 @@ def controls_from(
         pairs_seed: the seed by which the training instructions of the sides are drawn; None for the first ones.
 
     Yields:
-        The null directions, in their order.
+        The directions, in their order.
     """
     texts = [inputs.ready.material[label].draws[pairs_seed] for label in LABELS]
     labelled = [replace(side, texts=known) for known, side in zip(texts, sides, strict=True)]
@@ -47,6 +48,12 @@ def controls_from(
     for one in controls:
         beside = besides[one.beside] if one.beside in besides else inputs.direction(one.beside)
         harmful, harmless = by_layer[beside.layer]
+        if isinstance(one, AskedResample):
+            estimator = inputs.study.direction.estimator
+            yield resampled_direction(
+                beside, name=one.direction, number=one.number, estimator=estimator, harmful=harmful, harmless=harmless
+            )
+            continue
         yield control_direction(
             one.kind, beside, name=one.direction, seed=one.seed, harmful=harmful, harmless=harmless, number=one.number
         )

@@ -34,7 +34,9 @@ def refusal_probabilities(records: Sequence[StoredMeasurement], judge: str) -> d
 def unanswered_nulls(
     manifest: Manifest, known: Collection[str], probabilities: Mapping[str, object]
 ) -> tuple[list[Cell], list[str]]:
-    """The cells of null directions that were measured and have no completions. A run does not store them; its study names them.
+    """The cells that were measured and have no completions. A run does not store them; its study names them.
+
+    They are those of null directions, and those of resamples of the training pairs.
 
     Args:
         manifest: the run's description.

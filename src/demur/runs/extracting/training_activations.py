@@ -201,6 +201,7 @@ def direction_facts(direction: Direction, inputs: JobInputs) -> DirectionFacts:
         layer=direction.layer,
         position=direction.position,
         pairs_seed=planned.pairs_seed,
+        resample_of=planned.resample_of,
         site=direction.site,
         raw_norm=direction.raw_norm,
         mean_residual_norm=direction.provenance.mean_residual_norm,

@@ -100,6 +100,8 @@ def _may_grow(each: Difference, before: Study) -> bool:
         return isinstance(each.there, list) and isinstance(each.here, list) and each.here[: len(each.there)] == each.there
     if key == "controls.seed":
         return not before.controls.counts
+    if key in ("direction.resamples", "direction.resample_completions"):
+        return True
     return key in ("checkpoints", "direction.layers") or key.startswith(("interventions.", "controls."))
 
 
@@ -120,23 +122,26 @@ def _refuse_other_directions(old: Plan, new: Plan, found: Sequence[Difference], 
         now = by_name.get(one.name)
         if now is not None and _meaning(now) == _meaning(one):
             continue
-        keys = (
-            ("controls.", "checkpoints")
-            if one.control
-            else ("direction.layers", "direction.pairs_seed", f"checkpoints.{one.arm.checkpoint}.prompts", "")
-        )
+        keys = ("controls.", "checkpoints") if one.control else (*_OF_DIRECTIONS, f"checkpoints.{one.arm.checkpoint}.prompts", "")
         if now is not None and one.control:
             why = f"which makes {one.name} a control for {now.beside!r}, but in the run it is one for {one.beside!r}"
         else:
-            place = (one.arm.name, one.layer, one.control)
-            renamed = next((each.name for each in new.directions if (each.arm.name, each.layer, each.control) == place), None)
+            place = _place(one)
+            renamed = next((each.name for each in new.directions if _place(each) == place), None)
             lost = f"which leaves out the direction {one.name!r}"
             why = lost if renamed is None or one.control else f"which renames the run's direction {one.name!r} to {renamed!r}"
         raise _refused(found, where, why, *keys)
 
 
+_OF_DIRECTIONS = ("direction.layers", "direction.pairs_seed", "direction.resamples")
+
+
+def _place(one: PlannedDirection) -> tuple[object, ...]:
+    return one.arm.name, one.layer, one.control, one.resample
+
+
 def _meaning(one: PlannedDirection) -> tuple[object, ...]:
-    return one.name, one.source, one.arm.name, one.layer, one.pairs_seed, one.beside, one.control_kind
+    return one.name, one.source, one.arm.name, one.layer, one.pairs_seed, one.beside, one.control_kind, one.resample
 
 
 def _refuse_other_cells(old: Plan, new: Plan, found: Sequence[Difference], where: str) -> None:

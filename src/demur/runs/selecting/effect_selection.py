@@ -185,7 +185,7 @@ def _all_unedited(loads: _Loads, ready: Ready, sides: Sides, phases: Phases, ste
     works: list[_ArmWork] = []
     for name in study.checkpoints:
         with loads.checkpoint(name) as checkpoint:
-            for arm in ready.plan.arms_of(name):
+            for arm in (one for one in ready.plan.arms_of(name) if not one.spelling):
                 own = steps.within(checkpoint.fingerprint, arm.name)
                 works.append(_unedited(checkpoint, arm, study, sides, phases, own))
     most = max(work.facts.harmful for work in works)

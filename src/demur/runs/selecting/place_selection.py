@@ -118,7 +118,7 @@ def choose(study: Study, by: str = "cosmic", *, device: str = "auto", phases: Ph
         with phases(f"loading {name}", 1) as progress:
             checkpoint = load_named(study, name, device)
             progress(1)
-        for arm in plan.arms_of(name):
+        for arm in (one for one in plan.arms_of(name) if not one.spelling):
             prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt, control_tokens=study.control_tokens, system=arm.system)
             if not prompt.positions():
                 problem = f"prompt format {prompt.name!r} has no tokens after the instruction, where directions could be read"

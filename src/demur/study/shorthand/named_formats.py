@@ -103,16 +103,34 @@ def _formats(spec: object) -> list[object]:
 
 
 def _with_formats(data: dict[str, object], renamed: Callable[[str, object], object]) -> dict[str, object]:
-    """The study with other names for formats, from checkpoint and format: of its checkpoints, and of its published rates."""
+    """The study with other names for formats, from checkpoint and format, wherever it names a checkpoint's format.
+
+    These places are its checkpoints, the arms that its interventions name, and its published rates.
+    """
     found = dict(data)
     found["checkpoints"] = {
         name: {**spec, "prompts": [renamed(name, one) for one in formats]} if (formats := _formats(spec)) else spec
         for name, spec in cast(dict[str, dict[str, object]], data["checkpoints"]).items()
     }
-    published = data.get("published")
+    edits, published = data.get("interventions"), data.get("published")
+    if isinstance(edits, list):
+        found["interventions"] = [_with_arms(edit, renamed) for edit in edits]
     if isinstance(published, list):
         found["published"] = [_published(each, renamed) for each in published]
     return found
+
+
+def _with_arms(edit: object, renamed: Callable[[str, object], object]) -> object:
+    """An intervention whose `sources` and `targets` name arms by the new names of their formats."""
+    if not isinstance(edit, dict):
+        return edit
+    named = {key: edit[key] for key in ("sources", "targets") if isinstance(edit.get(key), list)}
+    return {**edit, **{key: [_arm(name, renamed) for name in names] for key, names in named.items()}}
+
+
+def _arm(name: object, renamed: Callable[[str, object], object]) -> object:
+    checkpoint, slash, prompt = name.partition("/") if isinstance(name, str) else ("", "", "")
+    return f"{checkpoint}/{renamed(checkpoint, prompt)}" if slash else name
 
 
 def _published(publication: object, renamed: Callable[[str, object], object]) -> object:

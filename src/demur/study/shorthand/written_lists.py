@@ -20,8 +20,8 @@ def written_out(data: Any) -> Any:
 
     Returns:
         The same data, with one intervention for each coefficient and one checkpoint for each revision. The checkpoints of
-        `[checkpoints.NAME]` are called NAME-REVISION, and `sources` and `targets` that name NAME name all of them. Data without
-        such lists are returned as they are.
+        `[checkpoints.NAME]` are called NAME-REVISION, and `sources` and `targets` that name NAME, or an arm NAME/PROMPT, name all
+        of them. Data without such lists are returned as they are.
 
     Raises:
         ValueError: for an empty list, one that repeats an entry, or one with "select"; for revisions that give equal names.
@@ -93,8 +93,15 @@ def _named_anew(edit: Any, names: Mapping[str, list[str]]) -> Any:
     changed: dict[str, object] = {}
     for key in ("sources", "targets"):
         if isinstance(edit.get(key), list):
-            changed[key] = [new for old in edit[key] for new in (names.get(old, [old]) if isinstance(old, str) else [old])]
+            changed[key] = [new for old in edit[key] for new in _each_revision(old, names)]
     return {**edit, **changed}
+
+
+def _each_revision(name: object, names: Mapping[str, list[str]]) -> list[object]:
+    if not isinstance(name, str):
+        return [name]
+    checkpoint, slash, prompt = name.partition("/")
+    return [f"{new}{slash}{prompt}" for new in names.get(checkpoint, [checkpoint])]
 
 
 def _different(values: list[Any], key: str) -> list[Any]:
