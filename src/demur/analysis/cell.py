@@ -15,12 +15,14 @@ no change is expected. `control`: a null direction. Holm's correction is made wi
 belong to no family of tests.
 """
 
-Reason = Literal["", "could not be shown", "inconclusive", "no effect beyond delta", "inside the null distribution"]
+Reason = Literal[
+    "", "could not be shown", "inconclusive", "no effect beyond delta", "inside the null distribution", "broken text"
+]
 """Why a claim is not shown.
 
 `could not be shown`: no result could have shown it, because too few verdicts can change or there are too few null directions.
 `no effect beyond delta`: the change is smaller than delta. `inside the null distribution`: null directions do as much.
-`inconclusive`: none of these.
+`broken text`: refusals are lost, but the completions are no text any more. `inconclusive`: none of these.
 """
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from demur.analysis.cell import Answer, Claim, Comparison, JudgedCell, Record
+from demur.analysis.doses.dose_results import DoseResults
 from demur.analysis.factor_effect import FactorEffect
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, InstructionFacts, Session, Settings
 from demur.analysis.selection_record import SelectionRecord
@@ -161,6 +162,7 @@ class Summary(Record):
         comparisons: each edited cell compared with its target without an edit, one entry for each cell and judge.
         factors: what changing the weights does and what changing the prompt format does, one entry for each judge's factor; empty
             for a run whose checkpoints share fewer than two formats.
+        doses: whether edited cells are still text, where half is refused, and directions compared at one dose.
         answers: the results of the run in a few sentences.
         claims: one sentence with a verdict for each checkpoint and each edit.
         published: published rates, each with the measured rate.
@@ -188,6 +190,7 @@ class Summary(Record):
     measurements: tuple[MeasurementSummary, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     factors: tuple[FactorEffect, ...] = ()
+    doses: DoseResults = DoseResults()
     answers: tuple[Answer, ...] = ()
     claims: tuple[Claim, ...] = ()
     published: tuple[PublishedRow, ...] = ()

@@ -98,6 +98,7 @@ KINDS: dict[str, PartKind] = {
         {
             "by-layer": "demur.measurements.by_layer:SeparationByLayer",
             "loss": "demur.measurements.completion_loss:CompletionLoss",
+            "coherence": "demur.measurements.text_coherence:TextCoherence",
             "equivalence": "demur.measurements.ablation_equivalence:AblationEquivalence",
             "refusal-probability": "demur.measurements.exact_refusal.probability_measurement:RefusalProbability",
             "direction-agreement": "demur.measurements.direction_agreement:DirectionAgreement",
@@ -121,6 +122,8 @@ KINDS: dict[str, PartKind] = {
             "rates": "demur.report.sections.baseline_rates:BaselineRates",
             "edited": "demur.report.sections.edited_rates:EditedRates",
             "doses": "demur.report.sections.dose_lines:DoseLines",
+            "dose-tables": "demur.report.sections.doses.dose_tables:DoseTables",
+            "coherence": "demur.report.sections.doses.coherence_table:CoherenceTable",
             "transfer": "demur.report.sections.transfer:Transfer",
             "weights-and-prompt": "demur.report.sections.factor_table:FactorTable",
             "cosines-by-layer": "demur.report.sections.layer_cosines:LayerCosines",

@@ -1,13 +1,17 @@
 """Computes the summary of a run from its folder."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from demur.analysis.arm_pairs import agreement_answers, arm_pairs
-from demur.analysis.cell import Cell
+from demur.analysis.cell import Answer, Cell, JudgedCell
 from demur.analysis.claims import claims
 from demur.analysis.close_controls import close_controls
+from demur.analysis.doses.coherence_gate import broken
+from demur.analysis.doses.dose_answers import dose_answers
+from demur.analysis.doses.dose_results import DoseResults, dose_results
 from demur.analysis.edit_tests import edit_tests
+from demur.analysis.factor_effect import FactorEffect
 from demur.analysis.headline import answers
 from demur.analysis.manifest import DirectionFacts, Manifest
 from demur.analysis.published_rates import published_rows, text_and_code
@@ -27,6 +31,7 @@ from demur.runs.database.damage import FILE
 from demur.runs.extracting.zero_points import with_zero_points, zero_warnings
 from demur.runs.judging_stored import failure_warnings, thought_warnings
 from demur.runs.measured_summaries import Measured
+from demur.runs.measuring.measured_texts import measured_texts
 from demur.runs.rows import StoredMeasurement
 from demur.runs.stored_records import Results
 
@@ -64,7 +69,8 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     compared = comparisons(cells, refusals, judges, groups, study.claims)
     probabilities = refusal_probabilities(measured.records, judges[0])
     nulls, unknown = unanswered_nulls(manifest, [cell.key for cell in cells], probabilities)
-    tests = edit_tests(judged, compared, refusals, judges[0], groups, probabilities, nulls)
+    doses = dose_results(judged, refusals, judges[0], directions, measured_texts(measured.records), probabilities, groups)
+    tests = edit_tests(judged, compared, refusals, judges[0], groups, probabilities, nulls, broken(doses.coherence))
     factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
     used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
     matched = _are_matched(study)
@@ -89,16 +95,33 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         measurements=measured.summaries,
         comparisons=tuple(compared),
         factors=tuple(factors),
+        doses=doses,
         # A kind of edit of the published works that the study did not try gets a sentence too, which says so.
         answers=(
             *answers(judged, tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),
-            *factor_answers([one for one in factors if one.judge == judges[0]]),
-            *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
+            *_further_answers(doses, factors, measured, judged, judges[0], used, study),
         ),
         claims=tuple(claims(judged, tests, judges[0], used)),
         published=tuple(published_rows(manifest.study, judged, directions)),
         text_and_code=tuple(text_and_code(manifest.study)),
     )
+
+
+def _further_answers(
+    doses: DoseResults,
+    factors: Sequence[FactorEffect],
+    measured: Measured,
+    judged: Sequence[JudgedCell],
+    judge: str,
+    words: Mapping[str, EditWords],
+    study: StudyFacts,
+) -> list[Answer]:
+    """Answers about doses, about weights and prompt formats, and about cosines."""
+    return [
+        *dose_answers(doses.curves, judged, judge, words),
+        *factor_answers([one for one in factors if one.judge == judge]),
+        *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
+    ]
 
 
 def _warnings(
