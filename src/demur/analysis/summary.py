@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from demur.analysis.cell import Answer, Claim, Comparison, JudgedCell, Record
 from demur.analysis.doses.dose_results import DoseResults
 from demur.analysis.factor_effect import FactorEffect
+from demur.analysis.harm.harm_results import HarmResult
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, InstructionFacts, Session, Settings
 from demur.analysis.selection_record import SelectionRecord
 from demur.core.edit_words import EditWords
@@ -162,6 +163,7 @@ class Summary(Record):
         comparisons: each edited cell compared with its target without an edit, one entry for each cell and judge.
         factors: what changing the weights does and what changing the prompt format does, one entry for each judge's factor; empty
             for a run whose checkpoints share fewer than two formats.
+        harmfulness: whether the directions of each arm tell harm or refusal; empty for a run that did not measure it.
         doses: whether edited cells are still text, where half is refused, and directions compared at one dose.
         answers: the results of the run in a few sentences.
         claims: one sentence with a verdict for each checkpoint and each edit.
@@ -191,6 +193,7 @@ class Summary(Record):
     comparisons: tuple[Comparison, ...] = ()
     factors: tuple[FactorEffect, ...] = ()
     doses: DoseResults = DoseResults()
+    harmfulness: tuple[HarmResult, ...] = ()
     answers: tuple[Answer, ...] = ()
     claims: tuple[Claim, ...] = ()
     published: tuple[PublishedRow, ...] = ()

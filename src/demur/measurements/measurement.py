@@ -145,6 +145,7 @@ class Measurement(Protocol):
         settings: a frozen pydantic model of its settings in a study, each with a default; None if it has no settings.
 
     A measurement of cells may also have an attribute `of_nulls`. If it is true, null directions without completions are measured.
+    If it has an attribute `unedited_only` that is true, only cells without an edit are measured.
     If it has an attribute `reads_completions` that is true, it gets the cell's own completions and is made after them.
     If it has a method `reference` (`HasReference`), another checkpoint is loaded with the cell's target.
     A measurement of pairs may also have an attribute `same_checkpoint`. If it is true, arms of one checkpoint are compared, too.
@@ -239,6 +240,19 @@ def measures_pair(found: Measurement, first: str, second: str) -> bool:
 def measures_nulls(name: str) -> bool:
     """Whether a measurement of cells is also made of null directions without completions: those that have `of_nulls` are."""
     return bool(getattr(measurement(name), "of_nulls", False))
+
+
+def measures_cell(name: str, edited: bool, answered: bool) -> bool:
+    """Whether a measurement of cells is made of a cell.
+
+    Args:
+        name: the measurement.
+        edited: whether the cell has an edit.
+        answered: whether it has completions; if not, it is one of a null direction.
+    """
+    if edited and getattr(measurement(name), "unedited_only", False):
+        return False
+    return answered or measures_nulls(name)
 
 
 def reads_completions(name: str) -> bool:

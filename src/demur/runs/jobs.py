@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from demur.measurements.measurement import (
     MeasuresTogether,
     measurement,
-    measures_nulls,
+    measures_cell,
     measures_pair,
     reads_completions,
     reference_of,
@@ -265,7 +265,7 @@ def _cell_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
     jobs: dict[tuple[AskedMeasurement, str], list[PlannedCell]] = {}
     for cell in (*plan.cells, *plan.null_cells):
         for one in unmeasured.of("cell", cell.key):
-            if not cell.answered and not measures_nulls(one.name):
+            if not measures_cell(one.name, cell.intervention is not None, cell.answered):
                 continue
             together = isinstance(measurement(one.name), MeasuresTogether)
             jobs.setdefault((one, cell.target.name if together else cell.key), []).append(cell)

@@ -12,6 +12,8 @@ from demur.analysis.doses.dose_answers import dose_answers
 from demur.analysis.doses.dose_results import DoseResults, dose_results
 from demur.analysis.edit_tests import edit_tests
 from demur.analysis.factor_effect import FactorEffect
+from demur.analysis.harm.harm_answers import harm_answers
+from demur.analysis.harm.harm_results import HarmResult, harm_results
 from demur.analysis.headline import answers
 from demur.analysis.manifest import DirectionFacts, Manifest
 from demur.analysis.published_rates import published_rows, text_and_code
@@ -31,6 +33,7 @@ from demur.runs.database.damage import FILE
 from demur.runs.extracting.zero_points import with_zero_points, zero_warnings
 from demur.runs.judging_stored import failure_warnings, thought_warnings
 from demur.runs.measured_summaries import Measured
+from demur.runs.measuring.measured_harm import measured_harm
 from demur.runs.measuring.measured_texts import measured_texts
 from demur.runs.rows import StoredMeasurement
 from demur.runs.stored_records import Results
@@ -43,7 +46,7 @@ _NAMED_VERSIONS = ("demur", "torch", "transformers")
 
 
 _PUBLISHED_KINDS = ("ablate", "add")
-"""The kinds of edit of the published works, Arditi et al. 2024 and the post."""
+"""The kinds of edit of the published works: Arditi et al. 2024 and the post. One that a study did not try gets a sentence too."""
 
 
 def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summary:
@@ -70,6 +73,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     probabilities = refusal_probabilities(measured.records, judges[0])
     nulls, unknown = unanswered_nulls(manifest, [cell.key for cell in cells], probabilities)
     doses = dose_results(judged, refusals, judges[0], directions, measured_texts(measured.records), probabilities, groups)
+    harm = harm_results(cells, measured_harm(measured.records), refusals, judges[0], probabilities)
     tests = edit_tests(judged, compared, refusals, judges[0], groups, probabilities, nulls, broken(doses.coherence))
     factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
     used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
@@ -96,10 +100,10 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         comparisons=tuple(compared),
         factors=tuple(factors),
         doses=doses,
-        # A kind of edit of the published works that the study did not try gets a sentence too, which says so.
+        harmfulness=tuple(harm),
         answers=(
             *answers(judged, tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),
-            *_further_answers(doses, factors, measured, judged, judges[0], used, study),
+            *_further_answers(doses, harm, factors, measured, judged, judges[0], used, study),
         ),
         claims=tuple(claims(judged, tests, judges[0], used)),
         published=tuple(published_rows(manifest.study, judged, directions)),
@@ -109,6 +113,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
 
 def _further_answers(
     doses: DoseResults,
+    harm: Sequence[HarmResult],
     factors: Sequence[FactorEffect],
     measured: Measured,
     judged: Sequence[JudgedCell],
@@ -116,9 +121,10 @@ def _further_answers(
     words: Mapping[str, EditWords],
     study: StudyFacts,
 ) -> list[Answer]:
-    """Answers about doses, about weights and prompt formats, and about cosines."""
+    """Answers about doses, harm, weights and prompt formats, and cosines."""
     return [
         *dose_answers(doses.curves, judged, judge, words),
+        *harm_answers(harm),
         *factor_answers([one for one in factors if one.judge == judge]),
         *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
     ]
