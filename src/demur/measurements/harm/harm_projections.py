@@ -52,7 +52,8 @@ class TokenDirections:
     def cosine(self) -> Float[Tensor, " layer"]:
         """The cosine of the two directions at each layer; NaN where one of them is zero."""
         one, other = self.difference.unbind(1)
-        return (one * other).sum(-1) / (one.norm(dim=-1) * other.norm(dim=-1))
+        found: Tensor = (one * other).sum(-1) / (one.norm(dim=-1) * other.norm(dim=-1))
+        return found
 
     def projections(self, arm: ArmSubject, instructions: Sequence[str]) -> Float[Tensor, "instruction layer position"]:
         """The projections of instructions on both directions, scaled so that 0 is the harmless mean and 1 the harmful one.
