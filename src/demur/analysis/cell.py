@@ -19,12 +19,14 @@ belong to no family of tests.
 Moved = Literal["", "weights", "prompt", "both"]
 """What differs between the arm of a direction and the arm that it is used in; empty if nothing does, or if it is not known."""
 
-Reason = Literal["", "could not be shown", "inconclusive", "no effect beyond delta", "inside the null distribution"]
+Reason = Literal[
+    "", "could not be shown", "inconclusive", "no effect beyond delta", "inside the null distribution", "broken text"
+]
 """Why a claim is not shown.
 
 `could not be shown`: no result could have shown it, because too few verdicts can change or there are too few null directions.
 `no effect beyond delta`: the change is smaller than delta. `inside the null distribution`: null directions do as much.
-`inconclusive`: none of these.
+`broken text`: refusals are lost, but the completions are no text any more. `inconclusive`: none of these.
 """
 
 

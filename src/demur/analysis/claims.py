@@ -75,6 +75,7 @@ def _edit_claim(test: EditTest, alike: Sequence[JudgedCell], cells: Sequence[Jud
     cell, row, shown = test.cell, test.comparison, test.shown
     text = _sentence(test, alike, target_text(cell, cells), _signed_words(cell, words))
     text += f" {capitalised(test.because)}." if test.because else ""
+    text += f" {capitalised(test.broken)}." if test.broken and test.because != test.broken else ""
     text += " Exploratory." if row.family == "exploratory" else ""
     expected = row.difference * cell.expected > 0
     return Claim(

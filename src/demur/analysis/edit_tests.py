@@ -46,6 +46,7 @@ class EditTest:
         p: the claim's p value after Holm's correction within its family: the larger of the p values of the change and of the edit
             against null directions. 1 for a change against the expected sense.
         claims: the number of claims in the family.
+        broken: why the text of the cell is no text any more; empty if it is, or if that was not measured.
     """
 
     cell: JudgedCell
@@ -57,6 +58,7 @@ class EditTest:
     verdicts: PairedVerdicts
     p: float = 1.0
     claims: int = 1
+    broken: str = ""
 
     @property
     def p_change(self) -> float:
@@ -66,8 +68,8 @@ class EditTest:
 
     @property
     def shown(self) -> bool:
-        """Whether the data show that the edit has the expected effect."""
-        return self.p < LEVEL
+        """Whether the data show that the edit has the expected effect. A text that is broken shows no loss of refusals."""
+        return self.p < LEVEL and not (self.broken and self.cell.expected < 0)
 
     @property
     def contradicted(self) -> bool:
@@ -106,6 +108,8 @@ class EditTest:
         """Why the effect is not shown; empty if it is shown or contradicted."""
         if self.shown or self.contradicted:
             return ""
+        if self.p < LEVEL:
+            return "broken text"
         if self.p_change >= LEVEL:
             if self.least_p >= LEVEL:
                 return "could not be shown"
@@ -119,6 +123,8 @@ class EditTest:
         """The reason in words; empty if there is none."""
         if not self.reason:
             return ""
+        if self.reason == "broken text":
+            return self.broken
         if self.p_change < LEVEL:
             return self._because_of_nulls()
         delta = f"{100 * DELTA:.0f} points"
@@ -162,6 +168,7 @@ def edit_tests(
     groups: Groups | None = None,
     probabilities: Probabilities | None = None,
     null_cells: Sequence[Cell] = (),
+    broken: Mapping[str, str] | None = None,
 ) -> list[EditTest]:
     """Tests each edit on the instructions on which a change is expected.
 
@@ -177,6 +184,7 @@ def edit_tests(
         groups: groups of near-duplicate instructions; None if all are independent.
         probabilities: the probability of a refusal, by cell and instruction, where it was measured.
         null_cells: cells of null directions that have probabilities but no verdicts.
+        broken: why the text of a cell is broken, by cell key (`coherence_gate.broken`); None if that was not measured.
 
     Returns:
         One test for each cell that has a comparison and an expected change, in the order of the cells.
@@ -205,6 +213,7 @@ def edit_tests(
                     against=_against(cell, nulls, refusals, probabilities or {}, groups),
                     other_doses=len(there) > len(nulls),
                     verdicts=verdicts,
+                    broken=(broken or {}).get(cell.key, ""),
                 )
             )
     return _corrected(found)

@@ -9,7 +9,9 @@ from typing import Literal
 from pydantic import JsonValue
 
 from demur.analysis.cell import Answer, Claim, Comparison, JudgedCell, Record
+from demur.analysis.doses.dose_results import DoseResults
 from demur.analysis.factor_effect import FactorEffect
+from demur.analysis.harm.harm_results import HarmResult
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, InstructionFacts, Session, Settings
 from demur.analysis.pairs_spread import PairsSpread
 from demur.analysis.prompt_spread import PromptSpread
@@ -167,6 +169,8 @@ class Summary(Record):
             arms with a small edit are not among `cells`.
         factors: what changing the weights does and what changing the prompt format does, one entry for each judge's factor; empty
             for a run whose checkpoints share fewer than two formats.
+        harmfulness: whether the directions of each arm tell harm or refusal; empty for a run that did not measure it.
+        doses: whether edited cells are still text, where half is refused, and directions compared at one dose.
         answers: the results of the run in a few sentences.
         claims: one sentence with a verdict for each checkpoint and each edit.
         published: published rates, each with the measured rate.
@@ -196,6 +200,8 @@ class Summary(Record):
     pairs: tuple[PairsSpread, ...] = ()
     spellings: tuple[PromptSpread, ...] = ()
     factors: tuple[FactorEffect, ...] = ()
+    doses: DoseResults = DoseResults()
+    harmfulness: tuple[HarmResult, ...] = ()
     answers: tuple[Answer, ...] = ()
     claims: tuple[Claim, ...] = ()
     published: tuple[PublishedRow, ...] = ()

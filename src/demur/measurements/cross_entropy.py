@@ -134,11 +134,27 @@ def _losses(
     if not given or not interventions:
         raise InputError(f"nothing to score: {len(given)} texts with tokens, {len(interventions)} interventions")
     rows = [Continuation(tuple(prompt), tuple(scored), edits) for edits in interventions for prompt, scored in given]
-    sums = [0.0] * len(interventions)
-    needs: tuple[Need, ...] = ("edits", "losses") if any(map(edit_sequence, interventions)) else ("losses",)
+    found = row_losses(checkpoint, rows, progress)
+    tokens = sum(len(scored) for _, scored in given)
+    n = len(given)
+    return [Loss(sum(found[start : start + n]) / tokens, tokens) for start in range(0, len(rows), n)]
+
+
+def row_losses(checkpoint: Checkpoint, rows: Sequence[Continuation], progress: Progress = silent) -> list[float]:
+    """The summed loss of each continuation.
+
+    Args:
+        checkpoint: the loaded checkpoint.
+        rows: prompts with their continuations and edits.
+        progress: called with the number of rows that were just scored.
+
+    Returns:
+        One number for each row, in nats: the sum over the tokens of its continuation.
+    """
+    needs: tuple[Need, ...] = ("edits", "losses") if any(edit_sequence(row.edits) for row in rows) else ("losses",)
+    found = [0.0] * len(rows)
     for indices, losses in checkpoint.engine_for(*needs).losses(rows):
         for index, loss in zip(indices, losses, strict=True):
-            sums[index // len(given)] += float(loss.sum())
+            found[index] = float(loss.sum())
         progress(len(indices))
-    tokens = sum(len(scored) for _, scored in given)
-    return [Loss(total / tokens, tokens) for total in sums]
+    return found

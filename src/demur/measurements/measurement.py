@@ -12,6 +12,7 @@ from pydantic import BaseModel, JsonValue
 
 from demur.core.progress import Progress, silent
 from demur.core.registry import registry
+from demur.judges.judge import Judged
 
 if TYPE_CHECKING:
     import numpy
@@ -71,6 +72,19 @@ class ArmSubject:
     progress: Progress = silent
 
 
+@dataclass(frozen=True)
+class CellCompletion:
+    """One stored completion of a cell.
+
+    Attributes:
+        said: its text with its instruction, as judges get it.
+        token_ids: its tokens.
+    """
+
+    said: Judged
+    token_ids: tuple[int, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class CellSubject:
     """One cell: the target arm with its unedited completions, and the edit.
@@ -83,6 +97,8 @@ class CellSubject:
         completions: the target's completions without an edit: one token sequence for each instruction.
         max_new_tokens: the most tokens in the study's completions.
         stop_at_eos: whether they end at a stop token.
+        written: the cell's own completions, for a measurement with `reads_completions`.
+        reference: the arm of the checkpoint that `reference_of` names, else the target's own.
     """
 
     name: str
@@ -92,6 +108,8 @@ class CellSubject:
     completions: tuple[tuple[int, ...], ...] = ()
     max_new_tokens: int = 16
     stop_at_eos: bool = True
+    written: tuple[CellCompletion, ...] = ()
+    reference: ArmSubject | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +145,9 @@ class Measurement(Protocol):
         settings: a frozen pydantic model of its settings in a study, each with a default; None if it has no settings.
 
     A measurement of cells may also have an attribute `of_nulls`. If it is true, null directions without completions are measured.
+    If it has an attribute `unedited_only` that is true, only cells without an edit are measured.
+    If it has an attribute `reads_completions` that is true, it gets the cell's own completions and is made after them.
+    If it has a method `reference` (`HasReference`), another checkpoint is loaded with the cell's target.
     A measurement of pairs may also have an attribute `same_checkpoint`. If it is true, arms of one checkpoint are compared, too.
     """
 
@@ -178,6 +199,23 @@ class MeasuresTogether(Protocol):
         ...
 
 
+@runtime_checkable
+class HasReference(Protocol):
+    """A measurement of cells that needs a further checkpoint, without an edit."""
+
+    def reference(self, settings: Any, checkpoints: Sequence[str]) -> str:
+        """The name of this checkpoint.
+
+        Args:
+            settings: as for `measure`.
+            checkpoints: the checkpoints of the study, in order.
+
+        Raises:
+            InputError: if the study has no such checkpoint.
+        """
+        ...
+
+
 def measurement(name: str) -> Measurement:
     """Find a measurement by its name, or by `module:Class`.
 
@@ -202,6 +240,38 @@ def measures_pair(found: Measurement, first: str, second: str) -> bool:
 def measures_nulls(name: str) -> bool:
     """Whether a measurement of cells is also made of null directions without completions: those that have `of_nulls` are."""
     return bool(getattr(measurement(name), "of_nulls", False))
+
+
+def measures_cell(name: str, edited: bool, answered: bool) -> bool:
+    """Whether a measurement of cells is made of a cell.
+
+    Args:
+        name: the measurement.
+        edited: whether the cell has an edit.
+        answered: whether it has completions; if not, it is one of a null direction.
+    """
+    if edited and getattr(measurement(name), "unedited_only", False):
+        return False
+    return answered or measures_nulls(name)
+
+
+def reads_completions(name: str) -> bool:
+    """Whether a measurement of cells reads the cells' own completions."""
+    return bool(getattr(measurement(name), "reads_completions", False))
+
+
+def reference_of(found: Measurement, settings: BaseModel | None, checkpoints: Sequence[str]) -> str | None:
+    """The further checkpoint that a measurement of cells needs; None for most.
+
+    Args:
+        found: the measurement.
+        settings: its settings.
+        checkpoints: the checkpoints of the study, in order.
+
+    Raises:
+        InputError: if the study has no such checkpoint.
+    """
+    return found.reference(settings, checkpoints) if isinstance(found, HasReference) else None
 
 
 def without_pairs(found: Measurement, checkpoints: Sequence[str]) -> list[str]:

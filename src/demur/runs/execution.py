@@ -3,16 +3,19 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from demur.core.progress import Progress, silent
+from demur.core.thought_marks import thought_at_end
 from demur.directions.controls.control import control_direction
 from demur.directions.direction import Direction
 from demur.engine.capture import Means
 from demur.engine.checkpoints import Checkpoint, load_checkpoint
 from demur.engine.generate import CompletionRequest, generate_batches
+from demur.inputs.prompt_formats import SLOT
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, edit
 from demur.interventions.stream_means import StreamMeans
 from demur.interventions.target_facts import TargetFacts
-from demur.measurements.measurement import ArmSubject, CellSubject, PairSubject
+from demur.judges.judge import Judged
+from demur.measurements.measurement import ArmSubject, CellCompletion, CellSubject, PairSubject, reads_completions
 from demur.runs.controls.control_jobs import ArmControlsJob, ControlJob
 from demur.runs.controls.control_making import arm_controls_made, controls_from
 from demur.runs.extracting.cell_needs import MeansName, means_of
@@ -147,26 +150,33 @@ def _measure(job: MeasureJob, inputs: JobInputs, loaded: Loaded) -> Iterator[Sto
             checkpoint = loaded[arm.checkpoint]
             arms.append(_arm_subject(arm, inputs, checkpoint, inputs.prompt(arm, checkpoint), progress=progress))
         if job.cells:
-            yield from measured_cells(job.asked, _cell_subjects(job, inputs, arms[0]))
+            yield from measured_cells(job.asked, _cell_subjects(job, inputs, arms))
         elif len(arms) == 2:
             yield measured(job.asked, PairSubject(job.subject, arms[0], arms[1]))
         else:
             yield measured(job.asked, arms[0])
 
 
-def _cell_subjects(job: MeasureJob, inputs: JobInputs, arm: ArmSubject) -> list[CellSubject]:
-    """The cells of an arm as subjects of a measurement."""
+def _cell_subjects(job: MeasureJob, inputs: JobInputs, arms: Sequence[ArmSubject]) -> list[CellSubject]:
+    """The cells of the first arm as subjects of a measurement. The second arm is the reference, if there is one."""
     directions, means = _read(job, inputs)
-    written = {baseline: inputs.completions(baseline) for baseline in dict.fromkeys(baseline for _, baseline in job.cells)}
+    read = [key for pair in job.cells for key in (pair if reads_completions(job.asked.name) else pair[1:])]
+    written = {key: inputs.completions(key) for key in dict.fromkeys(read)}
+    thought = thought_at_end(arms[0].prompt.template.rpartition(SLOT)[2])
     return [
         CellSubject(
             name=key,
-            arm=arm,
+            arm=arms[0],
             edit=_edit(inputs.cell(key), directions, means, inputs.ready.plan),
             instructions=tuple(row.instruction for row in written[baseline]),
             completions=tuple(tuple(row.token_ids) for row in written[baseline]),
             max_new_tokens=inputs.study.max_new_tokens,
             stop_at_eos=inputs.study.stop_at_eos,
+            written=tuple(
+                CellCompletion(Judged(row.text, row.instruction, row.own_turn, thought), tuple(row.token_ids))
+                for row in written.get(key, ())
+            ),
+            reference=arms[-1],
         )
         for key, baseline in job.cells
     ]

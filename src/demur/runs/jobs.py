@@ -10,7 +10,14 @@ from itertools import combinations
 
 from pydantic import BaseModel
 
-from demur.measurements.measurement import MeasuresTogether, measurement, measures_nulls, measures_pair
+from demur.measurements.measurement import (
+    MeasuresTogether,
+    measurement,
+    measures_cell,
+    measures_pair,
+    reads_completions,
+    reference_of,
+)
 from demur.runs.controls.control_jobs import (
     ArmControlsJob,
     AskedOfActivations,
@@ -27,7 +34,7 @@ from demur.runs.extracting.cell_needs import (
     means_of_plan,
 )
 from demur.runs.store import Store
-from demur.study.plan import Plan, PlannedCell, directions_of, main_directions, own_directions
+from demur.study.plan import Arm, Plan, PlannedCell, directions_of, main_directions, own_directions
 from demur.study.preflight import Ready
 from demur.study.spec import Label, Study
 
@@ -102,7 +109,7 @@ class MeasureJob:
     Attributes:
         asked: the measurement with its settings.
         subject: the arm, pair of arms or cell, by name; the arm of several cells.
-        arms: the names of the arms that take part: one, or two for a pair.
+        arms: the names of the arms that take part: one, or two for a pair and for cells that are compared with a reference.
         checkpoints: their checkpoints, whose weights are needed.
         directions: names of the directions that are read.
         cells: the key of each cell that is measured, with that of the cell whose completions are read for it.
@@ -130,7 +137,8 @@ class MeasureJob:
     @property
     def needs(self) -> tuple[str, ...]:
         """Keys of the stored inputs."""
-        completions = dict.fromkeys(cell_key(baseline) for _, baseline in self.cells)
+        read = [key for pair in self.cells for key in (pair if reads_completions(self.asked.name) else pair[1:])]
+        completions = dict.fromkeys(map(cell_key, read))
         return (*map(direction_key, self.directions), *map(means_key, self.means), *completions)
 
     @property
@@ -186,11 +194,7 @@ def canonical(settings: BaseModel | None) -> str:
 
 def asked_measurements(study: Study) -> tuple[AskedMeasurement, ...]:
     """The measurements that a study asks for."""
-    found = []
-    for spec in study.measurements:
-        settings = measurement(spec.name).settings
-        found.append(AskedMeasurement(spec.name, canonical(None if settings is None else settings.model_validate(spec.settings))))
-    return tuple(found)
+    return tuple(AskedMeasurement(spec.name, canonical(spec.parsed())) for spec in study.measurements)
 
 
 def stored_keys(ready: Ready, store: Store) -> set[str]:
@@ -262,22 +266,34 @@ def _cell_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
     for cell in (*plan.cells, *plan.null_cells):
         for one in unmeasured.of("cell", cell.key):
             # Null directions without completions and resamples have only the refusal probability.
-            if (cell.resampled or not cell.answered) and not measures_nulls(one.name):
+            if not measures_cell(one.name, cell.intervention is not None, cell.answered and not cell.resampled):
                 continue
             together = isinstance(measurement(one.name), MeasuresTogether)
             jobs.setdefault((one, cell.target.name if together else cell.key), []).append(cell)
-    return [
-        MeasureJob(
-            one,
-            subject,
-            (cells[0].target.name,),
-            (cells[0].target.checkpoint,),
-            tuple(dict.fromkeys(name for cell in cells for name in directions_of(plan, cell))),
-            tuple((cell.key, baseline[cell.target, cell.instructions]) for cell in cells),
-            tuple(dict.fromkeys(name for cell in cells for name in means_of(cell))),
+    made = []
+    for (one, subject), cells in jobs.items():
+        arms = (cells[0].target, *_reference(plan, one, cells[0].target))
+        made.append(
+            MeasureJob(
+                one,
+                subject,
+                tuple(arm.name for arm in arms),
+                tuple(dict.fromkeys(arm.checkpoint for arm in arms)),
+                tuple(dict.fromkeys(name for cell in cells for name in directions_of(plan, cell))),
+                tuple((cell.key, baseline[cell.target, cell.instructions]) for cell in cells),
+                tuple(dict.fromkeys(name for cell in cells for name in means_of(cell))),
+            )
         )
-        for (one, subject), cells in jobs.items()
-    ]
+    return made
+
+
+def _reference(plan: Plan, asked: AskedMeasurement, target: Arm) -> tuple[Arm, ...]:
+    """The arm of the further checkpoint that a measurement needs: under the target's format if it has it, else its first."""
+    name = reference_of(measurement(asked.name), asked.parsed(), tuple(plan.study.checkpoints))
+    if name is None or name == target.checkpoint:
+        return ()
+    arms = plan.arms_of(name)
+    return (next((arm for arm in arms if arm.prompt == target.prompt), arms[0]),)
 
 
 def _pair_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:

@@ -1,13 +1,19 @@
 """Computes the summary of a run from its folder."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from demur.analysis.arm_pairs import agreement_answers, arm_pairs
-from demur.analysis.cell import Cell
+from demur.analysis.cell import Answer, Cell, JudgedCell
 from demur.analysis.claims import claims
 from demur.analysis.close_controls import close_controls
+from demur.analysis.doses.coherence_gate import broken
+from demur.analysis.doses.dose_answers import dose_answers
+from demur.analysis.doses.dose_results import DoseResults, dose_results
 from demur.analysis.edit_tests import edit_tests
+from demur.analysis.factor_effect import FactorEffect
+from demur.analysis.harm.harm_answers import harm_answers
+from demur.analysis.harm.harm_results import HarmResult, harm_results
 from demur.analysis.headline import answers
 from demur.analysis.manifest import DirectionFacts, Manifest
 from demur.analysis.published_rates import published_rows, text_and_code
@@ -28,6 +34,8 @@ from demur.runs.database.damage import FILE
 from demur.runs.extracting.zero_points import with_zero_points, zero_warnings
 from demur.runs.judging_stored import failure_warnings, thought_warnings
 from demur.runs.measured_summaries import Measured
+from demur.runs.measuring.measured_harm import measured_harm
+from demur.runs.measuring.measured_texts import measured_texts
 from demur.runs.measuring.spreads import Spreads, has_a_row
 from demur.runs.rows import StoredMeasurement
 from demur.runs.stored_records import Results
@@ -40,7 +48,7 @@ _NAMED_VERSIONS = ("demur", "torch", "transformers")
 
 
 _PUBLISHED_KINDS = ("ablate", "add")
-"""The kinds of edit of the published works, Arditi et al. 2024 and the post."""
+"""The kinds of edit of the published works: Arditi et al. 2024 and the post. One that a study did not try gets a sentence too."""
 
 
 def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summary:
@@ -68,7 +76,9 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     probabilities = refusal_probabilities(measured.records, judges[0])
     unanswered, unknown = unanswered_nulls(manifest, [cell.key for cell in results.cells], probabilities)
     nulls = [cell for cell in unanswered if cell.control]
-    tests = edit_tests(judged, compared, refusals, judges[0], groups, probabilities, nulls)
+    doses = dose_results(judged, refusals, judges[0], directions, measured_texts(measured.records), probabilities, groups)
+    harm = harm_results(cells, measured_harm(measured.records), refusals, judges[0], probabilities)
+    tests = edit_tests(judged, compared, refusals, judges[0], groups, probabilities, nulls, broken(doses.coherence))
     spreads = Spreads.of(store, results, unanswered, compared, judges, groups, probabilities)
     factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
     used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
@@ -96,17 +106,36 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         pairs=spreads.pairs,
         spellings=spreads.prompts,
         factors=tuple(factors),
-        # A kind of edit of the published works that the study did not try gets a sentence too, which says so.
+        doses=doses,
+        harmfulness=tuple(harm),
         answers=(
             *answers(judged, tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),
             *spreads.answers(judged, tests, used),
-            *factor_answers([one for one in factors if one.judge == judges[0]]),
-            *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
+            *_further_answers(doses, harm, factors, measured, judged, judges[0], used, study),
         ),
         claims=tuple(claims(judged, tests, judges[0], used, spreads.pairs)),
         published=tuple(published_rows(manifest.study, judged, directions)),
         text_and_code=tuple(text_and_code(manifest.study)),
     )
+
+
+def _further_answers(
+    doses: DoseResults,
+    harm: Sequence[HarmResult],
+    factors: Sequence[FactorEffect],
+    measured: Measured,
+    judged: Sequence[JudgedCell],
+    judge: str,
+    words: Mapping[str, EditWords],
+    study: StudyFacts,
+) -> list[Answer]:
+    """Answers about doses, harm, weights and prompt formats, and cosines."""
+    return [
+        *dose_answers(doses.curves, judged, judge, words),
+        *harm_answers(harm),
+        *factor_answers([one for one in factors if one.judge == judge]),
+        *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
+    ]
 
 
 def _warnings(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import combinations
 
-from demur.measurements.measurement import measurement, measures_pair
+from demur.measurements.measurement import measurement, measures_pair, reference_of
 from demur.study.plan import Plan
 
 
@@ -48,9 +48,12 @@ def planned_tasks(plan: Plan) -> list[PlannedTask]:
         name: tuple(dict.fromkeys(cell.direction.name for cell in plan.of(name) if cell.direction is not None)) for name in names
     }
     found += [PlannedTask(f"generate {name}", (name,), (*used[name], *own[name]), (cells_key(name),)) for name in names]
-    subjects = {measurement(one.name).subjects for one in plan.study.measurements}
-    if "cell" in subjects:
-        found += [PlannedTask(f"measure {name}", (name,), (*used[name], cells_key(name)), ()) for name in names]
+    cells = [one for one in plan.study.measurements if measurement(one.name).subjects == "cell"]
+    others = {reference_of(measurement(one.name), one.parsed(), names) for one in cells} - {None}
+    if cells:
+        for name in names:
+            weights = (name, *(other for other in names if other in others and other != name))
+            found.append(PlannedTask(f"measure {name}", weights, (*used[name], cells_key(name)), ()))
     pairs = dict.fromkeys((first.checkpoint, second.checkpoint) for first, second in combinations(plan.main_arms, 2))
     for a, b in pairs:
         if any(measures_pair(measurement(one.name), a, b) for one in plan.study.measurements):

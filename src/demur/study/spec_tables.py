@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -280,6 +281,11 @@ class MeasurementSpec(Table):
     def settings(self) -> dict[str, JsonValue]:
         """The settings as plain data; empty if the study gives none, so that all have their defaults."""
         return dict(self.__pydantic_extra__ or {})
+
+    def parsed(self) -> BaseModel | None:
+        """The settings as the measurement's own model, with every default; None if it has none."""
+        model = measurement(self.name).settings
+        return None if model is None else model.model_validate(self.settings)
 
     @model_serializer(mode="wrap")
     def _bare_where_it_can_be(self, written: SerializerFunctionWrapHandler) -> Any:

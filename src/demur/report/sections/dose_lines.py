@@ -10,6 +10,7 @@ from demur.report.cell_view import Entry, instruction_sets, targets_of
 from demur.report.figure_contents import Band, LayerLines, Line, LinePanel
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
 from demur.report.sections.control_pools import kind_of
+from demur.report.sections.doses.coherence_lines import broken_mark, loss_panel
 from demur.report.sections.page_address import cell_address
 from demur.report.sections.rate_bars import rate_numbers, rates_in_words, readable_rate_numbers, trials_in_words
 from demur.report.sections.section import ReportView
@@ -78,6 +79,8 @@ def _figure(view: ReportView, name: str, found: Sequence[Entry]) -> FigureSpec:
         caption += "Shaded: 95 % Wilson intervals."
         caption += " At 0, on the dotted line: no edit." if baselines else ""
         caption += " Thin grey lines: controls." if any(e.control for e in there) else ""
+        if any(one.loss_change is not None for one in view.summary.doses.coherence):
+            caption += " Below: the loss of the text, in nats a token more than without an edit."
         data = rate_numbers(there)
         content = _lines(view, doses, chunk, axis)
         said = rates_in_words(title, there)
@@ -88,7 +91,7 @@ def _figure(view: ReportView, name: str, found: Sequence[Entry]) -> FigureSpec:
 
 def _lines(view: ReportView, doses: _Doses, wanted: Sequence[tuple[str, str]], axis: str) -> LayerLines:
     looks = _looks(view, doses.edited)
-    panels = tuple(_panel(doses, target, instructions, looks) for target, instructions in wanted)
+    panels = tuple(panel for target, instructions in wanted for panel in _panels(view, doses, target, instructions, looks))
     return LayerLines(
         panels,
         marked=(0.0,) if doses.baselines else (),
@@ -109,12 +112,15 @@ def _looks(view: ReportView, edited: Sequence[Entry]) -> dict[str, tuple[str, in
     return looks
 
 
-def _panel(doses: _Doses, target: str, instructions: str, looks: dict[str, tuple[str, int]]) -> LinePanel:
-    """One panel. Each has every direction, so that the legend of any of them names all."""
+def _panels(
+    view: ReportView, doses: _Doses, target: str, instructions: str, looks: dict[str, tuple[str, int]]
+) -> list[LinePanel]:
+    """The panel of rates, and below it that of losses. Each has every direction, so that the legend of any of them names all."""
+    texts = {one.key: one for one in view.summary.doses.coherence}
     here = [e for e in doses.edited if (e.target, e.instructions) == (target, instructions)]
     baseline = [e for e in doses.baselines if (e.target, e.instructions) == (target, instructions)]
     controls = {e.direction: kind_of(e.cell) for e in doses.edited if e.control}
-    lines, bands = [], []
+    lines, bands, marks = [], [], []
     for direction, (colour, dash) in looks.items():
         by_dose = {e.cell.coefficient: e for e in here if e.direction == direction}
         # Where the direction was not tried there is no line, so the point at 0 is left out, too.
@@ -124,11 +130,14 @@ def _panel(doses: _Doses, target: str, instructions: str, looks: dict[str, tuple
         name = direction if kind is None else f"{kind} directions (controls)"
         values = tuple(None if cell is None else cell.rate for cell in cells)
         notes, selects = tuple(map(_note, cells)), tuple("" if cell is None else cell_address(cell) for cell in cells)
-        lines.append(Line(name, values, colour, dash, notes, thin=kind is not None, selects=selects))
+        lines.append((Line(name, values, colour, dash, notes, thin=kind is not None, selects=selects), cells))
         if kind is None:
+            marks += broken_mark(lines[-1][0], cells, texts)
             bands.append(Band(direction, tuple(None if cell is None else cell.interval for cell in cells), colour))
     heading = f"{target}, {instructions} instructions"
-    return LinePanel("refused", tuple(lines), tuple(bands), scale="share", heading=heading, top=1.0)
+    drawn = (*(line for line, _ in lines), *marks)
+    rates = LinePanel("refused", drawn, tuple(bands), scale="share", heading=heading, top=1.0)
+    return [rates, *loss_panel(lines, texts, doses.places)]
 
 
 def _note(cell: Entry | None) -> str:

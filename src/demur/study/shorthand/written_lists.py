@@ -1,5 +1,7 @@
 """Lists in a study where one entry is usual: several coefficients of one intervention, several revisions of one checkpoint.
 
+`coefficient = "ladder"` is a list of five coefficients.
+
 They are written out as single entries when a study is read. So a study with a list is the same as one that names each entry.
 """
 
@@ -8,6 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from demur.study.spec_fields import SELECT
+
+LADDER = "ladder"
+"""The value of a coefficient that stands for five doses, each twice the one before."""
+
+LADDERS = {"raw": [0.25, 0.5, 1.0, 2.0, 4.0], "residual": [0.05, 0.1, 0.2, 0.4, 0.8]}
+"""The doses of a ladder for each unit that has one. A coefficient of the unit vector means another dose in each checkpoint."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -24,7 +32,8 @@ def written_out(data: Any) -> Any:
         of them. Data without such lists are returned as they are.
 
     Raises:
-        ValueError: for an empty list, one that repeats an entry, or one with "select"; for revisions that give equal names.
+        ValueError: for an empty list, one that repeats an entry, or one with "select"; for a ladder of a unit that has none; for
+            revisions that give equal names.
     """
     if not isinstance(data, dict):
         return data
@@ -51,9 +60,16 @@ def edit_numbers(data: Any) -> tuple[int, ...]:
 
 
 def _doses(edit: Any, number: int) -> list[Any]:
-    if not isinstance(edit, dict) or not isinstance(edit.get("coefficient"), list):
+    if not isinstance(edit, dict):
         return [edit]
     key = f"interventions.{number}.coefficient"
+    if edit.get("coefficient") == LADDER:
+        unit = edit.get("unit", "unit")
+        if unit not in LADDERS:
+            raise ValueError(f'{key} is "{LADDER}", which needs unit = "residual" or unit = "raw", not {unit!r}')
+        return [{**edit, "coefficient": dose} for dose in LADDERS[unit]]
+    if not isinstance(edit.get("coefficient"), list):
+        return [edit]
     doses = _different(edit["coefficient"], key)
     if SELECT in doses:
         raise ValueError(f'{key} has "select" in a list; write "select" alone, and the doses to try in selection.doses')
