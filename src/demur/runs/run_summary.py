@@ -3,15 +3,18 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from demur.analysis.arm_pairs import agreement_answers, arm_pairs
-from demur.analysis.cell import Cell
+from demur.analysis.arm_pairs import ArmPair, agreement_answers, arm_pairs, cosines_of_checkpoints
+from demur.analysis.cell import Cell, JudgedCell
+from demur.analysis.cell_phrases import Words
 from demur.analysis.claims import claims
 from demur.analysis.close_controls import close_controls
-from demur.analysis.edit_tests import edit_tests
+from demur.analysis.edit_tests import EditTest, edit_tests
 from demur.analysis.headline import answers
+from demur.analysis.hypotheses.hypothesis_claims import Sets, Tested, hypothesis_claims
+from demur.analysis.hypotheses.post_hypotheses import Lineage
 from demur.analysis.manifest import DirectionFacts, Manifest
 from demur.analysis.published_rates import published_rows, text_and_code
-from demur.analysis.rates import comparisons, judged_cells
+from demur.analysis.rates import Groups, Refusals, comparisons, judged_cells
 from demur.analysis.study_facts import StudyFacts
 from demur.analysis.summary import ByLayer, Cosines, Summary
 from demur.analysis.weights_and_prompt import factor_answers, factor_effects
@@ -67,7 +70,8 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     tests = edit_tests(judged, compared, refusals, judges[0], groups, probabilities, nulls)
     factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
     used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
-    matched = _are_matched(study)
+    matched, pairs = _are_matched(study), arm_pairs(measured.summaries)
+    tested = _tested(study, judged, tests, refusals, judges[0], used, groups, pairs)
     return Summary(
         study=manifest.study,
         created=manifest.created,
@@ -91,11 +95,11 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         factors=tuple(factors),
         # A kind of edit of the published works that the study did not try gets a sentence too, which says so.
         answers=(
-            *answers(judged, tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),
+            *answers(judged, tested.tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),
             *factor_answers([one for one in factors if one.judge == judges[0]]),
-            *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
+            *agreement_answers(pairs, study.direction.layers),
         ),
-        claims=tuple(claims(judged, tests, judges[0], used)),
+        claims=(*tested.claims, *claims(judged, tested.tests, judges[0], used)),
         published=tuple(published_rows(manifest.study, judged, directions)),
         text_and_code=tuple(text_and_code(manifest.study)),
     )
@@ -132,6 +136,23 @@ def instruction_groups(store: "Store", cells: Sequence[Cell], manifest: Manifest
         size = max((facts.n, *(position + 1 for position in texts)))
         found[name] = groups_of([texts.get(position, f"missing{position}") for position in range(size)])
     return found
+
+
+def _tested(
+    study: StudyFacts,
+    judged: Sequence[JudgedCell],
+    tests: Sequence[EditTest],
+    refusals: Refusals,
+    judge: str,
+    words: Words,
+    groups: Groups,
+    pairs: Sequence[ArmPair],
+) -> Tested:
+    """The hypotheses about the study's checkpoints, and the tests corrected together with them."""
+    roles = {name: checkpoint.role for name, checkpoint in study.checkpoints.items()}
+    cosines = cosines_of_checkpoints(pairs, study.direction.layers)
+    sets = Sets(groups, _are_matched(study))
+    return hypothesis_claims(Lineage.of(roles), judged, tests, refusals, judge, words, sets, cosines)
 
 
 def _are_matched(study: StudyFacts) -> bool:
