@@ -178,7 +178,7 @@ def _of_parts(hypothesis: MechanismsShared, claims: Mapping[str, Claim], cosines
 
     Its p value needs no correction of its own: to be shown by mistake, a part would have to be shown by mistake.
     """
-    known = [[claims[part] for part in way if claims[part].verdict != "not tested"] for way in hypothesis.ways]
+    known = [[claims[part] for part in way if part in claims and claims[part].verdict != "not tested"] for way in hypothesis.ways]
     parts = [claim for way in known for claim in way]
     if not known or not all(known):
         return _not_tested(hypothesis).model_copy(update={"parts": tuple(claim.id for claim in parts)})
