@@ -209,6 +209,7 @@ class Claim(Sentence):
 
     Attributes:
         id: the same for the same claim in every run of the study.
+        short: the claim in few words, for a table; empty for a claim that is no hypothesis.
         about: what it is about: a named `hypothesis`, the `effect` of one edit, or a `rate`.
         verdict: `supported` if the expected change is shown; `contradicted` if a change of the opposite sign is significant after
             Holm's correction; otherwise `not shown`. `not tested` for a checkpoint without an edit, whose rate is only described,
@@ -241,6 +242,7 @@ class Claim(Sentence):
     """
 
     id: str
+    short: str = ""
     about: Literal["hypothesis", "effect", "rate"] = "effect"
     verdict: Literal["supported", "contradicted", "not shown", "not tested"]
     effect: float | None = None

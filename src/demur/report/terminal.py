@@ -8,13 +8,14 @@ from itertools import groupby
 from statistics import median
 from typing import TYPE_CHECKING
 
-from demur.analysis.cell import JudgedCell
+from demur.analysis.cell import Claim, JudgedCell
 from demur.analysis.summary import Summary
 from demur.core import number_format
 from demur.core.fitted_table import USUAL, Line, Pieces, fitted_table
 from demur.core.statistics import LEVEL
 from demur.report.cell_labels import BASELINE
 from demur.report.cell_view import Entry, entries, judges
+from demur.report.hypothesis_rows import ORDER, hypotheses_of
 from demur.report.sections.control_pools import MANY, Spread, pool_label, pooled
 
 if TYPE_CHECKING:
@@ -23,6 +24,44 @@ if TYPE_CHECKING:
     from demur.analysis.run_comparison import RunComparison, SharedCell
 
 WORDS = ("target", "set", "edit", "direction")
+
+_MOST_HYPOTHESES = 8
+"""The terminal shows this many hypotheses. The page lists them all."""
+
+_VERDICT_STYLES = {"supported": "bold", "contradicted": "bold", "not shown": "", "not tested": "dim"}
+
+
+def terminal_hypotheses(summary: Summary, width: int = USUAL) -> "list[Table | str]":
+    """The verdicts on the hypotheses of a run, one line each.
+
+    Args:
+        summary: the run's summary.
+        width: the columns of the terminal.
+
+    Returns:
+        A table of those that were tested, and a sentence on those that are left out; nothing for a run of an earlier version.
+    """
+    every = sorted(hypotheses_of(summary), key=lambda claim: ORDER.index(claim.verdict))
+    tested = [claim for claim in every if claim.verdict != "not tested"]
+    if not tested:
+        return []
+    lines = [_hypothesis_line(claim) for claim in tested[:_MOST_HYPOTHESES]]
+    table = fitted_table(("verdict", "claim"), ("change", "p"), [[line] for line in lines], width=width, sections=False)
+    rest = [claim for claim in every if claim not in tested[:_MOST_HYPOTHESES]]
+    if not rest:
+        return [table]
+    counts = {verdict: sum(claim.verdict == verdict for claim in rest) for verdict in ORDER}
+    more = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    return [table, f"{len(rest)} more on the page: {more}."]
+
+
+def _hypothesis_line(claim: Claim) -> Line:
+    change: Pieces = ("",)
+    if claim.effect is not None and claim.ci95 is not None and claim.n is not None:
+        digits = number_format.decimals(claim.n)
+        low, high = (_change(bound, claim.n) for bound in claim.ci95)
+        change = (number_format.points(claim.effect, digits, minus="-"), f"[{low}, {high}]")
+    return Line((claim.verdict, claim.short), (change, (number_format.p_value(claim.p),)), _VERDICT_STYLES[claim.verdict])
 
 
 def terminal_table(summary: Summary, width: int = USUAL) -> "Table":

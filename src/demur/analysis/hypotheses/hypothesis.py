@@ -33,6 +33,11 @@ class RefusesHarmful:
         return f"{who} refuses harmful instructions more often than harmless ones."
 
     @property
+    def short(self) -> str:
+        """The hypothesis in few words."""
+        return f"{self.checkpoint or self.role} refuses"
+
+    @property
     def missing(self) -> str:
         """What is missing if it was not tested."""
         if self.checkpoint is None:
@@ -67,6 +72,11 @@ class DirectionActs:
         return f"Without {whose} direction, {target} refuses fewer harmful instructions."
 
     @property
+    def short(self) -> str:
+        """The hypothesis in few words."""
+        return f"{self.source}'s direction {self.effect} refusals in {self.target}"
+
+    @property
     def missing(self) -> str:
         """What is missing if it was not tested."""
         done, into, on = ("added", "to", "harmless") if self.effect == "induces" else ("ablated", "in", "harmful")
@@ -93,6 +103,12 @@ class MechanismsShared:
         """The hypothesis as one sentence."""
         both = ("The base", "the chat checkpoint") if self.checkpoints is None else tuple(map(named, self.checkpoints))
         return f"{both[0]} and {both[1]} share a refusal mechanism: the direction of each acts in the other."
+
+    @property
+    def short(self) -> str:
+        """The hypothesis in few words."""
+        one, other = self.checkpoints or ("base", "chat")
+        return f"{one} and {other} share a mechanism"
 
     @property
     def missing(self) -> str:

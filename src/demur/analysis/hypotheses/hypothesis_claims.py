@@ -153,7 +153,7 @@ def _of_trials(hypothesis: RefusesHarmful | DirectionActs, trials: Sequence[Tria
     elif p_values.p_no_effect < LEVEL:
         ruling = replace(ruling, verdict="contradicted", p=p_values.p_no_effect, against="no effect beyond delta")
     strongest = min(trials, key=lambda trial: trial.p_alone)
-    return strongest.claim(hypothesis.id, hypothesis.text, ruling).model_copy(update={"settings": len(trials)})
+    return strongest.claim(hypothesis, ruling).model_copy(update={"settings": len(trials)})
 
 
 def _evidence(
@@ -193,6 +193,7 @@ def _of_parts(hypothesis: MechanismsShared, claims: Mapping[str, Claim], cosines
         update={
             "id": hypothesis.id,
             "text": hypothesis.text,
+            "short": hypothesis.short,
             "shown": verdict == "supported",
             "verdict": verdict,
             "family": family,
@@ -214,6 +215,7 @@ def _not_tested(hypothesis: Hypothesis) -> Claim:
         id=hypothesis.id,
         about="hypothesis",
         text=hypothesis.text,
+        short=hypothesis.short,
         shown=False,
         verdict="not tested",
         family="confirmatory",

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 from demur.analysis.cell import Claim, Reason
 from demur.analysis.edit_tests import EditTest
 from demur.analysis.harm_contrast import HarmContrast
+from demur.analysis.hypotheses.hypothesis import Hypothesis
 from demur.core import number_format
 from demur.core.effects.paired_change import DELTA
 from demur.core.statistics import LEVEL
@@ -53,12 +54,11 @@ class Trial(Protocol):
         """Whether any result could have shown the effect."""
         ...
 
-    def claim(self, hypothesis: str, text: str, ruling: Ruling) -> Claim:
+    def claim(self, hypothesis: Hypothesis, ruling: Ruling) -> Claim:
         """The claim with the numbers of this trial.
 
         Args:
-            hypothesis: the id of the hypothesis.
-            text: the hypothesis as a sentence.
+            hypothesis: the hypothesis.
             ruling: what was decided about it.
         """
         ...
@@ -93,15 +93,16 @@ class EditTrial:
         """Whether enough verdicts can change, and there are enough null directions."""
         return self.test.could_be_shown
 
-    def claim(self, hypothesis: str, text: str, ruling: Ruling) -> Claim:
+    def claim(self, hypothesis: Hypothesis, ruling: Ruling) -> Claim:
         """The claim with the numbers of this edit; see `Trial.claim`."""
         test = replace(self.test, p=ruling.p, claims=ruling.family)
         row = test.comparison
         reason, because = _why_not(ruling, test.reason, test.because)
         return Claim(
-            id=hypothesis,
+            id=hypothesis.id,
             about="hypothesis",
-            text=text,
+            text=hypothesis.text,
+            short=hypothesis.short,
             shown=ruling.verdict == "supported",
             verdict=ruling.verdict,
             effect=row.difference,
@@ -151,14 +152,15 @@ class ContrastTrial:
         """Whether there are enough instructions."""
         return self.contrast.could_be_shown
 
-    def claim(self, hypothesis: str, text: str, ruling: Ruling) -> Claim:
+    def claim(self, hypothesis: Hypothesis, ruling: Ruling) -> Claim:
         """The claim with the numbers of this arm; see `Trial.claim`."""
         change = self.contrast.change
-        reason, because = _why_not(ruling, *self._reason(ruling))
+        reason, because = _why_not(ruling, *self._reason(ruling), what="the difference")
         return Claim(
-            id=hypothesis,
+            id=hypothesis.id,
             about="hypothesis",
-            text=text,
+            text=hypothesis.text,
+            short=hypothesis.short,
             shown=ruling.verdict == "supported",
             verdict=ruling.verdict,
             effect=change.difference,
@@ -186,13 +188,13 @@ class ContrastTrial:
         return "inconclusive", "this is inconclusive: the interval contains both no difference and a large one"
 
 
-def _why_not(ruling: Ruling, reason: Reason, because: str) -> tuple[Reason, str]:
+def _why_not(ruling: Ruling, reason: Reason, because: str, what: str = "the change") -> tuple[Reason, str]:
     """The reason of a verdict and its words, both empty for a supported hypothesis. Reason and words of the trial are given."""
     if ruling.verdict == "supported":
         return "", ""
     p = number_format.p_in_words(ruling.p)
     if ruling.against == "opposite change":
-        return "opposite change", f"the change has the other sign ({p})"
+        return "opposite change", f"{what} has the other sign ({p})"
     if ruling.against == "no effect beyond delta":
-        return "no effect beyond delta", f"the change is smaller than {100 * DELTA:.0f} points ({p})"
+        return "no effect beyond delta", f"{what} is smaller than {100 * DELTA:.0f} points ({p})"
     return reason or "inconclusive", because or "the change has the other sign here, but this is not significant in all settings"
