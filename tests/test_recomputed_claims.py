@@ -14,6 +14,7 @@ import demur
 from demur.runs.run import Run
 from demur.runs.runner import run
 from demur.study.study_files import load_study
+from tests.tiny import HARMFUL, HARMLESS
 from tests.tiny_study import make_study
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -26,7 +27,7 @@ CLAIMS = 'claims=[{kind="ablate",source="base",target="chat"},{kind="add"}]'
 
 SHAPES = {
     "affine": (AFFINE, "controls.random=6", "controls.shuffled-labels=5", "measurements=[]"),
-    "doses": (DOSES, "controls.random=12", "measurements=[]", "direction.layers=[0,1]"),
+    "doses": (DOSES, "controls.random=12", "measurements=[]", "direction.layers=[1,2]"),
     "claims": (CLAIMS, "controls.random=5", "measurements=[]", 'checkpoints.base.prompts=["user-assistant","chatml"]'),
     "draws": (AFFINE, "controls.random=6", "measurements=[]", "direction.pairs=3", "direction.pairs_seed=[7,8]"),
     "probability": ("controls.random=6", "controls.completions=1", 'measurements=["refusal-probability"]'),
@@ -40,16 +41,18 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     make_study(folder, max_new_tokens=1)
     chance = random.Random(0)
-    for label in ("harmful", "harmless"):
-        texts = [f"{label} {' '.join(chance.choice('abcdefghijklmnopqrstuvwxyz') * 3 for _ in range(6))}" for _ in range(32)]
-        texts += [f"{text} {word}" for text, word in zip(texts[5:8], ("now", "please", "here"), strict=True)]
-        rows = [{"instruction": text, "split": "train" if place < 5 else "test"} for place, text in enumerate(texts)]
+    for label, known in (("harmful", HARMFUL), ("harmless", HARMLESS)):
+        words = sorted({word for text in known for word in text.split()})
+        texts = [" ".join(chance.sample(words, 6)) for _ in range(27)]
+        texts += [f"{text} {word}" for text, word in zip(texts[5:8], chance.sample(words, 3), strict=True)]
+        rows = [{"instruction": text, "split": "train"} for text in known[:5]]
+        rows += [{"instruction": text, "split": "test"} for text in texts]
         (folder / f"{label}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return folder / "study.toml"
 
 
 def with_verdicts(folder, seed, likely):
-    """Replaces the verdicts: random weights do not refuse. Each cell gets a rate of its own, and its instructions propensities."""
+    """Replaces the verdicts, because random weights do not refuse. Each cell has a rate, and each instruction a propensity."""
     chance = random.Random(seed)
     ease = {}
     with closing(sqlite3.connect(folder / "run.sqlite")) as db, db:
@@ -127,4 +130,5 @@ def test_a_wrong_number_is_found(study, tmp_path, monkeypatch, number, change):
 
 def test_the_script_shares_no_code_with_the_analysis():
     for name in ("recompute_claims", "plain_effects", "plain_statistics"):
-        assert "demur." not in (SCRIPTS / f"{name}.py").read_text(encoding="utf-8").replace("shares nothing with demur.", "")
+        assert "import demur" not in (text := (SCRIPTS / f"{name}.py").read_text(encoding="utf-8"))
+        assert "from demur" not in text

@@ -46,7 +46,10 @@ def terminal_hypotheses(summary: Summary, width: int = USUAL) -> "list[Table | s
     if not tested:
         return []
     lines = [_hypothesis_line(claim) for claim in tested[:_MOST_HYPOTHESES]]
-    table = fitted_table(("verdict", "claim"), ("change", "p"), [[line] for line in lines], width=width, sections=False)
+    caption = "Claims of the post. Induces: more refusals of harmless instructions; suppresses: fewer of harmful ones. Change in "
+    caption += "points; p with Holm's correction."
+    heads, groups = (("verdict", "claim"), ("change", "p")), [[line] for line in lines]
+    table = fitted_table(*heads, groups, width=width, sections=False, caption=caption)
     rest = [claim for claim in every if claim not in tested[:_MOST_HYPOTHESES]]
     if not rest:
         return [table]

@@ -74,7 +74,7 @@ class DirectionActs:
     @property
     def short(self) -> str:
         """The hypothesis in few words."""
-        return f"{self.source}'s direction {self.effect} refusals in {self.target}"
+        return f"{self.source}'s direction {self.effect} in {self.target}"
 
     @property
     def missing(self) -> str:
