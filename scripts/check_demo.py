@@ -10,6 +10,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from recompute_claims import recomputed
+
 from demur.analysis.cell import JudgedCell
 from demur.analysis.summary import Summary
 
@@ -43,7 +45,7 @@ def check(folder: Path) -> None:
     for name in ("before", "after", "random-1", "shuffled-labels-1"):
         rate(found, judge, target="after", instructions="harmful", intervention="ablate", source=name)
     verdicts = {}
-    for claim in summary.claims:
+    for claim in (claim for claim in summary.claims if claim.about == "effect"):
         cell = next(
             (one for one in found if one.key in claim.cells and one.judge == judge and one.edited and not one.control), None
         )
@@ -51,7 +53,16 @@ def check(folder: Path) -> None:
             verdicts[cell.intervention] = claim.verdict
     expected = {"ablate": "not shown", "add": "supported", "affine": "supported"}
     assert verdicts == expected, f"the verdicts on the parent's direction are {verdicts}; expected {expected}"
+    said = {claim.id: claim.verdict for claim in summary.claims if claim.about == "hypothesis"}
+    for name in ("base-direction-induces-in-chat", "base-direction-suppresses-in-chat"):
+        assert said[name] == "supported", f"the claim {name} is {said[name]}"
     print(f"{len(found)} cells as expected")
+    lines = recomputed(folder)
+    differing = [line for line in lines if line.differs]
+    assert not differing, (
+        f"{len(differing)} of {len(lines)} numbers of claims differ when they are recomputed, first {differing[0]}"
+    )
+    print(f"{len(lines)} numbers of claims recomputed from run.sqlite are the same")
 
 
 def columns(folder: Path, table: str) -> list[str]:

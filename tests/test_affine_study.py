@@ -230,8 +230,7 @@ def test_the_words_of_the_report(finished):
     assert expected["affine", "harmful"] == -1
     assert expected["affine-to-harmful", "harmless"] == 1
     for claim in summary["claims"]:
-        key = claim["cells"][-1] if not claim["id"].startswith("effect") else claim["id"].removeprefix("effect: ")
-        if "to harmful" in key:
+        if claim["about"] == "effect" and "to harmful" in claim["id"]:
             assert "harmful mean along" in claim["text"]
     figures = {path.stem for path in (finished / "figures").iterdir()}
     assert {"affine", "affine-to-harmful", "ablated"} <= figures

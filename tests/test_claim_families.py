@@ -27,13 +27,13 @@ def families_of(cells, declared=None):
     return {family: {key for key, mine in found.items() if mine == family} for family in found.values()}
 
 
-def test_claims_are_about_directions_of_other_checkpoints():
-    found = families_of(pair())
+def test_claims_are_about_the_edits_on_which_a_hypothesis_rests():
+    found = families_of([*pair(), edited("affine", "before", target="after", intervention="affine")])
+    # Where a direction was tried with the affine edit, the hypothesis rests on it. Ablation to zero stands beside it.
+    assert found["exploratory"] == {"after harmful ablate before"}
     assert found["confirmatory"] == {
-        "before harmful ablate after", "before harmless add after", "after harmful ablate before", "after harmless add before",
-    }  # fmt: skip
-    assert found["exploratory"] == {
         "before harmful ablate before", "before harmless add before", "after harmful ablate after", "after harmless add after",
+        "before harmful ablate after", "before harmless add after", "after harmless add before", "affine",
     }  # fmt: skip
     assert found["control"] == {each["key"] for each in pair() if each["control"]}
     assert "after harmless ablate before" in found["descriptive"]
@@ -68,8 +68,10 @@ def test_controls_and_off_target_cells_cost_no_power():
     p = said(alone, verdicts(**counts))[1][0].p_value
     _, compared, found = said(cells, verdicts(**counts))
     row = next(row for row in compared if row.key == "after harmful ablate before")
-    assert (row.p_value, row.p_holm) == (p, pytest.approx(4 * p))
+    assert (row.p_value, row.p_holm) == (p, pytest.approx(7 * p))
     assert {other.p_holm for other in compared if other.family in ("control", "descriptive")} == {None}
+    declared = [DeclaredClaim(kind="ablate", source="before", target="after")]
+    found = said(cells, verdicts(**counts), declared=declared)[2]
     claim = claim_on("before harmful ablate before", found)
     assert claim.text.endswith("Exploratory.")
     assert claim.family == "exploratory"

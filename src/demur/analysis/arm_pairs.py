@@ -71,9 +71,7 @@ def agreement_answers(pairs: Sequence[ArmPair], layers: Sequence[int]) -> list[A
         A sentence for each pair of different checkpoints and each layer; pairs of one prompt format are preferred. One sentence
         for all of them if there are more than three. A cosine counts as shown if it is higher than those for shuffled labels.
     """
-    across = [pair for pair in pairs if pair.differ_in != "prompt"]
-    alike = [pair for pair in across if pair.differ_in == "weights"] or across
-    found = [(pair, layer, *known) for pair in alike for layer in layers if (known := _known(pair, layer))]
+    found = _at_layers(_across(pairs), layers)
     if len(found) <= NAMED:
         return [_sentence(*one) for one in found]
     above = sum(p <= LEVEL for *_, p in found)
@@ -83,6 +81,33 @@ def agreement_answers(pairs: Sequence[ArmPair], layers: Sequence[int]) -> list[A
         f"{len(found)} are higher than those for shuffled labels (p < {LEVEL}, not corrected)."
     )
     return [Answer(text=text, shown=above > 0)]
+
+
+def cosines_of_checkpoints(pairs: Sequence[ArmPair], layers: Sequence[int]) -> dict[frozenset[str], list[str]]:
+    """The same sentences for each two checkpoints, but one sentence for each layer, however many there are.
+
+    Args:
+        pairs: all pairs of arms.
+        layers: the layers of the study's directions.
+
+    Returns:
+        The two checkpoints -> the sentences.
+    """
+    found: dict[frozenset[str], list[str]] = {}
+    for one in _at_layers(_across(pairs), layers):
+        checkpoints = frozenset(arm.split("/", 1)[0] for arm in one[0].arms)
+        found.setdefault(checkpoints, []).append(_sentence(*one).text)
+    return found
+
+
+def _across(pairs: Sequence[ArmPair]) -> list[ArmPair]:
+    """The pairs of different checkpoints; those of one prompt format if there are any."""
+    across = [pair for pair in pairs if pair.differ_in != "prompt"]
+    return [pair for pair in across if pair.differ_in == "weights"] or across
+
+
+def _at_layers(pairs: Sequence[ArmPair], layers: Sequence[int]) -> list[tuple[ArmPair, int, float, Interval, float]]:
+    return [(pair, layer, *known) for pair in pairs for layer in layers if (known := _known(pair, layer))]
 
 
 def _known(pair: ArmPair, layer: int) -> tuple[float, Interval, float] | None:

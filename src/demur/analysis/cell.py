@@ -20,13 +20,23 @@ Moved = Literal["", "weights", "prompt", "both"]
 """What differs between the arm of a direction and the arm that it is used in; empty if nothing does, or if it is not known."""
 
 Reason = Literal[
-    "", "could not be shown", "inconclusive", "no effect beyond delta", "inside the null distribution", "broken text"
+    "",
+    "could not be shown",
+    "inconclusive",
+    "no effect beyond delta",
+    "inside the null distribution",
+    "broken text",
+    "opposite change",
+    "a part is not shown",
+    "no such cell",
 ]
 """Why a claim is not shown.
 
 `could not be shown`: no result could have shown it, because too few verdicts can change or there are too few null directions.
 `no effect beyond delta`: the change is smaller than delta. `inside the null distribution`: null directions do as much.
-`broken text`: refusals are lost, but the completions are no text any more. `inconclusive`: none of these.
+`broken text`: refusals are lost, but the completions are no text any more. `opposite change`: the change has the other sign.
+`a part is not shown`: the claim has several parts, and one of them does not hold. `no such cell`: the run has no cell from which
+it could be tested. `inconclusive`: none of these.
 """
 
 
@@ -224,35 +234,51 @@ class Null(Record):
 
 
 class Claim(Sentence):
-    """The result for one edit, or for one checkpoint without an edit.
+    """The verdict on a hypothesis, the result for one edit, or the rate of one checkpoint without an edit.
 
     Attributes:
         id: the same for the same claim in every run of the study.
+        short: the claim in few words, for a table; empty for a claim that is no hypothesis.
+        about: what it is about: a named `hypothesis`, the `effect` of one edit, or a `rate`.
         verdict: `supported` if the expected change is shown; `contradicted` if a change of the opposite sign is significant after
-            Holm's correction; otherwise `not shown`. `not tested` for a checkpoint without an edit, whose rate is only described.
-        effect: the change in the rate, as a fraction; None for a claim about a checkpoint without an edit.
-        ci95: 95 % interval of the effect, for paired proportions (Tango 1998) and groups of instructions. It holds the direction
-            fixed.
+            Holm's correction; otherwise `not shown`. `not tested` for a checkpoint without an edit, whose rate is only described,
+            and for a hypothesis for which the run has no cell. A hypothesis is also `contradicted` if the change is smaller than
+            delta.
+        effect: the change in the rate, as a fraction; None for a claim about a checkpoint without an edit. For `base-refuses`,
+            the rate on harmful instructions minus that on harmless ones.
+        n: the number of instructions behind the effect.
+        rates: the two rates of which the effect is the difference, without and with the edit.
+        ci95: 95 % interval of the effect, for paired proportions (Tango 1998) and groups of instructions. It holds
+            the direction fixed.
         ci95_pairs: 95 % interval of the effect over instructions and training pairs; None without resamples of the pairs.
         p: the larger of the p values of the change and against null directions, after Holm's correction within the family. For a
-            change against the expected sense, the p value of the change.
+            change against the expected sense, the p value of the change. For a contradicted hypothesis, the p value of what
+            contradicts it.
         null: the null directions that decide, None if there were none: the kind with the largest p value.
         cells: keys of the cells from which it was computed.
         family: whether the claim is one of the study's claims or exploratory.
         p_change: the p value of the change alone, after Holm's correction.
         nulls: the null directions of every kind that it was compared with.
-        reason: why it is not shown; empty for other verdicts.
+        reason: why it is not shown or contradicted; empty for other verdicts.
         because: the same as a sentence without capital and full stop.
         delta: the change that is the margin of `p_no_effect`, as a fraction.
         p_no_effect: p value of "the change is smaller than delta" by two one-sided tests.
         least_detectable: the smallest true change that as many instructions show with a chance of 80 %, as a fraction; None if
             there is none. Like `least_p` and `p_no_effect`, it is computed for claims that are not shown.
         least_p: the smallest p value that the change could have had.
+        settings: the number of settings in which a hypothesis was tested: arms, layers, doses. The numbers are those of the
+            setting with the smallest p value, and p is multiplied by the number of settings.
+        parts: the ids of the claims that a hypothesis consists of. It holds if all of them hold, and its p is their largest one.
+        evidence: sentences that stand beside a hypothesis and do not decide about it.
     """
 
     id: str
+    short: str = ""
+    about: Literal["hypothesis", "effect", "rate"] = "effect"
     verdict: Literal["supported", "contradicted", "not shown", "not tested"]
     effect: float | None = None
+    n: int | None = None
+    rates: tuple[float, float] | None = None
     ci95: tuple[float, float] | None = None
     ci95_pairs: tuple[float, float] | None = None
     p: float | None = None
@@ -267,3 +293,6 @@ class Claim(Sentence):
     p_no_effect: float | None = None
     least_detectable: float | None = None
     least_p: float | None = None
+    settings: int = 1
+    parts: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ the study is about.
 from collections.abc import Sequence
 
 from demur.analysis.cell import Cell, Family, Record
+from demur.analysis.hypotheses.transfers_tried import deciding, transfers
 
 
 class DeclaredClaim(Record):
@@ -36,9 +37,9 @@ def families(cells: Sequence[Cell], declared: Sequence[DeclaredClaim] | None = N
 
     Args:
         cells: the cells of a run.
-        declared: the claims that the study names. If it names none, its claims are the edits from which a change is expected,
-            with a direction of another checkpoint or without a direction; a checkpoint's own direction is exploratory. If no
-            such edit was tried, own directions are the claims.
+        declared: the claims that the study names. If it names none, its claims are the edits on which a hypothesis rests; see
+            `transfers_tried`. If there are none of these, they are the other edits from which a change is expected, with a
+            direction of another checkpoint or without a direction; if there are none of these either, with a checkpoint's own.
 
     Returns:
         Cell key -> family.
@@ -47,7 +48,8 @@ def families(cells: Sequence[Cell], declared: Sequence[DeclaredClaim] | None = N
     if declared is not None:
         claims = {cell.key for cell in tried if any(claim.covers(cell) for claim in declared)}
     else:
-        claims = {cell.key for cell in tried if cell.source != cell.target} or {cell.key for cell in tried}
+        rested_on = {cell.key for cells in transfers(tried).values() for cell in deciding(cells)}
+        claims = rested_on or {cell.key for cell in tried if cell.source != cell.target} or {cell.key for cell in tried}
     found: dict[str, Family] = {}
     for cell in cells:
         if not cell.edited:

@@ -68,7 +68,7 @@ def _rate_claim(cell: JudgedCell, cells: Sequence[JudgedCell]) -> Claim:
     twins = harmless[:1] if cell.instructions == "harmful" else []
     text += "".join(f" and {rate_text(twin)} of {twin.n} harmless ones" for twin in twins)
     keys = (cell.key, *(twin.key for twin in twins))
-    return Claim(id=f"rate: {cell.key}", text=f"{text}.", shown=True, verdict="not tested", cells=keys)
+    return Claim(id=f"rate: {cell.key}", about="rate", text=f"{text}.", shown=True, verdict="not tested", cells=keys)
 
 
 def _edit_claim(test: EditTest, alike: Sequence[JudgedCell], cells: Sequence[JudgedCell], words: Words) -> Claim:
@@ -84,6 +84,8 @@ def _edit_claim(test: EditTest, alike: Sequence[JudgedCell], cells: Sequence[Jud
         shown=shown,
         verdict="supported" if shown else "contradicted" if test.contradicted else "not shown",
         effect=row.difference,
+        n=row.n,
+        rates=(row.baseline_rate, row.rate),
         ci95=row.ci95,
         p=test.p if expected else test.p_change,
         null=test.deciding,

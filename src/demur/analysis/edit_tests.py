@@ -77,6 +77,17 @@ class EditTest:
         return self.comparison.difference * self.cell.expected < 0 and self.p_change < LEVEL
 
     @property
+    def could_be_shown(self) -> bool:
+        """Whether any result could have shown the effect: enough verdicts can change, and there are enough null directions."""
+        return self.least_p < LEVEL and any(null.p is not None for null in self.against)
+
+    @property
+    def p_alone(self) -> float:
+        """The larger of the p values of the change and of the edit against null directions, without any correction."""
+        expected = self.comparison.difference * self.cell.expected > 0
+        return max(self.comparison.p_value, self.p_null) if expected else 1.0
+
+    @property
     def deciding(self) -> Null | None:
         """The null directions that decide: those of the kind with the largest p value. None if there are none."""
         enough = [null for null in self.against if null.p is not None]
@@ -226,14 +237,9 @@ def _corrected(tests: Sequence[EditTest]) -> list[EditTest]:
         claims.setdefault(test.comparison.family, []).append(place)
     found = list(tests)
     for places in claims.values():
-        for place, p in zip(places, holm([_uncorrected(tests[place]) for place in places]), strict=True):
+        for place, p in zip(places, holm([tests[place].p_alone for place in places]), strict=True):
             found[place] = replace(tests[place], p=p, claims=len(places))
     return found
-
-
-def _uncorrected(test: EditTest) -> float:
-    expected = test.comparison.difference * test.cell.expected > 0
-    return max(test.comparison.p_value, test.p_null) if expected else 1.0
 
 
 def same_setting(one: Cell, other: Cell) -> bool:

@@ -25,11 +25,13 @@ from demur.analysis.cell_phrases import (
     where_it_acts,
 )
 from demur.analysis.edit_tests import EditTest, same_setting
+from demur.analysis.harm_contrast import harm_contrast
 from demur.analysis.rates import Groups, Refusals, paired_verdicts
 from demur.core import number_format
 from demur.core.edit_words import EditWords
+from demur.core.effects.independent_rates import IndependentDifference
 from demur.core.effects.paired_change import PairedChange, paired_change
-from demur.core.statistics import LEVEL, fisher, holm
+from demur.core.statistics import LEVEL, holm
 
 NAMED = 3
 """Up to this many arms or cells are named one by one."""
@@ -84,6 +86,10 @@ class _Verdicts(NamedTuple):
     judge: str
     groups: Groups | None
     matched: bool
+
+    def of_harm(self, harmful: JudgedCell, harmless: JudgedCell) -> PairedChange | IndependentDifference:
+        """The rate of one arm on harmful instructions against that on harmless ones."""
+        return harm_contrast(harmful, harmless, self.refusals, groups=self.groups, matched=self.matched).change
 
     def change(self, before: JudgedCell, after: JudgedCell) -> PairedChange | None:
         """The change from one cell to another, instruction by instruction; None if they share none."""
@@ -156,13 +162,10 @@ def _harmful_against_harmless(
 ) -> Contrast:
     target = target_text(harmful, cells)
     arm = f" by {target}" if len(prompts_of(harmful, cells)) > 1 else ""
-    change = verdicts.change(harmless, harmful) if verdicts.matched else None
-    if change is None:
-        # The two sets are independent, so their verdicts cannot be paired.
-        p = fisher(harmful.refusals, harmful.n, harmless.refusals, harmless.n)
-        return f"harmful ones are refused more often{arm}", harmful.rate > harmless.rate, p
+    change = verdicts.of_harm(harmful, harmless)
     size = number_format.change(change.difference, change.interval(), change.n)
-    return f"harmful ones are refused more often than their harmless twins{arm}, {size}", change.difference > 0, change.p_value
+    twins = " than their harmless twins" if verdicts.matched else ""
+    return f"harmful ones are refused more often{twins}{arm}, {size}", change.difference > 0, change.p_value
 
 
 def _last_against_first(unedited: Sequence[JudgedCell], cells: Sequence[JudgedCell], verdicts: _Verdicts) -> list[Contrast]:

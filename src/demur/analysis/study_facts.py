@@ -18,6 +18,7 @@ class CheckpointSettings(Record):
     adapter: str | None = None
     revision: str | None = None
     quantise: str | None = None
+    role: str = ""
     prompts: tuple[str, ...] = ("native",)
 
 

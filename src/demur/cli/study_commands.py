@@ -107,23 +107,25 @@ def show_run(finished: "Run") -> None:
     """
     from demur.report.complete_summary import parsed_summary
     from demur.report.published_tables import terminal_published
-    from demur.report.terminal import terminal_table
+    from demur.report.terminal import terminal_hypotheses, terminal_table
 
     # The report has just been written, so its numbers are not computed again.
     summary = parsed_summary(json.loads((finished.path / "summary.json").read_text(encoding="utf-8")))
     width = output_width()
     page = str(finished.path / "report.html")
+    claims = terminal_hypotheses(summary, width)
+    if claims:
+        _print([*claims, ""])
     if summary.answers:
         _print([*(f"{'' if each.shown else '(not shown) '}{each.text}" for each in summary.answers)])
         typer.echo(f"{page}\n")
     parts: list[Any] = [terminal_table(summary, width)]
     for part in terminal_published(summary, width):
         parts += [part] if isinstance(part, str) else ["", part]
-    hidden = sum(not claim.shown for claim in summary.claims)
+    effects = [claim for claim in summary.claims if claim.about == "effect"]
+    hidden = sum(not claim.shown for claim in effects)
     if hidden:
-        parts.append(
-            f"{hidden} of {len(summary.claims)} claims {'is' if hidden == 1 else 'are'} not shown; the page lists them all."
-        )
+        parts.append(f"{hidden} of {len(effects)} effects {'is' if hidden == 1 else 'are'} not shown; the page lists them all.")
     _print([*parts, *(f"Note: {warning}" for warning in summary.warnings)])
     # Not through the console: a path must not be wrapped.
     typer.echo(page)

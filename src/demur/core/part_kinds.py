@@ -120,6 +120,7 @@ KINDS: dict[str, PartKind] = {
         "report section",
         {
             "answer": "demur.report.sections.answer_rates:AnswerRates",
+            "claims": "demur.report.sections.claim_table:ClaimTable",
             "rates": "demur.report.sections.baseline_rates:BaselineRates",
             "edited": "demur.report.sections.edited_rates:EditedRates",
             "doses": "demur.report.sections.dose_lines:DoseLines",

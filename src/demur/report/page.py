@@ -26,6 +26,7 @@ from demur.core.number_format import tied
 from demur.report import published_tables, result_tables
 from demur.report.cell_view import Entry, LabelShares
 from demur.report.draw_plotly import interactive
+from demur.report.hypothesis_rows import hypothesis_rows
 from demur.report.label_shares import label_names, labelled, readable_labels
 from demur.report.page_figures import Grid, Panel, panel
 from demur.report.payload import PageData, script_json
@@ -88,7 +89,8 @@ def render(view: ReportView, made: Sequence[MadeSection], data: PageData, files:
         created=_moment(summary.created),
         question=_question(summary),
         answers=summary.answers,
-        claims=summary.claims,
+        hypotheses=hypothesis_rows(summary, view.entries),
+        claims=[claim for claim in summary.claims if claim.about != "hypothesis"],
         warnings=summary.warnings,
         judges=view.judges,
         style=Markup((_ASSETS / "page.css").read_text(encoding="utf-8")),

@@ -8,13 +8,14 @@ from itertools import groupby
 from statistics import median
 from typing import TYPE_CHECKING
 
-from demur.analysis.cell import JudgedCell
+from demur.analysis.cell import Claim, JudgedCell
 from demur.analysis.summary import Summary
 from demur.core import number_format
 from demur.core.fitted_table import USUAL, Line, Pieces, fitted_table
 from demur.core.statistics import LEVEL
 from demur.report.cell_labels import BASELINE
 from demur.report.cell_view import Entry, entries, judges
+from demur.report.hypothesis_rows import ORDER, hypotheses_of
 from demur.report.sections.control_pools import MANY, Spread, pool_label, pooled
 
 if TYPE_CHECKING:
@@ -26,6 +27,47 @@ CROSSES = "#"
 """The mark of a direction that was read under another prompt format than the one that it is used under."""
 
 WORDS = ("target", "set", "edit", "direction")
+
+_MOST_HYPOTHESES = 8
+"""The terminal shows this many hypotheses. The page lists them all."""
+
+_VERDICT_STYLES = {"supported": "bold", "contradicted": "bold", "not shown": "", "not tested": "dim"}
+
+
+def terminal_hypotheses(summary: Summary, width: int = USUAL) -> "list[Table | str]":
+    """The verdicts on the hypotheses of a run, one line each.
+
+    Args:
+        summary: the run's summary.
+        width: the columns of the terminal.
+
+    Returns:
+        A table of those that were tested, and a sentence on those that are left out; nothing for a run of an earlier version.
+    """
+    every = sorted(hypotheses_of(summary), key=lambda claim: ORDER.index(claim.verdict))
+    tested = [claim for claim in every if claim.verdict != "not tested"]
+    if not tested:
+        return []
+    lines = [_hypothesis_line(claim) for claim in tested[:_MOST_HYPOTHESES]]
+    caption = "Claims of the post. Induces: more refusals of harmless instructions; suppresses: fewer of harmful ones. Change in "
+    caption += "points; p with Holm's correction."
+    heads, groups = (("verdict", "claim"), ("change", "p")), [[line] for line in lines]
+    table = fitted_table(*heads, groups, width=width, sections=False, caption=caption)
+    rest = [claim for claim in every if claim not in tested[:_MOST_HYPOTHESES]]
+    if not rest:
+        return [table]
+    counts = {verdict: sum(claim.verdict == verdict for claim in rest) for verdict in ORDER}
+    more = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    return [table, f"{len(rest)} more on the page: {more}."]
+
+
+def _hypothesis_line(claim: Claim) -> Line:
+    change: Pieces = ("",)
+    if claim.effect is not None and claim.ci95 is not None and claim.n is not None:
+        digits = number_format.decimals(claim.n)
+        low, high = (_change(bound, claim.n) for bound in claim.ci95)
+        change = (number_format.points(claim.effect, digits, minus="-"), f"[{low}, {high}]")
+    return Line((claim.verdict, claim.short), (change, (number_format.p_value(claim.p),)), _VERDICT_STYLES[claim.verdict])
 
 
 def terminal_table(summary: Summary, width: int = USUAL) -> "Table":

@@ -3,21 +3,24 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from demur.analysis.arm_pairs import agreement_answers, arm_pairs
+from demur.analysis.arm_pairs import ArmPair, agreement_answers, arm_pairs, cosines_of_checkpoints
 from demur.analysis.cell import Answer, Cell, JudgedCell
+from demur.analysis.cell_phrases import Words
 from demur.analysis.claims import claims
 from demur.analysis.close_controls import close_controls
 from demur.analysis.doses.coherence_gate import broken
 from demur.analysis.doses.dose_answers import dose_answers
 from demur.analysis.doses.dose_results import DoseResults, dose_results
-from demur.analysis.edit_tests import edit_tests
+from demur.analysis.edit_tests import EditTest, edit_tests
 from demur.analysis.factor_effect import FactorEffect
 from demur.analysis.harm.harm_answers import harm_answers
 from demur.analysis.harm.harm_results import HarmResult, harm_results
 from demur.analysis.headline import answers
+from demur.analysis.hypotheses.hypothesis_claims import Sets, Tested, hypothesis_claims
+from demur.analysis.hypotheses.post_hypotheses import Lineage
 from demur.analysis.manifest import DirectionFacts, Manifest
 from demur.analysis.published_rates import published_rows, text_and_code
-from demur.analysis.rates import comparisons, judged_cells
+from demur.analysis.rates import Groups, Refusals, comparisons, judged_cells
 from demur.analysis.study_facts import StudyFacts
 from demur.analysis.summary import ByLayer, Cosines, Summary
 from demur.analysis.weights_and_prompt import factor_answers, factor_effects
@@ -82,7 +85,8 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     spreads = Spreads.of(store, results, unanswered, compared, judges, groups, probabilities)
     factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
     used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
-    matched = _are_matched(study)
+    matched, pairs = _are_matched(study), arm_pairs(measured.summaries)
+    tested = _tested(study, judged, tests, refusals, judges[0], used, groups, pairs)
     return Summary(
         study=manifest.study,
         created=manifest.created,
@@ -109,11 +113,11 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         doses=doses,
         harmfulness=tuple(harm),
         answers=(
-            *answers(judged, tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),
-            *spreads.answers(judged, tests, used),
-            *_further_answers(doses, harm, factors, measured, judged, judges[0], used, study),
+            *answers(judged, tested.tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),
+            *spreads.answers(judged, tested.tests, used),
+            *_further_answers(doses, harm, factors, pairs, judged, judges[0], used, study),
         ),
-        claims=tuple(claims(judged, tests, judges[0], used, spreads.pairs)),
+        claims=(*tested.claims, *claims(judged, tested.tests, judges[0], used, spreads.pairs)),
         published=tuple(published_rows(manifest.study, judged, directions)),
         text_and_code=tuple(text_and_code(manifest.study)),
     )
@@ -123,7 +127,7 @@ def _further_answers(
     doses: DoseResults,
     harm: Sequence[HarmResult],
     factors: Sequence[FactorEffect],
-    measured: Measured,
+    pairs: Sequence[ArmPair],
     judged: Sequence[JudgedCell],
     judge: str,
     words: Mapping[str, EditWords],
@@ -134,7 +138,7 @@ def _further_answers(
         *dose_answers(doses.curves, judged, judge, words),
         *harm_answers(harm),
         *factor_answers([one for one in factors if one.judge == judge]),
-        *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
+        *agreement_answers(pairs, study.direction.layers),
     ]
 
 
@@ -169,6 +173,23 @@ def instruction_groups(store: "Store", cells: Sequence[Cell], manifest: Manifest
         size = max((facts.n, *(position + 1 for position in texts)))
         found[name] = groups_of([texts.get(position, f"missing{position}") for position in range(size)])
     return found
+
+
+def _tested(
+    study: StudyFacts,
+    judged: Sequence[JudgedCell],
+    tests: Sequence[EditTest],
+    refusals: Refusals,
+    judge: str,
+    words: Words,
+    groups: Groups,
+    pairs: Sequence[ArmPair],
+) -> Tested:
+    """The hypotheses about the study's checkpoints, and the tests corrected together with them."""
+    roles = {name: checkpoint.role for name, checkpoint in study.checkpoints.items()}
+    cosines = cosines_of_checkpoints(pairs, study.direction.layers)
+    sets = Sets(groups, _are_matched(study))
+    return hypothesis_claims(Lineage.of(roles), judged, tests, refusals, judge, words, sets, cosines)
 
 
 def _are_matched(study: StudyFacts) -> bool:
