@@ -6,7 +6,7 @@ Pure functions of typed records.
 
 from collections.abc import Sequence
 
-from demur.analysis.cell import Claim, JudgedCell
+from demur.analysis.cell import Cell, Claim, JudgedCell
 from demur.analysis.cell_phrases import (
     Words,
     capitalised,
@@ -16,6 +16,7 @@ from demur.analysis.cell_phrases import (
     edit_text,
     is_own,
     null_text,
+    one_of_each_place,
     rate_text,
     source_text,
     target_text,
@@ -43,12 +44,22 @@ def claims(cells: Sequence[JudgedCell], tests: Sequence[EditTest], judge: str, w
         The claims that are shown, followed by the others. Both groups are in the order of the cells.
     """
     mine = [cell for cell in cells if cell.judge == judge]
+    # A sentence needs only the cells of its target. Looking through all cells for each sentence would be quadratic.
+    of_target: dict[str, list[JudgedCell]] = {}
+    for cell in mine:
+        of_target.setdefault(cell.target, []).append(cell)
     # A claim about harmful instructions has the rate on harmless ones in its text.
-    found = [_rate_claim(cell, mine) for cell in mine if not cell.edited and cell.instructions != "harmless"]
-    for test in tests:
-        alike = [other.cell for other in tests if other.cell.intervention == test.cell.intervention]
-        found.append(_edit_claim(test, alike, mine, words))
+    found = [_rate_claim(cell, of_target[cell.target]) for cell in mine if not cell.edited and cell.instructions != "harmless"]
+    alike = {kind: one_of_each_place(edited) for kind, edited in _by_kind([test.cell for test in tests]).items()}
+    found += [_edit_claim(test, alike[test.cell.intervention], of_target[test.cell.target], words) for test in tests]
     return sorted(found, key=lambda claim: not claim.shown)
+
+
+def _by_kind(cells: Sequence[JudgedCell]) -> dict[str, list[JudgedCell]]:
+    found: dict[str, list[JudgedCell]] = {}
+    for cell in cells:
+        found.setdefault(cell.intervention, []).append(cell)
+    return found
 
 
 def _rate_claim(cell: JudgedCell, cells: Sequence[JudgedCell]) -> Claim:
@@ -60,7 +71,7 @@ def _rate_claim(cell: JudgedCell, cells: Sequence[JudgedCell]) -> Claim:
     return Claim(id=f"rate: {cell.key}", text=f"{text}.", shown=True, verdict="not tested", cells=keys)
 
 
-def _edit_claim(test: EditTest, alike: Sequence[JudgedCell], cells: Sequence[JudgedCell], words: Words) -> Claim:
+def _edit_claim(test: EditTest, alike: Sequence[Cell], cells: Sequence[JudgedCell], words: Words) -> Claim:
     cell, row, shown = test.cell, test.comparison, test.shown
     text = _sentence(test, alike, target_text(cell, cells), _signed_words(cell, words))
     text += f" {capitalised(test.because)}." if test.because else ""
@@ -95,7 +106,7 @@ def _signed_words(cell: JudgedCell, words: Words) -> EditWords:
     return words.get(words[cell.action].kind, words[cell.action])
 
 
-def _sentence(test: EditTest, alike: Sequence[JudgedCell], target: str, words: EditWords) -> str:
+def _sentence(test: EditTest, alike: Sequence[Cell], target: str, words: EditWords) -> str:
     cell, row = test.cell, test.comparison
     whose = "its own" if is_own(cell) else f"{source_text(cell)}'s"
     layer = "" if cell.layer is None else f"layer {cell.layer}"

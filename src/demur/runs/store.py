@@ -228,10 +228,12 @@ class Store(GrowingStore):
         Args:
             cell: the key of one cell; all cells by default.
         """
+        # "? IS NULL OR c.cell = ?" in one query would read every completion to find those of one cell.
+        chosen, values = ("", ()) if cell is None else ("WHERE c.cell = ? ", (cell,))
         rows = self._rows(
             "SELECT c.cell, position, instruction, completion, token_ids, own_turn FROM completions c "
-            "JOIN cells ON cells.key = c.cell WHERE ? IS NULL OR c.cell = ? ORDER BY cells.rowid, position",
-            (cell, cell),
+            f"JOIN cells ON cells.key = c.cell {chosen}ORDER BY cells.rowid, position",
+            values,
         )
         return [
             StoredCompletion(key, position, ask, text, tuple(json.loads(ids)), own) for key, position, ask, text, ids, own in rows
