@@ -235,8 +235,11 @@ class Store(GrowingStore):
             f"JOIN cells ON cells.key = c.cell {chosen}ORDER BY cells.rowid, position",
             values,
         )
+        # One call for all rows takes a tenth of the time of one call for each.
+        tokens = json.loads(f"[{','.join(row[4] for row in rows)}]")
         return [
-            StoredCompletion(key, position, ask, text, tuple(json.loads(ids)), own) for key, position, ask, text, ids, own in rows
+            StoredCompletion(key, position, ask, text, tuple(ids), own)
+            for (key, position, ask, text, _, own), ids in zip(rows, tokens, strict=True)
         ]
 
     def unjudged(self, judge: str) -> list[Unjudged]:
