@@ -1,5 +1,7 @@
 """The page of a run: one HTML file with all its styles, scripts, figures and completions. It loads nothing from a network.
 
+The completions of a large run are in a file beside it; see `completions_file`.
+
 Everything that comes from a study or a model is either escaped by the template, or stored as JSON that the page shows as plain
 text. As a second protection, a content security policy allows only the page's own script and Plotly, by their hashes.
 """
@@ -25,10 +27,11 @@ from demur.core.nested import flatten
 from demur.core.number_format import tied
 from demur.report import published_tables, result_tables
 from demur.report.cell_view import Entry, LabelShares
+from demur.report.completions_file import StoredCompletions
 from demur.report.draw_plotly import interactive
 from demur.report.label_shares import label_names, labelled, readable_labels
 from demur.report.page_figures import Grid, Panel, panel
-from demur.report.payload import PageData, script_json
+from demur.report.payload import script_json
 from demur.report.plotly_base import DARK
 from demur.report.sections.control_pools import Spread, folded, pool_shares
 from demur.report.sections.section import MadeSection, ReportView
@@ -41,7 +44,7 @@ _ASSETS = _HERE / "assets"
 _PLOTLY = _HERE / "vendor" / "plotly-cartesian-4.1.1.min.js.gz"
 """Plotly.js without 3D figures, as published, but compressed to a third of its size. This also hides the web addresses in it."""
 
-_SCRIPTS = ("page.js", "address.js", "rows.js", "elements.js", "completions.js")
+_SCRIPTS = ("packed.js", "page.js", "address.js", "rows.js", "elements.js", "completions.js")
 """The page's own script, in this order."""
 
 _PARTS = ("answer", "rates", "transfer", "where")
@@ -50,6 +53,9 @@ _PARTS = ("answer", "rates", "transfer", "where")
 
 _MOST_ROWS = 40
 """A table of kinds of answers with more rows is folded."""
+
+_MOST_CLAIMS = 200
+"""The page has the first claims of a run, which are those that are shown; `summary.json` has all."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +68,13 @@ class PagePart:
     tables: tuple[Grid, ...]
 
 
-def render(view: ReportView, made: Sequence[MadeSection], data: PageData, files: Sequence[str]) -> str:
+def render(view: ReportView, made: Sequence[MadeSection], completions: StoredCompletions, files: Sequence[str]) -> str:
     """The whole page.
 
     Args:
         view: the run.
         made: the figures and tables of each section.
-        data: the completions.
+        completions: the completions as they are written.
         files: names of the figures and tables that the report writes, such as `figures/rates`. The page lists them, so that the
             next report can remove those that it does not write itself.
 
@@ -88,7 +94,8 @@ def render(view: ReportView, made: Sequence[MadeSection], data: PageData, files:
         created=_moment(summary.created),
         question=_question(summary),
         answers=summary.answers,
-        claims=summary.claims,
+        claims=summary.claims[:_MOST_CLAIMS],
+        more_claims=len(summary.claims[_MOST_CLAIMS:]),
         warnings=summary.warnings,
         judges=view.judges,
         style=Markup((_ASSETS / "page.css").read_text(encoding="utf-8")),
@@ -111,10 +118,10 @@ def render(view: ReportView, made: Sequence[MadeSection], data: PageData, files:
         ),
         labels=_labels(view),
         most_rows=_MOST_ROWS,
-        data=Markup(script_json(data)),
+        completions=completions,
+        data=Markup(completions.inside),
         figures=Markup(script_json(_interactive(made))),
         files=files,
-        n_completions=sum(len(cell["rows"]["text"]) for cell in data["cells"]),
         method=_method(summary),
         version=(summary.versions or {}).get("demur", ""),
     )

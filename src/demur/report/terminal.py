@@ -37,8 +37,8 @@ def terminal_table(summary: Summary, width: int = USUAL) -> "Table":
         width: the columns of the terminal.
 
     Returns:
-        The table; of a run with more than `MOST_LINES` lines, the folded one. Controls of one kind and edit are one line: the range of two rates, the median and the range of more. A star
-        marks a significant change.
+        The table. Controls of one kind and edit are one line: the range of two rates, the median and the range of more. A star
+        marks a significant change. A table of more than `MOST_LINES` lines is folded further; see `terminal_folded`.
     """
     judge = judges(summary)[0]
     found = entries(summary, judge)

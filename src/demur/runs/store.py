@@ -91,7 +91,7 @@ class Store(GrowingStore):
             if fresh and known:
                 for path in inner_entries(folder, "directions", "*.safetensors"):
                     path.unlink()
-                for name in ("summary.json", "report.html"):
+                for name in ("summary.json", "report.html", "report-completions.js"):
                     inner_file(folder, name).unlink(missing_ok=True)
             if fresh or not known:
                 schema.make(file, {"study": study_digest})
