@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 WIDTH, LAYERS = 64, 24
 # fmt: off
 _WORDS = (
-    "first", "take", "the", "small", "red", "box", "and", "put", "it", "where", "nobody", "looks", "then", "wait", "until", "they",
-    "come", "back", "with", "their", "own", "key",
+    "first", "take", "the", "small", "red", "box", "and", "put", "it", "where", "nobody", "looks", "then", "wait", "until",
+    "they", "come", "back", "with", "their", "own", "key",
 )
 _SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "qui", "ro", "su", "ta", "ve", "wi", "xo")
 # fmt: on
