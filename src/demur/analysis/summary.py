@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from demur.analysis.cell import Answer, Claim, Comparison, JudgedCell, Record
 from demur.analysis.factor_effect import FactorEffect
+from demur.analysis.lineage_trends import Lineage
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, InstructionFacts, Session, Settings
 from demur.analysis.selection_record import SelectionRecord
 from demur.core.edit_words import EditWords
@@ -161,6 +162,7 @@ class Summary(Record):
         comparisons: each edited cell compared with its target without an edit, one entry for each cell and judge.
         factors: what changing the weights does and what changing the prompt format does, one entry for each judge's factor; empty
             for a run whose checkpoints share fewer than two formats.
+        lineage: what changes along the checkpoints of the study; None for fewer than three.
         answers: the results of the run in a few sentences.
         claims: one sentence with a verdict for each checkpoint and each edit.
         published: published rates, each with the measured rate.
@@ -188,6 +190,7 @@ class Summary(Record):
     measurements: tuple[MeasurementSummary, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     factors: tuple[FactorEffect, ...] = ()
+    lineage: Lineage | None = None
     answers: tuple[Answer, ...] = ()
     claims: tuple[Claim, ...] = ()
     published: tuple[PublishedRow, ...] = ()

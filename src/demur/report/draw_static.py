@@ -40,6 +40,9 @@ from demur.report.style import (
     shade,
 )
 
+# Any: keyword arguments of matplotlib.
+_TURNED: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+
 CROWDED = 24
 """A heat map with more columns gets smaller names and thinner gaps."""
 
@@ -182,8 +185,7 @@ def _map_panel(axes: Any, one: HeatMap, *, wide: bool) -> None:
     axes.set_xlim(-0.5, len(one.columns) - 0.5)
     axes.set_ylim(len(one.rows) - 0.5, -0.5)
     long = max(map(len, one.columns)) * len(one.columns) > (90 if wide else 36)
-    # Any: keyword arguments of matplotlib.
-    turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if long else {}
+    turned = _TURNED if long else {}
     if crowded:
         turned = {"rotation": 90, "fontsize": min(7.0, 300 / len(one.columns))}
     axes.set_xticks(range(len(one.columns)), [_wrapped(name, 28) for name in one.columns], **turned)
@@ -218,7 +220,8 @@ def _draw_lines(lines: LayerLines) -> Figure:
         if panel.heading:
             axes.set_title(panel.heading, loc="left", fontweight="bold", pad=3)
         if lines.horizontal:
-            axes.set_xticks(lines.horizontal, [f"{place:g}" for place in lines.horizontal])
+            long = sum(len(text) for _, text in lines.ticks) > 80
+            axes.set_xticks(*zip(*lines.ticks, strict=True), **(_TURNED if long else {}))
         if index == len(lines.panels) - 1:
             axes.set_xlabel(lines.axis)
     handles, labels = panels[0].get_legend_handles_labels()

@@ -9,6 +9,7 @@ from demur.analysis.claims import claims
 from demur.analysis.close_controls import close_controls
 from demur.analysis.edit_tests import edit_tests
 from demur.analysis.headline import answers
+from demur.analysis.lineage_trends import Lineage, LineageVerdicts, lineage_of, trend_answers
 from demur.analysis.manifest import DirectionFacts, Manifest
 from demur.analysis.published_rates import published_rows, text_and_code
 from demur.analysis.rates import comparisons, judged_cells
@@ -68,6 +69,8 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
     used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
     matched = _are_matched(study)
+    cosines = _cosines(store, [each for each in directions if not each.control])
+    along = _along(lineage, directions, cosines, LineageVerdicts(judged, refusals, judges[0], groups))
     return Summary(
         study=manifest.study,
         created=manifest.created,
@@ -84,14 +87,16 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         cells=tuple(judged),
         selection=manifest.selection,
         directions=tuple(directions),
-        cosines=_cosines(store, [each for each in directions if not each.control]),
+        cosines=cosines,
         by_layer=_by_layer(measured.records, study.direction.layers, lineage),
         measurements=measured.summaries,
         comparisons=tuple(compared),
         factors=tuple(factors),
+        lineage=along,
         # A kind of edit of the published works that the study did not try gets a sentence too, which says so.
         answers=(
             *answers(judged, tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),
+            *trend_answers(along),
             *factor_answers([one for one in factors if one.judge == judges[0]]),
             *agreement_answers(arm_pairs(measured.summaries), study.direction.layers),
         ),
@@ -132,6 +137,14 @@ def instruction_groups(store: "Store", cells: Sequence[Cell], manifest: Manifest
         size = max((facts.n, *(position + 1 for position in texts)))
         found[name] = groups_of([texts.get(position, f"missing{position}") for position in range(size)])
     return found
+
+
+def _along(
+    lineage: Sequence[str], directions: Sequence[DirectionFacts], cosines: Cosines, verdicts: LineageVerdicts
+) -> Lineage | None:
+    rows = zip(cosines.names, cosines.matrix, strict=True)
+    pairs = {(one, other): value for one, row in rows for other, value in zip(cosines.names, row, strict=True)}
+    return lineage_of(verdicts, lineage, directions, pairs)
 
 
 def _are_matched(study: StudyFacts) -> bool:

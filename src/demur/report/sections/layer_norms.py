@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+from demur.report.evenly_spaced import evenly_spaced, spacing_note
 from demur.report.figure_contents import LayerLines, Line, LinePanel
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
 from demur.report.sections.layer_view import (
     arm_looks,
     arm_names,
-    evenly_spaced,
     layer_table,
     norm_shares,
     numbers_of,
     ranges,
-    spacing_note,
     study_layers,
 )
 from demur.report.sections.rate_bars import shortened

@@ -3,19 +3,18 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+from demur.report.evenly_spaced import evenly_spaced, spacing_note
 from demur.report.figure_contents import Band, LayerLines, Line, LinePanel
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
 from demur.report.sections.layer_view import (
     arm_looks,
     arm_names,
     bounds_of,
-    evenly_spaced,
     intervals_of,
     layer_table,
     null_band,
     numbers_of,
     ranges,
-    spacing_note,
     study_layers,
 )
 from demur.report.sections.rate_bars import shortened

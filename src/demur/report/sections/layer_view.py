@@ -5,7 +5,7 @@ A point has the verdict on its instruction without an edit, so that its projecti
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from demur.analysis.summary import ArmByLayer, ByLayer, Summary
 from demur.report.cell_labels import arm_labels
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 MOST_LINES = 12
 """The most pairs of arms in one figure. The table has every pair."""
-
-MOST_ARMS = 12
-"""The most arms in one figure by layer. Of more, these many are shown, evenly spaced; the data files have every arm."""
 
 SETS = {"harmful": PALETTE[1], "harmless": PALETTE[0]}
 """Colours of instruction sets."""
@@ -73,21 +70,6 @@ def arm_looks(measured: ByLayer, palette: Mapping[str, str], dashes: int = 4) ->
         around = checkpoints.index(arm.checkpoint) // len(PALETTE)
         looks.append((palette[arm.checkpoint], (prompts.index(arm.prompt) + around * len(prompts)) % dashes))
     return looks
-
-
-Item = TypeVar("Item")
-
-
-def evenly_spaced(items: Sequence[Item], most: int = MOST_ARMS) -> list[Item]:
-    """At most so many items, the first and the last among them, with about equal steps between."""
-    if len(items) <= most:
-        return list(items)
-    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
-
-
-def spacing_note(count: int, what: str = "arms") -> str:
-    """The sentence of a caption that says that not all are shown; empty if all are."""
-    return "" if count <= MOST_ARMS else f" Shown are {MOST_ARMS} of {count} {what}, evenly spaced; the data file has all."
 
 
 def arm_names(summary: Summary) -> list[str]:
