@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, Unpack
 
 import pytest
 
+from demur.report.completions_file import NAME as COMPLETIONS
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Request, ViewportSize
 
@@ -77,7 +79,7 @@ def draw_all(page: "Page") -> "Page":
 
 @contextmanager
 def watched(browser: "Browser") -> Iterator[Open]:
-    """Pages whose every console message, error and request that is not to the file itself fails the test at its end."""
+    """Pages whose every console message, error and request that is not to the file itself or to its completions fails the test at its end."""
     contexts: list[BrowserContext] = []
     problems: list[str] = []
 
@@ -96,11 +98,11 @@ def watched(browser: "Browser") -> Iterator[Open]:
         page = context.new_page()
         # Large pages drawn without a GPU, beside other tests at work.
         page.set_default_timeout(PATIENCE * 1000)
-        own = path.as_uri()
+        own, beside = path.as_uri(), path.with_name(COMPLETIONS).as_uri()
 
         def asked(request: "Request") -> None:
             # Plotly paints heat maps into images of its own; everything else would be a way out.
-            if request.url.split("#")[0] != own and not request.url.startswith(
+            if request.url.split("#")[0] not in (own, beside) and not request.url.startswith(
                 ("data:image/png", f"blob:{own.partition(':')[0]}")
             ):
                 problems.append(f"request: {request.url[:200]}")

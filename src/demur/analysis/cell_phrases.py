@@ -1,5 +1,6 @@
 """Phrases for a cell in a sentence: its checkpoint, its direction, its dose, its rate, and where its edit acts."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 from demur.analysis.cell import Cell, Comparison, JudgedCell, Null
@@ -103,6 +104,12 @@ def dose_text(cell: Cell) -> str:
     if cell.coefficient is None:
         return ""
     return f"{cell.coefficient:g} {_UNITS[cell.unit]}" if cell.unit else f"coefficient {cell.coefficient:g}"
+
+
+def one_of_each_place(cells: Sequence[Cell]) -> list[Cell]:
+    """One of the cells for each combination of layers, sites, positions and settings: as good as all for `where_it_acts`."""
+    places = {(cell.layers, cell.sites, cell.positions, json.dumps(cell.settings, sort_keys=True)): cell for cell in cells}
+    return list(places.values())
 
 
 def where_it_acts(cell: Cell, alike: Sequence[Cell], words: EditWords) -> list[str]:

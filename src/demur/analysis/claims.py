@@ -6,7 +6,7 @@ Pure functions of typed records.
 
 from collections.abc import Sequence
 
-from demur.analysis.cell import Claim, JudgedCell
+from demur.analysis.cell import Cell, Claim, JudgedCell
 from demur.analysis.cell_phrases import (
     Words,
     capitalised,
@@ -17,6 +17,7 @@ from demur.analysis.cell_phrases import (
     is_own,
     moved_text,
     null_text,
+    one_of_each_place,
     rate_text,
     source_text,
     target_text,
@@ -52,14 +53,25 @@ def claims(
         The claims that are shown, followed by the others. Both groups are in the order of the cells.
     """
     mine = [cell for cell in cells if cell.judge == judge]
+    # A sentence needs only the cells of its target. Looking through all cells for each sentence would be quadratic.
+    of_target: dict[str, list[JudgedCell]] = {}
+    for cell in mine:
+        of_target.setdefault(cell.target, []).append(cell)
     # A claim about harmful instructions has the rate on harmless ones in its text.
-    found = [_rate_claim(cell, mine) for cell in mine if not cell.edited and cell.instructions != "harmless"]
+    found = [_rate_claim(cell, of_target[cell.target]) for cell in mine if not cell.edited and cell.instructions != "harmless"]
     spread_of = {one.key: one for one in spreads if one.judge == judge and one.outcome == "verdict"}
+    alike = {kind: one_of_each_place(edited) for kind, edited in _by_kind([test.cell for test in tests]).items()}
     for test in tests:
-        alike = [other.cell for other in tests if other.cell.intervention == test.cell.intervention]
-        claim = _edit_claim(test, alike, mine, words)
+        claim = _edit_claim(test, alike[test.cell.intervention], of_target[test.cell.target], words)
         found.append(_with_spread(claim, spread_of.get(test.cell.key)))
     return sorted(found, key=lambda claim: not claim.shown)
+
+
+def _by_kind(cells: Sequence[JudgedCell]) -> dict[str, list[JudgedCell]]:
+    found: dict[str, list[JudgedCell]] = {}
+    for cell in cells:
+        found.setdefault(cell.intervention, []).append(cell)
+    return found
 
 
 def _rate_claim(cell: JudgedCell, cells: Sequence[JudgedCell]) -> Claim:
@@ -71,7 +83,7 @@ def _rate_claim(cell: JudgedCell, cells: Sequence[JudgedCell]) -> Claim:
     return Claim(id=f"rate: {cell.key}", about="rate", text=f"{text}.", shown=True, verdict="not tested", cells=keys)
 
 
-def _edit_claim(test: EditTest, alike: Sequence[JudgedCell], cells: Sequence[JudgedCell], words: Words) -> Claim:
+def _edit_claim(test: EditTest, alike: Sequence[Cell], cells: Sequence[JudgedCell], words: Words) -> Claim:
     cell, row, shown = test.cell, test.comparison, test.shown
     text = _sentence(test, alike, target_text(cell, cells), _signed_words(cell, words))
     text += f" {capitalised(test.because)}." if test.because else ""
@@ -117,7 +129,7 @@ def _signed_words(cell: JudgedCell, words: Words) -> EditWords:
     return words.get(words[cell.action].kind, words[cell.action])
 
 
-def _sentence(test: EditTest, alike: Sequence[JudgedCell], target: str, words: EditWords) -> str:
+def _sentence(test: EditTest, alike: Sequence[Cell], target: str, words: EditWords) -> str:
     cell, row = test.cell, test.comparison
     whose = "its own" if is_own(cell) else f"{source_text(cell)}'s"
     layer = "" if cell.layer is None else f"layer {cell.layer}"

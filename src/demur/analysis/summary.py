@@ -12,6 +12,7 @@ from demur.analysis.cell import Answer, Claim, Comparison, JudgedCell, Record
 from demur.analysis.doses.dose_results import DoseResults
 from demur.analysis.factor_effect import FactorEffect
 from demur.analysis.harm.harm_results import HarmResult
+from demur.analysis.lineage_trends import Lineage
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, InstructionFacts, Session, Settings
 from demur.analysis.pairs_spread import PairsSpread
 from demur.analysis.prompt_spread import PromptSpread
@@ -171,6 +172,7 @@ class Summary(Record):
             for a run whose checkpoints share fewer than two formats.
         harmfulness: whether the directions of each arm tell harm or refusal; empty for a run that did not measure it.
         doses: whether edited cells are still text, where half is refused, and directions compared at one dose.
+        lineage: what changes along the checkpoints of the study; None for fewer than three.
         answers: the results of the run in a few sentences.
         claims: one sentence with a verdict for each checkpoint and each edit.
         published: published rates, each with the measured rate.
@@ -202,6 +204,7 @@ class Summary(Record):
     factors: tuple[FactorEffect, ...] = ()
     doses: DoseResults = DoseResults()
     harmfulness: tuple[HarmResult, ...] = ()
+    lineage: Lineage | None = None
     answers: tuple[Answer, ...] = ()
     claims: tuple[Claim, ...] = ()
     published: tuple[PublishedRow, ...] = ()

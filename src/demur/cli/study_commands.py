@@ -42,6 +42,9 @@ OtherDType = Annotated[
         autocompletion=shell_completion.dtypes,
     ),
 ]
+_MOST_NOTES = 10
+"""Of more notes on a run, a terminal shows the first ones."""
+
 Limit = Annotated[int | None, typer.Option(metavar="N", help="at most this many test instructions of each kind")]
 
 
@@ -126,9 +129,18 @@ def show_run(finished: "Run") -> None:
     hidden = sum(not claim.shown for claim in effects)
     if hidden:
         parts.append(f"{hidden} of {len(effects)} effects {'is' if hidden == 1 else 'are'} not shown; the page lists them all.")
-    _print([*parts, *(f"Note: {warning}" for warning in summary.warnings)])
+    _print([*parts, *_notes(summary.warnings)])
     # Not through the console: a path must not be wrapped.
     typer.echo(page)
+
+
+def _notes(warnings: Sequence[str]) -> list[str]:
+    """The warnings as notes; of many, the first ones and how many more the page has."""
+    notes = [f"Note: {warning}" for warning in warnings]
+    if len(notes) <= _MOST_NOTES:
+        return notes
+    kept = notes[: _MOST_NOTES - 1]
+    return [*kept, f"Note: the page has {len(notes) - len(kept)} more notes."]
 
 
 def _print(parts: Sequence[Any]) -> None:

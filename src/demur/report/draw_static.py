@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, assert_never
 
 from matplotlib import rc_context
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
@@ -38,6 +39,12 @@ from demur.report.style import (
     settled,
     shade,
 )
+
+# Any: keyword arguments of matplotlib.
+_TURNED: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+
+CROWDED = 24
+"""A heat map with more columns gets smaller names and thinner gaps."""
 
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), "-.")
 
@@ -143,7 +150,7 @@ def _bars(axes: Any, places: Sequence[int], bars: Sequence[Bar]) -> None:
 def _draw_maps(maps: Sequence[HeatMap]) -> Figure:
     """Heat maps below each other, drawn as vector rectangles. The figure has two columns' width if any map is wide, else one."""
     wide = any(len(one.columns) > 6 or len(one.rows) > 16 for one in maps)
-    height = sum(0.75 + (0.34 if one.written else 0.2) * len(one.rows) for one in maps)
+    height = sum(0.75 + _map_row(one) * len(one.rows) for one in maps)
     figure = Figure(figsize=(DOUBLE if wide else SINGLE, height), layout="constrained")
     grid = figure.subplots(len(maps), 1, squeeze=False, height_ratios=[len(one.rows) for one in maps])
     for one, axes in zip(maps, grid[:, 0], strict=True):
@@ -153,24 +160,37 @@ def _draw_maps(maps: Sequence[HeatMap]) -> Figure:
     return figure
 
 
+def _map_row(one: HeatMap) -> float:
+    """The height of a row in inches. The cells of a large map without values are about square."""
+    return 0.34 if one.written else 0.2 if len(one.columns) <= CROWDED else max(0.08, 6 / len(one.columns))
+
+
 def _map_panel(axes: Any, one: HeatMap, *, wide: bool) -> None:
-    colour = diverging if one.signed else shade
+    colour, crowded = diverging if one.signed else shade, len(one.columns) > CROWDED
+    tiles: list[Rectangle] = []
     for y, row in enumerate(one.tiles):
         for x, tile in enumerate(row):
             fill = LIGHT if tile is None else colour(tile.value)
-            axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=fill, edgecolor="white", linewidth=1))
+            tiles.append(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=fill, edgecolor="white", linewidth=0.3 if crowded else 1))
             if one.written:
                 lines = [DASH] if tile is None else [tile.text, *([tile.below] if tile.below and len(one.columns) <= 8 else ())]
                 axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=6.5, linespacing=1.15)
+    if crowded:
+        axes.add_collection(PatchCollection(tiles, match_original=True))  # thousands of single patches take seconds
+    else:
+        for drawn in tiles:
+            axes.add_patch(drawn)
     for rule in one.rules:
-        axes.axhline(rule - 0.5, color="white", linewidth=4)
+        axes.axhline(rule - 0.5, color="white", linewidth=2 if crowded else 4)
     axes.set_xlim(-0.5, len(one.columns) - 0.5)
     axes.set_ylim(len(one.rows) - 0.5, -0.5)
     long = max(map(len, one.columns)) * len(one.columns) > (90 if wide else 36)
-    # Any: keyword arguments of matplotlib.
-    turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if long else {}
+    turned = _TURNED if long else {}
+    if crowded:
+        turned = {"rotation": 90, "fontsize": min(7.0, 300 / len(one.columns))}
     axes.set_xticks(range(len(one.columns)), [_wrapped(name, 28) for name in one.columns], **turned)
-    axes.set_yticks(range(len(one.rows)), [_wrapped(name, 26) for name in one.rows])
+    small: dict[str, Any] = {"fontsize": min(7.0, 300 / len(one.rows))} if crowded else {}
+    axes.set_yticks(range(len(one.rows)), [name if crowded else _wrapped(name, 26) for name in one.rows], **small)
     axes.set_ylabel(one.row_title)
     axes.set_xlabel(one.column_title)
     axes.tick_params(length=0)
@@ -200,7 +220,8 @@ def _draw_lines(lines: LayerLines) -> Figure:
         if panel.heading:
             axes.set_title(panel.heading, loc="left", fontweight="bold", pad=3)
         if lines.horizontal:
-            axes.set_xticks(lines.horizontal, [f"{place:g}" for place in lines.horizontal])
+            long = sum(len(text) for _, text in lines.ticks) > 80
+            axes.set_xticks(*zip(*lines.ticks, strict=True), **(_TURNED if long else {}))
         if index == len(lines.panels) - 1:
             axes.set_xlabel(lines.axis)
     handles, labels = panels[0].get_legend_handles_labels()

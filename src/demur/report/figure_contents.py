@@ -11,6 +11,8 @@ that shows the completions behind a value (`sections.page_address`); a click on 
 from dataclasses import dataclass
 from typing import Literal
 
+from demur.report.evenly_spaced import evenly_spaced
+
 
 @dataclass(frozen=True)
 class Tip:
@@ -256,6 +258,7 @@ class LayerLines:
         pixels: the height on the page.
         horizontal: the places on the horizontal axis; empty for the layers, counted from 0.
         axis: what the places are.
+        names: a name for each place of `horizontal`, which stands there instead of the number; empty for none.
     """
 
     panels: tuple[LinePanel, ...]
@@ -264,6 +267,14 @@ class LayerLines:
     pixels: int = 480
     horizontal: tuple[float, ...] = ()
     axis: str = "layer"
+    names: tuple[str, ...] = ()
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        """The places of `horizontal` that are written on the axis, each with its text. Of many names some are written."""
+        if self.names:
+            return evenly_spaced(list(zip(self.horizontal, self.names, strict=True)))
+        return [(place, f"{place:g}") for place in self.horizontal]
 
     def at(self, count: int) -> tuple[float, ...]:
         """The places of a line with this many values."""

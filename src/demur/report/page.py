@@ -1,5 +1,7 @@
 """The page of a run: one HTML file with all its styles, scripts, figures and completions. It loads nothing from a network.
 
+The completions of a large run are in a file beside it; see `completions_file`.
+
 Everything that comes from a study or a model is either escaped by the template, or stored as JSON that the page shows as plain
 text. As a second protection, a content security policy allows only the page's own script and Plotly, by their hashes.
 """
@@ -25,11 +27,12 @@ from demur.core.nested import flatten
 from demur.core.number_format import tied
 from demur.report import published_tables, result_tables
 from demur.report.cell_view import Entry, LabelShares
+from demur.report.completions_file import StoredCompletions
 from demur.report.draw_plotly import interactive
 from demur.report.hypothesis_rows import hypothesis_rows
 from demur.report.label_shares import label_names, labelled, readable_labels
 from demur.report.page_figures import Grid, Panel, panel
-from demur.report.payload import PageData, script_json
+from demur.report.payload import script_json
 from demur.report.plotly_base import DARK
 from demur.report.sections.control_pools import Spread, folded, pool_shares
 from demur.report.sections.section import MadeSection, ReportView
@@ -42,7 +45,7 @@ _ASSETS = _HERE / "assets"
 _PLOTLY = _HERE / "vendor" / "plotly-cartesian-4.1.1.min.js.gz"
 """Plotly.js without 3D figures, as published, but compressed to a third of its size. This also hides the web addresses in it."""
 
-_SCRIPTS = ("page.js", "address.js", "rows.js", "elements.js", "completions.js")
+_SCRIPTS = ("packed.js", "page.js", "address.js", "rows.js", "elements.js", "completions.js")
 """The page's own script, in this order."""
 
 _PARTS = ("answer", "rates", "transfer", "where")
@@ -51,6 +54,9 @@ _PARTS = ("answer", "rates", "transfer", "where")
 
 _MOST_ROWS = 40
 """A table of kinds of answers with more rows is folded."""
+
+_MOST_CLAIMS = 200
+"""The page has the first claims of a run, which are those that are shown; `summary.json` has all."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +69,13 @@ class PagePart:
     tables: tuple[Grid, ...]
 
 
-def render(view: ReportView, made: Sequence[MadeSection], data: PageData, files: Sequence[str]) -> str:
+def render(view: ReportView, made: Sequence[MadeSection], completions: StoredCompletions, files: Sequence[str]) -> str:
     """The whole page.
 
     Args:
         view: the run.
         made: the figures and tables of each section.
-        data: the completions.
+        completions: the completions as they are written.
         files: names of the figures and tables that the report writes, such as `figures/rates`. The page lists them, so that the
             next report can remove those that it does not write itself.
 
@@ -77,6 +83,7 @@ def render(view: ReportView, made: Sequence[MadeSection], data: PageData, files:
         The text of `report.html`.
     """
     summary = view.summary
+    effects = [claim for claim in view.summary.claims if claim.about != "hypothesis"]
     script = Markup("\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS))
     environment = Environment(
         loader=FileSystemLoader(_ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -90,7 +97,8 @@ def render(view: ReportView, made: Sequence[MadeSection], data: PageData, files:
         question=_question(summary),
         answers=summary.answers,
         hypotheses=hypothesis_rows(summary, view.entries),
-        claims=[claim for claim in summary.claims if claim.about != "hypothesis"],
+        claims=effects[:_MOST_CLAIMS],
+        more_claims=len(effects[_MOST_CLAIMS:]),
         warnings=summary.warnings,
         judges=view.judges,
         style=Markup((_ASSETS / "page.css").read_text(encoding="utf-8")),
@@ -113,10 +121,10 @@ def render(view: ReportView, made: Sequence[MadeSection], data: PageData, files:
         ),
         labels=_labels(view),
         most_rows=_MOST_ROWS,
-        data=Markup(script_json(data)),
+        completions=completions,
+        data=Markup(completions.inside),
         figures=Markup(script_json(_interactive(made))),
         files=files,
-        n_completions=sum(len(cell["rows"]["text"]) for cell in data["cells"]),
         method=_method(summary),
         version=(summary.versions or {}).get("demur", ""),
     )

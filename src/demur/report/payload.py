@@ -114,30 +114,24 @@ def payload(study: str, found: Sequence[Entry], labels: Mapping[str, Sequence[st
     texts: _Table[str] = _Table()
     instructions: _Table[tuple[str, int, str]] = _Table()
     verdicts: _Table[tuple[int, str, str]] = _Table()
-    groups = {str(key): group for key, group in completions.groupby("key", sort=False)}
+    # Lists of whole columns: a table for each cell would take most of the time of a large run's page.
+    columns = {name: completions[name].tolist() for name in wanted}
+    places: dict[str, list[int]] = {}
+    for place, key in enumerate(columns["key"]):
+        places.setdefault(str(key), []).append(place)
     cells = []
     for key, entry in by_key.items():
-        if key not in groups:
+        if key not in places:
             continue
-        group = groups[key].sort_values("index", kind="stable")
-        columns = {name: group[name].tolist() for name in wanted}
-        decided = [
-            [
-                verdicts.index((int(bool(refusal)), _text(label), _text(evidence))) if is_verdict(refusal) else -1
-                for refusal, label, evidence in zip(
-                    *(columns[f"{judge}_{field}"] for field in ("refusal", "label", "evidence")), strict=True
-                )
-            ]
-            for judge in judges
-        ]
+        chosen = sorted(places[key], key=columns["index"].__getitem__)
         rows = CellRows(
             instruction=[
-                instructions.index((entry.instructions, int(index), str(text)))
-                for index, text in zip(columns["index"], columns["instruction"], strict=True)
+                instructions.index((entry.instructions, int(columns["index"][at]), str(columns["instruction"][at])))
+                for at in chosen
             ],
-            text=[texts.index(str(text)) for text in columns["completion"]],
-            tokens=[int(count) for count in columns["n_tokens"]],
-            verdicts=decided,
+            text=[texts.index(str(columns["completion"][at])) for at in chosen],
+            tokens=[int(columns["n_tokens"][at]) for at in chosen],
+            verdicts=[_verdict_numbers(columns, judge, chosen, verdicts) for judge in judges],
         )
         cells.append(_cell(entry, rows))
     return {
@@ -149,6 +143,17 @@ def payload(study: str, found: Sequence[Entry], labels: Mapping[str, Sequence[st
         "verdicts": list(verdicts.values),
         "cells": cells,
     }
+
+
+def _verdict_numbers(
+    columns: Mapping[str, Sequence[object]], judge: str, chosen: Sequence[int], table: _Table[tuple[int, str, str]]
+) -> list[int]:
+    """The number of each verdict of a judge on these rows; -1 where the judge failed and gave none."""
+    refusals, labels, evidence = (columns[f"{judge}_{field}"] for field in ("refusal", "label", "evidence"))
+    return [
+        table.index((int(bool(refusals[at])), _text(labels[at]), _text(evidence[at]))) if is_verdict(refusals[at]) else -1
+        for at in chosen
+    ]
 
 
 def _check(by_key: Mapping[str, Entry], wanted: Sequence[str], completions: "pandas.DataFrame") -> None:

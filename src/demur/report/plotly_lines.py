@@ -24,7 +24,9 @@ def draw_lines(lines: LayerLines) -> tuple[list[Json], Json, Json]:
             data.append(_line(line, index, panel, lines) | {"showlegend": index == 0 and line.name not in named})
             named.add(line.name)
         last = index == count - 1
-        ticks = {"tickvals": list(lines.horizontal)} if lines.horizontal else {}
+        ticks: Json = {"tickvals": [place for place, _ in lines.ticks]} if lines.horizontal else {}
+        if lines.names:
+            ticks["ticktext"] = [label(text, 30) for _, text in lines.ticks]
         layout[layout_key("x", index)] = axis(
             lines.axis if last else "",
             anchor=numbered("y", index),
@@ -83,6 +85,8 @@ def _counting(panel: LinePanel) -> Json:
 def _line(line: Line, index: int, panel: LinePanel, lines: LayerLines) -> Json:
     said = "%{customdata}" if line.notes else panel.unit
     value = "%{y:.0%}" if panel.scale == "share" and panel.top is not None else "%{y:.3~g}"
+    # With names, the note of a value begins with the name of its place.
+    where = "" if lines.names else f"{label(lines.axis, 60)} %{{x}}: "
     trace: Json = {
         "type": "scatter",
         "mode": "lines+markers",
@@ -92,7 +96,7 @@ def _line(line: Line, index: int, panel: LinePanel, lines: LayerLines) -> Json:
         "y": list(line.values),
         "line": {"color": line.colour, "dash": _DASHES[line.dash % len(_DASHES)], "width": 1 if line.thin else 2},
         "marker": {"size": 3 if line.thin else 7 if lines.horizontal else 4, "color": line.colour},
-        "hovertemplate": f"<b>{label(line.name, 60)}</b><br>{label(lines.axis, 60)} %{{x}}: {value} {said}<extra></extra>",
+        "hovertemplate": f"<b>{label(line.name, 60)}</b><br>{where}{value} {said}<extra></extra>",
         "xaxis": numbered("x", index),
         "yaxis": numbered("y", index),
     }

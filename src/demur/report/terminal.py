@@ -17,6 +17,7 @@ from demur.report.cell_labels import BASELINE
 from demur.report.cell_view import Entry, entries, judges
 from demur.report.hypothesis_rows import ORDER, hypotheses_of
 from demur.report.sections.control_pools import MANY, Spread, pool_label, pooled
+from demur.report.terminal_folded import MOST_LINES, folded_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 CROSSES = "#"
 """The mark of a direction that was read under another prompt format than the one that it is used under."""
+
+MOST_DIFFERENCES = 15
+"""Of a long list of settings or cells that differ between two runs, this many are shown."""
 
 WORDS = ("target", "set", "edit", "direction")
 
@@ -79,7 +83,7 @@ def terminal_table(summary: Summary, width: int = USUAL) -> "Table":
 
     Returns:
         The table. Controls of one kind and edit are one line: the range of two rates, the median and the range of more. A star
-        marks a significant change.
+        marks a significant change. A table of more than `MOST_LINES` lines is folded further; see `terminal_folded`.
     """
     judge = judges(summary)[0]
     found = entries(summary, judge)
@@ -90,6 +94,8 @@ def terminal_table(summary: Summary, width: int = USUAL) -> "Table":
     if any(entry.cell.crosses_formats for entry in found):
         caption += f" {CROSSES} The direction was read under another prompt format."
     pools = pooled(found)
+    if len(pools) > MOST_LINES:
+        return folded_table(found, judge, width)
     several = [pool for pool in pools if len(pool) > 1]
     if several:
         caption += " Controls are one line, from the lowest to the highest rate"
@@ -167,7 +173,7 @@ def _one_comparison(
     comparison: "RunComparison", letter: str, judge: str | None, width: int, *, several: bool
 ) -> "list[Table | str]":
     """The part of one run after the first, which is A."""
-    cells = comparison.of(judge)
+    cells, of = _shown_cells(comparison.of(judge))
     judge = cells[0].judge
     rows = {cell.cell.key: cell for cell in cells}
     found = entries(comparison.context.model_copy(update={"cells": tuple(_as_cell(cell) for cell in cells)}))
@@ -176,6 +182,9 @@ def _one_comparison(
     if comparison.settings:
         lines = [Line((each.setting, each.first, each.second), ()) for each in comparison.settings]
         title = f"Settings that differ{between}"
+        if len(lines) > MOST_LINES:
+            title += f" (the first {MOST_DIFFERENCES} of {len(lines)})"
+            lines = lines[:MOST_DIFFERENCES]
         shown += ["", fitted_table(("setting", "A", letter), (), [lines], width=width, title=title)]
     elif several:
         shown += ["", f"A and {letter} differ in no setting."]
@@ -189,9 +198,17 @@ def _one_comparison(
         [_compared_line(entry, rows[entry.key], many) for entry in group]
         for _, group in groupby(found, key=lambda one: one.target)
     ]
-    title = f"Refusals in the shared cells{f' of A and {letter}' if several else ''}"
+    title = f"Refusals in {of}{f' of A and {letter}' if several else ''}"
     table = fitted_table(WORDS, numbers, groups, width=width, title=title, caption=caption)
     return [*shown, "", table, *_sentences(comparison, letter, several=several)]
+
+
+def _shown_cells(cells: "Sequence[SharedCell]") -> "tuple[Sequence[SharedCell], str]":
+    """The cells that a table shows, and what it calls them: all, or of many those with the smallest p values."""
+    if len(cells) <= MOST_LINES:
+        return cells, "the shared cells"
+    chosen = sorted(cells, key=lambda cell: (cell.p_holm, cell.paired.p_value))[:MOST_DIFFERENCES]
+    return chosen, f"{len(chosen)} of {len(cells):,} shared cells, those with the smallest p values,"
 
 
 def _compared_line(entry: Entry, cell: "SharedCell", many: bool) -> Line:

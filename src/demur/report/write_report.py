@@ -72,6 +72,8 @@ class Report:
     def write_page(self, folder: Path) -> Path:
         """Write `report.html` and `tables/`, and remove the figures and tables that only an earlier report had.
 
+        Of a large run, the completions are written into a file beside the page.
+
         Args:
             folder: the run folder.
 
@@ -81,22 +83,25 @@ class Report:
         Raises:
             InputError: as `write`.
         """
+        from demur.report.completions_file import NAME, stored_completions
         from demur.report.page import render
         from demur.report.payload import payload
         from demur.report.pictures.picture_files import picture_paths
 
         view = self.view
         labels = {name: view.summary.judge_labels[name] for name in view.judges}
-        data = payload(str(view.summary.study["name"]), view.all_entries, labels, view.completions)
+        completions = stored_completions(payload(str(view.summary.study["name"]), view.all_entries, labels, view.completions))
         tables = _tables(view, self.made)
         pictures = [sheet.name for sheet in self.sheets]
         names = [*(f"figures/{name}" for name in pictures), *(f"tables/{table.name}" for table in tables)]
-        page = render(view, self.made, data, names)
+        page = render(view, self.made, completions, names)
         kept = set(picture_paths(folder, pictures))
         files: dict[Path, bytes] = {}
         for table in tables:
             files |= {inner_file(folder, f"tables/{name}"): content for name, content in _table_files(table).items()}
-        path = inner_file(folder, "report.html")
+        path, beside = inner_file(folder, "report.html"), inner_file(folder, NAME)
+        if completions.file is not None:
+            files[beside] = completions.file
         for target, content in files.items():
             replace_file(target, content)
         # The page is replaced last. If this process stops before all old files are removed, the old page still lists them.
@@ -104,6 +109,8 @@ class Report:
             if stale not in files and stale not in kept:
                 stale.unlink()
         replace_file(path, page.encode())
+        if completions.file is None:
+            beside.unlink(missing_ok=True)
         return path
 
     def draw_pictures(self, folder: Path, *, every: bool = False, phases: Phases = no_phases) -> None:

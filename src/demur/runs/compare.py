@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, overload
 
 from pydantic import JsonValue
 
@@ -36,8 +36,7 @@ _FACT_WORDS = {"settings": "config.json and adapter_config.json", "stop_ids": "e
 """Facts of a checkpoint that are not its weights, by key, with the words for them."""
 
 
-@dataclass(frozen=True)
-class _Completion:
+class _Completion(NamedTuple):
     """A stored completion with its verdicts by judge."""
 
     key: str
@@ -76,11 +75,12 @@ class _Side:
     def renamed(self, new: Renaming) -> "_Side":
         """The same results under the first run's names."""
         keys = {key: new.key(cell) for key, cell in self.cells.items()}
+        renamed = {key: name for key, name in keys.items() if name != key}
         return replace(
             self,
             manifest=new.manifest(self.manifest),
             cells={keys[key]: cell for key, cell in self.cells.items()},
-            completions=[replace(one, key=keys.get(one.key, one.key)) for one in self.completions],
+            completions=[one._replace(key=renamed[one.key]) if one.key in renamed else one for one in self.completions],
         )
 
 
@@ -202,16 +202,21 @@ def _corrected(found: Sequence[RunComparison]) -> list[RunComparison]:
 
 
 def _side(run: Run) -> _Side:
-    with closing(Store.open(run.path)) as store:
-        manifest, directions = store.manifest(), store.directions()
-        cells = {cell.key: cell for cell in store.results().rows}
-    completions = []
-    for row in run.completions().to_dict("records"):
-        if row["key"] not in cells:
-            continue  # a part of a spread, which has no row of its own
-        # A run that is not finished may have completions without a verdict.
-        given = {judge: refusal for judge in run.judges() if isinstance(refusal := row.get(f"{judge}_refusal"), bool)}
-        completions.append(_Completion(row["key"], row["instruction"], tuple(row["token_ids"]), given))
+    with closing(Store.open(run.path)) as store, store.snapshot():
+        manifest, directions, results, rows = store.manifest(), store.directions(), store.results(), store.completions()
+    judges = run.judges()
+    given: dict[tuple[str, int], dict[str, bool]] = {}
+    for verdict in results.verdicts:
+        if verdict.judge in judges:
+            given.setdefault((verdict.cell, verdict.position), {})[verdict.judge] = verdict.refusal
+    # A run that is not finished may have completions without a verdict.
+    # A part of a spread has no row of its own.
+    cells = {cell.key: cell for cell in results.rows}
+    completions = [
+        _Completion(row.cell, row.instruction, tuple(row.token_ids), given.get((row.cell, row.position), {}))
+        for row in rows
+        if row.cell in cells
+    ]
     return _Side(run, manifest, cells, directions, completions)
 
 

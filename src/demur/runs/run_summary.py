@@ -18,6 +18,8 @@ from demur.analysis.harm.harm_results import HarmResult, harm_results
 from demur.analysis.headline import answers
 from demur.analysis.hypotheses.hypothesis_claims import Sets, Tested, hypothesis_claims
 from demur.analysis.hypotheses.post_hypotheses import Lineage
+from demur.analysis.lineage_trends import Lineage as Trends
+from demur.analysis.lineage_trends import LineageVerdicts, lineage_of, trend_answers
 from demur.analysis.manifest import DirectionFacts, Manifest
 from demur.analysis.published_rates import published_rows, text_and_code
 from demur.analysis.rates import Groups, Refusals, comparisons, judged_cells
@@ -87,6 +89,8 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
     matched, pairs = _are_matched(study), arm_pairs(measured.summaries)
     tested = _tested(study, judged, tests, refusals, judges[0], used, groups, pairs)
+    cosines = _cosines(store, [each for each in directions if not each.control])
+    along = _along(lineage, directions, cosines, LineageVerdicts(judged, refusals, judges[0], groups))
     return Summary(
         study=manifest.study,
         created=manifest.created,
@@ -103,17 +107,19 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         cells=tuple(judged),
         selection=manifest.selection,
         directions=tuple(directions),
-        cosines=_cosines(store, [each for each in directions if not each.control]),
+        cosines=cosines,
         by_layer=_by_layer(measured.records, study.direction.layers, lineage),
         measurements=measured.summaries,
         comparisons=tuple(compared),
         pairs=spreads.pairs,
         spellings=spreads.prompts,
         factors=tuple(factors),
+        lineage=along,
         doses=doses,
         harmfulness=tuple(harm),
         answers=(
             *answers(judged, tested.tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),
+            *trend_answers(along),
             *spreads.answers(judged, tested.tests, used),
             *_further_answers(doses, harm, factors, pairs, judged, judges[0], used, study),
         ),
@@ -190,6 +196,14 @@ def _tested(
     cosines = cosines_of_checkpoints(pairs, study.direction.layers)
     sets = Sets(groups, _are_matched(study))
     return hypothesis_claims(Lineage.of(roles), judged, tests, refusals, judge, words, sets, cosines)
+
+
+def _along(
+    lineage: Sequence[str], directions: Sequence[DirectionFacts], cosines: Cosines, verdicts: LineageVerdicts
+) -> Trends | None:
+    rows = zip(cosines.names, cosines.matrix, strict=True)
+    pairs = {(one, other): value for one, row in rows for other, value in zip(cosines.names, row, strict=True)}
+    return lineage_of(verdicts, lineage, directions, pairs)
 
 
 def _are_matched(study: StudyFacts) -> bool:

@@ -91,7 +91,7 @@ class Store(GrowingStore):
             if fresh and known:
                 for path in inner_entries(folder, "directions", "*.safetensors"):
                     path.unlink()
-                for name in ("summary.json", "report.html"):
+                for name in ("summary.json", "report.html", "report-completions.js"):
                     inner_file(folder, name).unlink(missing_ok=True)
             if fresh or not known:
                 schema.make(file, {"study": study_digest})
@@ -228,13 +228,18 @@ class Store(GrowingStore):
         Args:
             cell: the key of one cell; all cells by default.
         """
+        # "? IS NULL OR c.cell = ?" in one query would read every completion to find those of one cell.
+        chosen, values = ("", ()) if cell is None else ("WHERE c.cell = ? ", (cell,))
         rows = self._rows(
             "SELECT c.cell, position, instruction, completion, token_ids, own_turn FROM completions c "
-            "JOIN cells ON cells.key = c.cell WHERE ? IS NULL OR c.cell = ? ORDER BY cells.rowid, position",
-            (cell, cell),
+            f"JOIN cells ON cells.key = c.cell {chosen}ORDER BY cells.rowid, position",
+            values,
         )
+        # One call for all rows takes a tenth of the time of one call for each.
+        tokens = json.loads(f"[{','.join(row[4] for row in rows)}]")
         return [
-            StoredCompletion(key, position, ask, text, tuple(json.loads(ids)), own) for key, position, ask, text, ids, own in rows
+            StoredCompletion(key, position, ask, text, tuple(ids), own)
+            for (key, position, ask, text, _, own), ids in zip(rows, tokens, strict=True)
         ]
 
     def unjudged(self, judge: str) -> list[Unjudged]:

@@ -1,6 +1,6 @@
 """Stored JSON as typed records. Facts that earlier versions did not store are filled in here."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -103,10 +103,10 @@ class Results:
 
     def labels(self) -> Labels:
         """How many completions got each label, by cell and judge."""
-        found: dict[tuple[str, str], Counter[str]] = {}
+        found: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         for row in self.verdicts:
-            found.setdefault((row.cell, row.judge), Counter())[row.label] += 1
-        return found
+            found[row.cell, row.judge][row.label] += 1
+        return dict(found)
 
     def failed(self) -> Failures:
         """On how many completions each judge failed, by cell and judge."""

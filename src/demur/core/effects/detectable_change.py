@@ -2,11 +2,15 @@
 
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from demur.core.effects.grouped_differences import GroupedChanges
 from demur.core.effects.paired_change import paired_change
 from demur.core.statistics import LEVEL
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
 
 POWER = 0.8
 """The usual chance with which a study should detect the change that it is made for."""
@@ -95,11 +99,37 @@ def power(n: int, expected: float, against: float) -> float:
         0.942
     """
     import numpy as np
-    from scipy.stats import binom
+    from scipy.special import bdtrc
 
     differing = expected + against
     if differing <= 0:
         return 0.0
+    shares, needed = _chances(n, min(differing, 1.0)), _needed(n)
     counts = np.arange(n + 1)
-    needed = binom.isf(LEVEL / 2, counts, 0.5) + 1
-    return float((binom.pmf(counts, n, min(differing, 1.0)) * binom.sf(needed - 1, counts, expected / differing)).sum())
+    shown = counts >= needed
+    return float((shares[shown] * bdtrc(needed[shown] - 1, counts[shown], expected / differing)).sum())
+
+
+def _chances(n: int, share: float) -> "NDArray[numpy.float64]":
+    """The binomial chance of each number from 0 to n."""
+    import numpy as np
+    from scipy.special import gammaln, xlog1py, xlogy
+
+    counts = np.arange(n + 1)
+    ways = gammaln(n + 1) - gammaln(counts + 1) - gammaln(n - counts + 1)
+    found: NDArray[numpy.float64] = np.exp(ways + xlogy(counts, share) + xlog1py(n - counts, -share))
+    return found
+
+
+@lru_cache(maxsize=64)
+def _needed(n: int) -> "NDArray[numpy.int64]":
+    """For each number of verdicts that change, how many must change in the expected sense so that the test is significant."""
+    import numpy as np
+    from scipy.special import bdtrc
+
+    counts = np.arange(n + 1)
+    # Begins below the answer for every count and goes up, at most about a dozen steps.
+    found = np.maximum(0, np.floor(counts / 2 + np.sqrt(counts) - 4)).astype(int)
+    while (short := (found <= counts) & (bdtrc(found - 1, counts, 0.5) > LEVEL / 2)).any():
+        found = found + short
+    return found

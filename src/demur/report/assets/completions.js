@@ -290,13 +290,22 @@
   });
 
   // The completions are read only when the section is opened, so that the rest of the page appears at once.
-  const start = () => {
-    if (data) return;
-    kept = completionRows(byId("completions-data").textContent);
-    ({ data, rows } = kept);
-    buildFacets();
-    load();
-    filter();
+  let reading = false;
+  const start = (reveal = () => {}) => {
+    if (data || reading) return;
+    reading = true;
+    status.textContent = "Reading the completions \u2026";
+    completionsText((text) => {
+      kept = completionRows(text);
+      ({ data, rows } = kept);
+      buildFacets();
+      load();
+      filter();
+      reveal();
+    }, (sentence) => {
+      reading = false;
+      status.textContent = sentence;
+    });
   };
   let waiting = 0;
   search.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(changed, 80); });
@@ -323,12 +332,17 @@
       browser.open = true;
       byId("by-link").hidden = false;
     }
-    if (data) {
-      load();
-      filter();
-    } else start();
-    const one = list.querySelector(".chosen");
-    pageAddress.goTo(one ?? byId("completions"), one ? "center" : "start");
+    const reveal = () => {
+      const one = list.querySelector(".chosen");
+      pageAddress.goTo(one ?? byId("completions"), one ? "center" : "start");
+    };
+    if (!data) {
+      start(reveal);
+      return;
+    }
+    load();
+    filter();
+    reveal();
   });
   if (browser.open) start();
   pageAddress.show();

@@ -1,4 +1,3 @@
-"use strict";
 // The theme and the interactive figures. The page contains Plotly compressed. If the browser cannot decompress it, the static figures stay.
 (() => {
   const root = document.documentElement;
@@ -77,8 +76,7 @@
   };
 
   const unpack = async () => {
-    const packed = Uint8Array.from(atob(byId("plotly").textContent), (letter) => letter.charCodeAt(0));
-    const source = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    const source = await unpacked(byId("plotly").textContent);
     const script = document.createElement("script");
     script.textContent = source;
     document.head.append(script);

@@ -23,7 +23,8 @@ def draw_lines(lines: LayerLines) -> str:
     drawn, y = legend(samples, WIDE)
     places = lines.at(max((len(line.values) for panel in lines.panels for line in panel.lines), default=0))
     across = _linear(min(places, default=0), max(places, default=1), _LEFT + 8, WIDE - _RIGHT)
-    marks = lines.horizontal or ticks(min(places, default=0), max(places, default=1), 10)
+    layers = [(at, f"{at:g}") for at in ticks(min(places, default=0), max(places, default=1), 10)]
+    marks = lines.ticks if lines.horizontal else layers
     height = max(90.0, (lines.pixels - y - 2 * LINE) / len(lines.panels) - 14)
     parts = [drawn]
     for panel in lines.panels:
@@ -33,7 +34,10 @@ def draw_lines(lines: LayerLines) -> str:
         parts += [rule(across(at), y, across(at), y + height, "dotted") for at in lines.marked]
         parts.append(_panel(panel, places, across, y + 4, y + height))
         y += height + 14
-    parts += [words(across(at), y, f"{at:g}", "middle", "soft") for at in marks]
+    # Long names stand on two levels, so that neighbours do not touch.
+    levels = 2 if sum(len(text) for _, text in marks) > 80 else 1
+    parts += [words(across(at), y + LINE * (number % levels), text, "middle", "soft") for number, (at, text) in enumerate(marks)]
+    y += LINE * (levels - 1)
     parts.append(words((_LEFT + WIDE) / 2, y + LINE + 3, lines.axis, "middle", "soft"))
     return drawing(WIDE, y + 2 * LINE + 2, parts)
 

@@ -1,5 +1,7 @@
 """Controls of one kind as one row: a study may have twenty of each, and twenty bars would hide everything else.
 
+So are the directions of other checkpoints in one target, if a study has many checkpoints.
+
 A pool is the controls of one kind at the same edit of the same cell, under one judge. It is shown by its median, lowest and
 highest rate. The data files keep each control.
 """
@@ -16,6 +18,9 @@ from demur.report.cell_view import Entry, LabelShares
 
 MANY = 3
 """From this number on, tables and figures of the page show the controls of one kind as one row. Two are shown one by one."""
+
+MANY_OTHERS = 16
+"""From this number on, they show the directions of other checkpoints in a target as one row. The figure of transfer does not."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +70,42 @@ def edit_key(entry: Entry) -> tuple[object, ...]:
     )
 
 
-def pooled(found: Iterable[Entry]) -> list[list[Entry]]:
-    """The entries in their order, with the controls of one pool together."""
+def pooled(found: Iterable[Entry], *, others: bool = False) -> list[list[Entry]]:
+    """The entries in their order, with the controls of one pool together.
+
+    Args:
+        found: the entries.
+        others: whether the directions of other checkpoints than the target are a pool too.
+    """
     pools: dict[object, list[Entry]] = {}
     for entry in found:
-        own = (entry.target, entry.instructions, entry.judge, kind_of(entry.cell), edit_key(entry))
-        pools.setdefault(own if entry.control else (entry.key, entry.judge), []).append(entry)
+        own = (entry.target, entry.instructions, entry.judge, _kind(entry), edit_key(entry))
+        pooled_here = entry.control or (others and _from_another(entry))
+        pools.setdefault(own if pooled_here else (entry.key, entry.judge), []).append(entry)
     return list(pools.values())
 
 
 def folded(found: Iterable[Entry]) -> list[list[Entry]]:
-    """The same, but the controls of a pool with fewer than `MANY` stay alone."""
-    return [part for pool in pooled(found) for part in ([pool] if len(pool) >= MANY else [[entry] for entry in pool])]
+    """The entries in their order, with many controls of one pool together, and many directions of other checkpoints in a target.
+
+    Fewer than `MANY` controls and fewer than `MANY_OTHERS` other directions stay alone.
+    """
+    parts: list[list[Entry]] = []
+    for pool in pooled(found, others=True):
+        parts += [pool] if len(pool) >= _fewest(pool[0]) else [[entry] for entry in pool]
+    return parts
+
+
+def _kind(entry: Entry) -> str:
+    return kind_of(entry.cell) if entry.control else "other checkpoints' directions"
+
+
+def _from_another(entry: Entry) -> bool:
+    return entry.cell.direction is not None and entry.source != entry.cell.target
+
+
+def _fewest(entry: Entry) -> int:
+    return MANY if entry.control else MANY_OTHERS
 
 
 def pool_shares(pool: Sequence[Entry]) -> LabelShares | None:
@@ -90,24 +119,26 @@ def pool_shares(pool: Sequence[Entry]) -> LabelShares | None:
 
 def pool_label(pool: Sequence[Entry], label: Callable[[Entry], str]) -> str:
     """The number and the kind of a pool's controls, and what their own labels have in common behind the name of the control."""
+    # A label begins with the name of the control, or of the checkpoint that the direction came from.
     rests = {label(entry).removeprefix(entry.source or "") for entry in pool}
     rest = rests.pop() if len(rests) == 1 else ""
-    return f"{len({entry.cell.direction for entry in pool})} {kind_of(pool[0].cell)}{rest}"
+    return f"{len({entry.cell.direction for entry in pool})} {_kind(pool[0])}{rest}"
 
 
-def row_labels(found: Sequence[Entry], label: Callable[[Entry], str]) -> dict[str, str]:
+def row_labels(found: Sequence[Entry], label: Callable[[Entry], str], *, others: bool = False) -> dict[str, str]:
     """The label of the row of each entry by its key: its own, or that of the controls of its kind and edit if they are many.
 
     Args:
         found: entries of one judge that are shown together.
         label: the label of an entry that has a row to itself.
+        others: whether the directions of other checkpoints share a row too, if they are many.
     """
     pools: dict[object, list[Entry]] = {}
     for entry in found:
-        if entry.control:
-            pools.setdefault((kind_of(entry.cell), edit_key(entry)), []).append(entry)
+        if entry.control or (others and _from_another(entry)):
+            pools.setdefault((_kind(entry), edit_key(entry)), []).append(entry)
     labels = {entry.key: label(entry) for entry in found}
     for pool in pools.values():
-        if len({entry.cell.direction for entry in pool}) >= MANY:
+        if len({entry.cell.direction for entry in pool}) >= _fewest(pool[0]):
             labels |= dict.fromkeys((entry.key for entry in pool), pool_label(pool, label))
     return labels

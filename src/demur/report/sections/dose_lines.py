@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from demur.core import number_format
 from demur.report.cell_view import Entry, instruction_sets, targets_of
+from demur.report.evenly_spaced import evenly_spaced, spacing_note
 from demur.report.figure_contents import Band, LayerLines, Line, LinePanel
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
 from demur.report.sections.control_pools import kind_of
@@ -60,7 +61,8 @@ def _several_doses(found: Sequence[Entry]) -> bool:
     return any(len(coefficients) > 1 for coefficients in doses.values())
 
 
-def _figure(view: ReportView, name: str, found: Sequence[Entry]) -> FigureSpec:
+def _figure(view: ReportView, name: str, every: Sequence[Entry]) -> FigureSpec:
+    targets, found = targets_of(every), _selected(every)
     places = [(e.target, e.instructions) for e in found]
     baselines = tuple(e for e in view.entries if not e.edited and (e.target, e.instructions) in places)
     tried = {e.cell.coefficient for e in found if e.cell.coefficient is not None}
@@ -76,7 +78,7 @@ def _figure(view: ReportView, name: str, found: Sequence[Entry]) -> FigureSpec:
         there = [e for e in (*baselines, *found) if (e.target, e.instructions) in chunk]
         part = f" ({index + 1} of {len(chunks)})" if len(chunks) > 1 else ""
         caption = f"One line for each direction, named by its source; {trials_in_words(there)}; judge {view.judge}. "
-        caption += "Shaded: 95 % Wilson intervals."
+        caption += f"Shaded: 95 % Wilson intervals.{spacing_note(len(targets), 'targets')}"
         caption += " At 0, on the dotted line: no edit." if baselines else ""
         caption += " Thin grey lines: controls." if any(e.control for e in there) else ""
         if any(one.loss_change is not None for one in view.summary.doses.coherence):
@@ -87,6 +89,13 @@ def _figure(view: ReportView, name: str, found: Sequence[Entry]) -> FigureSpec:
         suffix = f"-{index + 1}" if index else ""
         sheets.append(Sheet(name + suffix, title + part, caption, said, data, content, readable_rate_numbers(there)))
     return FigureSpec(name, title, sheets[0].caption, _lines(view, doses, wanted, axis), tuple(sheets))
+
+
+def _selected(found: Sequence[Entry]) -> list[Entry]:
+    """The entries of some targets and sources, if there are many: sixty lines in each of sixty panels could not be read."""
+    targets = evenly_spaced(targets_of(found))
+    sources = evenly_spaced(list(dict.fromkeys(entry.source for entry in found if not entry.control)))
+    return [e for e in found if e.target in targets and (e.control or e.source in sources or e.source == e.cell.target)]
 
 
 def _lines(view: ReportView, doses: _Doses, wanted: Sequence[tuple[str, str]], axis: str) -> LayerLines:

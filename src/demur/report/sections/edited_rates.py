@@ -12,6 +12,7 @@ from demur.report.sections.rate_bars import (
     bar_block,
     diamonds_in_words,
     in_order_of_rows,
+    others_in_words,
     rate_numbers,
     rates_in_words,
     readable_rate_numbers,
@@ -62,14 +63,15 @@ def _figure(view: ReportView, name: str, title: str, found: Sequence[Entry]) -> 
     pages = _pages(blocks)
     for index, page in enumerate(pages):
         there = [entry for target in page for entry in _in_order_of_rows(by_target[target])]
+        shown_blocks = [blocks[target] for target in page]
         part = f" ({index + 1} of {len(pages)})" if len(pages) > 1 else ""
         caption = (
             f"One block for each target, one bar for each direction, named by its source{strength}; {trials_in_words(there)}, "
             f"95 % Wilson intervals, judge {view.judge}. Grey and hatched: controls."
-            f"{bands_in_words([blocks[target] for target in page])}{diamonds_in_words(there)}"
+            f"{bands_in_words(shown_blocks)}{others_in_words(there)}{diamonds_in_words(there)}"
         )
         data = rate_numbers(there)
-        content = Bars(axis_titles(sets), tuple(blocks[target] for target in page))
+        content = Bars(axis_titles(sets), tuple(shown_blocks))
         said = rates_in_words(title, there)
         suffix = f"-{index + 1}" if index else ""
         sheets.append(Sheet(name + suffix, title + part, caption, said, data, content, readable_rate_numbers(there)))

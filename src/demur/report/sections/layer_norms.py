@@ -3,9 +3,19 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+from demur.report.evenly_spaced import evenly_spaced, spacing_note
 from demur.report.figure_contents import LayerLines, Line, LinePanel
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
-from demur.report.sections.layer_view import arm_looks, arm_names, layer_table, norm_shares, numbers_of, ranges, study_layers
+from demur.report.sections.layer_view import (
+    arm_looks,
+    arm_names,
+    layer_table,
+    norm_shares,
+    numbers_of,
+    ranges,
+    study_layers,
+)
+from demur.report.sections.rate_bars import shortened
 from demur.report.sections.section import ReportView
 
 
@@ -31,14 +41,14 @@ class LayerNorms:
         caption = (
             "Above: the raw norm of each direction. "
             "Below: this norm as a share of the mean norm of the activations at the same layer."
-        )
-        said = "; ".join(f"{name} {ranges(arm.raw_norm)}" for arm, name in zip(measured.arms, names, strict=True))
+        ) + spacing_note(len(names))
+        said = shortened([f"{name} {ranges(arm.raw_norm)}" for arm, name in zip(measured.arms, names, strict=True)])
         content = LayerLines(
             (
-                LinePanel("norm of the direction", tuple(norms), scale="log"),
+                LinePanel("norm of the direction", tuple(evenly_spaced(norms)), scale="log"),
                 LinePanel(
                     "share of the stream's norm",
-                    tuple(shares),
+                    tuple(evenly_spaced(shares)),
                     unit="of the mean norm",
                     scale="share",
                     short_title="share of the stream",

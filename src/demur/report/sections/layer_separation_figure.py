@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+from demur.report.evenly_spaced import evenly_spaced, spacing_note
 from demur.report.figure_contents import Band, LayerLines, Line, LinePanel
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
 from demur.report.sections.layer_view import (
@@ -16,6 +17,7 @@ from demur.report.sections.layer_view import (
     ranges,
     study_layers,
 )
+from demur.report.sections.rate_bars import shortened
 from demur.report.sections.section import ReportView
 
 
@@ -30,12 +32,12 @@ class LayerSeparationFigure:
         if measured is None:
             return []
         bands = [Band("random directions", tuple(null_band(measured)), in_legend=True)]
-        aurocs, gaps = [], []
+        intervals, aurocs, gaps = list[Band](), list[Line](), list[Line]()
         columns: list[tuple[str, Sequence[object]]] = []
         names = arm_names(view.summary)
         for arm, name, (colour, dash) in zip(measured.arms, names, arm_looks(measured, view.palette), strict=True):
             bounds = bounds_of(arm.auroc_ci95)
-            bands.append(Band(name, bounds, colour))
+            intervals.append(Band(name, bounds, colour))
             aurocs.append(Line(name, arm.auroc, colour, dash, tuple(intervals_of(bounds))))
             gaps.append(Line(name, arm.gap, colour, dash))
             columns += [(f"{name}: AUROC", numbers_of(arm.auroc)), (f"{name}: 95 %", intervals_of(bounds))]
@@ -46,11 +48,12 @@ class LayerSeparationFigure:
             "direction than a harmless one, with 95 % intervals. "
             "Below: the distance between the two means in pooled standard deviations. Grey: 95 % of random directions"
         ) + (", from the lowest bound of any arm to the highest." if len(names) > 1 else ".")
-        said = "; ".join(f"AUROC of {name} {ranges(arm.auroc)}" for arm, name in zip(measured.arms, names, strict=True))
+        caption += spacing_note(len(names))
+        said = shortened([f"AUROC of {name} {ranges(arm.auroc)}" for arm, name in zip(measured.arms, names, strict=True)])
         content = LayerLines(
             (
-                LinePanel("AUROC", tuple(aurocs), tuple(bands), places=2),
-                LinePanel("gap (pooled SD)", tuple(gaps), unit="standard deviations"),
+                LinePanel("AUROC", tuple(evenly_spaced(aurocs)), (*bands, *evenly_spaced(intervals)), places=2),
+                LinePanel("gap (pooled SD)", tuple(evenly_spaced(gaps)), unit="standard deviations"),
             ),
             study_layers(view.summary),
             inches=3.6,

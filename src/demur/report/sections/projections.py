@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import ClassVar
 
+from demur.report.evenly_spaced import evenly_spaced, spacing_note
 from demur.report.figure_contents import Point, PointGroup, PointLook, PointStrip, PointStrips
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
 from demur.report.sections.layer_view import SETS, PlacesOfArm, instruction_places
@@ -33,8 +34,10 @@ class Projections:
             "One point for each instruction: filled if the checkpoint refuses it without an edit, hollow if it does not, "
             "a cross if there is no verdict."
         )
+        shown = evenly_spaced(rows)
+        caption += spacing_note(len(rows))
         content = PointStrips(
-            tuple(PointStrip(row.name, tuple(_group(row, side) for side in SETS)) for row in rows),
+            tuple(PointStrip(row.name, tuple(_group(row, side) for side in SETS)) for row in shown),
             _LOOKS,
             "projection (0: mean of the harmless training instructions, 1: mean of the harmful ones)",
             ("projection", "(0: mean harmless, 1: mean harmful)"),
@@ -47,7 +50,7 @@ class Projections:
             for place, along in row.of(side)
         ]
         data = pandas.DataFrame(records, columns=["arm", "instructions", "index", "along", "verdict"])
-        return [FigureSpec.of(Sheet("projections", title, caption, f"{title}. {_in_words(rows)}.", data, content))]
+        return [FigureSpec.of(Sheet("projections", title, caption, f"{title}. {_in_words(shown)}.", data, content))]
 
     def tables(self, view: ReportView) -> Sequence[TableSpec]:  # noqa: ARG002
         """No tables other than the numbers of the figure."""

@@ -10,7 +10,7 @@ from demur.report.cell_labels import BASELINE
 from demur.report.cell_view import Entry
 from demur.report.figure_contents import Bar, BarBlock, BarRow, Mark, RateBand, Tip
 from demur.report.result_tables import result_frame
-from demur.report.sections.control_pools import MANY, Spread, edit_key, folded, pool_label, pool_shares, row_labels
+from demur.report.sections.control_pools import MANY, MANY_OTHERS, Spread, edit_key, folded, pool_label, pool_shares, row_labels
 from demur.report.sections.page_address import cell_address
 
 if TYPE_CHECKING:
@@ -26,16 +26,17 @@ def bar_block(
 ) -> BarBlock:
     """Bars of some entries: a row for each label, a panel for each instruction set; baselines first, controls last.
 
-    Many controls of one kind are one row. Behind each bar of a real direction is a band for each such row at the same setting.
+    Many controls of one kind are one row, and so are many directions of other checkpoints.
+    Behind each bar of a real direction is a band for each such row at the same setting.
     """
     rows: dict[str, dict[str, list[Entry]]] = {}
-    labels = row_labels(found, label)
+    labels = row_labels(found, label, others=True)
     for entry in in_order_of_rows(found):
         rows.setdefault(labels[entry.key], {}).setdefault(entry.instructions, []).append(entry)
     bands: dict[object, list[RateBand]] = {}
     for name, cells in rows.items():
         for pool in cells.values():
-            if len(pool) > 1:
+            if len(pool) > 1 and pool[0].control:
                 spread = Spread.of(pool)
                 band = RateBand(100 * spread.low, 100 * spread.middle, 100 * spread.high, Tip(name, (f"{spread} refused",)))
                 bands.setdefault((pool[0].instructions, edit_key(pool[0])), []).append(band)
@@ -59,7 +60,7 @@ def _bar(
         spread = Spread.of(pool)
         low, middle, high = (100 * rate for rate in (spread.low, spread.middle, spread.high))
         # Only the median as text, because the line of the bar shows the range, and the text of both would not fit.
-        return Bar(middle, low, high, spread.pieces[0], pool_tip(pool), control=True)
+        return Bar(middle, low, high, spread.pieces[0], pool_tip(pool), control=pool[0].control)
     entry = pool[0]
     low, high = entry.interval
     marks = [
@@ -102,9 +103,11 @@ def tip_of(entry: Entry) -> Tip:
 
 
 def pool_tip(pool: Sequence[Entry]) -> Tip:
-    """The text that the figure shows for many controls of one kind when a reader points at them."""
+    """The text that the figure shows for many controls of one kind, or many other directions, when a reader points at them."""
     entry = pool[0]
-    what = f"{pool_label(pool, _variant)} controls {entry.done}" + (f", {entry.dose}" if entry.dose else "")
+    what = f"{pool_label(pool, _variant)}{' controls' if entry.control else ''} {entry.done}" + (
+        f", {entry.dose}" if entry.dose else ""
+    )
     lines = [f"{entry.instructions} instructions", what, f"median and range: {Spread.of(pool)} refused"]
     if (shares := pool_shares(pool)) is not None:
         lines.append(f"{shares.judge}: {shares.words}")
@@ -139,6 +142,16 @@ def bands_in_words(blocks: Sequence[BarBlock]) -> str:
     return (
         f" {MANY} or more controls of one kind are one bar: its length is their median, its line goes from the lowest to the "
         "highest rate. The same range is a pale band behind each bar at the same setting, with the median as a thin line."
+    )
+
+
+def others_in_words(shown: Sequence[Entry]) -> str:
+    """The meaning of rows of many directions of other checkpoints; empty if there are none."""
+    if not any(len(pool) > 1 and not pool[0].control for pool in folded(shown)):
+        return ""
+    return (
+        f" {MANY_OTHERS} or more directions of other checkpoints are one bar: its length is their median, its line goes from the "
+        "lowest to the highest rate. The figure of transfer has each of them."
     )
 
 
@@ -177,7 +190,7 @@ def rate_numbers(shown: Sequence[Entry]) -> "pandas.DataFrame":
 
 
 def readable_rate_numbers(shown: Sequence[Entry]) -> "pandas.DataFrame":
-    """The numbers of a figure of rates as the page shows them. Many controls of one kind are one row."""
+    """The numbers of a figure of rates as the page shows them. Rows are folded as in the bars of the figure."""
     import pandas
 
     frame = pandas.DataFrame([_readable_numbers(pool) for pool in folded(shown)])

@@ -17,6 +17,9 @@ from demur.report.sections.transfer_matrix import Matrix
 
 _READ = "Refusal rates by the source of the direction (rows) and the checkpoint that it was applied to (columns)"
 
+MOST_WRITTEN = 20
+"""With more columns, the rates are not written into the map: they could not be read. They are in its table and at the pointer."""
+
 
 class Transfer:
     """The figure `transfer`. Each of its matrices is a static file."""
@@ -35,6 +38,8 @@ class Transfer:
             caption += " The last rows are controls."
         if any(len(set(matrix.labels.values())) < len(matrix.labels) for matrix in view.matrices):
             caption += f" {MANY} or more controls of one kind are one row: their median, then the lowest and the highest rate."
+        if any(not one.written for one in maps):
+            caption += " White: no refusals; the darker, the more."
         title = "Refusal rates by source of the direction and by target"
         sheets = [_sheet(matrix, one, view.judge) for matrix, one in zip(view.matrices, maps, strict=True)]
         return [FigureSpec("transfer", title, caption, HeatMaps(tuple(maps)), tuple(sheets))]
@@ -62,6 +67,7 @@ def _map(matrix: Matrix) -> HeatMap:
         heading=(f"{matrix.done}{dose}", f"{matrix.instructions} instructions"),
         row_title="direction from",
         column_title="target",
+        written=len(matrix.columns) <= MOST_WRITTEN,
         corner="Direction from",
         controls=controls,
         rules=tuple(rules),

@@ -1,9 +1,10 @@
 """The stored completions of a run as one table."""
 
 from collections.abc import Iterable
+from math import nan
 from typing import TYPE_CHECKING
 
-from demur.runs.rows import StoredCompletion
+from demur.runs.rows import StoredCompletion, StoredVerdict
 from demur.runs.stored_records import Results
 
 if TYPE_CHECKING:
@@ -14,9 +15,6 @@ CELL_COLUMNS = (
     "sites", "layers", "coefficient", "unit", "positions",
 )  # fmt: skip
 """The columns of the table that describe the cell of each row."""
-
-COMPLETION_COLUMNS = ("index", "instruction", "completion", "token_ids", "n_tokens")
-"""The columns of the table that describe the completion of each row, without the verdicts."""
 
 
 def completion_frame(results: Results, completions: Iterable[StoredCompletion]) -> "pandas.DataFrame":
@@ -31,22 +29,24 @@ def completion_frame(results: Results, completions: Iterable[StoredCompletion]) 
     """
     import pandas
 
+    rows = list(completions)
+    # Column by column: a dictionary for each row would take several times the time and the memory.
     cells = {cell.key: cell.model_dump(mode="json", include=set(CELL_COLUMNS)) for cell in results.cells}
-    verdicts: dict[tuple[str, int], dict[str, bool | str]] = {}
-    for cell, position, judge, refusal, label, evidence in results.verdicts:
-        entry = verdicts.setdefault((cell, position), {})
-        entry.update({f"{judge}_refusal": refusal, f"{judge}_label": label, f"{judge}_evidence": evidence})
-    rows = [
-        {
-            **{name: cells[row.cell][name] for name in CELL_COLUMNS},
-            "index": row.position,
-            "instruction": row.instruction,
-            "completion": row.text,
-            "token_ids": list(row.token_ids),
-            "n_tokens": len(row.token_ids),
-            **verdicts.get((row.cell, row.position), {}),
-        }
-        for row in completions
-    ]
-    # Without rows pandas would give a table without columns.
-    return pandas.DataFrame(rows) if rows else pandas.DataFrame(columns=[*CELL_COLUMNS, *COMPLETION_COLUMNS])
+    facts = [cells[row.cell] for row in rows]
+    columns: dict[str, list[object]] = {name: [fact[name] for fact in facts] for name in CELL_COLUMNS}
+    columns |= {
+        "index": [row.position for row in rows],
+        "instruction": [row.instruction for row in rows],
+        "completion": [row.text for row in rows],
+        "token_ids": [list(row.token_ids) for row in rows],
+        "n_tokens": [len(row.token_ids) for row in rows],
+    }
+    given: dict[str, dict[tuple[str, int], StoredVerdict]] = {}
+    for verdict in results.verdicts:
+        given.setdefault(verdict.judge, {})[verdict.cell, verdict.position] = verdict
+    for judge, verdicts in given.items():
+        known = [verdicts.get((row.cell, row.position)) for row in rows]
+        for field in ("refusal", "label", "evidence"):
+            # A missing verdict is missing in the table, and not the text "None".
+            columns[f"{judge}_{field}"] = [nan if one is None else getattr(one, field) for one in known]
+    return pandas.DataFrame(columns)
