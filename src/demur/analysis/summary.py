@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from demur.analysis.cell import Answer, Claim, Comparison, JudgedCell, Record
 from demur.analysis.factor_effect import FactorEffect
+from demur.analysis.judging.rating_records import Agreement, CorrectedRate, Labeller
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, InstructionFacts, Session, Settings
 from demur.analysis.selection_record import SelectionRecord
 from demur.core.edit_words import EditWords
@@ -161,6 +162,9 @@ class Summary(Record):
         comparisons: each edited cell compared with its target without an edit, one entry for each cell and judge.
         factors: what changing the weights does and what changing the prompt format does, one entry for each judge's factor; empty
             for a run whose checkpoints share fewer than two formats.
+        labellers: the people who labelled completions.
+        agreement: how far every two judges or labellers agree, over the run, in each arm, and in each arm with each edit.
+        corrected: refusal rates corrected for the errors of the judges; empty if nobody labelled completions.
         answers: the results of the run in a few sentences.
         claims: one sentence with a verdict for each checkpoint and each edit.
         published: published rates, each with the measured rate.
@@ -188,6 +192,9 @@ class Summary(Record):
     measurements: tuple[MeasurementSummary, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     factors: tuple[FactorEffect, ...] = ()
+    labellers: tuple[Labeller, ...] = ()
+    agreement: tuple[Agreement, ...] = ()
+    corrected: tuple[CorrectedRate, ...] = ()
     answers: tuple[Answer, ...] = ()
     claims: tuple[Claim, ...] = ()
     published: tuple[PublishedRow, ...] = ()

@@ -9,6 +9,7 @@ from demur.analysis.claims import claims
 from demur.analysis.close_controls import close_controls
 from demur.analysis.edit_tests import edit_tests
 from demur.analysis.headline import answers
+from demur.analysis.judging.judge_agreement import little_agreement
 from demur.analysis.manifest import DirectionFacts, Manifest
 from demur.analysis.published_rates import published_rows, text_and_code
 from demur.analysis.rates import comparisons, judged_cells
@@ -26,6 +27,7 @@ from demur.runs.controls.measured_nulls import refusal_probabilities, unanswered
 from demur.runs.database.damage import FILE
 from demur.runs.extracting.zero_points import with_zero_points, zero_warnings
 from demur.runs.judging_stored import failure_warnings, thought_warnings
+from demur.runs.labelling.stored_raters import rated
 from demur.runs.measured_summaries import Measured
 from demur.runs.rows import StoredMeasurement
 from demur.runs.stored_records import Results
@@ -68,6 +70,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
     used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
     matched = _are_matched(study)
+    labellers, agreed, corrected = rated(results, manifest, judges, groups)
     return Summary(
         study=manifest.study,
         created=manifest.created,
@@ -76,7 +79,12 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         judge_labels={judge.name: judge.labels for judge in manifest.judges},
         edits=used,
         sessions=manifest.sessions,
-        warnings=(*_warnings(store, manifest, results, judges, directions), *measured.warnings, *unknown),
+        warnings=(
+            *_warnings(store, manifest, results, judges, directions),
+            *measured.warnings,
+            *unknown,
+            *little_agreement(agreed),
+        ),
         environment=manifest.environment,
         checkpoints=manifest.checkpoints,
         arms=manifest.arms,
@@ -89,6 +97,9 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         measurements=measured.summaries,
         comparisons=tuple(compared),
         factors=tuple(factors),
+        labellers=labellers,
+        agreement=agreed,
+        corrected=corrected,
         # A kind of edit of the published works that the study did not try gets a sentence too, which says so.
         answers=(
             *answers(judged, tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),

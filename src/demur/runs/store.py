@@ -286,8 +286,8 @@ class Store(GrowingStore):
         return [StoredFailure(*row) for row in rows]
 
     def results(self) -> Results:
-        """All cells, verdicts and failures, read once."""
-        return Results(self.cells(), self.verdicts(), self.failures())
+        """All cells, verdicts, failures and labels of people, read once."""
+        return Results(self.cells(), self.verdicts(), self.failures(), self.labelled_sample())
 
     @contextmanager
     def report_held(self, waiting: Callable[[str], object] = warn) -> Iterator[None]:

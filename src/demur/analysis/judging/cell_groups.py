@@ -1,4 +1,4 @@
-"""Cells that are labelled and corrected together: one arm, one instruction set and one action, real directions and controls apart."""
+"""Cells that are corrected together: those of one arm, one instruction set and one action. Null directions are apart."""
 
 from typing import NamedTuple
 

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 )
 def label(
     run_dir: RunFolder,
-    labeller: Annotated[
-        str, typer.Option(metavar="NAME", help="who labels; each labeller has an own random order")
-    ] = "person-1",
+    labeller: Annotated[str, typer.Option(metavar="NAME", help="who labels; each labeller has an own random order")] = "person-1",
     judge: Annotated[
         str | None,
         typer.Option(

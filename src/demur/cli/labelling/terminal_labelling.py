@@ -50,6 +50,9 @@ def _show(session: "LabelSession", shown: "ToLabel", keys: dict[str, str], said:
     from rich.padding import Padding
     from rich.text import Text
 
+    from demur.core.number_format import TIE
+    from demur.runs.labelling.label_session import COMMANDS
+
     done, out = session.progress(), console(width=output_width())
     if sys.stdout.isatty():
         out.clear()
@@ -58,8 +61,8 @@ def _show(session: "LabelSession", shown: "ToLabel", keys: dict[str, str], said:
         out.print(Text(title, style="bold"))
         out.print(Padding(Text(printable(text)) if text.strip() else Text("(empty)", style="dim"), (0, 0, 1, 2)))
     # The labels come before the commands, on lines of their own.
-    out.print(Text("   ".join(f"{key} {label}" for key, label in keys.items())))
-    out.print(Text("   ".join(("s skip", "u undo", "? definitions", "q quit")), style="dim"))
+    out.print(Text("   ".join(f"{key}{TIE}{label}" for key, label in keys.items())))
+    out.print(Text("   ".join(f"{key}{TIE}{name}" for key, name in COMMANDS.items()), style="dim"))
     if said:
         out.print(Text(printable(said)))
 

@@ -22,7 +22,7 @@ _PER_STRATUM = 4
 """Cells are put together until the sample has so many labels for each stratum."""
 
 _SPREAD = {"agree": 0.2, "disagree": 0.5, "unknown": 0.5}
-"""The guessed standard deviation of what labels say beyond the judges: 4 % of verdicts are wrong where judges agree, half else."""
+"""The guessed standard deviation of labels beyond the judges: 4 % of verdicts are wrong where judges agree, and half elsewhere."""
 
 
 class Drawable(NamedTuple):
@@ -33,9 +33,7 @@ class Drawable(NamedTuple):
     said: str
 
 
-def drawable(
-    places: Mapping[str, set[int]], verdicts: Sequence[StoredVerdict], judges: Sequence[str]
-) -> list[Drawable]:
+def drawable(places: Mapping[str, set[int]], verdicts: Sequence[StoredVerdict], judges: Sequence[str]) -> list[Drawable]:
     """Every stored completion with what the judges say of it.
 
     Args:

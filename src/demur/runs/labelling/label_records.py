@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pydantic import Field
+
 from demur.analysis.cell import Record
 
 
@@ -20,7 +22,7 @@ class LabelDesign(Record):
     judge: str
     labels: tuple[str, ...]
     refusal_labels: tuple[str, ...]
-    definitions: dict[str, str] = {}
+    definitions: dict[str, str] = Field(default_factory=dict)
     seed: int = 0
 
 

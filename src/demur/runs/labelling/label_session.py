@@ -1,7 +1,7 @@
 """One labeller at work: which completion comes next, what was said of it, and how far the labeller is.
 
-The labeller sees an instruction and a completion, and nothing about checkpoint, edit, judges or other labellers. Every labeller has
-an own random order, so that two labellers who stop early have different completions behind them.
+The labeller sees an instruction and a completion, and nothing about checkpoint, edit, judges or other labellers. Every labeller
+has an own random order, so the order cannot be a reason for two labellers to agree.
 """
 
 import re
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from string import ascii_lowercase
 
 from demur.analysis.study_facts import StudyFacts
 from demur.core.errors import InputError
@@ -101,6 +102,24 @@ class LabelSession:
             raise InputError(f"there is no completion {number}; the sample has {len(self._order)}")
         self._store.add_labels([StoredLabel(self.labeller, *self._order[number - 1], label)])
 
+    def add(self, given: Sequence[tuple[str, int, str]], where: str) -> None:
+        """Store labels of any completions of the run, in one transaction.
+
+        Args:
+            given: cell, position and label of each.
+            where: where they come from, for the message.
+
+        Raises:
+            InputError: for a completion that the run does not have.
+        """
+        for cell, position, _ in given:
+            if (cell, position) not in self._texts:
+                raise InputError(
+                    f"a label {where} belongs to the completion {position} of the cell {cell!r}, which the run does not have; "
+                    "use the columns key and index of demur export"
+                )
+        self._store.add_labels([StoredLabel(self.labeller, *one) for one in given])
+
     def undo(self) -> bool:
         """Take back the labeller's last label or skip, so that its completion comes next. Gives whether there was one."""
         return self._store.take_back_label(self.labeller)
@@ -119,8 +138,8 @@ class LabelSession:
 def labelling_order(sample: LabelledSample, labeller: str) -> list[tuple[str, int]]:
     """The order in which one labeller sees the sample, as cells and positions.
 
-    The completions of a stratum are spread evenly over the order, at random places. So wherever a labeller stops, every stratum has
-    about the same share of its completions labelled, and which ones is random.
+    The completions of a stratum are spread evenly over the order, at random places. So wherever a labeller stops, about the same
+    share of every stratum is labelled, and which completions these are is random.
 
     Args:
         sample: the sample.
@@ -185,9 +204,7 @@ def prepare_sample(store: Store, *, judge: str | None = None, n: int | None = No
     sample, manifest, cells = store.labelled_sample(), store.manifest(), store.cells()
     judges = list(dict.fromkeys([*StudyFacts.of(manifest.study).judges, *manifest.added_judges]))
     known = {(row.cell, row.position) for row in sample.frame}
-    units = [
-        unit for unit in drawable(store.positions(), store.verdicts(), judges) if (unit.cell, unit.position) not in known
-    ]
+    units = [unit for unit in drawable(store.positions(), store.verdicts(), judges) if (unit.cell, unit.position) not in known]
     if not units and not known:
         raise InputError(f"{str(store.folder)!r} holds no completions yet; run its study to have some")
     drawn = sum(one.taken for one in sample.strata)
@@ -235,7 +252,8 @@ def label_keys(labels: Sequence[str]) -> dict[str, str]:
     keys: dict[str, str] = {}
     for number, label in enumerate(labels, 1):
         letters = [letter for letter in label.lower() if "a" <= letter <= "z"]
-        free = [key for key in (*letters, *map(str, range(number, 10)), *map(chr, range(97, 123))) if key not in {*keys, *COMMANDS}]
+        wanted = (*letters, *map(str, range(number, 10)), *ascii_lowercase)
+        free = [key for key in wanted if key not in keys and key not in COMMANDS]
         keys[free[0]] = label
     return keys
 

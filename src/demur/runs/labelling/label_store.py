@@ -33,8 +33,7 @@ class LabelStore(ManifestStore):
         with self._transaction() as db:
             db.executemany("INSERT OR IGNORE INTO label_frame VALUES (?, ?, ?, ?)", added)
             db.executemany(
-                "INSERT INTO label_strata VALUES (?, ?, ?) "
-                "ON CONFLICT (name) DO UPDATE SET taken = max(taken, excluded.taken)",
+                "INSERT INTO label_strata VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET taken = max(taken, excluded.taken)",
                 strata,
             )
 
