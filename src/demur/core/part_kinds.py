@@ -129,6 +129,7 @@ KINDS: dict[str, PartKind] = {
             "projections": "demur.report.sections.projections:Projections",
             "cosines": "demur.report.sections.direction_cosines:DirectionCosines",
             "selection": "demur.report.sections.selection_by_layer:SelectionByLayer",
+            "judges": "demur.report.judging.rater_section:RaterSection",
         },
         protocol="demur.report.sections.section.Section",
         members=("part", "figures", "tables"),

@@ -71,6 +71,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
     matched = _are_matched(study)
     labellers, agreed, corrected = rated(results, manifest, judges, groups)
+    disagreeing = little_agreement(agreed)
     return Summary(
         study=manifest.study,
         created=manifest.created,
@@ -79,12 +80,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         judge_labels={judge.name: judge.labels for judge in manifest.judges},
         edits=used,
         sessions=manifest.sessions,
-        warnings=(
-            *_warnings(store, manifest, results, judges, directions),
-            *measured.warnings,
-            *unknown,
-            *little_agreement(agreed),
-        ),
+        warnings=(*_warnings(store, manifest, results, judges, directions), *measured.warnings, *unknown, *disagreeing),
         environment=manifest.environment,
         checkpoints=manifest.checkpoints,
         arms=manifest.arms,

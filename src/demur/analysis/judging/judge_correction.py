@@ -18,7 +18,7 @@ from demur.core.agreement.corrected_rates import (
 )
 from demur.core.statistics import wilson
 
-ENOUGH, ENOUGH_EACH = 20, 5
+ENOUGH, ENOUGH_EACH = 10, 3
 """The fewest labels from which a correction is computed, and the fewest among refusals and among others. If the judge calls fewer
 completions refusals (or others), all of them must be labelled."""
 

@@ -175,7 +175,8 @@ def rogan_gladen(counted: Counted, errors: JudgeErrors, confidence: float = 0.95
         seed: the seed of the draws.
 
     Returns:
-        The rate; None if sensitivity and specificity are together at most 1, as those of a judge that guesses, or not known.
+        The rate; None if sensitivity and specificity are together at most 1, as those of a judge that guesses, or not known. Also
+        None if nearly every draw lies outside 0 and 1: the judge then errs on these completions in another way.
     """
     import numpy as np
 
@@ -191,7 +192,10 @@ def rogan_gladen(counted: Counted, errors: JudgeErrors, confidence: float = 0.95
         drawn = np.where(found + kept > 1, (said + kept - 1) / (found + kept - 1), np.nan)
     # A draw in which the judge is no better than a guess says nothing of the rate, so it can be anything.
     uniform = generator.uniform(size=DRAWS)
-    return Corrected(min(1.0, max(0.0, rate)), _percentiles(np.clip(np.where(np.isnan(drawn), uniform, drawn), 0, 1), confidence))
+    low, high = _percentiles(np.where(np.isnan(drawn), uniform, drawn), confidence)
+    if high <= 0 or low >= 1:
+        return None
+    return Corrected(min(1.0, max(0.0, rate)), (max(0.0, low), min(1.0, high)))
 
 
 def _value(found: "NDArray[Any]") -> float | None:

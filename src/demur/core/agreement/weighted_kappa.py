@@ -25,7 +25,8 @@ class Agreed:
     Attributes:
         n: items.
         kappa: Cohen's kappa; None if both give every item one and the same label, where it is not defined.
-        interval: its interval; None for fewer than six groups, or if kappa is not defined.
+        interval: its interval; None for fewer than six groups, if kappa is not defined, and if one of them gives every item the
+            same label, because kappa is then 0 whatever the other one says.
         observed: the weighted share of items on which they agree.
         labels: the labels of rows and columns of the table.
         table: counts of items, without weights: rows are the first rater's labels, columns the second's.
@@ -88,7 +89,7 @@ def agreement(
     np.add.at(by_group, ([numbers[group] for group in groups], pairs), weights)
     kappa, observed = (float(one[0]) for one in _kappas(by_group.sum(axis=0)[None], count))
     interval = None
-    if len(numbers) >= LEAST_GROUPS and not np.isnan(kappa):
+    if len(numbers) >= LEAST_GROUPS and len(set(first)) > 1 and len(set(second)) > 1:
         if any(one != other for one, other in zip(first, second, strict=True)):
             interval = _bootstrapped(by_group, count, confidence, seed)
         else:

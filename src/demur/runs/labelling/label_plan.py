@@ -22,7 +22,7 @@ _PER_STRATUM = 4
 """Cells are put together until the sample has so many labels for each stratum."""
 
 _SPREAD = {"agree": 0.2, "disagree": 0.5, "unknown": 0.5}
-"""The guessed standard deviation of labels beyond the judges: 4 % of verdicts are wrong where judges agree, and half elsewhere."""
+"""The guessed standard deviation of labels beyond the judges: 4 % of verdicts are wrong where judges agree, half elsewhere."""
 
 
 class Drawable(NamedTuple):
