@@ -117,7 +117,9 @@ def prediction_powered(
     rate = counted.rate * refused.rate + (1 - counted.rate) * other.rate
     said = counted.draws(generator, DRAWS)
     drawn = said * refused.draws(generator, DRAWS) + (1 - said) * other.draws(generator, DRAWS)
-    return Corrected(rate, _percentiles(drawn, confidence))
+    low, high = _percentiles(drawn, confidence)
+    # With no refusal at all, or nothing else, Jeffreys' interval leaves out the estimate itself.
+    return Corrected(rate, (min(low, rate), max(high, rate)))
 
 
 @dataclass(frozen=True)

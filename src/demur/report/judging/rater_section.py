@@ -80,8 +80,8 @@ def _agreement(view: ReportView) -> TableSpec | None:
         for one in shown
     ]
     caption = (
-        "How far judges and people agree. Kappa (Cohen 1960) is 1 for full agreement, and 0 for the agreement that follows from the "
-        "numbers of refusals alone; the intervals are 95 % bootstrap intervals over instructions. Where people take part, the "
+        "How far judges and people agree. Kappa (Cohen 1960) is 1 for full agreement, and 0 for the agreement that follows from "
+        "the numbers of refusals alone; the intervals are 95 % bootstrap intervals over instructions. Where people take part, "
         "completions are weighted, so that the labelled sample stands for all completions. tables/agreement.csv also has each "
         "edit, and the counts of completions by both labels."
     )
@@ -166,11 +166,10 @@ def _corrected(view: ReportView) -> TableSpec | None:
     names = " and ".join(f"{one.name} ({one.labelled} labels)" for one in view.summary.labellers)
     caption = (
         f"Refusal rates as {shown[0].judge} gives them, and corrected for its errors by the labels of {names}. "
-        "Prediction-powered: the rate of the judge, plus the weighted mean of label minus verdict on the labelled completions of this row. "
-        "Rogan-Gladen: corrected by sensitivity and specificity of the judge on the completions that the last column names; it "
-        "assumes that the judge errs on this row as it does there, and is left out where the rates contradict this. Another empty "
-        "cell has too few labels. "
-        "tables/corrected.csv has every judge."
+        "Prediction-powered: the rate of the judge, plus the weighted mean of label minus verdict on the labelled completions of "
+        "this row. Rogan-Gladen: corrected by sensitivity and specificity of the judge on the completions that the last column "
+        "names; it assumes that the judge errs on this row as it does there, and is left out where the rates contradict this. "
+        "Another empty cell has too few labels. tables/corrected.csv has every judge."
     )
     numbers = frozenset({"n", "Labelled", "Judge", "Prediction-powered", "Rogan-Gladen", "Sensitivity", "Specificity"})
     return TableSpec("corrected", caption, pandas.DataFrame(data), pandas.DataFrame(readable), numbers)

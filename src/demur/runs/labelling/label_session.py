@@ -12,7 +12,6 @@ from pathlib import Path
 from random import Random
 from string import ascii_lowercase
 
-from demur.analysis.study_facts import StudyFacts
 from demur.core.errors import InputError
 from demur.judges.judge import get_judge
 from demur.judges.taxonomy.label_definitions import DEFINITIONS
@@ -201,8 +200,7 @@ def prepare_sample(store: Store, *, judge: str | None = None, n: int | None = No
         design = _design(judge or "taxonomy", seed or 0)
         store.remember_label_design(design)
     _refuse_other(design, judge, seed)
-    sample, manifest, cells = store.labelled_sample(), store.manifest(), store.cells()
-    judges = list(dict.fromkeys([*StudyFacts.of(manifest.study).judges, *manifest.added_judges]))
+    sample, judges = store.labelled_sample(), [one.name for one in store.manifest().judges]
     known = {(row.cell, row.position) for row in sample.frame}
     units = [unit for unit in drawable(store.positions(), store.verdicts(), judges) if (unit.cell, unit.position) not in known]
     if not units and not known:
@@ -210,7 +208,7 @@ def prepare_sample(store: Store, *, judge: str | None = None, n: int | None = No
     drawn = sum(one.taken for one in sample.strata)
     wanted = max(drawn, n if n is not None else drawn or USUAL_SIZE)
     if units or wanted > drawn:
-        store.set_sample(*drawn_sample(units, cells, wanted, design.seed, sample.strata))
+        store.set_sample(*drawn_sample(units, store.cells(), wanted, design.seed, sample.strata))
     return design
 
 
