@@ -12,6 +12,7 @@ from demur.analysis.cell import Answer, Claim, Comparison, JudgedCell, Record
 from demur.analysis.doses.dose_results import DoseResults
 from demur.analysis.factor_effect import FactorEffect
 from demur.analysis.harm.harm_results import HarmResult
+from demur.analysis.judging.rating_records import Agreement, CorrectedRate, Labeller
 from demur.analysis.lineage_trends import Lineage
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, InstructionFacts, Session, Settings
 from demur.analysis.pairs_spread import PairsSpread
@@ -173,6 +174,9 @@ class Summary(Record):
         harmfulness: whether the directions of each arm tell harm or refusal; empty for a run that did not measure it.
         doses: whether edited cells are still text, where half is refused, and directions compared at one dose.
         lineage: what changes along the checkpoints of the study; None for fewer than three.
+        labellers: the people who labelled completions.
+        agreement: how far every two judges or labellers agree, over the run, in each arm, and in each arm with each edit.
+        corrected: refusal rates corrected for the errors of the judges; empty if nobody labelled completions.
         answers: the results of the run in a few sentences.
         claims: one sentence with a verdict for each checkpoint and each edit.
         published: published rates, each with the measured rate.
@@ -205,6 +209,9 @@ class Summary(Record):
     doses: DoseResults = DoseResults()
     harmfulness: tuple[HarmResult, ...] = ()
     lineage: Lineage | None = None
+    labellers: tuple[Labeller, ...] = ()
+    agreement: tuple[Agreement, ...] = ()
+    corrected: tuple[CorrectedRate, ...] = ()
     answers: tuple[Answer, ...] = ()
     claims: tuple[Claim, ...] = ()
     published: tuple[PublishedRow, ...] = ()

@@ -16,6 +16,7 @@ from demur.cli import study_commands
 from demur.cli import checkpoint_commands
 from demur.cli import selection_commands
 from demur.cli import judge_command
+from demur.cli.labelling import label_command
 from demur.cli import direction_commands
 from demur.cli.app import app
 

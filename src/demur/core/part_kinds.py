@@ -138,6 +138,7 @@ KINDS: dict[str, PartKind] = {
             "cosines": "demur.report.sections.direction_cosines:DirectionCosines",
             "harmfulness": "demur.report.sections.harm.harm_tables:HarmTables",
             "selection": "demur.report.sections.selection_by_layer:SelectionByLayer",
+            "judges": "demur.report.judging.rater_section:RaterSection",
         },
         protocol="demur.report.sections.section.Section",
         members=("part", "figures", "tables"),

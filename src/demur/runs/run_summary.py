@@ -18,6 +18,7 @@ from demur.analysis.harm.harm_results import HarmResult, harm_results
 from demur.analysis.headline import answers
 from demur.analysis.hypotheses.hypothesis_claims import Sets, Tested, hypothesis_claims
 from demur.analysis.hypotheses.post_hypotheses import Lineage
+from demur.analysis.judging.judge_agreement import little_agreement
 from demur.analysis.lineage_trends import Lineage as Trends
 from demur.analysis.lineage_trends import LineageVerdicts, lineage_of, trend_answers
 from demur.analysis.manifest import DirectionFacts, Manifest
@@ -38,6 +39,7 @@ from demur.runs.controls.measured_nulls import refusal_probabilities, unanswered
 from demur.runs.database.damage import FILE
 from demur.runs.extracting.zero_points import with_zero_points, zero_warnings
 from demur.runs.judging_stored import failure_warnings, thought_warnings
+from demur.runs.labelling.stored_raters import rated
 from demur.runs.measured_summaries import Measured
 from demur.runs.measuring.measured_harm import measured_harm
 from demur.runs.measuring.measured_texts import measured_texts
@@ -91,6 +93,8 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     tested = _tested(study, judged, tests, refusals, judges[0], used, groups, pairs)
     cosines = _cosines(store, [each for each in directions if not each.control])
     along = _along(lineage, directions, cosines, LineageVerdicts(judged, refusals, judges[0], groups))
+    labellers, agreed, corrected = rated(results, manifest, judges, groups)
+    disagreeing = little_agreement(agreed)
     return Summary(
         study=manifest.study,
         created=manifest.created,
@@ -99,7 +103,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         judge_labels={judge.name: judge.labels for judge in manifest.judges},
         edits=used,
         sessions=manifest.sessions,
-        warnings=(*_warnings(store, manifest, results, judges, directions), *measured.warnings, *unknown),
+        warnings=(*_warnings(store, manifest, results, judges, directions), *measured.warnings, *unknown, *disagreeing),
         environment=manifest.environment,
         checkpoints=manifest.checkpoints,
         arms=manifest.arms,
@@ -117,6 +121,9 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         lineage=along,
         doses=doses,
         harmfulness=tuple(harm),
+        labellers=labellers,
+        agreement=agreed,
+        corrected=corrected,
         answers=(
             *answers(judged, tested.tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),
             *trend_answers(along),

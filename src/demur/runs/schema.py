@@ -20,8 +20,9 @@ from demur.runs.database import archived_file
 from demur.runs.database.damage import FILE, damaged
 from demur.runs.database.run_place import RunPlace
 from demur.runs.database.untrusted_file import LOG_ENDINGS, check_files, check_names, check_schema, limit
+from demur.runs.labelling.label_tables import LABEL_TABLES, add_label_tables
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Version of the tables. Each earlier version has a step in `_MIGRATIONS`."""
 
 _LAYERWISE = "CREATE TABLE layerwise (arm TEXT PRIMARY KEY, facts TEXT NOT NULL, arrays BLOB NOT NULL)"
@@ -63,6 +64,7 @@ CREATE TABLE verdicts (
 ) WITHOUT ROWID;
 {_SINCE_4}
 {_SINCE_7};
+{LABEL_TABLES}
 """
 
 
@@ -245,6 +247,7 @@ _MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {
     4: _drop_try_again,
     5: _add_own_turn,
     6: _add_means,
+    7: add_label_tables,
 }
 """Version -> the step to the next one."""
 

@@ -291,8 +291,9 @@ class Store(GrowingStore):
         return [StoredFailure(*row) for row in rows]
 
     def results(self) -> Results:
-        """All cells, verdicts and failures, read once."""
-        return Results(with_source_prompts(self.cells(), self.directions()), self.verdicts(), self.failures())
+        """All cells, verdicts, failures and labels of people, read once."""
+        cells = with_source_prompts(self.cells(), self.directions())
+        return Results(cells, self.verdicts(), self.failures(), self.labelled_sample())
 
     @contextmanager
     def report_held(self, waiting: Callable[[str], object] = warn) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
@@ -10,6 +10,7 @@ from demur.analysis.cell import Cell
 from demur.analysis.manifest import DirectionFacts
 from demur.analysis.rates import Failures, Labels, Refusals
 from demur.interventions.edit_kind import action_of, edit_kind
+from demur.runs.labelling.label_records import LabelledSample
 from demur.runs.rows import StoredFailure, StoredVerdict
 
 EARLIER_CONTROL = "random"
@@ -78,11 +79,13 @@ class Results:
         cells: all cells, in order of entry.
         verdicts: all verdicts.
         failures: all completions on which a judge failed.
+        people: the labels that people gave.
     """
 
     cells: Sequence[Cell]
     verdicts: Sequence[StoredVerdict]
     failures: Sequence[StoredFailure]
+    people: LabelledSample = field(default_factory=lambda: LabelledSample(None))
 
     @property
     def rows(self) -> list[Cell]:

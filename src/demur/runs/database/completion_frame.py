@@ -1,9 +1,10 @@
 """The stored completions of a run as one table."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import nan
 from typing import TYPE_CHECKING
 
+from demur.runs.labelling.label_records import LabelledSample
 from demur.runs.rows import StoredCompletion, StoredVerdict
 from demur.runs.stored_records import Results
 
@@ -18,14 +19,15 @@ CELL_COLUMNS = (
 
 
 def completion_frame(results: Results, completions: Iterable[StoredCompletion]) -> "pandas.DataFrame":
-    """One row for each completion, with its cell and every verdict on it.
+    """One row for each completion, with its cell, every verdict on it, and the labels of people.
 
     Args:
         results: the cells and verdicts of the run.
         completions: the completions.
 
     Returns:
-        The table; it has its columns even without rows.
+        The table; it has its columns even without rows. Where people labelled completions, `labelled_NAME` has the label of each,
+        and `label_probability` the chance with which the completion was drawn to be labelled.
     """
     import pandas
 
@@ -49,4 +51,19 @@ def completion_frame(results: Results, completions: Iterable[StoredCompletion]) 
         for field in ("refusal", "label", "evidence"):
             # A missing verdict is missing in the table, and not the text "None".
             columns[f"{judge}_{field}"] = [nan if one is None else getattr(one, field) for one in known]
+    columns |= _labels(results.people, rows)
     return pandas.DataFrame(columns)
+
+
+def _labels(sample: LabelledSample, rows: Sequence[StoredCompletion]) -> dict[str, list[object]]:
+    """The labels that people gave, by column. A column has another form than those of judges, whose names people may have."""
+    found: dict[str, dict[tuple[str, int], str]] = {}
+    for one in sample.labels:
+        if one.label is not None:
+            found.setdefault(f"labelled_{one.labeller}", {})[one.cell, one.position] = one.label
+    columns: dict[str, list[object]] = {
+        name: [labels.get((row.cell, row.position), nan) for row in rows] for name, labels in found.items()
+    }
+    if chances := sample.probabilities():
+        columns["label_probability"] = [chances.get((row.cell, row.position), nan) for row in rows]
+    return columns

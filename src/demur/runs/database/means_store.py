@@ -3,11 +3,11 @@
 import json
 
 from demur.runs.database.damage import read_from_rows
-from demur.runs.manifest_store import ManifestStore
+from demur.runs.labelling.label_store import LabelStore
 from demur.runs.rows import StoredMeans
 
 
-class MeansStore(ManifestStore):
+class MeansStore(LabelStore):
     """The table of means."""
 
     def add_means(self, found: StoredMeans) -> None:
