@@ -21,7 +21,7 @@ from demur.runs.database.damage import FILE, damaged
 from demur.runs.database.run_place import RunPlace
 from demur.runs.database.untrusted_file import LOG_ENDINGS, check_files, check_names, check_schema, limit
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Version of the tables. Each earlier version has a step in `_MIGRATIONS`."""
 
 _LAYERWISE = "CREATE TABLE layerwise (arm TEXT PRIMARY KEY, facts TEXT NOT NULL, arrays BLOB NOT NULL)"
@@ -47,6 +47,16 @@ CREATE TABLE means (
     PRIMARY KEY (arm, label)
 )
 """
+_SINCE_8 = """
+CREATE TABLE judge_outputs (
+    key TEXT PRIMARY KEY, judge TEXT NOT NULL, model TEXT NOT NULL, output TEXT NOT NULL,
+    input_tokens INTEGER, output_tokens INTEGER, cost REAL NOT NULL
+);
+CREATE TABLE verdict_outputs (
+    cell TEXT NOT NULL, position INTEGER NOT NULL, judge TEXT NOT NULL, output TEXT NOT NULL,
+    PRIMARY KEY (cell, position, judge)
+) WITHOUT ROWID;
+"""
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE directions (name TEXT PRIMARY KEY, facts TEXT NOT NULL, file BLOB);
@@ -63,6 +73,7 @@ CREATE TABLE verdicts (
 ) WITHOUT ROWID;
 {_SINCE_4}
 {_SINCE_7};
+{_SINCE_8}
 """
 
 
@@ -237,6 +248,12 @@ def _add_means(db: sqlite3.Connection, _: Path) -> None:
     db.execute(_SINCE_7)
 
 
+def _add_judge_outputs(db: sqlite3.Connection, _: Path) -> None:
+    """7 to 8: tables for what the models of judges answered. Judges of before asked no model, or did not keep its answers."""
+    for statement in filter(str.strip, _SINCE_8.split(";")):
+        db.execute(statement)
+
+
 _NOT_WRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
 _MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {
     1: _add_direction_files,
@@ -245,6 +262,7 @@ _MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {
     4: _drop_try_again,
     5: _add_own_turn,
     6: _add_means,
+    7: _add_judge_outputs,
 }
 """Version -> the step to the next one."""
 
