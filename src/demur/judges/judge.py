@@ -130,6 +130,15 @@ class ChecksNeeds(Protocol):
         ...
 
 
+@runtime_checkable
+class HasCosts(Protocol):
+    """A judge whose requests cost money."""
+
+    def limited(self, max_cost: float) -> "Judge":
+        """The same judge with another limit of cost. Raises `InputError` if the judge has no prices."""
+        ...
+
+
 class TextJudge:
     """A base class for judges that decide each text by itself.
 

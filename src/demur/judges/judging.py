@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 from demur.core.errors import InputError, WorkError
 from demur.core.thought_marks import thought_at_end
 from demur.judges.function_judge import FunctionJudge, is_function_judge
-from demur.judges.judge import ChecksNeeds, Failure, Judge, Judged, Verdict, answers, get_judge
+from demur.judges.judge import ChecksNeeds, Failure, HasCosts, Judge, Judged, Verdict, answers, get_judge
 
 
 @runtime_checkable
@@ -90,6 +90,15 @@ def check_judge(name: str | Judge) -> Judge:
     if isinstance(found, ChecksNeeds):
         found.check_needs()
     return found
+
+
+def limited(judge: Judge, max_cost: float | None) -> Judge:
+    """The judge with a limit of what its requests may cost; the judge itself if its requests cost nothing, or without a limit.
+
+    Raises:
+        InputError: for a judge that asks a server and has no prices.
+    """
+    return judge.limited(max_cost) if max_cost is not None and isinstance(judge, HasCosts) else judge
 
 
 def _thought(item: object) -> str:

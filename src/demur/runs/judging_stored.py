@@ -12,6 +12,7 @@ from demur.judges.asked.judge_file import judge_of_spec
 from demur.judges.asked.model_families import family_of
 from demur.judges.asked.model_judge import ModelJudge
 from demur.judges.judge import UNPARSED, Failure, Judge, Judged, answers, get_judge
+from demur.judges.judging import limited
 from demur.runs.rows import StoredCompletion, StoredFailure, StoredVerdict, Unjudged
 from demur.runs.store import Store
 
@@ -19,20 +20,18 @@ BATCH = 256
 """The number of completions that a judge gets at a time. If it is interrupted, the verdicts of finished batches are kept."""
 
 
-def judge_of_run(store: Store, name: str, max_cost: float | None = None) -> Judge:
+def judge_of_run(store: Store, name: str) -> Judge:
     """A judge by the name by which a run calls it. If a file described it, its stored spec describes it now.
 
     Args:
         store: the run folder.
         name: the judge.
-        max_cost: another limit of what the judge's requests may cost, for a judge that asks a server.
 
     Raises:
-        InputError: for an unknown judge, and for a limit on a server without prices.
+        InputError: for an unknown judge.
     """
     spec = store.judge_spec(name)
-    judge = get_judge(name) if spec is None else judge_of_spec(spec)
-    return judge.limited(max_cost) if max_cost is not None and isinstance(judge, ModelJudge) else judge
+    return get_judge(name) if spec is None else judge_of_spec(spec)
 
 
 def judge_stored(store: Store, names: Sequence[str], max_cost: float | None = None) -> None:
@@ -56,11 +55,12 @@ def judge_stored(store: Store, names: Sequence[str], max_cost: float | None = No
     thoughts = thoughts_of(store.cells(), manifest.arms)
     for name in names:
         try:
-            judge = judge_of_run(store, name, max_cost)
+            judge = judge_of_run(store, name)
         except InputError:
-            if name in known and store.judge_spec(name) is None:
+            if name in known:
                 continue
             raise
+        judge = limited(judge, max_cost)
         if whole or name not in known or known[name].version == judge.version:
             _judge_with(judge, name, known.get(name), store, thoughts)
         else:

@@ -118,9 +118,7 @@ def _made(text: str, where: str) -> Judge:
 def _settings(model: type[BaseModel], table: Spec, where: str) -> BaseModel:
     for key in table:
         if key not in model.model_fields:
-            raise InputError(
-                f"{where} has the key {key!r}, which this kind of judge does not have; {nearest(key, model.model_fields)}"
-            )
+            raise InputError(f"{where} has the key {key!r}, which its kind does not have; {nearest(key, model.model_fields)}")
     try:
         return model.model_validate(table)
     except ValidationError as error:
@@ -141,9 +139,7 @@ def _rubric(name: str, beside: Path) -> JsonValue:
     elif name.endswith(".toml"):
         table = _parsed(beside.parent / name, "rubric")
     else:
-        raise InputError(
-            f"{str(beside)!r} names the rubric {name!r}, which is neither shipped nor a .toml file; {nearest(name, shipped)}"
-        )
+        raise InputError(f"{str(beside)!r} has the rubric {name!r}, neither shipped nor a .toml file; {nearest(name, shipped)}")
     try:
         found: JsonValue = Rubric.model_validate(table).model_dump(mode="json")
     except ValidationError as error:

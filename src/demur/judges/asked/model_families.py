@@ -7,10 +7,11 @@ phrases found one.
 import re
 
 _WORDS = {
-    "qwen": "qwen", "qwq": "qwen", "llama": "llama", "vicuna": "llama", "gemma": "gemma", "gemini": "gemini", "mistral": "mistral",
-    "mixtral": "mistral", "ministral": "mistral", "magistral": "mistral", "granite": "granite", "phi": "phi", "olmo": "olmo",
-    "gpt": "gpt", "claude": "claude", "deepseek": "deepseek", "smollm": "smollm", "pythia": "pythia", "falcon": "falcon",
-    "yi": "yi", "command": "command", "grok": "grok", "glm": "glm", "minos": "modernbert", "modernbert": "modernbert",
+    "qwen": "qwen", "qwq": "qwen", "llama": "llama", "vicuna": "llama", "gemma": "gemma", "gemini": "gemini", "yi": "yi",
+    "mistral": "mistral", "mixtral": "mistral", "ministral": "mistral", "magistral": "mistral", "granite": "granite",
+    "phi": "phi", "olmo": "olmo", "gpt": "gpt", "claude": "claude", "deepseek": "deepseek", "smollm": "smollm",
+    "pythia": "pythia", "falcon": "falcon", "command": "command", "grok": "grok", "glm": "glm", "minos": "modernbert",
+    "modernbert": "modernbert",
 }  # fmt: skip
 """Word at the beginning of a part of a name -> family. `gpt2` and the GPT models of servers share no weights and no data."""
 

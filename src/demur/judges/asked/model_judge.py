@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from demur.core.errors import InputError
 from demur.judges.asked.incoherence import is_incoherent
@@ -103,10 +103,6 @@ class ModelJudge(ABC):
     def request(self, question: Question) -> dict[str, object]:
         """The request as the model gets it, as plain data: the question with the settings of decoding."""
         ...
-
-    def limited(self, max_cost: float) -> Self:
-        """The same judge with another limit of cost. Raises `InputError` for a judge without prices."""
-        raise InputError(f"the judge {self.name!r} has no prices, so no limit can be put on its cost; leave --max-cost out")
 
     def judge(self, batch: Sequence[Judged]) -> Sequence[Verdict | Failure]:
         """One answer for each completion, in order. Outputs are remembered within this call only."""

@@ -65,7 +65,8 @@ class ServedJudge(ModelJudge):
         """
         if self.settings.input_price is None:
             raise InputError(
-                f"the judge {self.name!r} has no prices, so its cost cannot be limited; give input_price and output_price in its file"
+                f"the judge {self.name!r} has no prices, so its cost cannot be limited; give input_price and output_price in its "
+                "file"
             )
         found = ServedJudge(self.name, self.settings.model_copy(update={"max_cost": max_cost}))
         found.spec = {**getattr(self, "spec", {}), "max_cost": max_cost}  # type: ignore[attr-defined]

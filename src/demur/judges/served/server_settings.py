@@ -41,7 +41,7 @@ class ServerSettings(BaseModel):
     Attributes:
         model: the model, as the server calls it.
         base_url: the address of the server, up to `/v1`.
-        api_key_env: the environment variable that holds the key; None for a server that wants none. The key itself is stored nowhere.
+        api_key_env: the environment variable that holds the key; None for a server that wants none. The key is stored nowhere.
         rubric: the rubric; in a file, the name of one that ships or the path of a TOML file.
         format: the judge format of a published classifier that the server runs. Give this or `rubric`.
         endpoint: `chat` or `completions`; by default what the format asks for.
@@ -138,6 +138,7 @@ class ServerSettings(BaseModel):
         found = os.environ.get(self.api_key_env, "").strip()
         if not found:
             raise InputError(
-                f"the environment variable {self.api_key_env!r}, which the judge's file names, is not set; set it to the server's key"
+                f"the environment variable {self.api_key_env!r}, which the judge's file names, is not set; set it to the "
+                "server's key"
             )
         return found

@@ -19,8 +19,8 @@ def add_judges(store: "Store", study: StudyFacts, names: Sequence[str]) -> None:
     Args:
         store: the run folder.
         study: the study of the run.
-        names: names of judges, `module:Class`, or TOML files that describe judges. A file whose judge the run has already replaces
-            its spec.
+        names: names of judges, `module:Class`, or TOML files that describe judges. If the run has the judge of a file already,
+            the file replaces its spec.
 
     Raises:
         InputError: if a judge is unknown, or what it needs is missing; or if a judge is not one of the study's, and the run ended
