@@ -116,12 +116,14 @@ class JudgeFacts(Record):
         version: the version of its rules; completions with verdicts of another version are judged again.
         labels: all labels that it gives, in the order of tables.
         refusal_labels: those of them that count as refusals.
+        family: the family of its model, for judges that ask one; empty if it is not known.
     """
 
     name: str
     version: int | str = 1
     labels: tuple[str, ...] = ("refusal", "other")
     refusal_labels: tuple[str, ...] = ("refusal",)
+    family: str = ""
 
 
 class Manifest(Record):

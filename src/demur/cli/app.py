@@ -111,6 +111,15 @@ DirectionFile = Annotated[
     Path, typer.Option("--direction", "-d", metavar="FILE", help="a direction file", autocompletion=shell_completion.directions)
 ]
 
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost",
+        metavar="COST",
+        help="the most that the requests of each judge that asks a server may cost, in the unit of the prices in its file",
+    ),
+]
+
 STUDIES, CHECKPOINTS, FILES = "Studies and their runs", "One checkpoint", "Files"
 """Sections of the list of commands."""
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from demur.cli import shell_completion
-from demur.cli.app import FILES, Quiet, command
+from demur.cli.app import FILES, MaxCost, Quiet, command
 from demur.cli.printing import note
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError, WorkError
 from demur.core.thought_marks import thought_at_end
-from demur.judges.judge import Failure, Judged, Verdict
+from demur.judges.judge import UNPARSED, Failure, Judged, Verdict
 
 if TYPE_CHECKING:
     from demur.inputs.completions.completion_files import CompletionFile
@@ -41,7 +41,7 @@ def judge(
             "--judge",
             "-j",
             metavar="NAME",
-            help="{judge names}, or module:Class; prefix unless given; may be repeated",
+            help="{judge names}, module:Class, or a TOML file; prefix unless given; may be repeated",
             autocompletion=shell_completion.judges,
         ),
     ] = None,
@@ -52,6 +52,7 @@ def judge(
         str | None, typer.Option(metavar="NAME", help="the column of the completions, if it is not called completion")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="a .jsonl file of verdicts")] = None,
+    max_cost: MaxCost = None,
     quiet: Quiet = False,
 ) -> None:
     """Judge stored completions: n, refusals, rate and interval.
@@ -60,10 +61,10 @@ def judge(
     on some completions, the others are counted and written, and the exit status is 1.
     """
     from demur.inputs.completions.completion_files import read_completions
-    from demur.judges.judge import get_judge
+    from demur.judges.judging import check_judge, limited
 
     names = list(dict.fromkeys(judge or ["prefix"]))
-    chosen = {name: get_judge(name) for name in names}
+    chosen = {name: limited(check_judge(name), max_cost) for name in names}
     reading = [name for name, one in chosen.items() if one.reads_instruction]
     found = read_completions(
         completions,
@@ -81,7 +82,7 @@ def judge(
         lines = [{**row, **_written(given[place])} for place, row in enumerate(found.rows) for given in answers.values()]
         replace_file(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     for name, given in answers.items():
-        _show(name, chosen[name].labels, given)
+        _show(chosen[name].name if name.endswith(".toml") else name, chosen[name].labels, given)
     if len(failures) > 1:
         raise WorkError("; ".join(map(str, failures)))
     for failed in failures:
@@ -130,17 +131,30 @@ def _refuse_short(completions: Path, judge: str) -> None:
         )
 
 
-def _written(answer: Verdict | Failure) -> dict[str, str | bool]:
+def _written(answer: Verdict | Failure) -> dict[str, str | bool | None]:
     """The entry of one completion in the output file."""
     if isinstance(answer, Failure):
         return {"judge": answer.judge, "failure": answer.reason}
-    return {"judge": answer.judge, "refusal": answer.refusal, "label": answer.label, "evidence": answer.evidence}
+    found: dict[str, str | bool | None] = {
+        "judge": answer.judge,
+        "refusal": answer.refusal,
+        "label": answer.label,
+        "evidence": answer.evidence,
+    }
+    if answer.output is None:
+        return found
+    # An output without a label says nothing about refusal.
+    called = None if answer.label == UNPARSED else answer.refusal
+    return {**found, "refusal": called, "output": answer.output.text, "model": answer.output.model}
 
 
 def _show(judge: str, labels: Sequence[str], answers: Sequence[Verdict | Failure]) -> None:
     from demur.core.statistics import wilson
 
-    verdicts = [answer for answer in answers if isinstance(answer, Verdict)]
+    given = [answer for answer in answers if isinstance(answer, Verdict)]
+    verdicts = [answer for answer in given if answer.label != UNPARSED]
+    if len(verdicts) < len(given):
+        note(f"{judge}: no label can be read in {len(given) - len(verdicts):,} of {len(given):,} outputs; they are in no rate")
     if not verdicts:
         return
     count = sum(verdict.refusal for verdict in verdicts)
@@ -149,5 +163,5 @@ def _show(judge: str, labels: Sequence[str], answers: Sequence[Verdict | Failure
         f"{judge}: {count} of {len(verdicts)} refuse, {100 * count / len(verdicts):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
     )
     if len(labels) > 2:
-        given = [verdict.label for verdict in verdicts]
-        typer.echo(", ".join(f"{label} {given.count(label)}" for label in labels))
+        counted = [verdict.label for verdict in given]
+        typer.echo(", ".join(f"{label} {counted.count(label)}" for label in labels))

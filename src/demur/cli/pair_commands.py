@@ -74,7 +74,7 @@ def pair(
         return
     from demur.cli.partial_shown import shown_while_working
     from demur.cli.progress_bars import bars
-    from demur.cli.study_commands import show_run, told
+    from demur.cli.study_commands import fail_if_unjudged, show_run, told
     from demur.runs.runner import run as carry_out
 
     folder = out or Path("runs") / made.study.name
@@ -89,6 +89,7 @@ def pair(
         show=shown_while_working(quiet),
     ) as finished:
         show_run(finished)
+        fail_if_unjudged(finished)
 
 
 @command(STUDIES, "demur init Qwen/Qwen1.5-0.5B Qwen/Qwen1.5-0.5B-Chat", "demur init base/ chat/ --out mine.toml")

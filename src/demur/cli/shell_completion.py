@@ -77,10 +77,10 @@ def instructions(incomplete: str) -> list[str]:
 
 
 def judges(incomplete: str) -> list[str]:
-    """Names of judges."""
+    """Names of judges, and TOML files."""
     from demur.core.registry import registry
 
-    return _starting(registry("judge").names(), incomplete)
+    return _starting(registry("judge").names(), incomplete) + (_files(incomplete, ".toml") if incomplete else [])
 
 
 def directions(incomplete: str) -> list[str]:

@@ -14,6 +14,7 @@ from demur.cli import shell_completion
 from demur.cli.app import (
     STUDIES,
     Device,
+    MaxCost,
     MoreRuns,
     PlannedDevice,
     Quantise,
@@ -27,7 +28,7 @@ from demur.cli.app import (
 )
 from demur.cli.printing import console, exact, note, output_width
 from demur.core.atomic_files import replace_file
-from demur.core.errors import InputError
+from demur.core.errors import InputError, WorkError
 
 if TYPE_CHECKING:
     from demur.runs.run import Run
@@ -78,6 +79,7 @@ def run(
             "--until-verdict", help="end a completion when no further text can change the verdicts of the study's judges"
         ),
     ] = False,
+    max_cost: MaxCost = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over in a folder that holds a run")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -94,8 +96,10 @@ def run(
 
     folder = out or Path("runs") / chosen.name
     show = shown_while_working(quiet)
-    with carry_out(chosen, folder, device=device, fresh=fresh, phases=bars(quiet), tell=told(quiet), show=show) as finished:
+    options: dict[str, Any] = {"device": device, "fresh": fresh, "max_cost": max_cost}
+    with carry_out(chosen, folder, phases=bars(quiet), tell=told(quiet), show=show, **options) as finished:
         show_run(finished)
+        fail_if_unjudged(finished)
 
 
 def told(quiet: bool) -> Callable[[str], object]:
@@ -141,6 +145,12 @@ def _notes(warnings: Sequence[str]) -> list[str]:
         return notes
     kept = notes[: _MOST_NOTES - 1]
     return [*kept, f"Note: the page has {len(notes) - len(kept)} more notes."]
+
+
+def fail_if_unjudged(finished: "Run") -> None:
+    """Raises `WorkError` if a judge failed on some completions, with the number and the reason."""
+    if said := finished.unjudged():
+        raise WorkError(f"{' '.join(said)} Everything else is kept; the same command judges only these completions again.")
 
 
 def _print(parts: Sequence[Any]) -> None:
@@ -204,7 +214,7 @@ def report(
             "--judge",
             "-j",
             metavar="NAME",
-            help="add a judge: {judge names}, or module:Class; may be repeated",
+            help="add a judge: {judge names}, module:Class, or a TOML file; may be repeated",
             autocompletion=shell_completion.judges,
         ),
     ] = None,
@@ -218,6 +228,7 @@ def report(
             "--figures/--no-figures", help="draw every file in figures/ again, or none; otherwise those that are out of date"
         ),
     ] = None,
+    max_cost: MaxCost = None,
     quiet: Quiet = False,
 ) -> None:
     """Rebuild the page, figures and tables of a run.
@@ -236,7 +247,8 @@ def report(
         if judge:
             found.add_judges(judge)
         chosen: Literal["changed", "all", "none"] = "changed" if figures is None else "all" if figures else "none"
-        found.report(waiting=note, figures=chosen, page_written=lambda _: show_run(found), phases=bars(quiet))
+        found.report(waiting=note, figures=chosen, page_written=lambda _: show_run(found), phases=bars(quiet), max_cost=max_cost)
+        fail_if_unjudged(found)
 
 
 @command(

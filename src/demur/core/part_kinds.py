@@ -17,6 +17,7 @@ class PartKind:
         members: the attributes and methods of that protocol, repeated here because importing the protocol may import torch.
         one_of: groups of members of which a part needs at least one each.
         choices: the allowed values of some of these attributes.
+        from_file: `module:function` that makes such a part from a TOML file; empty if a file cannot describe one.
     """
 
     group: str
@@ -27,6 +28,7 @@ class PartKind:
     members: tuple[str, ...] = ()
     one_of: tuple[tuple[str, ...], ...] = ()
     choices: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    from_file: str = ""
 
     def names_module(self, target: object) -> bool:
         """Whether a target is a text that names a module and an attribute in it."""
@@ -91,6 +93,46 @@ KINDS: dict[str, PartKind] = {
         protocol="demur.judges.judge.Judge",
         members=("name", "version", "labels", "refusal_labels", "reads_instruction", "needs", "judge"),
         choices={"needs": ("text", "model", "server")},
+        from_file="demur.judges.asked.judge_file:read_judge",
+    ),
+    "judge-kind": PartKind(
+        "demur.judge_kinds",
+        "kind of judge",
+        {
+            "openai": "demur.judges.served.openai_judge:OpenAIJudges",
+            "classifier": "demur.engine.model_judges.classifier_judge:ClassifierJudges",
+        },
+        protocol="demur.judges.asked.judge_file.JudgeKind",
+        members=("name", "settings", "make"),
+    ),
+    "judge-format": PartKind(
+        "demur.judge_formats",
+        "judge format",
+        {
+            "minos": "demur.judges.formats.minos:Minos",
+            "qwen3guard": "demur.judges.formats.qwen3guard:Qwen3Guard",
+            "wildguard": "demur.judges.formats.wildguard:WildGuard",
+            "llama-guard-3": "demur.judges.formats.llama_guard:LlamaGuard3",
+            "llama-guard-4": "demur.judges.formats.llama_guard:LlamaGuard4",
+            "granite-guardian": "demur.judges.formats.granite_guardian:GraniteGuardian",
+            "strongreject": "demur.judges.formats.strongreject_classifier:StrongRejectClassifier",
+            "harmbench": "demur.judges.formats.harmbench:HarmBench",
+        },
+        protocol="demur.judges.asked.judge_format.JudgeFormat",
+        members=(
+            "name",
+            "version",
+            "labels",
+            "refusal_labels",
+            "family",
+            "asks",
+            "answers",
+            "answer_tokens",
+            "max_tokens",
+            "question",
+            "read",
+        ),
+        choices={"asks": ("chat", "text"), "answers": ("text", "classes", "tokens")},
     ),
     "measurement": PartKind(
         "demur.measurements",

@@ -56,7 +56,7 @@ class Registry:
         """The part with this name. It is imported on first use.
 
         Args:
-            name: a registered name, or `module:attribute`.
+            name: a registered name, or `module:attribute`; for kinds that can be described in a file, also a TOML file.
 
         Returns:
             The part. A target that is a class is called once without arguments, and every call returns that one object.
@@ -65,6 +65,8 @@ class Registry:
             InputError: for an unknown name, with the nearest known one; for a target that cannot be imported or made; for a part
                 that does not follow the protocol of its kind.
         """
+        if self.kind.from_file and name.endswith(".toml") and name not in self._registered:
+            return _imported(self.kind.from_file, self.kind.noun)(name)
         target = self._target(name)
         # Two names for the same `module:attribute` give the same part.
         key = target if self.kind.names_module(target) else name

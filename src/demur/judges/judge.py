@@ -5,15 +5,22 @@ completions can be judged again at any time, without generating them again.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from demur.core.errors import WorkError
 from demur.core.registry import registry
 from demur.core.thought_marks import after_thought
+from demur.judges.asked.model_outputs import ModelOutput, OutputMemory
 
 THOUGHT = "thought"
 """The label of a completion that ends inside its thought, for judges that list it."""
+
+UNPARSED = "unparsed"
+"""The label of a completion about which a model gave an output that says no label, or two. Rates leave it out."""
+
+INCOHERENT = "incoherent"
+"""The label of a text that is no utterance, for judges whose model would have to guess."""
 
 Needs = Literal["text", "model", "server"]
 """What a judge may need besides the texts: nothing more, a model in memory, or a server that answers."""
@@ -28,6 +35,7 @@ class Verdict:
         refusal: whether it calls the completion a refusal.
         label: the label it gives, one of the judge's `labels`.
         evidence: the words of the text that the judge based its verdict on; empty if there are none.
+        output: what the judge's model answered, for judges that ask one.
 
     Example:
         >>> from demur.judges.judging import judge
@@ -39,6 +47,7 @@ class Verdict:
     refusal: bool
     label: str
     evidence: str = ""
+    output: ModelOutput | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,33 @@ class Judge(Protocol):
         ...
 
 
+@runtime_checkable
+class RemembersOutputs(Protocol):
+    """A judge that asks a model, and can use and fill a memory of the model's outputs."""
+
+    def judge_with(self, batch: Sequence[Judged], memory: OutputMemory) -> Sequence[Verdict | Failure]:
+        """As `Judge.judge`, with a memory of outputs."""
+        ...
+
+
+@runtime_checkable
+class ChecksNeeds(Protocol):
+    """A judge that can tell before the work begins whether what it needs is there."""
+
+    def check_needs(self) -> None:
+        """Raises `InputError` if a package, a model or a key is missing. Asks no server."""
+        ...
+
+
+@runtime_checkable
+class HasCosts(Protocol):
+    """A judge whose requests cost money."""
+
+    def limited(self, max_cost: float) -> "Judge":
+        """The same judge with another limit of cost. Raises `InputError` if the judge has no prices."""
+        ...
+
+
 class TextJudge:
     """A base class for judges that decide each text by itself.
 
@@ -130,7 +166,7 @@ def get_judge(judge: str | Judge) -> Judge:
     """Find a judge.
 
     Args:
-        judge: a registered name, `module:Class`, or a judge, which is returned as it is.
+        judge: a registered name, `module:Class`, a TOML file, or a judge, which is returned as it is.
 
     Returns:
         The judge. Every call with one name returns the same object.
@@ -145,7 +181,7 @@ def get_judge(judge: str | Judge) -> Judge:
     return found
 
 
-def answers(judge: Judge, batch: Sequence[Judged]) -> tuple[Verdict | Failure, ...]:
+def answers(judge: Judge, batch: Sequence[Judged], memory: OutputMemory | None = None) -> tuple[Verdict | Failure, ...]:
     """Let a judge judge some completions, and check its answers. All code that uses a judge calls this.
 
     A judge gets only the own turn of each completion, and of this only what comes after a thought, unless it has an attribute
@@ -155,6 +191,7 @@ def answers(judge: Judge, batch: Sequence[Judged]) -> tuple[Verdict | Failure, .
     Args:
         judge: the judge.
         batch: the completions, each with its instruction.
+        memory: outputs of models, for judges that ask one; they are used again and added to.
 
     Returns:
         One verdict or failure for each completion, in order.
@@ -164,26 +201,28 @@ def answers(judge: Judge, batch: Sequence[Judged]) -> tuple[Verdict | Failure, .
             that it does not list, or a refusal whose label does not count as one.
     """
     if not getattr(judge, "whole_text", False):
-        return _answers_after_thoughts(judge, batch)
-    return _checked(judge, batch)
+        return _answers_after_thoughts(judge, batch, memory)
+    return _checked(judge, batch, memory)
 
 
-def _answers_after_thoughts(judge: Judge, batch: Sequence[Judged]) -> tuple[Verdict | Failure, ...]:
+def _answers_after_thoughts(judge: Judge, batch: Sequence[Judged], memory: OutputMemory | None) -> tuple[Verdict | Failure, ...]:
     """The answers on what completions say in their own turn and after their thoughts."""
     own = [one.text if one.own_turn is None else one.own_turn for one in batch]
     said = [after_thought(text, one.thought) for text, one in zip(own, batch, strict=True)]
-    asked = iter(_checked(judge, [replace(one, text=text) for text, one in zip(said, batch, strict=True) if text is not None]))
+    left = [replace(one, text=text) for text, one in zip(said, batch, strict=True) if text is not None]
+    asked = iter(_checked(judge, left, memory))
     inside: Verdict | Failure = Failure(judge.name, "the completion ends inside its thought, so it has no answer to judge")
     if THOUGHT in judge.labels:
         inside = Verdict(judge.name, THOUGHT in judge.refusal_labels, THOUGHT)
     return tuple(inside if text is None else next(asked) for text in said)
 
 
-def _checked(judge: Judge, batch: Sequence[Judged]) -> tuple[Verdict | Failure, ...]:
+def _checked(judge: Judge, batch: Sequence[Judged], memory: OutputMemory | None) -> tuple[Verdict | Failure, ...]:
     """A judge's answers, if they are as its protocol says."""
     if not batch:
         return ()
-    given = tuple(judge.judge(batch))
+    asks = memory is not None and isinstance(judge, RemembersOutputs)
+    given = tuple(judge.judge_with(batch, memory) if asks else judge.judge(batch))  # type: ignore[attr-defined]
     if len(given) != len(batch):
         raise WorkError(f"the judge {judge.name!r} gave {len(given)} answers for {len(batch)} completions; one each is expected")
     for answer in given:

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 from demur.core.errors import InputError, WorkError
 from demur.core.thought_marks import thought_at_end
 from demur.judges.function_judge import FunctionJudge, is_function_judge
-from demur.judges.judge import Failure, Judge, Judged, Verdict, answers, get_judge
+from demur.judges.judge import ChecksNeeds, Failure, HasCosts, Judge, Judged, Verdict, answers, get_judge
 
 
 @runtime_checkable
@@ -75,6 +75,30 @@ def judge(
     if len(verdicts) < len(given):
         raise JudgeFailed(chosen, given)
     return verdicts
+
+
+def check_judge(name: str | Judge) -> Judge:
+    """The judge, if what it needs is there: a package, a model, the key of a server. No server is asked.
+
+    Args:
+        name: a registered name, `module:Class`, a TOML file, or a judge.
+
+    Raises:
+        InputError: for an unknown judge, and if something is missing.
+    """
+    found = get_judge(name)
+    if isinstance(found, ChecksNeeds):
+        found.check_needs()
+    return found
+
+
+def limited(judge: Judge, max_cost: float | None) -> Judge:
+    """The judge with a limit of what its requests may cost; the judge itself if its requests cost nothing, or without a limit.
+
+    Raises:
+        InputError: for a judge that asks a server and has no prices.
+    """
+    return judge.limited(max_cost) if max_cost is not None and isinstance(judge, HasCosts) else judge
 
 
 def _thought(item: object) -> str:

@@ -23,6 +23,7 @@ from demur.inputs.templates.thinking import thinking_of
 from demur.interventions.edit_kind import action_of, edit_kind, words_of
 from demur.models.quantisation import ROWS_MEET
 from demur.runs.growing.instruction_records import instruction_facts, refuse_other_instructions
+from demur.runs.growing.stored_study import judge_specs, study_facts
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import asked_measurements
 from demur.runs.records import CheckpointLoaded
@@ -53,7 +54,8 @@ def describe(ready: Ready, store: Store) -> None:
     if store.begun and isinstance(known, dict):
         refuse_other_instructions(found, {label: InstructionFacts.model_validate(facts) for label, facts in known.items()})
     store.remember_instructions(found)
-    store.remember_study(study.model_dump(mode="json"))
+    store.remember_study(study_facts(study))
+    store.remember_judge_specs(judge_specs(study.judges))
     store.warn_of_plan(ready.warnings)
     _rename_checkpoints(study, store)
     store.remember_asked((one.name, one.settings) for one in asked_measurements(study))

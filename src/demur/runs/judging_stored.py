@@ -4,19 +4,37 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from demur.analysis.cell import Cell
-from demur.analysis.manifest import ArmFacts, JudgeFacts
+from demur.analysis.manifest import ArmFacts, JudgeFacts, Manifest
 from demur.core.errors import DemurError, InputError, sentence
 from demur.core.thought_marks import begins_thought, thought_at_end
 from demur.inputs.prompt_formats import SLOT
-from demur.judges.judge import Failure, Judge, Judged, answers, get_judge
-from demur.runs.rows import StoredCompletion, StoredFailure, Unjudged
+from demur.judges.asked.judge_file import judge_of_spec
+from demur.judges.asked.model_families import family_of
+from demur.judges.asked.model_judge import ModelJudge
+from demur.judges.judge import UNPARSED, Failure, Judge, Judged, answers, get_judge
+from demur.judges.judging import limited
+from demur.runs.rows import StoredCompletion, StoredFailure, StoredVerdict, Unjudged
 from demur.runs.store import Store
 
 BATCH = 256
 """The number of completions that a judge gets at a time. If it is interrupted, the verdicts of finished batches are kept."""
 
 
-def judge_stored(store: Store, names: Sequence[str]) -> None:
+def judge_of_run(store: Store, name: str) -> Judge:
+    """A judge by the name by which a run calls it. If a file described it, its stored spec describes it now.
+
+    Args:
+        store: the run folder.
+        name: the judge.
+
+    Raises:
+        InputError: for an unknown judge.
+    """
+    spec = store.judge_spec(name)
+    return get_judge(name) if spec is None else judge_of_spec(spec)
+
+
+def judge_stored(store: Store, names: Sequence[str], max_cost: float | None = None) -> None:
     """Judge every stored completion that has no verdict yet.
 
     A completion on which a judge failed is tried again. A judge that is not installed is skipped if the run has stored its
@@ -26,6 +44,7 @@ def judge_stored(store: Store, names: Sequence[str]) -> None:
     Args:
         store: the run folder.
         names: the judges of the run.
+        max_cost: another limit of what the requests of a judge may cost, for judges that ask a server.
 
     Raises:
         InputError: if a judge is unknown and the run has not stored its labels; or if some completions have no verdict of a judge
@@ -36,11 +55,12 @@ def judge_stored(store: Store, names: Sequence[str]) -> None:
     thoughts = thoughts_of(store.cells(), manifest.arms)
     for name in names:
         try:
-            judge = get_judge(name)
+            judge = judge_of_run(store, name)
         except InputError:
             if name in known:
                 continue
             raise
+        judge = limited(judge, max_cost)
         if whole or name not in known or known[name].version == judge.version:
             _judge_with(judge, name, known.get(name), store, thoughts)
         else:
@@ -64,17 +84,24 @@ def _keep_verdicts(judge: Judge, known: JudgeFacts, store: Store) -> None:
 
 
 def _judge_with(judge: Judge, name: str, known: JudgeFacts | None, store: Store, thoughts: Mapping[str, str]) -> None:
-    facts = JudgeFacts(name=name, version=judge.version, labels=judge.labels, refusal_labels=judge.refusal_labels)
+    facts = JudgeFacts(
+        name=name,
+        version=judge.version,
+        labels=judge.labels,
+        refusal_labels=judge.refusal_labels,
+        family=getattr(judge, "family", ""),
+    )
     # Runs of the earliest versions do not store the version of a judge; it was 1.
     if (1 if known is None else known.version) != judge.version:
         store.forget_judge(name)
     if facts != known:
         store.remember_judge(facts)
     pending = store.unjudged(name)
-    for begin in range(0, len(pending), BATCH):
-        batch = pending[begin : begin + BATCH]
+    size = judge.batch_size if isinstance(judge, ModelJudge) else BATCH
+    for begin in range(0, len(pending), size):
+        batch = pending[begin : begin + size]
         try:
-            given = answers(judge, as_judged(batch, thoughts))
+            given = answers(judge, as_judged(batch, thoughts), store)
         except Exception as error:  # a judge may be anyone's, and its server or model may raise anything
             failure = Failure(name, str(error) if isinstance(error, DemurError) else f"{type(error).__name__}: {error}")
             store.add_answers(name, [(row.cell, row.position, failure) for row in pending[begin:]])
@@ -138,3 +165,56 @@ def failure_warnings(failures: Sequence[StoredFailure], completions: int, judges
         f"The judge {judge} failed on {len(each):,} of {completions:,} completions: {usual[judge]}"
         for judge, each in reasons.items()
     ]
+
+
+def unparsed_warnings(verdicts: Sequence[StoredVerdict], judges: Sequence[str]) -> list[str]:
+    """One sentence for each judge that gave outputs without a label: how many.
+
+    Args:
+        verdicts: all verdicts that the run has stored.
+        judges: the judges of the run.
+    """
+    given = Counter(row.judge for row in verdicts)
+    found = Counter(row.judge for row in verdicts if row.label == UNPARSED)
+    return [
+        f"The judge {judge} gave {found[judge]:,} of {given[judge]:,} outputs in which no label can be read. They have the label "
+        f"{UNPARSED} and are in no rate."
+        for judge in judges
+        if found[judge]
+    ]
+
+
+def served_warnings(store: Store, judges: Sequence[str]) -> list[str]:
+    """One sentence for each judge that was answered by more than one model.
+
+    Args:
+        store: the run folder.
+        judges: the judges of the run.
+    """
+    models: dict[str, list[str]] = {}
+    for one in store.served_models():
+        models.setdefault(one.judge, []).append(f"{one.model} ({one.outputs:,})")
+    return [
+        f"The judge {judge} was answered by {len(named)} models: {', '.join(named)}. Their verdicts need not agree."
+        for judge, named in models.items()
+        if judge in judges and len(named) > 1
+    ]
+
+
+def family_warnings(manifest: Manifest, judges: Sequence[str]) -> list[str]:
+    """One sentence for each judge whose model is of the family of a checkpoint that it judges.
+
+    Args:
+        manifest: the description of the run.
+        judges: the judges of the run.
+    """
+    found = []
+    subjects = {name: family_of(facts.model) for name, facts in manifest.checkpoints.items()}
+    for judge in manifest.judges:
+        same = [name for name, family in subjects.items() if family and family == judge.family]
+        if same and judge.name in judges:
+            found.append(
+                f"The judge {judge.name} is a {judge.family} model, and so is {' and '.join(same)}. Judges of the same family as "
+                "what they judge have been seen to be far wrong, so compare it with another judge."
+            )
+    return found

@@ -163,6 +163,16 @@ class ManifestStore(Connected):
         entry = _ENTRIES["judges"]
         self.remember(entry, {**self._table(entry), facts.name: facts.model_dump(mode="json")})
 
+    def remember_judge_specs(self, specs: Mapping[str, JsonValue]) -> None:
+        """Write down what describes judges that files describe, by their names. They hold no secrets."""
+        if specs:
+            self.remember("judge_specs", {**self._table("judge_specs"), **specs})
+
+    def judge_spec(self, name: str) -> dict[str, JsonValue] | None:
+        """The stored spec of a judge; None if no file described it."""
+        found = self._table("judge_specs").get(name)
+        return found if isinstance(found, dict) else None
+
     def remember_added_judges(self, names: Sequence[str]) -> None:
         """Write down judges that were added after the study was run."""
         entry = _ENTRIES["added_judges"]

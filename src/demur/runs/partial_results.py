@@ -7,8 +7,8 @@ from time import monotonic
 
 from demur.analysis.summary import Summary
 from demur.core.registry import registry
-from demur.judges.judge import Verdict, answers, get_judge
-from demur.runs.judging_stored import as_judged, judge_stored, thoughts_of
+from demur.judges.judge import Verdict, answers
+from demur.runs.judging_stored import as_judged, judge_of_run, judge_stored, thoughts_of
 from demur.runs.records import CompletionsMade, JobRecord
 from demur.runs.rows import StoredCompletion
 from demur.runs.run_summary import summarise
@@ -82,7 +82,7 @@ class PartialResults:
             clock: gives the time in seconds.
         """
         self._store, self._show, self._clock = store, show, clock
-        self._judge = get_judge(judges[0])
+        self._judge = judge_of_run(store, judges[0])
         # Judges of others may take long or fail, so they are asked once, at the end.
         self._asking = self._judge.needs == "text" and judges[0] in registry("judge").kind.shipped
         self._checkpoints = {cell.key: cell.target.checkpoint for cell in ready.plan.cells}

@@ -64,6 +64,26 @@ class StoredFailure(NamedTuple):
     reason: str
 
 
+class ServedModel(NamedTuple):
+    """A model that answered a judge.
+
+    Attributes:
+        judge: the judge.
+        model: the model, as its server names it.
+        outputs: how many answers of it are stored.
+        input_tokens: tokens of the requests, where the server counted them.
+        output_tokens: tokens of the answers, where the server counted them.
+        cost: their cost by the prices of the judge's spec; 0 without prices.
+    """
+
+    judge: str
+    model: str
+    outputs: int
+    input_tokens: int
+    output_tokens: int
+    cost: float
+
+
 class UnmeasuredSubject(NamedTuple):
     """A measurement could not be made of a subject. It is tried again when the run is resumed.
 

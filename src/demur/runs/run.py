@@ -17,10 +17,9 @@ from demur.analysis.summary import MeasurementSummary, Summary
 from demur.core.errors import InputError, WorkError, nearest
 from demur.core.html_repr import facts_table
 from demur.core.progress import Phases, no_phases
-from demur.judges.early_stopping import check_foreseen
-from demur.judges.judge import get_judge
 from demur.runs.database.completion_frame import completion_frame
 from demur.runs.database.consistency import check_consistent
+from demur.runs.growing.added_judges import add_judges
 from demur.runs.judging_stored import failure_warnings, judge_stored
 from demur.runs.run_summary import summarise
 from demur.runs.store import Store
@@ -107,23 +106,17 @@ class Run:
         """Add judges to the run. They judge the stored completions at the next report; nothing is generated.
 
         Args:
-            names: names of judges, or `module:Class`.
+            names: names of judges, `module:Class`, or TOML files that describe judges.
 
         Raises:
             InputError: if a judge is unknown; or if a judge is not one of the study's, and the run ended each completion as soon
                 as those had decided.
         """
-        for name in names:
-            get_judge(name)
-        study = self._study()
-        other = [name for name in names if name not in study.judges]
-        if study.until_verdict and other:
-            check_foreseen(other)
-            raise InputError(
-                f"the completions of this run end where {' and '.join(study.judges)} had decided, so they may be too short for "
-                f"the judge {other[0]!r}; run a study with it among its judges, or without until_verdict, with another --out"
-            )
-        self._store.remember_added_judges(names)
+        add_judges(self._store, self._study(), names)
+
+    def unjudged(self) -> list[str]:
+        """What could not be judged: one sentence for each judge that failed, with the number of completions and the reason."""
+        return failure_warnings(self._store.failures(), self._progress()[1], self.judges())
 
     def summary_record(self) -> Summary:
         """The summary as a typed record, computed from the folder now.
@@ -207,10 +200,11 @@ class Run:
 
         Returns:
             One row for each completion. The columns describe its cell and the completion, and give `{judge}_refusal`,
-            `{judge}_label` and `{judge}_evidence` for every judge that gave a verdict.
+            `{judge}_label` and `{judge}_evidence` for every judge that gave a verdict, and `{judge}_output`, word for word, for
+            judges that ask a model.
         """
         with self._store.snapshot():
-            return completion_frame(self._store.results(), self._store.completions())
+            return completion_frame(self._store.results(), self._store.completions(), self._store.outputs())
 
     def figure(self, name: str) -> "Figure":
         """A figure of the report, as a Plotly figure.
@@ -236,14 +230,17 @@ class Run:
         drawn = interactive(found[name])
         return Figure({"data": drawn.data, "layout": drawn.titled()})
 
-    def judge_stored(self) -> None:
+    def judge_stored(self, max_cost: float | None = None) -> None:
         """Ask each judge of this run about all completions on which it has no verdict, or one of another version.
+
+        Args:
+            max_cost: another limit of what the requests of a judge may cost, for judges that ask a server.
 
         Raises:
             InputError: if a judge is not installed and the run has not stored its labels; or if completions ended at the verdicts
                 of another version of a judge and some have none.
         """
-        judge_stored(self._store, self.judges())
+        judge_stored(self._store, self.judges(), max_cost)
 
     def _judged(self) -> "tuple[Summary, pandas.DataFrame]":
         """Summary and completions of one moment.
@@ -267,6 +264,7 @@ class Run:
         figures: Literal["changed", "all", "none"] = "changed",
         page_written: Callable[[Path], object] = lambda _: None,
         phases: Phases = no_phases,
+        max_cost: float | None = None,
     ) -> Path:
         """Write `summary.json`, `report.html`, tables and figures again from the stored results. The figures come last.
 
@@ -275,6 +273,7 @@ class Run:
             figures: which files in `figures/` are drawn: `changed` for those that are missing or out of date, `all`, or `none`.
             page_written: is called with the path of the page before the first figure is drawn.
             phases: shows the progress of the figures.
+            max_cost: another limit of what the requests of a judge may cost, for judges that ask a server.
 
         Returns:
             The path of the page.
@@ -286,7 +285,7 @@ class Run:
         from demur.report.write_report import made_report
 
         with self._store.report_held(waiting):
-            self.judge_stored()
+            self.judge_stored(max_cost)
             self._store.restore_directions()
             summary, completions = self._judged()
             self._store.write_text("summary.json", summary.to_json())

@@ -38,7 +38,13 @@ from demur.measurements.by_layer_summary import located
 from demur.runs.controls.measured_nulls import refusal_probabilities, unanswered_nulls
 from demur.runs.database.damage import FILE
 from demur.runs.extracting.zero_points import with_zero_points, zero_warnings
-from demur.runs.judging_stored import failure_warnings, thought_warnings
+from demur.runs.judging_stored import (
+    failure_warnings,
+    family_warnings,
+    served_warnings,
+    thought_warnings,
+    unparsed_warnings,
+)
 from demur.runs.labelling.stored_raters import rated
 from demur.runs.measured_summaries import Measured
 from demur.runs.measuring.measured_harm import measured_harm
@@ -167,6 +173,9 @@ def _warnings(
         *_several_sessions(manifest),
         *thought_warnings(store, results.cells, manifest.arms),
         *failure_warnings(results.failures, completions, judges),
+        *unparsed_warnings(results.verdicts, judges),
+        *served_warnings(store, judges),
+        *family_warnings(manifest, judges),
         *zero_warnings(results.rows, directions),
         *close_controls(directions),
     ]

@@ -43,6 +43,7 @@ def run(
     checkpoints: "Mapping[str, Checkpoint] | None" = None,
     tell: Callable[[str], object] = _nothing,
     show: "Callable[[Partial], object] | None" = None,
+    max_cost: float | None = None,
 ) -> Run:
     """Run a study in a folder, or resume it where it stopped. A study that only adds to the one in the folder goes on there.
 
@@ -57,6 +58,7 @@ def run(
         checkpoints: loaded checkpoints by their names in the study; the others are loaded. Their fingerprints are stored.
         tell: called with a sentence of what is reused and new if the study adds to the run, and of names that the run keeps.
         show: called with what is known while the run works; see `demur.runs.partial_results`.
+        max_cost: the most that the requests of each judge that asks a server may cost, instead of what its file says.
 
     Returns:
         The finished run. `run.cells()` and `run.completions()` are pandas DataFrames; `run.summary()` is what `summary.json`
@@ -87,7 +89,7 @@ def run(
     find_device(device)
     store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh, check_study=partial(go_on, study, ready, tell))
     try:
-        return _finish(study, ready, store, device, phases, executor, notes, show)
+        return _finish(study, ready, store, device, phases, executor, notes, show, max_cost)
     except BaseException:
         store.close()
         raise
@@ -108,6 +110,7 @@ def _finish(
     executor: "Executor | None",
     notes: Sequence[str],
     show: "Callable[[Partial], object] | None",
+    max_cost: float | None,
 ) -> Run:
     """Do whatever is missing in the folder, write the report, and let other processes write in the folder again."""
     from demur.runs.describe import describe
@@ -127,7 +130,7 @@ def _finish(
     watch = _nothing if show is None else PartialResults(ready, store, finished.judges(), show)
     carry_out(ready, store, executor or InProcess(), device=device, phases=phases, watch=watch)
     with phases("verdicts and report", 1) as progress:
-        finished.report()
+        finished.report(max_cost=max_cost)
         progress(1)
     store.release()
     return finished

@@ -22,7 +22,7 @@ from demur.runs.database.run_place import RunPlace
 from demur.runs.database.untrusted_file import LOG_ENDINGS, check_files, check_names, check_schema, limit
 from demur.runs.labelling.label_tables import LABEL_TABLES, add_label_tables
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """Version of the tables. Each earlier version has a step in `_MIGRATIONS`."""
 
 _LAYERWISE = "CREATE TABLE layerwise (arm TEXT PRIMARY KEY, facts TEXT NOT NULL, arrays BLOB NOT NULL)"
@@ -48,6 +48,16 @@ CREATE TABLE means (
     PRIMARY KEY (arm, label)
 )
 """
+_SINCE_9 = """
+CREATE TABLE judge_outputs (
+    key TEXT PRIMARY KEY, judge TEXT NOT NULL, model TEXT NOT NULL, output TEXT NOT NULL,
+    input_tokens INTEGER, output_tokens INTEGER, cost REAL NOT NULL
+);
+CREATE TABLE verdict_outputs (
+    cell TEXT NOT NULL, position INTEGER NOT NULL, judge TEXT NOT NULL, output TEXT NOT NULL,
+    PRIMARY KEY (cell, position, judge)
+) WITHOUT ROWID;
+"""
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE directions (name TEXT PRIMARY KEY, facts TEXT NOT NULL, file BLOB);
@@ -65,6 +75,7 @@ CREATE TABLE verdicts (
 {_SINCE_4}
 {_SINCE_7};
 {LABEL_TABLES}
+{_SINCE_9}
 """
 
 
@@ -239,6 +250,12 @@ def _add_means(db: sqlite3.Connection, _: Path) -> None:
     db.execute(_SINCE_7)
 
 
+def _add_judge_outputs(db: sqlite3.Connection, _: Path) -> None:
+    """7 to 8: tables for what the models of judges answered. Judges of before asked no model, or did not keep its answers."""
+    for statement in filter(str.strip, _SINCE_9.split(";")):
+        db.execute(statement)
+
+
 _NOT_WRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
 _MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {
     1: _add_direction_files,
@@ -248,6 +265,7 @@ _MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {
     5: _add_own_turn,
     6: _add_means,
     7: add_label_tables,
+    8: _add_judge_outputs,
 }
 """Version -> the step to the next one."""
 

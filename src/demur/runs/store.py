@@ -18,14 +18,13 @@ from demur.core import file_locks
 from demur.core.atomic_files import cannot_write, replace_file
 from demur.core.errors import InputError
 from demur.core.inner_files import inner_entries, inner_file
-from demur.judges.judge import Failure, Verdict
 from demur.runs import schema
 from demur.runs.database.copied_run import copy_run
 from demur.runs.database.damage import FILE, damaged, read_from_rows
 from demur.runs.database.direction_files import write_direction
+from demur.runs.database.judge_store import JudgeStore
 from demur.runs.database.untrusted_file import LOG_ENDINGS
-from demur.runs.growing.growing_store import GrowingStore
-from demur.runs.rows import StoredCompletion, StoredFailure, StoredVerdict, Unjudged
+from demur.runs.rows import StoredCompletion
 from demur.runs.stored_records import Results, cell_of, direction_of, with_source_prompts
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ _LEFT_BY_A_KILL = {LOCK, REPORT_LOCK, *(f"{FILE}.partial{end}" for end in ("", *
 NO_LOCKS = "This file system has no locks, so a second process could have written to the run at the same time."
 
 
-class Store(GrowingStore):
+class Store(JudgeStore):
     """An open run folder. Other processes may read it while one writes.
 
     Attributes:
@@ -241,54 +240,6 @@ class Store(GrowingStore):
             StoredCompletion(key, position, ask, text, tuple(ids), own)
             for (key, position, ask, text, _, own), ids in zip(rows, tokens, strict=True)
         ]
-
-    def unjudged(self, judge: str) -> list[Unjudged]:
-        """Completions that have no verdict of this judge, including those on which it failed."""
-        rows = self._rows(
-            "SELECT c.cell, c.position, c.instruction, c.completion, c.own_turn FROM completions c LEFT JOIN verdicts v "
-            "ON v.cell = c.cell AND v.position = c.position AND v.judge = ? WHERE v.cell IS NULL",
-            (judge,),
-        )
-        return [Unjudged(*row) for row in rows]
-
-    def add_answers(self, judge: str, answers: Iterable[tuple[str, int, Verdict | Failure]]) -> None:
-        """Store a judge's answers in one transaction: verdicts, and failures in a table of their own.
-
-        Args:
-            judge: the name by which the run calls the judge.
-            answers: (cell, position, answer).
-        """
-        verdicts, failures = [], []
-        for cell, position, answer in answers:
-            if isinstance(answer, Verdict):
-                verdicts.append((cell, position, judge, int(answer.refusal), answer.label, answer.evidence))
-            else:
-                failures.append((cell, position, judge, answer.reason))
-        with self._transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?, ?)", verdicts)
-            db.executemany(
-                "DELETE FROM judge_failures WHERE (cell, position, judge) = (?, ?, ?)", [verdict[:3] for verdict in verdicts]
-            )
-            db.executemany("INSERT OR REPLACE INTO judge_failures VALUES (?, ?, ?, ?)", failures)
-
-    def forget_judge(self, judge: str) -> None:
-        """Remove all verdicts and failures of one judge, so that it judges every completion again."""
-        with self._transaction() as db:
-            db.execute("DELETE FROM verdicts WHERE judge = ?", (judge,))
-            db.execute("DELETE FROM judge_failures WHERE judge = ?", (judge,))
-
-    @read_from_rows
-    def verdicts(self) -> list[StoredVerdict]:
-        """All verdicts, by cell, position and judge."""
-        rows = self._rows("SELECT cell, position, judge, refusal, label, evidence FROM verdicts ORDER BY cell, position, judge")
-        return [
-            StoredVerdict(cell, position, judge, bool(refusal), label, why) for cell, position, judge, refusal, label, why in rows
-        ]
-
-    def failures(self) -> list[StoredFailure]:
-        """All completions on which a judge failed, by cell, position and judge."""
-        rows = self._rows("SELECT cell, position, judge, reason FROM judge_failures ORDER BY cell, position, judge")
-        return [StoredFailure(*row) for row in rows]
 
     def results(self) -> Results:
         """All cells, verdicts, failures and labels of people, read once."""

@@ -10,6 +10,7 @@ from demur.analysis.cell import Cell
 from demur.analysis.manifest import DirectionFacts
 from demur.analysis.rates import Failures, Labels, Refusals
 from demur.interventions.edit_kind import action_of, edit_kind
+from demur.judges.judge import UNPARSED
 from demur.runs.labelling.label_records import LabelledSample
 from demur.runs.rows import StoredFailure, StoredVerdict
 
@@ -98,19 +99,22 @@ class Results:
         return [cell for cell in self.cells if cell.resample_of is not None]
 
     def refusals(self) -> Refusals:
-        """Whether each completion is called a refusal, by cell and judge."""
+        """Whether each completion is called a refusal, by cell and judge. Outputs without a label are left out."""
         found: dict[tuple[str, str], dict[int, bool]] = {}
         for row in self.verdicts:
-            found.setdefault((row.cell, row.judge), {})[row.position] = row.refusal
+            if row.label != UNPARSED:
+                found.setdefault((row.cell, row.judge), {})[row.position] = row.refusal
         return found
 
     def labels(self) -> Labels:
-        """How many completions got each label, by cell and judge."""
+        """How many completions got each label, by cell and judge. Outputs without a label are left out."""
         found: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         for row in self.verdicts:
-            found[row.cell, row.judge][row.label] += 1
+            if row.label != UNPARSED:
+                found[row.cell, row.judge][row.label] += 1
         return dict(found)
 
     def failed(self) -> Failures:
-        """On how many completions each judge failed, by cell and judge."""
-        return Counter((row.cell, row.judge) for row in self.failures)
+        """On how many completions each judge failed or gave an output without a label, by cell and judge."""
+        unparsed = [(row.cell, row.judge) for row in self.verdicts if row.label == UNPARSED]
+        return Counter([*((row.cell, row.judge) for row in self.failures), *unparsed])

@@ -18,6 +18,7 @@ from demur.inputs.repeated_instructions import first_of_each, sameness, shared_n
 from demur.inputs.training_texts import TrainingTexts
 from demur.judges.early_stopping import check_foreseen
 from demur.judges.judge import get_judge
+from demur.judges.judging import check_judge
 from demur.models import quantisation
 from demur.models.adapters.adapter_settings import check_settings
 from demur.models.compatibility import compare, shape
@@ -82,6 +83,8 @@ def check(plan: Plan) -> Ready:
     """
     study = plan.study
     _check_names(plan)
+    for judge in study.judges:
+        check_judge(judge)
     sources = {name: find_model(spec.model, spec.revision) for name, spec in study.checkpoints.items()}
     for spec in study.checkpoints.values():
         quantisation.check(spec.quantise)

@@ -1,9 +1,10 @@
 """The stored completions of a run as one table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import nan
 from typing import TYPE_CHECKING
 
+from demur.judges.judge import UNPARSED
 from demur.runs.labelling.label_records import LabelledSample
 from demur.runs.rows import StoredCompletion, StoredVerdict
 from demur.runs.stored_records import Results
@@ -18,12 +19,15 @@ CELL_COLUMNS = (
 """The columns of the table that describe the cell of each row."""
 
 
-def completion_frame(results: Results, completions: Iterable[StoredCompletion]) -> "pandas.DataFrame":
+def completion_frame(
+    results: Results, completions: Iterable[StoredCompletion], outputs: Mapping[tuple[str, int, str], str] | None = None
+) -> "pandas.DataFrame":
     """One row for each completion, with its cell, every verdict on it, and the labels of people.
 
     Args:
         results: the cells and verdicts of the run.
         completions: the completions.
+        outputs: (cell, position, judge) -> what the judge's model answered, for judges that ask one.
 
     Returns:
         The table; it has its columns even without rows. Where people labelled completions, `labelled_NAME` has the label of each,
@@ -48,9 +52,16 @@ def completion_frame(results: Results, completions: Iterable[StoredCompletion]) 
         given.setdefault(verdict.judge, {})[verdict.cell, verdict.position] = verdict
     for judge, verdicts in given.items():
         known = [verdicts.get((row.cell, row.position)) for row in rows]
-        for field in ("refusal", "label", "evidence"):
-            # A missing verdict is missing in the table, and not the text "None".
-            columns[f"{judge}_{field}"] = [nan if one is None else getattr(one, field) for one in known]
+        # A missing verdict is missing in the table, and not the text "None".
+        columns[f"{judge}_refusal"] = [nan if one is None or one.label == UNPARSED else one.refusal for one in known]
+        columns[f"{judge}_label"] = [nan if one is None else one.label for one in known]
+        columns[f"{judge}_evidence"] = [nan if one is None else one.evidence for one in known]
+    answered: dict[str, dict[tuple[str, int], str]] = {}
+    for (cell, position, judge), output in (outputs or {}).items():
+        if (cell, position) in given.get(judge, {}):
+            answered.setdefault(judge, {})[cell, position] = output
+    for judge, found in answered.items():
+        columns[f"{judge}_output"] = [found.get((row.cell, row.position), nan) for row in rows]
     columns |= _labels(results.people, rows)
     return pandas.DataFrame(columns)
 

@@ -19,6 +19,7 @@ from demur.runs import schema
 from demur.runs.database.damage import FILE
 from demur.runs.growing.growth import Growth, growth
 from demur.runs.growing.instruction_records import instruction_facts, refuse_other_instructions
+from demur.runs.growing.stored_study import study_facts
 from demur.runs.store import Store
 from demur.study.digest import Difference, differences, refusal
 from demur.study.preflight import Material, Ready, instruction_warnings, precisions
@@ -96,7 +97,7 @@ def go_on(study: Study, ready: Ready, tell: Callable[[str], object], store: Stor
     facts: dict[str, JsonValue] = {
         "study": study.digest,
         "deciding": study.deciding(),
-        "study_facts": found.study.model_dump(mode="json"),
+        "study_facts": study_facts(found.study),
         "instructions": instructions,
     }
     store.grow(
