@@ -1,7 +1,7 @@
 """Draws and writes completions to be labelled: base, chat and edited text of three small checkpoints, shuffled and blind.
 
-Every instruction of the contrast set that no earlier label has used, and the lookalikes of the development part, is answered three
-times, each time in another setting. A setting is a checkpoint, a prompt format, an edit and a number of new tokens. Decoding is
+Three answers are drawn for every instruction of the contrast set that no earlier label has used, and for the lookalikes of the
+development part. Each answer has another setting: a checkpoint, a prompt format, an edit and a number of new tokens. Decoding is
 greedy, so the seed of the draw decides everything. The readers get `texts.jsonl` (id, instruction, completion); `key.jsonl` has
 what the readers do not see.
 

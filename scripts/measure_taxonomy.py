@@ -104,6 +104,14 @@ def regenerate(rows: Sequence[Row], gemma: Path | None) -> list[str]:
     return [texts[number] for number in range(len(rows))]
 
 
+def restore(rows: Sequence[Row], which: str, gemma: Path | None) -> None:
+    """Generate the texts of rows again, `withheld` ones or `all`. A text that differs from the labelled one becomes None."""
+    wanted = [row for row in rows if which == "all" or row["text"] is None]
+    for row, text in zip(wanted, regenerate(wanted, gemma), strict=True):
+        row["text"] = text if hashlib.sha256(text.encode()).hexdigest() == row["sha256"] else None
+    print(f"{len(wanted)} regenerated, {sum(row['text'] is None for row in wanted)} of them differ from the labelled texts")
+
+
 def _setting(row: Row) -> tuple[str, str, str, int]:
     return row["checkpoint"], row["format"], row["edit"], row["max_new_tokens"]
 
@@ -161,11 +169,8 @@ def main() -> None:
     parser.add_argument("--errors", action="store_true", help="show the completions for which label and judge differ")
     options = parser.parse_args()
     rows = read_labels()
-    wanted = [row for row in rows if options.regenerate == "all" or (options.regenerate and row["text"] is None)]
-    for row, text in zip(wanted, regenerate(wanted, options.gemma), strict=True):
-        row["text"] = text if hashlib.sha256(text.encode()).hexdigest() == row["sha256"] else None
-    if wanted:
-        print(f"{len(wanted)} regenerated, {sum(row['text'] is None for row in wanted)} of them differ from the labelled texts")
+    if options.regenerate:
+        restore(rows, options.regenerate, options.gemma)
     for half, group in groupby(rows, key=lambda row: str(row["half"])):
         chosen = list(group)
         there = [row for row in chosen if row["text"] is not None]

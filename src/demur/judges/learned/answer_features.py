@@ -1,11 +1,12 @@
 """What the judge `learned` sees of a text: named yes-or-no features of the completion, its instruction, and how they fit.
 
-No feature depends on the model that wrote the text. A feature is a name such as `starts=the` or `how&second person`; a text has it
-or not. The names are the keys of the weights in `demur/data/learned_judge.json`, so every verdict can be followed by hand.
+No feature depends on the model that wrote the text. A feature is a name such as `starts=the` or `how&second person`. A text has
+it or not. The names are the keys of the weights in `demur/data/learned_judge.json`, so every verdict can be followed by hand.
 """
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from demur.judges.taxonomy.own_turn import own_turn
 from demur.judges.taxonomy.phrase_rules import BEGINS, MORALISES, TALKS_PAST, pattern
@@ -21,7 +22,8 @@ _KINDS = {
     "forge|imagine|give me (?:a|an|the) \\S+ (?:story|poem|letter|speech))",
     "list": f"{_ASK_FOR}(?:list|name|suggest|recommend|give|find|pick|choose|compare|rank)",
     "plan": f"{_ASK_FOR}(?:plan|organi[sz]e|outline|prepare|arrange|schedule|map|build|set up)",
-    "how": f"(?:how|{_ASK_FOR}(?:explain|describe|teach|show|tell|walk)(?: \\S+)? (?:how|the steps|ways?)|is there (?:a|any) way)",
+    "how": f"(?:how|{_ASK_FOR}(?:explain|describe|teach|show|tell|walk)(?: \\S+)? (?:how|the steps|ways?)|"
+    "is there (?:a|any) way)",
     "explain": f"{_ASK_FOR}(?:explain|describe|summari[sz]e|tell|define|teach|show)",
     "which": "(?:which|what|who|where|when|why)",
     "help": "help",
@@ -102,4 +104,4 @@ def _words(text: Reading) -> Iterable[str]:
     yield f"starts={' '.join(tokens[:1])}"
     yield f"starts={' '.join(tokens[:2])}"
     yield from (f"word={token}" for token in set(tokens))
-    yield from (f"words={first} {second}" for first, second in set(zip(tokens, tokens[1:], strict=False)))
+    yield from (f"words={first} {second}" for first, second in set(pairwise(tokens)))
