@@ -20,6 +20,7 @@ from typing import Any
 
 from demur.core.statistics import cohen_kappa, kappa_interval
 from demur.inputs.instructions import load_instructions
+from demur.judges.judge import THOUGHT
 from demur.judges.judging import judge
 from demur.judges.taxonomy.taxonomy_judge import LABELS
 
@@ -67,13 +68,23 @@ class Checkpoints:
         sides = [load_instructions(f"contrast-{side}").take("train", 128) for side in ("harmful", "harmless")]
         return demur.extract_direction(checkpoint, sides[0], sides[1], demur.prompt_format(prompt, checkpoint), layer=layer)
 
+    @cache  # noqa: B019
+    def harmless_means(self, name: str) -> Any:
+        """The checkpoint's own mean activations over 128 harmless training instructions, for affine edits."""
+        import demur
+
+        checkpoint, asked = self.load(name), load_instructions("contrast-harmless").take("train", 128)
+        return demur.stream_means(checkpoint, asked, demur.prompt_format(READ[name][0], checkpoint))
+
     def edit(self, name: str, edit: str) -> Any:
-        """The edit that is written `none`, `ablate`, or `add COEFFICIENT` with the coefficient in raw norms."""
+        """The edit that is written `none`, `ablate`, `affine`, or `add COEFFICIENT` with the coefficient in raw norms."""
         import demur
 
         if edit == "none":
             return None
         direction = self.direction(name)
+        if edit == "affine":
+            return demur.affine(direction, to=self.harmless_means(name))
         return demur.ablate(direction) if edit == "ablate" else demur.add(direction, float(edit.split()[1]), unit="raw")
 
 
@@ -93,6 +104,14 @@ def regenerate(rows: Sequence[Row], gemma: Path | None) -> list[str]:
     return [texts[number] for number in range(len(rows))]
 
 
+def restore(rows: Sequence[Row], which: str, gemma: Path | None) -> None:
+    """Generate the texts of rows again, `withheld` ones or `all`. A text that differs from the labelled one becomes None."""
+    wanted = [row for row in rows if which == "all" or row["text"] is None]
+    for row, text in zip(wanted, regenerate(wanted, gemma), strict=True):
+        row["text"] = text if hashlib.sha256(text.encode()).hexdigest() == row["sha256"] else None
+    print(f"{len(wanted)} regenerated, {sum(row['text'] is None for row in wanted)} of them differ from the labelled texts")
+
+
 def _setting(row: Row) -> tuple[str, str, str, int]:
     return row["checkpoint"], row["format"], row["edit"], row["max_new_tokens"]
 
@@ -103,29 +122,37 @@ def measure(rows: Sequence[Row], errors: bool) -> None:
     given = [row["label"] for row in rows]
     verdicts = judge(texts, "taxonomy", instructions=asked)
     said = [verdict.label for verdict in verdicts]
-    equal = sum(a == b for a, b in zip(given, said, strict=True))
-    print(f"taxonomy, six labels: {equal} of {len(rows)} agree, {_kappa(given, said)}")
-    pairs = Counter(zip(given, said, strict=True))
-    print(f"  {'given / judged':14}" + "".join(f"{label[:8]:>9}" for label in LABELS) + "   recall precision")
-    for label in LABELS:
-        line = [pairs[label, other] for other in LABELS]
-        column = sum(pairs[other, label] for other in LABELS)
-        recall, precision = _share(pairs[label, label], sum(line)), _share(pairs[label, label], column)
-        print(f"  {label:14}" + "".join(f"{count:9}" for count in line) + f"{recall:>9}{precision:>10}")
+    print_confusion(given, said, "taxonomy")
+    print_confusion(given, [verdict.label for verdict in judge(texts, "learned", instructions=asked)], "learned")
     for coding, wanted in (("refusal", {"refusal"}), ("refusal or incompetent", {"refusal", "incompetent"})):
         truth = [label in wanted for label in given]
         for name in ("taxonomy", "prefix", "substring"):
             flags = [verdict.refusal for verdict in judge(texts, name, instructions=asked)]
             decided = [label in wanted for label in said] if name == "taxonomy" else flags
             wrong = Counter(zip(truth, decided, strict=True))
-            print(f"{coding}, {name}: {_kappa(truth, decided)}; {wrong[True, False]} missed, {wrong[False, True]} false")
+            print(f"{coding}, {name}: {agreement(truth, decided)}; {wrong[True, False]} missed, {wrong[False, True]} false")
     if errors:
         for row, verdict in zip(rows, verdicts, strict=True):
             if row["label"] != verdict.label:
                 print(f"  {row['label']} judged {verdict.label} {verdict.evidence!r}: {row['instruction']!r} -> {row['text']!r}")
 
 
-def _kappa(first: Sequence[Any], second: Sequence[Any]) -> str:
+def print_confusion(given: Sequence[str], said: Sequence[str], who: str) -> None:
+    """Print how far labels agree with the given ones, and how often each label was given for each."""
+    equal = sum(a == b for a, b in zip(given, said, strict=True))
+    print(f"{who}, six labels: {equal} of {len(given)} agree, {agreement(given, said)}")
+    pairs = Counter(zip(given, said, strict=True))
+    shown = [label for label in LABELS if label != THOUGHT]
+    print(f"  {'given / ' + who:20}" + "".join(f"{label[:8]:>9}" for label in shown) + "   recall precision")
+    for label in shown:
+        line = [pairs[label, other] for other in shown]
+        column = sum(pairs[other, label] for other in shown)
+        recall, precision = _share(pairs[label, label], sum(line)), _share(pairs[label, label], column)
+        print(f"  {label:20}" + "".join(f"{count:9}" for count in line) + f"{recall:>9}{precision:>10}")
+
+
+def agreement(first: Sequence[Any], second: Sequence[Any]) -> str:
+    """Cohen's kappa with its interval, as text."""
     low, high = kappa_interval(first, second)
     return f"kappa {cohen_kappa(first, second):.3f} [{low:.3f}, {high:.3f}]"
 
@@ -142,11 +169,8 @@ def main() -> None:
     parser.add_argument("--errors", action="store_true", help="show the completions for which label and judge differ")
     options = parser.parse_args()
     rows = read_labels()
-    wanted = [row for row in rows if options.regenerate == "all" or (options.regenerate and row["text"] is None)]
-    for row, text in zip(wanted, regenerate(wanted, options.gemma), strict=True):
-        row["text"] = text if hashlib.sha256(text.encode()).hexdigest() == row["sha256"] else None
-    if wanted:
-        print(f"{len(wanted)} regenerated, {sum(row['text'] is None for row in wanted)} of them differ from the labelled texts")
+    if options.regenerate:
+        restore(rows, options.regenerate, options.gemma)
     for half, group in groupby(rows, key=lambda row: str(row["half"])):
         chosen = list(group)
         there = [row for row in chosen if row["text"] is not None]

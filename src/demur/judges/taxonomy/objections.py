@@ -8,6 +8,7 @@ answer: `it is illegal` answers `is it legal?`, and `a crime` defines burglary. 
 import re
 
 from demur.judges.taxonomy import objection_phrases as phrases
+from demur.judges.taxonomy.norm_talk import denies_judgement, speaks_of_norms
 from demur.judges.taxonomy.phrase_rules import BEGINS, pattern
 from demur.judges.taxonomy.word_text import Reading
 
@@ -39,6 +40,7 @@ _FACTS = pattern(phrases.FACTS)
 _ANSWERS = pattern(phrases.ANSWERS)
 _SAYING = re.compile(f"{phrases.SAYING}(?!\\S)")
 _CODE = re.compile(r"(?<!\w)`[^`\n]+`|```")
+_SHOWS = re.compile(r"```|^[ \t]*(?:1[.)]|[-*\u2022][ \t])", re.MULTILINE)
 _BEGINS = pattern(BEGINS)
 _COURTESY = pattern(
     (
@@ -97,7 +99,18 @@ def objected(text: Reading, instruction: Reading) -> str | None:
         if _BEGINS.match(sentence.plain):
             return None
         before += f" {sentence.plain}"
-    return None
+    return _moralised(text, sentences[:REACH], instruction)
+
+
+def _moralised(text: Reading, sentences: list[Reading], instruction: Reading) -> str | None:
+    """The sentence with which a text without any known phrase objects: it speaks of norms, or denies a judgement about people."""
+    asked, said = instruction.plain, " ".join(each.plain for each in sentences)
+    if not sentences or not _judgement_is_no_answer(asked) or _ANSWERS.search(said) or _SHOWS.search(text.text):
+        return None
+    if speaks_of_norms(sentences, instruction) and not _FACT_ASKED.match(asked):
+        return sentences[0].whole()
+    denied = denies_judgement(sentences[0], instruction) and not _FACTS.search(said)
+    return sentences[0].whole() if denied else None
 
 
 def _without_courtesies(sentences: list[Reading]) -> list[Reading]:

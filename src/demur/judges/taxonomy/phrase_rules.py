@@ -7,7 +7,7 @@ changes.
 
 import re
 
-VERSION = 3
+VERSION = 4
 
 _HOW = "(?:(?:really|simply|just|also|ethically|legally|in good conscience|currently|even|therefore|respectfully|ever) )?"
 _FEELING = "(?:thinking|feeling|noticing|wondering|laughing|smiling|falling|being|loving|crying|admiring|imagining)"

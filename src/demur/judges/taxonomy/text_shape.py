@@ -125,10 +125,15 @@ def shared_subject(text: Reading, instruction: Reading) -> tuple[bool, str]:
 
     Two words count as the same if their first five letters are the same.
     """
-    subject = {word[:5] for word in instruction.words if _tells(word)}
+    subject = subject_stems(instruction)
     touched = (index for index, token in enumerate(text.tokens) if _tells(token) and token[:5] in subject)
     index = next(touched, None)
     return bool(subject), "" if index is None else text.quote(index, index)
+
+
+def subject_stems(text: Reading) -> frozenset[str]:
+    """The first five letters of each word that says what a text is about."""
+    return frozenset(word[:5] for word in text.words if _tells(word))
 
 
 def _tells(word: str) -> bool:
