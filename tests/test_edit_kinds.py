@@ -67,29 +67,29 @@ class Turn(Ablate):
         return LowRank(read=edit.unit_vector()[None], write=edit.unit_vector().roll(1)[None])
 
 
-class Clamp(Ablate):
+class Trim(Ablate):
     """A function of single positions."""
 
-    name: ClassVar[str] = "clamp"
+    name: ClassVar[str] = "trim"
     artefact: ClassVar = "none"
 
     def operation(self, edit):
         return Pointwise(lambda stream: stream.clamp(-0.5, 0.5))
 
 
-class Wrong(Clamp):
+class Wrong(Trim):
     def operation(self, edit):
         return Pointwise(lambda stream: stream[..., :1])
 
 
-class Narrow(Clamp):
+class Narrow(Trim):
     def operation(self, edit):
         return LowRank(read=torch.ones(1, 3))
 
 
 @pytest.fixture(autouse=True)
 def kinds():
-    made = {"remove-plane": RemovePlane, "set-to": SetTo, "turn": Turn, "clamp": Clamp, "wrong": Wrong, "narrow": Narrow}
+    made = {"remove-plane": RemovePlane, "set-to": SetTo, "turn": Turn, "trim": Trim, "wrong": Wrong, "narrow": Narrow}
     for name, kind in made.items():
         demur.register("edit", name, kind)
         assert isinstance(registry("edit").get(name), EditKind)
@@ -122,7 +122,7 @@ EDITS = {
     "remove-space": lambda: edit("remove-plane", rank=5),
     "set-to": lambda: edit("set-to", direction(3), coefficient=1.5),
     "turn": lambda: edit("turn", direction(4)),
-    "clamp": lambda: edit("clamp"),
+    "trim": lambda: edit("trim"),
 }
 EXPECTED = {
     "ablate": lambda x: x - (x @ direction(1).vector)[..., None] * direction(1).vector,
@@ -131,7 +131,7 @@ EXPECTED = {
     "remove-space": lambda x: x - x @ basis(5).T @ basis(5),
     "set-to": lambda x: x - (x @ direction(3).vector)[..., None] * direction(3).vector + 1.5 * direction(3).vector,
     "turn": lambda x: x + (x @ direction(4).vector)[..., None] * direction(4).vector.roll(1),
-    "clamp": lambda x: x.clamp(-0.5, 0.5),
+    "trim": lambda x: x.clamp(-0.5, 0.5),
 }
 
 
@@ -158,7 +158,7 @@ def test_rows_of_all_kinds_in_one_batch_are_what_each_is_alone():
 
 
 def test_several_edits_act_in_order():
-    x, orders = stream(2), [("clamp", "set-to", "remove-plane"), ("remove-plane", "clamp", "add")]
+    x, orders = stream(2), [("trim", "set-to", "remove-plane"), ("remove-plane", "trim", "add")]
     together = apply([tuple(EDITS[name]() for name in order) for order in orders], x)
     onto = apply([tuple(EDITS[name]() for name in order) for order in orders], x, onto=x.clone())
     for row, order in enumerate(orders):
@@ -183,7 +183,7 @@ def test_positions_hold_for_every_kind(name):
 
 
 def test_functions_of_another_batch_and_of_another_shape_are_refused():
-    (step,) = tabulate([edit("clamp"), None], LAYOUT, 3, WIDTH, "cpu")[Point(0, "resid_pre")]
+    (step,) = tabulate([edit("trim"), None], LAYOUT, 3, WIDTH, "cpu")[Point(0, "resid_pre")]
     with pytest.raises(WorkError, match="a table of edits for 2 rows was applied to a batch of 3 rows"):
         step.apply(stream(3), stream(3))
     with pytest.raises(WorkError, match="has to keep shape and dtype"):
@@ -203,14 +203,14 @@ def test_bfloat16_is_edited_in_float32():
     [
         (lambda: edit("ablat", direction()), "no kind of edit 'ablat'; did you mean 'ablate'"),
         (lambda: edit("ablate"), "'ablate' takes a direction; give one"),
-        (lambda: edit("clamp", direction()), "'clamp' takes no direction; leave it out"),
+        (lambda: edit("trim", direction()), "'trim' takes no direction; leave it out"),
         (lambda: edit("add", direction()), "'add' needs a coefficient; give one"),
         (lambda: edit("ablate", direction(), coefficient=1.0), "'ablate' takes no coefficient; leave it out"),
         (lambda: edit("remove-plane", ranks=3), "no setting 'ranks'; did you mean 'rank'"),
         (lambda: edit("remove-plane", rank="x"), "rank of an edit of kind 'remove-plane': .*integer"),
-        (lambda: edit("clamp", rank=1), "'clamp' has no setting 'rank'"),
-        (lambda: demur.Intervention("clamp").unit_vector(), "has no direction"),
-        (lambda: demur.Intervention("clamp").scaled_vector(), "without a direction and a coefficient"),
+        (lambda: edit("trim", rank=1), "'trim' has no setting 'rank'"),
+        (lambda: demur.Intervention("trim").unit_vector(), "has no direction"),
+        (lambda: demur.Intervention("trim").scaled_vector(), "without a direction and a coefficient"),
     ],
 )
 def test_refusals_say_what_and_what_to_do(make, message):
@@ -227,7 +227,7 @@ def test_generate_and_steer_take_any_kind(checkpoint):
     prompt = demur.prompt_format("USER {instruction} ASSISTANT :", checkpoint)
     edits = [
         None,
-        demur.edit("clamp"),
+        demur.edit("trim"),
         demur.edit("remove-plane", rank=4, width=32, layers=[1]),
         demur.edit("set-to", direction(5, width=32), coefficient=6.0, positions="generated"),
         demur.ablate(direction(6, width=32)),

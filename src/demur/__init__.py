@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from demur.directions.files.load_and_save import load_direction as load_direction
     from demur.directions.files.load_and_save import load_directions as load_directions
     from demur.directions.files.load_and_save import save_directions as save_directions
+    from demur.directions.subspace import Subspace as Subspace
+    from demur.directions.subspace import load_subspace as load_subspace
+    from demur.directions.subspace import subspace as subspace
     from demur.engine.capture import capture as capture
     from demur.engine.capture import mean_activations as mean_activations
     from demur.engine.checkpoints import Checkpoint as Checkpoint
@@ -75,6 +78,7 @@ _HOMES = {
     "core.registry": ("register",),
     "directions.controls.random_directions": ("random_direction",),
     "directions.direction": ("Direction", "from_raw"),
+    "directions.subspace": ("Subspace", "load_subspace", "subspace"),
     "directions.files.load_and_save": ("load_direction", "load_directions", "save_directions"),
     "engine.capture": ("capture", "mean_activations"),
     "engine.checkpoints": ("Checkpoint", "load_checkpoint", "wrap"),

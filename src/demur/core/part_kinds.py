@@ -43,6 +43,10 @@ KINDS: dict[str, PartKind] = {
             "ablate": "demur.interventions.ablate:Ablate",
             "add": "demur.interventions.add:Add",
             "affine": "demur.interventions.affine:Affine",
+            "clamp": "demur.interventions.clamp:Clamp",
+            "subspace": "demur.interventions.ablate_subspace:AblateSubspace",
+            "ablate-each": "demur.interventions.ablate_each:AblateEach",
+            "angular": "demur.interventions.angular:Angular",
         },
         protocol="demur.interventions.edit_kind.EditKind",
         members=(
@@ -62,7 +66,13 @@ KINDS: dict[str, PartKind] = {
     "estimator": PartKind(
         "demur.estimators",
         "direction estimator",
-        {"difference-of-means": "demur.directions.estimators.difference_of_means:DifferenceOfMeans"},
+        {
+            "difference-of-means": "demur.directions.estimators.difference_of_means:DifferenceOfMeans",
+            "mean-projected": "demur.directions.estimators.mean_projected:MeanProjected",
+            "whitened": "demur.directions.estimators.whitened:WhitenedDifference",
+            "logistic": "demur.directions.estimators.logistic:LogisticProbe",
+            "paired-pca": "demur.directions.estimators.paired_pca:PairedPca",
+        },
         protocol="demur.directions.estimators.estimator.Estimator",
         members=("name", "needs", "fit"),
         choices={"needs": ("means", "activations")},

@@ -5,6 +5,7 @@ from typing import Any
 
 from demur.core.errors import InputError, nearest
 from demur.directions.direction import Direction
+from demur.directions.subspace import Subspace
 from demur.interventions.edit_arguments import Positions
 from demur.interventions.intervention import Intervention, edit
 from demur.interventions.stream_means import LABELS, StreamMeans
@@ -13,7 +14,7 @@ from demur.models.layouts import Site
 
 
 def affine(
-    direction: Direction,
+    direction: Direction | Subspace,
     *,
     to: Any = "harmless",  # Any, so that whatever else is given is refused in one sentence
     layers: Sequence[int] | None = None,
@@ -27,7 +28,7 @@ def affine(
     2411.09003), where alpha = 0 is the harmless mean and alpha = 1 the harmful mean.
 
     Args:
-        direction: the direction whose component is set; its unit vector is r.
+        direction: the direction whose component is set; its unit vector is r. For a subspace, all components in it are set.
         to: the target's means, as `demur.stream_means` reads them. With a label, `harmless` or `harmful`, the edit gets the
             means later, with `edit.with_facts(...)`; a study does this.
         layers: the layers where it acts; every layer by default.
@@ -55,5 +56,6 @@ def affine(
         said = repr(to) if isinstance(to, str) else f"a {type(to).__name__}"
         hint = nearest(to, LABELS) if isinstance(to, str) else "read means with demur.stream_means"
         raise InputError(f"an affine edit moves the stream to means or to one of {', '.join(LABELS)}, not to {said}; {hint}")
-    made = edit("affine", direction, layers=layers, sites=sites, positions=positions, to=label)
+    kind = "subspace" if isinstance(direction, Subspace) else "affine"
+    made = edit(kind, direction, layers=layers, sites=sites, positions=positions, to=label)
     return made.with_facts(TargetFacts.of_means(to)) if isinstance(to, StreamMeans) else made

@@ -7,11 +7,26 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from demur.core.errors import InputError, nearest
 from demur.directions.direction import Direction
+from demur.directions.subspace import Subspace
 from demur.interventions.edit_kind import EditKind
 from demur.models.layouts import SITES, Site
 
 Unit = Literal["unit", "raw", "residual"]
 Positions = Literal["all", "prompt", "generated"]
+
+
+def check_artefact(kind: EditKind, given: Direction | Subspace | None) -> None:
+    """Raises `InputError` if a kind of edit takes something else than it was given: a direction, a subspace or nothing."""
+    found = "none" if given is None else "subspace" if isinstance(given, Subspace) else "direction"
+    if found == kind.artefact:
+        return
+    takes = "no direction" if kind.artefact == "none" else f"a {kind.artefact}"
+    way_out = "leave it out" if kind.artefact == "none" else "give one"
+    if given is not None and kind.artefact == "subspace":
+        way_out = "make one with demur.subspace([...])"
+    elif given is not None and kind.artefact == "direction":
+        way_out = "give one of its directions"
+    raise InputError(f"an edit of kind {kind.name!r} takes {takes}; {way_out}")
 
 
 def check_known(kind: EditKind, direction: Direction, unit: str, layers: Sequence[int] | None) -> None:

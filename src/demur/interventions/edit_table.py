@@ -73,12 +73,12 @@ def tabulate(
 
 
 def _check_width(edit: Intervention, d_model: int) -> None:
-    direction = edit.direction
-    if direction is not None and direction.vector.shape[0] != d_model:
-        raise InputError(
-            f"direction {direction.name!r} has width {direction.vector.shape[0]}, but this model's residual "
-            f"stream has width {d_model}; use a direction extracted from a checkpoint of that width"
-        )
+    for direction in edit.artefacts:
+        if direction.vector.shape[0] != d_model:
+            raise InputError(
+                f"direction {direction.name!r} has width {direction.vector.shape[0]}, but this model's residual "
+                f"stream has width {d_model}; use a direction extracted from a checkpoint of that width"
+            )
 
 
 def _stream_edit(

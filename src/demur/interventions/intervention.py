@@ -14,9 +14,11 @@ from torch import Tensor
 
 from demur.core.errors import InputError, nearest
 from demur.directions.direction import Direction
+from demur.directions.subspace import Subspace
 from demur.interventions.edit_arguments import (
     Positions,
     Unit,
+    check_artefact,
     check_known,
     checked_layers,
     checked_positions,
@@ -44,6 +46,7 @@ class Intervention:
             The first generated token is predicted at the last token of the prompt, so an edit of the prompt changes it.
         facts: what it knows of its target, such as the mean norm of the target's stream for the unit `residual`.
         settings: the kind's further settings; None for a kind that has none.
+        subspace: the directions of an edit that takes several; None for the other kinds.
 
     Example:
         >>> import demur, torch
@@ -62,6 +65,7 @@ class Intervention:
     positions: Positions = "all"
     facts: TargetFacts = NO_FACTS
     settings: BaseModel | None = None
+    subspace: Subspace | None = None
 
     def __post_init__(self) -> None:
         check_settings(self.kind, self.settings)
@@ -108,6 +112,23 @@ class Intervention:
             raise InputError(f"this edit of kind {self.kind!r} has no direction; give one")
         return self.direction.vector
 
+    def several(self) -> Subspace:
+        """The directions of an edit that takes several.
+
+        Raises:
+            InputError: for an edit without them.
+        """
+        if self.subspace is None:
+            raise InputError(f"this edit of kind {self.kind!r} has no subspace; give one, made with demur.subspace([...])")
+        return self.subspace
+
+    @property
+    def artefacts(self) -> tuple[Direction, ...]:
+        """The directions that the edit uses: none, one or several."""
+        if self.subspace is not None:
+            return self.subspace.directions
+        return () if self.direction is None else (self.direction,)
+
     def scaled_vector(self) -> Float[Tensor, " d_model"]:
         """The direction's unit vector times the coefficient and its unit.
 
@@ -149,8 +170,8 @@ class Intervention:
         if sites is None:
             sites = (own.site,) if kind.own_layer and own is not None else layout.sites
         layout.check_sites(sites)
-        if own is not None:
-            own.check_grid(n_layers)
+        for each in self.artefacts:
+            each.check_grid(n_layers)
         for layer in layers:
             if not 0 <= layer < n_layers:
                 raise InputError(f"layer {layer} is out of range: this model has layers 0 to {n_layers - 1}")
@@ -169,7 +190,7 @@ def edit_sequence(edits: RowEdits) -> tuple[Intervention, ...]:
 
 
 def ablate(
-    direction: Direction,
+    direction: Direction | Subspace,
     *,
     layers: Sequence[int] | None = None,
     sites: Sequence[Site | str] | None = None,
@@ -178,7 +199,7 @@ def ablate(
     """Directional ablation, x' = x - (x.r) r: removes the component along a direction (Arditi et al. 2024, section 2.4).
 
     Args:
-        direction: the direction to remove; its unit vector is r.
+        direction: the direction to remove; its unit vector is r. For a subspace, all components in it are removed.
         layers: the layers where it is removed; every layer by default.
         sites: the sites of those layers; every site of the family by default.
         positions: `all`, `prompt` or `generated`.
@@ -195,7 +216,8 @@ def ablate(
         >>> demur.ablate(direction, layers=[0, 1], sites=["resid_pre"]).layers
         (0, 1)
     """
-    return edit("ablate", direction, layers=layers, sites=sites, positions=positions)
+    kind = "subspace" if isinstance(direction, Subspace) else "ablate"
+    return edit(kind, direction, layers=layers, sites=sites, positions=positions)
 
 
 def add(
@@ -238,7 +260,7 @@ def add(
 
 def edit(
     kind: str,
-    direction: Direction | None = None,
+    direction: Direction | Subspace | None = None,
     *,
     coefficient: float | int | None = None,
     unit: Unit | str = "unit",
@@ -251,7 +273,8 @@ def edit(
 
     Args:
         kind: the name of a kind of edit, or `module:Class`.
-        direction: the direction of the edit; leave it out for a kind that takes no direction.
+        direction: the direction of the edit, or the subspace for a kind that takes several directions; leave it out for a kind
+            that takes none.
         coefficient: the dose, for kinds that take one.
         unit: what a coefficient of 1 means: `unit`, `raw` or `residual`; see `demur.add`.
         layers: the layers where it acts; by default the direction's own layer or all layers, depending on the kind.
@@ -274,9 +297,7 @@ def edit(
         True
     """
     found = edit_kind(kind)
-    if (direction is None) != (found.artefact == "none"):
-        takes = "no direction" if found.artefact == "none" else f"a {found.artefact}"
-        raise InputError(f"an edit of kind {kind!r} takes {takes}; {'give one' if direction is None else 'leave it out'}")
+    check_artefact(found, direction)
     if (coefficient is None) == found.takes_dose:
         takes = "needs a coefficient" if found.takes_dose else "takes no coefficient"
         raise InputError(f"an edit of kind {kind!r} {takes}; {'give one' if found.takes_dose else 'leave it out'}")
@@ -284,15 +305,17 @@ def edit(
         raise InputError(f"{unit!r} is not a unit of the coefficient; {nearest(unit, get_args(Unit))}")
     if coefficient is not None and not abs(coefficient) < float("inf"):
         raise InputError(f"the coefficient must be a finite number, not {coefficient}")
-    if direction is not None:
-        check_known(found, direction, unit, layers)
+    one = direction if isinstance(direction, Direction) else None
+    if one is not None:
+        check_known(found, one, unit, layers)
     return Intervention(
         kind,
-        direction,
+        one,
         None if coefficient is None else float(coefficient),
         cast(Unit, unit),
         checked_layers(layers),
         checked_sites(sites),
         checked_positions(positions),
         settings=checked_settings(kind, found, settings),
+        subspace=direction if isinstance(direction, Subspace) else None,
     )

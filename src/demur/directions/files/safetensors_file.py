@@ -43,7 +43,13 @@ def write(directions: Sequence[Direction], path: Path, architecture: Architectur
 
 def to_bytes(direction: Direction) -> bytes:
     """The content of the file that `write` writes. The same direction gives the same bytes."""
-    facts = {
+    header = json.dumps(facts_of(direction), sort_keys=True)
+    return bytes(save({"direction": direction.vector.contiguous()}, metadata={"demur": header}))
+
+
+def facts_of(direction: Direction) -> dict[str, object]:
+    """All facts of a direction but its vector, as JSON values."""
+    return {
         "format": FORMAT,
         "name": direction.name,
         "raw_norm": float(direction.raw_norm),
@@ -52,7 +58,6 @@ def to_bytes(direction: Direction) -> bytes:
         "site": direction.site,
         "provenance": direction.provenance.facts(),
     }
-    return bytes(save({"direction": direction.vector.contiguous()}, metadata={"demur": json.dumps(facts, sort_keys=True)}))
 
 
 def read(path: Path) -> Direction:
@@ -98,9 +103,24 @@ def _direction(content: _Content, where: str) -> Direction:
             f"{where!r} holds {', '.join(content.names) or 'nothing'}, not a tensor 'direction' with demur's metadata; "
             "make direction files with demur extract"
         )
-    facts = _parsed(content.header, where)
+    return direction_of(content.tensor, content.header, where, content.size)
+
+
+def direction_of(tensor: Tensor, header: str, where: str, size: int) -> Direction:
+    """A direction from its vector and its facts.
+
+    Args:
+        tensor: the vector, not yet checked.
+        header: its facts as JSON, as `facts_of` gives them.
+        where: the name of the file in error messages.
+        size: the size of the file in bytes.
+
+    Raises:
+        InputError: for a vector that is not one, and for facts that are missing or of a wrong kind.
+    """
+    facts = _parsed(header, where)
     name, raw_norm, layer, position = (facts.get(key) for key in ("name", "raw_norm", "layer", "position"))
-    vector = checked_size(content.tensor, where, content.size)
+    vector = checked_size(tensor, where, size)
     if vector.ndim != 1:
         raise InputError(f"{where!r}: its tensor has the shape {tuple(vector.shape)}; expected one vector (d_model,)")
     if not isinstance(name, str):
