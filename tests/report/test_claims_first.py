@@ -57,7 +57,7 @@ def test_the_page_opens_with_them(made, tmp_path):
     page = write_report(tmp_path, *made).read_text(encoding="utf-8")
     first = page.index('<ul class="hypotheses">')
     assert page.index('<p class="question">') < first < page.index('<ol class="answers">')
-    part = page[first : page.index("</ul>\n<p", first)]
+    part = page[first : page.index('</ul>\n<p class="small">These', first)]
     places = [
         part.index(f'<span class="verdict">{verdict}</span>')
         for verdict in ("supported", "contradicted", "not shown", "not tested")

@@ -34,6 +34,7 @@ from demur.report.label_shares import label_names, labelled, readable_labels
 from demur.report.page_figures import Grid, Panel, panel
 from demur.report.payload import script_json
 from demur.report.plotly_base import DARK
+from demur.report.refusal_likelihood import likelihoods_in_words
 from demur.report.sections.control_pools import Spread, folded, pool_shares
 from demur.report.sections.section import MadeSection, ReportView
 
@@ -96,6 +97,7 @@ def render(view: ReportView, made: Sequence[MadeSection], completions: StoredCom
         created=_moment(summary.created),
         question=_question(summary),
         answers=summary.answers,
+        likelihoods=likelihoods_in_words(summary),
         hypotheses=hypothesis_rows(summary, view.entries),
         claims=effects[:_MOST_CLAIMS],
         more_claims=len(effects[_MOST_CLAIMS:]),
