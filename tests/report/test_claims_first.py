@@ -9,7 +9,7 @@ from rich.console import Console
 
 from demur.analysis.cell import Claim, Null
 from demur.core.number_format import tied
-from demur.report.hypothesis_rows import hypothesis_rows
+from demur.report.outcomes.hypothesis_rows import hypothesis_rows
 from demur.report.sections.section import ReportView, figures_of, made_sections
 from demur.report.terminal import terminal_hypotheses
 from demur.report.write_report import write_report

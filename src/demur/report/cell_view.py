@@ -16,7 +16,7 @@ from demur.core.errors import InputError
 from demur.core.number_format import percent
 from demur.report.cell_labels import arm_labels, dose_label, setting_labels, setting_of
 from demur.report.complete_summary import completed
-from demur.report.refusal_likelihood import Likelihood, likelihoods
+from demur.report.outcomes.refusal_likelihood import Likelihood, likelihoods
 
 NO_EDIT = "no intervention"
 """The words for a cell without an edit where a reader may not understand `baseline`."""

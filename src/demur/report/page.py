@@ -29,12 +29,12 @@ from demur.report import published_tables, result_tables
 from demur.report.cell_view import Entry, LabelShares
 from demur.report.completions_file import StoredCompletions
 from demur.report.draw_plotly import interactive
-from demur.report.hypothesis_rows import hypothesis_rows
 from demur.report.label_shares import label_names, labelled, readable_labels
+from demur.report.outcomes.hypothesis_rows import hypothesis_rows
+from demur.report.outcomes.refusal_likelihood import likelihoods_in_words
 from demur.report.page_figures import Grid, Panel, panel
 from demur.report.payload import script_json
 from demur.report.plotly_base import DARK
-from demur.report.refusal_likelihood import likelihoods_in_words
 from demur.report.sections.control_pools import Spread, folded, pool_shares
 from demur.report.sections.section import MadeSection, ReportView
 

@@ -4,7 +4,7 @@ The bands are the null distributions that the claims were tested against. A run 
 probability of a refusal, which no figure of refusal rates can show.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 from demur.analysis.cell import Claim, Null
@@ -12,7 +12,7 @@ from demur.core import number_format
 from demur.report.cell_view import Entry, targets_of
 from demur.report.figure_contents import Bar, BarBlock, BarRow, Bars, RateBand, Tip
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
-from demur.report.hypothesis_rows import null_words
+from demur.report.outcomes.hypothesis_rows import null_words
 from demur.report.sections.page_address import cell_address
 from demur.report.sections.section import ReportView
 
@@ -56,7 +56,7 @@ class NullBands:
         return []
 
 
-def _caption(outcomes: set[str], judge: str) -> str:
+def _caption(outcomes: Collection[str], judge: str) -> str:
     what = {"verdict": f"refusal rate, judge {judge}", "probability": "mean probability of a refusal, exact, at temperature 1"}
     shown = " or ".join(what[each] for each in sorted(outcomes))
     both = " The numbers say which." if len(outcomes) > 1 else ""
