@@ -185,6 +185,7 @@ class Drawn(NamedTuple):
     p_rank: float
     band: tuple[float, float] | None
     reach: tuple[float, float]
+    value: float
 
 
 def against(edit: Sequence[float], nulls: Sequence[Sequence[float]], sign: int, *, verdicts: bool, groups: Groups) -> Drawn:
@@ -195,7 +196,7 @@ def against(edit: Sequence[float], nulls: Sequence[Sequence[float]], sign: int, 
     place = sum(sign * each >= sign * rate for each in rates)
     rank, reach = (1 + place) / (1 + count), (min(rates), max(rates))
     if count < 5:
-        return Drawn(count, place, None, rank, None, reach)
+        return Drawn(count, place, None, rank, None, reach, rate)
 
     def odds(share: float) -> float:
         if verdicts:
@@ -213,7 +214,7 @@ def against(edit: Sequence[float], nulls: Sequence[Sequence[float]], sign: int, 
     means = [sum(each) / count for each in zip(*nulls, strict=True)]
     over = between_groups([e - m for e, m in zip(edit, means, strict=True)], groups or range(n))
     p_over = over.at_least(0.0) if sign < 0 else over.at_most(0.0)
-    return Drawn(count, place, max(p_drawn, p_over), rank, band, reach)
+    return Drawn(count, place, max(p_drawn, p_over), rank, band, reach, rate)
 
 
 def power(n: int, expected: float, opposite: float) -> float:

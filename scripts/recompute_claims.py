@@ -177,7 +177,7 @@ def _of_null(name: str, what: str, theirs: Facts | None, ours: plain.Drawn | Non
     if theirs is None or ours is None:
         yield Line(name, what, "a null" if theirs else None, "a null" if ours else None)
         return
-    for number in ("n", "place", "p", "p_rank"):
+    for number in ("n", "place", "p", "p_rank", "value"):
         yield Line(name, f"{what}.{number}", theirs[number], getattr(ours, number))
     for number in ("band", "reach"):
         for place in (0, 1):

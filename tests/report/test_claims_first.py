@@ -9,7 +9,7 @@ from rich.console import Console
 
 from demur.analysis.cell import Claim, Null
 from demur.core.number_format import tied
-from demur.report.hypothesis_rows import hypothesis_rows
+from demur.report.outcomes.hypothesis_rows import hypothesis_rows
 from demur.report.sections.section import ReportView, figures_of, made_sections
 from demur.report.terminal import terminal_hypotheses
 from demur.report.write_report import write_report
@@ -57,7 +57,7 @@ def test_the_page_opens_with_them(made, tmp_path):
     page = write_report(tmp_path, *made).read_text(encoding="utf-8")
     first = page.index('<ul class="hypotheses">')
     assert page.index('<p class="question">') < first < page.index('<ol class="answers">')
-    part = page[first : page.index("</ul>\n<p", first)]
+    part = page[first : page.index('</ul>\n<p class="small">These', first)]
     places = [
         part.index(f'<span class="verdict">{verdict}</span>')
         for verdict in ("supported", "contradicted", "not shown", "not tested")

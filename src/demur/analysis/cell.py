@@ -221,6 +221,7 @@ class Null(Record):
         band: the rates between which 95 % of such null directions lie; None for fewer than five.
         reach: the lowest and the highest rate under one of them.
         outcome: what was compared: rates of verdicts, or mean probabilities of a refusal.
+        value: the same of the edit, on the instructions on which it is known of all null directions; None in earlier summaries.
     """
 
     kind: str
@@ -231,6 +232,7 @@ class Null(Record):
     band: tuple[float, float] | None = None
     reach: tuple[float, float] | None = None
     outcome: Outcome = "verdict"
+    value: float | None = None
 
 
 class Claim(Sentence):

@@ -274,7 +274,7 @@ def _against(
             edited, *null = ([each[position] for position in common] for each in outcomes)
             grouped = None if group_of is None else [group_of[position] for position in common]
             test = against_null(edited, null, _sense(cell), outcome, grouped)
-            found.append(Null(kind=kind, outcome=outcome, **asdict(test)))
+            found.append(Null(kind=kind, outcome=outcome, value=sum(edited) / len(edited), **asdict(test)))
     return tuple(found)
 
 

@@ -25,7 +25,7 @@ from demur.analysis.cell_phrases import (
     where_it_acts,
 )
 from demur.analysis.edit_tests import EditTest, same_setting
-from demur.analysis.harm_contrast import harm_contrast
+from demur.analysis.hypotheses.harm_contrast import harm_contrast
 from demur.analysis.rates import Groups, Refusals, paired_verdicts
 from demur.core import number_format
 from demur.core.edit_words import EditWords

@@ -172,9 +172,10 @@ KINDS: dict[str, PartKind] = {
         "report section",
         {
             "answer": "demur.report.sections.answer_rates:AnswerRates",
-            "claims": "demur.report.sections.claim_table:ClaimTable",
+            "claims": "demur.report.sections.claims.claim_table:ClaimTable",
             "rates": "demur.report.sections.baseline_rates:BaselineRates",
             "edited": "demur.report.sections.edited_rates:EditedRates",
+            "nulls": "demur.report.sections.claims.null_bands:NullBands",
             "doses": "demur.report.sections.dose_lines:DoseLines",
             "dose-tables": "demur.report.sections.doses.dose_tables:DoseTables",
             "coherence": "demur.report.sections.doses.coherence_table:CoherenceTable",

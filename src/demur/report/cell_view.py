@@ -16,6 +16,7 @@ from demur.core.errors import InputError
 from demur.core.number_format import percent
 from demur.report.cell_labels import arm_labels, dose_label, setting_labels, setting_of
 from demur.report.complete_summary import completed
+from demur.report.outcomes.refusal_likelihood import Likelihood, likelihoods
 
 NO_EDIT = "no intervention"
 """The words for a cell without an edit where a reader may not understand `baseline`."""
@@ -75,6 +76,7 @@ class Entry:
         published: the published rates of this cell.
         shares: the kinds of answers in this cell, from this judge or from the first judge that has more than two labels; None if
             no judge of the run has.
+        likelihood: the mean probability of a refusal; None where it was not measured for this judge.
     """
 
     cell: JudgedCell
@@ -88,6 +90,7 @@ class Entry:
     p_holm: float | None
     published: tuple[PublishedRow, ...] = ()
     shares: LabelShares | None = None
+    likelihood: Likelihood | None = None
 
     @property
     def key(self) -> str:
@@ -191,6 +194,7 @@ def entries(summary: Summary, judge: str | None = None) -> list[Entry]:
     shares = {
         (cell.key, cell.judge): _shares_of(cell, summary) for cell in summary.cells if cell.judge in labelling and cell.labels
     }
+    likely = likelihoods(summary)
     found = []
     for cell in summary.cells:
         test = tests.get((cell.key, cell.judge))
@@ -213,6 +217,7 @@ def entries(summary: Summary, judge: str | None = None) -> list[Entry]:
                 None if test is None else test.p_holm,
                 published.get((cell.key, cell.judge), ()),
                 next((shares[cell.key, name] for name in (cell.judge, *labelling) if (cell.key, name) in shares), None),
+                likely.get((cell.key, cell.judge)),
             )
         )
     return sorted((entry for entry in found if judge in (None, entry.judge)), key=_place_of(summary))

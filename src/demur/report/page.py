@@ -29,8 +29,9 @@ from demur.report import published_tables, result_tables
 from demur.report.cell_view import Entry, LabelShares
 from demur.report.completions_file import StoredCompletions
 from demur.report.draw_plotly import interactive
-from demur.report.hypothesis_rows import hypothesis_rows
 from demur.report.label_shares import label_names, labelled, readable_labels
+from demur.report.outcomes.hypothesis_rows import hypothesis_rows
+from demur.report.outcomes.refusal_likelihood import likelihoods_in_words
 from demur.report.page_figures import Grid, Panel, panel
 from demur.report.payload import script_json
 from demur.report.plotly_base import DARK
@@ -96,6 +97,7 @@ def render(view: ReportView, made: Sequence[MadeSection], completions: StoredCom
         created=_moment(summary.created),
         question=_question(summary),
         answers=summary.answers,
+        likelihoods=likelihoods_in_words(summary),
         hypotheses=hypothesis_rows(summary, view.entries),
         claims=effects[:_MOST_CLAIMS],
         more_claims=len(effects[_MOST_CLAIMS:]),

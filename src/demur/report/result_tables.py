@@ -18,7 +18,8 @@ from demur.report.sections.transfer_matrix import Matrix
 if TYPE_CHECKING:
     import pandas
 
-_RATES = {"Refused", "No verdict", "Rate", "95 % interval", "Published", "Measured", "Change", "Difference", "p", "Holm p"}
+_COUNTED = {"Refused", "No verdict", "Rate", "95 % interval", "Probability", "Published", "Measured"}
+_RATES = {*_COUNTED, "Change", "Difference", "p", "Holm p"}
 NUMERIC = frozenset({*_RATES, "Layer", "Raw norm", "Mean residual norm", "Zero at"})
 """Readable columns that are aligned to the right."""
 
@@ -32,6 +33,7 @@ def result_frame(found: Sequence[Entry]) -> "pandas.DataFrame":
     """The same table for the given entries."""
     import pandas
 
+    measured = any(entry.likelihood is not None for entry in found)
     rows = [
         {
             **identity(entry),
@@ -42,11 +44,20 @@ def result_frame(found: Sequence[Entry]) -> "pandas.DataFrame":
             "change": None if entry.change is None else 100 * entry.change,
             "p_value": entry.p_value,
             "p_holm": entry.p_holm,
+            **(_likelihood(entry) if measured else {}),
         }
         for entry in found
     ]
     frame = pandas.DataFrame(rows)
     return frame.astype({"layer": "Int64", **dict.fromkeys(("coefficient", "change", "p_value", "p_holm"), "float64")})
+
+
+def _likelihood(entry: Entry) -> dict[str, float | int | None]:
+    """The columns of the mean probability of a refusal."""
+    known = entry.likelihood
+    low, high = (None, None) if known is None or known.interval is None else known.interval
+    mean, n = (None, None) if known is None else (known.mean, known.n)
+    return {"probability": mean, "probability_low": low, "probability_high": high, "probability_n": n}
 
 
 def identity(entry: Entry) -> dict[str, object]:
@@ -82,7 +93,9 @@ def readable_results(found: Sequence[Entry]) -> "pandas.DataFrame":
     frame = pandas.DataFrame([_readable(pool) for pool in folded(found)])
     same = [name for name in ("Prompt", "Judge") if frame[name].nunique() == 1]
     same += [] if any(entry.cell.crosses_formats for entry in found) else ["Moved across"]
-    return frame.drop(columns=[*same, *([] if any(entry.cell.failures for entry in found) else ["No verdict"])])
+    empty = [] if any(entry.cell.failures for entry in found) else ["No verdict"]
+    empty += [] if any(entry.likelihood is not None for entry in found) else ["Probability"]
+    return frame.drop(columns=[*same, *empty])
 
 
 def _readable(pool: Sequence[Entry]) -> dict[str, str]:
@@ -101,6 +114,7 @@ def _readable(pool: Sequence[Entry]) -> dict[str, str]:
         "No verdict": str(sum(one.cell.failures for one in pool)),
         "Rate": f"{100 * entry.rate:.1f} %",
         "95 % interval": number_format.interval(entry.interval),
+        "Probability": "" if entry.likelihood is None else str(entry.likelihood),
         "Change": number_format.points(entry.change),
         "p": number_format.p_value(entry.p_value),
         "Holm p": number_format.p_value(entry.p_holm),
@@ -113,6 +127,7 @@ def _readable(pool: Sequence[Entry]) -> dict[str, str]:
         "Refused": "",
         "Rate": str(Spread.of(pool)),
         "95 % interval": "",
+        "Probability": "",
         "Change": number_format.points(median(changes)) if changes else "",
         "p": "",
         "Holm p": "",

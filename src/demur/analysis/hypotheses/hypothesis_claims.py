@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from demur.analysis.cell import Claim, Family, JudgedCell
 from demur.analysis.cell_phrases import Words, uncapitalised
 from demur.analysis.edit_tests import EditTest
-from demur.analysis.harm_contrast import HarmContrast, harm_contrast
 from demur.analysis.hypotheses.corrections import Corrected, corrected
 from demur.analysis.hypotheses.evidence import beside, of_cosines, which_setting
+from demur.analysis.hypotheses.harm_contrast import HarmContrast, harm_contrast
 from demur.analysis.hypotheses.hypothesis import DirectionActs, Hypothesis, MechanismsShared, RefusesHarmful
 from demur.analysis.hypotheses.hypothesis_trials import ContrastTrial, EditTrial, Ruling, Trial, Verdict
 from demur.analysis.hypotheses.post_hypotheses import HYPOTHESES, Lineage, Transfer

@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 from demur.analysis.cell import Claim, Reason
 from demur.analysis.edit_tests import EditTest
-from demur.analysis.harm_contrast import HarmContrast
+from demur.analysis.hypotheses.harm_contrast import HarmContrast
 from demur.analysis.hypotheses.hypothesis import Hypothesis
 from demur.core import number_format
 from demur.core.effects.paired_change import DELTA

@@ -94,6 +94,8 @@ def tip_of(entry: Entry) -> Tip:
     ]
     if entry.cell.crosses_formats:
         lines.append("read under another prompt format")
+    if entry.likelihood is not None:
+        lines.append(f"mean probability of a refusal {entry.likelihood}, {entry.likelihood.n} instructions")
     if entry.change is not None:
         tested = "" if entry.p_holm is None else f" (Holm p {number_format.p_value(entry.p_holm)})"
         lines.append(f"change {number_format.points(entry.change)} points{tested}")
@@ -195,6 +197,7 @@ def readable_rate_numbers(shown: Sequence[Entry]) -> "pandas.DataFrame":
 
     frame = pandas.DataFrame([_readable_numbers(pool) for pool in folded(shown)])
     empty = [] if any(entry.published for entry in shown) else ["published"]
+    empty += [] if any(entry.likelihood is not None for entry in shown) else ["mean probability"]
     judge = next((entry.shares.judge for entry in shown if entry.shares is not None), None)
     return frame.drop(columns=[*empty, *(["answers"] if judge is None else [])]).rename(columns={"answers": f"answers ({judge})"})
 
@@ -213,6 +216,7 @@ def _readable_numbers(pool: Sequence[Entry]) -> dict[str, object]:
         "refusals": "" if many else entry.refusals,
         "rate": str(Spread.of(pool)) if many else f"{100 * entry.rate:.1f} %",
         "95 % interval": "" if many else number_format.interval(entry.interval),
+        "mean probability": "" if many or entry.likelihood is None else str(entry.likelihood),
         "answers": "" if (shares := pool_shares(pool)) is None else shares.words,
         "published": ", ".join(published),
     }

@@ -6,7 +6,7 @@ from typing import ClassVar
 from demur.analysis.cell import Claim
 from demur.core import number_format
 from demur.report.figure_spec import FigureSpec, TableSpec
-from demur.report.hypothesis_rows import ORDER, hypotheses_of, null_words
+from demur.report.outcomes.hypothesis_rows import ORDER, hypotheses_of, null_words
 from demur.report.sections.section import ReportView
 
 
