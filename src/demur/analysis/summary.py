@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from demur.analysis.cell import Answer, Claim, Comparison, JudgedCell, Record
 from demur.analysis.factor_effect import FactorEffect
-from demur.analysis.lineage_trends import Lineage
+from demur.analysis.lineages.lineage_record import Lineage
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, InstructionFacts, Session, Settings
 from demur.analysis.selection_record import SelectionRecord
 from demur.core.edit_words import EditWords

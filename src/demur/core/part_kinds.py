@@ -122,7 +122,7 @@ KINDS: dict[str, PartKind] = {
             "edited": "demur.report.sections.edited_rates:EditedRates",
             "doses": "demur.report.sections.dose_lines:DoseLines",
             "transfer": "demur.report.sections.transfer:Transfer",
-            "lineage": "demur.report.sections.along_lineage:AlongLineage",
+            "lineage": "demur.report.sections.lineages.along_lineage:AlongLineage",
             "weights-and-prompt": "demur.report.sections.factor_table:FactorTable",
             "cosines-by-layer": "demur.report.sections.layer_cosines:LayerCosines",
             "separation": "demur.report.sections.layer_separation_figure:LayerSeparationFigure",

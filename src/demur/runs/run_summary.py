@@ -9,7 +9,8 @@ from demur.analysis.claims import claims
 from demur.analysis.close_controls import close_controls
 from demur.analysis.edit_tests import edit_tests
 from demur.analysis.headline import answers
-from demur.analysis.lineage_trends import Lineage, LineageVerdicts, lineage_of, trend_answers
+from demur.analysis.lineages.lineage_record import Lineage
+from demur.analysis.lineages.lineage_trends import LineageVerdicts, lineage_of, trend_answers
 from demur.analysis.manifest import DirectionFacts, Manifest
 from demur.analysis.published_rates import published_rows, text_and_code
 from demur.analysis.rates import comparisons, judged_cells
