@@ -1,4 +1,4 @@
-"""How long large runs take to be summarised, reported, compared and opened: a matrix of 60 x 60 cells, a lineage of 40 checkpoints.
+"""How long large runs take to be summarised, reported, compared and opened: 60 x 60 cells, and a lineage of 40 checkpoints.
 
     python -m benchmarks.large_runs [--shapes matrix,lineage] [--out F]
 

@@ -33,7 +33,9 @@ from demur.study.preflight import Material, Ready
 from demur.study.spec import Study, make_study
 
 if TYPE_CHECKING:
+    import numpy
     import torch
+    from numpy.typing import NDArray
 
 WIDTH, LAYERS = 64, 24
 # fmt: off
@@ -166,7 +168,10 @@ def _measured(arm: Arm, rank: float, n: int) -> StoredMeasurement:
     import numpy
 
     draw = numpy.random.default_rng(int(1000 * rank))
-    side = lambda at: (at + draw.normal(0, 0.4, (n, LAYERS))).astype("float32")  # noqa: E731
+
+    def side(at: float) -> "NDArray[numpy.float32]":
+        return (at + draw.normal(0, 0.4, (n, LAYERS))).astype("float32")
+
     found = Layerwise(
         difference=draw.normal(rank, 1, (LAYERS, WIDTH)).astype("float32"),
         norms=numpy.full((2, LAYERS), 50, "float32"),

@@ -15,7 +15,8 @@ from demur.study.spec import make_study
 from demur.study.study_files import load_study, preset_names
 from tests.test_study import changed
 
-PUBLISHED = tuple(name for name in preset_names() if load_study(name).published)
+BY_A_JUDGE_MODEL = ("olmo2-7b", "olmo3-7b")
+PUBLISHED = tuple(name for name in preset_names() if load_study(name).published and name not in BY_A_JUDGE_MODEL)
 
 
 def measured(study, refusals=50, n=None):
@@ -72,6 +73,16 @@ def test_a_preset_as_it_ships_departs_in_nothing(preset):
         assert row.departures == ()
         assert row.measured.n == 100
         assert row.settings == ("not all stated" if preset == "pythia-12b" else "as published")
+
+
+@pytest.mark.parametrize("preset", BY_A_JUDGE_MODEL)
+def test_rates_of_a_judge_model_depart_in_the_judge_only(preset):
+    rows = beside(preset=preset)
+    assert [row.target for row in rows] == ["base", "base", "sft", "sft", "dpo", "dpo", "final", "final"]
+    for row in rows:
+        assert {each.setting for each in row.departures} == {"judges"}
+        assert row.prompt == ("pythia" if row.target == "base" else "native")
+        assert row.reason == "published without n, so there is no interval and no test"
 
 
 def test_a_row_holds_both_rates_their_intervals_and_an_exact_test():

@@ -14,6 +14,7 @@ import demur
 from demur.cli.main import app
 from demur.core.errors import InputError
 from demur.runs.store import Store
+from demur.study.study_files import preset_names
 from tests.tiny import CHAT, HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
 
 
@@ -320,7 +321,7 @@ def test_doctor_plan_presets_compare_export(finished, lineage):
     assert invoke("export", finished, "--format", "parquet").exit_code == 2
 
 
-@pytest.mark.parametrize("preset", ["qwen1.5-0.5b", "gemma-2-9b", "llama-7b", "pythia-12b"])
+@pytest.mark.parametrize("preset", [name for name in preset_names() if not name.startswith("demo")])
 def test_published_presets_can_be_planned_without_a_hub_and_fail_at_once(preset, tmp_path):
     plan = invoke("plan", preset)
     assert plan.exit_code == 0, plan.output

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, Unpack
 
 import pytest
 
-from demur.report.completions_file import NAME as COMPLETIONS
+from demur.report.large_runs.completions_file import NAME as COMPLETIONS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Request, ViewportSize
@@ -79,7 +79,7 @@ def draw_all(page: "Page") -> "Page":
 
 @contextmanager
 def watched(browser: "Browser") -> Iterator[Open]:
-    """Pages whose every console message, error and request that is not to the file itself or to its completions fails the test at its end."""
+    """Pages whose every console message, error and request fails the test at its end, but for the page and its completions."""
     contexts: list[BrowserContext] = []
     problems: list[str] = []
 

@@ -13,7 +13,7 @@ from demur.analysis.doses.dose_results import DoseResults
 from demur.analysis.factor_effect import FactorEffect
 from demur.analysis.harm.harm_results import HarmResult
 from demur.analysis.judging.rating_records import Agreement, CorrectedRate, Labeller
-from demur.analysis.lineage_trends import Lineage
+from demur.analysis.lineages.lineage_record import Lineage
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, InstructionFacts, Session, Settings
 from demur.analysis.pairs_spread import PairsSpread
 from demur.analysis.prompt_spread import PromptSpread

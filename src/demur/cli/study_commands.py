@@ -195,8 +195,9 @@ def presets(quiet: Quiet = False) -> None:
     """List the studies that ship with demur."""
     from demur.study.study_files import load_study, preset_names
 
-    for name in preset_names():
-        typer.echo(f"{name:14} {load_study(name).summary}")
+    names = preset_names()
+    for name in names:
+        typer.echo(f"{name:{max(map(len, names))}}  {load_study(name).summary}")
 
 
 @command(

@@ -182,7 +182,7 @@ KINDS: dict[str, PartKind] = {
             "transfer": "demur.report.sections.transfer:Transfer",
             "training-pairs": "demur.report.sections.training_pairs:TrainingPairs",
             "prompt-spelling": "demur.report.sections.prompt_spelling:PromptSpelling",
-            "lineage": "demur.report.sections.along_lineage:AlongLineage",
+            "lineage": "demur.report.sections.lineages.along_lineage:AlongLineage",
             "weights-and-prompt": "demur.report.sections.factor_table:FactorTable",
             "cosines-by-layer": "demur.report.sections.layer_cosines:LayerCosines",
             "separation": "demur.report.sections.layer_separation_figure:LayerSeparationFigure",

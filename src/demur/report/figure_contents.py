@@ -11,7 +11,7 @@ that shows the completions behind a value (`sections.page_address`); a click on 
 from dataclasses import dataclass
 from typing import Literal
 
-from demur.report.evenly_spaced import evenly_spaced
+from demur.report.large_runs.evenly_spaced import evenly_spaced
 
 
 @dataclass(frozen=True)

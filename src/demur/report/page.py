@@ -27,9 +27,9 @@ from demur.core.nested import flatten
 from demur.core.number_format import tied
 from demur.report import published_tables, result_tables
 from demur.report.cell_view import Entry, LabelShares
-from demur.report.completions_file import StoredCompletions
 from demur.report.draw_plotly import interactive
 from demur.report.label_shares import label_names, labelled, readable_labels
+from demur.report.large_runs.completions_file import StoredCompletions
 from demur.report.outcomes.hypothesis_rows import hypothesis_rows
 from demur.report.outcomes.refusal_likelihood import likelihoods_in_words
 from demur.report.page_figures import Grid, Panel, panel

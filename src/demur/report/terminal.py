@@ -15,9 +15,9 @@ from demur.core.fitted_table import USUAL, Line, Pieces, fitted_table
 from demur.core.statistics import LEVEL
 from demur.report.cell_labels import BASELINE
 from demur.report.cell_view import Entry, entries, judges
+from demur.report.large_runs.terminal_folded import MOST_LINES, folded_table
 from demur.report.outcomes.hypothesis_rows import ORDER, hypotheses_of
 from demur.report.sections.control_pools import MANY, Spread, pool_label, pooled
-from demur.report.terminal_folded import MOST_LINES, folded_table
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -83,7 +83,7 @@ class Report:
         Raises:
             InputError: as `write`.
         """
-        from demur.report.completions_file import NAME, stored_completions
+        from demur.report.large_runs.completions_file import NAME, stored_completions
         from demur.report.page import render
         from demur.report.payload import payload
         from demur.report.pictures.picture_files import picture_paths

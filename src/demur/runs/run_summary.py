@@ -19,8 +19,8 @@ from demur.analysis.headline import answers
 from demur.analysis.hypotheses.hypothesis_claims import Sets, Tested, hypothesis_claims
 from demur.analysis.hypotheses.post_hypotheses import Lineage
 from demur.analysis.judging.judge_agreement import little_agreement
-from demur.analysis.lineage_trends import Lineage as Trends
-from demur.analysis.lineage_trends import LineageVerdicts, lineage_of, trend_answers
+from demur.analysis.lineages.lineage_record import Lineage as Trends
+from demur.analysis.lineages.lineage_trends import LineageVerdicts, lineage_of, trend_answers
 from demur.analysis.manifest import DirectionFacts, Manifest
 from demur.analysis.published_rates import published_rows, text_and_code
 from demur.analysis.rates import Groups, Refusals, comparisons, judged_cells

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from demur.core import number_format
 from demur.report.cell_view import Entry, instruction_sets, targets_of
-from demur.report.evenly_spaced import evenly_spaced, spacing_note
 from demur.report.figure_contents import Band, LayerLines, Line, LinePanel
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
+from demur.report.large_runs.evenly_spaced import evenly_spaced, spacing_note
 from demur.report.sections.control_pools import kind_of
 from demur.report.sections.doses.coherence_lines import broken_mark, loss_panel
 from demur.report.sections.page_address import cell_address

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from demur.report.evenly_spaced import evenly_spaced, spacing_note
 from demur.report.figure_contents import LayerLines, Line, LinePanel
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
+from demur.report.large_runs.evenly_spaced import evenly_spaced, spacing_note
 from demur.report.sections.layer_view import (
     arm_looks,
     arm_names,

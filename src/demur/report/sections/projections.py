@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from statistics import median
 from typing import ClassVar
 
-from demur.report.evenly_spaced import evenly_spaced, spacing_note
 from demur.report.figure_contents import Point, PointGroup, PointLook, PointStrip, PointStrips
 from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
+from demur.report.large_runs.evenly_spaced import evenly_spaced, spacing_note
 from demur.report.sections.layer_view import SETS, PlacesOfArm, instruction_places
 from demur.report.sections.section import ReportView
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from demur.analysis.lineage_trends import Lineage, Reach
+from demur.analysis.lineages.lineage_record import Lineage, Reach
 from demur.core import number_format
 from demur.report.cell_view import Entry, instruction_sets
 from demur.report.figure_contents import Band, LayerLines, Line, LinePanel
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     import pandas
 
 _TITLE = "Along the lineage"
-_MOST_EDITS = 4
+_CAPTION = (
+    "Refusal rates without an edit, with 95 % Wilson intervals. Then what the direction of each checkpoint changes in the other "
+    "checkpoints on average, with 95 % intervals over instructions. Then the cosine between the direction of each checkpoint and "
+    "that of the checkpoint before it (blue), and that of the last checkpoint (grey, dashed). The checkpoints are in the order "
+    "of the study and equally spaced."
+)
+_DASHES = ("solid", "dashed", "dotted", "dashed and dotted")
+_MOST_EDITS = len(_DASHES)
 """Of more edits and instruction sets, the figure has the first ones; the table has all."""
 
 _MOST_ROWS = 60
@@ -36,12 +43,9 @@ class AlongLineage:
         if found is None:
             return []
         series = _series(view, found)
-        panels = [panel for panel in (_rates(series, found), _reaches(view, found), _cosines(found)) if panel.lines]
-        caption = (
-            "Above: refusal rates without an edit, with 95 % Wilson intervals. Middle: what the direction of each checkpoint changes "
-            "in the other checkpoints on average, with 95 % intervals over instructions. Below: cosines between the directions of "
-            "the checkpoints. The checkpoints are in the order of the study and equally spaced."
-        )
+        every = (_rates(series, found), _reaches(view, found), _cosines(found))
+        panels = [panel for panel in every if panel.lines]
+        caption = _CAPTION + _which_edits(view, found)
         content = LayerLines(
             tuple(panels),
             inches=0.9 + 1.6 * len(panels),
@@ -107,6 +111,12 @@ def _edit_name(view: ReportView, edit: tuple[str, str, str]) -> str:
     return f"{done}{f' {dose}' if dose else ''}, {instructions} instructions"
 
 
+def _which_edits(view: ReportView, found: Lineage) -> str:
+    """The sentence of the caption that says which line is which edit."""
+    named = [f"{_edit_name(view, edit)} ({dash})" for edit, dash in zip(_edits(found), _DASHES, strict=False)]
+    return f" Directions were {'; '.join(named)}." if named else ""
+
+
 def _reaches(view: ReportView, found: Lineage) -> LinePanel:
     lines, bands = [], []
     for place, (edit, reaches) in enumerate(list(_edits(found).items())[:_MOST_EDITS]):
@@ -119,7 +129,7 @@ def _reaches(view: ReportView, found: Lineage) -> LinePanel:
         )
         lines.append(Line(name, tuple(None if one is None else one.change for one in there), colour, place, notes))
         bands.append(Band(name, tuple(None if one is None else one.ci95 for one in there), colour))
-    heading = "Mean change of the refusal rate in the other checkpoints, by the checkpoint that the direction comes from"
+    heading = "Change in the other checkpoints, by the source of the direction"
     return LinePanel("change", tuple(lines), tuple(bands), unit="as a fraction", heading=heading)
 
 
@@ -131,8 +141,8 @@ def _cosines(found: Lineage) -> LinePanel:
         ("with the last checkpoint", found.cosine_to_last, NEUTRAL, 1),
     ):
         if any(value is not None for value in values):
-            lines.append(Line(name, values, colour, dash, tuple(f"{checkpoint}" for checkpoint in names)))
-    return LinePanel("cosine", tuple(lines), places=2, heading="Cosine between the directions")
+            lines.append(Line(name, values, colour, dash, names))
+    return LinePanel("cosine", tuple(lines), places=2, heading="Cosine with the direction of another checkpoint")
 
 
 def _in_words(line: Line, found: Lineage) -> str:

@@ -1,4 +1,4 @@
-"""What changes along the checkpoints of a study, where it has three or more: refusals, the reach of directions, and cosines.
+"""Computes what changes along the checkpoints of a study, where it has three or more: refusals, directions and cosines.
 
 Every checkpoint is asked the same instructions. So a trend is a slope within each instruction, and its interval is over
 instructions, with near-duplicates as one group. The checkpoints are taken as given. Their places are equally spaced, from 0 for
@@ -7,9 +7,11 @@ the first to 1 for the last: training steps are often spaced like powers of two,
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-from demur.analysis.cell import Answer, Cell, JudgedCell, Record
+from demur.analysis.cell import Answer, Cell, JudgedCell
 from demur.analysis.cell_phrases import dose_text, named
+from demur.analysis.lineages.lineage_record import Lineage, Reach, Trend
 from demur.analysis.manifest import DirectionFacts
 from demur.analysis.rates import Groups, Refusals
 from demur.analysis.weights_and_prompt import mean_interval
@@ -19,73 +21,6 @@ from demur.core.statistics import LEVEL, holm
 
 FEWEST = 3
 """From this number of checkpoints on, a study has a trend."""
-
-
-class Trend(Record):
-    """The trend of the refusal rate along the checkpoints, without an edit.
-
-    Attributes:
-        instructions: the instruction set.
-        prompt: the prompt format; empty if the checkpoints share none, so that each is asked under its first one.
-        n: the number of instructions that have a verdict at every checkpoint.
-        slope: the change from the first to the last checkpoint along a straight line, as a fraction.
-        ci95: its 95 % interval.
-        p: two-sided p value of "no trend".
-        p_holm: the same after Holm's correction over the trends of the run.
-    """
-
-    instructions: str
-    prompt: str
-    n: int
-    slope: float
-    ci95: tuple[float, float]
-    p: float
-    p_holm: float
-
-
-class Reach(Record):
-    """What the direction of one checkpoint changes in the other checkpoints, on average.
-
-    Attributes:
-        source: the checkpoint that the direction comes from.
-        action: the action of the edit.
-        dose: its coefficient in words; empty if it has none.
-        instructions: the instruction set.
-        targets: the number of other checkpoints.
-        n: the number of instructions that have a verdict in all of these cells.
-        change: the mean change of the refusal rate from that without an edit, as a fraction.
-        ci95: its 95 % interval over instructions.
-        own: the change in the source itself, None if it was not measured.
-    """
-
-    source: str
-    action: str
-    dose: str
-    instructions: str
-    targets: int
-    n: int
-    change: float
-    ci95: tuple[float, float]
-    own: float | None = None
-
-
-class Lineage(Record):
-    """A study's checkpoints in order, and what changes along them.
-
-    Attributes:
-        checkpoints: their names, in the order of the study.
-        trends: one trend for each instruction set and prompt format.
-        reaches: one entry for each edit, instruction set and checkpoint.
-        cosine_to_previous: the cosine between the direction of each checkpoint and that of the one before it; None for the first,
-            and for a checkpoint without a direction.
-        cosine_to_last: the same with the last checkpoint.
-    """
-
-    checkpoints: tuple[str, ...]
-    trends: tuple[Trend, ...] = ()
-    reaches: tuple[Reach, ...] = ()
-    cosine_to_previous: tuple[float | None, ...] = ()
-    cosine_to_last: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +79,7 @@ def lineage_of(
         checkpoints=tuple(checkpoints),
         trends=tuple(_trends(verdicts, checkpoints)),
         reaches=tuple(_reaches(verdicts, checkpoints)),
-        cosine_to_previous=(None, *(_cosine(pairs, one, other) for one, other in zip(names, names[1:], strict=False))),
+        cosine_to_previous=(None, *(_cosine(pairs, one, other) for one, other in pairwise(names))),
         cosine_to_last=tuple(_cosine(pairs, one, names[-1]) for one in names),
     )
 
@@ -153,7 +88,7 @@ def _own_directions(directions: Sequence[DirectionFacts], checkpoints: Sequence[
     """The first direction of each checkpoint: of its first prompt format, seed and layer."""
     found: dict[str, str] = {}
     for one in directions:
-        if not one.control and one.source in checkpoints:
+        if not one.control and one.source is not None and one.source in checkpoints:
             found.setdefault(one.source, one.name)
     return found
 

@@ -40,19 +40,18 @@ class StoredCompletions:
         return "" if self.file is None else NAME
 
 
-def stored_completions(data: PageData, most_inside: int = MOST_INSIDE) -> StoredCompletions:
+def stored_completions(data: PageData) -> StoredCompletions:
     """Decides where the completions of a page are.
 
     Args:
         data: the completions.
-        most_inside: the largest number of characters that the page itself may have of them.
 
     Returns:
         The completions in the form in which they are written. The same data give the same bytes.
     """
     text = script_json(data)
     count = sum(len(cell["rows"]["text"]) for cell in data["cells"])
-    if len(text) <= most_inside:
+    if len(text) <= MOST_INSIDE:
         return StoredCompletions(count, text)
     packed = gzip.compress(text.encode(), mtime=0)
     digest = hashlib.sha256(packed).hexdigest()[:16]
