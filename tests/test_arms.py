@@ -5,11 +5,13 @@ import tomllib
 import pytest
 import rich.console
 
+import demur
 from demur.analysis.cell import Cell
 from demur.core.errors import InputError
 from demur.report.cell_view import entries
 from demur.report.result_tables import readable_results, result_table
 from demur.report.terminal import CROSSES, terminal_table
+from demur.runs.run import Run
 from demur.runs.runner import run
 from demur.runs.store import Store
 from demur.runs.stored_records import with_source_prompts
@@ -108,14 +110,15 @@ def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("arms")
     make_tiny_study(folder)
     settings = ['checkpoints.chat.prompts=["native", "user-assistant"]', "measurements=[]", 'judges=["prefix"]']
-    run(load_study(folder / "study.toml", settings), folder / "run").close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "report", Run.judge_stored)
+        run(load_study(folder / "study.toml", settings), folder / "run").close()
     return folder / "run"
 
 
 def test_moves_to_another_format_are_marked_everywhere(done):
-    import demur
-
     with demur.open_run(done) as opened:
+        opened.report(figures="none")
         summary = opened.summary_record()
     found = {(entry.cell.direction, entry.cell.target, entry.cell.prompt): entry for entry in entries(summary) if entry.edited}
     assert found["base", "chat", "user-assistant"].moved == "weights"

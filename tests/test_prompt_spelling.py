@@ -102,13 +102,13 @@ def test_names_show_the_edit():
 # The arms.
 
 
-def study(**changes):
+def study(*, sensitivity=True):
     checkpoints = {
         "base": {"model": "a/base", "prompts": ["plain", "chatml"]},
         "chat": {"model": "a/chat"},
     }
-    prompts = {"sensitivity": True, "plain": "Question: {instruction}\nAnswer:"}
-    return make_study(changed(checkpoints=checkpoints, prompts=prompts, interventions=[{"kind": "ablate"}], **changes))
+    prompts = {"sensitivity": sensitivity, "plain": "Question: {instruction}\nAnswer:"}
+    return make_study(changed(checkpoints=checkpoints, prompts=prompts, interventions=[{"kind": "ablate"}]))
 
 
 def test_sensitivity_is_written_out_as_arms():
@@ -121,12 +121,12 @@ def test_sensitivity_is_written_out_as_arms():
     assert make_study(tomllib.loads(found.toml())) == found
     specs = {arm.name: arm.spec for arm in make_plan(found).arms}
     assert specs["base/plain~newline"] == "Question: {instruction}\n\nAnswer:"
-    off = study(prompts={"sensitivity": False, "plain": "Question: {instruction}\nAnswer:"})
+    off = study(sensitivity=False)
     assert off.checkpoints["base"].prompts == ["plain", "chatml"]
 
 
 def test_arms_with_a_small_edit_are_only_asked_without_an_edit_of_the_stream():
-    found, off = study(), study(prompts={"sensitivity": False, "plain": "Question: {instruction}\nAnswer:"})
+    found, off = study(), study(sensitivity=False)
     plan, plain = make_plan(found), make_plan(off)
     spellings = [cell for cell in plan.cells if cell.target.spelling]
     assert len(spellings) == (4 + 6 + 3) * 2
@@ -135,7 +135,7 @@ def test_arms_with_a_small_edit_are_only_asked_without_an_edit_of_the_stream():
     assert found.controls == off.controls
     # The directions that an edit may use have the names and controls that they had.
     assert [one for one in plan.directions if not one.arm.spelling] == list(plain.directions)
-    assert {one.name for one in plan.directions if one.arm.name == "chat/native~newline"} == {"chat.native~newline"}
+    assert {one.name for one in plan.directions if one.arm.name == "chat/native~newline"} == {"chat.native.newline"}
     with pytest.raises(InputError, match="names 'base/chatml~newline'; did you mean 'base/chatml'"):
         make_study({**found.model_dump(), "interventions": [{"kind": "ablate", "targets": ["base/chatml~newline"]}]})
 
@@ -187,12 +187,15 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(file):
-    run(load_study(file, SENSITIVE), file.parent / "run").close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "report", Run.judge_stored)
+        run(load_study(file, SENSITIVE), file.parent / "run").close()
     return file.parent / "run"
 
 
-def test_a_run_shows_the_spread_and_no_row_more(file, done):
+def test_a_run_shows_the_spread_and_no_row_more(done):
     with demur.open_run(done) as opened:
+        opened.report(figures="none")
         found = opened.summary_record()
     assert {(one.checkpoint, one.prompt) for one in found.spellings} == {("base", "user-assistant"), ("chat", "native")}
     assert {one.outcome for one in found.spellings} == {"verdict", "probability"}
@@ -212,7 +215,7 @@ def test_a_run_shows_the_spread_and_no_row_more(file, done):
         if one.outcome == "verdict":
             assert [each.rate for each in one.spellings] == [statistics.fmean(by_key[each.key]) for each in one.spellings]
     cosine = found.spellings[0].spellings[1].cosine
-    vectors = [store.direction(name).vector for name in ("base", "base.user-assistant~spaces")]
+    vectors = [store.direction(name).vector for name in ("base", "base.user-assistant.spaces")]
     assert cosine == pytest.approx(float(vectors[0] @ vectors[1]), abs=1e-5)
 
 

@@ -219,11 +219,16 @@ def test_a_spread_is_computed_from_the_verdicts_of_its_cells():
 
 @pytest.fixture(scope="module")
 def done(file):
-    run(study(file, *THREE), file.parent / "run").close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "report", Run.judge_stored)
+        run(study(file, *THREE), file.parent / "run").close()
     return file.parent / "run"
 
 
-def test_resamples_are_in_no_table_and_no_family_and_change_no_other_number(file, done):
+def test_resamples_are_in_no_table_and_no_family_and_change_no_other_number(file, done, monkeypatch):
+    with demur.open_run(done) as opened:
+        opened.report(figures="none")
+    monkeypatch.setattr(Run, "report", Run.judge_stored)
     run(study(file, *PLAIN), file.parent / "plain").close()
     with demur.open_run(done) as opened, demur.open_run(file.parent / "plain") as plain:
         found, without = opened.summary_record(), plain.summary_record()
@@ -290,7 +295,8 @@ def test_a_run_grows_by_resamples(file, done, tmp_path, monkeypatch):
         run(study(file, *PLAIN, "direction.resamples=2"), out)
 
 
-def test_resamples_without_completions_have_probabilities(file, tmp_path):
+def test_resamples_without_completions_have_probabilities(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(Run, "report", Run.judge_stored)
     run(study(file, *THREE, "direction.resample_completions=false"), tmp_path / "run").close()
     with demur.open_run(tmp_path / "run") as opened:
         found = opened.summary_record()

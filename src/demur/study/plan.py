@@ -13,7 +13,7 @@ from itertools import product
 from pydantic import JsonValue
 
 from demur.directions.controls.control import control_kind
-from demur.inputs.prompt_edits import is_edited
+from demur.inputs.prompt_edits import MARK, is_edited
 from demur.interventions.edit_kind import action_of
 from demur.study.instruction_sets import expected_change
 from demur.study.named_parts import named_edit
@@ -306,7 +306,9 @@ def _asked(names: list[str] | None, arm: Arm) -> bool:
 
 def _direction_name(study: Study, arm: Arm, layer: int, seed: int | None) -> str:
     single = not arm.spelling and sum(not is_edited(one) for one in study.checkpoints[arm.checkpoint].prompts) == 1
-    return _placed(study, arm.checkpoint if single else f"{arm.checkpoint}.{arm.prompt}", layer, seed)
+    # Names of directions are parts of file names, in which the mark of a small edit is not allowed.
+    prompt = arm.prompt.replace(MARK, ".")
+    return _placed(study, arm.checkpoint if single else f"{arm.checkpoint}.{prompt}", layer, seed)
 
 
 def _placed(study: Study, name: str, layer: int, seed: int | None) -> str:
