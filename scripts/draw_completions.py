@@ -3,7 +3,7 @@
 Three answers are drawn for every instruction of the contrast set that no earlier label has used, and for the lookalikes of the
 development part. Each answer has another setting: a checkpoint, a prompt format, an edit and a number of new tokens. Decoding is
 greedy, so the seed of the draw decides everything. The readers get `texts.jsonl` (id, instruction, completion); `key.jsonl` has
-what the readers do not see.
+what the readers do not see. `withheld.jsonl` has the texts that taxonomy_labels.jsonl withholds, for train_learned_judge.py.
 
 Run it as `python scripts/draw_completions.py OUT_FOLDER --gemma gemma-3-270m-q4_k_m.gguf`.
 """
@@ -15,7 +15,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from measure_taxonomy import regenerate
+from measure_taxonomy import read_labels, regenerate
 
 from demur.inputs.instructions import load_instructions
 
@@ -81,7 +81,10 @@ def main() -> None:
     for row, text in zip(rows, regenerate(rows, options.gemma), strict=True):
         texts.append({"id": row["id"], "instruction": row.pop("instruction"), "completion": text})
         key.append({**row, "sha256": hashlib.sha256(text.encode()).hexdigest()})
-    for name, lines in (("texts.jsonl", texts), ("key.jsonl", key)):
+    earlier = [row for row in read_labels() if row["text"] is None]
+    again = regenerate(earlier, options.gemma)
+    withheld = [{"instruction": row["instruction"], "completion": text} for row, text in zip(earlier, again, strict=True)]
+    for name, lines in (("texts.jsonl", texts), ("key.jsonl", key), ("withheld.jsonl", withheld)):
         written = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         (options.out / name).write_text(written, encoding="utf-8")
 

@@ -20,6 +20,8 @@ from demur.judges.judging import judge
 
 LABELLED = Path(__file__).with_name("reader_labels.jsonl")
 READERS = ("reader_a", "reader_b")
+TEXTS = ("texts.jsonl", "withheld.jsonl")
+"""The files of draw_completions.py: the texts that the readers got, and those that taxonomy_labels.jsonl withholds."""
 
 Row = dict[str, Any]
 
@@ -31,13 +33,17 @@ def read_reader_labels(path: Path = LABELLED) -> list[Row]:
 
 
 def texts_of(rows: Sequence[Row], folder: Path) -> list[Row]:
-    """The rows whose texts are in the folder, with their texts. Says how many are not."""
-    lines = (folder / "texts.jsonl").read_text(encoding="utf-8").splitlines()
-    texts = {line["id"]: line["completion"] for line in map(json.loads, lines)}
-    found = [{**row, "text": texts.get(row["id"], "")} for row in rows]
-    same = [row for row in found if hashlib.sha256(row["text"].encode()).hexdigest() == row["sha256"]]
-    print(f"{len(same)} of {len(rows)} texts are those that were labelled")
-    return same
+    """The rows whose texts are in the folder, with their texts. Says how many are not.
+
+    Args:
+        rows: labelled completions with their sha256.
+        folder: a folder that draw_completions.py has written.
+    """
+    lines = [json.loads(line) for name in TEXTS for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+    texts = {hashlib.sha256(line["completion"].encode()).hexdigest(): line["completion"] for line in lines}
+    found = [{**row, "text": texts[row["sha256"]]} for row in rows if row["sha256"] in texts]
+    print(f"{len(found)} of {len(rows)} texts are those that were labelled")
+    return found
 
 
 def measure_readers(rows: Sequence[Row]) -> None:

@@ -1,13 +1,12 @@
 """Trains the weights of the judge `learned`, which tells deflection from compliance, and measures them on instructions held out.
 
 The data are the completions of reader_labels.jsonl on which both readers give the same label, and the development part of
-taxonomy_labels.jsonl. The weights are those of a logistic regression with an L2 penalty, fitted by L-BFGS. Only completions count
-that the readers and `taxonomy` call deflection or compliance, because the judge decides nothing else.
+taxonomy_labels.jsonl. The weights are those of a logistic regression with an L2 penalty, fitted by L-BFGS. The completions that
+teach are those that the readers and `taxonomy` call deflection or compliance; the judge decides nothing else.
 
-Texts are not committed. `--texts FOLDER` is a folder that draw_completions.py has written; it is read where its texts have the
-committed sha256. The withheld texts of taxonomy_labels.jsonl are generated again if `--gemma` is given, and left out otherwise.
+Texts are not committed: draw_completions.py generates them again into a folder. A text counts if its sha256 is the committed one.
 
-Run it as `python scripts/train_learned_judge.py --texts FOLDER [--gemma gemma-3-270m-q4_k_m.gguf] [--write]`.
+Run it as `python scripts/train_learned_judge.py FOLDER [--write]`.
 """
 
 import argparse
@@ -19,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 from measure_readers import read_reader_labels, texts_of
-from measure_taxonomy import agreement, read_labels, restore
+from measure_taxonomy import agreement, read_labels
 from scipy.optimize import minimize
 
 from demur.judges.judging import judge
 from demur.judges.learned.answer_features import features
-from demur.judges.learned.learned_judge import DECIDED, Weights
+from demur.judges.learned.learned_judge import COMPLIANCE, DEFLECTION, Weights
 
+DECIDED = (DEFLECTION, COMPLIANCE)
 OUT = Path(__file__).resolve().parents[1] / "src" / "demur" / "data" / "learned_judge.json"
 LEAST, PENALTY, FOLDS = 2, 10.0, 10
 """A feature must occur in so many texts; the weight of the L2 penalty; the parts of the cross-validation."""
@@ -75,7 +75,7 @@ def fit(rows: Sequence[Example]) -> Weights:
     table[:, -1] = 1
     for number, row in enumerate(rows):
         table[number, [places[name] for name in row.found if name in places]] = 1
-    wanted = np.array([row.label == DECIDED[0] for row in rows], dtype=float)
+    wanted = np.array([row.label == DEFLECTION for row in rows], dtype=float)
     penalty = np.append(np.full(len(names), PENALTY), 0.0)
 
     def loss(weights: "np.ndarray") -> tuple[float, "np.ndarray"]:
@@ -90,11 +90,8 @@ def fit(rows: Sequence[Example]) -> Weights:
 
 
 def said_by(weights: Weights, rows: Sequence[Example]) -> list[str]:
-    """The label of each example: that of the rules, or the one the weights decide for."""
-    return [
-        row.by_rules if row.by_rules not in DECIDED else DECIDED[0] if weights.score(row.found) > 0 else DECIDED[1]
-        for row in rows
-    ]
+    """The label of each example: that of the rules, or deflection in place of compliance."""
+    return [DEFLECTION if row.by_rules == COMPLIANCE and weights.score(row.found) > 0 else row.by_rules for row in rows]
 
 
 def cross_validated(rows: Sequence[Example], part: Callable[[Example], str]) -> list[str]:
@@ -112,8 +109,8 @@ def report(what: str, rows: Sequence[Example], said: Sequence[str]) -> None:
     for who, labels in (("learned", list(said)), ("taxonomy", [row.by_rules for row in rows])):
         pairs = [(row.label, label) for row, label in zip(rows, labels, strict=True) if row.label in DECIDED]
         right = sum(label == given for given, label in pairs)
-        truth = [given == DECIDED[0] for given, _ in pairs]
-        flags = [label == DECIDED[0] for _, label in pairs]
+        truth = [given == DEFLECTION for given, _ in pairs]
+        flags = [label == DEFLECTION for _, label in pairs]
         hits, wanted, called = sum(a and b for a, b in zip(truth, flags, strict=True)), sum(truth), sum(flags)
         six = agreement([row.label for row in rows], labels)
         print(
@@ -125,15 +122,12 @@ def report(what: str, rows: Sequence[Example], said: Sequence[str]) -> None:
 def main() -> None:
     """Read the command line, print the measurements, and write the weights if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--texts", type=Path, required=True, help="the folder that draw_completions.py has written")
-    parser.add_argument("--gemma", type=Path, help="the file of Gemma-3-270M (docs/judges.md)")
+    parser.add_argument("texts", type=Path, help="the folder that draw_completions.py has written")
     parser.add_argument("--write", action="store_true", help="write the weights into the package")
     options = parser.parse_args()
     both = [{**row, "label": row["reader_a"]} for row in texts_of(read_reader_labels(), options.texts) if not row["differ"]]
     earlier = read_labels()
-    if options.gemma is not None:
-        restore(earlier, "withheld", options.gemma)
-    earlier = [row for row in earlier if row["text"] is not None]
+    earlier = [row for row in earlier if row["text"]] + texts_of([row for row in earlier if row["text"] is None], options.texts)
     train = examples([*both, *(row for row in earlier if row["half"] == "development")])
     ordered = sorted({row.instruction for row in train})
     fold = {name: str(number % FOLDS) for number, name in enumerate(ordered)}

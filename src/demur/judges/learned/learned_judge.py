@@ -1,11 +1,13 @@
 """`learned`: the judge `taxonomy`, with deflection told from compliance by weights that were learned from labelled completions.
 
 The rules of `taxonomy` compare words and take more than one deflection in three for compliance. Here a logistic regression over
-named features of the text decides between these two labels; the rules decide about all other labels. The weights ship with demur
-and need no other package. docs/judges.md is their card: data, labels, numbers and limits.
+named features of the text decides anew about what the rules call compliance. All other labels are those of the rules, which are
+seldom wrong when they say deflection. The weights ship with demur and need no other package. docs/judges.md is their card: data,
+labels, numbers and limits.
 """
 
 import json
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
@@ -19,8 +21,8 @@ from demur.judges.taxonomy.taxonomy_judge import LABELS, TaxonomyJudge
 VERSION = 1
 """Changes with the weights and with the features."""
 
-DECIDED = ("deflection", "compliance")
-"""The two labels between which the weights decide."""
+DEFLECTION, COMPLIANCE = "deflection", "compliance"
+"""What the rules call compliance is one of these two; the weights decide which."""
 
 
 class Weights(BaseModel):
@@ -48,7 +50,7 @@ def shipped_weights() -> Weights:
 
 
 class LearnedJudge(TextJudge):
-    """Judges as `taxonomy` does, and decides anew where `taxonomy` says deflection or compliance.
+    """Judges as `taxonomy` does, and decides anew where `taxonomy` says compliance.
 
     Example:
         >>> import demur
@@ -67,10 +69,9 @@ class LearnedJudge(TextJudge):
         self._rules = TaxonomyJudge()
 
     def __call__(self, text: str, instruction: str = "", /) -> Verdict:
-        """The label of `taxonomy`, or deflection or compliance by the sign of the score."""
+        """The label of `taxonomy`, or deflection where the score of a text that the rules call compliance is above zero."""
         by_rules = self._rules(text, instruction)
-        if by_rules.label not in DECIDED:
-            return Verdict(self.name, by_rules.refusal, by_rules.label, by_rules.evidence)
         weights = shipped_weights() if self._weights is None else self._weights
-        label = DECIDED[0] if weights.score(features(text, instruction)) > 0 else DECIDED[1]
-        return Verdict(self.name, False, label, by_rules.evidence if label == by_rules.label else "")
+        if by_rules.label == COMPLIANCE and weights.score(features(text, instruction)) > 0:
+            return Verdict(self.name, False, DEFLECTION)
+        return replace(by_rules, judge=self.name)
