@@ -183,13 +183,13 @@ def test_a_judge_of_the_family_it_judges_is_warned_of():
     manifest = Manifest(
         study={},
         checkpoints={
-            "base": CheckpointFacts(model="Qwen/Qwen2.5-7B", fingerprint="1"),
-            "other": CheckpointFacts(model="gpt2", fingerprint="2"),
+            "base": CheckpointFacts(model="Qwen/Qwen2.5-7B", fingerprint="1", d_model=1, n_layers=1),
+            "other": CheckpointFacts(model="gpt2", fingerprint="2", d_model=1, n_layers=1),
         },
         judges=(JudgeFacts(name="q", family="qwen"), JudgeFacts(name="l", family="llama"), JudgeFacts(name="prefix")),
     )
     assert family_warnings(manifest, ["q", "l", "prefix"]) == [
-        "The judge q is a qwen model, and so is base. Judges of the same family as what they judge have been seen to be far wrong, "
-        "so compare it with another judge."
+        "The judge q is a qwen model, and so is base. Judges of the same family as what they judge have been seen to be far "
+        "wrong, so compare it with another judge."
     ]
     assert warnings_of({"warnings": family_warnings(manifest, ["l"])}) == []

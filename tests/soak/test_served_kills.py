@@ -1,4 +1,4 @@
-"""10,000 completions through a server that fails every tenth request, over five kills: all judged or stated, none lost or twice."""
+"""10,000 completions, a server that fails every tenth request, and five kills: all judged or stated, none lost or twice."""
 
 import random
 import time
@@ -32,9 +32,7 @@ def test_ten_thousand_rows_over_five_kills(tmp_path):
         assert judge_in_background(folder, path).wait() == 0
         store = Store.open(folder)
         verdicts, failures, times = store.verdicts(), store.failures(), Counter(server.answered)
-        print(
-            f"{len(verdicts)} verdicts, {len(failures)} failures, {len(server.bodies)} requests, {len(server.answered)} answers"
-        )
+        print(f"{len(verdicts)} verdicts, {len(failures)} failures, {len(server.bodies)} requests, {sum(times.values())} answers")
     assert sorted([row.position for row in verdicts] + [row.position for row in failures]) == list(range(n))
     assert all(row.label == ("refusal" if row.position % 2 else "compliance") for row in verdicts)
     # A kill loses at most the answers that were on their way; everything else was asked for once.
