@@ -41,7 +41,8 @@ def minos(tmp_path_factory, tokenizer):
     torch.manual_seed(3)
     config = ModernBertConfig(
         vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-        max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2, initializer_range=0.5,
+        max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1,
+        sep_token_id=2, initializer_range=0.5,
         id2label={0: "Non-refusal", 1: "Refusal"}, label2id={"Non-refusal": 0, "Refusal": 1},
     )  # fmt: skip
     Classifier(config).save_pretrained(folder)
@@ -62,7 +63,7 @@ def test_a_sequence_classifier_gives_what_it_gives_for_each_text_alone(tmp_path,
         assert verdict.refusal == bool(wanted[1] > wanted[0])
     assert found[3].label == "incoherent"
     assert len(memory.outputs) == 3
-    assert str(minos) in found[0].output.model
+    assert found[0].output.model.startswith(f"folder {minos.name} ")
 
 
 def test_a_text_that_is_too_long_is_unjudged_and_never_cut(tmp_path, minos):
