@@ -47,11 +47,12 @@ def made(tmp_path_factory):
     splits = ["train"] * 4 + ["validation"] + ["test"] * 3
     rows = [{"instruction": row, "split": split} for row, split in zip(HARMFUL, splits, strict=True)]
     (folder / "harmful.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "words.toml").write_text('name = "listed"\nkind = "words"\nwords = ["poem"]\n')
     (folder / "study.toml").write_text(f"""
 name = "extended"
 allow_overlap = true
 max_new_tokens = 3
-judges = ["prefix", "short"]
+judges = ["prefix", "short", "{folder}/words.toml"]
 measurements = ["by-layer", {{ name = "norms", position = -1 }}]
 engine = "counting"
 [checkpoints.base]
@@ -141,6 +142,22 @@ def test_a_judge_has_verdicts_and_labels(made, summary):
     assert "short" in (made[0] / "report.html").read_text(encoding="utf-8")
     frame = demur.open_run(made[0]).completions()
     assert {"short_label", "short_refusal"} <= set(frame.columns)
+
+
+def test_a_kind_of_judge_has_verdicts_by_the_name_in_its_file(made, summary):
+    assert summary["judges"]["listed"] == 1
+    frame = demur.open_run(made[0]).completions()
+    assert (frame["listed_refusal"] == frame["completion"].str.contains("poem", case=False)).all()
+
+
+def test_a_judge_format_asks_and_reads(made):
+    code = (
+        "from demur.judges.asked.judge_format import judge_format as found; polite = found('polite'); "
+        "print(polite.question('a', 'b').messages[0][1].endswith('b'), polite.read('Yes.').label, polite.read('maybe'))"
+    )
+    search = os.pathsep.join(map(str, made[2]))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": search})
+    assert done.stdout == "True polite None\n", done.stderr
 
 
 def test_a_measurement_is_in_the_summary(summary):

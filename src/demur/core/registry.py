@@ -183,7 +183,8 @@ def register(kind: str, name: str, target: Any) -> None:
     """Add a part of your own for this Python process. A package announces its parts by entry points instead.
 
     Args:
-        kind: `edit`, `estimator`, `control`, `judge`, `measurement`, `engine`, `section`, `export`, `prompt` or `instructions`.
+        kind: `edit`, `estimator`, `control`, `judge`, `judge-kind`, `judge-format`, `measurement`, `engine`, `section`, `export`,
+            `prompt` or `instructions`.
         name: the name under which studies and commands find the part.
         target: the part itself, a class that makes it without arguments, or a text `module:attribute`.
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol, get_args, runtime_checkable
 
 from demur.core.errors import InputError
 from demur.core.html_repr import shortened
+from demur.core.registry import reason_of
 from demur.inputs.control_marks import ControlTokens, TextTokenizer, control_marks, held, marks_sentence, text_tokenizer
 from demur.inputs.format_names import format_name, system_name
 from demur.inputs.prompt_formats import SLOT, RenderedFormat, find_system_format
@@ -313,3 +314,34 @@ def prompt_format(
         raise InputError(f"the prompt format {spec!r} makes a text with {SLOT} {text.count(SLOT)} times; once is expected")
     rendering = form.rendering(tokenizer) if isinstance(form, RenderedFormat) else None
     return Prompt(called, text, form.adds_special_tokens, tokenizer, rows, rendering, control_tokens)
+
+
+def whole_text_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of whole texts for a classifier, with every special token that its tokenizer adds, also at the end.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        texts: the texts. None of them is cut.
+    """
+    return [list(ids) for ids in tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]] if texts else []
+
+
+def chat_text(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> str:
+    """A conversation in the tokenizer's chat template, up to where the model is to answer, as text.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        messages: (role, content) of each message.
+
+    Raises:
+        InputError: if there is no chat template, or if it cannot be rendered.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(
+            "the tokenizer has no chat template, which this judge format needs; name the model that the format is for"
+        )
+    turns = [{"role": role, "content": content} for role, content in messages]
+    try:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    except Exception as error:  # a template raises what it likes
+        raise InputError(f"the chat template cannot be rendered for a judge: {reason_of(error)}") from error

@@ -127,6 +127,12 @@ def find_adapter(reference: str) -> Path:
     return fetch(_on_hub(name, tag, reference), want="adapter_config.json")
 
 
+def is_on_this_machine(reference: str) -> bool:
+    """Whether a reference is a folder or a `.gguf` file here, or the demo's model; else it is a hub id."""
+    path = _local(reference)
+    return reference.startswith("demo:") or path.suffix == ".gguf" or is_folder(path)
+
+
 def _local(reference: str) -> Path:
     try:
         return Path(reference).expanduser()
