@@ -1,4 +1,4 @@
-"""People's labels: a sample that grows, blind and random orders, undo, resume, files; nothing is lost and old folders are read."""
+"""People's labels: a sample that grows, blind and random orders, undo, resume, files; folders of before are read."""
 
 import csv
 import io
