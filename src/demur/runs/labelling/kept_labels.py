@@ -27,6 +27,6 @@ def refuse_to_lose_labels(file: Path) -> None:
         return
     if count:
         raise InputError(
-            f"{str(file.parent)!r} holds {count:,} labels that people gave, and --fresh would remove them; give another --out, or "
-            f"delete the folder yourself (demur export {file.parent} writes the labels to a file)"
+            f"{str(file.parent)!r} holds {count:,} labels that people gave, and --fresh would remove them; give another --out, "
+            f"or delete the folder yourself (demur export {file.parent} writes the labels to a file)"
         )
