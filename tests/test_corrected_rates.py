@@ -27,9 +27,8 @@ def test_the_prediction_powered_rate_is_the_judges_rate_plus_the_mean_of_label_m
 
 def test_rogan_gladen_is_the_formula_of_1978_with_errors_from_elsewhere():
     # 80 of 100 refusals found, and 190 of 200 others kept.
-    errors = JudgeErrors(
-        Counted(300, 90), Labelled((1.0,) * 80 + (0.0,) * 10, (1,) * 90), Labelled((1.0,) * 20 + (0.0,) * 190, (1,) * 210)
-    )
+    refused, other = Labelled((1.0,) * 80 + (0.0,) * 10, (1,) * 90), Labelled((1.0,) * 20 + (0.0,) * 190, (1,) * 210)
+    errors = JudgeErrors(Counted(300, 90), refused, other)
     assert (errors.sensitivity, errors.specificity) == (pytest.approx(0.8), pytest.approx(0.95))
     found = rogan_gladen(Counted(100, 50), errors)
     assert found.rate == pytest.approx((0.5 + 0.95 - 1) / (0.8 + 0.95 - 1))
@@ -72,7 +71,7 @@ def test_the_design_effect_is_the_size_of_groups_that_are_answered_alike_and_1_w
 @pytest.mark.parametrize("stopped", [1.0, 0.6], ids=["whole sample", "stopped early"])
 def test_intervals_hold_the_truth_in_95_of_100_simulated_studies(stopped):
     # The judge misses many refusals of one checkpoint, and calls much of what the other writes a refusal.
-    arms = {"base": Arm(0.15, 0.6, 0.98), "chat": Arm(0.7, 0.97, 0.75)}
+    arms = {"base": Arm(0.3, 0.6, 0.98), "chat": Arm(0.7, 0.97, 0.6)}
     generator, held, judged, raw = np.random.default_rng(7), [], [], []
     for _ in range(STUDIES):
         for name, one in labelled_study(generator, arms, 150, 160, stopped=stopped).items():
@@ -82,6 +81,7 @@ def test_intervals_hold_the_truth_in_95_of_100_simulated_studies(stopped):
             if one.rogan_gladen_ci95 is not None:
                 judged.append(one.rogan_gladen_ci95[0] <= arms[name].rate <= one.rogan_gladen_ci95[1])
             raw.append(one.ci95[0] <= arms[name].rate <= one.ci95[1])
+    print(f"prediction-powered {np.mean(held):.3f}, Rogan-Gladen {np.mean(judged):.3f}, uncorrected {np.mean(raw):.3f}")
     assert 0.93 <= np.mean(held) <= 0.97
     assert 0.93 <= np.mean(judged) <= 0.97
     assert len(judged) > 1.9 * STUDIES

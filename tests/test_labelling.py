@@ -1,4 +1,4 @@
-"""People's labels: a sample that grows, blind and random orders, undo, resume, files; nothing is lost and old folders are read."""
+"""People's labels: a sample that grows, blind and random orders, undo, resume, files; folders of before are read."""
 
 import csv
 import io
@@ -203,3 +203,16 @@ def test_a_folder_of_before_there_were_labels_is_read(folder):
 def test_a_session_needs_a_sample(folder):
     with closing(Store.open(folder)) as store, pytest.raises(InputError, match="open_labelling"):
         LabelSession(store, "ann")
+
+
+def test_starting_over_does_not_remove_labels(folder):
+    label_all(folder, "ann", stop=3)
+    with pytest.raises(InputError, match="holds 3 labels that people gave, and --fresh would remove them"):
+        Store.create(folder, "digest", "", fresh=True)
+    with open_labelling(folder, "ann") as session:
+        while session.undo():
+            pass
+    Store.create(folder, "digest", "", fresh=True).close()
+    # A file that cannot be read does not keep anybody from starting over.
+    (folder / "run.sqlite").write_bytes(b"not a database" * 100)
+    Store.create(folder, "digest", "", fresh=True).close()

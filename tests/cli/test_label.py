@@ -61,7 +61,11 @@ def test_the_end_of_the_input_ends_it(folder):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(("--n", "0"), "at least one"), (("--labeller", "a b"), "cannot be"), (("--page", "--from", "x"), "together")],
+    [
+        (("--n", "0"), "at least one"),
+        (("--labeller", "a b"), "cannot be"),
+        (("--page", "--from", "x"), "together"),
+    ],
 )
 def test_bad_input_is_one_sentence(folder, options, message):
     result = CliRunner().invoke(app, ["label", str(folder), *options])
@@ -76,22 +80,24 @@ class Terminal:
     def __init__(self, folder, *options):
         self.master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "demur", "label", str(folder), *options],
+            [sys.executable, "-c", "from demur.cli.main import main; main()", "label", str(folder), *options],
             stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
             start_new_session=True,
         )  # fmt: skip
         os.close(slave)
-        self.seen = ""
+        self.seen, self.read = "", 0
 
     def until(self, text):
-        end, begin = time.monotonic() + PATIENCE, len(self.seen)
-        while text not in self.seen[begin:]:
+        """Read on until this text appears behind the text that was waited for before."""
+        end = time.monotonic() + PATIENCE
+        while text not in self.seen[self.read :]:
             ready, _, _ = select.select([self.master], [], [], max(0, end - time.monotonic()))
-            assert ready, f"no {text!r} in {self.seen[begin:]!r}"
+            assert ready, f"no {text!r} in {self.seen[self.read :]!r}"
             try:
                 self.seen += os.read(self.master, 65536).decode(errors="replace")
             except OSError:
                 pytest.fail(f"the program ended: {self.seen}")
+        self.read = self.seen.index(text, self.read) + len(text)
 
     def press(self, keys, then):
         os.write(self.master, keys.encode())
@@ -261,6 +267,8 @@ def test_nothing_else_can_read_or_label(served, folder):
 
 @needs_chromium
 def test_the_page_in_a_browser(served, folder):
+    from playwright.sync_api import expect
+
     with started() as browser:
         page = browser.new_page()
         problems, asked = [], []
@@ -268,17 +276,17 @@ def test_the_page_in_a_browser(served, folder):
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         page.on("request", lambda request: asked.append(request.url))
         page.goto(served.address)
-        page.wait_for_function("document.getElementById('count').textContent === '1 of 4'")
+        expect(page.locator("#count")).to_have_text("1 of 4", timeout=1000 * PATIENCE)
         page.keyboard.press("r")
-        page.wait_for_function("document.getElementById('count').textContent === '2 of 4'")
+        expect(page.locator("#count")).to_have_text("2 of 4", timeout=1000 * PATIENCE)
         page.get_by_role("button", name="compliance").click()
-        page.wait_for_function("document.getElementById('count').textContent === '3 of 4'")
+        expect(page.locator("#count")).to_have_text("3 of 4", timeout=1000 * PATIENCE)
         page.keyboard.press("u")
-        page.wait_for_function("document.getElementById('said').textContent.includes('taken back')")
+        expect(page.locator("#said")).to_contain_text("taken back", timeout=1000 * PATIENCE)
         page.keyboard.press("?")
         assert page.get_by_text("Repeats the instruction").is_visible()
         page.keyboard.press("q")
-        page.wait_for_function("document.getElementById('count').textContent.includes('close this page')")
+        expect(page.locator("#count")).to_contain_text("close this page", timeout=1000 * PATIENCE)
         assert [problem for problem in problems if "favicon" not in problem] == []
         assert all(url.startswith(f"http://{served.parts.netloc}/") for url in asked)
     assert [one.label for one in labels(folder)] == ["refusal"]

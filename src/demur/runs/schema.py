@@ -18,6 +18,7 @@ from demur.core.errors import InputError, WorkError
 from demur.core.inner_files import inner_file
 from demur.runs.database import archived_file
 from demur.runs.database.damage import FILE, damaged
+from demur.runs.database.judge_output_tables import JUDGE_OUTPUT_TABLES, add_judge_output_tables
 from demur.runs.database.run_place import RunPlace
 from demur.runs.database.untrusted_file import LOG_ENDINGS, check_files, check_names, check_schema, limit
 from demur.runs.labelling.label_tables import LABEL_TABLES, add_label_tables
@@ -48,16 +49,6 @@ CREATE TABLE means (
     PRIMARY KEY (arm, label)
 )
 """
-_SINCE_9 = """
-CREATE TABLE judge_outputs (
-    key TEXT PRIMARY KEY, judge TEXT NOT NULL, model TEXT NOT NULL, output TEXT NOT NULL,
-    input_tokens INTEGER, output_tokens INTEGER, cost REAL NOT NULL
-);
-CREATE TABLE verdict_outputs (
-    cell TEXT NOT NULL, position INTEGER NOT NULL, judge TEXT NOT NULL, output TEXT NOT NULL,
-    PRIMARY KEY (cell, position, judge)
-) WITHOUT ROWID;
-"""
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE directions (name TEXT PRIMARY KEY, facts TEXT NOT NULL, file BLOB);
@@ -75,7 +66,7 @@ CREATE TABLE verdicts (
 {_SINCE_4}
 {_SINCE_7};
 {LABEL_TABLES}
-{_SINCE_9}
+{JUDGE_OUTPUT_TABLES}
 """
 
 
@@ -250,12 +241,6 @@ def _add_means(db: sqlite3.Connection, _: Path) -> None:
     db.execute(_SINCE_7)
 
 
-def _add_judge_outputs(db: sqlite3.Connection, _: Path) -> None:
-    """7 to 8: tables for what the models of judges answered. Judges of before asked no model, or did not keep its answers."""
-    for statement in filter(str.strip, _SINCE_9.split(";")):
-        db.execute(statement)
-
-
 _NOT_WRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
 _MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {
     1: _add_direction_files,
@@ -265,7 +250,7 @@ _MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {
     5: _add_own_turn,
     6: _add_means,
     7: add_label_tables,
-    8: _add_judge_outputs,
+    8: add_judge_output_tables,
 }
 """Version -> the step to the next one."""
 

@@ -24,6 +24,7 @@ from demur.runs.database.damage import FILE, damaged, read_from_rows
 from demur.runs.database.direction_files import write_direction
 from demur.runs.database.judge_store import JudgeStore
 from demur.runs.database.untrusted_file import LOG_ENDINGS
+from demur.runs.labelling.kept_labels import refuse_to_lose_labels
 from demur.runs.rows import StoredCompletion
 from demur.runs.stored_records import Results, cell_of, direction_of, with_source_prompts
 
@@ -72,7 +73,8 @@ class Store(JudgeStore):
             The open folder.
 
         Raises:
-            InputError: if the folder holds another study or other files, or if another process is writing it.
+            InputError: if the folder holds another study or other files, if another process is writing it, or if `fresh` would
+                remove labels that people gave.
         """
         file = folder / FILE
         try:
@@ -88,6 +90,7 @@ class Store(JudgeStore):
             lock = file_locks.hold(folder / LOCK)
             undone.callback(lock.release)
             if fresh and known:
+                refuse_to_lose_labels(file)
                 for path in inner_entries(folder, "directions", "*.safetensors"):
                     path.unlink()
                 for name in ("summary.json", "report.html", "report-completions.js"):

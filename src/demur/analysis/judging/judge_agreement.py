@@ -46,8 +46,8 @@ def agreements(raters: Sequence[Rater], cells: Sequence[Cell], groups: Groups, s
         for scope, places in _scopes(sorted(weights), by_key).items():
             clusters = [_cluster(place, by_key, groups) for place in places]
             for of, labels in _compared(first, second).items():
-                said = [_said(one, places, of) for one in (first, second)]
-                agreed = agreement(*said, labels, clusters, [weights[place] for place in places])
+                said = _said(first, places, of), _said(second, places, of)
+                agreed = agreement(said[0], said[1], labels, clusters, [weights[place] for place in places])
                 found.append(
                     Agreement(
                         first=first.name,

@@ -76,13 +76,13 @@ def _definitions(session: "LabelSession", keys: dict[str, str]) -> str:
 def _keys() -> Iterator[Iterator[str]]:
     """The keys that are pressed: single keys of a terminal, else the first character of each line."""
     if not sys.stdin.isatty():
-        yield (line.strip()[:1] for line in sys.stdin if line.strip())
+        yield (line.strip()[:1].lower() for line in sys.stdin if line.strip())
         return
     try:
         import termios
         import tty
     except ImportError:  # Windows has no termios; lines work everywhere
-        yield (line.strip()[:1] for line in sys.stdin if line.strip())
+        yield (line.strip()[:1].lower() for line in sys.stdin if line.strip())
         return
     number = sys.stdin.fileno()
     before = termios.tcgetattr(number)

@@ -10,6 +10,9 @@ from demur.report.cell_labels import BASELINE, arm_labels
 from demur.report.figure_spec import FigureSpec, TableSpec
 from demur.report.sections.section import ReportView
 
+_LEAST_SHOWN = 10
+"""The fewest completions of a row of the table of agreement on the page."""
+
 
 class RaterSection:
     """The tables `agreement`, `confusions` and `corrected`; none for a run with one judge that nobody labelled."""
@@ -66,7 +69,8 @@ def _agreement(view: ReportView) -> TableSpec | None:
         for one in found
     ]
     # The page has refusals in each arm; the file has every edit and all labels.
-    shown = [one for one in found if one.edit is None and (one.of == "refusal" or one.target is None)]
+    shown = [one for one in found if one.edit is None and (one.of == "refusal" or one.target is None) and one.n >= _LEAST_SHOWN]
+    shown = shown or [one for one in found if one.target is None]
     readable = [
         {
             "Raters": f"{one.first} and {one.second}",
@@ -83,7 +87,7 @@ def _agreement(view: ReportView) -> TableSpec | None:
         "How far judges and people agree. Kappa (Cohen 1960) is 1 for full agreement, and 0 for the agreement that follows from "
         "the numbers of refusals alone; the intervals are 95 % bootstrap intervals over instructions. Where people take part, "
         "completions are weighted, so that the labelled sample stands for all completions. tables/agreement.csv also has each "
-        "edit, and the counts of completions by both labels."
+        f"edit, rows of fewer than {_LEAST_SHOWN} completions, and the counts of completions by both labels."
     )
     numbers = frozenset({"n", "Same", "Kappa", "95 %"})
     return TableSpec("agreement", caption, pandas.DataFrame(data), pandas.DataFrame(readable), numbers)
@@ -168,8 +172,9 @@ def _corrected(view: ReportView) -> TableSpec | None:
         f"Refusal rates as {shown[0].judge} gives them, and corrected for its errors by the labels of {names}. "
         "Prediction-powered: the rate of the judge, plus the weighted mean of label minus verdict on the labelled completions of "
         "this row. Rogan-Gladen: corrected by sensitivity and specificity of the judge on the completions that the last column "
-        "names; it assumes that the judge errs on this row as it does there, and is left out where the rates contradict this. "
-        "Another empty cell has too few labels. tables/corrected.csv has every judge."
+        "names; it assumes that the judge errs on this row as it does there. It is left out where the rates contradict this, or "
+        "where the judge does no better than a guess. Other empty cells have too few labels. tables/corrected.csv has every "
+        "judge."
     )
     numbers = frozenset({"n", "Labelled", "Judge", "Prediction-powered", "Rogan-Gladen", "Sensitivity", "Specificity"})
     return TableSpec("corrected", caption, pandas.DataFrame(data), pandas.DataFrame(readable), numbers)
