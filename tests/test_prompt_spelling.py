@@ -8,7 +8,7 @@ import pytest
 
 import demur
 from demur.analysis.cell import Cell
-from demur.analysis.prompt_spread import prompt_spreads, spelling_answers
+from demur.analysis.spreads.prompt_spread import prompt_spreads, spelling_answers
 from demur.core.effects.paired_change import paired_change
 from demur.core.errors import InputError
 from demur.core.statistics import wilson

@@ -9,8 +9,8 @@ import torch
 
 import demur
 from demur.analysis.cell import Cell
-from demur.analysis.pairs_spread import pairs_spreads
 from demur.analysis.rates import comparisons
+from demur.analysis.spreads.pairs_spread import pairs_spreads
 from demur.core.effects.paired_change import paired_change
 from demur.core.effects.resampled_effects import interval_over_pairs
 from demur.core.errors import InputError, WorkError

@@ -24,7 +24,7 @@ from demur.analysis.cell_phrases import (
     where_it_acts,
 )
 from demur.analysis.edit_tests import EditTest
-from demur.analysis.pairs_spread import PairsSpread, spread_text
+from demur.analysis.spreads.pairs_spread import PairsSpread, spread_text
 from demur.core import number_format
 from demur.core.edit_words import EditWords
 from demur.core.effects.paired_change import DELTA

@@ -15,9 +15,9 @@ from demur.analysis.harm.harm_results import HarmResult
 from demur.analysis.judging.rating_records import Agreement, CorrectedRate, Labeller
 from demur.analysis.lineages.lineage_record import Lineage
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, DirectionFacts, Environment, InstructionFacts, Session, Settings
-from demur.analysis.pairs_spread import PairsSpread
-from demur.analysis.prompt_spread import PromptSpread
 from demur.analysis.selection_record import SelectionRecord
+from demur.analysis.spreads.pairs_spread import PairsSpread
+from demur.analysis.spreads.prompt_spread import PromptSpread
 from demur.core.edit_words import EditWords
 
 VERSION = 2

@@ -8,9 +8,9 @@ from demur.analysis.cell import Answer, Cell, Comparison, JudgedCell
 from demur.analysis.cell_phrases import Words
 from demur.analysis.edit_tests import EditTest, Probabilities
 from demur.analysis.manifest import DirectionFacts
-from demur.analysis.pairs_spread import PairsSpread, pairs_spreads, spread_answers
-from demur.analysis.prompt_spread import PromptSpread, prompt_spreads, spelling_answers
 from demur.analysis.rates import Groups
+from demur.analysis.spreads.pairs_spread import PairsSpread, pairs_spreads, spread_answers
+from demur.analysis.spreads.prompt_spread import PromptSpread, prompt_spreads, spelling_answers
 from demur.directions.stored_vectors import cosine_matrix, stored_vector
 from demur.inputs.prompt_edits import is_edited, split_edit
 from demur.runs.stored_records import Results

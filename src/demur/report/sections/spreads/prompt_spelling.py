@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from demur.analysis.prompt_spread import PromptSpread, SpellingRate
+from demur.analysis.spreads.prompt_spread import PromptSpread, SpellingRate
 from demur.core import number_format
 from demur.inputs.prompt_edits import EDITS
 from demur.report.figure_spec import FigureSpec, TableSpec

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from demur.analysis.pairs_spread import PairsSpread
+from demur.analysis.spreads.pairs_spread import PairsSpread
 from demur.core import number_format
 from demur.report.cell_view import Entry
 from demur.report.figure_spec import FigureSpec, TableSpec
