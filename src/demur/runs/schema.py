@@ -6,7 +6,7 @@ migration is one transaction.
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,40 +15,17 @@ from pydantic import JsonValue
 
 from demur.core.atomic_files import cannot_write, sync_folder
 from demur.core.errors import InputError, WorkError
-from demur.core.inner_files import inner_file
 from demur.runs.database import archived_file
 from demur.runs.database.damage import FILE, damaged
-from demur.runs.database.judge_output_tables import JUDGE_OUTPUT_TABLES, add_judge_output_tables
+from demur.runs.database.earlier_formats import SINCE_4, SINCE_7, STEPS
+from demur.runs.database.judge_output_tables import JUDGE_OUTPUT_TABLES
 from demur.runs.database.run_place import RunPlace
 from demur.runs.database.untrusted_file import LOG_ENDINGS, check_files, check_names, check_schema, limit
-from demur.runs.labelling.label_tables import LABEL_TABLES, add_label_tables
+from demur.runs.labelling.label_tables import LABEL_TABLES
 
 SCHEMA_VERSION = 9
-"""Version of the tables. Each earlier version has a step in `_MIGRATIONS`."""
+"""Version of the tables. Each earlier version has a step in `STEPS`."""
 
-_LAYERWISE = "CREATE TABLE layerwise (arm TEXT PRIMARY KEY, facts TEXT NOT NULL, arrays BLOB NOT NULL)"
-"""In version 3, only the measurement `by-layer` had a table. Kept for the step from 2 to 3."""
-
-_SINCE_4 = """
-CREATE TABLE measurements (
-    name TEXT NOT NULL, subject TEXT NOT NULL, settings TEXT NOT NULL, version INTEGER NOT NULL,
-    facts TEXT NOT NULL, arrays BLOB NOT NULL, PRIMARY KEY (name, subject, settings)
-);
-CREATE TABLE measurement_failures (
-    name TEXT NOT NULL, subject TEXT NOT NULL, settings TEXT NOT NULL, version INTEGER NOT NULL,
-    reason TEXT NOT NULL, PRIMARY KEY (name, subject, settings)
-);
-CREATE TABLE judge_failures (
-    cell TEXT NOT NULL, position INTEGER NOT NULL, judge TEXT NOT NULL, reason TEXT NOT NULL,
-    PRIMARY KEY (cell, position, judge)
-) WITHOUT ROWID;
-"""
-_SINCE_7 = """
-CREATE TABLE means (
-    arm TEXT NOT NULL, label TEXT NOT NULL, complete INTEGER NOT NULL, facts TEXT NOT NULL, arrays BLOB NOT NULL,
-    PRIMARY KEY (arm, label)
-)
-"""
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE directions (name TEXT PRIMARY KEY, facts TEXT NOT NULL, file BLOB);
@@ -63,8 +40,8 @@ CREATE TABLE verdicts (
     refusal INTEGER NOT NULL, label TEXT NOT NULL, evidence TEXT NOT NULL,
     PRIMARY KEY (cell, position, judge)
 ) WITHOUT ROWID;
-{_SINCE_4}
-{_SINCE_7};
+{SINCE_4}
+{SINCE_7};
 {LABEL_TABLES}
 {JUDGE_OUTPUT_TABLES}
 """
@@ -151,7 +128,7 @@ def connect_to_read(file: Path) -> tuple[sqlite3.Connection, bool]:
         try:
             limit(db)
             check_schema(db, file)
-            if _version(db) in _MIGRATIONS and not isinstance(db, archived_file.CopiedConnection):
+            if _version(db) in STEPS and not isinstance(db, archived_file.CopiedConnection):
                 db.close()
                 db = archived_file.open_copy(file)
                 limit(db)
@@ -174,8 +151,8 @@ def _version(db: sqlite3.Connection) -> int:
 def _bring_up_to_date(db: sqlite3.Connection, file: Path) -> None:
     """Check that the file is whole, migrate it, and check its names. `file` is where the run is, not where a copy is."""
     version = _version(db)
-    if version != SCHEMA_VERSION and version not in _MIGRATIONS:
-        known = ", ".join(map(str, (*_MIGRATIONS, SCHEMA_VERSION)))
+    if version != SCHEMA_VERSION and version not in STEPS:
+        known = ", ".join(map(str, (*STEPS, SCHEMA_VERSION)))
         raise InputError(
             f"{str(file)!r} has format {version} and this version of demur reads {known}; use the version that made it, "
             "or give another --out"
@@ -193,66 +170,14 @@ def _migrate(db: sqlite3.Connection, file: Path) -> int:
     with db:
         db.execute("BEGIN IMMEDIATE")
         version = _version(db)
-        if version in _MIGRATIONS:
-            _MIGRATIONS[version](db, file)
+        if version in STEPS:
+            STEPS[version](db, file)
             version += 1
             db.execute(f"PRAGMA user_version = {version}")
     return version
 
 
-def _add_direction_files(db: sqlite3.Connection, file: Path) -> None:
-    """1 to 2: the direction files are copied into the SQLite file. A direction whose file is missing is extracted again."""
-    db.execute("ALTER TABLE directions ADD COLUMN file BLOB")
-    for (name,) in db.execute("SELECT name FROM directions").fetchall():
-        path = inner_file(file.parent, f"directions/{name}.safetensors")
-        if path.is_file():
-            db.execute("UPDATE directions SET file = ? WHERE name = ?", (path.read_bytes(), name))
-
-
-def _add_layerwise(db: sqlite3.Connection, _: Path) -> None:
-    """2 to 3: a table for the measurement `by-layer`. It stays empty until the run is resumed."""
-    db.execute(_LAYERWISE)
-
-
-def _add_measurements(db: sqlite3.Connection, _: Path) -> None:
-    """3 to 4: one table for all measurements, into which the rows of `layerwise` are copied, and tables for failures."""
-    for statement in filter(str.strip, _SINCE_4.split(";")):
-        db.execute(statement)
-    db.execute(
-        "INSERT INTO measurements (name, subject, settings, version, facts, arrays) "
-        "SELECT 'by-layer', arm, '{}', 1, facts, arrays FROM layerwise ORDER BY rowid"
-    )
-    db.execute("DROP TABLE layerwise")
-
-
-def _drop_try_again(db: sqlite3.Connection, _: Path) -> None:
-    """4 to 5: `measurement_failures` loses the column `try_again`, which had no effect. The step from 3 to 4 does not make it."""
-    if "try_again" in {row[1] for row in db.execute("PRAGMA table_info(measurement_failures)")}:
-        db.execute("ALTER TABLE measurement_failures DROP COLUMN try_again")
-
-
-def _add_own_turn(db: sqlite3.Connection, _: Path) -> None:
-    """5 to 6: where a completion's own turn ends. Completions of before do not say it; they are judged as before."""
-    db.execute("ALTER TABLE completions ADD COLUMN own_turn TEXT")
-
-
-def _add_means(db: sqlite3.Connection, _: Path) -> None:
-    """6 to 7: a table for means of activations. It stays empty until the run is resumed with an edit that needs them."""
-    db.execute(_SINCE_7)
-
-
 _NOT_WRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
-_MIGRATIONS: dict[int, Callable[[sqlite3.Connection, Path], None]] = {
-    1: _add_direction_files,
-    2: _add_layerwise,
-    3: _add_measurements,
-    4: _drop_try_again,
-    5: _add_own_turn,
-    6: _add_means,
-    7: add_label_tables,
-    8: add_judge_output_tables,
-}
-"""Version -> the step to the next one."""
 
 
 @contextmanager
