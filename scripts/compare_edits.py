@@ -2,7 +2,7 @@
 
     python scripts/compare_edits.py [--layer 17] [--layers 13 20] [--instructions 24] [--pairs 128]
 
-Directions and means come from training instructions. All edits run as rows of the same batches. Prints two tables in Markdown: the
+Directions and means come from training instructions. All edits are rows of the same batches. Prints two tables in Markdown: the
 directions of each estimator, ablated to zero and set to the harmless mean; and the kinds of edit that take several directions.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import demur
 from demur.directions.estimators.estimator import fit_directions
 from demur.interventions.intervention import Intervention
-from demur.interventions.stream_means import StreamMeans
+from demur.interventions.stream_means import Label, StreamMeans
 from demur.interventions.target_facts import TargetFacts
 from demur.measurements.extraction import training_sides
 from demur.study.spec import LABELS
@@ -21,7 +21,7 @@ ESTIMATORS = ("difference-of-means", "mean-projected", "whitened", "logistic", "
 
 
 def edits_of(
-    by_estimator: Mapping[str, Mapping[int, demur.Direction]], means: Mapping[str, StreamMeans], layer: int
+    by_estimator: Mapping[str, Mapping[int, demur.Direction]], means: Mapping[Label, StreamMeans], layer: int
 ) -> dict[str, Intervention]:
     """Every edit that is compared, by its name in the tables."""
     edits = {}

@@ -63,7 +63,8 @@ class Subspace:
                     f"direction {direction.name!r} of layer {direction.layer} lies in the space that the directions before it "
                     "span; leave it out"
                 )
-        return (q * r.diagonal().sign()).T.float().contiguous()
+        basis: Tensor = (q * r.diagonal().sign()).T.float().contiguous()
+        return basis
 
     @property
     def width(self) -> int:

@@ -273,8 +273,7 @@ def edit(
 
     Args:
         kind: the name of a kind of edit, or `module:Class`.
-        direction: the direction of the edit, or the subspace for a kind that takes several directions; leave it out for a kind
-            that takes none.
+        direction: the direction, or a subspace for a kind that takes several directions, or nothing for a kind that takes none.
         coefficient: the dose, for kinds that take one.
         unit: what a coefficient of 1 means: `unit`, `raw` or `residual`; see `demur.add`.
         layers: the layers where it acts; by default the direction's own layer or all layers, depending on the kind.

@@ -24,4 +24,5 @@ def with_gap_length(vectors: Float[Tensor, "layer d_model"], harmful: Side, harm
     norm = exact.norm(dim=-1, keepdim=True)
     unit = exact / norm.where(norm > 0, 1.0)
     gap = ((harmful.mean.double() - harmless.mean.double()) * unit).sum(-1, keepdim=True)
-    return unit * gap
+    scaled: Tensor = unit * gap
+    return scaled
