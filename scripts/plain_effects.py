@@ -41,6 +41,9 @@ class Stored:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
             meta = {key: json.loads(value) for key, value in db.execute("SELECT key, value FROM meta")}
             cells = {key: json.loads(facts) for key, facts in db.execute("SELECT key, facts FROM cells ORDER BY rowid")}
+            sets = {key: facts["instructions"] for key, facts in cells.items()}
+            # A resample of the training pairs, or a small edit of a prompt, has no claim of its own.
+            cells = {key: each for key, each in cells.items() if not each.get("resample_of") and "~" not in each["prompt"]}
             directions = {name: json.loads(facts) for name, facts in db.execute("SELECT name, facts FROM directions")}
             verdicts: dict[str, dict[int, bool]] = {}
             wanted = "SELECT cell, position, refusal FROM verdicts WHERE judge = ? ORDER BY cell, position"
@@ -48,7 +51,7 @@ class Stored:
                 verdicts.setdefault(cell, {})[position] = bool(refusal)
             texts: dict[str, dict[int, str]] = {}
             for cell, position, text in db.execute("SELECT cell, position, instruction FROM completions"):
-                texts.setdefault(cells[cell]["instructions"], {})[position] = text
+                texts.setdefault(sets[cell], {})[position] = text
             asked = {tuple(each) for each in meta.get("asked_measurements") or ()}
             likely: dict[str, list[float]] = {}
             for name, subject, settings, facts, arrays in db.execute(

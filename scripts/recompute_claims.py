@@ -2,7 +2,7 @@
 
 Run it as `python scripts/recompute_claims.py runs/demo`. It prints a table and stops with exit code 1 if a number differs by more
 than 1e-9 from that in `summary.json`; bounds of intervals may differ by 1e-7, and the least detectable change by 2e-4, because
-demur and this script search for them in different ways.
+demur and this script search for them in different ways. Whether a text is broken is not computed again: it is no number.
 """
 
 import json
@@ -15,6 +15,8 @@ import plain_statistics as plain
 from plain_effects import Contrast, Effect, Facts, Stored, contrasts_of, effects_of, transfers
 
 TOLERANCE, OF_BOUNDS, OF_SEARCHES = 1e-9, 1e-7, 2e-4
+
+BROKEN = "broken text"
 
 Number = float | int | str | None
 Trials = Sequence[Effect | Contrast]
@@ -124,7 +126,7 @@ def lines_of(claim: Facts, effects: Mapping[str, Effect], family: Family, hypoth
         p_change = changes_corrected(effects)[each.cell["key"]]
         expected = each.change.size * each.sign > 0
         p = family.p_of_cell[each.cell["key"]] if expected else p_change
-        supported = expected and p < plain.LEVEL
+        supported = expected and p < plain.LEVEL and claim["reason"] != BROKEN
         contradicted = each.change.size * each.sign < 0 and p_change < plain.LEVEL
         yield Line(claim["id"], "verdict", claim["verdict"], _verdict(supported, contradicted))
         yield from _of_effect(claim, each, p, p_change, why=not supported and not contradicted)
@@ -132,8 +134,8 @@ def lines_of(claim: Facts, effects: Mapping[str, Effect], family: Family, hypoth
     name = claim["id"]
     trials = hypotheses[name]
     strongest = min(trials, key=lambda each: each.p)
-    supported = family.p[name] < plain.LEVEL
-    contradicted = not supported and min(family.p_opposite[name], family.p_absent[name]) < plain.LEVEL
+    supported = family.p[name] < plain.LEVEL and claim["reason"] != BROKEN
+    contradicted = family.p[name] >= plain.LEVEL and min(family.p_opposite[name], family.p_absent[name]) < plain.LEVEL
     p = family.p[name]
     if contradicted:
         p = family.p_opposite[name] if family.p_opposite[name] < plain.LEVEL else family.p_absent[name]

@@ -34,14 +34,14 @@ def study(targets=("base", "chat"), sources=("base", "chat"), kinds=("ablate", "
     return cells
 
 
-def verdicts_of(cells, counts, lineage=PAIR, declared=None, matched=False, groups=None, n=50, **more):
+def verdicts_of(cells, counts, lineage=PAIR, declared=None, matched=False, groups=None, n=50, broken=None):
     """Claims by id and tests by key, where `counts` instructions of each cell are refused, the first ones."""
     refusals = {(each["key"], "prefix"): {i: i < counts.get(each["key"], 20) for i in range(n)} for each in cells}
     facts, refusals = fivefold(cells, refusals, 20)
     found = [cell_of(each) for each in facts]
     judged, compared = judged_cells(found, refusals, ["prefix"]), comparisons(found, refusals, ["prefix"], groups, declared)
-    tests = edit_tests(judged, compared, refusals, "prefix", groups)
-    result = hypothesis_claims(lineage, judged, tests, refusals, "prefix", WORDS, Sets(groups, matched), **more)
+    tests = edit_tests(judged, compared, refusals, "prefix", groups, broken=broken)
+    result = hypothesis_claims(lineage, judged, tests, refusals, "prefix", WORDS, Sets(groups, matched))
     return {claim.id: claim for claim in result.claims}, {test.cell.key: test for test in result.tests}, judged
 
 
@@ -253,3 +253,14 @@ def test_effects_say_what_hypotheses_say():
     for name, claim in found.items():
         if "direction" in name:
             assert (effects[f"effect: {claim.cells[1]}"].verdict == "supported") == (claim.verdict == "supported")
+
+
+def test_a_broken_text_supports_nothing():
+    why = "the completions are no text any more"
+    found, tests, _ = verdicts_of(study(), BASELINES | NULLS | WORKS, broken={"chat ablate base": why, "chat add base": why})
+    claim = found["base-direction-suppresses-in-chat"]
+    assert (claim.verdict, claim.reason, claim.because) == ("not shown", "broken text", why)
+    assert claim.p == tests["chat ablate base"].p < 0.05
+    # A broken text is no reason to doubt a gain of refusals.
+    assert found["base-direction-induces-in-chat"].verdict == "supported"
+    assert found["mechanisms-shared"].verdict == "not shown"

@@ -6,20 +6,21 @@ import pytest
 
 from demur.analysis.cell import Cell
 from demur.analysis.rates import judged_cells
-from demur.analysis.weights_and_prompt import factor_answers, factor_effects, mean_interval
+from demur.analysis.weights_and_prompt import factor_answers, factor_effects
+from demur.core.effects.bounded_means import mean_interval
 from demur.runs.runner import run
 from demur.study.study_files import load_study
 from tests.tiny_study import make_study
 
 
-def effects_of(verdicts, lineage=("base", "chat"), judge="prefix"):
+def effects_of(verdicts, lineage=("base", "chat"), judge="prefix", groups=None):
     """The effects for verdicts by (checkpoint, prompt): a list of verdicts, one for each instruction."""
     cells = [
         Cell(key=f"{target}/{prompt}", target=target, prompt=prompt, instructions="harmful", intervention="none")
         for target, prompt in verdicts
     ]
     refusals = {(f"{target}/{prompt}", judge): dict(enumerate(each)) for (target, prompt), each in verdicts.items()}
-    return factor_effects(judged_cells(cells, refusals, [judge]), refusals, judge, lineage)
+    return factor_effects(judged_cells(cells, refusals, [judge]), refusals, judge, lineage, groups)
 
 
 def test_exact_values():
@@ -41,6 +42,21 @@ def test_an_interaction_is_the_difference_of_two_changes():
     assert (found["weights"].effect, found["prompt"].effect, found["interaction"].effect) == (0, 0, -2)
     assert found["interaction"].ci95[0] == -2
     assert -2 < found["interaction"].ci95[1] < 0
+
+
+def test_near_duplicates_widen_the_interval_and_move_no_effect():
+    chance = random.Random(0)
+    groups = [place // 5 for place in range(60)]
+    ease = [chance.random() for _ in range(12)]
+    rows = {
+        (target, prompt): [ease[group] < rate for group in groups]
+        for target, rates in (("base", (0.2, 0.4)), ("chat", (0.7, 0.9))) for prompt, rate in zip("ab", rates, strict=True)
+    }  # fmt: skip
+    for alone, grouped in zip(effects_of(rows), effects_of(rows, groups={"harmful": groups}), strict=True):
+        assert alone.effect == grouped.effect
+        assert grouped.ci95[0] <= alone.ci95[0] <= alone.ci95[1] <= grouped.ci95[1]
+        if alone.factor == "weights":
+            assert grouped.ci95[1] - grouped.ci95[0] > 1.5 * (alone.ci95[1] - alone.ci95[0])
 
 
 def test_runs_without_two_shared_formats_have_none():

@@ -19,7 +19,8 @@ class FactorEffect(Record):
         judge: the judge.
         n: the number of instructions that have a verdict in all four cells.
         effect: the change of the refusal rate, as a fraction; for an interaction, the difference of two changes.
-        ci95: its 95 % interval over instructions (Agresti and Min 2005, carried over from differences to these means).
+        ci95: its 95 % interval over instructions (Agresti and Min 2005, carried over from differences to these means). With
+            near-duplicate instructions it also contains the interval between groups.
     """
 
     factor: Factor

@@ -5,15 +5,15 @@ every instruction is answered by each checkpoint under each format. The effects 
 one instruction, without an edit. Pure functions of typed records.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations, product
 
 from demur.analysis.cell import Answer, JudgedCell
 from demur.analysis.cell_phrases import named
 from demur.analysis.factor_effect import Factor, FactorEffect
-from demur.analysis.rates import Refusals
+from demur.analysis.rates import Groups, Refusals
 from demur.core import number_format
+from demur.core.effects.bounded_means import mean_interval
 
 # For each factor, the weight of the cells (first checkpoint, first format), (first, second), (second, first), (second, second).
 _WEIGHTS: Mapping[Factor, tuple[float, float, float, float]] = {
@@ -23,7 +23,9 @@ _WEIGHTS: Mapping[Factor, tuple[float, float, float, float]] = {
 }
 
 
-def factor_effects(cells: Sequence[JudgedCell], refusals: Refusals, judge: str, lineage: Sequence[str]) -> list[FactorEffect]:
+def factor_effects(
+    cells: Sequence[JudgedCell], refusals: Refusals, judge: str, lineage: Sequence[str], groups: Groups | None = None
+) -> list[FactorEffect]:
     """The effects of weights and prompt format, for the first and the last checkpoint and every two formats that both have.
 
     Args:
@@ -31,6 +33,7 @@ def factor_effects(cells: Sequence[JudgedCell], refusals: Refusals, judge: str, 
         refusals: the verdicts from which they were computed.
         judge: the judge whose verdicts count.
         lineage: the checkpoints in the order of the study.
+        groups: groups of near-duplicate instructions; None if all are independent.
 
     Returns:
         Three effects for each instruction set and pair of formats; none for a run with one checkpoint or one shared format.
@@ -47,8 +50,9 @@ def factor_effects(cells: Sequence[JudgedCell], refusals: Refusals, judge: str, 
             verdicts = [refusals[unedited[target, prompt, label].key, judge] for target, prompt in product(pair, formats)]
             common = [place for place in verdicts[0] if all(place in each for each in verdicts)]
             rows = [[each[place] for each in verdicts] for place in common]
+            grouped = None if groups is None else [groups[label][place] for place in common]
             if rows:
-                found += [_effect(factor, pair, formats, label, judge, rows) for factor in _WEIGHTS]
+                found += [_effect(factor, pair, formats, label, judge, rows, grouped) for factor in _WEIGHTS]
     return found
 
 
@@ -59,6 +63,7 @@ def _effect(
     instructions: str,
     judge: str,
     rows: Sequence[Sequence[bool]],
+    groups: Sequence[int] | None,
 ) -> FactorEffect:
     weights = _WEIGHTS[factor]
     values = [sum(weight * refused for weight, refused in zip(weights, row, strict=True)) for row in rows]
@@ -70,28 +75,8 @@ def _effect(
         judge=judge,
         n=len(rows),
         effect=sum(values) / len(values),
-        ci95=mean_interval(values, sum(map(abs, weights)) / 2),
+        ci95=mean_interval(values, sum(map(abs, weights)) / 2, groups),
     )
-
-
-def mean_interval(values: Sequence[float], most: float) -> tuple[float, float]:
-    """A 95 % interval of the mean of differences within instructions.
-
-    Two instructions are added: one without a difference, and half of one each with the largest and the smallest difference. So
-    the interval has a width even if all differences are the same. For two verdicts it is the interval of Agresti and Min (2005).
-
-    Args:
-        values: one difference for each instruction.
-        most: the largest difference that is possible.
-
-    Returns:
-        The lower and the upper bound, between `-most` and `most`.
-    """
-    n = len(values) + 2
-    mean = sum(values) / n
-    variance = (sum(value * value for value in values) + most * most) / n - mean * mean
-    reach = 1.959963984540054 * math.sqrt(variance / n)
-    return max(-most, mean - reach), min(most, mean + reach)
 
 
 def factor_answers(effects: Sequence[FactorEffect]) -> list[Answer]:

@@ -93,7 +93,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     harm = harm_results(cells, measured_harm(measured.records), refusals, judges[0], probabilities)
     tests = edit_tests(judged, compared, refusals, judges[0], groups, probabilities, nulls, broken(doses.coherence))
     spreads = Spreads.of(store, results, unanswered, compared, judges, groups, probabilities)
-    factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage)]
+    factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage, groups)]
     used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
     matched, pairs = _are_matched(study), arm_pairs(measured.summaries)
     tested = _tested(study, judged, tests, refusals, judges[0], used, groups, pairs)

@@ -146,13 +146,17 @@ def _corrections(
 
 def _of_trials(hypothesis: RefusesHarmful | DirectionActs, trials: Sequence[Trial], p_values: Corrected) -> Claim:
     ruling = Ruling("not shown", p_values.p, p_values.family)
-    if p_values.p < LEVEL:
-        ruling = replace(ruling, verdict="supported")
+    strongest = min(trials, key=lambda trial: trial.p_alone)
+    sound = [(p, trial) for p, trial in zip(p_values.p_trials, trials, strict=True) if p < LEVEL and not trial.held_back]
+    if sound:
+        p, strongest = min(sound, key=lambda each: (each[0], each[1].p_alone))
+        ruling = replace(ruling, verdict="supported", p=p)
+    elif p_values.p < LEVEL:
+        pass  # the text of every significant trial is broken
     elif p_values.p_opposite < LEVEL:
         ruling = replace(ruling, verdict="contradicted", p=p_values.p_opposite, against="opposite change")
     elif p_values.p_no_effect < LEVEL:
         ruling = replace(ruling, verdict="contradicted", p=p_values.p_no_effect, against="no effect beyond delta")
-    strongest = min(trials, key=lambda trial: trial.p_alone)
     return strongest.claim(hypothesis, ruling).model_copy(update={"settings": len(trials)})
 
 

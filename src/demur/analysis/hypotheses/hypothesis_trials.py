@@ -54,6 +54,11 @@ class Trial(Protocol):
         """Whether any result could have shown the effect."""
         ...
 
+    @property
+    def held_back(self) -> bool:
+        """Whether it shows nothing, however small its p value is, because the completions are no text any more."""
+        ...
+
     def claim(self, hypothesis: Hypothesis, ruling: Ruling) -> Claim:
         """The claim with the numbers of this trial.
 
@@ -92,6 +97,11 @@ class EditTrial:
     def could_be_shown(self) -> bool:
         """Whether enough verdicts can change, and there are enough null directions."""
         return self.test.could_be_shown
+
+    @property
+    def held_back(self) -> bool:
+        """Whether refusals are lost because the text is broken."""
+        return bool(self.test.broken) and self.test.cell.expected < 0
 
     def claim(self, hypothesis: Hypothesis, ruling: Ruling) -> Claim:
         """The claim with the numbers of this edit; see `Trial.claim`."""
@@ -151,6 +161,11 @@ class ContrastTrial:
     def could_be_shown(self) -> bool:
         """Whether there are enough instructions."""
         return self.contrast.could_be_shown
+
+    @property
+    def held_back(self) -> bool:
+        """Never: nothing is edited."""
+        return False
 
     def claim(self, hypothesis: Hypothesis, ruling: Ruling) -> Claim:
         """The claim with the numbers of this arm; see `Trial.claim`."""

@@ -14,8 +14,8 @@ from demur.analysis.cell_phrases import dose_text, named
 from demur.analysis.lineages.lineage_record import Lineage, Reach, Trend
 from demur.analysis.manifest import DirectionFacts
 from demur.analysis.rates import Groups, Refusals
-from demur.analysis.weights_and_prompt import mean_interval
 from demur.core import number_format
+from demur.core.effects.bounded_means import mean_interval
 from demur.core.effects.grouped_differences import GroupedChanges
 from demur.core.statistics import LEVEL, holm
 
