@@ -107,7 +107,12 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         judge_labels={judge.name: judge.labels for judge in manifest.judges},
         edits=used,
         sessions=manifest.sessions,
-        warnings=(*_warnings(store, manifest, results, judges, directions), *measured.warnings, *unknown, *little_agreement(agreed)),
+        warnings=(
+            *_warnings(store, manifest, results, judges, directions),
+            *measured.warnings,
+            *unknown,
+            *little_agreement(agreed),
+        ),
         environment=manifest.environment,
         checkpoints=manifest.checkpoints,
         arms=manifest.arms,
@@ -140,7 +145,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
 
 
 def _further_answers(
-    along: Lineage | None,
+    along: Trends | None,
     doses: DoseResults,
     harm: Sequence[HarmResult],
     factors: Sequence[FactorEffect],
@@ -215,7 +220,7 @@ def _tested(
 
 def _along(
     store: "Store", directions: Sequence[DirectionFacts], lineage: Sequence[str], verdicts: LineageVerdicts
-) -> tuple[Cosines, Lineage | None]:
+) -> tuple[Cosines, Trends | None]:
     """The cosines between the directions, and what changes along the checkpoints."""
     cosines = _cosines(store, [each for each in directions if not each.control])
     rows = zip(cosines.names, cosines.matrix, strict=True)
