@@ -10,7 +10,7 @@ from benchmarks.made_runs import Shape, write_run
 from demur.analysis.lineages.lineage_trends import trend
 from demur.report.large_runs import completions_file
 from demur.report.large_runs.completions_file import NAME
-from demur.report.large_runs.evenly_spaced import MOST_SHOWN
+from demur.report.large_runs.evenly_spaced import MOST_SHOWN, axis_ticks
 from demur.report.large_runs.terminal_folded import MOST_LINES
 from demur.report.sections.control_pools import MANY_OTHERS
 from demur.report.sections.section import ReportView, figures_of
@@ -108,7 +108,7 @@ def test_a_lineage_has_trends_and_what_each_direction_does_in_the_others(view):
     assert any("Along the 18 checkpoints" in answer.text and answer.shown for answer in view.summary.answers)
     content = figures_of(view)["lineage"].content
     assert content.names == lineage.checkpoints
-    assert len(content.ticks) == MOST_SHOWN
+    assert len(axis_ticks(content.horizontal, content.names)) == MOST_SHOWN
 
 
 def test_two_checkpoints_are_no_lineage(tmp_path):

@@ -26,6 +26,7 @@ from demur.report.figure_contents import (
     PointStrips,
     RateBand,
 )
+from demur.report.large_runs.evenly_spaced import axis_ticks
 from demur.report.style import (
     DOUBLE,
     GREY,
@@ -189,7 +190,7 @@ def _map_panel(axes: Any, one: HeatMap, *, wide: bool) -> None:
     if crowded:
         turned = {"rotation": 90, "fontsize": min(7.0, 300 / len(one.columns))}
     axes.set_xticks(range(len(one.columns)), [_wrapped(name, 28) for name in one.columns], **turned)
-    small: dict[str, Any] = {"fontsize": min(7.0, 300 / len(one.rows))} if crowded else {}
+    small: dict[str, float] = {"fontsize": min(7.0, 300 / len(one.rows))} if crowded else {}
     axes.set_yticks(range(len(one.rows)), [name if crowded else _wrapped(name, 26) for name in one.rows], **small)
     axes.set_ylabel(one.row_title)
     axes.set_xlabel(one.column_title)
@@ -220,8 +221,9 @@ def _draw_lines(lines: LayerLines) -> Figure:
         if panel.heading:
             axes.set_title(panel.heading, loc="left", fontweight="bold", pad=3)
         if lines.horizontal:
-            long = sum(len(text) for _, text in lines.ticks) > 80
-            axes.set_xticks(*zip(*lines.ticks, strict=True), **(_TURNED if long else {}))
+            ticks = axis_ticks(lines.horizontal, lines.names)
+            long = sum(len(text) for _, text in ticks) > 80
+            axes.set_xticks(*zip(*ticks, strict=True), **(_TURNED if long else {}))
         if index == len(lines.panels) - 1:
             axes.set_xlabel(lines.axis)
     handles, labels = panels[0].get_legend_handles_labels()

@@ -11,8 +11,6 @@ that shows the completions behind a value (`sections.page_address`); a click on 
 from dataclasses import dataclass
 from typing import Literal
 
-from demur.report.large_runs.evenly_spaced import evenly_spaced
-
 
 @dataclass(frozen=True)
 class Tip:
@@ -268,13 +266,6 @@ class LayerLines:
     horizontal: tuple[float, ...] = ()
     axis: str = "layer"
     names: tuple[str, ...] = ()
-
-    @property
-    def ticks(self) -> list[tuple[float, str]]:
-        """The places of `horizontal` that are written on the axis, each with its text. Of many names some are written."""
-        if self.names:
-            return evenly_spaced(list(zip(self.horizontal, self.names, strict=True)))
-        return [(place, f"{place:g}") for place in self.horizontal]
 
     def at(self, count: int) -> tuple[float, ...]:
         """The places of a line with this many values."""

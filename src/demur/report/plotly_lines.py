@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from urllib.parse import urlencode
 
 from demur.report.figure_contents import Band, LayerLines, Line, LinePanel, PointGroup, PointStrips
+from demur.report.large_runs.evenly_spaced import axis_ticks
 from demur.report.plotly_base import INK, SOFT, Json, axis, faint, frame, label, layout_key, numbered, spread
 from demur.report.style import group_offsets, scattered
 
@@ -24,9 +25,9 @@ def draw_lines(lines: LayerLines) -> tuple[list[Json], Json, Json]:
             data.append(_line(line, index, panel, lines) | {"showlegend": index == 0 and line.name not in named})
             named.add(line.name)
         last = index == count - 1
-        ticks: Json = {"tickvals": [place for place, _ in lines.ticks]} if lines.horizontal else {}
+        ticks: Json = {"tickvals": [place for place, _ in axis_ticks(lines.horizontal, lines.names)]} if lines.horizontal else {}
         if lines.names:
-            ticks["ticktext"] = [label(text, 30) for _, text in lines.ticks]
+            ticks["ticktext"] = [label(text, 30) for _, text in axis_ticks(lines.horizontal, lines.names)]
         layout[layout_key("x", index)] = axis(
             lines.axis if last else "",
             anchor=numbered("y", index),

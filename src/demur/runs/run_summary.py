@@ -97,10 +97,8 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
     matched, pairs = _are_matched(study), arm_pairs(measured.summaries)
     tested = _tested(study, judged, tests, refusals, judges[0], used, groups, pairs)
-    cosines = _cosines(store, [each for each in directions if not each.control])
-    along = _along(lineage, directions, cosines, LineageVerdicts(judged, refusals, judges[0], groups))
+    cosines, along = _along(store, directions, lineage, LineageVerdicts(judged, refusals, judges[0], groups))
     labellers, agreed, corrected = rated(results, manifest, judges, groups)
-    disagreeing = little_agreement(agreed)
     return Summary(
         study=manifest.study,
         created=manifest.created,
@@ -109,7 +107,12 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         judge_labels={judge.name: judge.labels for judge in manifest.judges},
         edits=used,
         sessions=manifest.sessions,
-        warnings=(*_warnings(store, manifest, results, judges, directions), *measured.warnings, *unknown, *disagreeing),
+        warnings=(
+            *_warnings(store, manifest, results, judges, directions),
+            *measured.warnings,
+            *unknown,
+            *little_agreement(agreed),
+        ),
         environment=manifest.environment,
         checkpoints=manifest.checkpoints,
         arms=manifest.arms,
@@ -132,9 +135,8 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         corrected=corrected,
         answers=(
             *answers(judged, tested.tests, refusals, judges[0], lineage, {**published, **used}, groups=groups, matched=matched),
-            *trend_answers(along),
             *spreads.answers(judged, tested.tests, used),
-            *_further_answers(doses, harm, factors, pairs, judged, judges[0], used, study),
+            *_further_answers(along, doses, harm, factors, pairs, judged, judges[0], used, study),
         ),
         claims=(*tested.claims, *claims(judged, tested.tests, judges[0], used, spreads.pairs)),
         published=tuple(published_rows(manifest.study, judged, directions)),
@@ -143,6 +145,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
 
 
 def _further_answers(
+    along: Trends | None,
     doses: DoseResults,
     harm: Sequence[HarmResult],
     factors: Sequence[FactorEffect],
@@ -152,8 +155,9 @@ def _further_answers(
     words: Mapping[str, EditWords],
     study: StudyFacts,
 ) -> list[Answer]:
-    """Answers about doses, harm, weights and prompt formats, and cosines."""
+    """Answers about the lineage, doses, harm, weights and prompt formats, and cosines."""
     return [
+        *trend_answers(along),
         *dose_answers(doses.curves, judged, judge, words),
         *harm_answers(harm),
         *factor_answers([one for one in factors if one.judge == judge]),
@@ -215,11 +219,13 @@ def _tested(
 
 
 def _along(
-    lineage: Sequence[str], directions: Sequence[DirectionFacts], cosines: Cosines, verdicts: LineageVerdicts
-) -> Trends | None:
+    store: "Store", directions: Sequence[DirectionFacts], lineage: Sequence[str], verdicts: LineageVerdicts
+) -> tuple[Cosines, Trends | None]:
+    """The cosines between the directions, and what changes along the checkpoints."""
+    cosines = _cosines(store, [each for each in directions if not each.control])
     rows = zip(cosines.names, cosines.matrix, strict=True)
     pairs = {(one, other): value for one, row in rows for other, value in zip(cosines.names, row, strict=True)}
-    return lineage_of(verdicts, lineage, directions, pairs)
+    return cosines, lineage_of(verdicts, lineage, directions, pairs)
 
 
 def _are_matched(study: StudyFacts) -> bool:

@@ -31,3 +31,13 @@ def evenly_spaced(items: Sequence[Item], most: int = MOST_SHOWN) -> list[Item]:
 def spacing_note(count: int, what: str = "arms") -> str:
     """The sentence of a caption that says that not all are shown; empty if all are."""
     return "" if count <= MOST_SHOWN else f" Shown are {MOST_SHOWN} of {count} {what}, evenly spaced; the data file has all."
+
+
+def axis_ticks(places: Sequence[float], names: Sequence[str]) -> list[tuple[float, str]]:
+    """The places that are written on an axis, each with its text: its name, or its number if there are no names.
+
+    Args:
+        places: the places on the axis.
+        names: a name for each of them; empty for none. Of many names only some are written.
+    """
+    return evenly_spaced(list(zip(places, names, strict=True))) if names else [(place, f"{place:g}") for place in places]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from demur.report.figure_contents import Band, LayerLines, Line, LinePanel, PointGroup, PointLook, PointStrips
+from demur.report.large_runs.evenly_spaced import axis_ticks
 from demur.report.pictures.svg_elements import LINE, WIDE, drawing, element, legend, lines_of, paragraph, rule, ticks, words
 from demur.report.style import group_offsets, scattered
 
@@ -24,7 +25,7 @@ def draw_lines(lines: LayerLines) -> str:
     places = lines.at(max((len(line.values) for panel in lines.panels for line in panel.lines), default=0))
     across = _linear(min(places, default=0), max(places, default=1), _LEFT + 8, WIDE - _RIGHT)
     layers = [(at, f"{at:g}") for at in ticks(min(places, default=0), max(places, default=1), 10)]
-    marks = lines.ticks if lines.horizontal else layers
+    marks = axis_ticks(lines.horizontal, lines.names) if lines.horizontal else layers
     height = max(90.0, (lines.pixels - y - 2 * LINE) / len(lines.panels) - 14)
     parts = [drawn]
     for panel in lines.panels:
