@@ -7,6 +7,7 @@ import rich.console
 
 import demur
 from demur.analysis.cell import Cell
+from demur.analysis.claim_families import DeclaredClaim
 from demur.core.errors import InputError
 from demur.report.cell_view import entries
 from demur.report.result_tables import readable_results, result_table
@@ -103,6 +104,25 @@ def test_a_cell_says_what_its_direction_was_moved_across(source, read, target, p
         key="k", target=target, prompt=prompt, instructions="harmful", intervention="ablate", source=source, source_prompt=read
     )
     assert (cell.moved, cell.crosses_formats) == (moved, crosses)
+
+
+def test_a_claim_may_name_single_arms():
+    kinds = {"source": "base", "source_prompt": "a", "target": "chat", "prompt": "b", "instructions": "harmful"}
+    cell = Cell(key="k", intervention="ablate", **kinds)
+    for source, target, covered in (
+        ("base", "chat", True),
+        ("base/a", "chat/b", True),
+        ("base/b", None, False),
+        (None, "chat/a", False),
+    ):
+        assert DeclaredClaim(kind="ablate", source=source, target=target).covers(cell) is covered
+    edit = {"kind": "ablate", "on": "harmful"}
+    found = make_study(
+        changed(checkpoints=FORMATS, interventions=[edit], claims=[{"kind": "ablate", "source": "base/vicuna", "target": "chat"}])
+    )
+    assert found.claims[0].source == "base/vicuna"
+    with pytest.raises(InputError, match="claims.0.target names 'chat/natve'; did you mean 'chat/native'"):
+        make_study(changed(checkpoints=FORMATS, interventions=[edit], claims=[{"kind": "ablate", "target": "chat/natve"}]))
 
 
 @pytest.fixture(scope="module")

@@ -151,6 +151,7 @@ DECIDES = {
     ),
     "direction.pairs": (start(direction={"layers": [1], "pairs": 64}), 64, 32),
     "direction.pairs_seed": (start(direction={"layers": [1], "pairs_seed": 3}), [3], None),
+    "direction.resamples": (start(direction={"layers": [1], "resamples": 5}), 5, 0),
     "direction.layers": (start(direction={"layers": [1, 2]}), [1, 2], [1]),
     "direction.site": (start(direction={"layers": [1], "site": "resid_post"}), "resid_post", "resid_pre"),
     "direction.position": (start(direction={"layers": [1], "position": -2}), -2, -1),
@@ -195,8 +196,10 @@ def test_every_key_that_always_decides_has_a_case():
     covered = {key.split(".")[-1] for key in DECIDES}
     keys = {key for model, key in keys_of(Study, {Study}) if isinstance(mark_of(model, key), Decides)}
     # Judges decide only with until_verdict, parts of one's own are tried below, `selection` in test_select_settings, `like` in
-    # test_instruction_sets, and formats with a system sentence in test_system_sentences.
+    # test_instruction_sets, formats with a system sentence in test_system_sentences, and `resample_completions`, which decides
+    # only with resamples, in test_training_resamples.
     others = {"judges", "engine", "estimator", "kind", "instructions", "doses", "kl", "like", "format", "system"}
+    others.add("resample_completions")
     assert keys - covered == others
 
 
@@ -345,7 +348,7 @@ def test_what_an_old_folder_holds_need_not_be_installed():
 
 NEW_KEYS = {
     "": ("allow_overlap", "claims", "control_tokens", "engine", "measurements", "sections", "selection"),
-    "direction": ("estimator", "pairs_seed"),
+    "direction": ("estimator", "pairs_seed", "resamples", "resample_completions"),
     "controls": ("completions",),
 }
 

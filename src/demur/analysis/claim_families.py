@@ -15,8 +15,8 @@ class DeclaredClaim(Record):
 
     Attributes:
         kind: the kind of edit.
-        source: the checkpoint that the direction comes from.
-        target: the checkpoint that is edited.
+        source: the checkpoint or the arm, `checkpoint/prompt`, that the direction comes from.
+        target: the checkpoint or the arm that is edited.
         on: the instruction set.
     """
 
@@ -28,8 +28,9 @@ class DeclaredClaim(Record):
     def covers(self, cell: Cell) -> bool:
         """Whether a cell is one of these claims."""
         wanted = (self.kind, self.source, self.target, self.on)
-        has = (cell.intervention, cell.source, cell.target, cell.instructions)
-        return all(want is None or want == there for want, there in zip(wanted, has, strict=True))
+        source = (cell.source, f"{cell.source}/{cell.source_prompt}")
+        has = ((cell.intervention,), source, (cell.target, f"{cell.target}/{cell.prompt}"), (cell.instructions,))
+        return all(want is None or want in there for want, there in zip(wanted, has, strict=True))
 
 
 def families(cells: Sequence[Cell], declared: Sequence[DeclaredClaim] | None = None) -> dict[str, Family]:

@@ -92,7 +92,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
     doses = dose_results(judged, refusals, judges[0], directions, measured_texts(measured.records), probabilities, groups)
     harm = harm_results(cells, measured_harm(measured.records), refusals, judges[0], probabilities)
     tests = edit_tests(judged, compared, refusals, judges[0], groups, probabilities, nulls, broken(doses.coherence))
-    spreads = Spreads.of(store, results, unanswered, compared, judges, groups, probabilities)
+    spreads = Spreads.of(store, results, refusals, unanswered, compared, judges, groups, probabilities)
     factors = [one for judge in judges for one in factor_effects(judged, refusals, judge, lineage, groups)]
     used, published = edit_words(cells, manifest), _words(_PUBLISHED_KINDS, cells, manifest)
     matched, pairs = _are_matched(study), arm_pairs(measured.summaries)

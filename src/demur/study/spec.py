@@ -203,10 +203,10 @@ class Study(Table):
         return self
 
     def _check_claims(self) -> None:
-        """Checks that claims are about checkpoints and instruction sets of the study."""
+        """Checks that claims are about checkpoints, arms and instruction sets of the study."""
+        arms = arm_names(self.arms) if self.claims else []
         for number, claim in enumerate(self.claims or ()):
-            wanted = (("source", self.checkpoints), ("target", self.checkpoints), ("on", self.instructions))
-            for key, names in wanted:
+            for key, names in (("source", arms), ("target", arms), ("on", self.instructions)):
                 name = getattr(claim, key)
                 if name is not None and name not in names:
                     raise ValueError(f"claims.{number}.{key} names {name!r}; {nearest(name, names)}")

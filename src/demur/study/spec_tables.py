@@ -247,7 +247,10 @@ TESTS = DecidesNothing("tests are computed again from what is stored")
 
 
 class ClaimSpec(Table):
-    """Edits that a study makes claims about. What is left out means any. Where no change is expected, nothing is claimed."""
+    """Edits that a study makes claims about. What is left out means any. Where no change is expected, nothing is claimed.
+
+    `source` and `target` are checkpoints, or arms as `checkpoint/prompt`.
+    """
 
     kind: Annotated[Plain, TESTS, AfterValidator(part_name("edit"))]
     source: Annotated[Plain | None, TESTS] = None

@@ -8,7 +8,7 @@ from demur.analysis.cell import Answer, Cell, Comparison, JudgedCell
 from demur.analysis.cell_phrases import Words
 from demur.analysis.edit_tests import EditTest, Probabilities
 from demur.analysis.manifest import DirectionFacts
-from demur.analysis.rates import Groups
+from demur.analysis.rates import Groups, Refusals
 from demur.analysis.spreads.pairs_spread import PairsSpread, pairs_spreads, spread_answers
 from demur.analysis.spreads.prompt_spread import PromptSpread, prompt_spreads, spelling_answers
 from demur.directions.stored_vectors import cosine_matrix, stored_vector
@@ -43,6 +43,7 @@ class Spreads:
         cls,
         store: "Store",
         results: Results,
+        refusals: Refusals,
         unanswered: Sequence[Cell],
         compared: Sequence[Comparison],
         judges: Sequence[str],
@@ -54,13 +55,14 @@ class Spreads:
         Args:
             store: the run.
             results: all results of the run.
+            refusals: its verdicts.
             unanswered: the cells that were measured and have no completions.
             compared: the comparisons of edited cells with the unedited targets.
             judges: the judges of the run.
             groups: groups of near-duplicate instructions.
             probabilities: the probability of a refusal for the first judge, where it was measured.
         """
-        stored, refusals = store.directions(), results.refusals()
+        stored = store.directions()
         resampled = [*results.resampled, *(cell for cell in unanswered if cell.resample_of is not None)]
         near = {each.name: each.cosine for each in stored if each.resample_of is not None}
         alike = _spelling_cosines(store, stored)
@@ -97,13 +99,12 @@ def _spelling_cosines(store: "Store", stored: Sequence[DirectionFacts]) -> dict[
         (each.source, each.prompt, each.layer, each.pairs_seed): each for each in own if not is_edited(each.prompt or "")
     }
     found: dict[tuple[str, str], float] = {}
-    for each in own:
-        prompt = each.prompt or ""
-        other = plain.get((each.source, split_edit(prompt)[0], each.layer, each.pairs_seed))
+    for each in (one for one in own if is_edited(one.prompt or "")):
+        arm = str(each.source), str(each.prompt)
+        other = plain.get((each.source, split_edit(arm[1])[0], each.layer, each.pairs_seed))
         files = [] if other is None else [store.direction_file(one.name) for one in (each, other)]
         contents = [content for content in files if content is not None]
-        if is_edited(prompt) and len(contents) == 2:
+        if len(contents) == 2:
             cosine = cosine_matrix([stored_vector(content, f"direction {each.name}") for content in contents])[0][1]
-            arm = (str(each.source), prompt)
             found[arm] = min(cosine, found.get(arm, 1.0))
     return found
