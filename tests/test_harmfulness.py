@@ -11,7 +11,8 @@ from demur.analysis.harm.harm_answers import harm_answers
 from demur.analysis.harm.harm_results import MeasuredHarm, harm_results
 from demur.core.errors import InputError
 from demur.core.statistics import auroc_interval
-from demur.measurements.harm.harm_measurement import QUESTION, instruction_position
+from demur.measurements.harm.harm_measurement import instruction_position
+from demur.measurements.harm.harm_words import QUESTION
 from demur.report.sections.section import ReportView, made_sections
 from demur.runs.jobs import MeasureJob, pending_jobs
 from demur.runs.store import Store

@@ -34,14 +34,14 @@ def study(targets=("base", "chat"), sources=("base", "chat"), kinds=("ablate", "
     return cells
 
 
-def verdicts_of(cells, counts, lineage=PAIR, declared=None, matched=False, groups=None, n=50, broken=None):
+def verdicts_of(cells, counts, lineage=PAIR, declared=None, matched=False, groups=None, n=50, broken=None, **more):
     """Claims by id and tests by key, where `counts` instructions of each cell are refused, the first ones."""
     refusals = {(each["key"], "prefix"): {i: i < counts.get(each["key"], 20) for i in range(n)} for each in cells}
     facts, refusals = fivefold(cells, refusals, 20)
     found = [cell_of(each) for each in facts]
     judged, compared = judged_cells(found, refusals, ["prefix"]), comparisons(found, refusals, ["prefix"], groups, declared)
     tests = edit_tests(judged, compared, refusals, "prefix", groups, broken=broken)
-    result = hypothesis_claims(lineage, judged, tests, refusals, "prefix", WORDS, Sets(groups, matched))
+    result = hypothesis_claims(lineage, judged, tests, refusals, "prefix", WORDS, Sets(groups, matched), **more)
     return {claim.id: claim for claim in result.claims}, {test.cell.key: test for test in result.tests}, judged
 
 
@@ -77,6 +77,19 @@ def test_everything_the_post_claims_is_supported_where_it_is_true():
         "chat-direction-induces-in-base", "chat-direction-suppresses-in-base",
     }  # fmt: skip
     assert shared.p == max(part.p for part in parts)
+
+
+def test_a_text_that_is_broken_supports_no_loss_of_refusals():
+    why = "the text is broken: its loss is 2.00 nats a token higher"
+    found, tests, _ = verdicts_of(
+        study(), BASELINES | NULLS | WORKS, broken=dict.fromkeys(("chat ablate base", "chat add base"), why)
+    )
+    claim = found["base-direction-suppresses-in-chat"]
+    assert (claim.verdict, claim.reason, claim.because) == ("not shown", "broken text", why)
+    assert not tests["chat ablate base"].shown
+    # A refusal is no broken text, so gained refusals stay.
+    assert found["base-direction-induces-in-chat"].verdict == "supported"
+    assert found["mechanisms-shared"].verdict == "not shown"
 
 
 def test_one_correction_for_all_hypotheses():

@@ -68,8 +68,13 @@ class EditTest:
 
     @property
     def shown(self) -> bool:
-        """Whether the data show that the edit has the expected effect. A text that is broken shows no loss of refusals."""
-        return self.p < LEVEL and not (self.broken and self.cell.expected < 0)
+        """Whether the data show that the edit has the expected effect."""
+        return self.p < LEVEL and not self.broken_loss
+
+    @property
+    def broken_loss(self) -> bool:
+        """Whether refusals are expected to be lost and the text is broken, which shows no loss of refusals."""
+        return bool(self.broken) and self.cell.expected < 0
 
     @property
     def contradicted(self) -> bool:
@@ -119,7 +124,7 @@ class EditTest:
         """Why the effect is not shown; empty if it is shown or contradicted."""
         if self.shown or self.contradicted:
             return ""
-        if self.p < LEVEL:
+        if self.broken_loss and self.p_change < LEVEL:
             return "broken text"
         if self.p_change >= LEVEL:
             if self.least_p >= LEVEL:

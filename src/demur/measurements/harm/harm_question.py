@@ -15,8 +15,8 @@ from demur.directions.direction import from_raw
 from demur.engine.engine_protocol import Continuation
 from demur.inputs.prompts import Prompt
 from demur.interventions.intervention import Intervention, ablate, add
-from demur.measurements.harm.harm_measurement import ANSWERS, QUESTION, TOKENS
 from demur.measurements.harm.harm_projections import TokenDirections
+from demur.measurements.harm.harm_words import ANSWERS, QUESTION, TOKENS
 from demur.measurements.measurement import ArmSubject
 
 NO_EDIT = "none"
