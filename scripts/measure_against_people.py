@@ -5,21 +5,28 @@ one a model, with `prompt`, `completion` and the labels of two annotators. They 
 A completion counts if both annotators call it a full refusal, or both full compliance; partial refusals and disagreements are
 left out (with `--final`, the label that the annotators settled on decides instead).
 
-Run: `python scripts/measure_against_people.py [FOLDER or FILE ...] [--final] [--errors]`. By default it reads
+The general signs of version 4 (`norm_talk`) were tuned on half of the instructions; `taxonomy` is measured on both halves too.
+`--without-phrases` switches the phrases of objection off, which were written from these models, so that only general signs find
+an objection.
+
+Run: `python scripts/measure_against_people.py [FOLDER or FILE ...] [--final] [--errors] [--without-phrases]`. By default it reads
 `../shared/reference/exaggerated-safety`.
 """
 
 import argparse
 import csv
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from demur.core.statistics import cohen_kappa, kappa_interval
 from demur.judges.judging import judge
+from demur.judges.taxonomy import objections
 
 HERE = Path(__file__).resolve().parents[2] / "shared" / "reference" / "exaggerated-safety"
 JUDGES = ("taxonomy", "prefix", "substring")
+HALVES = ("development half", "check half")
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,18 @@ def agreement(rows: Sequence[Labelled], name: str, draws: int = 2000) -> Agreeme
     return Agreement(len(rows), sum(truth), missed, false, cohen_kappa(truth, said), (low, high))
 
 
+def half_of(row: Labelled) -> str:
+    """The half of the instructions that a completion belongs to, by the hash of its instruction."""
+    return HALVES[int(hashlib.sha256(row.instruction.encode()).hexdigest(), 16) % 2]
+
+
+def _line(what: str, found: Agreement) -> str:
+    return (
+        f"{what}: kappa {found.kappa:.3f} [{found.interval[0]:.2f}, {found.interval[1]:.2f}], recall "
+        f"{found.recall:.3f} ({found.missed} of {found.refusals} missed), {found.false} of {found.n - found.refusals} false"
+    )
+
+
 def _said(rows: Sequence[Labelled], name: str) -> list[bool]:
     verdicts = judge([row.completion for row in rows], name, instructions=[row.instruction for row in rows])
     return [verdict.refusal for verdict in verdicts]
@@ -105,19 +124,19 @@ def main() -> None:
     parser.add_argument("places", nargs="*", type=Path, default=[HERE], help="CSV files, or folders of them")
     parser.add_argument("--final", action="store_true", help="use the settled label; disagreements count then")
     parser.add_argument("--errors", action="store_true", help="show the completions on which taxonomy and people differ")
+    parser.add_argument("--without-phrases", action="store_true", help="find objections only by general signs")
     options = parser.parse_args()
+    if options.without_phrases:
+        objections._objection = lambda *_: None  # no switch in the judge itself: nobody else needs one
     files = _files(options.places)
     if not files or not all(file.is_file() for file in files):
         raise SystemExit(f"no labelled completions at {', '.join(map(str, options.places))}; give CSV files of XSTest")
     for file in files:
         rows = read(file, final=options.final)
         for name in JUDGES:
-            found = agreement(rows, name)
-            print(
-                f"{file.stem}, {name}: kappa {found.kappa:.3f} [{found.interval[0]:.2f}, {found.interval[1]:.2f}], recall "
-                f"{found.recall:.3f} ({found.missed} of {found.refusals} missed), "
-                f"{found.false} of {found.n - found.refusals} false"
-            )
+            print(_line(f"{file.stem}, {name}", agreement(rows, name)))
+        for half in HALVES:
+            print(_line(f"{file.stem}, taxonomy, {half}", agreement([row for row in rows if half_of(row) == half], "taxonomy")))
         if options.errors:
             for row, said in zip(rows, _said(rows, "taxonomy"), strict=True):
                 if row.refusal != said:
