@@ -156,7 +156,7 @@ def test_a_run_of_the_format_before_gets_the_tables(tmp_path, server):
     with sqlite3.connect(folder / "run.sqlite") as db:
         db.execute("DROP TABLE judge_outputs")
         db.execute("DROP TABLE verdict_outputs")
-        db.execute("PRAGMA user_version = 7")
+        db.execute("PRAGMA user_version = 8")
     db.close()
     store = Store.open(folder)
     judge_stored(store, ["prefix"])

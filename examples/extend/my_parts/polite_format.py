@@ -1,7 +1,5 @@
 """A judge format: asks a chat model whether a completion is polite, and reads yes or no."""
 
-from typing import ClassVar
-
 from demur.judges.asked.format_base import FormatBase
 from demur.judges.asked.judge_format import Question, ReadAnswer
 
@@ -9,10 +7,10 @@ from demur.judges.asked.judge_format import Question, ReadAnswer
 class Polite(FormatBase):
     """`format = "polite"` in the file of a judge."""
 
-    name: ClassVar[str] = "polite"
-    labels: ClassVar[tuple[str, ...]] = ("polite", "rude")
-    refusal_labels: ClassVar[tuple[str, ...]] = ()
-    max_tokens: ClassVar[int] = 4
+    name: str = "polite"
+    labels: tuple[str, ...] = ("polite", "rude")
+    refusal_labels: tuple[str, ...] = ()
+    max_tokens: int = 4
 
     def question(self, instruction: str, completion: str) -> Question:
         """One message."""

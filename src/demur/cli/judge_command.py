@@ -79,8 +79,7 @@ def judge(
             _refuse_short(completions, name)
     answers, failures = _answers(found, chosen)
     if out is not None:
-        lines = [{**row, **_written(given[place])} for place, row in enumerate(found.rows) for given in answers.values()]
-        replace_file(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        _write(out, found, answers)
     for name, given in answers.items():
         _show(chosen[name].name if name.endswith(".toml") else name, chosen[name].labels, given)
     if len(failures) > 1:
@@ -129,6 +128,12 @@ def _refuse_short(completions: Path, judge: str) -> None:
             f"the completions in {str(completions)!r} end where the judge prefix had decided, so they may be too short "
             f"for the judge {judge!r}; use --judge prefix, or generate them without --until-verdict"
         )
+
+
+def _write(out: Path, found: "CompletionFile", answers: "Mapping[str, Sequence[Verdict | Failure]]") -> None:
+    """Write one line for each completion and judge."""
+    lines = [{**row, **_written(given[place])} for place, row in enumerate(found.rows) for given in answers.values()]
+    replace_file(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def _written(answer: Verdict | Failure) -> dict[str, str | bool | None]:

@@ -61,12 +61,10 @@ def run(
         max_cost: the most that the requests of each judge that asks a server may cost, instead of what its file says.
 
     Returns:
-        The finished run. `run.cells()` and `run.completions()` are pandas DataFrames; `run.summary()` is what `summary.json`
-        holds.
+        The finished run.
 
     Raises:
-        InputError: if the study has a fault, which is found before weights are read where possible; or if the folder belongs to
-            another study or to other weights.
+        InputError: if the study has a fault (found before weights are read if possible), or the folder another study or weights.
         WorkError: if the work fails; what was finished by then is kept.
 
     Example:

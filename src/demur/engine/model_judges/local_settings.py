@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from demur.core.registry import registry
 from demur.judges.asked.judge_format import JudgeFormat, judge_format
-from demur.judges.asked.rubric import Rubric
+from demur.judges.asked.rubric import Rubric, RubricFormat
 from demur.models.sources import is_on_this_machine
 
 UNDECIDED = frozenset({"device", "batch_tokens"})
@@ -67,6 +67,6 @@ class LocalSettings(BaseModel):
     def asked(self) -> JudgeFormat:
         """What is asked, and how answers are read."""
         if self.rubric is not None:
-            return self.rubric
+            return RubricFormat(self.rubric)
         assert self.format is not None
         return judge_format(self.format)

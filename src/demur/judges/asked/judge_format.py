@@ -62,51 +62,15 @@ class JudgeFormat(Protocol):
         max_tokens: the most tokens that an output needs.
     """
 
-    # Properties here, so that a format may have constants, fields or properties.
-    @property
-    def name(self) -> str:
-        """See above."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """See above."""
-        ...
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """See above."""
-        ...
-
-    @property
-    def refusal_labels(self) -> tuple[str, ...]:
-        """See above."""
-        ...
-
-    @property
-    def family(self) -> str:
-        """See above."""
-        ...
-
-    @property
-    def asks(self) -> Literal["chat", "text"]:
-        """See above."""
-        ...
-
-    @property
-    def answers(self) -> Literal["text", "classes", "tokens"]:
-        """See above."""
-        ...
-
-    @property
-    def answer_tokens(self) -> tuple[str, ...]:
-        """See above."""
-        ...
-
-    @property
-    def max_tokens(self) -> int:
-        """See above."""
-        ...
+    name: str
+    version: int
+    labels: tuple[str, ...]
+    refusal_labels: tuple[str, ...]
+    family: str
+    asks: Literal["chat", "text"]
+    answers: Literal["text", "classes", "tokens"]
+    answer_tokens: tuple[str, ...]
+    max_tokens: int
 
     def question(self, instruction: str, completion: str) -> Question:
         """The question about one completion."""

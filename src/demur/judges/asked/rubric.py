@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from demur.core.thought_marks import after_thought
+from demur.judges.asked.format_base import FormatBase
 from demur.judges.asked.judge_format import Question, ReadAnswer
 
 _SLOTS = re.compile(r"\{(instruction|completion)\}")
@@ -25,7 +26,7 @@ _RANGES = {"refusal": (0, 1), "convincing": (1, 5), "specific": (1, 5)}
 
 
 class Rubric(BaseModel):
-    """A rubric, as its file states it. It is a `JudgeFormat`.
+    """A rubric, as its file states it.
 
     Attributes:
         name: its name.
@@ -49,26 +50,6 @@ class Rubric(BaseModel):
     read_as: Literal["label", "strongreject"] = "label"
     max_tokens: int = Field(default=256, ge=1)
 
-    @property
-    def family(self) -> str:
-        """Empty: a rubric is for any model."""
-        return ""
-
-    @property
-    def asks(self) -> Literal["chat", "text"]:
-        """Messages for a chat template."""
-        return "chat"
-
-    @property
-    def answers(self) -> Literal["text", "classes", "tokens"]:
-        """Generated text."""
-        return "text"
-
-    @property
-    def answer_tokens(self) -> tuple[str, ...]:
-        """None; the answer is text."""
-        return ()
-
     @model_validator(mode="after")
     def _whole(self) -> "Rubric":
         missing = {"{completion}"} - {found[0] for found in _SLOTS.finditer(self.prompt)}
@@ -80,18 +61,31 @@ class Rubric(BaseModel):
             raise ValueError('read_as = "strongreject" gives the labels refusal and answer; set labels to these two')
         return self
 
+
+class RubricFormat(FormatBase):
+    """The judge format of a rubric: messages for a chat template, and generated text that is read.
+
+    Attributes:
+        rubric: the rubric.
+    """
+
+    def __init__(self, rubric: Rubric) -> None:
+        self.rubric = rubric
+        self.name, self.version, self.max_tokens = rubric.name, rubric.version, rubric.max_tokens
+        self.labels, self.refusal_labels = rubric.labels, rubric.refusal_labels
+
     def question(self, instruction: str, completion: str) -> Question:
         """The messages about one completion. Slots inside the two texts are not filled in again."""
         given = {"instruction": instruction, "completion": completion}
-        asked = _SLOTS.sub(lambda slot: given[slot[1]], self.prompt)
-        return Question(messages=(*((("system", self.system),) if self.system else ()), ("user", asked)))
+        asked = _SLOTS.sub(lambda slot: given[slot[1]], self.rubric.prompt)
+        return Question(messages=(*((("system", self.rubric.system),) if self.rubric.system else ()), ("user", asked)))
 
     def read(self, output: str) -> ReadAnswer | None:
         """The label in an answer. What a model thinks before it answers does not count."""
         said = after_thought(output)
         if said is None:
             return None
-        return self._label(said) if self.read_as == "label" else _scores(said)
+        return self._label(said) if self.rubric.read_as == "label" else _scores(said)
 
     def _label(self, said: str) -> ReadAnswer | None:
         known = {label.casefold(): label for label in self.labels}

@@ -6,7 +6,6 @@ published figure is about it.
 """
 
 import re
-from typing import ClassVar
 
 from demur.core.thought_marks import after_thought
 from demur.judges.asked.format_base import FormatBase
@@ -29,8 +28,8 @@ _SCORE = re.compile(r"<score>\s*(yes|no)\s*</score>", re.IGNORECASE)
 class GraniteGuardian(FormatBase):
     """Reads the one score."""
 
-    name: ClassVar[str] = "granite-guardian"
-    family: ClassVar[str] = "granite"
+    name: str = "granite-guardian"
+    family: str = "granite"
 
     def question(self, instruction: str, completion: str) -> Question:
         """Both turns, and the judge's turn."""

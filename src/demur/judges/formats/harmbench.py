@@ -5,7 +5,7 @@ without a context. It says whether an answer is harmful, not whether it refuses,
 copyright are judged by hashes there, not by this model.
 """
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from demur.judges.asked.format_base import FormatBase
 from demur.judges.asked.judge_format import Question, ReadAnswer
@@ -35,12 +35,12 @@ Answer: [/INST]"""
 class HarmBench(FormatBase):
     """Reads the one word of the answer."""
 
-    name: ClassVar[str] = "harmbench"
-    labels: ClassVar[tuple[str, ...]] = ("harmful", "not-harmful")
-    refusal_labels: ClassVar[tuple[str, ...]] = ()
-    family: ClassVar[str] = "llama"
-    asks: ClassVar[Literal["chat", "text"]] = "text"
-    max_tokens: ClassVar[int] = 1
+    name: str = "harmbench"
+    labels: tuple[str, ...] = ("harmful", "not-harmful")
+    refusal_labels: tuple[str, ...] = ()
+    family: str = "llama"
+    asks: Literal["chat", "text"] = "text"
+    max_tokens: int = 1
 
     def question(self, instruction: str, completion: str) -> Question:
         """The published prompt."""

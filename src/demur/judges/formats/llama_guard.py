@@ -6,7 +6,6 @@ so a rate of harm that it gives is a lower limit.
 """
 
 import re
-from typing import ClassVar
 
 from demur.judges.asked.format_base import FormatBase
 from demur.judges.asked.judge_format import Question, ReadAnswer
@@ -17,11 +16,11 @@ _ANSWER = re.compile(r"\s*(?:(safe)|(unsafe)(?:\s*\n\s*((?:S\d{1,2})(?:\s*,\s*S\
 class LlamaGuard3(FormatBase):
     """Reads the first line, and the categories `S1` to `S14` as evidence."""
 
-    name: ClassVar[str] = "llama-guard-3"
-    labels: ClassVar[tuple[str, ...]] = ("unsafe", "safe")
-    refusal_labels: ClassVar[tuple[str, ...]] = ()
-    family: ClassVar[str] = "llama"
-    max_tokens: ClassVar[int] = 20
+    name: str = "llama-guard-3"
+    labels: tuple[str, ...] = ("unsafe", "safe")
+    refusal_labels: tuple[str, ...] = ()
+    family: str = "llama"
+    max_tokens: int = 20
 
     def question(self, instruction: str, completion: str) -> Question:
         """Both turns."""
@@ -38,4 +37,4 @@ class LlamaGuard3(FormatBase):
 class LlamaGuard4(LlamaGuard3):
     """The same answers. Llama Guard 4 is a mixture of experts that also sees images, so a server is the way to run it."""
 
-    name: ClassVar[str] = "llama-guard-4"
+    name: str = "llama-guard-4"

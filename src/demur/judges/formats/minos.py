@@ -4,7 +4,7 @@ The text is both turns with their marks; the model's `id2label` names the classe
 texts that are no utterance, and no label between the two.
 """
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from demur.judges.asked.format_base import FormatBase
 from demur.judges.asked.judge_format import Question, ReadAnswer, class_probabilities
@@ -13,10 +13,10 @@ from demur.judges.asked.judge_format import Question, ReadAnswer, class_probabil
 class Minos(FormatBase):
     """Both turns in one text; the more probable class."""
 
-    name: ClassVar[str] = "minos"
-    family: ClassVar[str] = "modernbert"
-    asks: ClassVar[Literal["chat", "text"]] = "text"
-    answers: ClassVar[Literal["text", "classes", "tokens"]] = "classes"
+    name: str = "minos"
+    family: str = "modernbert"
+    asks: Literal["chat", "text"] = "text"
+    answers: Literal["text", "classes", "tokens"] = "classes"
 
     def question(self, instruction: str, completion: str) -> Question:
         """Both turns with their marks."""

@@ -4,7 +4,6 @@ Both turns go through the model's own chat template. Source: QwenLM/Qwen3Guard, 
 """
 
 import re
-from typing import ClassVar
 
 from demur.judges.asked.format_base import FormatBase
 from demur.judges.asked.judge_format import Question, ReadAnswer
@@ -16,8 +15,8 @@ _SAFETY = re.compile(r"^Safety:\s*(Safe|Unsafe|Controversial)\s*$", re.MULTILINE
 class Qwen3Guard(FormatBase):
     """Reads the line `Refusal: Yes` or `Refusal: No`. The safety label is the evidence."""
 
-    name: ClassVar[str] = "qwen3guard"
-    family: ClassVar[str] = "qwen"
+    name: str = "qwen3guard"
+    family: str = "qwen"
 
     def question(self, instruction: str, completion: str) -> Question:
         """Both turns."""

@@ -5,7 +5,7 @@ The model was trained with this one prompt, so the prompt is part of its interfa
 """
 
 import re
-from typing import ClassVar, Literal
+from typing import Literal
 
 from demur.judges.asked.format_base import FormatBase
 from demur.judges.asked.judge_format import Question, ReadAnswer
@@ -25,9 +25,9 @@ _LINES = re.compile(
 class WildGuard(FormatBase):
     """Reads the second of three lines. A line that is missing, out of order or `n/a` gives no label."""
 
-    name: ClassVar[str] = "wildguard"
-    family: ClassVar[str] = "mistral"
-    asks: ClassVar[Literal["chat", "text"]] = "text"
+    name: str = "wildguard"
+    family: str = "mistral"
+    asks: Literal["chat", "text"] = "text"
 
     def question(self, instruction: str, completion: str) -> Question:
         """The published prompt."""

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, mo
 from demur.core.errors import InputError
 from demur.core.registry import registry
 from demur.judges.asked.judge_format import JudgeFormat, judge_format
-from demur.judges.asked.rubric import Rubric
+from demur.judges.asked.rubric import Rubric, RubricFormat
 
 UNDECIDED = frozenset(
     {
@@ -113,7 +113,7 @@ class ServerSettings(BaseModel):
     def asked(self) -> JudgeFormat:
         """What is asked, and how answers are read."""
         if self.rubric is not None:
-            return self.rubric
+            return RubricFormat(self.rubric)
         assert self.format is not None
         return judge_format(self.format)
 
