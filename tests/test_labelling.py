@@ -216,3 +216,30 @@ def test_starting_over_does_not_remove_labels(folder):
     # A file that cannot be read does not keep anybody from starting over.
     (folder / "run.sqlite").write_bytes(b"not a database" * 100)
     Store.create(folder, "digest", "", fresh=True).close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE label_strata SET size = 'many'",
+        "DELETE FROM label_strata",
+        "UPDATE label_frame SET place = 'first'",
+        "UPDATE labels SET position = 'first'",
+        "UPDATE meta SET value = '[]' WHERE key = 'labelling'",
+    ],
+)
+def test_damaged_labels_are_one_sentence(folder, damage):
+    label_all(folder, "ann", stop=2)
+    with closing(sqlite3.connect(folder / "run.sqlite")) as db:
+        db.execute(damage)
+        db.commit()
+    with closing(Store.open(folder)) as store, pytest.raises(InputError, match="is damaged"):
+        store.results()
+
+
+def test_completions_of_a_cell_that_was_taken_back_are_left_out(folder):
+    label_all(folder, "ann", n=80, stop=1)
+    with closing(sqlite3.connect(folder / "run.sqlite")) as db:
+        db.execute("DELETE FROM cells WHERE key = 'chat-ablate'")
+        db.commit()
+    assert label_all(folder, "ann", n=80).total == 60

@@ -85,8 +85,9 @@ def agreement(
         raise InputError(f"{sorted(unknown)[0]!r} is not among the labels {', '.join(labels)}")
     count, numbers = len(labels), {group: number for number, group in enumerate(dict.fromkeys(groups))}
     pairs = [places[one] * count + places[other] for one, other in zip(first, second, strict=True)]
-    by_group = np.zeros((len(numbers), count * count))
-    np.add.at(by_group, ([numbers[group] for group in groups], pairs), weights)
+    cells = count * count
+    places_of = [numbers[group] * cells + pair for group, pair in zip(groups, pairs, strict=True)]
+    by_group = np.bincount(places_of, weights, len(numbers) * cells).reshape(len(numbers), cells)
     kappa, observed = (float(one[0]) for one in _kappas(by_group.sum(axis=0)[None], count))
     interval = None
     if len(numbers) >= LEAST_GROUPS and len(set(first)) > 1 and len(set(second)) > 1:

@@ -4,11 +4,11 @@ import sqlite3
 from pathlib import Path
 
 JUDGE_OUTPUT_TABLES = """
-CREATE TABLE judge_outputs (
+CREATE TABLE IF NOT EXISTS judge_outputs (
     key TEXT PRIMARY KEY, judge TEXT NOT NULL, model TEXT NOT NULL, output TEXT NOT NULL,
     input_tokens INTEGER, output_tokens INTEGER, cost REAL NOT NULL
 );
-CREATE TABLE verdict_outputs (
+CREATE TABLE IF NOT EXISTS verdict_outputs (
     cell TEXT NOT NULL, position INTEGER NOT NULL, judge TEXT NOT NULL, output TEXT NOT NULL,
     PRIMARY KEY (cell, position, judge)
 ) WITHOUT ROWID;

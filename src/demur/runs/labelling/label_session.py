@@ -71,11 +71,13 @@ class LabelSession:
         if sample.design is None:
             raise InputError(f"nothing was drawn from {str(store.folder)!r} to be labelled; use open_labelling")
         self.design, self.labeller = sample.design, labeller
-        self._store, self._order = store, labelling_order(sample, labeller)
+        self._store = store
         self._texts = {
             (row.cell, row.position): (row.instruction, row.text if row.own_turn is None else row.own_turn)
             for row in store.completions()
         }
+        # A study that grew and was taken back leaves completions that the run no longer has.
+        self._order = [place for place in labelling_order(sample, labeller) if place in self._texts]
 
     def next(self) -> ToLabel | None:
         """The first completion that the labeller has neither labelled nor skipped; None if there is none left."""

@@ -43,10 +43,19 @@ class LabelStore(ManifestStore):
         design = self.label_design()
         if design is None:
             return LabelledSample(None)
-        strata = tuple(Stratum(*row) for row in self._rows("SELECT name, size, taken FROM label_strata ORDER BY rowid"))
+        strata = self._rows("SELECT name, size, taken FROM label_strata ORDER BY rowid")
         frame = self._rows("SELECT cell, position, stratum, place FROM label_frame ORDER BY cell, position")
-        return LabelledSample(design, strata, tuple(FrameRow(*row) for row in frame), tuple(self.labels()))
+        unknown = {row[2] for row in frame} - {name for name, _, _ in strata}
+        if unknown:
+            raise ValueError(f"the stratum {unknown.pop()!r} has no size")
+        return LabelledSample(
+            design,
+            tuple(Stratum(str(name), int(size), int(taken)) for name, size, taken in strata),
+            tuple(FrameRow(str(cell), int(position), stratum, int(place)) for cell, position, stratum, place in frame),
+            tuple(self.labels()),
+        )
 
+    @read_from_rows
     def labels(self, labeller: str | None = None) -> list[StoredLabel]:
         """Labels in the order in which they were given.
 
@@ -57,7 +66,7 @@ class LabelStore(ManifestStore):
             "SELECT labeller, cell, position, label FROM labels WHERE ? IS NULL OR labeller = ? ORDER BY number",
             (labeller, labeller),
         )
-        return [StoredLabel(*row) for row in rows]
+        return [StoredLabel(str(who), str(cell), int(position), label) for who, cell, position, label in rows]
 
     def add_labels(self, given: Sequence[StoredLabel]) -> None:
         """Store labels in one transaction. A completion that the labeller labelled before gets the new label."""
