@@ -147,7 +147,9 @@ def test_another_format_is_refused(tmp_path, version):
     begin(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
         db.execute(f"PRAGMA user_version = {version}")
-    with pytest.raises(InputError, match=f"has format {version} and this version of demur reads 1, 2, 3, 4, 5, 6, 7, 8, 9; use the"):
+    with pytest.raises(
+        InputError, match=f"has format {version} and this version of demur reads 1, 2, 3, 4, 5, 6, 7, 8, 9; use the"
+    ):
         Store.create(tmp_path, "digest", "")
 
 
