@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from demur.inputs.duplicates.near_duplicates import alike_between, alike_within, groups_of, word_set
 from demur.inputs.instructions import load_instructions
 from demur.inputs.repeated_instructions import sameness
-from demur.runs.run_summary import instruction_groups
+from demur.runs.summarising.analysed_run import instruction_groups
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 published = pytest.mark.skipif(not DATA.is_dir(), reason="the published sets are not on this machine")

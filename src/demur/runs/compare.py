@@ -25,8 +25,8 @@ from demur.core.nested import flatten
 from demur.core.same_weights import same_weights
 from demur.core.statistics import holm, mcnemar, shared
 from demur.runs.run import Run, open_run
-from demur.runs.run_summary import edit_words
 from demur.runs.store import Store
+from demur.runs.summarising.analysed_run import edit_words
 from demur.study.digest import deciding_settings
 from demur.study.spec import Study
 
