@@ -95,9 +95,8 @@ def run(
     from demur.runs.runner import run as carry_out
 
     folder = out or Path("runs") / chosen.name
-    show = shown_while_working(quiet)
-    options: dict[str, Any] = {"device": device, "fresh": fresh, "max_cost": max_cost}
-    with carry_out(chosen, folder, phases=bars(quiet), tell=told(quiet), show=show, **options) as finished:
+    run = partial(carry_out, chosen, folder, device=device, fresh=fresh, max_cost=max_cost)
+    with run(phases=bars(quiet), tell=told(quiet), show=shown_while_working(quiet)) as finished:
         show_run(finished)
         fail_if_unjudged(finished)
 

@@ -90,11 +90,7 @@ class Store(JudgeStore):
             lock = file_locks.hold(folder / LOCK)
             undone.callback(lock.release)
             if fresh and known:
-                refuse_to_lose_labels(file)
-                for path in inner_entries(folder, "directions", "*.safetensors"):
-                    path.unlink()
-                for name in ("summary.json", "report.html", "report-completions.js"):
-                    inner_file(folder, name).unlink(missing_ok=True)
+                _empty(folder)
             if fresh or not known:
                 schema.make(file, {"study": study_digest})
             store = cls(folder, schema.connect(file), lock)
@@ -285,3 +281,12 @@ class Store(JudgeStore):
             Its path.
         """
         return replace_file(inner_file(self.folder, name), text)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what demur made in a run folder. Raises `InputError` if that would remove labels that people gave."""
+    refuse_to_lose_labels(folder / FILE)
+    for path in inner_entries(folder, "directions", "*.safetensors"):
+        path.unlink()
+    for name in ("summary.json", "report.html", "report-completions.js"):
+        inner_file(folder, name).unlink(missing_ok=True)
