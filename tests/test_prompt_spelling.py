@@ -24,6 +24,7 @@ from demur.study.plan import make_plan
 from demur.study.plan_outlook import look_ahead
 from demur.study.plan_text import plan_lines
 from demur.study.preflight import check
+from demur.study.shorthand.named_formats import named_as_in_run
 from demur.study.spec import make_study
 from demur.study.study_files import load_study
 from tests.test_study import changed
@@ -239,3 +240,17 @@ def test_a_run_grows_by_small_edits_and_reuses_everything(file, done, tmp_path, 
 def test_what_is_left_out_is_told_before_a_run(file):
     ready = check(make_plan(load_study(file, SENSITIVE)))
     assert any(said.startswith("The prompt format native has no arm with the small edit capitals") for said in ready.warnings)
+
+
+def test_a_format_that_a_run_names_otherwise_keeps_its_edits_and_arms():
+    text = "Question: {instruction}\nAnswer:"
+    stored = {"prompts": {"older": text}, "checkpoints": {"base": {"model": "a/b", "prompts": ["older"]}}}
+    mine = {
+        "prompts": {"plain": text},
+        "checkpoints": {"base": {"model": "a/b", "prompts": ["plain", "plain~newline"]}},
+        "interventions": [{"kind": "ablate", "sources": ["base/plain", "base"]}],
+    }
+    found, renamed = named_as_in_run(mine, stored)
+    assert renamed == {"plain": "older"}
+    assert found["checkpoints"]["base"]["prompts"] == ["older", "older~newline"]
+    assert found["interventions"][0]["sources"] == ["base/older", "base"]

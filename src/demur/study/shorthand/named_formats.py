@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from demur.core.registry import registry
 from demur.inputs.format_names import earlier_name, format_name, is_text, readable_name, shipped_name
+from demur.inputs.prompt_edits import MARK, split_edit
 from demur.inputs.prompt_formats import SLOT, needs_tokenizer, template_text
 from demur.study.spec_fields import Facts, listed, one_text
 
@@ -63,9 +64,15 @@ def named_as_in_run(study: Facts, stored: Facts) -> tuple[dict[str, JsonValue], 
     pairs = {mine: its for mine, its in pairs.items() if its not in kept}
     prompts, stored_prompts = (cast(dict[str, JsonValue], facts.get("prompts") or {}) for facts in (study, there))
     texts = {its: stored_prompts[its] for its in pairs.values() if its in stored_prompts}
-    found = _with_formats(dict(study), lambda _checkpoint, one: pairs.get(str(one), one))
+    found = _with_formats(dict(study), lambda _checkpoint, one: _renamed(str(one), pairs))
     found["prompts"] = {**{name: text for name, text in prompts.items() if name not in pairs}, **texts}
     return cast(dict[str, JsonValue], found), pairs
+
+
+def _renamed(name: str, pairs: Mapping[str, str]) -> str:
+    """The name in the run, also of a format with a small edit."""
+    base, edit = split_edit(name)
+    return f"{pairs.get(base, base)}{MARK if edit else ''}{edit}"
 
 
 def _readable(text: str, prompts: Mapping[str, object], formats: list[object]) -> str:
