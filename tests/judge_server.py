@@ -65,7 +65,11 @@ def _handler(server: JudgeServer) -> type[BaseHTTPRequestHandler]:
             pass
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            try:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            except (ValueError, ConnectionError):  # the client was killed while it sent its request
+                self.close_connection = True
+                return
             text = text_of(body)
             with server.lock:
                 number = len(server.bodies)

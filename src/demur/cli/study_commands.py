@@ -95,8 +95,10 @@ def run(
     from demur.runs.runner import run as carry_out
 
     folder = out or Path("runs") / chosen.name
-    run = partial(carry_out, chosen, folder, device=device, fresh=fresh, max_cost=max_cost)
-    with run(phases=bars(quiet), tell=told(quiet), show=shown_while_working(quiet)) as finished:
+    show, tell = shown_while_working(quiet), told(quiet)
+    with carry_out(
+        chosen, folder, device=device, fresh=fresh, phases=bars(quiet), tell=tell, show=show, max_cost=max_cost
+    ) as finished:
         show_run(finished)
         fail_if_unjudged(finished)
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import ClassVar
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from demur.core.errors import InputError
 from demur.engine.checkpoints import Checkpoint, load_checkpoint
@@ -63,7 +63,7 @@ class LocalJudge(ModelJudge):
         """Raises `InputError` if the model is neither on this machine nor on a hub that can be reached."""
         find_model(self.settings.model, self.settings.revision)
 
-    def request(self, question: Question) -> dict[str, object]:
+    def request(self, question: Question) -> dict[str, JsonValue]:
         """The question with the settings of decoding."""
         return {"question": question.plain(), "max_tokens": self._most_tokens, "dtype": self.settings.dtype}
 

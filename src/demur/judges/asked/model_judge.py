@@ -12,6 +12,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pydantic import JsonValue
+
 from demur.core.errors import InputError
 from demur.judges.asked.incoherence import is_incoherent
 from demur.judges.asked.judge_format import JudgeFormat, Question
@@ -100,7 +102,7 @@ class ModelJudge(ABC):
         ...
 
     @abstractmethod
-    def request(self, question: Question) -> dict[str, object]:
+    def request(self, question: Question) -> dict[str, JsonValue]:
         """The request as the model gets it, as plain data: the question with the settings of decoding."""
         ...
 
@@ -140,7 +142,7 @@ class ModelJudge(ABC):
         return {keys[key]: output for key, output in memory.known(list(keys)).items()}
 
     def _key(self, question: Question, model: str) -> str:
-        return output_key(self.request(question), self.version, model)  # type: ignore[arg-type]
+        return output_key(self.request(question), self.version, model)
 
     def _output(self, question: Question, reply: Reply | Unanswered) -> ModelOutput | Unanswered:
         if isinstance(reply, Unanswered):

@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from demur.core.errors import InputError
 from demur.judges.asked.judge_file import version_of
@@ -72,18 +72,20 @@ class ServedJudge(ModelJudge):
         found.spec = {**getattr(self, "spec", {}), "max_cost": max_cost}  # type: ignore[attr-defined]
         return found
 
-    def request(self, question: Question) -> dict[str, Any]:
+    def request(self, question: Question) -> dict[str, JsonValue]:
         """The fields of the request, as they are sent."""
         settings = self.settings
-        asked: dict[str, Any]
+        found: dict[str, JsonValue] = {"model": settings.model, "temperature": settings.temperature}
+        found[settings.max_tokens_key] = settings.output_limit
+        if settings.seed is not None:
+            found["seed"] = settings.seed
         if settings.chats:
-            asked = {"messages": [{"role": role, "content": content} for role, content in question.messages]}
+            found["messages"] = [{"role": role, "content": content} for role, content in question.messages]
         else:
-            asked = {"prompt": question.text or "\n\n".join(content for _, content in question.messages)}
-        fixed = {"model": settings.model, "temperature": settings.temperature, settings.max_tokens_key: settings.output_limit}
-        seed = {} if settings.seed is None else {"seed": settings.seed}
-        extra = {"extra_body": settings.extra} if settings.extra else {}
-        return {**fixed, **seed, **asked, **extra}
+            found["prompt"] = question.text or "\n\n".join(content for _, content in question.messages)
+        if settings.extra:
+            found["extra_body"] = settings.extra
+        return found
 
     def replies(self, questions: Sequence[Question], spent: float) -> Iterator[Sequence[tuple[int, Reply | Unanswered]]]:
         """Ask the server. See `ModelJudge.replies`."""
