@@ -224,7 +224,7 @@ def test_starting_over_does_not_remove_labels(folder):
         "UPDATE label_strata SET size = 'many'",
         "DELETE FROM label_strata",
         "UPDATE label_frame SET place = 'first'",
-        "UPDATE labels SET position = 'first'",
+        "UPDATE labels SET position = 'first' WHERE number = 1",
         "UPDATE meta SET value = '[]' WHERE key = 'labelling'",
     ],
 )
