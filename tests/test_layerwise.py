@@ -12,7 +12,7 @@ from demur.directions.separation import separation
 from demur.engine.capture import mean_activations
 from demur.engine.checkpoints import wrap
 from demur.inputs.prompts import prompt_format
-from demur.measurements.by_layer_projections import measure
+from demur.measurements.by_layer_projections import _laid_along, measure
 from demur.measurements.by_layer_record import DRAWS, Layerwise
 from demur.measurements.by_layer_summary import located
 from demur.measurements.measurement import MeasurementRecord
@@ -56,6 +56,27 @@ def test_held_out_instructions_lie_where_their_captures_say(measured):
     assert found.null.shape == (DRAWS, 4)
     assert (found.null[:, 0] == 0.5).all()
     assert len(numpy.unique(found.null[:, 2])) > 1
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.25, 1.0])
+def test_the_edges_of_the_band_do_not_hang_on_the_seed(gap):
+    numbers, width, n = numpy.random.default_rng(1), 256, 60
+    shared = numbers.normal(size=(12, width)) * numpy.linspace(3, 0.3, 12)[:, None]
+    shift = gap * numbers.normal(size=width)
+
+    def stream(moved):
+        found = numbers.normal(size=(n, 12)) @ shared + 0.3 * numbers.normal(size=(n, width)) + moved
+        return torch.from_numpy(found)[:, None, None]
+
+    sides, origin, difference = (stream(shift), stream(0)), torch.zeros(1, width).double(), torch.from_numpy(shift)[None] + 1e-6
+    edges = []
+    for seed in range(5):
+        drawn = torch.randn(width, DRAWS, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        laid = [_laid_along(iter([(list(range(n)), side)]), n, origin, difference, drawn, lambda _: None)[1] for side in sides]
+        null = auroc(*(each.movedim(0, -1) for each in laid))[0]
+        edges.append(numpy.quantile(null.numpy(), [0.025, 0.975]))
+    assert numpy.ptp(edges, axis=0).max() < 0.02
+    assert edges[0][1] - edges[0][0] > 0.05
 
 
 def test_arrays_come_back_from_the_store(measured, tmp_path):

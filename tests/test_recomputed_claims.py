@@ -85,7 +85,7 @@ def recomputed(monkeypatch):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_number_of_every_claim_is_found_again(study, tmp_path, monkeypatch, recomputed, shape):
     monkeypatch.setattr(Run, "report", Run.judge_stored)
-    settings = ("instructions.harmful.test=30", "instructions.harmless.test=30", *SHAPES[shape])
+    settings = ("instructions.harmful.test=30", "instructions.harmless.test=30", "allow_overlap=true", *SHAPES[shape])
     with run(load_study(study, settings), tmp_path / "run"):
         pass
     verdicts = set()
@@ -102,27 +102,29 @@ def test_every_number_of_every_claim_is_found_again(study, tmp_path, monkeypatch
     assert wanted <= verdicts
 
 
-@pytest.mark.parametrize(
-    ("number", "change"),
-    [
-        ("p", lambda p: p + 1e-6),
-        ("effect", lambda effect: effect + 1e-6),
-        ("verdict", lambda _: "supported"),
-        ("ci95", lambda bounds: [bounds[0], bounds[1] + 1e-5]),
-    ],
-)
-def test_a_wrong_number_is_found(study, tmp_path, monkeypatch, number, change):
+def test_a_wrong_number_is_found(study, tmp_path, monkeypatch, recomputed):
     monkeypatch.setattr(Run, "report", Run.judge_stored)
-    with run(load_study(study, ["controls.random=5", "measurements=[]"]), tmp_path / "run"):
+    with run(load_study(study, ["controls.random=5", "measurements=[]", "allow_overlap=true"]), tmp_path / "run"):
         pass
     summarised(tmp_path / "run")
-    command = [sys.executable, SCRIPTS / "recompute_claims.py", tmp_path / "run"]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert not any(line.differs for line in recomputed(tmp_path / "run"))
     file = tmp_path / "run" / "summary.json"
-    written = json.loads(file.read_text(encoding="utf-8"))
-    claim = next(claim for claim in written["claims"] if claim["id"] == "base-direction-induces-in-chat")
-    claim[number] = change(claim[number])
-    file.write_text(json.dumps(written), encoding="utf-8")
+    right = file.read_text(encoding="utf-8")
+    changes = {
+        "p": lambda p: p + 1e-6,
+        "effect": lambda effect: effect + 1e-6,
+        "verdict": lambda _: "supported",
+        "ci95": lambda bounds: [bounds[0], bounds[1] + 1e-5],
+        "n": lambda n: n + 1,
+    }
+    for number, change in changes.items():
+        written = json.loads(right)
+        claim = next(claim for claim in written["claims"] if claim["id"] == "base-direction-induces-in-chat")
+        claim[number] = change(claim[number])
+        file.write_text(json.dumps(written), encoding="utf-8")
+        differing = {(line.claim, line.number.partition("[")[0]) for line in recomputed(tmp_path / "run") if line.differs}
+        assert ("base-direction-induces-in-chat", number) in differing
+    command = [sys.executable, SCRIPTS / "recompute_claims.py", tmp_path / "run"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 1
     assert "DIFFERS  base-direction-induces-in-chat" in found.stdout

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from demur.core.statistics import auroc_interval
 from demur.directions.separation import separation
-from demur.measurements.by_layer_record import DRAWS, Layerwise
+from demur.measurements.by_layer_record import Layerwise
 from demur.measurements.measurement import MeasurementRecord
 
 Array = NDArray[numpy.floating[Any]]
@@ -44,7 +44,7 @@ def located(records: Sequence[MeasurementRecord], layers: Sequence[int], order: 
     return {
         "site": first["site"],
         "position": first["position"],
-        "draws": DRAWS,
+        "draws": min(len(arm.null) for arm in arms),
         "arms": [
             {"checkpoint": record.facts["checkpoint"], "prompt": record.facts["prompt"], **of_arm(record)}
             for record in sorted_records
