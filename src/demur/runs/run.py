@@ -115,7 +115,7 @@ class Run:
         add_judges(self._store, self._study(), names)
 
     def unjudged(self) -> list[str]:
-        """What could not be judged: one sentence for each judge that asks a model or a server and failed, with number and reason."""
+        """One sentence for each judge that asks a model or a server and failed: on how many completions, and why."""
         return failure_warnings(self._store.failures(), self._progress()[1], asking_judges(self._store, self.judges()))
 
     def summary_record(self) -> Summary:
