@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from demur.analysis.cell import Cell
 from demur.analysis.manifest import ArmFacts, JudgeFacts, Manifest
@@ -32,6 +33,21 @@ def judge_of_run(store: Store, name: str) -> Judge:
     """
     spec = store.judge_spec(name)
     return get_judge(name) if spec is None else judge_of_spec(spec)
+
+
+def asking_judges(store: Store, names: Sequence[str]) -> list[str]:
+    """Those of a run's judges that ask a model or a server, which may answer the next time. A judge of texts alone will not.
+
+    Args:
+        store: the run folder.
+        names: the judges of the run. One that is not installed is left out.
+    """
+    found = []
+    for name in names:
+        with suppress(InputError):
+            if judge_of_run(store, name).needs != "text":
+                found.append(name)
+    return found
 
 
 def judge_stored(store: Store, names: Sequence[str], max_cost: float | None = None) -> None:

@@ -20,7 +20,7 @@ from demur.core.progress import Phases, no_phases
 from demur.runs.database.completion_frame import completion_frame
 from demur.runs.database.consistency import check_consistent
 from demur.runs.growing.added_judges import add_judges
-from demur.runs.judging_stored import failure_warnings, judge_stored
+from demur.runs.judging_stored import asking_judges, failure_warnings, judge_stored
 from demur.runs.run_summary import summarise
 from demur.runs.store import Store
 
@@ -115,8 +115,8 @@ class Run:
         add_judges(self._store, self._study(), names)
 
     def unjudged(self) -> list[str]:
-        """What could not be judged: one sentence for each judge that failed, with the number of completions and the reason."""
-        return failure_warnings(self._store.failures(), self._progress()[1], self.judges())
+        """One sentence for each judge that asks a model or a server and failed: on how many completions, and why."""
+        return failure_warnings(self._store.failures(), self._progress()[1], asking_judges(self._store, self.judges()))
 
     def summary_record(self) -> Summary:
         """The summary as a typed record, computed from the folder now.

@@ -8,9 +8,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pydantic import JsonValue
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ModelOutput:
     cost: float = 0.0
 
 
-def output_key(request: JsonValue, version: int | str, model: str) -> str:
+def output_key(request: "JsonValue", version: int | str, model: str) -> str:
     """The key of an output: sha256 over the rendered request, the judge's version and the model as served."""
     return hashlib.sha256(json.dumps([request, version, model], sort_keys=True).encode()).hexdigest()
 

@@ -31,6 +31,7 @@ from demur.measurements.selection.ranking import LAST_LAYERS, late
 from demur.measurements.selection.trial_outcomes import Outcome, outcomes, unedited
 from demur.models.device_placement import find_device
 from demur.runs.execution import load_named
+from demur.runs.growing.stored_study import result_names
 from demur.runs.selecting.place_choice import Tried, chosen_doses, chosen_place, joint_effects, notes_on
 from demur.runs.selecting.place_selection import Sides, held_out_sides
 from demur.runs.selecting.trials import trial_means, trial_of, trials_of
@@ -133,7 +134,7 @@ def _record(
         raise WorkError(_no_place(places))
     doses, coefficients = chosen_doses(study, best.place, tried)
     return SelectionRecord(
-        judge=study.judges[0],
+        judge=result_names(study.judges[:1])[0],
         instructions=instructions,
         position=best.position,
         layer=best.layer,
