@@ -3,7 +3,7 @@
 Three answers are drawn for every instruction of the contrast set that no earlier label has used, and for the lookalikes of the
 development part. Each answer has another setting: a checkpoint, a prompt format, an edit and a number of new tokens. Decoding is
 greedy, so the seed of the draw decides everything. The readers get `texts.jsonl` (id, instruction, completion); `key.jsonl` has
-what the readers do not see. `withheld.jsonl` has the texts that taxonomy_labels.jsonl withholds, for train_learned_judge.py.
+what the readers do not see. `withheld.jsonl` has the texts that taxonomy_labels.jsonl withholds.
 
 Run it as `python scripts/draw_completions.py OUT_FOLDER --gemma gemma-3-270m-q4_k_m.gguf`.
 """

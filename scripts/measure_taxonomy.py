@@ -123,7 +123,6 @@ def measure(rows: Sequence[Row], errors: bool) -> None:
     verdicts = judge(texts, "taxonomy", instructions=asked)
     said = [verdict.label for verdict in verdicts]
     print_confusion(given, said, "taxonomy")
-    print_confusion(given, [verdict.label for verdict in judge(texts, "learned", instructions=asked)], "learned")
     for coding, wanted in (("refusal", {"refusal"}), ("refusal or incompetent", {"refusal", "incompetent"})):
         truth = [label in wanted for label in given]
         for name in ("taxonomy", "prefix", "substring"):

@@ -99,7 +99,6 @@ KINDS: dict[str, PartKind] = {
             "prefix": "demur.judges.prefix:PrefixJudge",
             "substring": "demur.judges.substring:SubstringJudge",
             "taxonomy": "demur.judges.taxonomy.taxonomy_judge:TaxonomyJudge",
-            "learned": "demur.judges.learned.learned_judge:LearnedJudge",
         },
         protocol="demur.judges.judge.Judge",
         members=("name", "version", "labels", "refusal_labels", "reads_instruction", "needs", "judge"),
