@@ -15,8 +15,9 @@ import torch
 
 import demur
 from demur.interventions.intervention import Intervention
+from demur.interventions.stream_means import LABELS
 from demur.interventions.target_facts import TargetFacts
-from demur.models.layouts import point
+from demur.models.layouts import Site
 
 
 def kinds(checkpoint: demur.Checkpoint) -> dict[str, Intervention | None]:
@@ -28,10 +29,8 @@ def kinds(checkpoint: demur.Checkpoint) -> dict[str, Intervention | None]:
         return torch.randn(width, generator=draw)
 
     directions = [demur.from_raw(vector(), name=f"d{layer}", layer=layer) for layer in layers]
-    where = sorted({point(layer, site) for layer in layers for site in checkpoint.layout.sites})
-    means = [
-        demur.StreamMeans.of({(one.layer, one.site): vector() for one in where}, label=label) for label in ("harmless", "harmful")
-    ]
+    places: list[tuple[int, Site]] = [(layer, site) for layer in layers for site in checkpoint.layout.sites]
+    means = [demur.StreamMeans.of({place: vector() for place in places}, label=label) for label in LABELS]
     facts, first, plane = TargetFacts.of_means(*means), directions[0], demur.subspace(directions[:2])
     return {
         "none": None,
