@@ -49,6 +49,7 @@ def test_presets_hold_the_settings_of_the_posts_code(preset, layer, doses, promp
     study = load_study(preset)
     assert study.direction.model_dump() == {
         "pairs": 32, "layers": [layer], "site": "resid_pre", "position": -1, "estimator": "difference-of-means",
+        "resamples": 0, "resample_completions": True,
         "pairs_seed": None,
     }  # fmt: skip
     assert (study.max_new_tokens, study.stop_at_eos, study.judges) == (16, False, ["prefix"])

@@ -104,18 +104,17 @@ def test_the_terminal_shows_it_within_80_columns_and_without_colour_in_a_pipe(ru
         assert words in result.stdout
 
 
-def test_another_judge_and_runs_without_a_shared_cell_are_refused(runs, monkeypatch):
+def test_another_judge_and_runs_without_a_shared_cell_are_refused(runs, tmp_path):
     result = CliRunner().invoke(app, ["compare", *map(str, runs), "--judge", "substrng"])
     assert (result.exit_code, "did you mean 'substring'?" in result.stderr) == (2, True)
-    one, other = map(demur.open_run, runs)
-    whole = Store.completions
-
-    def elsewhere(store, cell=None):
-        return [each._replace(cell="elsewhere") if store.folder == other.path else each for each in whole(store, cell)]
-
-    monkeypatch.setattr(Store, "completions", elsewhere)
+    other = shutil.copytree(runs[0], tmp_path / "other")
+    with closing(sqlite3.connect(other / "run.sqlite")) as db:
+        for table, column in (("cells", "key"), ("completions", "cell"), ("verdicts", "cell")):
+            db.execute(f"UPDATE {table} SET {column} = 'another ' || {column}")
+        db.execute("UPDATE cells SET facts = json_set(facts, '$.key', key)")
+        db.commit()
     with pytest.raises(InputError, match="no judged cell in common.*targets are base, chat and base, chat"):
-        demur.compare(one, other)
+        demur.compare(runs[0], other)
 
 
 def test_what_stands_beside_the_weights_is_compared_where_both_runs_say_it(runs, tmp_path):
