@@ -1,6 +1,8 @@
 """demur compare: cells that both runs have, tested in pairs; what the settings differ in; 80 columns."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 from typer.testing import CliRunner
@@ -75,14 +77,21 @@ def test_completions_agree_as_far_as_both_go(runs, monkeypatch):
     # Three tokens and four of the same cells: the longer goes on where the shorter ends.
     both = len(first.completions().merge(second.completions(), on=["key", "instruction"]))
     assert demur.compare(first, second).agreement == Agreement(both, both, both)
-    changed = second.completions()
-    ids = changed.token_ids.to_list()
-    row = next(i for i, key in enumerate(changed.key) if key in set(first.completions().key))
-    changed["token_ids"] = [[*one[:2], one[2] + 1, *one[3:]] if i == row else one for i, one in enumerate(ids)]
-    monkeypatch.setattr(second, "completions", lambda: changed)
-    assert demur.compare(first, second).agreement == Agreement(both, both, both - 1)
-    changed["token_ids"] = [[one[0] + 1, *one[1:]] if i == row else one for i, one in enumerate(ids)]
-    assert demur.compare(first, second).agreement == Agreement(both, both - 1, both - 1)
+    read = second.completions()
+    row = next(i for i, key in enumerate(read.key) if key in set(first.completions().key))
+    ids, whole = read.token_ids[row], Store.completions
+
+    def with_ids(changed):
+        def completions(store, cell=None):
+            rows = whole(store, cell)
+            return [each._replace(token_ids=changed) if store.folder == second.path and i == row else each
+                    for i, each in enumerate(rows)]  # fmt: skip
+
+        monkeypatch.setattr(Store, "completions", completions)
+        return demur.compare(first, second).agreement
+
+    assert with_ids((*ids[:2], ids[2] + 1, *ids[3:])) == Agreement(both, both, both - 1)
+    assert with_ids((ids[0] + 1, *ids[1:])) == Agreement(both, both - 1, both - 1)
 
 
 def test_the_terminal_shows_it_within_80_columns_and_without_colour_in_a_pipe(runs, monkeypatch):
@@ -95,14 +104,17 @@ def test_the_terminal_shows_it_within_80_columns_and_without_colour_in_a_pipe(ru
         assert words in result.stdout
 
 
-def test_another_judge_and_runs_without_a_shared_cell_are_refused(runs, monkeypatch):
+def test_another_judge_and_runs_without_a_shared_cell_are_refused(runs, tmp_path):
     result = CliRunner().invoke(app, ["compare", *map(str, runs), "--judge", "substrng"])
     assert (result.exit_code, "did you mean 'substring'?" in result.stderr) == (2, True)
-    one, other = map(demur.open_run, runs)
-    renamed = other.completions().assign(key="elsewhere")
-    monkeypatch.setattr(other, "completions", lambda: renamed)
+    other = shutil.copytree(runs[0], tmp_path / "other")
+    with closing(sqlite3.connect(other / "run.sqlite")) as db:
+        for table, column in (("cells", "key"), ("completions", "cell"), ("verdicts", "cell")):
+            db.execute(f"UPDATE {table} SET {column} = 'another ' || {column}")
+        db.execute("UPDATE cells SET facts = json_set(facts, '$.key', key)")
+        db.commit()
     with pytest.raises(InputError, match="no judged cell in common.*targets are base, chat and base, chat"):
-        demur.compare(one, other)
+        demur.compare(runs[0], other)
 
 
 def test_what_stands_beside_the_weights_is_compared_where_both_runs_say_it(runs, tmp_path):
@@ -191,13 +203,14 @@ def test_every_further_run_is_compared_with_the_first(runs):
         assert [cell.p_holm for cell in tests] == holm([cell.paired.p_value for cell in tests])
 
 
-def test_one_correction_covers_all_runs_that_are_compared(runs, monkeypatch):
+def test_one_correction_covers_all_runs_that_are_compared(runs, tmp_path, monkeypatch):
     # The two small runs differ in no refusal. Turned round in one cell, every instruction is another one.
-    first, second, third = (demur.open_run(runs[0]) for _ in range(3))
-    changed = second.completions()
-    key = changed.key.iloc[0]
-    changed["prefix_refusal"] = [bool(old) != (own == key) for old, own in zip(changed.prefix_refusal, changed.key, strict=True)]
-    monkeypatch.setattr(second, "completions", lambda: changed)
+    other = shutil.copytree(runs[0], tmp_path / "other")
+    first, second, third = demur.open_run(runs[0]), demur.open_run(other), demur.open_run(runs[0])
+    with closing(sqlite3.connect(other / "run.sqlite")) as db:
+        turned = (first.completions().key.iloc[0],)
+        db.execute("UPDATE verdicts SET refusal = 1 - refusal WHERE judge = 'prefix' AND cell = ?", turned)
+        db.commit()
     monkeypatch.setattr("demur.runs.compare.mcnemar", lambda one, other: mcnemar(list(one) * 5, list(other) * 5))
     p = mcnemar([False] * 15, [True] * 15).p_value
     count = len(demur.compare(first, second).of("prefix"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "measure_against_people.py"
-REACHED = {"gpt4": (436, 206, 4, 0), "llama2new": (399, 228, 1, 6), "mistralinstruct": (415, 49, 5, 1)}
+REACHED = {"gpt4": (436, 206, 2, 0), "llama2new": (399, 228, 1, 8), "mistralinstruct": (415, 49, 4, 2)}
 """Completions, refusals by people, missed and false: docs/judges.md states the same."""
 
 
