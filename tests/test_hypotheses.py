@@ -5,9 +5,11 @@ from scipy.stats import fisher_exact
 
 from demur.analysis.claims import claims
 from demur.analysis.edit_tests import edit_tests
+from demur.analysis.hypotheses.evidence import with_spreads
 from demur.analysis.hypotheses.hypothesis_claims import Sets, hypothesis_claims
 from demur.analysis.hypotheses.post_hypotheses import Lineage
 from demur.analysis.rates import comparisons, judged_cells
+from demur.analysis.spreads.pairs_spread import PairsSpread
 from demur.core.effects.independent_rates import IndependentScores, independent_difference
 from demur.core.statistics import holm
 from demur.interventions.edit_kind import edit_kind, words_of
@@ -259,6 +261,19 @@ def test_groups_never_make_independent_rates_look_surer():
     assert few.interval() == (-1, 1)
 
 
+def test_resamples_of_the_training_pairs_stand_beside_a_claim_and_change_no_verdict():
+    found, _, _ = verdicts_of(study(), BASELINES | NULLS | WORKS)
+    spread = PairsSpread(
+        key="chat ablate base", judge="prefix", outcome="verdict", n=50, resamples=5, baseline_rate=0.9, rate=0.08,
+        rates=(0.04, 0.3, 0.1, 0.6, 0.2), sd=0.2, cosines=None, difference=-0.82, ci95=(-0.9, -0.7), ci95_pairs=(-0.95, -0.2),
+    )  # fmt: skip
+    claims = {claim.id: claim for claim in with_spreads(list(found.values()), [spread], "prefix")}
+    claim = claims["base-direction-suppresses-in-chat"]
+    assert (claim.verdict, claim.ci95_pairs) == ("supported", (-0.95, -0.2))
+    assert "ver 5 resamples of the training pairs refusals run from 4 to 60 %" in claim.evidence[-1]
+    assert claims["base-direction-suppresses-in-base"] == found["base-direction-suppresses-in-base"]
+
+
 def test_effects_say_what_hypotheses_say():
     cells = study()
     found, tests, judged = verdicts_of(cells, BASELINES | NULLS | WORKS | {"base ablate base": 24})
@@ -270,10 +285,9 @@ def test_effects_say_what_hypotheses_say():
 
 def test_a_broken_text_supports_nothing():
     why = "the completions are no text any more"
-    found, tests, _ = verdicts_of(study(), BASELINES | NULLS | WORKS, broken={"chat ablate base": why, "chat add base": why})
+    found, _, _ = verdicts_of(study(), BASELINES | NULLS | WORKS, broken={"chat ablate base": why, "chat add base": why})
     claim = found["base-direction-suppresses-in-chat"]
     assert (claim.verdict, claim.reason, claim.because) == ("not shown", "broken text", why)
-    assert claim.p == tests["chat ablate base"].p < 0.05
     # A broken text is no reason to doubt a gain of refusals.
     assert found["base-direction-induces-in-chat"].verdict == "supported"
     assert found["mechanisms-shared"].verdict == "not shown"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from demur.analysis.cell import Cell, Claim
 from demur.analysis.cell_phrases import Words, capitalised, change_text, dose_text, drawn_text, named, where_it_acts
 from demur.analysis.edit_tests import EditTest
+from demur.analysis.spreads.pairs_spread import PairsSpread, spread_text
 
 _NAMED = 3
 """Up to this many further edits get a sentence each."""
@@ -60,6 +61,24 @@ def beside(tests: Sequence[EditTest], words: Words) -> list[str]:
             found.append(
                 f"{doing} the direction{where} changes the rate {change_text(test.comparison)}: {verdict}. This is exploratory."
             )
+    return found
+
+
+def with_spreads(claims: Sequence[Claim], spreads: Sequence[PairsSpread], judge: str) -> list[Claim]:
+    """The claims with what resamples of the training pairs do to the edits that they rest on. They change no verdict.
+
+    Args:
+        claims: the claims about hypotheses.
+        spreads: the edits with directions from resamples of the training pairs.
+        judge: the judge whose verdicts count.
+    """
+    spread_of = {one.key: one for one in spreads if one.judge == judge and one.outcome == "verdict"}
+    found = []
+    for claim in claims:
+        spread = next((spread_of[key] for key in claim.cells[1:2] if key in spread_of), None)
+        more = () if spread is None else (f"{capitalised(spread_text(spread))}.",)
+        interval = None if spread is None else spread.ci95_pairs
+        found.append(claim.model_copy(update={"evidence": (*claim.evidence, *more), "ci95_pairs": interval}))
     return found
 
 

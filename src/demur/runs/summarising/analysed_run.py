@@ -15,6 +15,7 @@ from demur.analysis.factor_effect import FactorEffect
 from demur.analysis.harm.harm_answers import harm_answers
 from demur.analysis.harm.harm_results import HarmResult, harm_results
 from demur.analysis.headline import answers
+from demur.analysis.hypotheses.evidence import with_spreads
 from demur.analysis.hypotheses.hypothesis_claims import Sets, Tested, hypothesis_claims
 from demur.analysis.hypotheses.post_hypotheses import Lineage as Roles
 from demur.analysis.lineages.lineage_record import Lineage
@@ -163,7 +164,7 @@ class AnalysedRun:
     def claims(self) -> tuple[Claim, ...]:
         """The hypotheses, then one sentence with a verdict for each checkpoint and each edit."""
         effects = claims(self.cells, self.tested.tests, self.judge, self.words, self.spreads.pairs)
-        return (*self.tested.claims, *effects)
+        return (*with_spreads(self.tested.claims, self.spreads.pairs, self.judge), *effects)
 
 
 def instruction_groups(store: "Store", cells: Sequence[Cell], manifest: Manifest) -> dict[str, list[int]]:
