@@ -2,8 +2,8 @@
 
 Run it as `python scripts/recompute_claims.py runs/demo`. It prints a table and stops with exit code 1 if a number differs by more
 than 1e-9 from that in `summary.json`. Bounds of intervals may differ by 1e-7, because demur and this script search for them in
-different ways. The least detectable change may differ by 0.02: for few instructions, searches that begin elsewhere may stop elsewhere.
-Whether a text is broken is not computed again: it is no number.
+different ways. The least detectable change may differ by 0.02: with few instructions, two searches may stop at different
+places. Whether a text is broken is not computed again: it is no number.
 """
 
 import json
