@@ -81,19 +81,6 @@ def test_everything_the_post_claims_is_supported_where_it_is_true():
     assert shared.p == max(part.p for part in parts)
 
 
-def test_a_text_that_is_broken_supports_no_loss_of_refusals():
-    why = "the text is broken: its loss is 2.00 nats a token higher"
-    found, tests, _ = verdicts_of(
-        study(), BASELINES | NULLS | WORKS, broken=dict.fromkeys(("chat ablate base", "chat add base"), why)
-    )
-    claim = found["base-direction-suppresses-in-chat"]
-    assert (claim.verdict, claim.reason, claim.because) == ("not shown", "broken text", why)
-    assert not tests["chat ablate base"].shown
-    # A refusal is no broken text, so gained refusals stay.
-    assert found["base-direction-induces-in-chat"].verdict == "supported"
-    assert found["mechanisms-shared"].verdict == "not shown"
-
-
 def test_one_correction_for_all_hypotheses():
     counts = BASELINES | NULLS | WORKS | {"base ablate base": 24, "base add chat": 9}
     found, tests, _ = verdicts_of(study(), counts)
@@ -285,9 +272,11 @@ def test_effects_say_what_hypotheses_say():
 
 def test_a_broken_text_supports_nothing():
     why = "the completions are no text any more"
-    found, _, _ = verdicts_of(study(), BASELINES | NULLS | WORKS, broken={"chat ablate base": why, "chat add base": why})
+    found, tests, _ = verdicts_of(study(), BASELINES | NULLS | WORKS, broken={"chat ablate base": why, "chat add base": why})
     claim = found["base-direction-suppresses-in-chat"]
     assert (claim.verdict, claim.reason, claim.because) == ("not shown", "broken text", why)
+    assert claim.p == tests["chat ablate base"].p < 0.05  # the change itself is the same
+    assert not tests["chat ablate base"].shown
     # A broken text is no reason to doubt a gain of refusals.
     assert found["base-direction-induces-in-chat"].verdict == "supported"
     assert found["mechanisms-shared"].verdict == "not shown"

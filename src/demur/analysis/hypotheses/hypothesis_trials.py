@@ -77,8 +77,8 @@ class EditTrial:
 
     @property
     def p_alone(self) -> float:
-        """The larger of the p values of the change and against null directions; 1 for a loss of refusals in a broken text."""
-        return 1.0 if self.test.broken_loss else self.test.p_alone
+        """The larger of the p values of the change and against null directions."""
+        return self.test.p_alone
 
     @property
     def p_opposite(self) -> float:
@@ -101,7 +101,7 @@ class EditTrial:
     @property
     def held_back(self) -> bool:
         """Whether refusals are lost because the text is broken."""
-        return bool(self.test.broken) and self.test.cell.expected < 0
+        return self.test.broken_loss
 
     def claim(self, hypothesis: Hypothesis, ruling: Ruling) -> Claim:
         """The claim with the numbers of this edit; see `Trial.claim`."""
