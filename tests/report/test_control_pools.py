@@ -148,7 +148,7 @@ def test_bands_have_the_setting_of_their_bar():
                 assert len(bar.bands) == 1
 
 
-def test_bands_are_drawn_behind_the_bars_and_over_the_whole_row(five):
+def test_bands_are_drawn_behind_the_bars_and_over_the_whole_row(five, real_figures):
     view = ReportView.of(*five)
     figure = next(one for one in EditedRates().figures(view) if one.name == "ablated")
     drawn = interactive(figure)
