@@ -93,7 +93,9 @@ def test_tokens_equal_the_walk_with_and_without_a_cache(family):
         assert everything(model, rows, Decoding(4, use_cache=use_cache)) == expected, use_cache
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize(
+    "family", ["gemma2", *(pytest.param(one, marks=pytest.mark.soak) for one in ("llama", "gpt2", "gpt_neox"))]
+)
 def test_rows_beside_other_edits_are_what_they_are_alone(family):
     model = tiny_model(family)
     layout = layout_of(model.config)

@@ -122,7 +122,7 @@ def test_it_reads_each_instruction_once_and_a_resumed_run_reads_nothing(place, t
     assert passed == []
 
 
-@pytest.mark.parametrize("measured", ["measurements=['by-layer']", "measurements=[]"])
+@pytest.mark.parametrize("measured", ["measurements=['by-layer']", pytest.param("measurements=[]", marks=pytest.mark.soak)])
 def test_a_run_that_is_grown_by_the_edit_reuses_all_cells_and_ends_as_the_whole_one(place, tmp_path, monkeypatch, measured):
     monkeypatch.setattr(Run, "report", Run.judge_stored)
     monkeypatch.setattr("demur.cli.study_commands.show_run", lambda _: None)

@@ -99,7 +99,7 @@ def test_no_difference_and_no_cells_are_said_not_to_be_shown():
 def test_one_checkpoint_answers_for_its_own_direction():
     cells = [each for each in study() if each["target"] == "after" and each["source"] in (None, "after", "random-1")]
     alone, ablated, _ = told(EFFECT, cells)
-    assert "harmful ones are refused more often (p < 0.001)" in alone.text
+    assert "harmful ones are refused more often, +80 points [+65, +89] (p < 0.001)" in alone.text
     assert ablated.text.startswith('Ablating "after"\'s direction in "after" changes the refusal rate')
 
 
@@ -138,8 +138,8 @@ def test_each_prompt_of_a_single_checkpoint_is_tested_and_named():
     said = alone(arm("before", "pythia", 2, 1), arm("before", "vicuna", 48, 1))
     assert said.shown is True
     assert said.text.endswith(
-        '; it is not shown that harmful ones are refused more often by "before" under "pythia" (p = 1, Holm); harmful ones are '
-        'refused more often by "before" under "vicuna" (p < 0.001, Holm).'
+        '; it is not shown that harmful ones are refused more often by "before" under "pythia", +2 points [-7, +12] (p = 1, Holm); harmful ones are '
+        'refused more often by "before" under "vicuna", +94 points [+83, +98] (p < 0.001, Holm).'
     )
 
 

@@ -59,6 +59,7 @@ def test_the_floor_counts_what_torch_counts():
     assert counted + square == counter.get_total_flops()
 
 
+@pytest.mark.soak
 def test_the_gpu_benchmark_runs_without_one():
     found = measure("tiny", 5, "float32", "cpu", 3, 1, on_tape)
     assert (found["same tokens as generate"], found["rows"], found["peak GiB"]) == (1.0, 5, None)

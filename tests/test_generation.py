@@ -46,7 +46,9 @@ def everything(model, rows, decoding, **sizes):
     return [found[i] for i in range(len(rows))]
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize(
+    "family", ["gemma2", *(pytest.param(one, marks=pytest.mark.soak) for one in ("llama", "gpt2", "gpt_neox"))]
+)
 def test_rows_equal_single_rows(family):
     model = tiny_model(family)
     rows = [Row(tuple(prompt), edit) for edit, prompt in itertools.product(all_edits(family), PROMPTS)]

@@ -114,7 +114,7 @@ GROWTHS = {
 }  # fmt: skip
 
 
-OFTEN = ("instructions", "a dose in front", "structured controls", "a layer", "much")
+OFTEN = ("instructions", "structured controls", "a layer")
 """The growths that `make test` tries. The others differ less from these, and are tried by `make soak`."""
 
 
@@ -177,6 +177,7 @@ def test_a_kill_right_after_the_study_was_replaced_loses_nothing(place, tmp_path
     assert contents(out) == contents(tmp_path / "whole")
 
 
+@pytest.mark.soak
 def test_a_run_grows_twice_before_it_loads_all_checkpoints(place, tmp_path, monkeypatch):
     """The prompts of each checkpoint are compared with those that the run made when it last loaded this checkpoint."""
     whole, out = execution.generate_batches, tmp_path / "grown"
@@ -194,6 +195,7 @@ def test_a_run_grows_twice_before_it_loads_all_checkpoints(place, tmp_path, monk
     assert Store.open(out).earlier_tests() == {}
 
 
+@pytest.mark.soak
 def test_a_growth_that_was_not_used_can_be_mended_or_taken_back(place, tmp_path, monkeypatch):
     """For example a wrong name of a model, which is noticed when it is loaded."""
     out, load = tmp_path / "grown", execution.load_checkpoint
@@ -349,6 +351,7 @@ def selected(place, monkeypatch):
     return made
 
 
+@pytest.mark.soak
 def test_a_run_that_selected_its_layer_keeps_it_when_it_grows(place, tmp_path, monkeypatch):
     made, out = selected(place, monkeypatch), tmp_path / "grown"
     assert run(place, out, *SELECT, *SMALL).exit_code == 0

@@ -118,3 +118,4 @@ def test_a_warning_names_the_arm_in_which_judges_disagree():
     assert "chat" not in text
     assert "50 and 20 of 100 are refusals" in text
     assert little_agreement([one.model_copy(update={"agreement": 0.99}) for one in found]) == []
+    assert little_agreement([one.model_copy(update={"n": 10}) for one in found]) == []

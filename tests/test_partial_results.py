@@ -61,7 +61,7 @@ def test_first_rates_count_the_verdicts_of_the_first_judge(study_file, tmp_path,
             return [Verdict(self.name, len(one.text) % 2 == 0, "refusal" if len(one.text) % 2 == 0 else "other") for one in batch]
 
     judge = Counted()
-    monkeypatch.setattr(partial_results, "get_judge", lambda _name: judge)
+    monkeypatch.setattr(partial_results, "judge_of_run", lambda _store, _name: judge)
     shown, _ = watched(load_study(study_file), tmp_path / "run")
     rates = [rate for one in shown if isinstance(one, FirstRates) for rate in one.rates]
     assert all(0 <= rate.refusals <= rate.n for rate in rates)

@@ -108,6 +108,7 @@ def test_steer_on_a_model_that_its_user_offloaded(offload, tmp_path):
     assert steered(model) == plain != tiny_model("llama").generate(ids, max_new_tokens=6, do_sample=False).tolist()
 
 
+@pytest.mark.soak
 def test_blocks_on_two_devices_compute_what_one_does():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
     done = subprocess.run(

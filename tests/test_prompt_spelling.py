@@ -227,6 +227,7 @@ def test_the_plan_tells_what_small_edits_cost(file):
     assert "has no arm with the small edit" in said
 
 
+@pytest.mark.soak
 def test_a_run_grows_by_small_edits_and_reuses_everything(file, done, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "report", Run.judge_stored)
     out, told = tmp_path / "run", []

@@ -52,7 +52,7 @@ def test_equals_brute_force_over_all_sequences(kind):
 
 
 @pytest.mark.parametrize("stop_at_eos", [True, False])
-@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("length", [1, 3, pytest.param(2, marks=pytest.mark.soak)])
 def test_equals_brute_force_at_every_length(length, stop_at_eos):
     sampling = dataclasses.replace(EXACT, max_new_tokens=length, stop_at_eos=stop_at_eos)
     for kind in ("byte-level", "fallback"):

@@ -130,6 +130,7 @@ def test_outputs_without_a_label_are_in_no_rate_and_said(tmp_path, server):
     assert "5 of 20 outputs in which no label can be read" in unparsed_warnings(store.verdicts(), ["asked"])[0]
 
 
+@pytest.mark.soak
 def test_kills_lose_no_row_and_judge_none_twice(tmp_path, server):
     """Small; tests/soak/test_served_kills.py has 10,000 rows and five kills."""
     n, kills = 200, 2

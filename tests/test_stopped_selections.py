@@ -99,6 +99,7 @@ def test_a_run_folder_keeps_the_steps_until_the_selection_is_made(study, tmp_pat
     assert len(saved) == 15  # seven, the one that this test counts in, and the other seven
 
 
+@pytest.mark.soak
 def test_steps_of_other_weights_texts_or_places_are_done_again(study, tmp_path):
     steps = FinishedSteps()
     selected(study, steps)

@@ -283,6 +283,7 @@ def test_directions_of_a_run_are_those_of_the_drawn_pairs(done, file):
     assert stored.raw_norm == pytest.approx(made.raw_norm, rel=1e-5)
 
 
+@pytest.mark.soak
 def test_a_run_grows_by_resamples(file, done, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "report", Run.judge_stored)
     out, told = tmp_path / "run", []
@@ -295,6 +296,7 @@ def test_a_run_grows_by_resamples(file, done, tmp_path, monkeypatch):
         run(study(file, *PLAIN, "direction.resamples=2"), out)
 
 
+@pytest.mark.soak
 def test_resamples_without_completions_have_probabilities(file, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "report", Run.judge_stored)
     run(study(file, *THREE, "direction.resample_completions=false"), tmp_path / "run").close()

@@ -32,6 +32,12 @@ def pools(summary):
     return list(found.values())
 
 
+@pytest.fixture
+def unfolded(monkeypatch):
+    """Tables of any length: a long one is folded, which other tests look at."""
+    monkeypatch.setattr(terminal, "MOST_LINES", 1000)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -42,7 +48,7 @@ def pools(summary):
         {"checkpoints": ("only",), "controls": 0},
     ],
 )
-def test_terminal_table_fits_eighty_columns(settings):
+def test_terminal_table_fits_eighty_columns(settings, unfolded):
     summary, _ = make_run(**{"n": 10, **settings})
     text = printed(summary)
     assert max(map(len, text.splitlines())) <= 80
@@ -52,7 +58,7 @@ def test_terminal_table_fits_eighty_columns(settings):
 
 
 @pytest.mark.parametrize(("n", "prompts", "step"), [(10, ("chatml",), 1), (400, ("chatml",), 1), (400, ("chatml", "plain"), 10)])
-def test_no_width_cuts_a_number(n, prompts, step):
+def test_no_width_cuts_a_number(n, prompts, step, unfolded):
     summary, _ = make_run(n=n, prompts=prompts, layers=(1, 2), coefficients=(0.5, 2.0))
     digits = number_format.decimals(n)
     singles = [pool[0] for pool in pools(summary) if len(pool) == 1]

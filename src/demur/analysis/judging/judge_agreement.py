@@ -19,6 +19,9 @@ LEAST_DIFFERING = 0.02
 """The least share of completions on which two judges must differ for a warning. Where almost nothing is a refusal, kappa is low
 even if the judges differ on single completions."""
 
+FEWEST_DIFFERING = 5
+"""The least number of such completions. In a small arm, one completion is a large share."""
+
 _REFUSAL, _OTHER = "refusal", "other"
 
 Scope = tuple[str | None, str | None, str | None]
@@ -77,7 +80,13 @@ def little_agreement(found: Sequence[Agreement]) -> list[str]:
     arms: dict[tuple[str, str], list[str]] = defaultdict(list)
     for one in found:
         in_arm = one.target is not None and one.edit is None and one.of == "refusal" and not one.labellers
-        if in_arm and one.kappa is not None and one.kappa < LITTLE and 1 - one.agreement >= LEAST_DIFFERING:
+        differing = (1 - one.agreement) * one.n
+        if (
+            in_arm
+            and one.kappa is not None
+            and one.kappa < LITTLE
+            and differing >= max(FEWEST_DIFFERING, LEAST_DIFFERING * one.n)
+        ):
             counts = [sum(one.table[0]), sum(row[0] for row in one.table)]
             arms[one.first, one.second].append(
                 f"{one.target} with the prompt {one.prompt} (kappa {one.kappa:.2f}; {counts[0]:,} and {counts[1]:,} of {one.n:,} "
