@@ -138,8 +138,8 @@ def test_each_prompt_of_a_single_checkpoint_is_tested_and_named():
     said = alone(arm("before", "pythia", 2, 1), arm("before", "vicuna", 48, 1))
     assert said.shown is True
     assert said.text.endswith(
-        '; it is not shown that harmful ones are refused more often by "before" under "pythia", +2 points [-7, +12] (p = 1, Holm); harmful ones are '
-        'refused more often by "before" under "vicuna", +94 points [+83, +98] (p < 0.001, Holm).'
+        '; it is not shown that harmful ones are refused more often by "before" under "pythia", +2 points [-7, +12] '
+        '(p = 1, Holm); harmful ones are refused more often by "before" under "vicuna", +94 points [+83, +98] (p < 0.001, Holm).'
     )
 
 
