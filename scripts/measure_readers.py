@@ -1,8 +1,8 @@
 """Measures how far two independent readers agree with each other, and the judge `taxonomy` with each of them.
 
-reader_labels.jsonl in this folder has the labels that both readers gave to the completions of draw_completions.py. It has no texts,
-only their sha256. `--texts FOLDER` is a folder that draw_completions.py has written; with it, the judge is measured too. A text
-whose sha256 is not that of the labelled text is left out and counted.
+reader_labels.jsonl in this folder has the labels that both readers gave to the completions of draw_completions.py. It has no
+texts, only their sha256. `--texts FOLDER` is a folder that draw_completions.py has written; with it, the judge is measured too.
+A text whose sha256 is not that of a labelled text is left out, and the script says how many are left.
 
 Run it as `python scripts/measure_readers.py [--texts FOLDER] [--errors]`.
 """

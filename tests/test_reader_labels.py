@@ -62,7 +62,8 @@ def test_the_readers_agree_as_the_docs_say(rows, scripts):
         equal = sum(one == other for one, other in zip(first, second, strict=True))
         (stated,) = (line for line in text.splitlines() if f"| {equal} of {len(chosen)} | " in line and line.count("|") == 6)
         assert agreement(chosen, first, second) in stated
-        assert stated.startswith(f"| {name}") and stated.endswith(f" | {first.count('refusal')} |")
+        assert stated.startswith(f"| {name}")
+        assert stated.endswith(f" | {first.count('refusal')} |")
         assert [label == "refusal" for label in first] == [label == "refusal" for label in second]
 
 
