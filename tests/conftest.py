@@ -20,9 +20,12 @@ from demur.engine.checkpoints import Checkpoint, wrap
 from demur.report import draw_static, style
 from demur.runs import run as run_module
 from demur.runs import run_summary
+from tests.report.chromium import CHROMIUM, started
 from tests.tiny import CHAT, tiny_model, tiny_tokenizer
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from demur.runs.store import Store
     from demur.runs.stored_records import Results
 
@@ -92,3 +95,12 @@ def shared() -> Path:
     if not (SHARED / "reference").is_dir():
         pytest.skip(f"reference files are not at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """One browser for all tests of a process: Playwright cannot be started twice at once."""
+    if CHROMIUM is None:
+        pytest.skip("needs a Chromium: scripts/install_chromium.sh installs Debian's")
+    with started() as chromium:
+        yield chromium

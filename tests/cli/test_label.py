@@ -23,7 +23,7 @@ from demur.cli.main import app
 from demur.runs.labelling.label_session import open_labelling
 from demur.runs.store import Store
 from tests.labelled_studies import labelled_store
-from tests.report.chromium import needs_chromium, started
+from tests.report.chromium import needs_chromium
 
 PATIENCE = 120
 
@@ -266,11 +266,10 @@ def test_nothing_else_can_read_or_label(served, folder):
 
 
 @needs_chromium
-def test_the_page_in_a_browser(served, folder):
+def test_the_page_in_a_browser(served, folder, browser):
     from playwright.sync_api import expect
 
-    with started() as browser:
-        page = browser.new_page()
+    with closing(browser.new_page()) as page:
         problems, asked = [], []
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)

@@ -12,7 +12,7 @@ from demur.analysis.summary import Summary
 from demur.report import draw_static, style
 from demur.report.write_report import write_report
 from tests.conftest import DRAW, KINDS, SAVE
-from tests.report.chromium import CHROMIUM, Open, started, watched
+from tests.report.chromium import Open, watched
 from tests.report.made_run import make_run
 
 if TYPE_CHECKING:
@@ -56,14 +56,6 @@ def page(made: tuple[Summary, pandas.DataFrame], tmp_path_factory: pytest.TempPa
 def undrawn(made: tuple[Summary, pandas.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with blank drawings, which stand hidden behind the figures that scripts draw: made and opened sooner."""
     return write_report(tmp_path_factory.mktemp("undrawn"), *made)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator["Browser"]:
-    if CHROMIUM is None:
-        pytest.skip("needs a Chromium: scripts/install_chromium.sh installs Debian's")
-    with started() as chromium:
-        yield chromium
 
 
 @pytest.fixture

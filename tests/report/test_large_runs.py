@@ -1,6 +1,7 @@
 """Runs of many checkpoints: small pages with completions beside them, folded tables in the terminal, figures of some of many."""
 
 import re
+from contextlib import closing
 from io import StringIO
 
 import pytest
@@ -18,7 +19,7 @@ from demur.report.terminal import MOST_DIFFERENCES, terminal_comparison, termina
 from demur.report.write_report import made_report
 from demur.runs.compare import compare_runs
 from demur.runs.run import open_run
-from tests.report.chromium import needs_chromium, started, until, watched
+from tests.report.chromium import needs_chromium, until, watched
 
 CHECKPOINTS, ASKED = MANY_OTHERS + 2, 12
 
@@ -164,9 +165,9 @@ def test_completions_of_a_large_run_lie_beside_the_page(run, monkeypatch):
 
 
 @needs_chromium
-def test_the_page_loads_the_completions_beside_it_when_they_are_opened(run, monkeypatch):
+def test_the_page_loads_the_completions_beside_it_when_they_are_opened(run, monkeypatch, browser):
     page = page_of(run, monkeypatch, 0)
-    with started() as browser, watched(browser) as open_page:
+    with watched(browser) as open_page:
         opened = open_page(page, drawn=False)
         assert opened.evaluate("document.querySelectorAll('script[src]').length") == 0
         opened.locator("#browser > summary").click()
@@ -176,19 +177,19 @@ def test_the_page_loads_the_completions_beside_it_when_they_are_opened(run, monk
 
 
 @needs_chromium
-def test_a_link_into_completions_beside_the_page_marks_the_completion(run, monkeypatch):
+def test_a_link_into_completions_beside_the_page_marks_the_completion(run, monkeypatch, browser):
     page = page_of(run, monkeypatch, 0)
-    with started() as browser, watched(browser) as open_page:
+    with watched(browser) as open_page:
         opened = open_page(page, "target=step2000&edit=ablate+step1000&instruction=harmful+3", drawn=False)
         until(opened, "document.querySelectorAll('.card.chosen').length === 1")
 
 
 @needs_chromium
-def test_a_page_without_its_completions_says_where_they_are(run, monkeypatch, tmp_path):
+def test_a_page_without_its_completions_says_where_they_are(run, monkeypatch, tmp_path, browser):
     alone = tmp_path / "report.html"
     alone.write_bytes(page_of(run, monkeypatch, 0).read_bytes())
-    with started() as browser:
-        opened = browser.new_context(offline=True).new_page()
+    with closing(browser.new_context(offline=True)) as context:
+        opened = context.new_page()
         opened.goto(alone.as_uri())
         opened.locator("#browser > summary").click()
         until(opened, f"document.getElementById('status').textContent.includes('{NAME}, which is not beside this page')")
