@@ -45,7 +45,7 @@ def with_many(page: Path, target: Path) -> Path:
                 "key": f"cell {cell}", "checkpoint": checkpoint, "target": checkpoint, "prompt": "chatml", "instructions": kind,
                 "intervention": intervention, "edit": f"{intervention} {cell // 4}", "done": DONE[intervention],
                 "direction": "" if intervention == "none" else f"direction {cell // 4}",
-                "source": None, "control": False, "layer": 3, "coefficient": None, "unit": None, "dose": "",
+                "source": None, "control": False, "moved": "", "layer": 3, "coefficient": None, "unit": None, "dose": "",
                 "rows": {
                     "instruction": [index + EACH * (kind == "harmless") for index in range(EACH)],
                     "text": list(range(first, first + EACH)),
