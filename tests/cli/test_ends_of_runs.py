@@ -243,6 +243,7 @@ def test_a_closed_pipe_is_no_failure(runs, tmp_path, command):
     assert process.returncode == 0
 
 
+@pytest.mark.soak
 def test_a_run_whose_messages_nobody_reads_is_finished(study, tmp_path):
     reading, writing = os.pipe()
     os.close(reading)

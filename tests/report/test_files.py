@@ -84,6 +84,7 @@ def test_rebuilding_removes_what_the_run_no_longer_has(tmp_path):
     assert all(path.is_file() for path in mine)
 
 
+@pytest.mark.soak
 def test_every_file_of_a_report_is_known_as_one(tmp_path):
     summary, completions = make_run(
         n=2,
