@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from measure_taxonomy import print_confusion
 
+from demur.core.agreement import weighted_kappa
 from demur.core.statistics import cohen_kappa
 from demur.inputs.instructions import load_instructions
 from demur.judges.judging import judge
@@ -24,7 +24,7 @@ from demur.judges.judging import judge
 LABELLED = Path(__file__).with_name("reader_labels.jsonl")
 READERS = ("reader_a", "reader_b")
 CHECKPOINTS = ("gemma", "parent", "tuned")
-DRAWS, SEED = 5000, 0
+DRAWS = 5000
 
 Row = dict[str, Any]
 
@@ -66,19 +66,10 @@ def interval_by_instruction(rows: Sequence[Row], first: Sequence[Any], second: S
         first: a label of each row, by one labeller.
         second: the labels of the other.
     """
-    places = {place: number for number, place in enumerate(dict.fromkeys(map(instruction_of, rows)))}
-    labels = {label: number for number, label in enumerate(dict.fromkeys((*first, *second)))}
-    counts = np.zeros((len(places), len(labels), len(labels)))
-    for row, one, other in zip(rows, first, second, strict=True):
-        counts[places[instruction_of(row)], labels[one], labels[other]] += 1
-    times = np.random.default_rng(SEED).multinomial(len(places), [1 / len(places)] * len(places), DRAWS)
-    tables = np.tensordot(times, counts, axes=1)
-    tables /= tables.sum(axis=(1, 2), keepdims=True)
-    observed = np.trace(tables, axis1=1, axis2=2)
-    chance = (tables.sum(axis=1) * tables.sum(axis=2)).sum(axis=1)
-    kappas = (observed - chance)[chance < 1] / (1 - chance)[chance < 1]
-    low, high = np.quantile(kappas, (0.025, 0.975))
-    return float(low), float(high)
+    labels = sorted({*first, *second})
+    found = weighted_kappa.agreement(first, second, labels, list(map(instruction_of, rows)), draws=DRAWS)
+    assert found.interval is not None
+    return found.interval
 
 
 def agreement(rows: Sequence[Row], first: Sequence[Any], second: Sequence[Any]) -> str:

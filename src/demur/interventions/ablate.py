@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import BaseModel
 
 from demur.core.edit_words import EditWords
+from demur.interventions.edit_kind import expected_of
 
 if TYPE_CHECKING:
     from demur.interventions.intervention import Intervention
@@ -40,7 +41,7 @@ class Ablate:
 
     def expected(self, action: str, instructions: str) -> Literal[-1, 0, 1]:  # noqa: ARG002
         """Fewer refusals of harmful instructions."""
-        return -1 if instructions == "harmful" else 0
+        return expected_of(instructions, raises=False)
 
     def operation(self, edit: "Intervention") -> "Operation":
         """Computes the component along the unit vector and subtracts it."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from demur.core.edit_words import EditWords
 from demur.core.errors import InputError
-from demur.interventions.edit_kind import Fact
+from demur.interventions.edit_kind import MEANS, Fact, expected_of
 
 if TYPE_CHECKING:
     from demur.directions.direction import Direction
@@ -67,14 +67,11 @@ class AblateEach:
 
     def expected(self, action: str, instructions: str) -> Literal[-1, 0, 1]:
         """The harmful mean should raise refusals of harmless instructions, all else lower those of harmful ones."""
-        if action == "affine-each-to-harmful":
-            return 1 if instructions == "harmless" else 0
-        return -1 if instructions == "harmful" else 0
+        return expected_of(instructions, raises=action == "affine-each-to-harmful")
 
     def target_facts(self, settings: EachSettings) -> tuple[Fact, ...]:
         """The target's means over the instructions that `to` names; none for zero."""
-        facts: dict[str, tuple[Fact, ...]] = {"harmless": ("harmless means",), "harmful": ("harmful means",)}
-        return facts.get(settings.to, ())
+        return MEANS[settings.to]
 
     def operation_at(self, edit: "Intervention", where: "Point") -> "Operation":
         """Sets the component along the direction of this point's layer to zero, or to that of the mean at this point."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import BaseModel
 
 from demur.core.edit_words import EditWords
+from demur.interventions.edit_kind import expected_of
 
 if TYPE_CHECKING:
     from demur.interventions.intervention import Intervention
@@ -52,9 +53,7 @@ class Add:
 
     def expected(self, action: str, instructions: str) -> Literal[-1, 0, 1]:
         """Adding should raise refusals of harmless instructions, subtracting should lower those of harmful ones."""
-        if action == "add":
-            return 1 if instructions == "harmless" else 0
-        return -1 if instructions == "harmful" else 0
+        return expected_of(instructions, raises=action == "add")
 
     def operation(self, edit: "Intervention") -> "Operation":
         """Adds the same vector at every position: the unit vector times the coefficient and the length of its unit."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from demur.core.edit_words import EditWords
-from demur.interventions.edit_kind import Fact
+from demur.interventions.edit_kind import MEANS, Fact, expected_of
 
 if TYPE_CHECKING:
     from demur.interventions.intervention import Intervention
@@ -65,13 +65,11 @@ class Affine:
 
     def expected(self, action: str, instructions: str) -> Literal[-1, 0, 1]:
         """The harmless mean should lower refusals of harmful instructions, the harmful mean raise those of harmless ones."""
-        if action == "affine":
-            return -1 if instructions == "harmful" else 0
-        return 1 if instructions == "harmless" else 0
+        return expected_of(instructions, raises=action == "affine-to-harmful")
 
     def target_facts(self, settings: AffineSettings) -> tuple[Fact, ...]:
         """The target's means over the instructions that `to` names."""
-        return ("harmless means",) if settings.to == "harmless" else ("harmful means",)
+        return MEANS[settings.to]
 
     def operation_at(self, edit: "Intervention", where: "Point") -> "Operation":
         """Sets the component along the unit vector to that of the mean at this point."""

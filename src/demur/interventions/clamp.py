@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from demur.core.edit_words import EditWords
-from demur.interventions.edit_kind import Fact
+from demur.interventions.edit_kind import MEANS, Fact, expected_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,15 +76,13 @@ class Clamp:
 
     def expected(self, action: str, instructions: str) -> Literal[-1, 0, 1]:
         """A ceiling should lower refusals of harmful instructions, a floor raise those of harmless ones."""
-        if action == "clamp":
-            return -1 if instructions == "harmful" else 0
-        return 1 if instructions == "harmless" else 0
+        return expected_of(instructions, raises=action == "clamp-from-below")
 
     def target_facts(self, settings: ClampSettings) -> tuple[Fact, ...]:
         """The target's means over harmless instructions, over harmful ones, or both, depending on the level."""
         if settings.level in (0.0, 1.0):
-            return ("harmless means",) if settings.level == 0 else ("harmful means",)
-        return ("harmless means", "harmful means")
+            return MEANS["harmless" if settings.level == 0 else "harmful"]
+        return (*MEANS["harmless"], *MEANS["harmful"])
 
     def operation_at(self, edit: "Intervention", where: "Point") -> "Operation":
         """Moves the component along the unit vector to the limit where it is beyond."""

@@ -19,6 +19,24 @@ if TYPE_CHECKING:
 Fact = Literal["residual norm", "harmless means", "harmful means"]
 """What an edit may have to know of the arm that it edits; `target_facts.py` says what each fact is."""
 
+MEANS: Mapping[str, tuple[Fact, ...]] = {"zero": (), "harmless": ("harmless means",), "harmful": ("harmful means",)}
+"""What an edit has to know that sets components to zero or to those of a mean: the `target_facts` of such a kind."""
+
+
+def expected_of(instructions: str, *, raises: bool) -> Literal[-1, 0, 1]:
+    """The change that would confirm an edit, for most kinds: the `expected` of a kind.
+
+    Args:
+        instructions: the instruction set, or the one that it is like.
+        raises: whether the edit moves the stream to refusals, not away from them.
+
+    Returns:
+        1 on harmless instructions for an edit that raises refusals, -1 on harmful ones for one that lowers them, else 0.
+    """
+    if raises:
+        return 1 if instructions == "harmless" else 0
+    return -1 if instructions == "harmful" else 0
+
 
 @runtime_checkable
 class EditKind(Protocol):

@@ -15,7 +15,7 @@ from demur.interventions.intervention import Intervention, edit
 from demur.interventions.stream_means import StreamMeans
 from demur.interventions.target_facts import TargetFacts
 from demur.judges.judge import Judged
-from demur.measurements.measurement import ArmSubject, CellCompletion, CellSubject, PairSubject, reads_completions
+from demur.measurements.measurement import ArmSubject, CellCompletion, CellSubject, PairSubject
 from demur.runs.controls.control_jobs import ArmControlsJob, ControlJob
 from demur.runs.controls.control_making import arm_controls_made, controls_from
 from demur.runs.extracting.cell_needs import MeansName, means_of
@@ -160,8 +160,7 @@ def _measure(job: MeasureJob, inputs: JobInputs, loaded: Loaded) -> Iterator[Sto
 def _cell_subjects(job: MeasureJob, inputs: JobInputs, arms: Sequence[ArmSubject]) -> list[CellSubject]:
     """The cells of the first arm as subjects of a measurement. The second arm is the reference, if there is one."""
     directions, means = _read(job, inputs)
-    read = [key for pair in job.cells for key in (pair if reads_completions(job.asked.name) else pair[1:])]
-    written = {key: inputs.completions(key) for key in dict.fromkeys(read)}
+    written = {key: inputs.completions(key) for key in job.read}
     thought = thought_at_end(arms[0].prompt.template.rpartition(SLOT)[2])
     return [
         CellSubject(

@@ -135,11 +135,15 @@ class MeasureJob:
         return self.checkpoints
 
     @property
+    def read(self) -> tuple[str, ...]:
+        """The keys of the cells whose completions are read."""
+        own = reads_completions(self.asked.name)
+        return tuple(dict.fromkeys(key for pair in self.cells for key in (pair if own else pair[1:])))
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Keys of the stored inputs."""
-        read = [key for pair in self.cells for key in (pair if reads_completions(self.asked.name) else pair[1:])]
-        completions = dict.fromkeys(map(cell_key, read))
-        return (*map(direction_key, self.directions), *map(means_key, self.means), *completions)
+        return (*map(direction_key, self.directions), *map(means_key, self.means), *map(cell_key, self.read))
 
     @property
     def gives(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pydantic import JsonValue
 
@@ -12,6 +12,20 @@ from demur.measurements.measurement import MeasurementRecord
 if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
+
+
+class Versioned(Protocol):
+    """A class of measurements, by its name and version."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """The version."""
+        ...
 
 
 class StoredCompletion(NamedTuple):
@@ -119,6 +133,10 @@ class StoredMeasurement:
     settings: str
     version: int
     record: MeasurementRecord
+
+    def of(self, measurement: Versioned) -> bool:
+        """Whether it is of this measurement in this version. The arrays of another version may mean something else."""
+        return (self.name, self.version) == (measurement.name, measurement.version)
 
     @property
     def key(self) -> tuple[str, str, str]:

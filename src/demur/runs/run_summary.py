@@ -73,7 +73,5 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
 
 
 def _by_layer(measured: Sequence[StoredMeasurement], layers: Sequence[int], lineage: Sequence[str]) -> ByLayer | None:
-    # The arrays of another version may mean something else.
-    wanted = SeparationByLayer.name, SeparationByLayer.version
-    found = located([one.record for one in measured if (one.name, one.version) == wanted], layers, lineage)
+    found = located([one.record for one in measured if one.of(SeparationByLayer)], layers, lineage)
     return None if found is None else ByLayer.model_validate(found)

@@ -151,12 +151,18 @@ def trend(rows: Sequence[Sequence[float]], groups: Sequence[int]) -> tuple[float
     spread = sum(weight * weight for weight in weights)
     most = sum(weight for weight in weights if weight > 0) / spread
     slopes = [sum(weight * value for weight, value in zip(weights, row, strict=True)) / spread for row in rows]
-    # Scaled to at most 1, because the tests between groups are written for differences of rates.
-    between = GroupedChanges.of([0.0] * len(slopes), [slope / most for slope in slopes], groups)
-    (low, high), (over_low, over_high) = mean_interval(slopes, most), between.method.interval()
+    between, interval = _between(slopes, most, groups)
     p = min(1.0, 2 * min(between.method.p_at_most(0.0), between.method.p_at_least(0.0)))
     least = 2.0 ** (1 - len(between.sums))
-    return sum(slopes) / len(slopes), (min(low, most * over_low), max(high, most * over_high)), max(p, least)
+    return sum(slopes) / len(slopes), interval, max(p, least)
+
+
+def _between(values: Sequence[float], most: float, groups: Sequence[int]) -> tuple[GroupedChanges, tuple[float, float]]:
+    """The values between groups, and the interval of their mean; see `trend`."""
+    # Scaled to at most 1, because the tests between groups are written for differences of rates.
+    between = GroupedChanges.of([0.0] * len(values), [value / most for value in values], groups)
+    (low, high), (over_low, over_high) = mean_interval(values, most), between.method.interval()
+    return between, (min(low, most * over_low), max(high, most * over_high))
 
 
 def _reaches(verdicts: LineageVerdicts, checkpoints: Sequence[str]) -> list[Reach]:
@@ -174,9 +180,7 @@ def _reaches(verdicts: LineageVerdicts, checkpoints: Sequence[str]) -> list[Reac
             changes = _mean_changes(verdicts, others, baselines)
             if not changes:
                 continue
-            slopes, labels = list(changes.values()), verdicts.grouped(instructions, list(changes))
-            between = GroupedChanges.of([0.0] * len(slopes), slopes, labels).method.interval()
-            wide = mean_interval(slopes, 1.0)
+            moved = list(changes.values())
             found.append(
                 Reach(
                     source=source,
@@ -184,9 +188,9 @@ def _reaches(verdicts: LineageVerdicts, checkpoints: Sequence[str]) -> list[Reac
                     dose=dose,
                     instructions=instructions,
                     targets=len(others),
-                    n=len(slopes),
-                    change=sum(slopes) / len(slopes),
-                    ci95=(min(wide[0], between[0]), max(wide[1], between[1])),
+                    n=len(moved),
+                    change=sum(moved) / len(moved),
+                    ci95=_between(moved, 1.0, verdicts.grouped(instructions, list(changes)))[1],
                     own=own[0].rate - baselines[own[0].place].rate if own else None,
                 )
             )

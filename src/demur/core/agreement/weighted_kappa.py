@@ -48,6 +48,7 @@ def agreement(
     weights: Sequence[float] | None = None,
     confidence: float = 0.95,
     *,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> Agreed:
     """Cohen's kappa (1960) with weights for items, and a percentile bootstrap over groups (Field and Welsh 2007, "Bootstrapping
@@ -63,6 +64,7 @@ def agreement(
         groups: the group of each item.
         weights: how many items each one stands for; 1 unless given.
         confidence: the coverage of the interval.
+        draws: the number of bootstrap samples.
         seed: the seed of the bootstrap.
 
     Raises:
@@ -92,7 +94,7 @@ def agreement(
     interval = None
     if len(numbers) >= LEAST_GROUPS and len(set(first)) > 1 and len(set(second)) > 1:
         if any(one != other for one, other in zip(first, second, strict=True)):
-            interval = _bootstrapped(by_group, count, confidence, seed)
+            interval = _bootstrapped(by_group, count, confidence, draws, seed)
         else:
             interval = _of_full_agreement(by_group, count, min(len(numbers), _worth(weights)))
     table = np.bincount(pairs, minlength=count * count).reshape(count, count)
@@ -105,11 +107,11 @@ def _worth(weights: Sequence[float]) -> int:
     return max(1, int(sum(weights) ** 2 / sum(weight * weight for weight in weights)))
 
 
-def _bootstrapped(by_group: "NDArray[Any]", labels: int, confidence: float, seed: int) -> tuple[float, float] | None:
+def _bootstrapped(by_group: "NDArray[Any]", labels: int, confidence: float, draws: int, seed: int) -> tuple[float, float]:
     import numpy as np
 
     groups = len(by_group)
-    drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), DRAWS)
+    drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), draws)
     kappas, _ = _kappas(drawn @ by_group, labels)
     tail = (1 - confidence) / 2
     low, high = np.nanquantile(kappas, (tail, 1 - tail))

@@ -2,24 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from demur.core.registry import registry
-from demur.judges.asked.judge_format import JudgeFormat, judge_format
-from demur.judges.asked.rubric import Rubric, RubricFormat
+from demur.judges.asked.asked_settings import AskedSettings
 from demur.models.sources import is_on_this_machine
 
 UNDECIDED = frozenset({"device", "batch_tokens"})
 """Keys that affect no label."""
 
 
-def _registered(name: str | None) -> str | None:
-    if name is not None:
-        registry("judge-format").get(name)
-    return name
-
-
-class LocalSettings(BaseModel):
+class LocalSettings(AskedSettings):
     """The keys of a judge that runs a model here.
 
     Attributes:
@@ -36,24 +28,15 @@ class LocalSettings(BaseModel):
         coherence: whether texts that are no utterance get the label `incoherent` without being asked about.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: Annotated[str, Field(min_length=1)]
     revision: str | None = None
     adapter: str | None = None
-    format: Annotated[str | None, AfterValidator(_registered)] = None
-    rubric: Rubric | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     quantise: Literal["8bit", "4bit"] | None = None
     device: str = "auto"
     batch_tokens: Annotated[int | None, Field(ge=1)] = None
-    max_tokens: Annotated[int | None, Field(ge=1)] = None
-    coherence: bool = True
 
     @model_validator(mode="after")
     def _fits(self) -> "LocalSettings":
-        if (self.rubric is None) == (self.format is None):
-            raise ValueError("expected either rubric or format; give one of them")
         if not is_on_this_machine(self.model) and self.revision is None and "@" not in self.model:
             raise ValueError(
                 f"{self.model!r} is a hub id without a revision, and the files behind a name may change; give revision, the "
@@ -62,11 +45,3 @@ class LocalSettings(BaseModel):
         if self.asked.answers == "classes" and (self.adapter or self.quantise):
             raise ValueError(f"the format {self.format!r} is of a sequence classifier, which takes neither adapter nor quantise")
         return self
-
-    @property
-    def asked(self) -> JudgeFormat:
-        """What is asked, and how answers are read."""
-        if self.rubric is not None:
-            return RubricFormat(self.rubric)
-        assert self.format is not None
-        return judge_format(self.format)

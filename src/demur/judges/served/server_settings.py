@@ -4,12 +4,10 @@ import os
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from demur.core.errors import InputError
-from demur.core.registry import registry
-from demur.judges.asked.judge_format import JudgeFormat, judge_format
-from demur.judges.asked.rubric import Rubric, RubricFormat
+from demur.judges.asked.asked_settings import AskedSettings
 
 UNDECIDED = frozenset(
     {
@@ -29,13 +27,7 @@ def _without_secrets(url: str) -> str:
     return url.rstrip("/")
 
 
-def _registered(name: str | None) -> str | None:
-    if name is not None:
-        registry("judge-format").get(name)
-    return name
-
-
-class ServerSettings(BaseModel):
+class ServerSettings(AskedSettings):
     """The keys of a judge that asks a server.
 
     Attributes:
@@ -62,20 +54,13 @@ class ServerSettings(BaseModel):
         max_cost: the most that all outputs of this judge in one run may cost, in the unit of the prices.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: Annotated[str, Field(min_length=1)]
     base_url: Annotated[str, AfterValidator(_without_secrets)] = "https://api.openai.com/v1"
     api_key_env: str | None = None
-    rubric: Rubric | None = None
-    format: Annotated[str | None, AfterValidator(_registered)] = None
     endpoint: Literal["chat", "completions"] | None = None
     temperature: Annotated[float, Field(ge=0)] = 0.0
     seed: int | None = 0
-    max_tokens: Annotated[int | None, Field(ge=1)] = None
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    extra: dict[str, JsonValue] = {}
-    coherence: bool = True
+    extra: dict[str, JsonValue] = Field(default_factory=dict)
     concurrency: Annotated[int, Field(ge=1)] = 8
     most_concurrent: Annotated[int, Field(ge=1)] = 64
     timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
@@ -88,8 +73,6 @@ class ServerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> "ServerSettings":
-        if (self.rubric is None) == (self.format is None):
-            raise ValueError("expected either rubric or format; give one of them")
         asked = self.asked
         if asked.answers != "text":
             raise ValueError(
@@ -108,14 +91,6 @@ class ServerSettings(BaseModel):
         if self.max_cost is not None and self.input_price is None:
             raise ValueError("max_cost needs input_price and output_price, the prices of a million tokens; give both")
         return self
-
-    @property
-    def asked(self) -> JudgeFormat:
-        """What is asked, and how answers are read."""
-        if self.rubric is not None:
-            return RubricFormat(self.rubric)
-        assert self.format is not None
-        return judge_format(self.format)
 
     @property
     def chats(self) -> bool:

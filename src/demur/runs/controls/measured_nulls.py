@@ -25,8 +25,7 @@ def refusal_probabilities(records: Sequence[StoredMeasurement], judge: str) -> d
     """
     found: dict[str, dict[int, float]] = {}
     for one in records:
-        ours = (one.name, one.version) == (RefusalProbability.name, RefusalProbability.version)
-        if ours and json.loads(one.settings).get("judge", one.record.facts.get("judge")) == judge:
+        if one.of(RefusalProbability) and json.loads(one.settings).get("judge", one.record.facts.get("judge")) == judge:
             found[one.subject] = {place: float(value) for place, value in enumerate(one.record.arrays["probability"].tolist())}
     return found
 

@@ -17,7 +17,7 @@ def measured_harm(records: Sequence[StoredMeasurement]) -> dict[str, MeasuredHar
     """
     found = {}
     for one in records:
-        if (one.name, one.version) == (Harmfulness.name, Harmfulness.version):
+        if one.of(Harmfulness):
             arrays, facts = one.record.arrays, one.record.facts
             first, last = _texts(facts["tokens"])
             found[one.subject] = MeasuredHarm(

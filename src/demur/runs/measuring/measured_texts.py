@@ -15,7 +15,7 @@ def measured_texts(records: Sequence[StoredMeasurement]) -> dict[str, MeasuredTe
     """
     found = {}
     for one in records:
-        if (one.name, one.version) == (TextCoherence.name, TextCoherence.version):
+        if one.of(TextCoherence):
             arrays = {name: tuple(values.tolist()) for name, values in one.record.arrays.items()}
             found[one.subject] = MeasuredText(
                 reference=str(one.record.facts["reference"]),
