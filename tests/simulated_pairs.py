@@ -21,10 +21,7 @@ from demur.interventions.edit_kind import edit_kind, words_of
 WORDS = words_of({name: edit_kind(name) for name in ("ablate", "add")})
 PAIR = Lineage.of({"base": "base", "chat": "chat"})
 NAMES = ("base", "chat")
-EDITS: dict[str, tuple[str, str, Literal[-1, 0, 1]]] = {
-    "ablate": ("harmful", "suppresses", -1),
-    "add": ("harmless", "induces", 1),
-}
+EDITS: dict[str, tuple[str, Literal[-1, 1]]] = {"ablate": ("harmful", -1), "add": ("harmless", 1)}
 _ITEM, _GROUP, _NOISE, _LOW = 0.8, 0.5, 0.5, -1.8
 
 
