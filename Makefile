@@ -18,7 +18,7 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 soak: .venv/installed-dev
-	$(BIN)/python -m pytest -q -s -m soak
+	$(BIN)/python -m pytest -q -rP -n 2 --dist worksteal -m soak
 
 # The demo checkpoint is a file inside a plugin of another program: only the file is wanted, so nothing that it depends on.
 .venv/installed: pyproject.toml constraints.txt
