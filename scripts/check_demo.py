@@ -42,7 +42,7 @@ def check(folder: Path) -> None:
         "the tuned checkpoint refuses 75 % or less"
     )
     assert (folder / "report.html").stat().st_size < 6e6, "the page is not smaller than 6 MB"
-    for name in ("before", "after", "random-1", "shuffled-labels-1"):
+    for name in ("before", "after"):
         rate(found, judge, target="after", instructions="harmful", intervention="ablate", source=name)
     verdicts = {}
     for claim in (claim for claim in summary.claims if claim.about == "effect"):

@@ -119,3 +119,5 @@ def test_a_warning_names_the_arm_in_which_judges_disagree():
     assert "50 and 20 of 100 are refusals" in text
     assert little_agreement([one.model_copy(update={"agreement": 0.99}) for one in found]) == []
     assert little_agreement([one.model_copy(update={"n": 10}) for one in found]) == []
+    (both,) = little_agreement([*found, *(one.model_copy(update={"first": "c"}) for one in found)])
+    assert both.startswith("The judges a and b, and c and b agree little on")

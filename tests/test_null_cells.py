@@ -59,6 +59,7 @@ def test_more_completions_reuse_what_is_there(file, tmp_path):
         run(load_study(file, MANY), tmp_path / "run")
 
 
+@pytest.mark.soak
 def test_only_the_first_instructions_can_be_measured(file, tmp_path):
     changes = ['measurements=[{name="refusal-probability", instructions=2}]']
     with run(load_study(file, changes), tmp_path / "run") as finished:

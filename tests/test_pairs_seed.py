@@ -167,6 +167,7 @@ def test_an_effect_is_compared_with_the_null_directions_of_its_draw(done):
         assert claim.null.n == 1
 
 
+@pytest.mark.soak
 def test_measurements_are_made_with_the_first_seed(place, tmp_path):
     first = ("direction.pairs=3", "direction.pairs_seed=[7]", 'measurements=["by-layer"]')
     run(study(place, *first), tmp_path / "one").close()

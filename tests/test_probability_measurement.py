@@ -139,6 +139,7 @@ def test_one_cell_does_not_fail_the_others(study, tmp_path, error):
         assert set(failed.values()) == {"it is an addition"}
 
 
+@pytest.mark.soak
 def test_groups_of_cells_give_the_same(study, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(probability_measurement, "ROWS", 4)
     demur.run(study, tmp_path / "run")

@@ -194,6 +194,7 @@ def done(file):
     return file.parent / "run"
 
 
+@pytest.mark.soak
 def test_a_run_shows_the_spread_and_no_row_more(done):
     with demur.open_run(done) as opened:
         opened.report(figures="none")

@@ -82,9 +82,7 @@ def recomputed(monkeypatch):
     return recompute_claims.recomputed
 
 
-@pytest.mark.parametrize(
-    "shape", [one if one in ("affine", "probability") else pytest.param(one, marks=pytest.mark.soak) for one in SHAPES]
-)
+@pytest.mark.parametrize("shape", [one if one == "probability" else pytest.param(one, marks=pytest.mark.soak) for one in SHAPES])
 def test_every_number_of_every_claim_is_found_again(study, tmp_path, monkeypatch, recomputed, shape):
     monkeypatch.setattr(Run, "report", Run.judge_stored)
     settings = ("instructions.harmful.test=30", "instructions.harmless.test=30", "allow_overlap=true", *SHAPES[shape])

@@ -14,6 +14,7 @@ from demur.engine.row_sharing import share, share_rows
 from demur.engine.score import next_tokens
 from demur.interventions.intervention import ablate, add
 from demur.models.families import layout_of
+from tests.daily import daily
 from tests.test_generation import directions
 from tests.tiny import FAMILIES, TOWERS, tiny_model
 
@@ -63,7 +64,7 @@ def test_an_edit_behind_the_last_block_parts_its_row_before_it():
     assert found.starts == (0, 2)
 
 
-@pytest.mark.parametrize("family", FAMILIES + TOWERS)
+@pytest.mark.parametrize("family", daily(FAMILIES + TOWERS))
 def test_rows_that_share_have_the_tokens_that_they_have_alone(family, monkeypatch):
     model, rows = tiny_model(family), all_rows(family)
     layout = layout_of(model.config)

@@ -73,6 +73,7 @@ def _stop_after(count):
     return save
 
 
+@pytest.mark.soak
 def test_a_run_folder_keeps_the_steps_until_the_selection_is_made(study, tmp_path, monkeypatch):
     ready = check(make_plan(for_planning(study)))
     remember, saved = Store.remember, []

@@ -225,6 +225,7 @@ def done(file):
     return file.parent / "run"
 
 
+@pytest.mark.soak
 def test_resamples_are_in_no_table_and_no_family_and_change_no_other_number(file, done, monkeypatch):
     with demur.open_run(done) as opened:
         opened.report(figures="none")

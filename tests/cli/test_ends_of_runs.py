@@ -231,7 +231,7 @@ def demur_command(*command, **more):
     return subprocess.Popen([sys.executable, "-c", code, *map(str, command)], stderr=subprocess.PIPE, **more)
 
 
-@pytest.mark.parametrize("command", [("export",), ("report", "--quiet"), ("export", "--format", "jsonl"), ("--help",)])
+@pytest.mark.parametrize("command", [("export",), pytest.param(("report", "--quiet"), marks=pytest.mark.soak), ("--help",)])
 def test_a_closed_pipe_is_no_failure(runs, tmp_path, command):
     folder = tmp_path / "run"
     shutil.copytree(runs[0], folder)

@@ -55,6 +55,7 @@ def test_a_keyboard_steps_through_a_figure_and_hears_it(open_page, undrawn):
     assert [("before" in text, "harmless" in text) for text in said] == [(True, False), (False, False), (False, True)]
 
 
+@pytest.mark.soak
 def test_a_point_leads_to_its_instruction(open_page, undrawn):
     opened = open_page(undrawn)
     box = draw_all(opened).locator('.plot[data-figure="projections"] .scatterlayer path.point').first
@@ -84,6 +85,7 @@ def test_the_theme_is_chosen_and_kept(open_page, undrawn):
     assert system.evaluate("getComputedStyle(document.body).backgroundColor") == bright
 
 
+@pytest.mark.soak
 def test_without_scripts_and_on_paper_the_drawn_figures_stand(open_page, page):
     plain = open_page(page, drawn=False, java_script_enabled=False)
     assert plain.locator("figure .drawing").count() == plain.locator("figure").count() > 5
@@ -95,7 +97,8 @@ def test_without_scripts_and_on_paper_the_drawn_figures_stand(open_page, page):
     assert printed.pdf(format="A4").startswith(b"%PDF")
 
 
-@pytest.mark.parametrize("settings", [PHONE, pytest.param({}, marks=pytest.mark.soak)], ids=["phone", "desk"])
+@pytest.mark.soak
+@pytest.mark.parametrize("settings", [PHONE, {}], ids=["phone", "desk"])
 def test_nothing_is_wider_than_the_screen_and_no_labels_overlap(open_page, large, settings):
     opened = draw_all(open_page(large, **settings))
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")

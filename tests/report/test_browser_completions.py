@@ -137,6 +137,7 @@ def test_search_wants_every_word_in_instruction_or_completion(show, completions)
     until(opened, "document.getElementById('status').textContent.startsWith('None of')")
 
 
+@pytest.mark.soak
 def test_the_address_holds_the_state(show, completions):
     opened = show()
     opened.locator("#facet-intervention").select_option("ablate")

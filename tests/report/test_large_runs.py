@@ -164,6 +164,7 @@ def test_completions_of_a_large_run_lie_beside_the_page(run, monkeypatch):
     assert "file: 'self'" not in inside
 
 
+@pytest.mark.soak
 @needs_chromium
 def test_the_page_loads_the_completions_beside_it_when_they_are_opened(run, monkeypatch, browser):
     page = page_of(run, monkeypatch, 0)
@@ -176,6 +177,7 @@ def test_the_page_loads_the_completions_beside_it_when_they_are_opened(run, monk
         assert re.search(rf"^{total:,} of {total:,} completions", opened.locator("#status").text_content())
 
 
+@pytest.mark.soak
 @needs_chromium
 def test_a_link_into_completions_beside_the_page_marks_the_completion(run, monkeypatch, browser):
     page = page_of(run, monkeypatch, 0)
@@ -184,6 +186,7 @@ def test_a_link_into_completions_beside_the_page_marks_the_completion(run, monke
         until(opened, "document.querySelectorAll('.card.chosen').length === 1")
 
 
+@pytest.mark.soak
 @needs_chromium
 def test_a_page_without_its_completions_says_where_they_are(run, monkeypatch, tmp_path, browser):
     alone = tmp_path / "report.html"

@@ -15,6 +15,7 @@ from demur.interventions.edit_table import tabulate
 from demur.interventions.intervention import ablate, add
 from demur.models.families import layout_of
 from demur.models.layouts import point
+from tests.daily import daily
 from tests.tiny import FAMILIES, TOWERS, tiny_model
 from tests.traps.common import PROMPT, direction
 
@@ -70,7 +71,7 @@ def test_trap_10_layers_are_not_told_the_column_nor_where_pads_end():
     assert not any(kwargs.get("cache_position") is not None for kwargs in seen)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", daily(FAMILIES))
 def test_trap_10_positions_are_counted_from_the_prompts_end_in_padded_rows(family):
     model, edit = tiny_model(family), add(direction(), 20.0, positions="prompt")
     alone = [decoded(model, [prompt], edit)[0] for prompt in PROMPTS]
@@ -78,7 +79,7 @@ def test_trap_10_positions_are_counted_from_the_prompts_end_in_padded_rows(famil
     assert alone != decoded(model, PROMPTS)
 
 
-@pytest.mark.parametrize("family", FAMILIES + TOWERS)
+@pytest.mark.parametrize("family", daily(FAMILIES + TOWERS))
 def test_trap_11_the_cache_changes_nothing(family):
     model, edit = tiny_model(family), (add(direction(), 6.0, positions="generated"), ablate(direction(seed=4)))
     widths = []
@@ -91,7 +92,7 @@ def test_trap_11_the_cache_changes_nothing(family):
     assert generated(model, PROMPTS, edit, use_cache=False) == generated(model, PROMPTS, edit) == cached
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", daily(FAMILIES))
 def test_trap_12_the_last_prompt_token_decides_the_first_generated_one(family):
     model = tiny_model(family)
     plain = decoded(model, PROMPTS)
@@ -137,7 +138,7 @@ def test_trap_14_pads_may_hold_nan():
     assert torch.equal(*found)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", daily(FAMILIES))
 def test_trap_15_rows_are_what_they_would_be_alone_in_float32(family):
     # With seed 0 two logits of qwen2_moe are 2e-7 apart in float64: a tie that no arithmetic in float32 can decide.
     model = tiny_model(family, seed=1)
@@ -151,7 +152,7 @@ def test_trap_15_rows_are_what_they_would_be_alone_in_float32(family):
     assert [found[index] for index in range(len(rows))] == alone
 
 
-@pytest.mark.parametrize("family", FAMILIES + TOWERS)
+@pytest.mark.parametrize("family", daily(FAMILIES + TOWERS))
 def test_trap_15_rows_that_leave_change_nothing_for_those_that_stay(family):
     model = tiny_model(family, seed=1)
     free = decoded(model, PROMPTS)

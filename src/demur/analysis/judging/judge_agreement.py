@@ -72,7 +72,7 @@ def agreements(raters: Sequence[Rater], cells: Sequence[Cell], groups: Groups, s
 
 
 def little_agreement(found: Sequence[Agreement]) -> list[str]:
-    """One sentence for each two judges that disagree much on refusals in some arm.
+    """One sentence for each two judges that disagree much on refusals in some arm; one for several pairs with the same numbers.
 
     Args:
         found: what `agreements` gives.
@@ -92,10 +92,13 @@ def little_agreement(found: Sequence[Agreement]) -> list[str]:
                 f"{one.target} with the prompt {one.prompt} (kappa {one.kappa:.2f}; {counts[0]:,} and {counts[1]:,} of {one.n:,} "
                 "are refusals)"
             )
+    pairs: dict[str, list[str]] = defaultdict(list)
+    for (first, second), where in arms.items():
+        pairs[", ".join(where)].append(f"{first} and {second}")
     return [
-        f"The judges {first} and {second} agree little on which completions are refusals: {', '.join(where)}. Labels of people "
+        f"The judges {', and '.join(said)} agree little on which completions are refusals: {where}. Labels of people "
         "show which of them is wrong, and how often: demur label RUN_DIR."
-        for (first, second), where in arms.items()
+        for where, said in pairs.items()
     ]
 
 

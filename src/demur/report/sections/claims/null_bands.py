@@ -47,7 +47,7 @@ class NullBands:
         more = f" {len(effects) - len(shown)} further effects are in the table of claims." if len(effects) > len(shown) else ""
         said = "; ".join(f"{entry.edit} in {entry.target}: {null_words(claim.null)}" for claim, entry in shown)
         frame = pandas.DataFrame(rows)
-        axis = "mean probability of a refusal (%)" if outcomes == {"probability"} else "refused (%)"
+        axis = "refusal probability (%)" if outcomes == {"probability"} else "refused (%)"
         sheet = Sheet("nulls", _TITLE, caption + more, f"{_TITLE}. {said}.", frame, Bars((axis,), blocks), frame)
         return [FigureSpec.of(sheet)]
 
