@@ -61,7 +61,10 @@ def test_its_cells_and_what_they_need(place):
     assert len(means_of_plan(plan)) == 4
     assert means_of_plan(make_plan(demur.load_study(place / "study.toml"))) == ()
     study = demur.load_study(place / "study.toml", [BOTH])
-    assert [deciding_label(study, number) for number in range(3)] == [("harmful", -1), ("harmful", -1), ("harmless", 1)]
+    # Beside an affine edit on the same instructions, ablation to zero does not decide where a direction is read.
+    assert [deciding_label(study, number) for number in range(3)] == [None, ("harmful", -1), ("harmless", 1)]
+    alone = demur.load_study(place / "study.toml")
+    assert [deciding_label(alone, number) for number in range(2)] == [("harmful", -1), ("harmless", 1)]
     default = demur.load_study(place / "study.toml", ['interventions=[{kind="affine",to="harmless"}]'])
     assert default.digest == demur.load_study(place / "study.toml", ['interventions=[{kind="affine"}]']).digest
     with pytest.raises(InputError, match="'to' is 'zero'"):
@@ -249,10 +252,10 @@ def test_selection_tries_the_edit_with_the_arms_own_means(place):
             assert torch.allclose(means[position].means(label).mean, alone.mean, atol=1e-6)
     found = demur.extract_direction(checkpoint, *train.values(), prompt, layer=1, position=-2)
     made = [trial.make(found) for trial in trials_of(study, means)]
-    assert [one.kind for one in made] == ["ablate", "affine", "affine"]
+    assert [one.kind for one in made] == ["affine", "affine"]
     assert all(not one.missing_facts for one in made)
-    assert made[1].facts.harmless is means[-2].harmless
-    assert [trial_of(study, number, 0.0, means).keeps_harmless for number in range(3)] == [True, True, False]
+    assert made[0].facts.harmless is means[-2].harmless
+    assert [trial_of(study, number, 0.0, means).keeps_harmless for number in (1, 2)] == [True, False]
     assert trial_means(checkpoint, demur.load_study(place / "study.toml", [ONLY_ZERO]), train, [-1], prompt, no_phases) == {}
 
 

@@ -32,7 +32,7 @@ NULLS = ("random", "shuffled-labels")
 """The kinds of null directions. Only the refusal probability is measured with them, which keeps the run short."""
 
 INTERVENTIONS: list[JsonValue] = [
-    {"kind": "affine", "on": list(LABELS)},
+    {"kind": "affine", "on": ["harmful"]},
     {"kind": "ablate", "on": ["harmful"]},
     {"kind": "add", "on": ["harmless"], "coefficient": "select", "unit": "raw"},
 ]

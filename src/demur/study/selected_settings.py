@@ -113,7 +113,19 @@ def check_open_keys(study: Study) -> None:
 
 
 def deciding_label(study: Study, number: int) -> tuple[Label, int] | None:
-    """The instruction set on which an intervention should change refusals, and the sign of that change; None if there is none."""
+    """The instruction set on which an intervention should change refusals, and the sign of that change; None if there is none.
+
+    Ablation to zero does not decide beside an affine edit on the same instructions: the study's claims rest on the affine edit.
+    """
+    found = _expected_change(study, number)
+    if found is not None and study.interventions[number].kind == "ablate":
+        beside = (other for other, spec in enumerate(study.interventions) if spec.kind == "affine")
+        if any(_expected_change(study, other) == found for other in beside):
+            return None
+    return found
+
+
+def _expected_change(study: Study, number: int) -> tuple[Label, int] | None:
     spec = study.interventions[number]
     kind = named_edit(spec.kind)
     if kind.artefact == "none":
