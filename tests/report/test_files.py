@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from PIL import Image
 
+from demur.analysis.judging.rating_records import Labeller
 from demur.core.errors import InputError
 from demur.report.payload import payload
 from demur.report.sections.section import ReportView
@@ -173,6 +174,21 @@ def test_a_missing_verdict_is_shown_as_none(made):
     data = payload("made", view.all_entries, {name: summary.judge_labels[name] for name in view.judges}, partial)
     assert sum(cell["rows"]["verdicts"][0].count(-1) for cell in data["cells"]) == 1
     assert sum(cell["rows"]["verdicts"][1].count(-1) for cell in data["cells"]) == 0
+
+
+def test_labels_of_people_stand_beside_the_verdicts(made):
+    summary, completions = made
+    given = completions.assign(labelled_ann=None)
+    given.loc[[0, 1, 2], "labelled_ann"] = ["refusal", "deflection", "partial"]
+    ann = Labeller(name="ann", judge="taxonomy", labelled=3, skipped=0, refusal_labels=("refusal", "partial"))
+    view = ReportView.of(summary, given)
+    labels = {name: summary.judge_labels[name] for name in view.judges}
+    data = payload("made", view.all_entries, labels, given, [ann])
+    assert data["judges"] == [*view.judges, "ann (person)"]
+    assert data["people"] == 1
+    column = [data["verdicts"][at] for cell in data["cells"] for at in cell["rows"]["verdicts"][-1] if at >= 0]
+    assert sorted(column) == [(0, "deflection", ""), (1, "partial", ""), (1, "refusal", "")]
+    assert payload("made", view.all_entries, labels, given)["people"] == 0
 
 
 def test_a_summary_without_cells_is_refused(made, tmp_path):

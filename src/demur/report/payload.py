@@ -9,6 +9,7 @@ import re
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
+from demur.analysis.judging.rating_records import Labeller
 from demur.core.errors import InputError
 from demur.report.cell_view import Entry, is_verdict
 
@@ -65,10 +66,12 @@ class PageData(TypedDict):
     """The data for the page's table of completions.
 
     An instruction is (set, index, text), a verdict is (refusal, label, evidence). `labels` are those of each judge, in its order.
+    The last `people` of the judges are people who labelled completions; they have no entry in `labels`.
     """
 
     study: str
     judges: list[str]
+    people: int
     labels: list[list[str]]
     instructions: list[tuple[str, int, str]]
     texts: list[str]
@@ -89,7 +92,13 @@ class _Table(Generic[Value]):
         return self.values.setdefault(value, len(self.values))
 
 
-def payload(study: str, found: Sequence[Entry], labels: Mapping[str, Sequence[str]], completions: "pandas.DataFrame") -> PageData:
+def payload(
+    study: str,
+    found: Sequence[Entry],
+    labels: Mapping[str, Sequence[str]],
+    completions: "pandas.DataFrame",
+    people: Sequence[Labeller] = (),
+) -> PageData:
     """The page's data.
 
     Args:
@@ -97,6 +106,7 @@ def payload(study: str, found: Sequence[Entry], labels: Mapping[str, Sequence[st
         found: the entries of the cells, under one judge or several.
         labels: all judges, each with its labels.
         completions: one row for each completion, with every judge's verdict.
+        people: who labelled completions. Their labels stand beside the verdicts of judges.
 
     Returns:
         Tables of texts, and for each cell columns that point into them.
@@ -114,8 +124,9 @@ def payload(study: str, found: Sequence[Entry], labels: Mapping[str, Sequence[st
     texts: _Table[str] = _Table()
     instructions: _Table[tuple[str, int, str]] = _Table()
     verdicts: _Table[tuple[int, str, str]] = _Table()
+    spoken = [person for person in people if f"labelled_{person.name}" in completions.columns]
     # Lists of whole columns: a table for each cell would take most of the time of a large run's page.
-    columns = {name: completions[name].tolist() for name in wanted}
+    columns = {name: completions[name].tolist() for name in (*wanted, *(f"labelled_{person.name}" for person in spoken))}
     places: dict[str, list[int]] = {}
     for place, key in enumerate(columns["key"]):
         places.setdefault(str(key), []).append(place)
@@ -131,12 +142,16 @@ def payload(study: str, found: Sequence[Entry], labels: Mapping[str, Sequence[st
             ],
             text=[texts.index(str(columns["completion"][at])) for at in chosen],
             tokens=[int(columns["n_tokens"][at]) for at in chosen],
-            verdicts=[_verdict_numbers(columns, judge, chosen, verdicts) for judge in judges],
+            verdicts=[
+                *(_verdict_numbers(columns, judge, chosen, verdicts) for judge in judges),
+                *(_label_numbers(columns, person, chosen, verdicts) for person in spoken),
+            ],
         )
         cells.append(_cell(entry, rows))
     return {
         "study": study,
-        "judges": judges,
+        "judges": [*judges, *(f"{person.name} (person)" for person in spoken)],
+        "people": len(spoken),
         "labels": [list(names) for names in labels.values()],
         "instructions": list(instructions.values),
         "texts": list(texts.values),
@@ -154,6 +169,14 @@ def _verdict_numbers(
         table.index((int(bool(refusals[at])), _text(labels[at]), _text(evidence[at]))) if is_verdict(refusals[at]) else -1
         for at in chosen
     ]
+
+
+def _label_numbers(
+    columns: Mapping[str, Sequence[object]], person: Labeller, chosen: Sequence[int], table: _Table[tuple[int, str, str]]
+) -> list[int]:
+    """The number of each label of a person on these rows, as of a verdict; -1 where the person gave none."""
+    labels = [_text(columns[f"labelled_{person.name}"][at]) for at in chosen]
+    return [table.index((int(label in person.refusal_labels), label, "")) if label else -1 for label in labels]
 
 
 def _check(by_key: Mapping[str, Entry], wanted: Sequence[str], completions: "pandas.DataFrame") -> None:

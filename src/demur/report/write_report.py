@@ -90,7 +90,8 @@ class Report:
 
         view = self.view
         labels = {name: view.summary.judge_labels[name] for name in view.judges}
-        completions = stored_completions(payload(str(view.summary.study["name"]), view.all_entries, labels, view.completions))
+        data = payload(str(view.summary.study["name"]), view.all_entries, labels, view.completions, view.summary.labellers)
+        completions = stored_completions(data)
         tables = _tables(view, self.made)
         pictures = [sheet.name for sheet in self.sheets]
         names = [*(f"figures/{name}" for name in pictures), *(f"tables/{table.name}" for table in tables)]

@@ -17,12 +17,14 @@ class Labeller(Record):
         judge: the judge whose labels the labeller gave.
         labelled: the number of labelled completions.
         skipped: the number of skipped completions.
+        refusal_labels: those of the labels that count as refusals.
     """
 
     name: str
     judge: str
     labelled: int
     skipped: int
+    refusal_labels: tuple[str, ...] = ("refusal",)
 
 
 class Agreement(Record):

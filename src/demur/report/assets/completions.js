@@ -93,6 +93,8 @@
     const line = make("p", "badges");
     data.judges.forEach((name, index) => {
       const [refusal, label] = kept.verdict(row, index);
+      // People label a sample only.
+      if (refusal === null && index >= data.judges.length - data.people) return;
       const said = refusal === null ? "no verdict" : label || (refusal ? "refusal" : "other");
       line.append(make("span", refusal ? "badge refusal" : "badge", `${name}: ${said}`), " ");
     });

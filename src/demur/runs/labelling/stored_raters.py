@@ -64,4 +64,6 @@ def _people(sample: LabelledSample) -> list[Rater]:
 def _labeller(person: Rater, sample: LabelledSample) -> Labeller:
     skipped = sum(one.labeller == person.name and one.label is None for one in sample.labels)
     judge = "" if sample.design is None else sample.design.judge
-    return Labeller(name=person.name, judge=judge, labelled=len(person.given), skipped=skipped)
+    return Labeller(
+        name=person.name, judge=judge, labelled=len(person.given), skipped=skipped, refusal_labels=person.refusal_labels
+    )
