@@ -13,6 +13,7 @@ import typer
 
 from demur.cli import shell_completion
 from demur.cli.parsing import OneSentence, PlainCommand, flat
+from demur.cli.progress_bars import hub_lines
 from demur.core.errors import DemurError, WorkError
 from demur.study.machines.data_sheets import DATA_SHEETS
 
@@ -141,7 +142,8 @@ def command(section: str, *examples: str, resumes: bool = False) -> Callable[[Ca
         @wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
             try:
-                function(*args, **kwargs)
+                with hub_lines(quiet=bool(kwargs.get("quiet"))):
+                    function(*args, **kwargs)
             except WorkError as error:
                 _fail(1, str(error))
             except DemurError as error:
