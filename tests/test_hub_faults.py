@@ -213,6 +213,13 @@ def test_the_command_line_says_for_whom_it_waits_and_ends_with_one_sentence(hub,
     assert waits == (expected if do == "stall" else [])
 
 
+def test_offline_asks_nothing(hub):
+    result = CliRunner().invoke(app, ["doctor", "--model", "owner/tiny", "--offline"])
+    assert (result.exit_code, hub.requests) == (2, [])
+    assert "'owner/tiny' is not on this machine, and no model hub can be reached, because --offline is given" in result.stderr
+    assert_whole(load())
+
+
 def test_other_errors_are_not_taken_for_the_hubs(hub, monkeypatch):
     monkeypatch.setattr("demur.core.hub.hub_requests._check_status", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -33,6 +33,9 @@ logger = logging.getLogger("demur.hub")
 _THREADS = 4
 """Files that are fetched at the same time."""
 
+MOST_BYTES = 50_000_000_000
+"""The largest file that the hub sends by plain HTTP (huggingface_hub 2.4, `constants.MAX_HTTP_DOWNLOAD_SIZE`)."""
+
 _CHUNK = 1 << 20
 _SAY_EVERY = 30.0
 """Seconds between two lines about a long transfer."""
@@ -118,6 +121,11 @@ def _fetch(repository: Repository, name: str, shown: _Shown, stop: Event) -> Non
     file, asked = repository.files[name], repository.asked(name)
     if ".." in name.split("/") or name.startswith("/"):
         raise InputError(f"{asked} has a path that leads out of its folder, so it is not fetched")
+    if file.size > MOST_BYTES:
+        raise InputError(
+            f"{asked} has {in_bytes(file.size)}, more than the hub sends by plain HTTP; fetch it first with 'hf download "
+            f"{repository.name}', which uses xet, and run the same command again"
+        )
     blob, link = repository.storage / "blobs" / file.digest, repository.snapshot / name
     lock = repository.storage.parent / ".locks" / repository.storage.name / f"{file.digest}.lock"
     with _named(blob):
