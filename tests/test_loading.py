@@ -31,11 +31,14 @@ def cached(tmp_path, monkeypatch):
     snapshot = make_checkpoint(storage / "snapshots" / COMMIT)
     (storage / "refs").mkdir()
     (storage / "refs" / "main").write_text(COMMIT)
-    names = [*(path.name for path in snapshot.iterdir()), ".gitattributes", "README.md"]
-    (storage / "trees").mkdir()
+    list_files(storage, [*(path.name for path in snapshot.iterdir()), ".gitattributes", "README.md", "onnx/config.json"])
+    return snapshot
+
+
+def list_files(storage, names):
+    (storage / "trees").mkdir(exist_ok=True)
     listing = {"format_version": 1, "files": {name: {"size": 1, "blob_id": "0" * 40} for name in names}}
     (storage / "trees" / f"{COMMIT}.json").write_text(json.dumps(listing))
-    return snapshot
 
 
 @pytest.mark.parametrize("reference", ["owner/name", "owner/name@main", f"owner/name@{COMMIT}"])
@@ -43,6 +46,14 @@ def test_what_demur_fetched_is_found_without_a_hub_and_its_commit_is_recorded(ca
     source = find_model(reference)
     assert (source.kind, source.path, source.revision) == ("folder", cached, COMMIT)
     assert source.describe() == f"owner/name@{COMMIT}"
+
+
+def test_a_snapshot_without_a_list_of_its_files_is_found_by_its_weights(cached):
+    (cached.parents[1] / "trees" / f"{COMMIT}.json").unlink()
+    assert find_model("owner/name").path == cached
+    (cached / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="no model hub can be reached"):
+        find_model("owner/name")
 
 
 def test_a_snapshot_that_lacks_its_tokenizer_is_fetched_again(cached):
@@ -60,6 +71,8 @@ def test_a_snapshot_that_lacks_a_shard_is_not_whole(cached):
     weights = cached / "model.safetensors"
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (cached / "model.safetensors.index.json").write_text(json.dumps(index))
+    names = {path.name for path in cached.iterdir()} - {"model.safetensors"}
+    list_files(cached.parents[1], [*names, *index["weight_map"].values()])
     weights.rename(cached / "model-00001-of-00002.safetensors")
     with pytest.raises(InputError, match="no model hub can be reached"):
         find_model("owner/name")

@@ -245,8 +245,12 @@ def test_bad_input_is_one_sentence_and_status_2(case, lineage, tmp_path):
 def test_a_download_that_was_cut_short_is_refused_at_once_without_a_hub(tmp_path, monkeypatch):
     from demur.models.sources import find_model
 
-    (tmp_path / "config.json").write_text("{}")
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    storage, commit = tmp_path / "models--owner--name", "0" * 40
+    (storage / "snapshots" / commit).mkdir(parents=True)
+    (storage / "snapshots" / commit / "config.json").write_text("{}")
+    (storage / "refs").mkdir()
+    (storage / "refs" / "main").write_text(commit)
     with pytest.raises(InputError, match="no model hub can be reached"):
         find_model("owner/name")
 

@@ -4,7 +4,9 @@ Exit status: 0 done, 1 the work failed, 2 bad input, 130 interrupted. Every comm
 and with examples, which its help shows unchanged.
 """
 
+import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, NoReturn, ParamSpec
@@ -13,7 +15,9 @@ import typer
 
 from demur.cli import shell_completion
 from demur.cli.parsing import OneSentence, PlainCommand, flat
+from demur.cli.progress_bars import hub_lines
 from demur.core.errors import DemurError, WorkError
+from demur.core.network import offline
 from demur.study.machines.data_sheets import DATA_SHEETS
 
 app = typer.Typer(
@@ -52,6 +56,7 @@ Format = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="show no progress on standard error")]
+Offline = Annotated[bool, typer.Option("--offline", help="ask the model hub nothing; use only files on this machine")]
 Device = Annotated[
     str,
     typer.Option(
@@ -140,8 +145,10 @@ def command(section: str, *examples: str, resumes: bool = False) -> Callable[[Ca
     def register(function: Callable[P, None]) -> Callable[P, None]:
         @wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+            asks_nothing = offline() if kwargs.pop("offline", False) else nullcontext()
             try:
-                function(*args, **kwargs)
+                with asks_nothing, hub_lines(quiet=bool(kwargs.get("quiet"))):
+                    function(*args, **kwargs)
             except WorkError as error:
                 _fail(1, str(error))
             except DemurError as error:
@@ -150,9 +157,18 @@ def command(section: str, *examples: str, resumes: bool = False) -> Callable[[Ca
                 again = "the same command without --fresh" if kwargs.get("fresh") else "the same command"
                 _fail(130, f"interrupted; {again} resumes where it stopped" if resumes else "interrupted")
 
+        _add_offline(guarded)
         return app.command(cls=PlainCommand, epilog=shown, rich_help_panel=section)(guarded)
 
     return register
+
+
+def _add_offline(function: Callable[..., None]) -> None:
+    """Give a command the option `--offline`, which is the same for all commands, so that none has to name it."""
+    option = inspect.Parameter("offline", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Offline)
+    said = inspect.signature(function)
+    vars(function)["__signature__"] = said.replace(parameters=[*said.parameters.values(), option])
+    function.__annotations__ = {**function.__annotations__, "offline": Offline}
 
 
 def _fail(status: int, message: str) -> NoReturn:

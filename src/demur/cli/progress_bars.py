@@ -1,10 +1,13 @@
 """Progress on standard error: live bars in a terminal; elsewhere one line a minute, and one at the end of each phase."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
+
+import typer
 
 from demur.cli.printing import console
 from demur.core.progress import Phases, Progress, no_phases
@@ -90,3 +93,27 @@ def clock_time(seconds: float | int) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@contextmanager
+def hub_lines(*, quiet: bool) -> Iterator[None]:
+    """Inside the block, what `demur.hub` logs goes to standard error; nowhere if `quiet`."""
+    logger = logging.getLogger("demur.hub")
+    handler: logging.Handler = logging.NullHandler() if quiet else _Lines()
+    level, upwards = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = upwards
+
+
+class _Lines(logging.Handler):
+    """Writes each record as one line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(record.getMessage(), err=True)

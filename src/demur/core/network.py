@@ -5,14 +5,49 @@ demur looks for files on this machine first and asks the hub only for missing on
 
 import os
 import socket
+import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from urllib.parse import urlsplit
 
 from demur.core.errors import InputError
 
 TIMEOUT_SECONDS = 3.0
+_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+
+_asked_offline = False
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Inside the block, the hub is asked nothing, as if `HF_HUB_OFFLINE` were set from the beginning."""
+    global _asked_offline
+    before, was_asked = {name: os.environ.get(name) for name in _OFFLINE}, _asked_offline
+    os.environ.update(dict.fromkeys(_OFFLINE, "1"))
+    # Earlier imports of these packages have read the environment already.
+    patched = [
+        (module, name, getattr(module, name))
+        for place, name in (("huggingface_hub.constants", "HF_HUB_OFFLINE"), ("datasets.config", "HF_HUB_OFFLINE"))
+        if hasattr(module := sys.modules.get(place), name)
+    ]
+    for module, name, _ in patched:
+        setattr(module, name, True)
+    _asked_offline = True
+    reachable.cache_clear()
+    try:
+        yield
+    finally:
+        for module, name, value in patched:
+            setattr(module, name, value)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        _asked_offline = was_asked
+        reachable.cache_clear()
 
 
 @cache
@@ -49,4 +84,5 @@ def require(what: str, way_out: str) -> None:
         InputError: if no hub answers.
     """
     if not reachable():
-        raise InputError(f"{what} is not on this machine, and no model hub can be reached; {way_out}")
+        why = ", because --offline is given" if _asked_offline else ""
+        raise InputError(f"{what} is not on this machine, and no model hub can be reached{why}; {way_out}")

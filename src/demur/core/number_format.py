@@ -92,6 +92,13 @@ def number(value: float | int | None, digits: int = 4) -> str:
     return "" if value is None else f"{value:.{digits}g}".replace("-", MINUS)
 
 
+def in_bytes(count: int) -> str:
+    """A number of bytes in GiB, MiB or KiB."""
+    if count >= 0.05 * 2**30:
+        return f"{count / 2**30:.1f} GiB"
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.0f} KiB"
+
+
 _INSIDE = re.compile(r"(?<=\d) (?=%)|(?<=\d,) (?=[+\N{MINUS SIGN}]?[\d.]+\])|(?<=\bp) (?=[<=] \d)|(?<=[<=]) (?=\d)")
 
 

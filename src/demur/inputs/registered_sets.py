@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from demur.core import network
 from demur.core.errors import InputError
 from demur.inputs.arditi_draws import DRAWS, arditi_sample
+from demur.inputs.hub.hub_rows import hub_rows
 from demur.inputs.instruction_columns import column_texts
 from demur.inputs.instruction_files import read_rows
 from demur.inputs.instructions import SPLITS, InstructionSet, digest, split_80_20
@@ -123,16 +123,8 @@ def _from_hub(name: str, entry: _Published, folder: str | None) -> list[str]:
     way_out = f"set DEMUR_DATA to a folder that holds {entry.file}"
     if folder is not None:
         way_out = f"DEMUR_DATA is {folder!r}, which holds no {entry.file!r}; put it there"
-    network.require(f"instruction set {name!r}", f"{way_out}, or name a file of instructions instead")
-    try:
-        from datasets import load_dataset  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    except ImportError as error:
-        raise InputError(f"instruction set {name!r} comes from the hub through datasets; pip install 'demur[hub]'") from error
-    try:
-        rows = load_dataset(entry.dataset, entry.configuration, split=entry.part)
-    except Exception as error:  # datasets passes on errors of many packages, for example for a set that needs a login
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"instruction set {name!r} could not be fetched from the hub ({reason}); {way_out}") from error
+    way_out = f"{way_out}, or name a file of instructions instead"
+    rows = hub_rows(entry.dataset, entry.configuration, entry.part, what=f"instruction set {name!r}", way_out=way_out)
     return column_texts([row for row in rows if not row.get("input")], entry.hub_column, entry.dataset)
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from demur.core.atomic_files import replace_file
 from demur.core.errors import DemurError, InputError
-from demur.models.sources import files_of_index
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Files with the weights of a checkpoint, in the order in which transformers 5.23 looks for them
@@ -81,7 +80,7 @@ def weight_files(folder: Path, order: Sequence[str] = WEIGHTS) -> list[Path]:
         The first of these that is there, or the files of the index. Other files, such as `consolidated.safetensors`, are not
         read, so they are not among them.
     """
-    for name in (*_named_weights(folder), *order):
+    for name in (*named_weights(folder), *order):
         if (folder / name).is_file():
             if not name.endswith(".index.json"):
                 return [folder / name]
@@ -91,7 +90,15 @@ def weight_files(folder: Path, order: Sequence[str] = WEIGHTS) -> list[Path]:
     return []
 
 
-def _named_weights(folder: Path) -> list[str]:
+def files_of_index(index: Path) -> frozenset[str] | None:
+    """The names of the files that an index of weights names; None if it cannot be read."""
+    try:
+        return frozenset(map(str, json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError, OSError, RecursionError):
+        return None
+
+
+def named_weights(folder: Path) -> list[str]:
     """The file of weights that a config names, if it names one."""
     with suppress(OSError, ValueError):
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

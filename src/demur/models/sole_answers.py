@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from demur.core.errors import InputError
-from demur.models.file_digests import ADAPTER_WEIGHTS, WEIGHTS
+from demur.models.file_digests import ADAPTER_WEIGHTS, WEIGHTS, files_of_index
 from demur.models.library_errors import first_line
-from demur.models.sources import Source, files_of_index
+from demur.models.sources import Source
 
 BUFFER = re.compile(r"(attn|attention)\.(bias|masked_bias)$|\binv_freq$")
 """Causal masks and rotary frequencies. Older files store them as if they were weights."""

@@ -16,7 +16,9 @@ from typing import Any, Literal
 
 from demur.core import network
 from demur.core.atomic_files import is_file, is_folder
-from demur.core.errors import InputError, nearest
+from demur.core.errors import DemurError, InputError, nearest
+from demur.core.hub.repository import Repository, ask_repository, check_name, commit_here, repository_here, storage_of
+from demur.models.hub import needed_files
 
 DEMO_MODEL = "demo:smollm2-135m-instruct"
 DEMO_ADAPTER = "demo:safety-adapter"
@@ -124,7 +126,7 @@ def find_adapter(reference: str) -> Path:
             raise InputError(f"the folder {reference!r} holds no adapter_config.json, so it is not a PEFT adapter{hint}")
         return path.resolve()
     name, tag = _hub_id(reference, "a folder with an adapter_config.json")
-    return fetch(_on_hub(name, tag, reference), want="adapter_config.json")
+    return fetch(_on_hub(name, tag, reference, needed_files.ADAPTER_CONFIG), want=needed_files.ADAPTER_CONFIG)
 
 
 def is_on_this_machine(reference: str) -> bool:
@@ -152,32 +154,36 @@ def _hub_id(reference: str, nor_is_it: str) -> tuple[str, str | None]:
     return name, tag or None
 
 
-def fetch(source: Source, want: str = "config.json") -> Path:
+def fetch(source: Source, want: str = needed_files.CONFIG) -> Path:
     """The local folder of a source, downloaded if it is not on this machine yet.
 
     Args:
         source: the source.
-        want: a file that the folder must have.
+        want: the config of what is loaded, of a model or of an adapter.
 
     Raises:
-        InputError: if it cannot be downloaded or has no such file.
+        InputError: if the hub refuses, or if the repository does not hold what is needed.
+        WorkError: if the hub or the network fails; what has arrived is kept.
     """
     if source.path is not None:
         return source.path
-    from huggingface_hub import HfApi, snapshot_download
-
     assert source.hub_id is not None
-    try:
-        names = HfApi().list_repo_files(source.hub_id, revision=source.revision)
-        # Older repositories have only .bin files. Loading reads them as plain tensors, never as pickled code.
-        weights = "*.safetensors" if any(name.endswith(".safetensors") for name in names) else "*.bin"
-        folder = Path(snapshot_download(source.hub_id, revision=source.revision, allow_patterns=[*_BESIDE_WEIGHTS, weights]))
-    except Exception as error:  # the errors of the HTTP package too, which differs between versions of huggingface_hub
-        reason = next(iter(str(error).splitlines()), "no reason given")
-        raise InputError(f"{source.reference!r} could not be fetched from the hub: {type(error).__name__}, {reason}") from error
-    if not (folder / want).is_file():
-        raise InputError(f"{source.reference!r} on the hub holds no {want}")
-    return folder
+    return needed_files.fetch_checkpoint(_repository(source), want)
+
+
+def bytes_to_fetch(source: Source) -> int:
+    """How many bytes of a model are not on this machine yet. Its config and its index of weights are fetched to find this out.
+
+    Raises:
+        InputError: if the hub has no such model or refuses.
+        WorkError: if the hub or the network fails.
+    """
+    return needed_files.bytes_to_fetch(_repository(source)) if source.kind == "hub" else 0
+
+
+def _repository(source: Source) -> Repository:
+    assert source.hub_id is not None
+    return ask_repository("models", source.hub_id, source.revision)
 
 
 def at_hand(source: Source) -> Source:
@@ -205,46 +211,17 @@ def _demo_model() -> Source:
         ) from error
 
 
-_BESIDE_WEIGHTS = ("*.json", "*.model", "*.txt", "*.jinja")
-"""The files of a repository that demur fetches besides the weights. It does not need others, such as a README."""
-
-
-def _has_weights(folder: Path) -> bool:
-    """Whether all weight files of one kind are there: all that the index names, or at least one if there is no index."""
-    return any(_has_all(folder, *kind) for kind in (("model.safetensors", "*.safetensors"), ("pytorch_model.bin", "*.bin")))
-
-
-def _has_all(folder: Path, stem: str, pattern: str) -> bool:
-    index = folder / f"{stem}.index.json"
-    if (folder / stem).is_file() or not index.is_file():
-        return any(folder.glob(pattern))
-    files = files_of_index(index)
-    return files is not None and all((folder / file).is_file() for file in files)
-
-
-def files_of_index(index: Path) -> frozenset[str] | None:
-    """The names of the files that an index of weights names; None if it cannot be read."""
-    try:
-        return frozenset(map(str, json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError, OSError, RecursionError):
-        return None
-
-
-def _on_hub(hub_id: str, revision: str | None, reference: str) -> Source:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        # Without patterns, the hub's library would ask for files that demur never fetches. Weights are checked below.
-        local = Path(snapshot_download(hub_id, revision=revision, local_files_only=True, allow_patterns=[*_BESIDE_WEIGHTS]))
-        if any((local / name).is_file() for name in ("config.json", "adapter_config.json")) and _has_weights(local):
-            # The folder is named after the commit, even if a branch or a tag is asked for.
-            return Source(reference, "folder", local, hub_id, local.name)
-    except LocalEntryNotFoundError:
-        pass
-    except HFValidationError as error:
-        raise InputError(f"{reference!r} is not a hub id: {error}") from error
-    # It is not on this machine, or its weights are incomplete, for example after an interrupted download.
+def _on_hub(hub_id: str, revision: str | None, reference: str, want: str = needed_files.CONFIG) -> Source:
+    check_name(reference, hub_id)
+    known = repository_here("models", hub_id, revision)
+    commit = commit_here("models", hub_id, revision)
+    if known is not None and needed_files.is_whole(known, want):
+        return Source(reference, "folder", known.snapshot, hub_id, known.commit)
+    if known is None and commit is not None:
+        folder = storage_of("models", hub_id) / "snapshots" / commit
+        if is_folder(folder) and needed_files.looks_whole(folder, want):
+            return Source(reference, "folder", folder, hub_id, commit)
+    # It is not on this machine, or some of its files are missing, for example after an interrupted download.
     network.require(f"{hub_id!r}", "download it first, or give a local folder or a .gguf file")
     return Source(reference, "hub", None, hub_id, revision)
 
@@ -259,15 +236,11 @@ def read_config(source: Source) -> Mapping[str, Any] | None:
     if source.kind == "gguf":
         return None
     try:
-        if source.path is None:
-            from huggingface_hub import hf_hub_download
-
-            assert source.hub_id is not None
-            path = Path(hf_hub_download(source.hub_id, "config.json", revision=source.revision))
-        else:
-            path = source.path / "config.json"
+        path = needed_files.fetch_config(_repository(source)) if source.path is None else source.path / "config.json"
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:  # errors of the hub are OSErrors
+    except (ValueError, OSError, RecursionError) as error:
+        if isinstance(error, DemurError):
+            raise
         raise InputError(f"the config.json of {source.reference!r} cannot be read: {error}") from error
     if not isinstance(found, dict):
         raise InputError(f"the config.json of {source.reference!r} holds a {type(found).__name__}, not an object")
