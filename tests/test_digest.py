@@ -58,7 +58,7 @@ def test_every_key_of_a_study_says_whether_it_decides():
     keys = keys_of(Study, {Study})
     assert {model.__name__ for model, _ in keys} == {
         "Study", "CheckpointSpec", "InstructionSpec", "DirectionSpec", "InterventionSpec", "ControlSpec", "MeasurementSpec",
-        "SelectionSpec", "PromptSpec", "ClaimSpec",
+        "SelectionSpec", "PromptSpec", "ClaimSpec", "EstimatorSpec",
     }  # fmt: skip
     for model, key in keys:
         mark = mark_of(model, key)
@@ -196,10 +196,10 @@ def test_every_key_that_always_decides_has_a_case():
     covered = {key.split(".")[-1] for key in DECIDES}
     keys = {key for model, key in keys_of(Study, {Study}) if isinstance(mark_of(model, key), Decides)}
     # Judges decide only with until_verdict, parts of one's own are tried below, `selection` in test_select_settings, `like` in
-    # test_instruction_sets, formats with a system sentence in test_system_sentences, and `resample_completions`, which decides
-    # only with resamples, in test_training_resamples.
+    # test_instruction_sets, formats with a system sentence in test_system_sentences, `resample_completions`, which decides only
+    # with resamples, in test_training_resamples, and several estimators and what they are used for in test_several_estimators.
     others = {"judges", "engine", "estimator", "kind", "instructions", "doses", "kl", "like", "format", "system"}
-    others.add("resample_completions")
+    others |= {"resample_completions", "further_estimators", "name", "directions", "estimators", "read_at", "span"}
     assert keys - covered == others
 
 
@@ -348,7 +348,7 @@ def test_what_an_old_folder_holds_need_not_be_installed():
 
 NEW_KEYS = {
     "": ("allow_overlap", "claims", "control_tokens", "engine", "measurements", "sections", "selection"),
-    "direction": ("estimator", "pairs_seed", "resamples", "resample_completions"),
+    "direction": ("estimator", "further_estimators", "pairs_seed", "resamples", "resample_completions"),
     "controls": ("completions",),
 }
 
@@ -363,6 +363,8 @@ def old_facts(study: Study) -> dict:
         del spec["split"], spec["like"]
     for spec in facts["checkpoints"].values():
         del spec["system"]
+    for spec in facts["interventions"]:
+        del spec["estimators"], spec["read_at"], spec["span"]
     return facts
 
 

@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 
 import demur
 from demur.core.errors import InputError
-from demur.directions.estimators.estimator import estimator, fit_directions
+from demur.directions.estimators.estimator import estimator, fit_directions, fit_parts
 from demur.directions.estimators.logistic import PENALTY
 from demur.directions.estimators.whitened import ledoit_wolf_shrinkage
 from demur.engine.checkpoints import wrap
@@ -165,3 +165,49 @@ def test_from_a_checkpoint_with_provenance(name):
     assert one.provenance.fingerprint == checkpoint.fingerprint
     again = demur.extract_direction(checkpoint, HARMFUL, HARMLESS, prompt, layer=2, estimator=name)
     assert torch.equal(one.vector, again.vector)
+
+
+def test_k_means_finds_the_centres_of_planted_clusters():
+    generator = torch.Generator().manual_seed(3)
+    centres = 6 * torch.eye(WIDTH, dtype=torch.float64)[[4, 7, 9]] + 20.0
+    rows = torch.cat([
+        centre + 0.1 * torch.randn(n, WIDTH, generator=generator, dtype=torch.float64)
+        for centre, n in zip(centres, (5, 9, 7), strict=True)
+    ])  # fmt: skip
+    order = torch.randperm(len(rows), generator=generator)
+    harmful = whole_side(rows[order][:, None].expand(-1, 2, -1).float())
+    harmless = whole_side(torch.randn(8, 2, WIDTH, generator=generator).float())
+    parts = fit_parts(harmful, harmless, name="d", layers=[4, 5], count=3, estimator_name="k-means")
+    # The largest cluster first, each from the harmless mean to the mean of its own rows.
+    for (one, other), (start, end) in zip(parts, ((5, 14), (14, 21), (0, 5)), strict=True):
+        expected = rows[start:end].float().double().mean(0) - harmless.mean[0]
+        assert torch.allclose(one.raw_vector(), expected, atol=1e-5)
+        assert (one.layer, other.layer) == (4, 5)
+    assert [one.provenance.method for one, _ in parts] == [f"k means, part {number} of 3" for number in (1, 2, 3)]
+    again = fit_parts(harmful, harmless, name="d", layers=[4, 5], count=3, estimator_name="k-means")
+    assert all(torch.equal(one[0].vector, other[0].vector) for one, other in zip(parts, again, strict=True))
+    (single,) = fit_parts(harmful, harmless, name="d", layers=[4, 5], count=1, estimator_name="k-means")
+    assert torch.allclose(single[0].vector, found("difference-of-means", (harmful, harmless)).vector, atol=1e-6)
+
+
+def test_k_means_is_no_worse_than_another_implementation():
+    from scipy.cluster.vq import kmeans2
+
+    rows = numpy.random.default_rng(5).normal(size=(60, WIDTH))
+    harmful, zero = whole_side(torch.tensor(rows)[:, None].float()), whole_side(torch.zeros(2, 1, WIDTH))
+    parts = fit_parts(harmful, zero, name="d", layers=[0], count=4, estimator_name="k-means")
+    centres = torch.stack([one.raw_vector() for (one,) in parts]).numpy()
+
+    def spread(points):
+        return (((rows[:, None] - points[None]) ** 2).sum(-1).min(1)).sum()
+
+    theirs = min(spread(kmeans2(rows, 4, minit="++", seed=seed)[0]) for seed in range(10))
+    assert spread(centres) <= 1.02 * theirs
+
+
+def test_estimators_that_cannot_give_so_many_say_so():
+    sides = planted(gap=1.0, loud=0.0, n=3)
+    with pytest.raises(InputError, match="asked for 4 directions, but there are only 3 different harmful activations"):
+        fit_parts(*sides, name="d", layers=[4, 5], count=4, estimator_name="k-means")
+    with pytest.raises(InputError, match="'whitened' gives one direction, and 2 are asked for"):
+        fit_parts(*sides, name="d", layers=[4, 5], count=2, estimator_name="whitened")

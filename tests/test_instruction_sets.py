@@ -8,11 +8,11 @@ import pytest
 
 import demur
 from demur.core.errors import InputError
+from demur.interventions.edit_kind import edit_kind
 from demur.runs.run import Run
 from demur.runs.runner import run
 from demur.runs.store import Store
 from demur.study.instruction_sets import expected_change
-from demur.study.named_parts import named_edit
 from demur.study.plan import make_plan
 from demur.study.preflight import check
 from demur.study.spec import make_study
@@ -79,10 +79,10 @@ def test_an_edit_and_a_published_rate_name_sets_of_the_study():
 def test_what_an_edit_should_do_on_a_further_set_is_what_the_set_says(like, signs):
     sets = with_sets(more={"source": "x", "like": like}).instructions
     assert (
-        expected_change(named_edit("ablate"), "ablate", "more", sets),
-        expected_change(named_edit("add"), "add", "more", sets),
+        expected_change(edit_kind("ablate"), "ablate", "more", sets),
+        expected_change(edit_kind("add"), "add", "more", sets),
     ) == signs
-    assert expected_change(named_edit("ablate"), "ablate", "harmful", sets) == -1
+    assert expected_change(edit_kind("ablate"), "ablate", "harmful", sets) == -1
 
 
 @pytest.fixture(scope="module")

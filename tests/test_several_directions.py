@@ -15,7 +15,6 @@ from demur.interventions.edit_table import tabulate
 from demur.interventions.target_facts import TargetFacts
 from demur.models.families import layout_of
 from demur.models.layouts import Point, point
-from demur.study.named_parts import named_edit
 from tests import reference
 from tests.test_affine import PROMPTS, direction, random_means
 from tests.tiny import FAMILIES, tiny_model
@@ -200,7 +199,6 @@ def test_files_that_are_no_subspace(tmp_path):
         (lambda: demur.edit("angular"), "'angular' takes a subspace; give one"),
         (lambda: demur.edit("subspace", demur.subspace(THREE), to="mean"), "to of an edit of kind 'subspace'"),
         (lambda: demur.Intervention("subspace").several(), "has no subspace; give one, made with demur.subspace"),
-        (lambda: named_edit("subspace"), "needs a subspace, but a study extracts only directions"),
     ],
 )
 def test_what_does_not_fit_is_refused(make, said):

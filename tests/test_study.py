@@ -50,7 +50,7 @@ def test_presets_hold_the_settings_of_the_posts_code(preset, layer, doses, promp
     assert study.direction.model_dump() == {
         "pairs": 32, "layers": [layer], "site": "resid_pre", "position": -1, "estimator": "difference-of-means",
         "resamples": 0, "resample_completions": True,
-        "pairs_seed": None,
+        "pairs_seed": None, "further_estimators": [],
     }  # fmt: skip
     assert (study.max_new_tokens, study.stop_at_eos, study.judges) == (16, False, ["prefix"])
     assert tuple(study.checkpoints[name].prompts[0] for name in ("base", "chat")) == prompts

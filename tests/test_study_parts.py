@@ -139,7 +139,7 @@ def test_judges_engines_estimators_and_sections():
         ({"interventions": [{"kind": "no.such.module:Class"}]}, "cannot be imported"),
         ({"interventions": [{"kind": f"{HERE}Nothing"}]}, "Nothing' has no name, artefact"),
         ({"interventions": [{"kind": "json:dumps"}]}, "the kind of edit 'json:dumps' has no name"),
-        ({"interventions": [{"kind": f"{HERE}Project"}]}, "needs a subspace"),
+        ({"interventions": [{"kind": f"{HERE}Project"}]}, "takes several directions; give span"),
         ({"interventions": [{"kind": f"{HERE}Clash"}]}, "has a setting 'unit', which every intervention has"),
         ({"interventions": [{**ROTATE, "degres": 3}]}, "'interventions.0.degres' is not a key .*; did you mean 'degrees'"),
         ({"interventions": [{**ROTATE, "positons": 3}]}, "did you mean 'positions'"),

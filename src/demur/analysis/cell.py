@@ -65,9 +65,11 @@ class Cell(Record):
         control: whether the direction is a null direction.
         control_kind: the name of the kind of control; empty if the direction is no control.
         stands_beside: the direction that a control was made for.
-        layer: the layer at which the direction was read.
+        layer: the layer at which the direction was read; None for a subspace of several layers.
         pairs_seed: the seed by which the training instructions of its direction were drawn; None for the first ones of the set.
         resample_of: the direction from all training pairs, if its own is from a resample of them; else None.
+        estimator: the estimator of its direction, empty for the study's first; several of a subspace are joined by `+`.
+        dimension: the number of directions that the edit takes together; 1 for a single direction.
         layers: the layers at which the edit acts, None for the kind's default.
         sites: the sites at which it acts, `["all"]` for all sites of the architecture.
         coefficient: the number by which an added direction is multiplied.
@@ -93,6 +95,8 @@ class Cell(Record):
     layer: int | None = None
     pairs_seed: int | None = None
     resample_of: str | None = None
+    estimator: str = ""
+    dimension: int = 1
     layers: tuple[int, ...] | None = None
     sites: tuple[str, ...] | None = None
     coefficient: float | None = None

@@ -79,14 +79,20 @@ def is_own(cell: Cell) -> bool:
 
 
 def _arm(cell: Cell) -> str:
-    # A direction is named after its arm: `checkpoint` or `checkpoint.prompt`, with `.pairsN` added if the study has several seeds
-    # of training pairs, and `.layerN` if it has several layers. Names of checkpoints and prompts have no dots.
+    # A direction is named after its arm: `checkpoint` or `checkpoint.prompt`. A study with several seeds of training pairs,
+    # estimators, or layers adds `.pairsN`, the estimator, and `.layerN`. Names of checkpoints and prompts have no dots.
+    if cell.source_prompt is not None and cell.dimension + len(cell.estimator) > 1:
+        whole = f"{cell.source}.{cell.source_prompt}"
+        return whole if f"{cell.direction}.".startswith(f"{whole}.") else str(cell.source)
     return str(cell.direction).removesuffix(f".layer{cell.layer}").removesuffix(f".pairs{cell.pairs_seed}")
 
 
 def drawn_text(cell: Cell) -> str:
-    """The seed of the training pairs of a cell's direction, if the study has several; else empty."""
-    return f"training pairs {cell.pairs_seed}" if f".pairs{cell.pairs_seed}" in str(cell.direction) else ""
+    """The seed of the training pairs and the estimator of a cell's direction, if they are not those of all others; else empty."""
+    drawn = f"training pairs {cell.pairs_seed}" if f".pairs{cell.pairs_seed}" in str(cell.direction) else ""
+    several = f"{cell.dimension} directions" if cell.dimension > 1 else ""
+    found = f"{several} by {' and '.join(cell.estimator.split('+'))}".strip() if cell.estimator else several
+    return ", ".join(fact for fact in (drawn, found) if fact)
 
 
 def moved_text(cell: Cell) -> str:

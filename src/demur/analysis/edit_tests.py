@@ -20,7 +20,7 @@ from demur.core.statistics import LEVEL, holm
 
 _SETTING = (
     "target", "prompt", "instructions", "intervention", "layer", "pairs_seed", "layers", "sites", "coefficient", "unit",
-    "positions", "settings",
+    "positions", "settings", "dimension",
 )  # fmt: skip
 """The attributes that are equal in two cells that differ only in their direction."""
 

@@ -84,7 +84,8 @@ class DirectionFacts(Record):
     seed by which its training instructions were drawn, None for the first ones of the set. `zero_at` says for each arm where zero
     lies along the direction, at its layer and site: 0 at the arm's harmless mean, 1 at its harmful mean. It has only arms whose
     means are stored, and is empty for controls. `resample_of` names the direction from all training pairs, if this one is from a
-    resample of them; `cosine` is then that with it.
+    resample of them; `cosine` is then that with it. `estimator` is empty for the study's first estimator, and for a control of
+    one of its directions; `part` is the number of the direction among those of an estimator that gives several, else 0.
     """
 
     name: str
@@ -100,6 +101,8 @@ class DirectionFacts(Record):
     position: int | None = None
     pairs_seed: int | None = None
     resample_of: str | None = None
+    estimator: str = ""
+    part: int = 0
     site: str | None = None
     raw_norm: float | None = None
     mean_residual_norm: float | None = None

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from demur.core.edit_words import EditWords
 from demur.core.errors import InputError
-from demur.interventions.edit_kind import MEANS, Fact, expected_of
+from demur.interventions.edit_kind import MEANS, Fact, Span, expected_of
 
 if TYPE_CHECKING:
     from demur.directions.direction import Direction
@@ -54,6 +54,7 @@ class AblateEach:
 
     name: ClassVar[str] = "ablate-each"
     artefact: ClassVar[Literal["direction", "subspace", "none"]] = "subspace"
+    span: ClassVar[Span] = "layers"
     takes_dose: ClassVar[bool] = False
     own_layer: ClassVar[bool] = False
     repeats: ClassVar[bool] = False

@@ -23,6 +23,11 @@ MEANS: Mapping[str, tuple[Fact, ...]] = {"zero": (), "harmless": ("harmless mean
 """What an edit has to know that sets components to zero or to those of a mean: the `target_facts` of such a kind."""
 
 
+Span = Literal["estimators", "layers", "parts"]
+"""Which directions of one arm a study puts together for an edit that takes several: those of several estimators at one layer,
+those of one estimator at several layers, or the several that one estimator gives at one layer."""
+
+
 def expected_of(instructions: str, *, raises: bool) -> Literal[-1, 0, 1]:
     """The change that would confirm an edit, for most kinds: the `expected` of a kind.
 
@@ -47,7 +52,8 @@ class EditKind(Protocol):
     - `operation` (`SameAtEachPoint`), or `operation_at` (`DiffersByPoint`) if its arithmetic depends on the point;
     - `action` (`ActsByCoefficient`), or `action_of` (`ActsBySettings`) if the name depends on the kind's settings.
 
-    A kind that has to know something of its target also has `target_facts` (`NeedsFacts`).
+    A kind that has to know something of its target also has `target_facts` (`NeedsFacts`). A kind that takes several directions,
+    but only those of several layers, has `span` (`SpansOne`).
 
     Attributes:
         name: its name in studies, cells and tables.
@@ -122,6 +128,17 @@ class NeedsFacts(Protocol):
     def target_facts(self, settings: Any) -> tuple[Fact, ...]:
         """The facts that an edit with these settings needs. The norm for the unit `residual` is not listed."""
         ...
+
+
+@runtime_checkable
+class SpansOne(Protocol):
+    """A kind of edit that takes several directions, and only in one way.
+
+    Attributes:
+        span: which directions these are.
+    """
+
+    span: ClassVar[Span]
 
 
 def operation_of(kind: EditKind, edit: object, where: "Point") -> "Operation":

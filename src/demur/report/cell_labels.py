@@ -47,11 +47,25 @@ def dose_label(cell: Cell) -> str:
 def direction_labels(summary: Summary) -> dict[str, str]:
     """A label for each direction by name: its source, and facts that distinguish it from others of the same source."""
     facts = [
-        {"prompt": each.prompt, "pairs": each.pairs_seed, "layer": each.layer, "site": each.site, "position": each.position}
+        {
+            "prompt": each.prompt,
+            "pairs": each.pairs_seed,
+            "estimator": f"{each.estimator} {each.part or ''}".strip() or None,
+            "layer": each.layer,
+            "site": each.site,
+            "position": each.position,
+        }
         for each in summary.directions
     ]
     needed = _distinguishing([(each.source, fields) for each, fields in zip(summary.directions, facts, strict=True)])
-    words = {"prompt": " / {}", "pairs": ", pairs {}", "layer": ", layer {}", "site": ", {}", "position": ", position {}"}
+    words = {
+        "prompt": " / {}",
+        "pairs": ", pairs {}",
+        "estimator": ", {}",
+        "layer": ", layer {}",
+        "site": ", {}",
+        "position": ", position {}",
+    }
     labels = {
         each.name: f"{each.source}"
         + "".join(words[name].format(value) for name, value in fields.items() if name in needed and value is not None)
@@ -114,6 +128,8 @@ def _parts(cell: Cell, words: EditWords, origin: DirectionFacts | None) -> dict[
         "done": f", {words.done}",
         "prompt": f" / {origin.prompt}" if origin is not None and origin.prompt is not None else "",
         "pairs": "" if cell.pairs_seed is None else f", pairs {cell.pairs_seed}",
+        "estimator": f", {cell.estimator}" if cell.estimator else "",
+        "dimension": f", {cell.dimension} directions" if cell.dimension > 1 else "",
         "layer": "" if layer is None else f", layer {layer}",
         "layers": f", {words.done} at {where}",
         "sites": f", {'+'.join(cell.sites)}" if cell.sites else "",

@@ -17,6 +17,7 @@ from demur.analysis.manifest import ArmFacts, CheckpointFacts, Environment, Inst
 from demur.core import versions
 from demur.core.errors import InputError
 from demur.core.same_weights import same_weights
+from demur.directions.estimators.estimator import check_count, estimator
 from demur.inputs.chat_templates import is_dated
 from demur.inputs.prompt_formats import NATIVE, needs_tokenizer
 from demur.inputs.templates.thinking import thinking_of
@@ -45,9 +46,12 @@ def describe(ready: Ready, store: Store) -> None:
         store: the run folder.
 
     Raises:
-        InputError: if the instructions are not those that this run began with.
+        InputError: if the instructions are not those that this run began with, and if an estimator is asked for several
+            directions and gives one.
     """
     study = ready.plan.study
+    for one in study.direction.estimators:
+        check_count(estimator(one.name), one.directions)
     store.remember_created(datetime.now(UTC).isoformat(timespec="seconds"))
     found = {name: instruction_facts(study, name, material) for name, material in ready.material.items()}
     known = store.recall("instructions")
@@ -129,6 +133,8 @@ def planned_cell(study: Study, planned: PlannedCell) -> Cell:
         layer=None if direction is None else direction.layer,
         pairs_seed=None if direction is None else direction.pairs_seed,
         resample_of=None if direction is None else direction.resample_of,
+        estimator="" if direction is None else direction.found_by,
+        dimension=1 if direction is None else len(direction.members),
         layers=None if spec.layers is None else tuple(spec.layers),
         sites=sites,
         coefficient=spec.dose,

@@ -6,6 +6,7 @@ from demur.core.progress import Progress, silent
 from demur.core.thought_marks import thought_at_end
 from demur.directions.controls.control import control_direction
 from demur.directions.direction import Direction
+from demur.directions.subspace import Subspace
 from demur.engine.capture import Means
 from demur.engine.checkpoints import Checkpoint, load_checkpoint
 from demur.engine.generate import CompletionRequest, generate_batches
@@ -26,7 +27,8 @@ from demur.runs.jobs import ExtractJob, GenerateJob, Job, MeasureJob
 from demur.runs.measuring.measured_records import measured, measured_cells
 from demur.runs.records import CompletionsMade, DirectionMade, JobRecord
 from demur.runs.rows import StoredCompletion, StoredMeasurement, UnmeasuredSubject
-from demur.study.plan import Arm, Plan, PlannedCell, main_directions, residual_source
+from demur.study.plan import Arm, Plan, PlannedCell, PlannedSubspace, main_directions, residual_source
+from demur.study.planned.planned_directions import Used
 from demur.study.spec import LABELS, InterventionSpec, Study
 
 Loaded = Mapping[str, Checkpoint]
@@ -73,7 +75,7 @@ def _extract(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iter
         # The means are those of the first seed, as measurements are.
         for means in read.stored if job.pairs_seed == inputs.study.direction.seeds[0] else ():
             yield row_of(arm.name, means, complete=means.label in job.means)
-        made = () if read.sides is None else make_directions(job, inputs, checkpoint, prompt, read.sides)
+        made = () if read.sides is None else make_directions(job, inputs, checkpoint, prompt, read.sides, read.layers)
         fresh = {one.name: one for one in made}
         nulls: Iterable[Direction] = ()
         if read.whole is not None:
@@ -219,12 +221,12 @@ def _read(job: GenerateJob | MeasureJob, inputs: JobInputs) -> tuple[dict[str, D
     return directions, {name: inputs.means(name) for name in job.means}
 
 
-def edit_of(spec: InterventionSpec, direction: Direction | None, dose: float | None) -> Intervention:
+def edit_of(spec: InterventionSpec, direction: Direction | Subspace | None, dose: float | None) -> Intervention:
     """The edit that an intervention of a study makes with a direction.
 
     Args:
         spec: the intervention.
-        direction: the direction; None for a kind that needs none.
+        direction: the direction, or several together for a kind that takes a subspace; None for a kind that needs none.
         dose: the coefficient, which may be one of several that are tried; None for a kind that takes none.
     """
     return edit(
@@ -249,10 +251,17 @@ def _edit(
     spec, planned = cell.intervention, cell.direction
     if spec is None:
         return None
-    made = edit_of(spec, None if planned is None else directions[planned.name], spec.dose)
+    made = edit_of(spec, None if planned is None else _taken(planned, directions), spec.dose)
     facts = TargetFacts.of_means(*(means[name] for name in means_of(cell)))
     if "residual norm" in made.missing_facts:
         norm = directions[residual_source(plan, cell)].provenance.mean_residual_norm
         assert norm is not None, "every direction that was read from an arm has its mean residual norm"
         facts = facts.joined(TargetFacts(residual_norm=norm))
     return made.with_facts(facts)
+
+
+def _taken(planned: Used, directions: Mapping[str, Direction]) -> Direction | Subspace:
+    """What an edit takes: the stored direction, or several together."""
+    if isinstance(planned, PlannedSubspace):
+        return Subspace(planned.name, tuple(directions[one.name] for one in planned.members))
+    return directions[planned.name]

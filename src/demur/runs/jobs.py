@@ -238,7 +238,8 @@ def pending_jobs(ready: Ready, store: Store, asked: Sequence[AskedMeasurement] |
                 jobs.append(ExtractJob(arm.name, arm.checkpoint, missing, pending, controls, seed, asked_means))
             else:
                 jobs += [ArmControlsJob(arm.name, arm.checkpoint, controls, seed)] if controls else []
-                jobs += [MeasureJob(one, arm.name, (arm.name,), (arm.checkpoint,), own) for one in pending]
+                read = main_directions(plan, arm) if pending else ()
+                jobs += [MeasureJob(one, arm.name, (arm.name,), (arm.checkpoint,), read) for one in pending]
     return [
         *jobs,
         *control_jobs(plan, stored),

@@ -6,7 +6,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from demur.core.errors import InputError
 from demur.core.registry import registry
-from demur.interventions.edit_kind import EditKind, edit_kind
+from demur.interventions.edit_kind import edit_kind
 from demur.study.spec_fields import Facts, unknown_key
 
 LIGHT = ("judge", "measurement")
@@ -28,18 +28,6 @@ def part_name(kind: str) -> Callable[[str], str]:
     return check
 
 
-def named_edit(name: str) -> EditKind:
-    """The kind of edit that a study names, by a registered name or `module:Class`.
-
-    Raises:
-        InputError: as `edit_kind` does, and for a kind that needs a subspace.
-    """
-    found = edit_kind(name)
-    if found.artefact == "subspace":
-        raise InputError(f"the kind of edit {name!r} needs a subspace, but a study extracts only directions; use demur.generate")
-    return found
-
-
 def check_edits_differ(names: Iterable[str]) -> None:
     """Check that no two kinds of edit have a word in common, because a run tells kinds apart by their words.
 
@@ -48,7 +36,7 @@ def check_edits_differ(names: Iterable[str]) -> None:
     """
     taken: dict[str, str] = {}
     for name in dict.fromkeys(names):
-        kind = named_edit(name)
+        kind = edit_kind(name)
         own = dict.fromkeys((kind.name, *(word for words in kind.words for word in (words.kind, words.action))), name)
         for word in own:
             if word in taken:

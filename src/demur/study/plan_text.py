@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+from demur.interventions.edit_kind import edit_kind
 from demur.study.cost import in_words
 from demur.study.machines.data_sheets import DataSheet
 from demur.study.machines.worker_outlook import WorkersOutlook
 from demur.study.machines.worker_spread import WorkerDay
-from demur.study.named_parts import named_edit
 from demur.study.plan import Plan
 from demur.study.plan_outlook import CheckpointOutlook, MemoryOutlook, PlanOutlook, TimeOutlook, look_ahead
 from demur.study.spec import InterventionSpec, Study
@@ -180,7 +180,7 @@ def _resamples(plan: Plan) -> Iterator[str]:
 
 
 def _intervention(edit: InterventionSpec, selected: bool) -> str:
-    kind = named_edit(edit.kind)
+    kind = edit_kind(edit.kind)
     dose = "" if edit.dose is None else f" {'a selected multiple' if selected else f'{edit.dose:g}'} x {edit.unit}"
     settings = "".join(f", {key} {value}" for key, value in edit.settings.items() if value is not None)
     sites = ", ".join(edit.sites) if edit.sites else ("its own site" if kind.own_layer else "all sites and layers")

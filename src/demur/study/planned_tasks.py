@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from demur.measurements.measurement import measurement, measures_pair, reference_of
-from demur.study.plan import Plan
+from demur.study.plan import Plan, directions_of
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,7 @@ def planned_tasks(plan: Plan) -> list[PlannedTask]:
     for one in plan.directions:
         if one.beside is not None and not one.from_activations:
             found.append(PlannedTask(f"control {one.name}", (), (one.beside,), (one.name,)))
-    used = {
-        name: tuple(dict.fromkeys(cell.direction.name for cell in plan.of(name) if cell.direction is not None)) for name in names
-    }
+    used = {name: tuple(dict.fromkeys(read for cell in plan.of(name) for read in directions_of(plan, cell))) for name in names}
     found += [PlannedTask(f"generate {name}", (name,), (*used[name], *own[name]), (cells_key(name),)) for name in names]
     cells = [one for one in plan.study.measurements if measurement(one.name).subjects == "cell"]
     others = {reference_of(measurement(one.name), one.parsed(), names) for one in cells} - {None}

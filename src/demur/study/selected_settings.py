@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from demur.core.errors import InputError
-from demur.interventions.edit_kind import action_of
+from demur.interventions.edit_kind import action_of, edit_kind
 from demur.models.compatibility import shape
 from demur.models.sources import find_model
-from demur.study.named_parts import named_edit
 from demur.study.spec import LABELS, Label, Study
 from demur.study.spec_fields import ALL, SELECT
 
@@ -116,6 +115,7 @@ def deciding_label(study: Study, number: int) -> tuple[Label, int] | None:
     """The instruction set on which an intervention should change refusals, and the sign of that change; None if there is none.
 
     Ablation to zero does not decide beside an affine edit on the same instructions: the study's claims rest on the affine edit.
+    Candidates are single directions, so a kind that takes several shows nothing of them.
     """
     found = _expected_change(study, number)
     if found is not None and study.interventions[number].kind == "ablate":
@@ -127,8 +127,8 @@ def deciding_label(study: Study, number: int) -> tuple[Label, int] | None:
 
 def _expected_change(study: Study, number: int) -> tuple[Label, int] | None:
     spec = study.interventions[number]
-    kind = named_edit(spec.kind)
-    if kind.artefact == "none":
+    kind = edit_kind(spec.kind)
+    if kind.artefact != "direction":
         return None
     dose = max(doses_of(study, number), default=0.0) if kind.takes_dose else None
     action = action_of(kind, dose, spec.settings)
@@ -148,7 +148,7 @@ def selection_rows(study: Study, n_layers: int | None) -> int:
     # Each round halves the places and doubles the instructions. A row without new tokens takes about half as long.
     effects = layers * (len(trials) + 1) * max(8, n // 2)
     doses = max(map(len, DOSES.values())) if study.selection.doses is None else len(study.selection.doses)
-    completions = FINALISTS * n * sum(doses if named_edit(study.interventions[one].kind).takes_dose else 1 for one in trials)
+    completions = FINALISTS * n * sum(doses if edit_kind(study.interventions[one].kind).takes_dose else 1 for one in trials)
     return 2 * n + TOKEN_TEXTS * 2 + effects // 2 + completions
 
 

@@ -66,6 +66,7 @@ from demur.study.spec_tables import (
     named_once,
 )
 from demur.study.tables.control_tables import ControlSpec, default_controls
+from demur.study.tables.direction_uses import check_uses
 
 __all__ = [
     "LABELS",
@@ -187,6 +188,7 @@ class Study(Table):
             )
         self._check_names()
         check_edits_differ(spec.kind for spec in self.interventions)
+        check_uses(self.interventions, self.direction)
         self._check_null_cells()
         self._check_claims()
         for one in self.measurements:

@@ -20,9 +20,9 @@ from pydantic import (
 )
 
 from demur.core.errors import InputError
-from demur.interventions.edit_kind import check_settings
+from demur.interventions.edit_kind import Span, check_settings, edit_kind
 from demur.measurements.measurement import measurement
-from demur.study.named_parts import changed_settings, checked_settings, named_edit, own_names_differ, part_name
+from demur.study.named_parts import changed_settings, checked_settings, own_names_differ, part_name
 from demur.study.spec_errors import A_TABLE, A_TEXT
 from demur.study.spec_fields import (
     Decides,
@@ -43,6 +43,8 @@ from demur.study.spec_fields import (
     one_text,
     unordered,
 )
+from demur.study.tables import estimator_tables
+from demur.study.tables.estimator_tables import EstimatorSpec
 
 TELLS_READERS = DecidesNothing("it is for readers only")
 PLANS = DecidesNothing("it is for planning only")
@@ -121,8 +123,19 @@ class DirectionSpec(Table):
     site: Annotated[Site, Decides()] = "resid_pre"
     position: Annotated[SelectablePosition, Decides()] = -1
     estimator: Annotated[str, Decides(), AfterValidator(part_name("estimator"))] = "difference-of-means"
+    further_estimators: Annotated[list[EstimatorSpec], Decides()] = []
     resamples: Annotated[int, Decides(), Field(ge=0)] = 0
     resample_completions: Annotated[bool, Decides(when=lambda direction: bool(direction.get("resamples")))] = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_list_of_estimators_is_written_out(cls, value: Any) -> Any:
+        return estimator_tables.written_out(value)
+
+    @model_validator(mode="after")
+    def _estimators_differ(self) -> "DirectionSpec":
+        estimator_tables.differ(self.estimator, self.further_estimators)
+        return self
 
     @model_validator(mode="after")
     def _resamples_have_a_spread(self) -> "DirectionSpec":
@@ -136,6 +149,11 @@ class DirectionSpec(Table):
     def seeds(self) -> tuple[int | None, ...]:
         """The seeds by which training pairs are drawn; only None if they are the first ones. Measurements use the first seed."""
         return (None,) if self.pairs_seed is None else tuple(self.pairs_seed)
+
+    @property
+    def estimators(self) -> tuple[EstimatorSpec, ...]:
+        """All estimators, the first one first."""
+        return (EstimatorSpec(name=self.estimator), *self.further_estimators)
 
     @property
     def places(self) -> list[int]:
@@ -176,6 +194,10 @@ class InterventionSpec(Table):
     Without `layers` and `sites`, the kind decides where it acts: `ablate` at every layer and site, `add` at the layer and site of
     the direction. A control is used in the same cells as the direction that it is a control for. Further keys are settings of the
     kind.
+
+    `estimators` and `read_at` name the directions that it uses by estimator and by the layer at which they were read; without
+    them, all are used. A kind that takes several directions needs `span`: those of several `estimators` at one layer, those of
+    several `layers`, or the `parts` that one estimator gives.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -190,6 +212,9 @@ class InterventionSpec(Table):
     on: Annotated[SomeNames, Decides(unordered)] = ["harmful", "harmless"]
     sources: Annotated[list[str] | None, Decides(unordered)] = None
     targets: Annotated[list[str] | None, Decides(unordered)] = None
+    estimators: Annotated[SomeNames | None, BeforeValidator(listed), Decides()] = None
+    read_at: Annotated[Layers | None, BeforeValidator(listed), Decides(unordered)] = None
+    span: Annotated[Span | None, Decides()] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -197,7 +222,7 @@ class InterventionSpec(Table):
         if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
             return value
         try:
-            kind = named_edit(value["kind"])
+            kind = edit_kind(value["kind"])
         except InputError:
             return value  # refused below, with the kind's name
         further = {key: given for key, given in value.items() if key not in cls.model_fields}
@@ -212,7 +237,7 @@ class InterventionSpec(Table):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "InterventionSpec":
-        kind = named_edit(self.kind)
+        kind = edit_kind(self.kind)
         if kind.takes_dose and self.coefficient is None:
             raise ValueError(f"an intervention of kind {self.kind!r} needs a coefficient")
         if not kind.takes_dose and self.coefficient is not None:
@@ -240,7 +265,7 @@ class InterventionSpec(Table):
     @property
     def changed_settings(self) -> dict[str, JsonValue]:
         """Those settings that differ from the kind's defaults."""
-        return changed_settings(named_edit(self.kind).settings, self.settings)
+        return changed_settings(edit_kind(self.kind).settings, self.settings)
 
 
 TESTS = DecidesNothing("tests are computed again from what is stored")

@@ -72,7 +72,7 @@ def equal_doses(
     def setting(cell: JudgedCell) -> tuple[object, ...]:
         return (*setting_of_dose(cell), cell.coefficient, cell.pairs_seed)
 
-    own = {setting(cell): cell for cell in mine if _is_own(cell, prompt_of)}
+    own = {setting(cell): cell for cell in mine if _is_own(cell, prompt_of) and not cell.estimator}
     found = []
     for cell in mine:
         other = own.get(setting(cell))

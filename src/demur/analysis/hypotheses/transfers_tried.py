@@ -18,14 +18,15 @@ def transfers(cells: Sequence[Tried]) -> dict[Transfer, list[Tried]]:
     """Every direction that was tried in a checkpoint, with all cells in which an effect on refusals is expected.
 
     Args:
-        cells: the cells of a run; those without an edit, with a null direction, or without an expected change are left out.
+        cells: the cells of a run; those without an edit, with a null direction, or without an expected change are left out, and
+            those with a direction of another estimator than the study's first: the hypotheses are about that one.
 
     Returns:
         Source, target and effect -> cells, in the order given. They can differ in action, arm, layer, dose and training pairs.
     """
     found: dict[Transfer, list[Tried]] = {}
     for cell in cells:
-        if cell.control or cell.source is None or not cell.expected:
+        if cell.control or cell.source is None or not cell.expected or cell.estimator:
             continue
         if cell.action in _INDUCING and cell.instructions == "harmless":
             found.setdefault((cell.source, cell.target, "induces"), []).append(cell)

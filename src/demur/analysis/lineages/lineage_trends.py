@@ -169,7 +169,8 @@ def _reaches(verdicts: LineageVerdicts, checkpoints: Sequence[str]) -> list[Reac
     baselines = {cell.place: cell for cell in verdicts.cells if not cell.edited}
     groups: dict[tuple[str, str, str], dict[str, list[JudgedCell]]] = {}
     for cell in verdicts.cells:
-        if cell.expected and not cell.control and cell.source in checkpoints and cell.place in baselines:
+        other = cell.control or cell.estimator
+        if cell.expected and not other and cell.source in checkpoints and cell.place in baselines:
             key = (cell.action, dose_text(cell), cell.instructions)
             groups.setdefault(key, {}).setdefault(str(cell.source), []).append(cell)
     found = []

@@ -1,4 +1,4 @@
-"""The protocol of a direction estimator, which computes one direction for each layer from harmful and harmless activations."""
+"""The protocol of a direction estimator, which computes directions for each layer from harmful and harmless activations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +47,10 @@ class Side:
 
 @runtime_checkable
 class Estimator(Protocol):
-    """A way to find the direction that separates harmful from harmless instructions.
+    """A way to find the direction that separates harmful from harmless instructions, or several.
+
+    Besides the attributes, an estimator has `fit` (`GivesOne`), or `fit_several` (`GivesSeveral`) if it can find several
+    directions of one layer.
 
     Attributes:
         name: its name in studies. Each direction stores it as its method, with spaces instead of hyphens.
@@ -56,6 +59,11 @@ class Estimator(Protocol):
 
     name: ClassVar[str]
     needs: ClassVar[Literal["means", "activations"]]
+
+
+@runtime_checkable
+class GivesOne(Protocol):
+    """An estimator that finds one direction for each layer."""
 
     def fit(self, harmful: Side, harmless: Side) -> Float[Tensor, "layer d_model"]:
         """Find one vector for each layer.
@@ -67,6 +75,24 @@ class Estimator(Protocol):
         Returns:
             One vector for each layer, (layer, d_model), float64, pointing from harmless to harmful. Its length becomes the raw
             norm. A vector of zeros means that the layer has no direction.
+        """
+        ...
+
+
+@runtime_checkable
+class GivesSeveral(Protocol):
+    """An estimator that finds as many directions for each layer as it is asked for."""
+
+    def fit_several(self, harmful: Side, harmless: Side, count: int) -> Float[Tensor, "part layer d_model"]:
+        """Find several vectors for each layer.
+
+        Args:
+            harmful: activations of the harmful instructions. Its `activations` are set if `needs` asks for them.
+            harmless: activations of the harmless instructions, at the same layers.
+            count: how many vectors each layer gets, 1 or more.
+
+        Returns:
+            The vectors, (part, layer, d_model), float64. Those of one layer have to be linearly independent.
         """
         ...
 
@@ -85,31 +111,59 @@ def estimator(name: str) -> Estimator:
 
 
 def fitted(chosen: Estimator, harmful: Side, harmless: Side) -> Float[Tensor, "layer d_model"]:
+    """Run an estimator that gives one direction, and check what it gives. See `fitted_parts`.
+
+    Returns:
+        One vector for each layer, (layer, d_model); zeros where a layer has no direction.
+    """
+    return fitted_parts(chosen, harmful, harmless, 1)[0]
+
+
+def fitted_parts(chosen: Estimator, harmful: Side, harmless: Side, count: int) -> Float[Tensor, "part layer d_model"]:
     """Run an estimator and check what it gives.
 
     Args:
         chosen: the estimator.
         harmful: activations of the harmful instructions.
         harmless: activations of the harmless instructions, at the same layers.
+        count: how many directions each layer gets.
 
     Returns:
-        One vector for each layer, (layer, d_model); zeros where a layer has no direction.
+        The vectors, (part, layer, d_model); zeros where a layer has no direction.
 
     Raises:
-        InputError: if the estimator needs whole activations and only means are given.
+        InputError: if the estimator needs whole activations and only means are given, and if it gives one direction and several
+            are asked for.
         WorkError: if it gives vectors of another shape.
     """
     if chosen.needs == "activations" and (harmful.activations is None or harmless.activations is None):
         raise InputError(
             f"the estimator {chosen.name!r} needs whole activations, but only means were taken; give those of both sides"
         )
-    vectors = chosen.fit(harmful, harmless)
-    if not isinstance(vectors, Tensor) or vectors.shape != harmful.mean.shape:
+    check_count(chosen, count)
+    several = isinstance(chosen, GivesSeveral)
+    vectors: object = chosen.fit_several(harmful, harmless, count) if isinstance(chosen, GivesSeveral) else None
+    if isinstance(chosen, GivesOne) and not several:
+        vectors = chosen.fit(harmful, harmless)
+    wanted = (count, *harmful.mean.shape) if several else tuple(harmful.mean.shape)
+    if not isinstance(vectors, Tensor) or tuple(vectors.shape) != wanted:
         given = tuple(vectors.shape) if isinstance(vectors, Tensor) else type(vectors).__name__
-        raise WorkError(
-            f"the estimator {chosen.name!r} gave {given}; expected one vector for each layer, {tuple(harmful.mean.shape)}"
+        asked = f"{count} vectors for each layer" if several else "one vector for each layer"
+        raise WorkError(f"the estimator {chosen.name!r} gave {given}; expected {asked}, {wanted}")
+    return vectors if several else vectors[None]
+
+
+def check_count(chosen: Estimator, count: int) -> None:
+    """Check that an estimator can give as many directions of one layer as it is asked for.
+
+    Raises:
+        InputError: if it gives one, and several are asked for.
+    """
+    if count > 1 and not isinstance(chosen, GivesSeveral):
+        raise InputError(
+            f"the estimator {chosen.name!r} gives one direction, and {count} are asked for; name one that gives several, such as "
+            "'k-means'"
         )
-    return vectors
 
 
 def fit_directions(
@@ -143,18 +197,69 @@ def fit_directions(
             direction.
         WorkError: if the estimator gives vectors of another shape.
     """
-    chosen = estimator(estimator_name)
-    vectors = fitted(chosen, harmful, harmless)
-    for row, layer in enumerate(layers):
-        if not vectors[row].any():
-            same = torch.equal(harmful.mean[row], harmless.mean[row])
-            raise _no_direction(f"at layer {layer} ({site}, position {position})", chosen.name, same)
-    norms = mean_norms(harmful, harmless)
-    read = (provenance or Provenance()).replaced(method=chosen.name.replace("-", " "))
-    return [
-        from_raw(vector, name=name, layer=layer, position=position, site=site, provenance=read.replaced(mean_residual_norm=norm))
-        for layer, vector, norm in zip(layers, vectors, norms.tolist(), strict=True)
-    ]
+    (parts,) = fit_parts(
+        harmful,
+        harmless,
+        name=name,
+        layers=layers,
+        count=1,
+        estimator_name=estimator_name,
+        site=site,
+        position=position,
+        provenance=provenance,
+    )
+    return parts
+
+
+def fit_parts(
+    harmful: Side,
+    harmless: Side,
+    *,
+    name: str,
+    layers: Sequence[int],
+    count: int,
+    estimator_name: str,
+    site: Site = "resid_pre",
+    position: int = -1,
+    provenance: Provenance | None = None,
+) -> list[list[Direction]]:
+    """Estimate several directions for each layer; see `fit_directions`.
+
+    Args:
+        harmful: activations of the harmful instructions.
+        harmless: activations of the harmless instructions.
+        name: the name of every direction.
+        layers: the layers of the activations, in their order.
+        count: how many directions each layer gets.
+        estimator_name: a registered estimator, or `module:Class`.
+        site: where the activations were read.
+        position: the prompt position at which they were read.
+        provenance: the provenance of the activations. The method and the mean residual norm are added.
+
+    Returns:
+        For each of the several, its directions, one for each layer.
+
+    Raises:
+        InputError: in the same cases as `fit_directions`, and if an estimator that gives one direction is asked for several.
+        WorkError: if the estimator gives vectors of another shape.
+    """
+    chosen, found = estimator(estimator_name), list[list[Direction]]()
+    norms = mean_norms(harmful, harmless).tolist()
+    for number, vectors in enumerate(fitted_parts(chosen, harmful, harmless, count), 1):
+        for row, layer in enumerate(layers):
+            if not vectors[row].any():
+                same = torch.equal(harmful.mean[row], harmless.mean[row])
+                raise _no_direction(f"at layer {layer} ({site}, position {position})", chosen.name, same)
+        part = f", part {number} of {count}" if count > 1 else ""
+        read = (provenance or Provenance()).replaced(method=chosen.name.replace("-", " ") + part)
+        place = [read.replaced(mean_residual_norm=norm) for norm in norms]
+        found.append(
+            [
+                from_raw(vector, name=name, layer=layer, position=position, site=site, provenance=facts)
+                for layer, vector, facts in zip(layers, vectors, place, strict=True)
+            ]
+        )
+    return found
 
 
 def mean_norms(harmful: Side, harmless: Side) -> Float[Tensor, " layer"]:

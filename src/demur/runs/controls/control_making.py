@@ -49,7 +49,7 @@ def controls_from(
         beside = besides[one.beside] if one.beside in besides else inputs.direction(one.beside)
         harmful, harmless = by_layer[beside.layer]
         if isinstance(one, AskedResample):
-            estimator = inputs.study.direction.estimator
+            estimator = inputs.study.direction.estimator  # the first one, as of every direction that is resampled
             yield resampled_direction(
                 beside, name=one.direction, number=one.number, estimator=estimator, harmful=harmful, harmless=harmless
             )

@@ -1,7 +1,6 @@
 """What the edit of a cell has to know of its target, and the means that it reads. Only names; nothing is loaded."""
 
-from demur.interventions.edit_kind import Fact, needed_facts, typed_settings
-from demur.study.named_parts import named_edit
+from demur.interventions.edit_kind import Fact, edit_kind, needed_facts, typed_settings
 from demur.study.plan import Plan, PlannedCell
 from demur.study.spec import LABELS, Label
 
@@ -24,7 +23,7 @@ def facts_of(cell: PlannedCell) -> tuple[Fact, ...]:
     spec = cell.intervention
     if spec is None:
         return ()
-    kind = named_edit(spec.kind)
+    kind = edit_kind(spec.kind)
     return needed_facts(kind, spec.unit, typed_settings(kind, spec.settings))
 
 

@@ -10,7 +10,7 @@ from demur.analysis.manifest import DirectionFacts
 from demur.core.progress import Progress
 from demur.directions.controls.control import control_kind
 from demur.directions.direction import Direction
-from demur.directions.estimators.estimator import Side, estimator, fit_directions
+from demur.directions.estimators.estimator import Side, estimator, fit_parts
 from demur.engine.capture import Means, mean_activations
 from demur.engine.checkpoints import Checkpoint
 from demur.inputs.prompts import Prompt
@@ -30,7 +30,8 @@ class TrainingActivations:
     Attributes:
         stored: the means that the run stores.
         means: the means of every layer by label, for measurements; None if they were not read.
-        sides: the input of the estimator, harmful and harmless, at the layers of the job's directions; None if it makes none.
+        sides: the input of the estimators, harmful and harmless, at `layers`; None if the job makes no directions.
+        layers: the layers of the job's directions, each once.
         whole: both sides with whole activations, for null directions; None if the job makes none.
         whole_layers: the layers of `whole`.
     """
@@ -38,6 +39,7 @@ class TrainingActivations:
     stored: tuple[StreamMeans, ...]
     means: dict[str, Means] | None = None
     sides: tuple[Side, Side] | None = None
+    layers: Sequence[int] = ()
     whole: tuple[Side, Side] | None = None
     whole_layers: Sequence[int] = ()
 
@@ -58,8 +60,10 @@ def read_training(
         The activations or their means.
     """
     kept = control_layers(job.controls, inputs)
-    layers = [inputs.planned(name).layer for name in job.directions]
-    activations = estimator(inputs.study.direction.estimator).needs == "activations"
+    planned = [inputs.planned(name) for name in job.directions]
+    layers = list(dict.fromkeys(each.layer for each in planned))
+    estimators = dict.fromkeys(each.estimator or inputs.study.direction.estimator for each in planned)
+    activations = any(estimator(name).needs == "activations" for name in estimators)
     if not (job.directions or job.measurements or kept) or (activations and not (layers or kept)):
         return TrainingActivations(
             tuple(_everywhere(label, (), job, inputs, checkpoint, prompt, progress)[0] for label in job.means)
@@ -76,7 +80,7 @@ def read_training(
         stored.append(everywhere)
     sides = [(side_of(means[label], layers), kept_side(means[label], kept)) for label in LABELS]
     own = (sides[0][0], sides[1][0]) if layers else None
-    return TrainingActivations(tuple(stored), means, own, (sides[0][1], sides[1][1]), kept)
+    return TrainingActivations(tuple(stored), means, own, layers, (sides[0][1], sides[1][1]), kept)
 
 
 def _with_activations(
@@ -100,7 +104,7 @@ def _with_activations(
             stored.append(_stored(label, means, job, inputs, checkpoint, prompt))
     own = slice(len(layers))
     sides = (whole[0].at(own), whole[1].at(own)) if layers else None
-    return TrainingActivations(tuple(stored), None, sides, whole, read)
+    return TrainingActivations(tuple(stored), None, sides, layers, whole, read)
 
 
 def _everywhere(
@@ -159,7 +163,7 @@ def _stored(
 
 
 def make_directions(
-    job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt: Prompt, sides: tuple[Side, Side]
+    job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt: Prompt, sides: tuple[Side, Side], layers: Sequence[int]
 ) -> tuple[Direction, ...]:
     """An arm's directions.
 
@@ -169,20 +173,42 @@ def make_directions(
         checkpoint: the loaded checkpoint.
         prompt: the prompt format.
         sides: the training activations at the directions' layers.
+        layers: these layers, in the order of the sides.
     """
     settings, material = inputs.study.direction, inputs.ready.material
     planned = [inputs.planned(name) for name in job.directions]
     harmful, harmless = (material[label].trained(job.pairs_seed) for label in LABELS)
-    found = fit_directions(
-        *sides,
-        name=job.checkpoint,
-        layers=[each.layer for each in planned],
-        estimator_name=settings.estimator,
-        site=settings.site,
-        position=settings.token,
-        provenance=provenance(checkpoint, prompt, settings.token, harmful, harmless),
+    read = provenance(checkpoint, prompt, settings.token, harmful, harmless)
+    counts = {one.name: one.directions for one in settings.estimators}
+    made: dict[str, list[list[Direction]]] = {}
+    for name in dict.fromkeys(each.estimator or settings.estimator for each in planned):
+        needed = {each.layer for each in planned if (each.estimator or settings.estimator) == name}
+        made[name] = fit_parts(
+            *(_at(side, [row for row, layer in enumerate(layers) if layer in needed]) for side in sides),
+            name=job.checkpoint,
+            layers=[layer for layer in layers if layer in needed],
+            count=counts[name],
+            estimator_name=name,
+            site=settings.site,
+            position=settings.token,
+            provenance=read,
+        )
+    return tuple(
+        replace(_of_layer(made[each.estimator or settings.estimator][max(each.part, 1) - 1], each.layer), name=each.name)
+        for each in planned
     )
-    return tuple(replace(direction, name=each.name) for direction, each in zip(found, planned, strict=True))
+
+
+def _at(side: Side, rows: Sequence[int]) -> Side:
+    """A side at some of its layers; the side itself if these are all."""
+    if len(rows) == len(side.mean):
+        return side
+    activations = None if side.activations is None else side.activations[:, rows]
+    return replace(side, mean=side.mean[rows], mean_norm=side.mean_norm[rows], activations=activations)
+
+
+def _of_layer(directions: Sequence[Direction], layer: int) -> Direction:
+    return next(one for one in directions if one.layer == layer)
 
 
 def direction_facts(direction: Direction, inputs: JobInputs) -> DirectionFacts:
@@ -202,6 +228,8 @@ def direction_facts(direction: Direction, inputs: JobInputs) -> DirectionFacts:
         position=direction.position,
         pairs_seed=planned.pairs_seed,
         resample_of=planned.resample_of,
+        estimator=planned.estimator,
+        part=planned.part,
         site=direction.site,
         raw_norm=direction.raw_norm,
         mean_residual_norm=direction.provenance.mean_residual_norm,

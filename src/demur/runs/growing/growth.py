@@ -98,6 +98,9 @@ def _may_grow(each: Difference, before: Study) -> bool:
     if key == "direction.pairs_seed":
         # The training pairs of the first seed are those of the measurements.
         return isinstance(each.there, list) and isinstance(each.here, list) and each.here[: len(each.there)] == each.there
+    if key == "direction.further_estimators":
+        earlier, now = each.there or [], each.here or []
+        return isinstance(earlier, list) and isinstance(now, list) and now[: len(earlier)] == earlier
     if key == "controls.seed":
         return not before.controls.counts
     if key in ("direction.resamples", "direction.resample_completions"):
@@ -133,15 +136,16 @@ def _refuse_other_directions(old: Plan, new: Plan, found: Sequence[Difference], 
         raise _refused(found, where, why, *keys)
 
 
-_OF_DIRECTIONS = ("direction.layers", "direction.pairs_seed", "direction.resamples")
+_OF_DIRECTIONS = ("direction.layers", "direction.pairs_seed", "direction.resamples", "direction.further_estimators")
 
 
 def _place(one: PlannedDirection) -> tuple[object, ...]:
-    return one.arm.name, one.layer, one.control, one.resample
+    return one.arm.name, one.layer, one.control, one.resample, one.estimator, one.part
 
 
 def _meaning(one: PlannedDirection) -> tuple[object, ...]:
-    return one.name, one.source, one.arm.name, one.layer, one.pairs_seed, one.beside, one.control_kind, one.resample
+    drawn = one.pairs_seed, one.beside, one.control_kind, one.resample
+    return one.name, one.source, one.arm.name, one.layer, *drawn, one.estimator, one.part
 
 
 def _refuse_other_cells(old: Plan, new: Plan, found: Sequence[Difference], where: str) -> None:
@@ -158,7 +162,7 @@ def _edit(cell: PlannedCell) -> dict[str, object] | None:
     """All settings of a cell's edit, without those that only say in which cells it is made. Names of cells round doses."""
     if cell.intervention is None:
         return None
-    facts = cell.intervention.model_dump(mode="json", exclude={"on", "sources", "targets"})
+    facts = cell.intervention.model_dump(mode="json", exclude={"on", "sources", "targets", "estimators", "read_at", "span"})
     return facts if facts["coefficient"] is not None else {key: value for key, value in facts.items() if key != "unit"}
 
 

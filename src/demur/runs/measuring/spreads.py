@@ -94,7 +94,7 @@ class Spreads:
 
 def _spelling_cosines(store: "Store", stored: Sequence[DirectionFacts]) -> dict[tuple[str, str], float]:
     """The lowest cosine over the layers between the directions of an arm with a small edit and of its format as it is."""
-    own = [each for each in stored if not each.control and each.resample_of is None]
+    own = [each for each in stored if not each.control and each.resample_of is None and not each.estimator]
     plain: Mapping[object, DirectionFacts] = {
         (each.source, each.prompt, each.layer, each.pairs_seed): each for each in own if not is_edited(each.prompt or "")
     }

@@ -6,14 +6,13 @@ from demur.core.progress import Phases
 from demur.directions.direction import Direction
 from demur.engine.checkpoints import Checkpoint
 from demur.inputs.prompts import Prompt
-from demur.interventions.edit_kind import needed_facts, typed_settings
+from demur.interventions.edit_kind import edit_kind, needed_facts, typed_settings
 from demur.interventions.intervention import Intervention
 from demur.interventions.target_facts import NO_FACTS, TargetFacts
 from demur.measurements.reference_means import stream_means_at
 from demur.measurements.selection.effect import Trial
 from demur.runs.execution import edit_of
 from demur.runs.selecting.place_selection import Sides
-from demur.study.named_parts import named_edit
 from demur.study.selected_settings import deciding_label, doses_of
 from demur.study.spec import LABELS, Study
 
@@ -75,5 +74,5 @@ def _deciding(study: Study) -> list[int]:
 
 def _facts(study: Study, number: int) -> tuple[str, ...]:
     spec = study.interventions[number]
-    kind = named_edit(spec.kind)
+    kind = edit_kind(spec.kind)
     return needed_facts(kind, spec.unit, typed_settings(kind, spec.settings))
