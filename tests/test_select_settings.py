@@ -202,6 +202,16 @@ def test_the_smallest_sufficient_dose_is_chosen_and_broken_texts_do_not_count():
     assert chosen_doses(select(), (-1, 6), [late])[1] == {1: 2.0}
 
 
+def test_a_place_counts_with_the_doses_that_were_tried_there():
+    arm = tried(layers={5: (0.2, 0.0), 6: (0.2, 0.0)})
+    for dose in (0.5, 1.0, 2.0, 3.0):
+        del arm.edited[(-1, 5), 1, dose]
+    joint = joint_effects([{(-1, layer): PlaceEffect(0.9, 20, 0.1) for layer in (5, 6)}], 0.5)
+    places = chosen_place(select(), joint, [(-1, 5), (-1, 6)], [arm])
+    assert [place.change for place in places] == [pytest.approx(0.8)] * 2
+    assert [one.coefficient for one in chosen_doses(select(), (-1, 5), [arm])[0]] == [1.5]
+
+
 def test_flat_early_and_useless_selections_are_told():
     arm = tried(layers={1: (0.2, 0.0), 2: (0.22, 0.0)}, added=(0.1,) * 5)
     joint = joint_effects([{(-1, layer): PlaceEffect(0.9, 20, 0.1) for layer in (1, 2)}], 0.5)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from demur.core.errors import WorkError
 from demur.measurements.refusal_tokens import RefusalTokens
 from demur.measurements.selection.finished_steps import FinishedSteps
 from demur.runs.selecting import effect_selection, place_choice
@@ -45,7 +46,8 @@ def selected(study, steps):
 def test_a_selection_stopped_after_any_step_ends_as_one_that_was_not(study):
     whole = FinishedSteps()
     record = selected(study, whole)
-    assert len(whole.found) == 14  # of two arms: refusals, tokens, the baseline, two rounds, completions of two kinds
+    # Of two arms: refusals, tokens, the baseline, two rounds, completions of two kinds, completions of the other dose.
+    assert len(whole.found) == 16
     assert {place.n for place in record.places} == {3}
     left = FinishedSteps()
     sessions = 0
@@ -60,6 +62,28 @@ def test_a_selection_stopped_after_any_step_ends_as_one_that_was_not(study):
     assert sessions == 3
     assert again == record
     assert left.found == whole.found
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_the_other_doses_are_tried_at_the_best_place_or_everywhere_if_none_works(study, monkeypatch, works):
+    if not works:
+        monkeypatch.setattr(place_choice, "BROKEN_MORE", -2.0)
+    tried, whole = [], effect_selection.outcomes
+
+    def outcomes(checkpoint, trials, *rest, **more):
+        tried.append(len(trials))
+        return whole(checkpoint, trials, *rest, **more)
+
+    monkeypatch.setattr(effect_selection, "outcomes", outcomes)
+    if works:
+        record = selected(study, FinishedSteps())
+        assert sorted(dose.coefficient for dose in record.doses) == [0.5, 1.0]
+    else:
+        with pytest.raises(WorkError, match="no layer has an effect without damage"):
+            selected(study, FinishedSteps())
+    finalists = tried[0] // 2
+    assert finalists > 1
+    assert tried == [2 * finalists] * 2 + [1 if works else finalists] * 2
 
 
 def _stop_after(count):
@@ -97,7 +121,7 @@ def test_a_run_folder_keeps_the_steps_until_the_selection_is_made(study, tmp_pat
         chosen()
     saved += [STEPS]
     assert chosen() == (selected(study, FinishedSteps()), None)
-    assert len(saved) == 15  # seven, the one that this test counts in, and the other seven
+    assert len(saved) == 17  # seven, the one that this test counts in, and the other nine
 
 
 @pytest.mark.soak
@@ -109,9 +133,9 @@ def test_steps_of_other_weights_texts_or_places_are_done_again(study, tmp_path):
     selected(study, steps)
     changed = set(steps.found) - first
     # All steps of one arm; and completions of the other, if other places are the best now.
-    assert 7 <= len(changed) <= 9
+    assert 8 <= len(changed) <= 11
     second = set(steps.found)
     path = tmp_path / "harmful.jsonl"
     path.write_text(path.read_text().replace('"0 ', '"zero '))
     selected(study, steps)
-    assert len(set(steps.found) - second) == 14
+    assert len(set(steps.found) - second) == 16

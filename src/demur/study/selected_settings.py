@@ -147,8 +147,8 @@ def selection_rows(study: Study, n_layers: int | None) -> int:
     trials = [number for number in range(len(study.interventions)) if deciding_label(study, number)]
     # Each round halves the places and doubles the instructions. A row without new tokens takes about half as long.
     effects = layers * (len(trials) + 1) * max(8, n // 2)
-    doses = max(map(len, DOSES.values())) if study.selection.doses is None else len(study.selection.doses)
-    completions = FINALISTS * n * sum(doses if edit_kind(study.interventions[one].kind).takes_dose else 1 for one in trials)
+    # The other doses are tried at one place only.
+    completions = n * sum(FINALISTS + len(doses_of(study, one)) - 1 for one in trials)
     return 2 * n + TOKEN_TEXTS * 2 + effects // 2 + completions
 
 

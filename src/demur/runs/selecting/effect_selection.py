@@ -5,8 +5,7 @@ few best places and for every dose. A direction is always tried in the arm that 
 checkpoints is what the run tests, so it is never used to choose.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,7 +14,7 @@ from pydantic import TypeAdapter
 from demur.analysis.selection_record import SelectedPlace, SelectionArm, SelectionRecord
 from demur.core.errors import WorkError
 from demur.core.progress import Phases, no_phases
-from demur.engine.checkpoints import Checkpoint, free_memory
+from demur.engine.checkpoints import Checkpoint
 from demur.inputs.prompts import Prompt, prompt_format
 from demur.interventions.target_facts import TargetFacts
 from demur.judges.judge import get_judge
@@ -30,14 +29,14 @@ from demur.measurements.selection.finished_steps import FinishedSteps
 from demur.measurements.selection.ranking import LAST_LAYERS, late
 from demur.measurements.selection.trial_outcomes import Outcome, outcomes, unedited
 from demur.models.device_placement import find_device
-from demur.runs.execution import load_named
 from demur.runs.growing.stored_study import result_names
 from demur.runs.selecting.place_choice import Tried, chosen_doses, chosen_place, joint_effects, notes_on
 from demur.runs.selecting.place_selection import Sides, held_out_sides
-from demur.runs.selecting.trials import trial_means, trial_of, trials_of
+from demur.runs.selecting.selection_loads import Loads
+from demur.runs.selecting.trials import deciding_numbers, middle_of, trial_means, trial_of, trials_of
 from demur.study.plan import Arm
 from demur.study.preflight import Ready
-from demur.study.selected_settings import FINALISTS, TOKEN_TEXTS, deciding_label, doses_of
+from demur.study.selected_settings import FINALISTS, TOKEN_TEXTS, doses_of
 from demur.study.spec import LABELS, Label, Study
 from demur.study.spec_fields import SELECT
 
@@ -93,7 +92,7 @@ def select_by_effect(
     find_device(device)
     sides = held_out_sides(study, ready, study.selection.instructions)
     train: Sides = {label: ready.material[label].train for label in LABELS}
-    loads = _Loads(study, device, phases)
+    loads = Loads(study, device, phases)
     works = _all_unedited(loads, ready, sides, phases, _of_these(steps or FinishedSteps(), study, sides, train))
     for work in loads.last_first(works):
         if not work.facts.problem:
@@ -106,9 +105,11 @@ def select_by_effect(
     good = [place for place in joint if not place.dropped][:FINALISTS]
     # Completions take most of the time, so they are not made for places that do next to nothing.
     finalists = [place.place for place in good if place.share >= WORTH * good[0].share]
-    for work in loads.last_first(deciding):
-        with loads.checkpoint(work.arm.checkpoint) as checkpoint:
-            _completions(checkpoint, work, study, finalists, sides, phases)
+    _completions(loads, deciding, study, _middle_doses(study, finalists), sides, phases)
+    best = chosen_place(study, joint, finalists, _tried(works))[0]
+    # Other doses are tried at the best place only, and everywhere if the middle dose works nowhere.
+    promising = finalists if best.dropped else [best.place]
+    _completions(loads, deciding, study, _other_doses(study, promising), sides, phases)
     loads.free()
     return _record(study, loads, works, joint, finalists, len(sides["harmful"]))
 
@@ -120,14 +121,14 @@ def _of_these(steps: FinishedSteps, study: Study, sides: Sides, train: Sides) ->
 
 def _record(
     study: Study,
-    loads: "_Loads",
+    loads: Loads,
     works: "Sequence[_ArmWork]",
     joint: Sequence[SelectedPlace],
     finalists: Sequence[Place],
     instructions: int,
 ) -> SelectionRecord:
     """The choice from everything that was measured. Raises `WorkError` if no place has an effect without damage."""
-    tried = [Tried(work.before, work.tried) for work in works if work.candidates is not None]
+    tried = _tried(works)
     places = chosen_place(study, joint, finalists, tried)
     best = places[0]
     if best.dropped or best.change is None:
@@ -147,40 +148,7 @@ def _record(
     )
 
 
-@dataclass
-class _Loads:
-    """Loads checkpoints, one at a time; the last one stays in memory until another is asked for."""
-
-    study: Study
-    device: str
-    phases: Phases
-    last: str | None = None
-    n_layers: int = 0
-    fingerprints: dict[str, str] = field(default_factory=dict)
-    _loaded: Checkpoint | None = None
-
-    @contextmanager
-    def checkpoint(self, name: str) -> Iterator[Checkpoint]:
-        if self.last != name or self._loaded is None:
-            self.free()
-            with self.phases(f"loading {name}", 1) as progress:
-                self._loaded = load_named(self.study, name, self.device)
-                progress(1)
-            self.last, self.n_layers = name, self._loaded.n_layers
-            self.fingerprints[name] = self._loaded.fingerprint
-        yield self._loaded
-
-    def last_first(self, works: Sequence[_ArmWork]) -> list[_ArmWork]:
-        """The arms of the checkpoint that is still in memory, then the others, checkpoint by checkpoint."""
-        order = [self.last, *(name for name in self.study.checkpoints if name != self.last)]
-        return sorted(works, key=lambda work: order.index(work.arm.checkpoint))
-
-    def free(self) -> None:
-        self._loaded = None
-        free_memory()
-
-
-def _all_unedited(loads: _Loads, ready: Ready, sides: Sides, phases: Phases, steps: FinishedSteps) -> list[_ArmWork]:
+def _all_unedited(loads: Loads, ready: Ready, sides: Sides, phases: Phases, steps: FinishedSteps) -> list[_ArmWork]:
     """What every arm answers without an edit, and why some do not decide."""
     study = loads.study
     works: list[_ArmWork] = []
@@ -282,18 +250,42 @@ def _asked_places(candidates: Candidates, study: Study, n_layers: int) -> Candid
     return Candidates(candidates.positions, directions, candidates.harmful, candidates.harmless)
 
 
-def _completions(
-    checkpoint: Checkpoint, work: _ArmWork, study: Study, finalists: Sequence[Place], sides: Sides, phases: Phases
-) -> None:
-    """Judge completions of the finalists under every trial and dose, and store them in the arm's work."""
-    assert work.candidates is not None
-    keys = [
-        (place, number, coefficient)
-        for place in finalists
-        for number in range(len(study.interventions))
-        if deciding_label(study, number) is not None
-        for coefficient in doses_of(study, number)
+_Key = tuple[Place, int, float]
+"""A place, the number of an intervention, and its coefficient."""
+
+
+def _middle_doses(study: Study, places: Sequence[Place]) -> list[_Key]:
+    """Every deciding intervention at these places, with the middle one of its doses."""
+    found = [(place, number, doses_of(study, number)) for place in places for number in deciding_numbers(study)]
+    return [(place, number, middle_of(doses)) for place, number, doses in found]
+
+
+def _other_doses(study: Study, places: Sequence[Place]) -> list[_Key]:
+    """The same with every other dose."""
+    return [
+        (place, number, dose)
+        for place in places
+        for number in deciding_numbers(study)
+        for dose in doses_of(study, number)
+        if dose != middle_of(doses_of(study, number))
     ]
+
+
+def _tried(works: Sequence[_ArmWork]) -> list[Tried]:
+    return [Tried(work.before, work.tried) for work in works if work.candidates is not None]
+
+
+def _completions(
+    loads: Loads, works: Sequence[_ArmWork], study: Study, keys: Sequence[_Key], sides: Sides, phases: Phases
+) -> None:
+    """Judge completions of some trials in every arm that decides, and store them in the arm's work."""
+    for work in loads.last_first(works) if keys else ():
+        with loads.checkpoint(work.arm.checkpoint) as checkpoint:
+            _complete(checkpoint, work, study, keys, sides, phases)
+
+
+def _complete(checkpoint: Checkpoint, work: _ArmWork, study: Study, keys: Sequence[_Key], sides: Sides, phases: Phases) -> None:
+    assert work.candidates is not None
     trials = [
         (trial_of(study, number, coefficient, work.means), work.candidates.directions[place])
         for place, number, coefficient in keys
@@ -310,7 +302,7 @@ def _completions(
             progress=progress,
             steps=work.steps.within([[*place, number, dose] for place, number, dose in keys]),
         )
-    work.tried = dict(zip(keys, found, strict=True))
+    work.tried |= dict(zip(keys, found, strict=True))
 
 
 def _nobody_decides(works: Sequence[_ArmWork]) -> str:

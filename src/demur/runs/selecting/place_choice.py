@@ -80,11 +80,11 @@ def chosen_place(
 
 
 def _place_change(study: Study, place: Place, tried: Sequence[Tried]) -> tuple[float, float]:
-    """Mean change of refusals over the interventions at their best dose, and the largest rise of broken completions there."""
+    """Mean change of refusals over the interventions at the best dose that was tried there, and the most further broken texts."""
     changes, rises = [], []
     for number in range(len(study.interventions)):
         if deciding_label(study, number) is not None:
-            best = _best_dose([_dose(study, number, dose, place, tried) for dose in doses_of(study, number)])
+            best = _best_dose(_doses_at(study, number, place, tried))
             changes.append(best.change)
             rises.append(best.broken)
     return sum(changes) / len(changes), max(rises)
@@ -100,7 +100,7 @@ def chosen_doses(study: Study, place: Place, tried: Sequence[Tried]) -> tuple[li
         if deciding_label(study, number) is None:
             coefficients[number] = doses_of(study, number)[0]
             continue
-        found = [_dose(study, number, dose, place, tried) for dose in doses_of(study, number)]
+        found = _doses_at(study, number, place, tried)
         best = _best_dose(found)
         unbroken = [one for one in found if one.broken <= BROKEN_MORE] or [best]
         enough = [one for one in unbroken if one.change >= ENOUGH * best.change]
@@ -115,6 +115,12 @@ def _best_dose(found: Sequence[TriedDose]) -> TriedDose:
     if unbroken:
         return max(unbroken, key=lambda one: one.change)
     return min(found, key=lambda one: one.broken)
+
+
+def _doses_at(study: Study, number: int, place: Place, tried: Sequence[Tried]) -> list[TriedDose]:
+    """What is known of an intervention at a place, for each dose that was tried there."""
+    known = [dose for dose in doses_of(study, number) if all((place, number, dose) in arm.edited for arm in tried)]
+    return [_dose(study, number, dose, place, tried) for dose in known]
 
 
 def _dose(study: Study, number: int, coefficient: float, place: Place, tried: Sequence[Tried]) -> TriedDose:

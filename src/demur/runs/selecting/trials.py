@@ -25,10 +25,14 @@ def trials_of(study: Study, means: Mapping[int, TargetFacts]) -> list[Trial]:
         means: the means that its edits need, by the position of the direction.
     """
     trials = []
-    for number in _deciding(study):
-        doses = doses_of(study, number)
-        trials.append(trial_of(study, number, doses[len(doses) // 2], means))
+    for number in deciding_numbers(study):
+        trials.append(trial_of(study, number, middle_of(doses_of(study, number)), means))
     return trials
+
+
+def middle_of(doses: Sequence[float]) -> float:
+    """The middle one of the doses that are tried."""
+    return doses[len(doses) // 2]
 
 
 def trial_of(study: Study, number: int, coefficient: float, means: Mapping[int, TargetFacts]) -> Trial:
@@ -60,7 +64,7 @@ def trial_means(
     """
     found: dict[int, TargetFacts] = {}
     for label in LABELS:
-        if any(f"{label} means" in _facts(study, number) for number in _deciding(study)):
+        if any(f"{label} means" in _facts(study, number) for number in deciding_numbers(study)):
             with phases(f"{label} means of {checkpoint.name}", len(train[label])) as progress:
                 means = stream_means_at(checkpoint, train[label], prompt, positions, label=label, progress=progress)
             for one in means:
@@ -68,7 +72,8 @@ def trial_means(
     return found
 
 
-def _deciding(study: Study) -> list[int]:
+def deciding_numbers(study: Study) -> list[int]:
+    """The numbers of the interventions that are tried."""
     return [number for number in range(len(study.interventions)) if deciding_label(study, number) is not None]
 
 
