@@ -2,8 +2,10 @@
 
 import pytest
 
+from demur.analysis.summary import MeasurementSummary
 from demur.core.number_format import TIMES
 from demur.report.draw_plotly import interactive
+from demur.report.draw_static import draw
 from demur.report.sections.section import ReportView, figures_of
 from demur.report.style import GREY
 from tests.report.made_run import make_run
@@ -50,6 +52,27 @@ def test_every_dose_of_every_direction_is_on_its_line(view, figure):
                 assert (value, bounds) == (cell.rate, cell.interval)
                 seen += 1
     assert seen == 4 * 2 * len(DOSES)
+
+
+def test_the_probability_of_a_refusal_has_a_panel_where_it_was_measured():
+    summary, completions = make_run(n=10, coefficients=DOSES)
+    measured = [
+        MeasurementSummary(
+            name="refusal-probability", version=1, subject=cell.key, settings={},
+            summary={"judge": "prefix", "mean": (cell.coefficient or 0.0) / 4, "n": 5, "ci95": [0.0, 0.9]},
+        )
+        for cell in summary.cells
+        if cell.judge == "prefix" and (cell.coefficient or 0) >= 0 and not cell.control
+    ]  # fmt: skip
+    made = figures_of(ReportView.of(summary.model_copy(update={"measurements": tuple(measured)}), completions))["doses-add-raw"]
+    rates, probabilities = made.content.panels[:2]
+    assert (rates.title, probabilities.title) == ("refused", "probability")
+    (line,) = [one for one in probabilities.lines if one.name == "before"]
+    assert line.values == (None, 0.0, 0.125, 0.5)
+    assert line.notes[3] == "50 % [0, 90], 5 instructions"
+    assert "exact probability of a refusal" in made.caption
+    interactive(made)
+    draw(made.sheets[0].content)
 
 
 def test_controls_are_thin_grey_lines_with_one_name(figure):

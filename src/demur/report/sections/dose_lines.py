@@ -12,6 +12,7 @@ from demur.report.figure_spec import FigureSpec, Sheet, TableSpec
 from demur.report.large_runs.evenly_spaced import evenly_spaced, spacing_note
 from demur.report.sections.control_pools import kind_of
 from demur.report.sections.doses.coherence_lines import broken_mark, loss_panel
+from demur.report.sections.doses.probability_lines import probability_panel
 from demur.report.sections.page_address import cell_address
 from demur.report.sections.rate_bars import rate_numbers, rates_in_words, readable_rate_numbers, trials_in_words
 from demur.report.sections.section import ReportView
@@ -81,8 +82,10 @@ def _figure(view: ReportView, name: str, every: Sequence[Entry]) -> FigureSpec:
         caption += f"Shaded: 95 % Wilson intervals.{spacing_note(len(targets), 'targets')}"
         caption += " At 0, on the dotted line: no edit." if baselines else ""
         caption += " Thin grey lines: controls." if any(e.control for e in there) else ""
+        if any(e.likelihood is not None for e in there if e.edited):
+            caption += " Below: the exact probability of a refusal at temperature 1, where it was measured."
         if any(one.loss_change is not None for one in view.summary.doses.coherence):
-            caption += " Below: the loss of the text, in nats a token more than without an edit."
+            caption += " At the bottom: the loss of the text, in nats a token more than without an edit."
         data = rate_numbers(there)
         content = _lines(view, doses, chunk, axis)
         said = rates_in_words(title, there)
@@ -124,7 +127,7 @@ def _looks(view: ReportView, edited: Sequence[Entry]) -> dict[str, tuple[str, in
 def _panels(
     view: ReportView, doses: _Doses, target: str, instructions: str, looks: dict[str, tuple[str, int]]
 ) -> list[LinePanel]:
-    """The panel of rates, and below it that of losses. Each has every direction, so that the legend of any of them names all."""
+    """The panel of rates, and below it those of probabilities and losses. Each has every direction, so that the legend of any of them names all."""
     texts = {one.key: one for one in view.summary.doses.coherence}
     here = [e for e in doses.edited if (e.target, e.instructions) == (target, instructions)]
     baseline = [e for e in doses.baselines if (e.target, e.instructions) == (target, instructions)]
@@ -146,7 +149,7 @@ def _panels(
     heading = f"{target}, {instructions} instructions"
     drawn = (*(line for line, _ in lines), *marks)
     rates = LinePanel("refused", drawn, tuple(bands), scale="share", heading=heading, top=1.0)
-    return [rates, *loss_panel(lines, texts, doses.places)]
+    return [rates, *probability_panel(lines), *loss_panel(lines, texts, doses.places)]
 
 
 def _note(cell: Entry | None) -> str:
