@@ -127,7 +127,10 @@ def _looks(view: ReportView, edited: Sequence[Entry]) -> dict[str, tuple[str, in
 def _panels(
     view: ReportView, doses: _Doses, target: str, instructions: str, looks: dict[str, tuple[str, int]]
 ) -> list[LinePanel]:
-    """The panel of rates, and below it those of probabilities and losses. Each has every direction, so that the legend of any of them names all."""
+    """The panel of rates, and below it those of probabilities and losses.
+
+    Each has every direction, so that the legend of any of them names all.
+    """
     texts = {one.key: one for one in view.summary.doses.coherence}
     here = [e for e in doses.edited if (e.target, e.instructions) == (target, instructions)]
     baseline = [e for e in doses.baselines if (e.target, e.instructions) == (target, instructions)]
