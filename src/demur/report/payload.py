@@ -7,7 +7,7 @@ row by target, instruction set and instruction.
 import json
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
 from demur.analysis.judging.rating_records import Labeller
 from demur.core.errors import InputError
@@ -127,14 +127,12 @@ def payload(
     spoken = [person for person in people if f"labelled_{person.name}" in completions.columns]
     # Lists of whole columns: a table for each cell would take most of the time of a large run's page.
     columns = {name: completions[name].tolist() for name in (*wanted, *(f"labelled_{person.name}" for person in spoken))}
-    places: dict[str, list[int]] = {}
-    for place, key in enumerate(columns["key"]):
-        places.setdefault(str(key), []).append(place)
+    places = _places_by_cell(columns)
     cells = []
     for key, entry in by_key.items():
-        if key not in places:
+        chosen = places.get(key)
+        if chosen is None:
             continue
-        chosen = sorted(places[key], key=columns["index"].__getitem__)
         rows = CellRows(
             instruction=[
                 instructions.index((entry.instructions, int(columns["index"][at]), str(columns["instruction"][at])))
@@ -158,6 +156,14 @@ def payload(
         "verdicts": list(verdicts.values),
         "cells": cells,
     }
+
+
+def _places_by_cell(columns: Mapping[str, Sequence[Any]]) -> dict[str, list[int]]:
+    """The rows of each cell, in the order of their instructions."""
+    places: dict[str, list[int]] = {}
+    for place, key in enumerate(columns["key"]):
+        places.setdefault(str(key), []).append(place)
+    return {key: sorted(found, key=columns["index"].__getitem__) for key, found in places.items()}
 
 
 def _verdict_numbers(
