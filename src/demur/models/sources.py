@@ -181,6 +181,20 @@ def bytes_to_fetch(source: Source) -> int:
     return needed_files.bytes_to_fetch(_repository(source)) if source.kind == "hub" else 0
 
 
+def adapter_bytes_to_fetch(reference: str) -> int:
+    """The same for an adapter, a folder or a hub id.
+
+    Raises:
+        InputError: if it is neither on this machine nor on a hub that can be reached, or if the hub refuses.
+        WorkError: if the hub or the network fails.
+    """
+    if reference.startswith("demo:") or is_folder(_local(reference)):
+        return 0
+    name, tag = _hub_id(reference, "a folder with an adapter_config.json")
+    source = _on_hub(name, tag, reference, needed_files.ADAPTER_CONFIG)
+    return needed_files.bytes_to_fetch(_repository(source), needed_files.ADAPTER_CONFIG) if source.kind == "hub" else 0
+
+
 def _repository(source: Source) -> Repository:
     assert source.hub_id is not None
     return ask_repository("models", source.hub_id, source.revision)
