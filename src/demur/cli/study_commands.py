@@ -80,6 +80,9 @@ def run(
         ),
     ] = False,
     max_cost: MaxCost = None,
+    free_disk: Annotated[
+        bool, typer.Option("--free-disk", help="delete weights that this run fetches from a hub when no job needs them any more")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over in a folder that holds a run")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -97,7 +100,15 @@ def run(
     folder = out or Path("runs") / chosen.name
     show, tell = shown_while_working(quiet), told(quiet)
     with carry_out(
-        chosen, folder, device=device, fresh=fresh, phases=bars(quiet), tell=tell, show=show, max_cost=max_cost
+        chosen,
+        folder,
+        device=device,
+        fresh=fresh,
+        phases=bars(quiet),
+        tell=tell,
+        show=show,
+        max_cost=max_cost,
+        free_disk=free_disk,
     ) as finished:
         show_run(finished)
         fail_if_unjudged(finished)
