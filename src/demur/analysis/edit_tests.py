@@ -32,6 +32,39 @@ Probabilities = Mapping[str, Mapping[int, float]]
 
 
 @dataclass(frozen=True)
+class _Reach:
+    """What the verdicts of one cell could show. All copies of a test share it, so that it is computed once.
+
+    Attributes:
+        verdicts: the verdicts without and with the edit, on the instructions that both have.
+        sense: the sign of the expected change.
+    """
+
+    verdicts: PairedVerdicts
+    sense: Literal[-1, 1]
+
+    @cached_property
+    def p_no_effect(self) -> float:
+        """P value of "the change is smaller than delta"."""
+        return paired_change(*self.verdicts).p_no_effect()
+
+    @cached_property
+    def least_p(self) -> float:
+        """The smallest p value that the change could have had."""
+        return least_attainable_p(self.verdicts.first, self.sense, self.verdicts.groups)
+
+    @cached_property
+    def least_p_ungrouped(self) -> float:
+        """The same if all instructions were independent."""
+        return least_attainable_p(self.verdicts.first, self.sense)
+
+    @cached_property
+    def least_detectable(self) -> float | None:
+        """The smallest true change that as many instructions show with a chance of 80 %; None if there is none."""
+        return least_detectable_change(self.verdicts.first, self.verdicts.second, self.sense, self.verdicts.groups)
+
+
+@dataclass(frozen=True)
 class EditTest:
     """The test of one edited cell in which a change is expected.
 
@@ -42,7 +75,7 @@ class EditTest:
         nulls: the cells of null directions at the same setting and dose.
         against: the edit against the null directions of each kind.
         other_doses: whether null directions of another norm were tested at this setting.
-        verdicts: the verdicts of `baseline` and `cell` on the instructions that both have.
+        reach: what the verdicts of `baseline` and `cell` could show.
         p: the claim's p value after Holm's correction within its family: the larger of the p values of the change and of the edit
             against null directions. 1 for a change against the expected sense.
         claims: the number of claims in the family.
@@ -55,7 +88,7 @@ class EditTest:
     nulls: tuple[Cell, ...]
     against: tuple[Null, ...]
     other_doses: bool
-    verdicts: PairedVerdicts
+    reach: _Reach
     p: float = 1.0
     claims: int = 1
     broken: str = ""
@@ -92,7 +125,7 @@ class EditTest:
         expected = self.comparison.difference * self.cell.expected > 0
         return max(self.comparison.p_value, self.p_null) if expected else 1.0
 
-    @property
+    @cached_property
     def deciding(self) -> Null | None:
         """The null directions that decide: those of the kind with the largest p value. None if there are none."""
         enough = [null for null in self.against if null.p is not None]
@@ -104,22 +137,22 @@ class EditTest:
         """The p value against null directions. With fewer than five it is that of the rank, which is never significant."""
         return 1.0 if self.deciding is None else _p_of(self.deciding)
 
-    @cached_property
+    @property
     def p_no_effect(self) -> float:
         """P value of "the change is smaller than delta"."""
-        return paired_change(*self.verdicts).p_no_effect()
-
-    @cached_property
-    def least_p(self) -> float:
-        """The smallest p value that the change could have had."""
-        return least_attainable_p(self.verdicts.first, _sense(self.cell), self.verdicts.groups)
-
-    @cached_property
-    def least_detectable(self) -> float | None:
-        """The smallest true change that as many instructions show with a chance of 80 %; None if there is none."""
-        return least_detectable_change(self.verdicts.first, self.verdicts.second, _sense(self.cell), self.verdicts.groups)
+        return self.reach.p_no_effect
 
     @property
+    def least_p(self) -> float:
+        """The smallest p value that the change could have had."""
+        return self.reach.least_p
+
+    @property
+    def least_detectable(self) -> float | None:
+        """The smallest true change that as many instructions show with a chance of 80 %; None if there is none."""
+        return self.reach.least_detectable
+
+    @cached_property
     def reason(self) -> Reason:
         """Why the effect is not shown; empty if it is shown or contradicted."""
         if self.shown or self.contradicted:
@@ -134,7 +167,7 @@ class EditTest:
             return "could not be shown"
         return "inside the null distribution" if self.p_null >= LEVEL else "inconclusive"
 
-    @property
+    @cached_property
     def because(self) -> str:
         """The reason in words; empty if there is none."""
         if not self.reason:
@@ -144,7 +177,7 @@ class EditTest:
         if self.p_change < LEVEL:
             return self._because_of_nulls()
         delta = f"{100 * DELTA:.0f} points"
-        if self.reason == "could not be shown" and least_attainable_p(self.verdicts.first, _sense(self.cell)) < LEVEL:
+        if self.reason == "could not be shown" and self.reach.least_p_ungrouped < LEVEL:
             groups = f"{self.comparison.groups} group{'' if self.comparison.groups == 1 else 's'}"
             return f"it could not be shown, because the instructions are only {groups} of near-duplicates"
         if self.reason == "could not be shown":
@@ -228,7 +261,7 @@ def edit_tests(
                     nulls=nulls,
                     against=_against(cell, nulls, refusals, probabilities or {}, groups),
                     other_doses=len(there) > len(nulls),
-                    verdicts=verdicts,
+                    reach=_Reach(verdicts, _sense(cell)),
                     broken=(broken or {}).get(cell.key, ""),
                 )
             )
@@ -274,7 +307,8 @@ def _against(
         outcome: Outcome = "verdict"
         if measured and len(measured) >= len(judged):
             outcomes, outcome = [probabilities[key] for key in (cell.key, *measured)], "probability"
-        common = [position for position in outcomes[0] if all(position in each for each in outcomes)]
+        shared = set(outcomes[0]).intersection(*outcomes[1:])
+        common = [position for position in outcomes[0] if position in shared]
         if len(outcomes) > 1 and common:
             edited, *null = ([each[position] for position in common] for each in outcomes)
             grouped = None if group_of is None else [group_of[position] for position in common]

@@ -78,6 +78,15 @@ PlannedDevice = Annotated[
 DType = Annotated[
     str, typer.Option("--dtype", metavar="DTYPE", help="float32, bfloat16, float16", autocompletion=shell_completion.dtypes)
 ]
+OtherDType = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="DTYPE",
+        help="precision of the weights, instead of the study's",
+        autocompletion=shell_completion.dtypes,
+    ),
+]
 ControlTokens = Annotated[
     str,
     typer.Option(
@@ -123,6 +132,10 @@ MaxCost = Annotated[
         metavar="COST",
         help="the most that the requests of each judge that asks a server may cost, in the unit of the prices in its file",
     ),
+]
+
+FreeDisk = Annotated[
+    bool, typer.Option("--free-disk", help="delete weights that this run fetches from a hub when no job needs them any more")
 ]
 
 STUDIES, CHECKPOINTS, FILES = "Studies and their runs", "One checkpoint", "Files"

@@ -14,8 +14,10 @@ from demur.cli import shell_completion
 from demur.cli.app import (
     STUDIES,
     Device,
+    FreeDisk,
     MaxCost,
     MoreRuns,
+    OtherDType,
     PlannedDevice,
     Quantise,
     Quiet,
@@ -34,15 +36,6 @@ if TYPE_CHECKING:
     from demur.runs.run import Run
     from demur.study.spec import Study
 
-OtherDType = Annotated[
-    str | None,
-    typer.Option(
-        "--dtype",
-        metavar="DTYPE",
-        help="precision of the weights, instead of the study's",
-        autocompletion=shell_completion.dtypes,
-    ),
-]
 _MOST_NOTES = 10
 """Of more notes on a run, a terminal shows the first ones."""
 
@@ -80,6 +73,7 @@ def run(
         ),
     ] = False,
     max_cost: MaxCost = None,
+    free_disk: FreeDisk = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over in a folder that holds a run")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -97,7 +91,15 @@ def run(
     folder = out or Path("runs") / chosen.name
     show, tell = shown_while_working(quiet), told(quiet)
     with carry_out(
-        chosen, folder, device=device, fresh=fresh, phases=bars(quiet), tell=tell, show=show, max_cost=max_cost
+        chosen,
+        folder,
+        device=device,
+        fresh=fresh,
+        phases=bars(quiet),
+        tell=tell,
+        show=show,
+        max_cost=max_cost,
+        free_disk=free_disk,
     ) as finished:
         show_run(finished)
         fail_if_unjudged(finished)

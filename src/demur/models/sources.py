@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
 from demur.core import network
@@ -154,12 +155,13 @@ def _hub_id(reference: str, nor_is_it: str) -> tuple[str, str | None]:
     return name, tag or None
 
 
-def fetch(source: Source, want: str = needed_files.CONFIG) -> Path:
+def fetch(source: Source, want: str = needed_files.CONFIG, stop: Event | None = None) -> Path:
     """The local folder of a source, downloaded if it is not on this machine yet.
 
     Args:
         source: the source.
         want: the config of what is loaded, of a model or of an adapter.
+        stop: ends the transfers when it is set, with a `WorkError`.
 
     Raises:
         InputError: if the hub refuses, or if the repository does not hold what is needed.
@@ -168,7 +170,7 @@ def fetch(source: Source, want: str = needed_files.CONFIG) -> Path:
     if source.path is not None:
         return source.path
     assert source.hub_id is not None
-    return needed_files.fetch_checkpoint(_repository(source), want)
+    return needed_files.fetch_checkpoint(_repository(source), want, stop)
 
 
 def bytes_to_fetch(source: Source) -> int:
@@ -179,6 +181,20 @@ def bytes_to_fetch(source: Source) -> int:
         WorkError: if the hub or the network fails.
     """
     return needed_files.bytes_to_fetch(_repository(source)) if source.kind == "hub" else 0
+
+
+def adapter_bytes_to_fetch(reference: str) -> int:
+    """The same for an adapter, a folder or a hub id.
+
+    Raises:
+        InputError: if it is neither on this machine nor on a hub that can be reached, or if the hub refuses.
+        WorkError: if the hub or the network fails.
+    """
+    if reference.startswith("demo:") or is_folder(_local(reference)):
+        return 0
+    name, tag = _hub_id(reference, "a folder with an adapter_config.json")
+    source = _on_hub(name, tag, reference, needed_files.ADAPTER_CONFIG)
+    return needed_files.bytes_to_fetch(_repository(source), needed_files.ADAPTER_CONFIG) if source.kind == "hub" else 0
 
 
 def _repository(source: Source) -> Repository:

@@ -23,6 +23,7 @@ from demur.runs.growing.added_judges import add_judges
 from demur.runs.judging_stored import asking_judges, failure_warnings, judge_stored
 from demur.runs.run_summary import summarise
 from demur.runs.store import Store
+from demur.runs.summarising.paused_collection import collection_paused
 
 if TYPE_CHECKING:
     import pandas
@@ -127,7 +128,7 @@ class Run:
         Raises:
             InputError: if the run used a judge or a kind of edit that is not installed, and its folder does not describe it.
         """
-        with self._store.snapshot():
+        with self._store.snapshot(), collection_paused():
             return summarise(self._store, self.judges(), self._store.results())
 
     # Plain data with Any, so that users can index into it.
@@ -287,12 +288,14 @@ class Run:
         with self._store.report_held(waiting):
             self.judge_stored(max_cost)
             self._store.restore_directions()
-            summary, completions = self._judged()
+            with collection_paused():
+                summary, completions = self._judged()
             self._store.write_text("summary.json", summary.to_json())
             missing = [] if summary.cells else failure_warnings(self._store.failures(), self._progress()[1], self.judges())
             if missing:
                 raise WorkError(f"there is no verdict to report: {' '.join(missing)} The next report asks the judges again.")
-            report = made_report(summary, completions)
+            with collection_paused():
+                report = made_report(summary, completions)
             if report.left_out:
                 warned = summary.model_copy(update={"warnings": (*summary.warnings, *report.left_out)})
                 self._store.write_text("summary.json", warned.to_json())

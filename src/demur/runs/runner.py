@@ -44,6 +44,7 @@ def run(
     tell: Callable[[str], object] = _nothing,
     show: "Callable[[Partial], object] | None" = None,
     max_cost: float | None = None,
+    free_disk: bool = False,
 ) -> Run:
     """Run a study in a folder, or resume it where it stopped. A study that only adds to the one in the folder goes on there.
 
@@ -59,6 +60,7 @@ def run(
         tell: called with a sentence of what is reused and new if the study adds to the run, and of names that the run keeps.
         show: called with what is known while the run works; see `demur.runs.partial_results`.
         max_cost: the most that the requests of each judge that asks a server may cost, instead of what its file says.
+        free_disk: delete weights that this run fetches from a model hub after the last job that needs them.
 
     Returns:
         The finished run.
@@ -77,14 +79,16 @@ def run(
     """
     study = _written_out(study, Path(out), fresh, tell)
     if checkpoints:
-        executor = _with_given(study, checkpoints, executor)
+        executor = _with_given(study, checkpoints, executor, free_disk)
     ready = check(make_plan(for_planning(study)))
     if not fresh:
         check_folder(study, ready, Path(out))
     # Imported only now, because torch and transformers take seconds to import.
     from demur.models.device_placement import find_device
+    from demur.runs.executors.in_process import InProcess
 
     find_device(device)
+    executor = executor or InProcess(free_disk=free_disk)
     store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh, check_study=partial(go_on, study, ready, tell))
     try:
         return _finish(study, ready, store, device, phases, executor, notes, show, max_cost)
@@ -105,7 +109,7 @@ def _finish(
     store: Store,
     device: str,
     phases: Phases,
-    executor: "Executor | None",
+    executor: "Executor",
     notes: Sequence[str],
     show: "Callable[[Partial], object] | None",
     max_cost: float | None,
@@ -113,7 +117,6 @@ def _finish(
     """Do whatever is missing in the folder, write the report, and let other processes write in the folder again."""
     from demur.runs.describe import describe
     from demur.runs.driver import carry_out
-    from demur.runs.executors.in_process import InProcess
     from demur.runs.partial_results import PartialResults
     from demur.runs.selecting.selection_store import selected_study
 
@@ -126,7 +129,7 @@ def _finish(
     store.warn(notes)
     finished = Run(store)
     watch = _nothing if show is None else PartialResults(ready, store, finished.judges(), show)
-    carry_out(ready, store, executor or InProcess(), device=device, phases=phases, watch=watch)
+    carry_out(ready, store, executor, device=device, phases=phases, watch=watch)
     with phases("verdicts and report", 1) as progress:
         finished.report(max_cost=max_cost)
         progress(1)
@@ -134,7 +137,7 @@ def _finish(
     return finished
 
 
-def _with_given(study: Study, given: "Mapping[str, Checkpoint]", executor: "Executor | None") -> "Executor":
+def _with_given(study: Study, given: "Mapping[str, Checkpoint]", executor: "Executor | None", free_disk: bool) -> "Executor":
     """The executor that uses loaded checkpoints, if they fit the study."""
     from demur.inputs.handed.handed_arguments import check_checkpoint
     from demur.runs.executors.in_process import InProcess
@@ -159,4 +162,4 @@ def _with_given(study: Study, given: "Mapping[str, Checkpoint]", executor: "Exec
                 f"the checkpoint {name!r} in memory is not loaded as the study says: (engine, dtype, quantised, with adapter) is "
                 f"{found}, and the study has {wanted}"
             )
-    return InProcess(given)
+    return InProcess(given, free_disk=free_disk)

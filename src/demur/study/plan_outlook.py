@@ -20,6 +20,7 @@ from demur.study import cost
 from demur.study.cost import Job
 from demur.study.load_order import Step, loads, most_at_once, order_jobs
 from demur.study.machines.data_sheets import DataSheet
+from demur.study.machines.fetch_outlook import FetchOutlook, fetch_outlook
 from demur.study.machines.planned_machine import Machine, machine_of
 from demur.study.machines.worker_outlook import WorkersOutlook, worker_outlook
 from demur.study.plan import Arm, Plan, make_plan
@@ -133,6 +134,7 @@ class PlanOutlook:
         device: the device that was planned for, if it is not this machine's.
         workers: how the study is spread over several workers; None if that was not asked for, or if a size is not known.
         too_large: the checkpoints whose weights alone take more than the memory of the device.
+        fetch: what has to be fetched from the model hub; None if everything is on this machine, or if no hub can be reached.
     """
 
     plan: Plan
@@ -148,6 +150,7 @@ class PlanOutlook:
     device: DataSheet | None = None
     workers: WorkersOutlook | None = None
     too_large: tuple[str, ...] = ()
+    fetch: FetchOutlook | None = None
 
     @property
     def loads(self) -> int:
@@ -209,6 +212,7 @@ def look_ahead(study: Study, device: str = "auto", workers: int | None = None) -
         device=machine.sheet,
         workers=None if workers is None or rates is None else worker_outlook(plan, jobs, rates, machine.kind, workers, budget),
         too_large=tuple(each.name for each in checkpoints if each.bytes is not None and each.bytes > free),
+        fetch=fetch_outlook(study, sources),
     )
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+from demur.core.number_format import in_bytes
 from demur.interventions.edit_kind import edit_kind
 from demur.study.cost import in_words
 from demur.study.machines.data_sheets import DataSheet
+from demur.study.machines.fetch_outlook import FetchOutlook
 from demur.study.machines.worker_outlook import WorkersOutlook
 from demur.study.machines.worker_spread import WorkerDay
 from demur.study.plan import Plan
@@ -91,6 +93,8 @@ def _totals(outlook: PlanOutlook) -> Iterator[str]:
     if outlook.unread:
         names = " and ".join(map(repr, outlook.unread))
         yield from _wrapped(f"         assuming instructions of a usual length, because {names} cannot be read here")
+    if outlook.fetch is not None:
+        yield from _fetch(outlook.fetch)
     yield f"loads    {outlook.loads} for {len(outlook.checkpoints)} checkpoints"
     yield from _wrapped(f"order    {', '.join(_steps(outlook))}")
     yield from _memory(outlook.memory, outlook.device)
@@ -103,6 +107,13 @@ def _totals(outlook: PlanOutlook) -> Iterator[str]:
         yield from _workers(outlook.workers, outlook.plan)
     for warning in outlook.warnings:
         yield from _wrapped(f"note     {warning}")
+
+
+def _fetch(fetch: FetchOutlook) -> Iterator[str]:
+    """What has to be fetched from the model hub, and whether the disk has room for it."""
+    each = ", ".join(f"{name} {in_bytes(count)}" for name, count in fetch.bytes.items())
+    room = "" if fetch.total <= fetch.free else f", but the disk of its cache has only {in_bytes(fetch.free)} free"
+    yield from _wrapped(f"fetch    {in_bytes(fetch.total)} from {fetch.host} that is not on this machine yet: {each}{room}")
 
 
 def _steps(outlook: PlanOutlook) -> Iterator[str]:

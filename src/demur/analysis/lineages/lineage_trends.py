@@ -205,8 +205,10 @@ def _mean_changes(
     pairs = [(verdicts.of(baselines[cell.place]), verdicts.of(cell)) for cell in cells]
     if not pairs:
         return {}
-    common = [at for at in pairs[0][0] if all(at in one and at in other for one, other in pairs)]
-    return {at: sum(other[at] - one[at] for one, other in pairs) / len(pairs) for at in common}
+    shared = set(pairs[0][0]).intersection(*(each for pair in pairs for each in pair))
+    common = [at for at in pairs[0][0] if at in shared]
+    rows = [[other[at] - one[at] for at in common] for one, other in pairs]
+    return {at: sum(changes) / len(pairs) for at, changes in zip(common, zip(*rows, strict=True), strict=True)}
 
 
 def trend_answers(found: Lineage | None) -> list[Answer]:

@@ -41,12 +41,13 @@ _SAY_EVERY = 30.0
 """Seconds between two lines about a long transfer."""
 
 
-def fetch_files(repository: Repository, names: Iterable[str]) -> Path:
+def fetch_files(repository: Repository, names: Iterable[str], stop: Event | None = None) -> Path:
     """Fetch files that are not on this machine yet.
 
     Args:
         repository: the repository.
         names: paths in it.
+        stop: ends the transfers when it is set, with a `WorkError`.
 
     Returns:
         The folder of its commit, in which all these files are.
@@ -59,7 +60,7 @@ def fetch_files(repository: Repository, names: Iterable[str]) -> Path:
     if missing:
         _check_space(repository, missing)
         shown = _Shown(repository, missing)
-        _in_threads([partial(_fetch, repository, name, shown) for name in missing])
+        _in_threads([partial(_fetch, repository, name, shown) for name in missing], _Stop(stop))
     if repository.revision != repository.commit:
         reference = repository.storage / "refs" / (repository.revision or "main")
         with suppress(OSError):
@@ -99,9 +100,21 @@ class _Shown:
         logger.info(f"{self._name}: {in_bytes(self._whole - self._left)} of {in_bytes(self._whole)}")
 
 
-def _in_threads(tasks: list[Callable[[Event], None]]) -> None:
+class _Stop:
+    """Whether a transfer has to end: another file failed, or the caller asked for it."""
+
+    def __init__(self, asked: Event | None) -> None:
+        self._asked, self._failed = asked, Event()
+
+    def is_set(self) -> bool:
+        return self._failed.is_set() or (self._asked is not None and self._asked.is_set())
+
+    def set(self) -> None:
+        self._failed.set()
+
+
+def _in_threads(tasks: list[Callable[[_Stop], None]], stop: _Stop) -> None:
     """Do all tasks, several at a time. The first error stops the others."""
-    stop = Event()
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="demur-hub")
     try:
         done, _ = wait([pool.submit(task, stop) for task in tasks], return_when=FIRST_EXCEPTION)
@@ -113,11 +126,11 @@ def _in_threads(tasks: list[Callable[[Event], None]]) -> None:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Stopped(Exception):
-    """Another file failed, so this transfer was ended."""
+class _Stopped(WorkError):
+    """This transfer was ended, because another file failed or because nobody waits for it any more."""
 
 
-def _fetch(repository: Repository, name: str, shown: _Shown, stop: Event) -> None:
+def _fetch(repository: Repository, name: str, shown: _Shown, stop: _Stop) -> None:
     file, asked = repository.files[name], repository.asked(name)
     if ".." in name.split("/") or name.startswith("/"):
         raise InputError(f"{asked} has a path that leads out of its folder, so it is not fetched")
@@ -151,7 +164,7 @@ def _fetch(repository: Repository, name: str, shown: _Shown, stop: Event) -> Non
             _link(blob, link)
 
 
-def _pull(repository: Repository, name: str, part: Path, shown: _Shown, stop: Event) -> None:
+def _pull(repository: Repository, name: str, part: Path, shown: _Shown, stop: _Stop) -> None:
     """Fetch what is missing of a file."""
     file, asked = repository.files[name], repository.asked(name)
     prefix = "" if repository.kind == "models" else "datasets/"
@@ -161,6 +174,8 @@ def _pull(repository: Repository, name: str, part: Path, shown: _Shown, stop: Ev
     part.touch()
 
     def once() -> None:
+        if stop.is_set():
+            raise _Stopped(f"{asked} is not fetched any further; {KEPT}")
         begin = _size(part)
         if begin == file.size:
             return
@@ -187,14 +202,14 @@ def _pull(repository: Repository, name: str, part: Path, shown: _Shown, stop: Ev
 
 
 # Any: the answer of huggingface_hub's HTTP client.
-def _write(given: Any, part: Path, begin: int, size: int, shown: _Shown, stop: Event) -> None:
+def _write(given: Any, part: Path, begin: int, size: int, shown: _Shown, stop: _Stop) -> None:
     with part.open("r+b") as target:
         # A server that ignores the range sends everything.
         target.truncate(begin)
         target.seek(begin)
         for chunk in given.iter_bytes(_CHUNK):
             if stop.is_set():
-                raise _Stopped
+                raise _Stopped(f"{part.name} is not fetched any further; {KEPT}")
             begin += len(chunk)
             if begin > size:
                 raise Transient(f"sends more than the {size:,} bytes that the file has")

@@ -6,6 +6,7 @@ Repositories often hold their weights several times, in `onnx/`, `checkpoint-500
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from threading import Event
 
 from demur.core.errors import InputError
 from demur.core.hub.fetched_files import bytes_missing, fetch_files, missing_files
@@ -43,12 +44,13 @@ def weights_among(names: Collection[str], folder: Path, want: str) -> list[str]:
     return []
 
 
-def fetch_checkpoint(repository: Repository, want: str) -> Path:
+def fetch_checkpoint(repository: Repository, want: str, stop: Event | None = None) -> Path:
     """Fetch the files of a model or an adapter that are not on this machine yet.
 
     Args:
         repository: the repository.
         want: its config, `CONFIG` or `ADAPTER_CONFIG`.
+        stop: ends the transfers when it is set.
 
     Returns:
         The folder with its files.
@@ -58,7 +60,7 @@ def fetch_checkpoint(repository: Repository, want: str) -> Path:
         WorkError: if the hub or the network fails.
     """
     _refuse_without(repository, want)
-    folder = fetch_files(repository, beside_weights(repository.files))
+    folder = fetch_files(repository, beside_weights(repository.files), stop)
     weights = weights_among(repository.files, folder, want)
     if not weights:
         held = sorted(name for name in repository.files if name.endswith((".safetensors", ".bin", ".gguf")))
@@ -67,7 +69,7 @@ def fetch_checkpoint(repository: Repository, want: str) -> Path:
             f"{repository.name!r} on the hub holds no whole set of weights that can be read ({' or '.join(_order(want))}); it "
             f"holds {shown or 'no weights'}"
         )
-    return fetch_files(repository, weights)
+    return fetch_files(repository, weights, stop)
 
 
 def fetch_config(repository: Repository, want: str = CONFIG) -> Path:

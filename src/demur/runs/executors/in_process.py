@@ -9,6 +9,7 @@ from demur.models import memory_budget
 from demur.models.model_size import size_of
 from demur.runs.describe import loaded_record
 from demur.runs.execution import load_named, run_job
+from demur.runs.executors.fetch_ahead import FetchAhead
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import Job, stored_keys
 from demur.runs.records import JobRecord
@@ -20,13 +21,14 @@ class InProcess:
 
     name: ClassVar[str] = "local"
 
-    def __init__(self, given: Mapping[str, Checkpoint] | None = None) -> None:
+    def __init__(self, given: Mapping[str, Checkpoint] | None = None, *, free_disk: bool = False) -> None:
         """Take checkpoints that are already in memory.
 
         Args:
             given: by their names in the study. They are used in place of loading, and not freed.
+            free_disk: whether weights that this run fetches from the hub are deleted after the last job that needs them.
         """
-        self._given = dict(given or {})
+        self._given, self._free_disk = dict(given or {}), free_disk
 
     def run(self, jobs: Sequence[Job], inputs: JobInputs) -> Iterator[JobRecord]:
         """Run jobs in an order with few loads; see `demur.study.load_order`.
@@ -44,17 +46,27 @@ class InProcess:
         """
         loaded: dict[str, Checkpoint] = {}
         names = {name for job in jobs for name in job.weights}
-        for step in order_jobs(jobs, stored_keys(inputs.ready, inputs.store), together=_fit(names, inputs)):
-            if step.action == "load":
-                with inputs.phases(f"loading {step.checkpoint}", 1) as progress:
-                    loaded[step.checkpoint] = self._loaded(step.checkpoint, inputs)
-                    progress(1)
-                yield loaded_record(inputs, loaded[step.checkpoint], step.checkpoint)
-            elif step.job is not None:
-                yield from run_job(step.job, inputs, loaded)
-            else:
-                del loaded[step.checkpoint]
-                free_memory()
+        together = not self._free_disk and _fit(names, inputs)
+        steps = order_jobs(jobs, stored_keys(inputs.ready, inputs.store), together=together)
+        missing = {name: inputs.ready.sources[name] for name in names - self._given.keys()}
+        ahead = FetchAhead(steps, missing, free_disk=self._free_disk)
+        try:
+            for step in steps:
+                if step.action == "load":
+                    with inputs.phases(f"loading {step.checkpoint}", 1) as progress:
+                        ahead.wait_for(step.checkpoint)
+                        loaded[step.checkpoint] = self._loaded(step.checkpoint, inputs)
+                        progress(1)
+                    ahead.loaded()
+                    yield loaded_record(inputs, loaded[step.checkpoint], step.checkpoint)
+                elif step.job is not None:
+                    yield from run_job(step.job, inputs, loaded)
+                else:
+                    del loaded[step.checkpoint]
+                    free_memory()
+                    ahead.freed(step.checkpoint)
+        finally:
+            ahead.close()
 
     def _loaded(self, name: str, inputs: JobInputs) -> Checkpoint:
         if name not in self._given:
