@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from demur.inputs.prompts import prompt_format as prompt_format
     from demur.interventions.affine_edit import affine as affine
     from demur.interventions.gate import Gate as Gate
-    from demur.interventions.gate import when as when
+    from demur.interventions.gated_edit import when as when
     from demur.interventions.intervention import Intervention as Intervention
     from demur.interventions.intervention import ablate as ablate
     from demur.interventions.intervention import add as add
@@ -91,7 +91,8 @@ _HOMES = {
     "inputs.instructions": ("load_instructions",),
     "inputs.prompts": ("Prompt", "prompt_format"),
     "interventions.affine_edit": ("affine",),
-    "interventions.gate": ("Gate", "when"),
+    "interventions.gate": ("Gate",),
+    "interventions.gated_edit": ("when",),
     "interventions.intervention": ("Intervention", "ablate", "add", "edit"),
     "interventions.stream_means": ("StreamMeans",),
     "interventions.target_facts": ("TargetFacts",),

@@ -6,8 +6,8 @@ activation steering (Lee et al. 2024, arXiv 2409.05907). There, h is compared wi
 most of the sign; here the sign counts, because harmless prompts may lie on the other side.
 """
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -15,9 +15,6 @@ from torch import Tensor
 
 from demur.core.errors import InputError, nearest
 from demur.directions.direction import Direction
-
-if TYPE_CHECKING:
-    from demur.interventions.intervention import Intervention
 
 Tokens = Literal["all", "last"]
 """What of a prompt is compared with the condition direction: the mean over its tokens, or its last token."""
@@ -70,30 +67,3 @@ class Gate:
     def opens(self, stream: Float[Tensor, "token d_model"]) -> bool:
         """Whether the gate is open for a prompt; see `score`."""
         return (self.score(stream) > self.threshold) == self.above
-
-
-def when(edit: "Intervention", gate: Gate) -> "Intervention":
-    """The same edit, but only in rows whose prompt opens a gate.
-
-    The gate is decided once for each row, from the unedited prompt. Where it is closed, the row is as without this edit.
-
-    Args:
-        edit: an edit of any kind.
-        gate: the condition.
-
-    Returns:
-        The edit, for `demur.generate` and everything that takes many rows. `demur.steer` does not take it.
-
-    Raises:
-        InputError: if the edit has a gate already.
-
-    Example:
-        >>> import demur, torch
-        >>> direction = demur.from_raw(torch.tensor([3.0, 4.0]), name="d", layer=1)
-        >>> edit = demur.when(demur.add(direction, 2.0), demur.Gate(direction, threshold=0.1))
-        >>> edit.kind, edit.gate.threshold
-        ('add', 0.1)
-    """
-    if edit.gate is not None:
-        raise InputError("this edit has a gate already; give the edit without a gate")
-    return replace(edit, gate=gate)
