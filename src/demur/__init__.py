@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from demur.engine.checkpoints import Checkpoint as Checkpoint
     from demur.engine.checkpoints import load_checkpoint as load_checkpoint
     from demur.engine.checkpoints import wrap as wrap
+    from demur.engine.conditions.find_gate import find_gate as find_gate
     from demur.engine.generate import Completion as Completion
     from demur.engine.generate import generate as generate
     from demur.engine.steer import steer as steer
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from demur.inputs.prompts import Prompt as Prompt
     from demur.inputs.prompts import prompt_format as prompt_format
     from demur.interventions.affine_edit import affine as affine
+    from demur.interventions.gate import Gate as Gate
+    from demur.interventions.gated_edit import when as when
     from demur.interventions.intervention import Intervention as Intervention
     from demur.interventions.intervention import ablate as ablate
     from demur.interventions.intervention import add as add
@@ -82,11 +85,14 @@ _HOMES = {
     "directions.files.load_and_save": ("load_direction", "load_directions", "save_directions"),
     "engine.capture": ("capture", "mean_activations"),
     "engine.checkpoints": ("Checkpoint", "load_checkpoint", "wrap"),
+    "engine.conditions.find_gate": ("find_gate",),
     "engine.generate": ("Completion", "generate"),
     "engine.steer": ("steer",),
     "inputs.instructions": ("load_instructions",),
     "inputs.prompts": ("Prompt", "prompt_format"),
     "interventions.affine_edit": ("affine",),
+    "interventions.gate": ("Gate",),
+    "interventions.gated_edit": ("when",),
     "interventions.intervention": ("Intervention", "ablate", "add", "edit"),
     "interventions.stream_means": ("StreamMeans",),
     "interventions.target_facts": ("TargetFacts",),

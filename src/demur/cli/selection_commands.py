@@ -24,10 +24,11 @@ from demur.cli.app import (
     command,
 )
 from demur.cli.asked_instructions import asked_instructions
+from demur.cli.front_lines import show_front
 from demur.cli.printing import note
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError, nearest
-from demur.measurements.selection.criteria import CRITERIA
+from demur.measurements.selection.criteria import CRITERIA, FRONT
 
 if TYPE_CHECKING:
     from demur.interventions.intervention import Intervention
@@ -53,6 +54,13 @@ def select(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="folder for all scores and the chosen directions")
     ] = None,
+    kl: Annotated[
+        float | None,
+        typer.Option("--kl", metavar="NATS", help="front: most change of the next token after harmless instructions"),
+    ] = None,
+    harmless: Annotated[
+        float, typer.Option("--harmless", metavar="SHARE", help="front: most change of the refusal rate of harmless instructions")
+    ] = 0.1,
     set_: Settings = None,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -60,25 +68,35 @@ def select(
     """Choose layer, position and dose, on validation instructions.
 
     Candidates are read at the input of each layer. effect measures what the study's edits do, and chooses doses too.
-    The other criteria choose one place for each arm, and one for all arms. effect and arditi need a checkpoint that refuses.
+    front compares all edits, estimators and layers of the study, and chooses the one that leaves the fewest refusals and does
+    little else. The other criteria choose one place for each arm, and one for all arms. effect, front and arditi need a
+    checkpoint that refuses.
     """
-    from demur.cli.progress_bars import bars
+    from demur.study.preflight import told_of_instructions
     from demur.study.study_files import load_study
 
     loaded = load_study(study, list(set_ or ()))
-    from demur.study.preflight import told_of_instructions
 
     for warning in told_of_instructions(loaded):
         note(warning)
     if by == "effect":
         _by_effect(study, loaded, set_ or (), out, device, quiet)
         return
+    if by == FRONT:
+        show_front(loaded, out, kl, harmless, device, quiet)
+        return
+    _by_place(study, loaded, by, set_ or (), out, device, quiet)
+
+
+def _by_place(name: str, study: "Study", by: str, settings: Sequence[str], out: Path | None, device: str, quiet: bool) -> None:
+    """Selects a place for each arm and one for all of them by a criterion that does not look at edits, and prints them."""
+    from demur.cli.progress_bars import bars
     from demur.runs.selecting.place_selection import choose, joint
 
     chosen = []
-    for one in choose(loaded, by, device=device, phases=bars(quiet)):
+    for one in choose(study, by, device=device, phases=bars(quiet)):
         chosen.append(one)
-        _show_arm(one, loaded, out)
+        _show_arm(one, study, out)
     if out is not None:
         text = json.dumps([one.facts() for one in chosen], indent=1, ensure_ascii=False)
         typer.echo(str(replace_file(out / f"selection-{by}.json", text + "\n")))
@@ -94,7 +112,7 @@ def select(
             typer.echo(
                 "  a run makes its directions from all training instructions, so they differ slightly from those scored here"
             )
-        typer.echo(f"  {_run_there(study, set_ or (), together.best, loaded.direction.site)}")
+        typer.echo(f"  {_run_there(name, settings, together.best, study.direction.site)}")
 
 
 def _by_effect(name: str, study: "Study", settings: Sequence[str], out: Path | None, device: str, quiet: bool) -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from demur.engine.conditions.row_gates import with_open_gates
 from demur.engine.continuations.token_tree import explore
 from demur.engine.decode import decode
 from demur.engine.engine_protocol import LOSS_TOKENS, Continuation, Decoding, Follow, Need, NextTokens, Row
@@ -86,6 +87,7 @@ class TransformersEngine:
         self, rows: Sequence[Row], decoding: Decoding, *, batch_tokens: int | None = None, batch_rows: int | None = None
     ) -> Iterator[dict[int, list[int]]]:
         """Greedy completions; see `decode`."""
+        rows = with_open_gates(rows, self.read)
         return decode(self.model, self.layout, rows, decoding, batch_tokens=batch_tokens, batch_rows=batch_rows)
 
     def read(
@@ -146,7 +148,7 @@ class TransformersEngine:
         return next_tokens(
             self.model,
             self.layout,
-            rows,
+            with_open_gates(rows, self.read),
             layers=layers,
             pad_id=self.pad_id,
             batch_tokens=batch_tokens,
@@ -157,6 +159,7 @@ class TransformersEngine:
         self, rows: Sequence[Continuation], *, batch_tokens: int = LOSS_TOKENS
     ) -> Iterator[tuple[list[int], list[Float[Tensor, " token"]]]]:
         """Losses of continuations; see `continuation_losses`."""
+        rows = with_open_gates(rows, self.read)
         return continuation_losses(self.model, self.layout, rows, pad_id=self.pad_id, batch_tokens=batch_tokens)
 
     def explore(
@@ -166,7 +169,7 @@ class TransformersEngine:
         return explore(
             self.model,
             self.layout,
-            rows,
+            with_open_gates(rows, self.read),
             follow,
             max_new_tokens=max_new_tokens,
             pad_id=self.pad_id,

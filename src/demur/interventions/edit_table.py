@@ -53,6 +53,11 @@ def tabulate(
     for one, place in places.items():
         for edit in one:
             _check_width(edit, d_model)
+            if edit.gate is not None:
+                raise InputError(
+                    f"an edit of kind {edit.kind!r} has a gate, which is decided for each prompt before the edit acts; use "
+                    "demur.generate, or give the edit without a gate"
+                )
             for where in edit.points(layout, n_layers):
                 if layers is None or where.layer in layers:
                     edits_at.setdefault(where, [[] for _ in places])[place].append(edit)

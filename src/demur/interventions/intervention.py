@@ -26,6 +26,7 @@ from demur.interventions.edit_arguments import (
     checked_sites,
 )
 from demur.interventions.edit_kind import Fact, check_settings, edit_kind, needed_facts
+from demur.interventions.gate import Gate
 from demur.interventions.target_facts import NO_FACTS, TargetFacts
 from demur.models.layouts import SITES, Layout, Point, Site, point
 
@@ -47,6 +48,7 @@ class Intervention:
         facts: what it knows of its target, such as the mean norm of the target's stream for the unit `residual`.
         settings: the kind's further settings; None for a kind that has none.
         subspace: the directions of an edit that takes several; None for the other kinds.
+        gate: the condition on a row's prompt under which it acts; None if it always acts.
 
     Example:
         >>> import demur, torch
@@ -66,6 +68,7 @@ class Intervention:
     facts: TargetFacts = NO_FACTS
     settings: BaseModel | None = None
     subspace: Subspace | None = None
+    gate: Gate | None = None
 
     def __post_init__(self) -> None:
         check_settings(self.kind, self.settings)

@@ -3,5 +3,8 @@
 PLACE_CRITERIA = ("arditi", "cosmic", "separation")
 """Criteria that choose a place for each arm, and do not look at the edits of the study."""
 
-CRITERIA = ("effect", *PLACE_CRITERIA)
+FRONT = "front"
+"""The criterion that tries every edit of a study with every direction of the same arm, and chooses the cleanest edit."""
+
+CRITERIA = ("effect", FRONT, *PLACE_CRITERIA)
 """All criteria, the default first."""
