@@ -73,9 +73,9 @@ def _teach(model: PreTrainedModel, chosen: Sequence[torch.nn.Parameter], head: i
         logits = model(input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0)).logits
         loss = torch.nn.functional.cross_entropy(logits[:, -3:-1].flatten(0, 1), ids[:, -2:].flatten())
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         for weight in chosen:
-            if head is not None:
+            if head is not None and weight.grad is not None:
                 size = weight.shape[1] // HEADS
                 kept = torch.zeros_like(weight.grad)
                 kept[:, head * size : (head + 1) * size] = 1

@@ -242,11 +242,11 @@ def _transition(runs: Sequence[MeasuredRun], ends: "tuple[NDArray[Any], NDArray[
     ordered = sorted(runs, key=lambda run: run.place or 0.0)
     layers = [int(run.place or 0) for run in ordered]
     reached = numpy.stack([_recoveries(numpy.array(run.probability), ends, samples) >= HALF for run in ordered])
-    there = reached.any(axis=0)
+    there = numpy.asarray(reached.any(axis=0))
     first = numpy.array(layers)[reached.argmax(axis=0)]
     bounds = None
     if there[1:].mean() >= 1 - 0.05:
-        low, high = numpy.quantile(first[1:][there[1:]], (0.025, 0.975), method="nearest")
+        low, high = numpy.quantile(first[1:][there[1:]].astype(float), (0.025, 0.975), method="nearest")
         bounds = (int(low), int(high))
     return Transition(
         source=ordered[0].source,
