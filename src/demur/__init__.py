@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from demur.models import families as families
     from demur.models.layouts import Layout as Layout
     from demur.runs.compare import compare as compare
+    from demur.runs.diffing.diff_run import diff as diff
     from demur.runs.exports.export import export as export
     from demur.runs.pair import pair as pair
     from demur.runs.run import Run as Run
@@ -116,6 +117,7 @@ _HOMES = {
     "models": ("families",),
     "models.layouts": ("Layout",),
     "runs.compare": ("compare",),
+    "runs.diffing.diff_run": ("diff",),
     "runs.exports.export": ("export",),
     "runs.pair": ("pair",),
     "runs.run": ("Run", "open_run"),

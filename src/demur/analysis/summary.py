@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import JsonValue
 
 from demur.analysis.cell import Answer, Claim, Comparison, JudgedCell, Record
+from demur.analysis.diff.findings import Finding
+from demur.analysis.diff.pair_results import PairResult
 from demur.analysis.doses.dose_results import DoseResults
 from demur.analysis.factor_effect import FactorEffect
 from demur.analysis.harm.harm_results import HarmResult
@@ -174,6 +176,8 @@ class Summary(Record):
         harmfulness: whether the directions of each arm tell harm or refusal; empty for a run that did not measure it.
         doses: whether edited cells are still text, where half is refused, and directions compared at one dose.
         lineage: what changes along the checkpoints of the study; None for fewer than three.
+        diff: what patches, mixtures and swaps between two checkpoints do to refusals; empty for a run that did not measure it.
+        changed: what fine-tuning changed, as questions with answers.
         labellers: the people who labelled completions.
         agreement: how far every two judges or labellers agree, over the run, in each arm, and in each arm with each edit.
         corrected: refusal rates corrected for the errors of the judges; empty if nobody labelled completions.
@@ -209,6 +213,8 @@ class Summary(Record):
     doses: DoseResults = DoseResults()
     harmfulness: tuple[HarmResult, ...] = ()
     lineage: Lineage | None = None
+    diff: tuple[PairResult, ...] = ()
+    changed: tuple[Finding, ...] = ()
     labellers: tuple[Labeller, ...] = ()
     agreement: tuple[Agreement, ...] = ()
     corrected: tuple[CorrectedRate, ...] = ()

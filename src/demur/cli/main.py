@@ -13,6 +13,7 @@ import typer
 
 from demur.cli import pair_commands
 from demur.cli import study_commands
+from demur.cli import diff_command
 from demur.cli import checkpoint_commands
 from demur.cli import selection_commands
 from demur.cli import judge_command

@@ -36,8 +36,11 @@ class _Stop(Exception):
 
 
 @contextmanager
-def _hooked(model: nn.Module, layout: Layout, changes: Mapping[Point, Change]) -> Iterator[None]:
-    """Inside the context, every forward pass calls `changes[point]` at each point."""
+def hooked(model: nn.Module, layout: Layout, changes: Mapping[Point, Change]) -> Iterator[None]:
+    """Inside the context, every forward pass calls `changes[point]` at each point.
+
+    `edited` and `observed` are made of this. Use it alone only where a change needs more than a table of edits can say.
+    """
     refuse_compiled(model)
     blocks = layout.find_blocks(model)
     inputs: dict[int, Tensor] = {}
@@ -228,7 +231,7 @@ def edited(
         # If only a part of the model is called next, the end of the prompt is not known there.
         boundary.generated = None
 
-    with _hooked(model, layout, {where: _editing(where, steps, boundary, acted) for where, steps in table.items()}):
+    with hooked(model, layout, {where: _editing(where, steps, boundary, acted) for where, steps in table.items()}):
         watches = model.register_forward_pre_hook(begin, with_kwargs=True), model.register_forward_hook(end)
         try:
             yield boundary
@@ -285,5 +288,5 @@ def observed(
 
         return keep
 
-    with _hooked(model, layout, {where: take(where) for where in points}), suppress(_Stop):
+    with hooked(model, layout, {where: take(where) for where in points}), suppress(_Stop):
         yield taken

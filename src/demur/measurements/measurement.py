@@ -149,6 +149,9 @@ class Measurement(Protocol):
     If it has an attribute `reads_completions` that is true, it gets the cell's own completions and is made after them.
     If it has a method `reference` (`HasReference`), another checkpoint is loaded with the cell's target.
     A measurement of pairs may also have an attribute `same_checkpoint`. If it is true, arms of one checkpoint are compared, too.
+    If it has an attribute `one_format` that is true, both checkpoints are asked with the same prompt tokens: there is one subject
+    for each two checkpoints and each format that both have, or each format of the later one if they have none in common. The
+    format is that of the second arm.
     """
 
     name: ClassVar[str]
@@ -226,15 +229,17 @@ def measurement(name: str) -> Measurement:
     return found
 
 
-def measures_pair(found: Measurement, first: str, second: str) -> bool:
+def measures_pair(found: Measurement, first: str, second: str, *, one_format: bool | None = None) -> bool:
     """Whether a measurement is made of pairs of arms of these checkpoints.
 
     Args:
         found: the measurement.
         first: the checkpoint of one arm.
         second: the checkpoint of the other arm.
+        one_format: whether both checkpoints are asked in the format of the second arm; None if this does not matter.
     """
-    return found.subjects == "pair" and (first != second or bool(getattr(found, "same_checkpoint", False)))
+    fits = one_format is None or one_format == bool(getattr(found, "one_format", False))
+    return found.subjects == "pair" and fits and (first != second or bool(getattr(found, "same_checkpoint", False)))
 
 
 def measures_nulls(name: str) -> bool:

@@ -6,7 +6,6 @@ A job writes nothing. It gives records (`records.py`), and the driver stores the
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from pydantic import BaseModel
 
@@ -33,6 +32,7 @@ from demur.runs.extracting.cell_needs import (
     means_of,
     means_of_plan,
 )
+from demur.runs.measuring.pairings import pairings
 from demur.runs.store import Store
 from demur.study.plan import Arm, Plan, PlannedCell, directions_of, main_directions, own_directions
 from demur.study.preflight import Ready
@@ -304,14 +304,14 @@ def _reference(plan: Plan, asked: AskedMeasurement, target: Arm) -> tuple[Arm, .
 def _pair_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
     """Every two arms that are measured together, in the order of the study."""
     jobs = []
-    for first, second in combinations(plan.main_arms, 2):
-        subject, arms = f"{first.name} with {second.name}", (first.name, second.name)
-        directions = (*main_directions(plan, first), *main_directions(plan, second))
-        weights = tuple(dict.fromkeys((first.checkpoint, second.checkpoint)))
+    for pair in pairings(plan):
+        arms = (pair.first, pair.second)
+        names = tuple(arm.checkpoint for arm in arms)
+        directions = tuple(name for arm in arms for name in main_directions(plan, arm))
         jobs += [
-            MeasureJob(one, subject, arms, weights, directions)
-            for one in unmeasured.of("pair", subject)
-            if measures_pair(measurement(one.name), first.checkpoint, second.checkpoint)
+            MeasureJob(one, pair.subject, tuple(arm.name for arm in arms), tuple(dict.fromkeys(names)), directions)
+            for one in unmeasured.of("pair", pair.subject)
+            if measures_pair(measurement(one.name), *names, one_format=pair.one_format)
         ]
     return jobs
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from demur.analysis.diff.findings import findings
 from demur.analysis.judging.judge_agreement import little_agreement
 from demur.analysis.published_rates import published_rows, text_and_code
 from demur.analysis.summary import ByLayer, Summary
@@ -62,6 +63,8 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         lineage=run.lineage,
         doses=run.doses,
         harmfulness=tuple(run.harm),
+        diff=tuple(run.diff),
+        changed=tuple(findings(run.diff)),
         labellers=labellers,
         agreement=agreed,
         corrected=corrected,

@@ -89,7 +89,7 @@ def _next_level(
     device = input_device(model)
     # An index on the CPU works on every device; the cache of a spread model is on several.
     places = torch.tensor(level.places)
-    cache = _selected(level.cache, places)
+    cache = selected_rows(level.cache, places)
     mask = torch.cat((level.mask[places], level.mask.new_ones(len(places), 1)), dim=1)
     ids = torch.tensor([[branch.tokens[-1]] for branch in level.branches], device=device)
     edits = [rows[branch.row].edits for branch in level.branches]
@@ -117,7 +117,7 @@ def _grown(branches: Sequence[Branch], logits: Tensor, follow: Follow) -> tuple[
     return grown, places
 
 
-def _selected(cache: DynamicCache, places: Tensor) -> DynamicCache:
+def selected_rows(cache: DynamicCache, places: Tensor) -> DynamicCache:
     """A copy of some rows of a cache, some of them several times. The cache itself stays as it is."""
     chosen = DynamicCache()
     chosen.layers = [copy(layer) for layer in cache.layers]

@@ -41,8 +41,8 @@ class BoundedProbability:
     branches: Tensor
 
 
-class _Tally:
-    """Adds up the probability of refusals, and what is not followed, while an engine explores the tree."""
+class Tally:
+    """Adds up the probability of refusals, and what is not followed, while a tree of continuations is explored."""
 
     def __init__(
         self, rows: int, tokenizer: object, phrases: tuple[str, ...], stop_ids: frozenset[int], sampling: Sampling
@@ -108,6 +108,7 @@ class _Tally:
         return found
 
     def result(self) -> BoundedProbability:
+        """The probability of each row so far."""
         # Rounding may bring a sum of probabilities to a little more than 1.
         probability = self.refusal.clamp(0.0, 1.0)
         return BoundedProbability(probability, torch.minimum(self.gap, 1 - probability), self.branches)
@@ -140,7 +141,7 @@ def row_probabilities(
     needs: tuple[Need, ...] = ("branches", "edits") if any(edit_sequence(row.edits) for row in rows) else ("branches",)
     phrases, engine = beginnings_of(sampling.judge), checkpoint.engine_for(*needs)
     stop_ids = frozenset(engine.stop_ids if sampling.stop_at_eos else ())
-    tally = _Tally(len(rows), checkpoint.tokenizer, phrases, stop_ids, sampling)
+    tally = Tally(len(rows), checkpoint.tokenizer, phrases, stop_ids, sampling)
     for done in engine.explore(rows, tally.follow, max_new_tokens=sampling.max_new_tokens, batch_tokens=batch_tokens):
         progress(len(done))
     return tally.result()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 from demur.analysis.arm_pairs import ArmPair, agreement_answers, arm_pairs, cosines_of_checkpoints
 from demur.analysis.cell import Answer, Cell, Claim, Comparison, JudgedCell
 from demur.analysis.claims import claims
+from demur.analysis.diff.pair_results import PairResult, pair_results
 from demur.analysis.doses.coherence_gate import broken
 from demur.analysis.doses.dose_answers import dose_answers
 from demur.analysis.doses.dose_results import DoseResults, dose_results
@@ -36,6 +37,7 @@ from demur.runs.database.damage import FILE
 from demur.runs.extracting.zero_points import with_zero_points
 from demur.runs.measured_summaries import Measured
 from demur.runs.measuring.measured_harm import measured_harm
+from demur.runs.measuring.measured_pairs import measured_pairs
 from demur.runs.measuring.measured_texts import measured_texts
 from demur.runs.measuring.spreads import Spreads, has_a_row
 from demur.runs.stored_records import Results
@@ -64,6 +66,7 @@ class AnalysedRun:
         tested: the hypotheses, and the tests of the edits.
         doses: coherence of the edited texts, doses for half of the refusals, comparisons at one dose.
         harm: whether directions tell harm or refusal.
+        diff: what patches, mixtures and swaps between two checkpoints do to refusals.
         spreads: spreads over training pairs and over spellings of the prompts.
         factors: what weights do and what prompt formats do.
         words: the words for each action of the run's edits.
@@ -85,6 +88,7 @@ class AnalysedRun:
     tested: Tested
     doses: DoseResults
     harm: Sequence[HarmResult]
+    diff: Sequence[PairResult]
     spreads: Spreads
     factors: Sequence[FactorEffect]
     words: dict[str, EditWords]
@@ -135,6 +139,7 @@ class AnalysedRun:
             tested=hypothesis_claims(roles, cells, tests, refusals, first, words, sets, near),
             doses=doses,
             harm=harm_results(results.rows, measured_harm(measured.records), refusals, first, probabilities),
+            diff=pair_results(measured_pairs(measured.records)),
             spreads=Spreads.of(store, results, refusals, unanswered, compared, judges, groups, probabilities),
             factors=[one for judge in judges for one in factor_effects(cells, refusals, judge, lineage, groups)],
             words=words,

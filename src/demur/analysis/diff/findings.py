@@ -1,0 +1,141 @@
+"""What fine-tuning changed, as an argument: questions, answers, and how sure each answer is."""
+
+from collections.abc import Iterator, Sequence
+
+from demur.analysis.cell import Record
+from demur.analysis.diff.pair_results import PairCurve, PairResult, PairRun, Transition, curves_by_kind
+
+SPECIFIC = 0.25
+"""A recovery counts as that of a null if the null recovers more than this share of it."""
+
+
+class Finding(Record):
+    """One step of the argument.
+
+    Attributes:
+        subject: the pair of checkpoints.
+        question: the question.
+        answer: the answer in a sentence.
+        evidence: the numbers that it rests on, with their null.
+        shown: whether the data show it.
+    """
+
+    subject: str
+    question: str
+    answer: str
+    evidence: str
+    shown: bool
+
+
+def findings(results: Sequence[PairResult]) -> list[Finding]:
+    """The argument for each pair: do the checkpoints refuse differently, and where and in what does the difference lie.
+
+    Args:
+        results: the measurements of pairs.
+
+    Returns:
+        The steps, pair after pair.
+    """
+    found = []
+    for subject in dict.fromkeys(one.subject for one in results):
+        mine = [one for one in results if one.subject == subject]
+        found.append(_difference(mine[0]))
+        for one in mine:
+            if one.differs:
+                found += [step for name, steps in _STEPS.items() if name == one.measurement for step in steps(one)]
+    return found
+
+
+def _difference(one: PairResult) -> Finding:
+    evidence = (
+        f"mean probability of a refusal {_share(one.first_rate)} in {one.first} and {_share(one.second_rate)} in {one.second} "
+        f"(difference {_points(one.second_rate - one.first_rate)}, 95 % interval {_points(one.difference_ci95[0])} to "
+        f"{_points(one.difference_ci95[1])}) on {one.n} harmful instructions under {one.prompt}"
+    )
+    if not one.differs:
+        answer = f"Nothing is shown: {one.first} and {one.second} are not told apart by how often they refuse."
+        return Finding(subject=one.subject, question=_REFUSE, answer=answer, evidence=evidence, shown=False)
+    more = one.second if one.second_rate > one.first_rate else one.first
+    other = one.first if more == one.second else one.second
+    answer = f"Yes: {more} refuses more than {other}."
+    return Finding(subject=one.subject, question=_REFUSE, answer=answer, evidence=evidence, shown=True)
+
+
+_REFUSE = "Do the checkpoints refuse differently?"
+
+
+def _patching(one: PairResult) -> Iterator[Finding]:
+    for transition in one.transitions:
+        curves = curves_by_kind(one, transition.source)
+        yield _depth(one, transition, curves["stream"], curves.get("permuted"))
+    if "along" in curves_by_kind(one, one.second):
+        yield _along(one)
+
+
+def _depth(one: PairResult, transition: Transition, stream: PairCurve, null: PairCurve | None) -> Finding:
+    question = f"By which layer does the stream of {transition.source} hold what decides?"
+    last, into = stream.runs[-1], f"Patched into {transition.target}"
+    said_last = f"after the last measured layer {_recovery(last)} is recovered"
+    if transition.layer is None:
+        answer = (
+            f"No layer's stream carries half of the difference, so the rest lies after layer {_place(last)}: in the final norm "
+            "or the unembedding."
+        )
+        return Finding(
+            subject=one.subject, question=question, answer=answer, evidence=f"{into}, {said_last}", shown=_near_none(last)
+        )
+    at = next(run for run in stream.runs if run.place == transition.layer)
+    interval = "" if transition.ci95 is None else f" (95 % interval {transition.ci95[0]} to {transition.ci95[1]})"
+    answer = f"By layer {transition.layer}{interval}: {into.lower()}, half of the difference in refusals comes with it."
+    shown = transition.ci95 is not None and at.recovery_ci95 is not None and at.recovery_ci95[0] > 0
+    parts = [f"recovery {_recovery(at)} at layer {transition.layer}; {said_last}"]
+    if null is not None:
+        beside = [run for run in null.runs if run.place == transition.layer and run.recovery is not None]
+        parts += [f"a permuted difference of the same norm recovers {_recovery(run)} there" for run in beside[:1]]
+        most = max((run.recovery or 0.0 for run in beside), default=0.0)
+        shown = shown and (at.recovery or 0.0) * SPECIFIC >= most
+    return Finding(subject=one.subject, question=question, answer=answer, evidence="; ".join(parts), shown=shown)
+
+
+def _along(one: PairResult) -> Finding:
+    curves = curves_by_kind(one, one.second)
+    best = max(curves["along"].runs, key=lambda run: run.recovery or 0.0)
+    nulls = [run for run in curves["random direction"].runs if run.place == best.place]
+    null = max((run.recovery or 0.0 for run in nulls), default=0.0)
+    share = best.recovery or 0.0
+    beats = best.recovery_ci95 is not None and best.recovery_ci95[0] > max(0.0, null)
+    answer = (
+        f"Up to {_share(share)} of it: only the component of {one.second}'s stream along its own direction was put into "
+        f"{one.first}."
+        if beats
+        else f"None of it is shown: the component along {one.second}'s direction recovers no more than a random one."
+    )
+    evidence = f"recovery {_recovery(best)} at layer {_place(best)}; along a random direction at most {_share(null)} there"
+    question = "How much of the difference is the direction?"
+    return Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=beats)
+
+
+_STEPS = {"patching": _patching}
+"""The steps that each measurement adds, in the order of the argument."""
+
+
+def _near_none(run: PairRun) -> bool:
+    return run.recovery_ci95 is not None and run.recovery_ci95[1] < 0.5
+
+
+def _place(run: PairRun) -> str:
+    return "" if run.place is None else f"{run.place:g}"
+
+
+def _recovery(run: PairRun) -> str:
+    if run.recovery is None or run.recovery_ci95 is None:
+        return "not defined"
+    return f"{_share(run.recovery)} ({_share(run.recovery_ci95[0])} to {_share(run.recovery_ci95[1])})"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.0f} points"

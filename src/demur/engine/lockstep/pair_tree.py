@@ -1,0 +1,214 @@
+"""Runs two checkpoints in lockstep over the same tokens, each with its own KV cache, along a tree of continuations.
+
+In every forward pass the source runs first, and what patches need of its stream is kept. Then the target runs once for each
+patch, over the same rows in the same batch. So the results of two patches differ only by what the patches do, and a patch of a
+checkpoint into itself changes no bit.
+
+Prepacked weights are not used here, because they are kept for one model at a time and would be made again for every pass.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import DynamicCache
+
+from demur.core.errors import InputError, NotFinite
+from demur.engine.batching import in_batches, pad_left, position_ids
+from demur.engine.checkpoints import Checkpoint
+from demur.engine.continuations.token_tree import selected_rows
+from demur.engine.decode import require_finite
+from demur.engine.engine_protocol import Branch
+from demur.engine.hooks import Change, hooked
+from demur.engine.lockstep.matched_pair import MatchedPair
+from demur.engine.lockstep.stream_patch import StreamPatch, check_patches, keep_streams
+from demur.engine.model_state import state_of
+from demur.models.layouts import Point, kv_width_of
+
+FollowPair = Callable[[Sequence[Branch], Float[Tensor, "run branch vocab"]], Sequence[Sequence[int]]]
+"""Gets some branches with the logits after each, and gives for each branch the tokens that are to be run after it. The first
+logits are the source's, then come the target's with each patch. They are of the token ids that both checkpoints have."""
+
+SHARE = 0.1
+"""KV caches and streams of a batch may take this part of the memory of both checkpoints' weights."""
+LEAST_TOKENS = 256
+"""A batch has at least room for this many tokens, however small the checkpoints are."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """Branches of equal length whose last token has not run yet, with the caches of the branches that they continue."""
+
+    branches: tuple[Branch, ...]
+    places: tuple[int, ...]
+    caches: tuple[DynamicCache, ...]
+    mask: Tensor
+
+    def part(self, which: slice) -> "_Level":
+        return _Level(self.branches[which], self.places[which], self.caches, self.mask)
+
+
+@dataclass(frozen=True, eq=False)
+class _Lockstep:
+    """The pair with its patches."""
+
+    pair: MatchedPair
+    patches: tuple[StreamPatch | None, ...]
+
+    def new_caches(self) -> tuple[DynamicCache, ...]:
+        """Empty KV caches: the source's, and the target's for each patch."""
+        return tuple(DynamicCache() for _ in (None, *self.patches))
+
+    def forward(self, ids: Tensor, mask: Tensor, caches: Sequence[DynamicCache], *, generated: bool) -> Tensor:
+        """The logits after the last of these tokens, (run, row, vocab): the source's, then the target's with each patch."""
+        part: Literal["prompt", "generated"] = "generated" if generated else "prompt"
+        acting = [patch if patch is not None and patch.acts_on(part) else None for patch in self.patches]
+        streams: dict[Point, Tensor] = {}
+        kept = keep_streams(dict.fromkeys(patch.where for patch in acting if patch is not None), streams)
+        found = [self._run(self.pair.source, ids, mask, caches[0], kept)]
+        for patch, cache in zip(acting, caches[1:], strict=True):
+            changes = {} if patch is None else {patch.where: patch.change(streams[patch.where])}
+            found.append(self._run(self.pair.target, ids, mask, cache, changes))
+        return torch.stack([one.to(found[-1].device) for one in found])
+
+    def _run(
+        self, checkpoint: Checkpoint, ids: Tensor, mask: Tensor, cache: DynamicCache, changes: Mapping[Point, Change]
+    ) -> Tensor:
+        device = checkpoint.device
+        with hooked(checkpoint.model, checkpoint.layout, changes):
+            output = checkpoint.model(
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                position_ids=position_ids(mask)[:, -ids.shape[1] :].to(device),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        logits: Tensor = output.logits[:, -1, : self.pair.vocabulary]
+        return logits
+
+
+def explore_pair(
+    pair: MatchedPair,
+    prompts: Sequence[tuple[int, ...]],
+    patches: Sequence[StreamPatch | None],
+    follow: FollowPair,
+    *,
+    max_new_tokens: int,
+    batch_tokens: int | None = None,
+) -> Iterator[list[int]]:
+    """Run continuations of each prompt as a tree, in the source and in the target with each patch.
+
+    Every token that any of them asks for is run in all of them.
+
+    Args:
+        pair: the checkpoints.
+        prompts: token ids of the prompts, the same for both.
+        patches: what is put into the target; None for the target as it is.
+        follow: gets some branches with the logits after each in every run, and chooses the tokens to run after each. If a batch
+            does not fit into memory, it is called again from the branch without tokens on.
+        max_new_tokens: the most tokens in a continuation, counting the one that is not run.
+        batch_tokens: the most tokens in a batch, padding and new ones included. By default the KV caches and streams of a batch
+            take at most a tenth of the memory of both checkpoints' weights.
+
+    Returns:
+        For each finished batch, the indices of its prompts.
+
+    Raises:
+        InputError: for a patch that does not fit the checkpoints.
+        WorkError: if one prompt alone does not fit into memory.
+        NotFinite: with the index of a prompt with logits that are not finite.
+    """
+    if max_new_tokens < 1:
+        raise InputError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+    check_patches(patches, pair.target.n_layers, pair.target.d_model)
+    running = _Lockstep(pair, tuple(patches))
+    budget = fitting_tokens(pair, len(patches)) if batch_tokens is None else batch_tokens
+
+    def work(indices: list[int]) -> None:
+        def named(branches: Sequence[Branch], logits: Tensor) -> Sequence[Sequence[int]]:
+            return follow([Branch(indices[branch.row], branch.tokens) for branch in branches], logits)
+
+        try:
+            with one_thread(pair):
+                _explore_batch(running, [prompts[i] for i in indices], named, max_new_tokens, budget)
+        except NotFinite as error:
+            raise error.of_row(indices[error.row]) from error
+
+    lengths = [len(prompt) + max_new_tokens for prompt in prompts]
+    yield from (done for done, _ in in_batches(lengths, work, model=pair.target.model, batch_tokens=budget, like=prompts))
+
+
+@contextmanager
+def one_thread(pair: MatchedPair) -> Iterator[None]:
+    """Inside, no other thread runs either model. Locks are taken in one order, so that two threads cannot wait for each other."""
+    states = {id(state): state for state in (state_of(one.model) for one in (pair.source, pair.target))}
+    with ExitStack() as stack:
+        for _, state in sorted(states.items()):
+            stack.enter_context(state.lock)
+        yield
+
+
+def fitting_tokens(pair: MatchedPair, patches: int) -> int:
+    """The most tokens in a batch if its KV caches and streams take at most `SHARE` of the memory of the weights."""
+    config, size = pair.target.model.config.get_text_config(), pair.target.dtype.itemsize
+    width = kv_width_of(config)
+    if width is None:
+        raise InputError(
+            "the config does not give the width of keys and values, so no batch size can be found; give batch_tokens"
+        )
+    # A decode step holds the caches of its branches and of those that they continue.
+    each = size * (2 * 2 * (1 + patches) * pair.target.n_layers * width + patches * pair.target.d_model)
+    weights = sum(weight.nbytes for one in (pair.source, pair.target) for weight in one.model.parameters())
+    return max(LEAST_TOKENS, int(SHARE * weights) // each)
+
+
+@torch.inference_mode()
+def _explore_batch(
+    running: _Lockstep, prompts: Sequence[tuple[int, ...]], follow: FollowPair, max_new_tokens: int, batch_tokens: int
+) -> None:
+    """Run the trees of some prompts, level by level. A level that is too large is cut, and its parts run in turn."""
+    ids, mask = pad_left(prompts, running.pair.target.pad_id, running.pair.target.device)
+    caches = running.new_caches()
+    logits = running.forward(ids, mask, caches, generated=False)
+    branches, places = _grown([Branch(row) for row in range(len(prompts))], logits, follow)
+    most_rows = max(1, batch_tokens // (ids.shape[1] + max_new_tokens))
+    pending = [_Level(tuple(branches), tuple(places), caches, mask)]
+    # The caches of a level are freed as soon as nothing that is pending needs them.
+    del caches
+    while pending:
+        level = pending.pop()
+        if not level.branches or len(level.branches[0].tokens) >= max_new_tokens:
+            continue
+        if len(level.branches) > most_rows:
+            pending += [level.part(slice(most_rows, None)), level.part(slice(most_rows))]
+            continue
+        pending.append(_next_level(running, level, follow))
+
+
+def _next_level(running: _Lockstep, level: _Level, follow: FollowPair) -> _Level:
+    """Run the last token of each branch of a level."""
+    # An index on the CPU works on every device; the cache of a spread model is on several.
+    places = torch.tensor(level.places)
+    caches = tuple(selected_rows(cache, places) for cache in level.caches)
+    mask = torch.cat((level.mask[places], level.mask.new_ones(len(places), 1)), dim=1)
+    ids = torch.tensor([[branch.tokens[-1]] for branch in level.branches], device=mask.device)
+    logits = running.forward(ids, mask, caches, generated=True)
+    branches, at = _grown(level.branches, logits, follow)
+    return _Level(tuple(branches), tuple(at), caches, mask)
+
+
+def _grown(branches: Sequence[Branch], logits: Tensor, follow: FollowPair) -> tuple[list[Branch], list[int]]:
+    """The branches that are one token longer, and for each the place of the branch that it continues."""
+    rows = [branch.row for branch in branches]
+    for one in logits:
+        require_finite(one, rows)
+    grown, places = list[Branch](), list[int]()
+    for place, (branch, tokens) in enumerate(zip(branches, follow(branches, logits), strict=True)):
+        grown += [Branch(branch.row, (*branch.tokens, token)) for token in tokens]
+        places += [place] * len(tokens)
+    return grown, places

@@ -1,0 +1,79 @@
+"""The exact probability of a refusal in both checkpoints of a pair, with patches of the target or mixtures of both logits."""
+
+from collections.abc import Callable, Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from demur.core.progress import Progress, silent
+from demur.engine.engine_protocol import Branch
+from demur.engine.lockstep.matched_pair import MatchedPair
+from demur.engine.lockstep.pair_tree import explore_pair
+from demur.engine.lockstep.stream_patch import StreamPatch
+from demur.judges.beginnings import beginnings_of
+from demur.measurements.exact_refusal.refusal_probability import BoundedProbability, Tally
+from demur.measurements.exact_refusal.sampling import Sampling
+
+Mixtures = Callable[[Float[Tensor, "run branch vocab"]], Sequence[Float[Tensor, "branch vocab"]]]
+"""From the logits of the source and of the target with each patch to the logits that are counted."""
+
+
+def as_they_are(logits: Float[Tensor, "run branch vocab"]) -> Sequence[Float[Tensor, "branch vocab"]]:
+    """The logits of every run."""
+    return list(logits)
+
+
+def pair_probabilities(
+    pair: MatchedPair,
+    prompts: Sequence[tuple[int, ...]],
+    patches: Sequence[StreamPatch | None],
+    sampling: Sampling,
+    *,
+    mixtures: Mixtures = as_they_are,
+    counted: int | None = None,
+    batch_tokens: int | None = None,
+    progress: Progress = silent,
+) -> list[BoundedProbability]:
+    """The probability that a completion is a refusal, in each run of a pair.
+
+    Both checkpoints end at the same tokens, and only the tokens that both have are counted.
+
+    Args:
+        pair: the checkpoints.
+        prompts: token ids of the prompts.
+        patches: what is put into the target; None for the target as it is.
+        sampling: what the probability is one of.
+        mixtures: the logits that are counted; by default those of the source, then of the target with each patch.
+        counted: how many logits `mixtures` gives; one for each run unless given.
+        batch_tokens: the most tokens in a batch; see `explore_pair`.
+        progress: called after each batch with the number of its prompts.
+
+    Returns:
+        One value for each of the counted logits, with one number for each prompt.
+
+    Raises:
+        InputError: as `demur.refusal_probability` and `explore_pair`.
+        NotFinite: with the index of a prompt with logits that are not finite.
+    """
+    phrases, stop_ids = beginnings_of(sampling.judge), frozenset(pair.stop_ids if sampling.stop_at_eos else ())
+    number = 1 + len(patches) if counted is None else counted
+    tallies = [Tally(len(prompts), pair.target.tokenizer, phrases, stop_ids, sampling) for _ in range(number)]
+    wanted: list[set[Branch]] = [set() for _ in tallies]
+
+    def follow(branches: Sequence[Branch], logits: Tensor) -> list[list[int]]:
+        found: list[dict[int, None]] = [{} for _ in branches]
+        for tally, own, each in zip(tallies, wanted, mixtures(logits), strict=True):
+            # A tally gets the branches that it asked for. Others were asked for by another run.
+            places = [place for place, branch in enumerate(branches) if not branch.tokens or branch in own]
+            if not places:
+                continue
+            own.difference_update(branches[place] for place in places)
+            asked = tally.follow([branches[place] for place in places], each[places])
+            for place, tokens in zip(places, asked, strict=True):
+                own.update(Branch(branches[place].row, (*branches[place].tokens, token)) for token in tokens)
+                found[place] |= dict.fromkeys(tokens)
+        return [list(tokens) for tokens in found]
+
+    for done in explore_pair(pair, prompts, patches, follow, max_new_tokens=sampling.max_new_tokens, batch_tokens=batch_tokens):
+        progress(len(done))
+    return [tally.result() for tally in tallies]

@@ -1,0 +1,239 @@
+"""`patching`: one checkpoint's residual stream at each layer in the other checkpoint, and how many refusals come with it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, Field, JsonValue
+
+from demur.core.errors import InputError, WorkError
+from demur.measurements.diffing.diff_runs import DiffRun, PairMaterial, PairSettings, material_of, record_of, summary_of
+from demur.measurements.measurement import MeasurementRecord, PairSubject
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from demur.engine.lockstep.matched_pair import MatchedPair
+    from demur.engine.lockstep.stream_patch import StreamPatch
+    from demur.measurements.exact_refusal.refusal_probability import BoundedProbability
+
+TOGETHER = 4
+"""Patches that run over one pass of the source. Each needs a KV cache of its own."""
+
+MOST_LAYERS = 10
+"""Of a deeper checkpoint, this many layers are measured unless the study names some: evenly spaced, with the last one."""
+
+
+class PatchingSettings(PairSettings):
+    """Settings of `patching`.
+
+    Attributes:
+        layers: the layers after which the stream is patched; evenly spaced ones unless given.
+        parts: whether prompt positions and generated positions are also patched apart.
+        along: whether the component along the source's own direction is also patched alone.
+        nulls: how many null patches of each kind there are at each layer.
+        completions: on how many instructions the patched checkpoint also writes greedy completions.
+        seed: the seed of the null patches.
+    """
+
+    layers: tuple[int, ...] | None = None
+    parts: bool = True
+    along: bool = True
+    nulls: int = Field(default=1, ge=1)
+    completions: int = Field(default=4, ge=0)
+    seed: int = 0
+
+
+class Patching:
+    """The measurement `patching` of each pair of checkpoints under one prompt format.
+
+    Both checkpoints run the same tokens, each with its own KV cache. After one block the target's stream is replaced by the
+    source's, at all token positions, in the prompt and while tokens are generated. What is below this block then has no effect,
+    so the curve over layers says by which layer the stream holds what decides about refusing. It does not say that this layer
+    computes it. After Prakash et al. 2024 (arXiv 2402.14811).
+    """
+
+    name: ClassVar[str] = "patching"
+    version: ClassVar[int] = 1
+    subjects: ClassVar[Literal["arm", "pair", "cell"]] = "pair"
+    one_format: ClassVar[bool] = True
+    settings: ClassVar[type[BaseModel] | None] = PatchingSettings
+
+    def measure(self, subject: PairSubject, settings: PatchingSettings) -> MeasurementRecord:
+        """Patch every layer, in both directions.
+
+        Args:
+            subject: the pair.
+            settings: what is measured.
+
+        Returns:
+            The record of `record_of`. The kinds of its runs are `alone`; `stream`, `prompt` and `generated` for the whole
+            stream at all, prompt or generated positions; `permuted`, their null; `along` for the component along the source's
+            direction, and `random direction`, its null. Facts that begin with `written_` have one entry for each greedy
+            completion; see `Written`.
+
+        Raises:
+            InputError: if the checkpoints do not match, or a layer does not exist.
+            WorkError: if a checkpoint that is patched with itself changes.
+        """
+        material = material_of(subject, settings.instructions)
+        layers = layers_of(settings.layers, material.pair.target.n_layers)
+        check_self_patch(material.pair, material.prompts[:2], settings)
+        runs: list[DiffRun] = []
+        found: list[BoundedProbability] = []
+        written: list[Written] = []
+        for pair, arm in ((material.pair, subject.second), (material.pair.reversed, subject.first)):
+            along = arm.directions[0].vector if arm.directions and settings.along else None
+            for run, probability in _patched(pair, material, _patches(layers, settings, along), settings, subject):
+                runs.append(run)
+                found.append(probability)
+            if settings.completions:
+                written += [one for layer in (None, *layers) for one in _completed(pair, material, layer, settings)]
+        columns: dict[str, JsonValue] = {
+            f"written_{field.name}": [getattr(one, field.name) for one in written] for field in fields(Written)
+        }
+        return record_of(subject, settings, runs, found, **columns)
+
+    def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
+        """The mean probability in each run.
+
+        Args:
+            record: what `measure` gave.
+
+        Returns:
+            See `summary_of`. The texts of completions are left out.
+        """
+        return {name: value for name, value in summary_of(record).items() if name != "written_text"}
+
+
+def layers_of(asked: Sequence[int] | None, n_layers: int) -> tuple[int, ...]:
+    """The layers after which the stream is patched.
+
+    Args:
+        asked: the layers that the study names; None for evenly spaced ones.
+        n_layers: the number of blocks.
+
+    Returns:
+        The layers, ascending. The last one is always there: a patch after it is the positive control.
+
+    Raises:
+        InputError: for a layer that does not exist.
+    """
+    last = n_layers - 1
+    if asked is None:
+        steps = min(n_layers, MOST_LAYERS)
+        return tuple(sorted({round(last * step / max(1, steps - 1)) for step in range(steps)}))
+    for layer in asked:
+        if not 0 <= layer <= last:
+            raise InputError(f"patching names layer {layer}, but the checkpoints have layers 0 to {last}")
+    return tuple(sorted({*asked, last}))
+
+
+def check_self_patch(pair: "MatchedPair", prompts: Sequence[tuple[int, ...]], settings: PairSettings) -> None:
+    """Patch each checkpoint with itself at the middle layer, which must change nothing at all.
+
+    Args:
+        pair: the checkpoints.
+        prompts: a few prompts.
+        settings: what is measured.
+
+    Raises:
+        WorkError: if a probability changes.
+    """
+    from demur.engine.lockstep.matched_pair import matched_pair
+    from demur.engine.lockstep.stream_patch import StreamPatch
+    from demur.measurements.diffing.pair_probabilities import pair_probabilities
+
+    for one in (pair.source, pair.target):
+        patch = StreamPatch(one.n_layers // 2)
+        _, alone, patched = pair_probabilities(matched_pair(one, one), prompts, (None, patch), settings.sampling)
+        if not alone.probability.equal(patched.probability):
+            change = float((alone.probability - patched.probability).abs().max())
+            raise WorkError(
+                f"patching checkpoint {one.name!r} with its own stream changes a probability by {change:.2g}, but must change "
+                "nothing, so no patch of this model can be trusted; report this with the model's name"
+            )
+
+
+def _patches(layers: Sequence[int], settings: PatchingSettings, along: "Tensor | None") -> "list[tuple[str, StreamPatch]]":
+    """Every patch with the name of its kind."""
+    import torch
+
+    from demur.engine.lockstep.stream_patch import StreamPatch, Stretch
+
+    found: list[tuple[str, StreamPatch]] = []
+    for layer in layers:
+        found.append(("stream", StreamPatch(layer)))
+        parts: tuple[Stretch, ...] = get_args(Stretch)
+        found += [(part, StreamPatch(layer, part)) for part in parts[1:] if settings.parts]
+        seeds = [settings.seed + 1000 * number + layer for number in range(settings.nulls)]
+        found += [("permuted", StreamPatch(layer, scrambled=seed)) for seed in seeds]
+        if along is not None:
+            found.append(("along", StreamPatch(layer, along=along[None])))
+            for seed in seeds:
+                random = torch.randn(1, along.shape[0], generator=torch.Generator().manual_seed(seed))
+                found.append(("random direction", StreamPatch(layer, along=random / random.norm())))
+    return found
+
+
+def _patched(
+    pair: "MatchedPair",
+    material: PairMaterial,
+    patches: "Sequence[tuple[str, StreamPatch]]",
+    settings: PatchingSettings,
+    subject: PairSubject,
+) -> "Iterator[tuple[DiffRun, BoundedProbability]]":
+    """The probabilities in the target as it is, and with each patch."""
+    from demur.measurements.diffing.pair_probabilities import pair_probabilities
+
+    names = pair.source.name, pair.target.name
+    wanted: list[tuple[DiffRun, StreamPatch | None]] = [(DiffRun(names[1], names[1]), None)]
+    wanted += [(DiffRun(*names, kind, patch.layer), patch) for kind, patch in patches]
+    for start in range(0, len(wanted), TOGETHER):
+        part = wanted[start : start + TOGETHER]
+        progress = subject.second.progress
+        rows = [patch for _, patch in part]
+        _, *found = pair_probabilities(pair, material.prompts, rows, settings.sampling, progress=progress)
+        yield from zip((run for run, _ in part), found, strict=True)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A greedy completion of a target with the source's stream after a layer.
+
+    Attributes:
+        source: the checkpoint that the stream was taken from.
+        target: the checkpoint that wrote it.
+        place: the layer; None for the target as it is.
+        text: the completion.
+        refusal: whether it is a refusal.
+        loss: in nats per token, under the target as it is. A patch may break the language before it changes refusals.
+    """
+
+    source: str
+    target: str
+    place: int | None
+    text: str
+    refusal: bool
+    loss: float
+
+
+def _completed(pair: "MatchedPair", material: PairMaterial, layer: int | None, settings: PatchingSettings) -> list[Written]:
+    """Greedy completions of the first instructions."""
+    from demur.engine.engine_protocol import Continuation
+    from demur.engine.lockstep.greedy_pair import decode_pair
+    from demur.engine.lockstep.stream_patch import StreamPatch
+    from demur.judges.judge import Judged, Verdict, answers, get_judge
+    from demur.measurements.cross_entropy import row_losses
+
+    texts, prompts = material.texts[: settings.completions], material.prompts[: settings.completions]
+    patch = None if layer is None else StreamPatch(layer)
+    tokens = decode_pair(pair, prompts, patch, max_new_tokens=settings.max_new_tokens, stop_ids=pair.stop_ids)
+    written = [pair.target.tokenizer.decode(ids, skip_special_tokens=True) for ids in tokens]
+    verdicts = answers(get_judge(settings.judge), [Judged(*one) for one in zip(written, texts, strict=True)])
+    losses = row_losses(pair.target, [Continuation(*one) for one in zip(prompts, map(tuple, tokens), strict=True)])
+    refusals = [isinstance(one, Verdict) and one.refusal for one in verdicts]
+    return [
+        Written(pair.source.name, pair.target.name, layer, text, refusal, loss / len(ids))
+        for text, refusal, loss, ids in zip(written, refusals, losses, tokens, strict=True)
+    ]

@@ -1,0 +1,54 @@
+"""The words for measurements of pairs and for the kinds of their runs, in figures and tables."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DiffWords:
+    """The words for a measurement.
+
+    Attributes:
+        title: what its figure shows.
+        place: what the places of its runs are.
+        figure: how to read its figure.
+        table: what its table contains.
+    """
+
+    title: str
+    place: str
+    figure: str
+    table: str
+
+
+_WORDS = {
+    "patching": DiffWords(
+        "Refusals with the other checkpoint's stream, by layer",
+        "layer",
+        "Both checkpoints run the same tokens. After one layer the target's stream is replaced by the source's, and the target "
+        "goes on. What is below this layer then has no effect, so the curve says by which layer the stream holds what "
+        "decides, not that this layer computes it. Dotted: where half of the difference is reached. Nulls have the same norm. "
+        "Bands: 95 % intervals over instructions.",
+        "Exact probability of a refusal with the source's stream after each layer put into the target, and the recovery: 0 % is "
+        "the target as it is, 100 % the source.",
+    ),
+}
+
+_KINDS = {
+    "stream": "whole stream",
+    "prompt": "at prompt positions only",
+    "generated": "at generated positions only",
+    "permuted": "null: difference of the same norm, permuted",
+    "along": "along the source's direction only",
+    "random direction": "null: along a random direction",
+}
+
+
+def measurement_words(name: str) -> DiffWords:
+    """The words for a measurement of pairs; plain ones for a measurement of another package."""
+    plain = DiffWords(f"Refusals in runs of two checkpoints: {name}", "place", "", f"The runs of the measurement {name}.")
+    return _WORDS.get(name, plain)
+
+
+def kind_words(kind: str) -> str:
+    """The words for a kind of runs: its own name if there are none."""
+    return _KINDS.get(kind, kind)
