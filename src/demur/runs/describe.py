@@ -17,7 +17,6 @@ from demur.analysis.manifest import ArmFacts, CheckpointFacts, Environment, Inst
 from demur.core import versions
 from demur.core.errors import InputError
 from demur.core.same_weights import same_weights
-from demur.directions.estimators.estimator import check_count, estimator
 from demur.inputs.chat_templates import is_dated
 from demur.inputs.prompt_formats import NATIVE, needs_tokenizer
 from demur.inputs.templates.thinking import thinking_of
@@ -49,6 +48,9 @@ def describe(ready: Ready, store: Store) -> None:
         InputError: if the instructions are not those that this run began with, and if an estimator is asked for several
             directions and gives one.
     """
+    # A report imports this module, and does not need torch.
+    from demur.directions.estimators.estimator import check_count, estimator
+
     study = ready.plan.study
     for one in study.direction.estimators:
         check_count(estimator(one.name), one.directions)

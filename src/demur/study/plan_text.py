@@ -52,7 +52,7 @@ def plan(study: Study | str | Path, *, device: str = "auto", workers: int | None
         >>> import demur
         >>> outlook = demur.plan(demur.load_study("demo", ["instructions.harmful.test=10"]))
         >>> len(outlook.plan.cells), outlook.completions
-        (24, 1140)
+        (14, 680)
     """
     found = look_ahead(as_study(study), device, workers)
     return ReadableOutlook(**{field.name: getattr(found, field.name) for field in fields(found)})
