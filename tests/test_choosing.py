@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import demur
 from demur.cli.main import app
-from demur.cli.selection_commands import _run_there
+from demur.cli.selecting.selection_commands import _run_there
 from demur.measurements.selection.ranking import Scored
 from demur.study.study_files import load_study
 from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer

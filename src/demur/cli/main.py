@@ -15,7 +15,7 @@ from demur.cli import pair_commands
 from demur.cli import study_commands
 from demur.cli import diff_command
 from demur.cli import checkpoint_commands
-from demur.cli import selection_commands
+from demur.cli.selecting import selection_commands
 from demur.cli import judge_command
 from demur.cli.labelling import label_command
 from demur.cli import direction_commands

@@ -114,10 +114,7 @@ def payload(
     Raises:
         InputError: if the completions do not belong to the entries, or have no verdicts of a judge.
     """
-    judges = list(labels)
-    by_key: dict[str, Entry] = {}
-    for entry in found:
-        by_key.setdefault(entry.key, entry)
+    judges, by_key = list(labels), {entry.key: entry for entry in reversed(found)}
     wanted = ["key", "index", "instruction", "completion", "n_tokens"]
     wanted += [f"{judge}_{field}" for judge in judges for field in ("refusal", "label", "evidence")]
     _check(by_key, wanted, completions)
@@ -129,10 +126,8 @@ def payload(
     columns = {name: completions[name].tolist() for name in (*wanted, *(f"labelled_{person.name}" for person in spoken))}
     places = _places_by_cell(columns)
     cells = []
-    for key, entry in by_key.items():
-        chosen = places.get(key)
-        if chosen is None:
-            continue
+    for key in dict.fromkeys(entry.key for entry in found if entry.key in places):
+        entry, chosen = by_key[key], places[key]
         rows = CellRows(
             instruction=[
                 instructions.index((entry.instructions, int(columns["index"][at]), str(columns["instruction"][at])))

@@ -73,9 +73,8 @@ def run(
         >>> import demur
         >>> study = demur.load_study("demo", ["instructions.harmful.test=10"])
         >>> finished = demur.run(study, out="runs/demo")  # doctest: +SKIP
-        >>> finished.cells()[["target", "direction", "rate"]]  # doctest: +SKIP
 
-        The last two lines are skipped because they load a checkpoint.
+        The last line loads a checkpoint.
     """
     study = _written_out(study, Path(out), fresh, tell)
     if checkpoints:

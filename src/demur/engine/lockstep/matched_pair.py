@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from demur.core.errors import InputError
 from demur.engine.checkpoints import Checkpoint
@@ -77,7 +76,7 @@ def matched_pair(source: Checkpoint, target: Checkpoint) -> MatchedPair:
     return MatchedPair(source, target, min(sizes))
 
 
-def _different_field(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+def _different_field(one: Mapping[str, object], other: Mapping[str, object]) -> str | None:
     """The first field that decides what a model computes and that differs."""
     for field in sorted({*one, *other} - _FREE_FIELDS):
         if one.get(field) != other.get(field):

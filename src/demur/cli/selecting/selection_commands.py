@@ -24,8 +24,8 @@ from demur.cli.app import (
     command,
 )
 from demur.cli.asked_instructions import asked_instructions
-from demur.cli.front_lines import show_front
 from demur.cli.printing import note
+from demur.cli.selecting.front_lines import show_front
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError, nearest
 from demur.measurements.selection.criteria import CRITERIA, FRONT
