@@ -4,7 +4,7 @@ import pytest
 
 import demur
 from demur.analysis.summary import Summary
-from demur.cli.partial_shown import first_lines, shown_while_working
+from demur.cli.shown.partial_shown import first_lines, shown_while_working
 from demur.core.registry import registry
 from demur.judges.judge import Verdict
 from demur.runs import partial_results

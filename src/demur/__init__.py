@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from demur.runs.run import open_run as open_run
     from demur.runs.runner import run as run
     from demur.runs.selecting.select import select as select
+    from demur.runs.sharding.merge import merge as merge
     from demur.study.plan_text import plan as plan
     from demur.study.spec import Study as Study
     from demur.study.study_files import load_study as load_study
@@ -123,6 +124,7 @@ _HOMES = {
     "runs.run": ("Run", "open_run"),
     "runs.runner": ("run",),
     "runs.selecting.select": ("select",),
+    "runs.sharding.merge": ("merge",),
     "study.plan_text": ("plan",),
     "study.spec": ("Study",),
     "study.study_files": ("load_study",),

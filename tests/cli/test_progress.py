@@ -63,12 +63,27 @@ def test_a_long_phase_speaks_once_a_minute():
 def test_a_terminal_gets_a_bar_that_fits(monkeypatch):
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, color_system=None, legacy_windows=False)
-    with progress_bars._bar(console, "completions of a-checkpoint-with-a-long-name", 1400) as done:
+    with progress_bars.LiveBars(console).phase("completions of a-checkpoint-with-a-long-name", 1400) as done:
         done(700)
         done(700)
     text = stream.getvalue()
     assert "1400, " in text
     assert "\u2026" in text  # the long name is cut, not the numbers
+
+
+def test_phases_of_several_workers_share_the_terminal():
+    stream = io.StringIO()
+    shown = progress_bars.LiveBars(Console(file=stream, force_terminal=True, width=80, color_system=None, legacy_windows=False))
+    with shown.phase("completions of base", 20) as base:
+        with shown.phase("completions of chat", 10) as chat:
+            chat(10)
+        base(20)
+    # The phase that ended first has its line above the bar of the other one.
+    assert "completions of chat: 10, " in stream.getvalue()
+    assert stream.getvalue().rstrip().rpartition("completions of base")[2].count("20, ") == 1
+    with shown.phase("verdicts and report", 1) as report:
+        report(1)
+    assert stream.getvalue().count("verdicts and report") >= 1
 
 
 def test_a_phase_that_fails_says_no_more():

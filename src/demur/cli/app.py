@@ -137,6 +137,22 @@ MaxCost = Annotated[
 FreeDisk = Annotated[
     bool, typer.Option("--free-disk", help="delete weights that this run fetches from a hub when no job needs them any more")
 ]
+ExecutorName = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        metavar="NAME",
+        help="where the jobs run: local, processes, or ray; by default local, or processes if there are several GPUs",
+        autocompletion=shell_completion.executors,
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", help="number of processes or Ray actors; one for each GPU unless given")
+]
+ShardName = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="carry out only part I of N, in a folder of its own; demur merge joins them"),
+]
 
 STUDIES, CHECKPOINTS, FILES = "Studies and their runs", "One checkpoint", "Files"
 """Sections of the list of commands."""

@@ -26,7 +26,7 @@ from demur.cli.asked_edit import REFERENCE, AskedEdit
 from demur.cli.asked_instructions import asked_instructions, given_instructions, read_split
 from demur.cli.printing import note
 from demur.cli.prompt_notes import control_tokens_of, system_of, tell_prompts, tell_template_thoughts, tell_written_thoughts
-from demur.cli.shown_completions import print_completions
+from demur.cli.shown.shown_completions import print_completions
 from demur.core.atomic_files import replace_file
 from demur.core.errors import InputError
 

@@ -30,7 +30,7 @@ def diff(
     path of the page. Edits of the study are not made. After an interruption, the same command continues and repeats nothing.
     """
     from demur.cli.progress_bars import bars
-    from demur.cli.study_commands import told
+    from demur.cli.shown.shown_run import told
     from demur.runs.diffing.diff_run import diff as carry_out
     from demur.study.study_files import load_study
 

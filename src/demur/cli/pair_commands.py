@@ -72,9 +72,9 @@ def pair(
         for line in (*plan_lines(look_ahead(made.study, device)), *(f"note     {note}" for note in made.notes)):
             typer.echo(line)
         return
-    from demur.cli.partial_shown import shown_while_working
     from demur.cli.progress_bars import bars
-    from demur.cli.study_commands import fail_if_unjudged, show_run, told
+    from demur.cli.shown.partial_shown import shown_while_working
+    from demur.cli.shown.shown_run import fail_if_unjudged, show_run, told
     from demur.runs.runner import run as carry_out
 
     folder = out or Path("runs") / made.study.name

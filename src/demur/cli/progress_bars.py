@@ -14,6 +14,7 @@ from demur.core.progress import Phases, Progress, no_phases
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as Bars
 
 EVERY_SECONDS = 60.0
 """How often a long phase prints a line if no bar can be shown."""
@@ -25,11 +26,40 @@ def bars(quiet: bool) -> Phases:
         return no_phases
     shown = console(errors=True)
     live = shown.is_terminal and not shown.is_dumb_terminal
-    return partial(_bar, shown) if live else partial(_lines, partial(shown.print, markup=False, highlight=False, soft_wrap=True))
+    return LiveBars(shown).phase if live else partial(_lines, partial(shown.print, markup=False, highlight=False, soft_wrap=True))
 
 
-@contextmanager
-def _bar(console: "Console", name: str, total: int | None) -> Iterator[Progress]:
+class LiveBars:
+    """The bars of all phases that are open. They share one display, because a terminal can show only one at a time."""
+
+    def __init__(self, console: "Console") -> None:
+        self._console = console
+        self._shown: Bars | None = None
+        self._open = 0
+
+    @contextmanager
+    def phase(self, name: str, total: int | None) -> Iterator[Progress]:
+        """Show the bar of one phase. If others are still open at its end, its last line is printed above their bars."""
+        if self._shown is None:
+            self._shown = _display(self._console)
+            self._shown.start()
+        shown, self._open = self._shown, self._open + 1
+        task = shown.add_task(name, total=total)
+        try:
+            yield lambda done: shown.update(task, advance=done)
+            shown.update(task, total=(ended := next(one for one in shown.tasks if one.id == task)).completed)
+            if self._open > 1:
+                line = f"{name}: {pace(int(ended.completed), ended.total, ended.elapsed or 0.0, done=True)}"
+                shown.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                shown.remove_task(task)
+        finally:
+            self._open -= 1
+            if not self._open:
+                shown.stop()
+                self._shown = None
+
+
+def _display(console: "Console") -> "Bars":
     from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
     from rich.progress import Progress as Bars
     from rich.table import Column
@@ -45,10 +75,7 @@ def _bar(console: "Console", name: str, total: int | None) -> Iterator[Progress]
         BarColumn(bar_width=8),
         Pace(),
     )
-    with Bars(*columns, console=console) as shown:
-        task = shown.add_task(name, total=total)
-        yield lambda done: shown.update(task, advance=done)
-        shown.update(task, total=shown.tasks[0].completed)
+    return Bars(*columns, console=console)
 
 
 @contextmanager

@@ -47,6 +47,13 @@ def runs(incomplete: str) -> list[str]:
     return holding or [f"{text}/" for text, _ in found]
 
 
+def executors(incomplete: str) -> list[str]:
+    """The executors of jobs."""
+    from demur.runs.executors.chosen_executor import EXECUTORS
+
+    return _starting(EXECUTORS, incomplete)
+
+
 def models(incomplete: str) -> list[str]:
     """The demo checkpoint, folders, and GGUF files."""
     from demur.models.sources import DEMO_MODEL

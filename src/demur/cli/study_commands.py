@@ -1,12 +1,8 @@
 """Commands on studies and their runs: run, plan, presets, report, compare, export."""
 
-import json
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +10,7 @@ from demur.cli import shell_completion
 from demur.cli.app import (
     STUDIES,
     Device,
+    ExecutorName,
     FreeDisk,
     MaxCost,
     MoreRuns,
@@ -25,19 +22,18 @@ from demur.cli.app import (
     RunB,
     RunFolder,
     Settings,
+    ShardName,
     StudyName,
+    Workers,
     command,
 )
-from demur.cli.printing import console, exact, note, output_width
+from demur.cli.printing import exact, note, output_width
+from demur.cli.shown.shown_run import fail_if_unjudged, print_parts, show_run, told
 from demur.core.atomic_files import replace_file
-from demur.core.errors import InputError, WorkError
+from demur.core.errors import InputError
 
 if TYPE_CHECKING:
-    from demur.runs.run import Run
     from demur.study.spec import Study
-
-_MOST_NOTES = 10
-"""Of more notes on a run, a terminal shows the first ones."""
 
 Limit = Annotated[int | None, typer.Option(metavar="N", help="at most this many test instructions of each kind")]
 
@@ -74,6 +70,9 @@ def run(
     ] = False,
     max_cost: MaxCost = None,
     free_disk: FreeDisk = False,
+    executor: ExecutorName = None,
+    workers: Workers = None,
+    shard: ShardName = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over in a folder that holds a run")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -81,14 +80,14 @@ def run(
 
     Ends with the result table and the path of the report. After an interruption, the same command continues and repeats nothing.
     """
-    from demur.cli.partial_shown import shown_while_working
     from demur.cli.progress_bars import bars
+    from demur.cli.shown.partial_shown import shown_while_working
 
     settings = [*(set_ or ()), *(["until_verdict=true"] if until_verdict else ())]
     chosen = _study(study, settings, limit, dtype, quantise)
     from demur.runs.runner import run as carry_out
 
-    folder = out or Path("runs") / chosen.name
+    folder = out or Path("runs") / (chosen.name if shard is None else f"{chosen.name}-{shard.replace('/', '-of-')}")
     show, tell = shown_while_working(quiet), told(quiet)
     with carry_out(
         chosen,
@@ -96,77 +95,43 @@ def run(
         device=device,
         fresh=fresh,
         phases=bars(quiet),
+        executor=executor,
+        workers=workers,
+        shard=shard,
         tell=tell,
         show=show,
         max_cost=max_cost,
         free_disk=free_disk,
     ) as finished:
+        if shard is not None:
+            typer.echo(f"the shard {shard} is finished in {folder}; demur merge joins it with the others")
+            return
         show_run(finished)
         fail_if_unjudged(finished)
 
 
-def told(quiet: bool) -> Callable[[str], object]:
-    """Prints sentences on standard error; prints nothing if `quiet`."""
-    return (lambda _: None) if quiet else partial(typer.echo, err=True)
+@command(STUDIES, "demur merge runs/demo-1-of-2 runs/demo-2-of-2 --out runs/demo", resumes=True)
+def merge(
+    run_dirs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN_DIR...", help="the folders of all shards", autocompletion=shell_completion.runs),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="the folder of the whole run")],
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="join shards that were made with different versions or kinds of device")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Join the shards of a study, which demur run --shard made, judge the completions and write the report.
 
-
-def show_run(finished: "Run") -> None:
-    """Prints the answers of a finished run and the path of its page, then the results.
-
-    The path is printed once more at the end, because a long table moves the first lines out of sight.
+    Checks that study, instructions, weights, prompts and versions of all shards are the same, and that none is missing.
     """
-    from demur.report.complete_summary import parsed_summary
-    from demur.report.published_tables import terminal_published
-    from demur.report.terminal import terminal_hypotheses, terminal_table
+    from demur.cli.progress_bars import bars
+    from demur.runs.sharding.merge import merge as join
 
-    # The report has just been written, so its numbers are not computed again.
-    summary = parsed_summary(json.loads((finished.path / "summary.json").read_text(encoding="utf-8")))
-    width = output_width()
-    page = str(finished.path / "report.html")
-    claims = terminal_hypotheses(summary, width)
-    if claims:
-        _print([*claims, ""])
-    if summary.answers:
-        _print([*(f"{'' if each.shown else '(not shown) '}{each.text}" for each in summary.answers)])
-        typer.echo(f"{page}\n")
-    parts: list[Any] = [terminal_table(summary, width)]
-    for part in terminal_published(summary, width):
-        parts += [part] if isinstance(part, str) else ["", part]
-    effects = [claim for claim in summary.claims if claim.about == "effect"]
-    hidden = sum(not claim.shown for claim in effects)
-    if hidden:
-        parts.append(f"{hidden} of {len(effects)} effects {'is' if hidden == 1 else 'are'} not shown; the page lists them all.")
-    _print([*parts, *_notes(summary.warnings)])
-    # Not through the console: a path must not be wrapped.
-    typer.echo(page)
-
-
-def _notes(warnings: Sequence[str]) -> list[str]:
-    """The warnings as notes; of many, the first ones and how many more the page has."""
-    notes = [f"Note: {warning}" for warning in warnings]
-    if len(notes) <= _MOST_NOTES:
-        return notes
-    kept = notes[: _MOST_NOTES - 1]
-    return [*kept, f"Note: the page has {len(notes) - len(kept)} more notes."]
-
-
-def fail_if_unjudged(finished: "Run") -> None:
-    """Raises `WorkError` if a judge failed on some completions, with the number and the reason."""
-    if said := finished.unjudged():
-        raise WorkError(f"{' '.join(said)} Everything else is kept; the same command judges only these completions again.")
-
-
-def _print(parts: Sequence[Any]) -> None:
-    """Tables and sentences on standard output, with no colours in a pipe. No line ends inside a number."""
-    from demur.core.number_format import TIE, tied
-
-    width = output_width()
-    shown = console(width=width)
-    for part in parts:
-        if isinstance(part, str):
-            typer.echo(fill(tied(part), width, break_on_hyphens=False).replace(TIE, " "))
-        else:
-            shown.print(part, markup=False, highlight=False)
+    with join(run_dirs, out, mixed=mixed, phases=bars(quiet), tell=note) as finished:
+        show_run(finished)
+        fail_if_unjudged(finished)
 
 
 @command(STUDIES, "demur plan gemma-2-9b", "demur plan demo --limit 10", "demur plan gemma-2-9b --device h100 --workers 4")
@@ -297,7 +262,7 @@ def compare(
     with ExitStack() as opened:
         runs = [opened.enter_context(open_run(folder)) for folder in folders]
         found = compare_runs(runs[0], *runs[1:], matches=matches)
-    _print(terminal_comparison(found, list(map(str, folders)), judge, output_width()))
+    print_parts(terminal_comparison(found, list(map(str, folders)), judge, output_width()))
 
 
 @command(

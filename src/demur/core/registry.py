@@ -179,6 +179,11 @@ def registry(kind: str) -> Registry:
     return _REGISTRIES[kind]
 
 
+def registered_parts() -> dict[str, dict[str, object]]:
+    """What was registered in this process, by kind and name, so that another process can register the same."""
+    return {kind: dict(parts._registered) for kind, parts in _REGISTRIES.items() if parts._registered}
+
+
 def register(kind: str, name: str, target: Any) -> None:
     """Add a part of your own for this Python process. A package announces its parts by entry points instead.
 

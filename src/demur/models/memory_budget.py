@@ -20,6 +20,20 @@ def kind_of(device: object) -> str:
     return "cuda" if str(device).startswith("cuda") else "cpu"
 
 
+_sharing = 1
+"""How many processes share the memory of this one."""
+
+
+def share(processes: int) -> None:
+    """Leave most of the free main memory, and of the GPU's, to other processes that do the same work at the same time.
+
+    Args:
+        processes: how many there are, this one included.
+    """
+    global _sharing
+    _sharing = processes
+
+
 def available(device: str) -> int:
     """Bytes that weights may use on this device now."""
     return int(free(device) * SHARE)
@@ -28,8 +42,13 @@ def available(device: str) -> int:
 def free(device: str) -> int:
     """Free bytes on this device now; for `spread`, on all GPUs and in main memory together.
 
-    Main memory counts only up to the limit of a container or of a scheduler's job.
+    Main memory counts only up to the limit of a container or of a scheduler's job. If several processes share the memory, it is
+    this process's part.
     """
+    return _free(device) // _sharing
+
+
+def _free(device: str) -> int:
     import psutil
     import torch
 

@@ -11,6 +11,8 @@ from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import AskedMeasurement, asked_measurements, pending_jobs
 from demur.runs.records import CheckpointLoaded, CompletionsMade, DirectionMade, JobRecord
 from demur.runs.rows import StoredMeans, StoredMeasurement
+from demur.runs.sharding.shard import ShardWork
+from demur.runs.sharding.shard_jobs import shard_jobs
 from demur.runs.store import Store
 from demur.study.preflight import Ready
 
@@ -27,6 +29,7 @@ def carry_out(
     phases: Phases = no_phases,
     measurements: Sequence[AskedMeasurement] | None = None,
     watch: Callable[[JobRecord], object] = lambda _: None,
+    work: ShardWork | None = None,
 ) -> None:
     """Do the pending jobs and store each record at once.
 
@@ -40,6 +43,7 @@ def carry_out(
         phases: shows progress.
         measurements: the measurements to make; those of the study and those that were added to the run unless given.
         watch: called with each record after it was stored.
+        work: the part of the study to carry out; all of it unless given.
 
     Raises:
         InputError: if a checkpoint is not the one that this run began with.
@@ -48,6 +52,8 @@ def carry_out(
     if measurements is not None:
         store.remember_asked(((one.name, one.settings) for one in measurements), added=True)
     jobs = pending_jobs(ready, store, _asked(ready, store) if measurements is None else measurements)
+    if work is not None:
+        jobs = shard_jobs(jobs, ready.plan, work)
     if not jobs:
         return
     store.remember_session(session_now(device))

@@ -1,18 +1,19 @@
 """The inputs of jobs by key: arms, cells, instructions, stored directions and completions. They are only read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
+from demur.analysis.manifest import ArmFacts
 from demur.core.errors import WorkError
 from demur.core.progress import Phases, no_phases
 from demur.inputs.chat_templates import is_dated
 from demur.inputs.prompt_formats import needs_tokenizer
 from demur.inputs.prompts import Prompt, prompt_format
 from demur.runs.extracting.cell_needs import MeansName
-from demur.runs.rows import StoredCompletion
-from demur.runs.store import Store
+from demur.runs.rows import StoredCompletion, StoredMeans
 from demur.study.plan import Arm, PlannedCell, PlannedDirection
 from demur.study.preflight import Ready
 from demur.study.spec import Study
@@ -23,19 +24,64 @@ if TYPE_CHECKING:
     from demur.interventions.stream_means import StreamMeans
 
 
+class JobStore(Protocol):
+    """Where jobs read what earlier jobs gave: the run folder, or a part of it that was sent to a worker."""
+
+    @property
+    def folder(self) -> Path:
+        """The run folder, for messages."""
+        ...
+
+    def direction(self, name: str) -> "Direction | None":
+        """A direction, or None."""
+        ...
+
+    def direction_file(self, name: str) -> bytes | None:
+        """The content of a direction's file, or None."""
+        ...
+
+    def direction_names(self) -> set[str]:
+        """Names of all directions that are there."""
+        ...
+
+    def means(self, arm: str | None = None, label: str | None = None) -> list[StoredMeans]:
+        """The means of an arm and a label."""
+        ...
+
+    def complete_means(self) -> set[tuple[str, str]]:
+        """Arm and label of the means that are there at every point of the stream."""
+        ...
+
+    def completions(self, cell: str | None = None) -> list[StoredCompletion]:
+        """The completions of a cell, in the order of its instructions."""
+        ...
+
+    def progress(self) -> dict[str, int]:
+        """Cell -> number of its completions that are there."""
+        ...
+
+    def arms(self) -> Sequence[ArmFacts]:
+        """The arms that were loaded."""
+        ...
+
+    def earlier_tests(self) -> dict[str, dict[str, int]]:
+        """Arm -> label -> number of test instructions over which its stored hash of token ids was taken, if the run grew."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class JobInputs:
     """The inputs of a run's jobs.
 
     Attributes:
         ready: the checked plan with its instructions.
-        store: the run folder, which is only read.
+        store: what is stored, which is only read.
         device: the device on which checkpoints are loaded.
         phases: shows progress.
     """
 
     ready: Ready
-    store: Store
+    store: JobStore
     device: str = "auto"
     phases: Phases = no_phases
 
@@ -110,5 +156,5 @@ class JobInputs:
         prompt = prompt_format(arm.spec, checkpoint, name=arm.prompt, control_tokens=self.study.control_tokens, system=arm.system)
         if not needs_tokenizer(arm.spec) or not is_dated(checkpoint.tokenizer):
             return prompt
-        known = (each for each in self.store.manifest().arms if (each.checkpoint, each.prompt) == (arm.checkpoint, arm.prompt))
+        known = (each for each in self.store.arms() if (each.checkpoint, each.prompt) == (arm.checkpoint, arm.prompt))
         return replace(prompt, template=next((each.template for each in known), prompt.template))

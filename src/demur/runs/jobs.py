@@ -32,6 +32,7 @@ from demur.runs.extracting.cell_needs import (
     means_of,
     means_of_plan,
 )
+from demur.runs.job_inputs import JobStore
 from demur.runs.measuring.pairings import pairings
 from demur.runs.store import Store
 from demur.study.plan import Arm, Plan, PlannedCell, directions_of, main_directions, own_directions
@@ -201,7 +202,7 @@ def asked_measurements(study: Study) -> tuple[AskedMeasurement, ...]:
     return tuple(AskedMeasurement(spec.name, canonical(spec.parsed())) for spec in study.measurements)
 
 
-def stored_keys(ready: Ready, store: Store) -> set[str]:
+def stored_keys(ready: Ready, store: JobStore) -> set[str]:
     """Keys of everything stored that a job may need: directions, means at every point, and cells that are complete."""
     counts = store.progress()
     complete = {cell.key for cell in ready.plan.cells if counts.get(cell.key, 0) >= len(ready.material[cell.instructions].test)}
@@ -284,12 +285,16 @@ def _cell_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
                 subject,
                 tuple(arm.name for arm in arms),
                 tuple(dict.fromkeys(arm.checkpoint for arm in arms)),
-                tuple(dict.fromkeys(name for cell in cells for name in directions_of(plan, cell))),
+                tuple(dict.fromkeys([*_of_cells(plan, cells), *(name for arm in arms for name in main_directions(plan, arm))])),
                 tuple((cell.key, baseline[cell.target, cell.instructions]) for cell in cells),
                 tuple(dict.fromkeys(name for cell in cells for name in means_of(cell))),
             )
         )
     return made
+
+
+def _of_cells(plan: Plan, cells: Sequence[PlannedCell]) -> list[str]:
+    return [name for cell in cells for name in directions_of(plan, cell)]
 
 
 def _reference(plan: Plan, asked: AskedMeasurement, target: Arm) -> tuple[Arm, ...]:

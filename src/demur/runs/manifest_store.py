@@ -60,6 +60,11 @@ class ManifestStore(Connected):
         found: JsonValue = json.loads(rows[0][0]) if rows else default
         return found
 
+    @read_from_rows
+    def entries(self) -> dict[str, JsonValue]:
+        """All entries as plain data."""
+        return {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
+
     def forget(self, key: str) -> None:
         """Remove one entry."""
         with self._transaction() as db:
@@ -86,7 +91,7 @@ class ManifestStore(Connected):
         Raises:
             InputError: if the run has not stored its study yet.
         """
-        entries: dict[str, JsonValue] = {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
+        entries = self.entries()
         if entries.get(_ENTRIES["study"]) is None:
             raise self._not_begun()
         found = {field: entries.get(_ENTRIES.get(field, field)) for field in Manifest.model_fields}

@@ -1,7 +1,7 @@
 """The measurements in a summary: the numbers of each stored record, without its arrays, and what could not be measured."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ class Measured:
     """The measurements of a run: those that its study asks for now, and those that were added.
 
     Attributes:
-        records: the stored records, in order of entry.
+        records: the stored records: of arms, then of cells, each in the order of the study, then of pairs.
         summaries: what `summary.json` holds under `measurements`: one entry for each record, sorted by measurement, settings and
             subject. If a measurement is not installed here, or has another version, its entry has the stored facts only.
         warnings: what could not be measured or summarised, and why, one sentence each.
@@ -40,11 +40,16 @@ class Measured:
             store: the run folder.
             checkpoints: the checkpoint of each arm of the study.
         """
-        asked = store.asked_measurements()
-        records = tuple(one for one in store.measurements() if asked is None or (one.name, one.settings) in asked)
+        asked, place = store.asked_measurements(), _places(store)
+        records = tuple(
+            sorted(
+                (one for one in store.measurements() if asked is None or (one.name, one.settings) in asked),
+                key=lambda one: place(one.subject),
+            )
+        )
         warnings = [
             f"The measurement {one.name} could not be made of {one.subject}: {sentence(one.reason)}"
-            for one in store.unmeasured()
+            for one in sorted(store.unmeasured(), key=lambda one: place(one.subject))
             if asked is None or (one.name, one.settings) in asked
         ]
         for name in sorted({name for name, _ in asked or ()}):
@@ -68,6 +73,19 @@ class Measured:
                 )
             )
         return cls(records, tuple(summaries), tuple(warnings))
+
+
+def _places(store: "Store") -> Callable[[str], tuple[int, str]]:
+    """Where a subject stands. The order of entry depends on how many workers made the run."""
+    names = [*(arm.name for arm in store.manifest().arms), *store.planned_cells()]
+    places = {name: place for place, name in enumerate(names)}
+
+    def place(subject: str) -> tuple[int, str]:
+        first, _, _ = subject.partition(" with ")
+        # A pair stands after all arms and cells, by its first arm.
+        return (places[subject], "") if subject in places else (len(places) + places.get(first, len(places)), subject)
+
+    return place
 
 
 def _numbers(one: StoredMeasurement) -> dict[str, JsonValue]:

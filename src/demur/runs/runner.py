@@ -5,15 +5,20 @@ a study that cannot be run is refused at once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from warnings import warn
 
 from demur.core.errors import InputError, nearest
 from demur.core.progress import Phases, no_phases
+from demur.runs.database.network_folder import network_note
+from demur.runs.executors.chosen_executor import check_asked, chosen_executor
 from demur.runs.growing.kept_names import with_kept_names
 from demur.runs.growing.larger_study import check_folder, go_on
 from demur.runs.run import Run
+from demur.runs.sharding.shard import Shard, ShardWork, remember_shard, shard_work
 from demur.runs.store import Store
 from demur.study.plan import make_plan
 from demur.study.preflight import Ready, check
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from demur.engine.checkpoints import Checkpoint
     from demur.runs.executors.executor import Executor
     from demur.runs.partial_results import Partial
+    from demur.runs.records import JobRecord
 
 
 def _nothing(_told: object) -> None:
@@ -38,7 +44,9 @@ def run(
     device: str = "auto",
     fresh: bool = False,
     phases: Phases = no_phases,
-    executor: "Executor | None" = None,
+    executor: "Executor | str | None" = None,
+    workers: int | None = None,
+    shard: str | None = None,
     notes: Sequence[str] = (),
     checkpoints: "Mapping[str, Checkpoint] | None" = None,
     tell: Callable[[str], object] = _nothing,
@@ -54,7 +62,10 @@ def run(
         device: `auto` for the first GPU, else the CPU; or `cpu`, `cuda`, `cuda:1`, `spread`.
         fresh: start over in a folder that holds a run.
         phases: shows progress; nothing is shown unless given.
-        executor: runs the jobs; this process unless given.
+        executor: runs the jobs: `local` (this process), `processes`, `ray`, or an `Executor`; by default this process, or one
+            process for each GPU if there are several.
+        workers: how many processes or Ray actors there are; one for each GPU unless given.
+        shard: which part of the study to carry out, such as `3/8`; nothing is judged then, and `demur.merge` joins the parts.
         notes: sentences for readers of the results, stored with the run.
         checkpoints: loaded checkpoints by their names in the study; the others are loaded. Their fingerprints are stored.
         tell: called with a sentence of what is reused and new if the study adds to the run, and of names that the run keeps.
@@ -76,24 +87,68 @@ def run(
 
         The last line loads a checkpoint.
     """
-    study = _written_out(study, Path(out), fresh, tell)
-    if checkpoints:
-        executor = _with_given(study, checkpoints, executor, free_disk)
+    options = _Options(device, fresh, phases, executor, workers, shard, tuple(notes), tell, show, max_cost, free_disk)
+    return _carried_out(study, Path(out), options, checkpoints or {})
+
+
+@dataclass(frozen=True)
+class _Options:
+    """How a study is carried out, as `run` describes it."""
+
+    device: str
+    fresh: bool
+    phases: Phases
+    executor: "Executor | str | None"
+    workers: int | None
+    shard: str | None
+    notes: tuple[str, ...]
+    tell: Callable[[str], object]
+    show: "Callable[[Partial], object] | None"
+    max_cost: float | None
+    free_disk: bool
+
+
+def _carried_out(study: Study | str | Path, out: Path, options: _Options, given: "Mapping[str, Checkpoint]") -> Run:
+    check_asked(options.executor, options.workers, free_disk=options.free_disk)
+    shard = None if options.shard is None else Shard.parsed(options.shard)
+    study = _written_out(study, out, options.fresh, options.tell)
+    executor, workers = options.executor, options.workers
+    if given:
+        executor, workers = _with_given(study, given, executor or workers, options.free_disk), None
     ready = check(make_plan(for_planning(study)))
-    if not fresh:
-        check_folder(study, ready, Path(out))
+    work = None if shard is None else _work_of(study, ready, shard)
+    if not options.fresh:
+        check_folder(study, ready, out)
     # Imported only now, because torch and transformers take seconds to import.
     from demur.models.device_placement import find_device
-    from demur.runs.executors.in_process import InProcess
 
-    find_device(device)
-    executor = executor or InProcess(free_disk=free_disk)
-    store = Store.create(Path(out), study.digest, study.toml(), fresh=fresh, check_study=partial(go_on, study, ready, tell))
+    find_device(options.device)
+    go_on_there = partial(go_on, study, ready, options.tell)
+    store = Store.create(out, study.digest, study.toml(), fresh=options.fresh, check_study=go_on_there)
+    if note := network_note(out):
+        options.tell(note)
     try:
-        return _finish(study, ready, store, device, phases, executor, notes, show, max_cost)
+        remember_shard(store, shard, work=work)
+        heard = options.tell if options.tell is not _nothing else warn
+        runs_jobs = chosen_executor(executor, workers, options.device, heard, free_disk=options.free_disk)
+        ready = _described(study, ready, store, options)
+        _do_jobs(ready, store, runs_jobs, options, work)
+        if shard is not None:
+            remember_shard(store, shard, work=work, done=True)
+            store.release()
+            return Run(store)
+        return _reported(store, options)
     except BaseException:
         store.close()
         raise
+
+
+def _work_of(study: Study, ready: Ready, shard: Shard) -> ShardWork:
+    if open_keys(study):
+        raise InputError(
+            f'{open_keys(study)[0]} is "select", and every shard would select anew; write the selected values into the study'
+        )
+    return shard_work(ready, shard)
 
 
 def _written_out(study: Study | str | Path, out: Path, fresh: bool, tell: Callable[[str], object]) -> Study:
@@ -102,46 +157,48 @@ def _written_out(study: Study | str | Path, out: Path, fresh: bool, tell: Callab
     return found if fresh else with_kept_names(found, out, tell)
 
 
-def _finish(
-    study: Study,
-    ready: Ready,
-    store: Store,
-    device: str,
-    phases: Phases,
-    executor: "Executor",
-    notes: Sequence[str],
-    show: "Callable[[Partial], object] | None",
-    max_cost: float | None,
-) -> Run:
-    """Do whatever is missing in the folder, write the report, and let other processes write in the folder again."""
+def _described(study: Study, ready: Ready, store: Store, options: _Options) -> Ready:
+    """Store what the run is, and select what the study leaves open."""
     from demur.runs.describe import describe
-    from demur.runs.driver import carry_out
-    from demur.runs.partial_results import PartialResults
     from demur.runs.selecting.selection_store import selected_study
 
     # If an earlier call was killed before it stored its study, it has made nothing, so its entry can be overwritten.
     if not store.begun or store.recall("deciding") is None:
         store.remember("deciding", study.deciding())
     if open_keys(study):
-        ready = check(make_plan(selected_study(study, ready, store, device=device, phases=phases)))
+        ready = check(make_plan(selected_study(study, ready, store, device=options.device, phases=options.phases)))
     describe(ready, store)
-    store.warn(notes)
+    store.warn(options.notes)
+    return ready
+
+
+def _do_jobs(ready: Ready, store: Store, executor: "Executor", options: _Options, work: ShardWork | None) -> None:
+    """Do whatever is missing in the folder."""
+    from demur.runs.driver import carry_out
+    from demur.runs.partial_results import PartialResults
+
+    watch: Callable[[JobRecord], object] = _nothing
+    if options.show is not None and work is None:
+        watch = PartialResults(ready, store, Run(store).judges(), options.show)
+    carry_out(ready, store, executor, device=options.device, phases=options.phases, watch=watch, work=work)
+
+
+def _reported(store: Store, options: _Options) -> Run:
+    """Judge what has no verdict, write the report, and let other processes write in the folder again."""
     finished = Run(store)
-    watch = _nothing if show is None else PartialResults(ready, store, finished.judges(), show)
-    carry_out(ready, store, executor, device=device, phases=phases, watch=watch)
-    with phases("verdicts and report", 1) as progress:
-        finished.report(max_cost=max_cost)
+    with options.phases("verdicts and report", 1) as progress:
+        finished.report(max_cost=options.max_cost)
         progress(1)
     store.release()
     return finished
 
 
-def _with_given(study: Study, given: "Mapping[str, Checkpoint]", executor: "Executor | None", free_disk: bool) -> "Executor":
+def _with_given(study: Study, given: "Mapping[str, Checkpoint]", executor: object, free_disk: bool) -> "Executor":
     """The executor that uses loaded checkpoints, if they fit the study."""
     from demur.inputs.handed.handed_arguments import check_checkpoint
     from demur.runs.executors.in_process import InProcess
 
-    if executor is not None:
+    if executor not in (None, "local"):
         raise InputError("checkpoints and executor are both given; loaded checkpoints are used in this process only")
     if open_keys(study):
         raise InputError(

@@ -242,7 +242,7 @@ def _workers(outlook: WorkersOutlook, plan: Plan) -> Iterator[str]:
     count, days = len(spread.workers), list(zip(spread.workers, outlook.bytes, strict=True))
     yield from _wrapped(
         f"workers  {count}, each with a device of its own: {in_words(outlook.low, outlook.high)}, {spread.loads} loads, "
-        f"{100 * spread.idle:.0f} % of the workers' time idle. demur run itself uses one worker so far"
+        f"{100 * spread.idle:.0f} % of the workers' time idle"
     )
     used = [(number, each, size) for number, (each, size) in enumerate(days, 1) if each.loads]
     for number, worker, size in used[:MOST_SHOWN]:

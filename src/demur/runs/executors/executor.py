@@ -10,7 +10,7 @@ from demur.runs.records import JobRecord
 
 @runtime_checkable
 class Executor(Protocol):
-    """Something that runs jobs.
+    """Something that runs jobs. `PooledJobs` is one for workers of any kind.
 
     Attributes:
         name: its name in commands.

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from demur.engine.checkpoints import Checkpoint, free_memory
 from demur.models import memory_budget
-from demur.models.model_size import size_of
 from demur.runs.describe import loaded_record
 from demur.runs.execution import load_named, run_job
+from demur.runs.executors.checkpoint_sizes import checkpoint_sizes
 from demur.runs.executors.fetch_ahead import FetchAhead
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import Job, stored_keys
@@ -77,10 +77,5 @@ class InProcess:
 
 def _fit(names: set[str], inputs: JobInputs) -> bool:
     """Whether all these checkpoints are known to fit into memory together."""
-    sizes = [_size(name, inputs) for name in names]
+    sizes = checkpoint_sizes(names, inputs).values()
     return all(size is not None for size in sizes) and sum(size or 0 for size in sizes) <= memory_budget.available(inputs.device)
-
-
-def _size(name: str, inputs: JobInputs) -> int | None:
-    size = size_of(inputs.ready.sources[name])
-    return None if size is None else size.bytes(inputs.study.dtype, inputs.study.checkpoints[name].quantise)

@@ -26,6 +26,14 @@ class GrowingStore(MeasurementStore):
         with self._transaction() as db:
             _enter(db, "directions", dict.fromkeys(names, ("", None)))
 
+    def planned_directions(self) -> list[str]:
+        """The names of all directions that are made or to be made, in the order of the study."""
+        return [row[0] for row in self._rows("SELECT name FROM directions ORDER BY rowid")]
+
+    def planned_cells(self) -> list[str]:
+        """The keys of all cells that have completions, in the order of the study."""
+        return [row[0] for row in self._rows("SELECT key FROM cells ORDER BY rowid")]
+
     def add_cells(self, cells: Iterable[Cell]) -> None:
         """Enter cells that are not there yet. Then all cells are in the order given."""
         with self._transaction() as db:
@@ -48,12 +56,12 @@ class GrowingStore(MeasurementStore):
             stale_warnings: sentences that are not true of the larger study.
         """
         known = self._table(_EARLIER)
-        earlier: JsonValue = {**{arm.name: dict(tests) for arm in self._arms()}, **known}
+        earlier: JsonValue = {**{arm.name: dict(tests) for arm in self.arms()}, **known}
         warnings: JsonValue = [each for each in self._listed("warnings") if each not in stale_warnings]
         before: JsonValue = {
             "entries": {key: self.recall(key) for key in facts},
-            "cells": self._first_column("cells"),
-            "directions": self._first_column("directions"),
+            "cells": [*self.planned_cells()],
+            "directions": [*self.planned_directions()],
         }
         entries = {**facts, _EARLIER: earlier, _GROWN_FROM: before, "warnings": warnings}
         with self._transaction() as db:
@@ -63,7 +71,7 @@ class GrowingStore(MeasurementStore):
 
     def unused_growth(self) -> dict[str, JsonValue] | None:
         """The entries from before the last growth, if no checkpoint was loaded and no direction made since; else None."""
-        before, arms = self._table(_GROWN_FROM), {arm.name for arm in self._arms()}
+        before, arms = self._table(_GROWN_FROM), {arm.name for arm in self.arms()}
         made = {row[0] for row in self._rows("SELECT name FROM directions WHERE file IS NOT NULL")}
         entries, known = before.get("entries"), before.get("directions")
         unused = isinstance(known, list) and arms <= self._table(_EARLIER).keys() and made <= {str(name) for name in known}
@@ -82,9 +90,6 @@ class GrowingStore(MeasurementStore):
             remove_measurements(db)
             db.execute("DELETE FROM meta WHERE key = ?", (_GROWN_FROM,))
 
-    def _first_column(self, table: str) -> list[JsonValue]:
-        return [row[0] for row in self._rows(f"SELECT * FROM {table} ORDER BY rowid")]
-
     def earlier_tests(self) -> dict[str, dict[str, int]]:
         """The test instructions over which hashes of arms were taken, by arm and label; only of arms not loaded since it grew."""
         found: dict[str, dict[str, int]] = {}
@@ -94,7 +99,7 @@ class GrowingStore(MeasurementStore):
 
     def remember_arms(self, arms: Sequence[ArmFacts]) -> None:
         """Write down arms. An arm that is known already is replaced, a new one goes to the end."""
-        by_name = {arm.name: arm for arm in (*self._arms(), *arms)}
+        by_name = {arm.name: arm for arm in (*self.arms(), *arms)}
         loaded = {arm.name for arm in arms}
         entries: dict[str, JsonValue] = {"arms": [arm.model_dump(mode="json") for arm in by_name.values()]}
         known = self._table(_EARLIER)
@@ -102,7 +107,8 @@ class GrowingStore(MeasurementStore):
             entries[_EARLIER] = {name: counts for name, counts in known.items() if name not in loaded}
         self.remember_all(entries)
 
-    def _arms(self) -> list[ArmFacts]:
+    def arms(self) -> list[ArmFacts]:
+        """The facts of the arms, in the order in which they were first loaded."""
         return [ArmFacts.model_validate(each) for each in self._listed("arms")]
 
     def added_measurements(self) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from demur.study import cost
 from demur.study.cost import Job
+from demur.study.machines.contiguous_parts import contiguous_parts
 from demur.study.machines.worker_spread import Spread, TimedTask, Weights, spread
 from demur.study.plan import Plan, PlannedCell
 from demur.study.planned_tasks import PlannedTask, cells_key, planned_tasks
@@ -114,12 +115,8 @@ def _selections(plan: Plan, jobs: Mapping[str, Job]) -> Iterator[_Work]:
 
 def _parts(cells: Sequence[PlannedCell], workers: int, plan: Plan) -> list[tuple[PlannedCell, ...]]:
     """The cells of a checkpoint in at most so many parts of about the same number of rows, in their order."""
-    parts: list[list[PlannedCell]] = [[] for _ in range(min(workers, len(cells)))]
-    whole, done = plan.rows(tuple(cells)), 0
-    for cell in cells:
-        parts[done * len(parts) // whole].append(cell)
-        done += plan.rows((cell,))
-    return [tuple(part) for part in parts if part]
+    parts = contiguous_parts([plan.rows((cell,)) for cell in cells], workers)
+    return [tuple(cells[index] for index in part) for part in parts]
 
 
 def _part_key(name: str, number: int) -> str:
