@@ -14,6 +14,7 @@ from demur.runs.database.network_folder import network_file_system
 from demur.runs.describe import describe
 from demur.runs.executors.in_process import InProcess
 from demur.runs.jobs import pending_jobs, stored_keys
+from demur.runs.measuring.pairings import pairings
 from demur.runs.sharding.shard import Shard, shard_work
 from demur.runs.sharding.shard_jobs import shard_jobs
 from demur.runs.store import Store
@@ -119,7 +120,7 @@ def test_every_cell_arm_and_pair_belongs_to_one_shard_and_every_job_gets_its_inp
     cells = [key for work in works for key in work.cells]
     assert sorted(cells) == sorted(cell.key for cell in (*ready.plan.cells, *ready.plan.null_cells))
     assert sorted(arm for work in works for arm in work.arms) == sorted(arm.name for arm in ready.plan.arms)
-    assert [pair for work in works for pair in work.pairs] == ["base/user-assistant with chat/native"]
+    assert sorted(pair for work in works for pair in work.pairs) == sorted(pair.subject for pair in pairings(ready.plan))
     store = Store.create(tmp_path / "run", study.digest, study.toml())
     jobs = pending_jobs(ready, store)
     for work in works:

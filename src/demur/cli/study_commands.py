@@ -122,9 +122,10 @@ def merge(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Join the shards of a study, which demur run --shard made, judge the completions and write the report.
+    """Join the shards of a study into one run, and report it.
 
-    Checks that study, instructions, weights, prompts and versions of all shards are the same, and that none is missing.
+    The shards are the folders of demur run --shard I/N. Checks that their study, instructions, weights, prompts and versions are the
+    same, and that none is missing. Completions are judged now.
     """
     from demur.cli.progress_bars import bars
     from demur.runs.sharding.merge import merge as join
