@@ -124,8 +124,8 @@ def merge(
 ) -> None:
     """Join the shards of a study into one run, and report it.
 
-    The shards are the folders of demur run --shard I/N. Checks that their study, instructions, weights, prompts and versions are the
-    same, and that none is missing. Completions are judged now.
+    The shards are the folders of demur run --shard I/N. Checks that their study, instructions, weights, prompts and versions are
+    the same, and that none is missing. Completions are judged now.
     """
     from demur.cli.progress_bars import bars
     from demur.runs.sharding.merge import merge as join

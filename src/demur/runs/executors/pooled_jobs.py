@@ -1,6 +1,7 @@
 """Runs the jobs of a run on several workers, whatever the workers are. The driver stores what they give."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from demur.core.errors import WorkError
@@ -31,6 +32,23 @@ PATIENCE = 120.0
 """Seconds after which a worker that says nothing is taken for dead."""
 
 
+@dataclass(frozen=True)
+class JobTime:
+    """How long one job took.
+
+    Attributes:
+        job: the job.
+        loads: how many checkpoints were loaded for it.
+        loading: seconds that this took, with what was freed before.
+        working: seconds of the job itself.
+    """
+
+    job: Job
+    loads: int
+    loading: float
+    working: float
+
+
 class PreparesWorkers(Protocol):
     """Says how many workers a run has, and how they are started."""
 
@@ -52,7 +70,11 @@ class PreparesWorkers(Protocol):
 
 
 class PooledJobs:
-    """Runs jobs on workers. A worker that dies is started again, and its job is done again."""
+    """Runs jobs on workers. A worker that dies is started again, and its job is done again.
+
+    Attributes:
+        times: how long each job took that was done, in the order in which they were done.
+    """
 
     name: ClassVar[str] = "pool"
 
@@ -74,6 +96,7 @@ class PooledJobs:
         """
         self._prepares, self._tell, self._attempts, self._patience = prepares, tell, attempts, patience
         self._said: set[str] = set()
+        self.times: list[JobTime] = []
 
     def run(self, jobs: Sequence[Job], inputs: JobInputs) -> Iterator[JobRecord]:
         """Run jobs on all workers at once.
@@ -133,6 +156,7 @@ class PooledJobs:
             self._pass_on(member, message.line)
         elif isinstance(message, TaskDone) and member.task is not None:
             queue.done(member.task.number)
+            self.times.append(JobTime(member.task.job, len(member.task.loads), message.loading, message.working))
             member.task = None
             shown.job_done()
         elif isinstance(message, TaskFailed) and member.task is not None:

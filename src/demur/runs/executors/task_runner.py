@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 
 from demur.core.errors import InputError, WorkError
 from demur.core.progress import Progress
@@ -47,7 +48,7 @@ class TaskRunner:
     def run(self, task: Task) -> None:
         """Run one task, and send its records and how it ended."""
         try:
-            self._run(task)
+            done = self._run(task)
         except InputError as error:
             self._send(TaskFailed("input", str(error)))
         except WorkError as error:
@@ -55,9 +56,10 @@ class TaskRunner:
         except Exception:  # a part of someone else may raise anything; the driver must hear of it
             self._send(TaskFailed("defect", traceback.format_exc()))
         else:
-            self._send(TaskDone())
+            self._send(done)
 
-    def _run(self, task: Task) -> None:
+    def _run(self, task: Task) -> TaskDone:
+        begun = perf_counter()
         inputs = JobInputs(self._setup.ready, task.inputs, self._setup.device, self._phases)
         for name in task.frees:
             del self._loaded[name]
@@ -68,8 +70,10 @@ class TaskRunner:
                 self._loaded[name] = load_named(inputs.study, name, inputs.device)
                 progress(1)
             self._send(RecordMade(loaded_record(inputs, self._loaded[name], name)))
+        loaded = perf_counter()
         for record in run_job(task.job, inputs, self._loaded):
             self._send(RecordMade(record))
+        return TaskDone(loaded - begun, perf_counter() - loaded)
 
     @contextmanager
     def _phases(self, name: str, total: int | None) -> Iterator[Progress]:

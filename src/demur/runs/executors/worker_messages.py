@@ -85,7 +85,10 @@ class RecordMade:
 
 @dataclass(frozen=True)
 class TaskDone:
-    """The worker's job is done, and all its records were sent."""
+    """The worker's job is done, and all its records were sent. It has the seconds of the loads and of the job itself."""
+
+    loading: float = 0.0
+    working: float = 0.0
 
 
 @dataclass(frozen=True)
