@@ -53,6 +53,8 @@ class Forked:
 def fork_workers(patch: pytest.MonkeyPatch) -> list[Forked]:
     """Lets the executor `processes` fork its workers. Gives the list to which every new worker is added."""
     made: list[Forked] = []
+    # A share of the cores would be one thread on some machines and several on others.
+    patch.setenv("OMP_NUM_THREADS", "1")
 
     def started(environment: Mapping[str, str]) -> Forked:
         made.append(Forked(environment))
