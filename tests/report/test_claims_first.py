@@ -9,6 +9,8 @@ from rich.console import Console
 
 from demur.analysis.cell import Claim, Null
 from demur.core.number_format import tied
+from demur.report import terminal
+from demur.report.outcomes import hypothesis_rows as hypothesis_rows_module
 from demur.report.outcomes.hypothesis_rows import hypothesis_rows
 from demur.report.sections.section import ReportView, figures_of, made_sections
 from demur.report.terminal import terminal_hypotheses
@@ -96,6 +98,23 @@ def test_the_terminal_has_a_line_for_each_and_at_most_eight(made):
     lines = shown(many)
     assert sum("short" in line for line in lines) == 8
     assert lines[-1].strip() == "3 more on the page: 3 supported."
+
+
+def test_a_page_of_many_claims_shows_some_of_each_verdict_and_the_table_has_all(made, tmp_path, monkeypatch):
+    summary, completions = made
+    monkeypatch.setattr(hypothesis_rows_module, "MOST_ROWS", 8)
+    monkeypatch.setattr(terminal, "MOST_ROWS", 8)
+    rare = tuple(one for one in summary.claims if one.about == "hypothesis" and one.verdict == "contradicted")
+    many = summary.model_copy(update={"claims": (*(claim(f"c{number}") for number in range(11)), *rare)})
+    page = write_report(tmp_path, many, completions).read_text(encoding="utf-8")
+    part = page[page.index('<ul class="hypotheses">') : page.index("These are the claims of the post")]
+    assert part.count('id="claim-c') == 4
+    assert all(f'id="claim-{one.id}"' in part for one in rare)
+    assert "tables/claims.csv</code> has them all, with these more: 7 supported." in part
+    assert len(pandas.read_csv(tmp_path / "tables" / "claims.csv")) == 11 + len(rare)
+    assert (
+        terminal_hypotheses(many)[-1] == f"{11 + len(rare) - 8} more in tables/claims.csv: 3 supported, {len(rare)} contradicted."
+    )
 
 
 def test_the_summary_keeps_them(made):

@@ -30,7 +30,7 @@ from demur.report.cell_view import Entry, LabelShares
 from demur.report.draw_plotly import interactive
 from demur.report.label_shares import label_names, labelled, readable_labels
 from demur.report.large_runs.completions_file import StoredCompletions
-from demur.report.outcomes.hypothesis_rows import hypothesis_rows
+from demur.report.outcomes.hypothesis_rows import hypotheses_left_out, hypothesis_rows
 from demur.report.outcomes.refusal_likelihood import likelihoods_in_words
 from demur.report.page_figures import Grid, Panel, panel
 from demur.report.payload import script_json
@@ -99,6 +99,7 @@ def render(view: ReportView, made: Sequence[MadeSection], completions: StoredCom
         answers=summary.answers,
         likelihoods=likelihoods_in_words(summary),
         hypotheses=hypothesis_rows(summary, view.entries),
+        more_hypotheses=hypotheses_left_out(summary),
         claims=effects[:_MOST_CLAIMS],
         more_claims=len(effects[_MOST_CLAIMS:]),
         warnings=summary.warnings,

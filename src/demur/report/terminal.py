@@ -16,7 +16,7 @@ from demur.core.statistics import LEVEL
 from demur.report.cell_labels import BASELINE
 from demur.report.cell_view import Entry, entries, judges
 from demur.report.large_runs.terminal_folded import MOST_LINES, folded_table
-from demur.report.outcomes.hypothesis_rows import ORDER, hypotheses_of
+from demur.report.outcomes.hypothesis_rows import MOST_ROWS, ORDER, hypotheses_of
 from demur.report.sections.control_pools import MANY, Spread, pool_label, pooled
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ MOST_DIFFERENCES = 15
 WORDS = ("target", "set", "edit", "direction")
 
 _MOST_HYPOTHESES = 8
-"""The terminal shows this many hypotheses. The page lists them all."""
+"""The terminal shows this many hypotheses."""
 
 _VERDICT_STYLES = {"supported": "bold", "contradicted": "bold", "not shown": "", "not tested": "dim"}
 
@@ -62,7 +62,8 @@ def terminal_hypotheses(summary: Summary, width: int = USUAL) -> "list[Table | s
         return [table]
     counts = {verdict: sum(claim.verdict == verdict for claim in rest) for verdict in ORDER}
     more = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    return [table, f"{len(rest)} more on the page: {more}."]
+    where = "on the page" if len(every) <= MOST_ROWS else "in tables/claims.csv"
+    return [table, f"{len(rest)} more {where}: {more}."]
 
 
 def _hypothesis_line(claim: Claim) -> Line:

@@ -1,5 +1,6 @@
 """The hypotheses of a run as rows of text, for the page, the terminal and the tables."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from demur.report.sections.page_address import cell_address
 
 ORDER = ("supported", "contradicted", "not shown", "not tested")
 """The verdicts in the order of a report."""
+
+MOST_ROWS = 120
+"""The most hypotheses on a page. Of more, the same number of each verdict is shown; the table `claims` has all of them."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,32 @@ def hypothesis_rows(summary: Summary, entries: Sequence[Entry]) -> list[Hypothes
         entries: its cells under the judge that the claims are about.
 
     Returns:
-        One row for each hypothesis: supported ones first, then contradicted ones, those that are not shown, and those that were
-        not tested; otherwise in the order of the list of hypotheses. None for a run of an earlier version.
+        One row for each hypothesis, or for `MOST_ROWS` of them: supported ones first, then contradicted ones, those that are not
+        shown, and those that were not tested; otherwise in the order of the list of hypotheses. None for a run of an earlier
+        version.
     """
     by_key = {entry.key: entry for entry in entries}
-    found = sorted(hypotheses_of(summary), key=lambda claim: ORDER.index(claim.verdict))
-    names = {claim.id: claim.short for claim in found}
-    return [_row(claim, by_key, names) for claim in found]
+    every = hypotheses_of(summary)
+    names = {claim.id: claim.short for claim in every}
+    return [_row(claim, by_key, names) for claim in _shown(every)]
+
+
+def hypotheses_left_out(summary: Summary) -> str:
+    """How many hypotheses of each verdict `hypothesis_rows` leaves out, in words; empty if none."""
+    every = hypotheses_of(summary)
+    shown = {claim.id for claim in _shown(every)}
+    counts = Counter(claim.verdict for claim in every if claim.id not in shown)
+    return ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in ORDER if counts[verdict])
+
+
+def _shown(every: Sequence[Claim]) -> list[Claim]:
+    """The hypotheses that the page shows, in its order: of many, the first ones of each verdict."""
+    found = sorted(every, key=lambda claim: ORDER.index(claim.verdict))
+    if len(found) <= MOST_ROWS:
+        return found
+    by_verdict = {verdict: [claim for claim in found if claim.verdict == verdict] for verdict in ORDER}
+    share = MOST_ROWS // sum(map(bool, by_verdict.values()))
+    return [claim for claims in by_verdict.values() for claim in claims[:share]]
 
 
 def hypotheses_of(summary: Summary) -> list[Claim]:
