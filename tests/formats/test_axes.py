@@ -125,7 +125,7 @@ def test_axes_are_for_tensors(tmp_path):
     path = demur.load_direction(saved(tmp_path / "one.pt", GRID[0, 0]), layer=1).save(tmp_path / "one.safetensors")
     with pytest.raises(InputError, match="axes are for tensors in .pt files, so leave them out"):
         demur.load_directions(path, axes="layer,d_model")
-    with pytest.raises(InputError, match="has 3, a Tensor; expected names of modules"):
+    with pytest.raises(InputError, match="holds vectors by number; say what the numbers are"):
         demur.load_directions(saved(tmp_path / "dict.pt", {3: torch.ones(4)}))
 
 
@@ -192,3 +192,38 @@ def test_pointers_and_web_pages_are_named(tmp_path, name):
     (tmp_path / name).write_text("<!DOCTYPE html><html>")
     with pytest.raises(InputError, match="is a web page"):
         demur.load_direction(tmp_path / name)
+
+
+def test_vectors_by_number_and_in_lists_are_read_by_the_axes_that_are_said(tmp_path):
+    vectors = {3: torch.tensor([3.0, 4.0]), 1: torch.tensor([0.0, 2.0])}
+    torch.save(vectors, tmp_path / "dict.pt")
+    found = demur.load_directions(tmp_path / "dict.pt", axes="layer_output,d_model")
+    assert [(one.name, one.layer, one.site, one.raw_norm) for one in found] == [
+        ("dict.1", 1, "resid_post", 2.0),
+        ("dict.3", 3, "resid_post", 5.0),
+    ]
+    assert not found[0].says("position")
+    assert torch.equal(found[1].vector, torch.tensor([0.6, 0.8]))
+    (inputs,) = demur.load_directions(tmp_path / "dict.pt", axes="hidden_state,d_model", layer=3)
+    assert inputs.site == "resid_pre"
+    torch.save([torch.eye(2)[:1] * 2, torch.eye(2)[1:] * 3], tmp_path / "list.pt")
+    listed = demur.load_directions(tmp_path / "list.pt", axes="layer,1,d_model")
+    assert [(one.layer, one.raw_norm) for one in listed] == [(0, 2.0), (1, 3.0)]
+
+
+@pytest.mark.parametrize(
+    ("content", "axes", "said"),
+    [
+        ({3: torch.ones(2)}, None, "holds vectors by number; say what the numbers are with axes="),
+        ({3: torch.ones(2)}, "d_model", "holds vectors by number; say what the numbers are"),
+        ({3: torch.ones(2, 2)}, "layer,d_model", r"a tensor of shape \(2, 2\) for the number 3"),
+        ({-1: torch.ones(2)}, "layer,d_model", "for the number -1; expected a vector"),
+        ([torch.ones(2), torch.ones(3)], "layer,d_model", r"tensors of shapes \[\(2,\), \(3,\)\]; expected tensors of one shape"),
+        ([torch.ones(2)], None, "holds a list, not a direction.*say the axes of its tensors"),
+        ([torch.ones(2), 3], "layer,d_model", "holds a int where a tensor is expected"),
+    ],
+)
+def test_lists_and_dicts_that_are_no_directions_are_refused(tmp_path, content, axes, said):
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(InputError, match=said):
+        demur.load_directions(tmp_path / "x.pt", axes=axes)

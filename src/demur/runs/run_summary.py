@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from demur.analysis.cautions.harmless_changes import harmless_changes
+from demur.analysis.cautions.unsure_directions import unsure_directions
 from demur.analysis.diff.findings import findings
 from demur.analysis.judging.judge_agreement import little_agreement
 from demur.analysis.published_rates import published_rows, text_and_code
@@ -45,7 +47,7 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         judge_labels={judge.name: judge.labels for judge in manifest.judges},
         edits=run.words,
         sessions=manifest.sessions,
-        warnings=(*warnings, *run.measured.warnings, *run.unknown, *little_agreement(agreed)),
+        warnings=(*warnings, *_of_results(run, store), *run.measured.warnings, *run.unknown, *little_agreement(agreed)),
         environment=manifest.environment,
         checkpoints=manifest.checkpoints,
         arms=manifest.arms,
@@ -73,6 +75,12 @@ def summarise(store: "Store", judges: Sequence[str], results: Results) -> Summar
         published=tuple(published_rows(manifest.study, run.cells, run.directions)),
         text_and_code=tuple(text_and_code(manifest.study)),
     )
+
+
+def _of_results(run: AnalysedRun, store: "Store") -> list[str]:
+    """Warnings that need the comparisons of a run."""
+    unsure = unsure_directions(run.pairs, run.study.direction.layers, store.directions())
+    return [*unsure, *harmless_changes(run.cells, run.compared, run.judge)]
 
 
 def _by_layer(measured: Sequence[StoredMeasurement], layers: Sequence[int], lineage: Sequence[str]) -> ByLayer | None:

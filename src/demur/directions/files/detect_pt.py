@@ -1,18 +1,21 @@
 """Reads a `.pt` file in the format that its content shows.
 
 One vector is a bare direction, also with further axes of length one. A tensor (position, layer, d_model) is Arditi et al.'s mean
-differences if the file's name or the metadata of its run say so. A dict is a file of lm-evaluation-harness. If the caller
-says the axes of a tensor, it is read by them. Anything else is refused.
+differences if the file's name or the metadata of its run say so. A dict of names is a file of lm-evaluation-harness. If the
+caller says the axes of a tensor, it is read by them, and so are tensors in a list or in a dict by number. Anything else is
+refused.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from demur.core.errors import InputError
 from demur.directions.direction import Direction
 from demur.directions.files import arditi_direction, arditi_mean_diffs, bare_pt, lm_eval_steering, said_axes
-from demur.directions.files.untrusted_tensors import checked, read_pt
+from demur.directions.files.untrusted_tensors import checked, read_pt, whole_number
 
 
 def read(path: Path, axes: tuple[str, ...] | None = None) -> list[Direction]:
@@ -28,6 +31,10 @@ def read(path: Path, axes: tuple[str, ...] | None = None) -> list[Direction]:
     loaded = read_pt(path)
     if axes is not None and isinstance(loaded, Tensor):
         return said_axes.read(checked(loaded, path), axes, path)
+    if axes is not None and isinstance(loaded, list | tuple):
+        return said_axes.read(_stacked(loaded, path), axes, path)
+    if isinstance(loaded, dict) and all(whole_number(key) and isinstance(one, Tensor) for key, one in loaded.items()) and loaded:
+        return said_axes.read_numbered(loaded, axes, path)
     if isinstance(loaded, dict):
         return lm_eval_steering.read(loaded, path)
     if isinstance(loaded, Tensor):
@@ -46,7 +53,20 @@ def read(path: Path, axes: tuple[str, ...] | None = None) -> list[Direction]:
             f"(position, layer, d_model) in a file called {arditi_mean_diffs.FILE} or beside their {arditi_direction.METADATA}; "
             "say what the axes are with axes=..., or in demur convert with --axes, such as layer,1,d_model"
         )
-    way_out = "; stack its vectors with torch.stack, save that, and say its axes" if isinstance(loaded, list | tuple) else ""
+    way_out = (
+        "; say the axes of its tensors, the place in the list first, such as layer,d_model"
+        if isinstance(loaded, list | tuple)
+        else ""
+    )
     raise InputError(
         f"{str(path)!r} holds a {type(loaded).__name__}, not a direction: a tensor, or a dict of steering vectors{way_out}"
     )
+
+
+def _stacked(loaded: Sequence[object], path: Path) -> Tensor:
+    """Tensors of one shape as one tensor; their place in the list is its first axis."""
+    tensors = [checked(one, path, f"tensor {number}") for number, one in enumerate(loaded)]
+    shapes = sorted({tuple(one.shape) for one in tensors})
+    if len(shapes) != 1:
+        raise InputError(f"{str(path)!r} holds a list of tensors of shapes {shapes}; expected tensors of one shape")
+    return torch.stack(tensors)

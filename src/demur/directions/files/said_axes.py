@@ -4,6 +4,7 @@ Programs stack vectors in any order: one a layer (d_model last, or first), with 
 or as transformers' `hidden_states`. A guess would name wrong layers without a sign.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from demur.core.errors import InputError, nearest
 from demur.directions.direction import Direction, from_raw
 from demur.directions.files.bare_pt import is_unit
+from demur.directions.files.untrusted_tensors import checked
 from demur.directions.provenance import Provenance
 from demur.models.layouts import Site
 
@@ -85,4 +87,41 @@ def read(tensor: Tensor, axes: tuple[str, ...], path: Path) -> list[Direction]:
                 found.append(
                     from_raw(grid[position, layer], name=name, layer=layer, position=position, site=site, provenance=facts)
                 )
+    return found
+
+
+def read_numbered(entries: Mapping[int, object], axes: tuple[str, ...] | None, path: Path) -> list[Direction]:
+    """The directions of a dict with one vector for each number, such as `layer_activations` of steering-vectors.
+
+    Args:
+        entries: the vectors by number.
+        axes: what the numbers are, and `d_model`: `layer_output,d_model` for the outputs of blocks.
+        path: the file.
+
+    Returns:
+        One direction for each number, in order. The number of the model's layers is not known.
+
+    Raises:
+        InputError: without such axes, for a negative number, and for values that are no vectors.
+    """
+    if axes is None or len(axes) != 2 or axes[0] not in _LAYERS or axes[1] != "d_model":
+        raise InputError(
+            f"{str(path)!r} holds vectors by number; say what the numbers are with axes=..., or in demur convert with --axes: "
+            "layer_output,d_model (outputs of blocks, as steering-vectors and repeng count), layer,d_model (inputs), or "
+            "hidden_state,d_model"
+        )
+    site: Site = "resid_post" if axes[0] == "layer_output" else "resid_pre"
+    found = []
+    for layer, value in sorted(entries.items()):
+        vector = checked(value, path, f"vector {layer}")
+        if layer < 0 or vector.ndim != 1:
+            raise InputError(
+                f"{str(path)!r} holds a tensor of shape {tuple(vector.shape)} for the number {layer}; expected a vector "
+                "(d_model,) for each layer, counted from 0"
+            )
+        unsaid = ("position", "raw norm") if is_unit(vector) else ("position",)
+        facts = Provenance(
+            file=path.name, format=f"axes {','.join(axes)}", stored_dtype=str(vector.dtype), not_in_the_file=unsaid
+        )
+        found.append(from_raw(vector, name=f"{path.stem}.{layer}", layer=layer, site=site, provenance=facts))
     return found

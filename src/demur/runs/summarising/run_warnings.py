@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from demur.analysis.cell import Cell
 from demur.analysis.close_controls import close_controls
 from demur.analysis.manifest import DirectionFacts, Manifest
+from demur.runs.extracting.large_coordinates import large_coordinates
 from demur.runs.extracting.zero_points import zero_warnings
 from demur.runs.judging_stored import (
     failure_warnings,
@@ -47,6 +48,7 @@ def run_warnings(
         *served_warnings(store, judges),
         *family_warnings(manifest, judges),
         *zero_warnings(results.rows, directions),
+        *large_coordinates(store, directions),
         *close_controls(directions),
     ]
 
