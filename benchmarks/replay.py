@@ -3,10 +3,10 @@
     python -m benchmarks.executors --times times.json
     python -m benchmarks.replay --times times.json [--checkpoints 40] [--cells 60] [--prompts 100] [--slower 1] [--lifetime 8]
 
-`--times` has the seconds of a load, of an extraction and of one completion as `benchmarks.executors` measured them with one worker;
-`--slower` multiplies them, for larger checkpoints. Every direction is tried on every checkpoint. `--lifetime` is the mean number of
-hours after which a worker dies. For each number of workers the table has the hours, the share of the time in which workers have
-nothing to do, the loads and the deaths, first without and then with deaths. The jobs are given out as in a run
+`--times` has the seconds of a load, of an extraction and of one completion, as `benchmarks.executors` measured them with one
+worker; `--slower` multiplies them, for larger checkpoints. Every direction is tried on every checkpoint. `--lifetime` is the mean
+number of hours after which a worker dies. For each number of workers the table has the hours, the share of the time in which
+workers have nothing to do, the loads and the deaths, first without and then with deaths. The jobs are given out as in a run
 (`demur.runs.executors.job_queue`).
 """
 
@@ -57,9 +57,8 @@ def main() -> None:
     names = [f"c{number}" for number in range(asked.checkpoints)]
     costs = Costs(seconds, dict.fromkeys(names, times["load"]), dict.fromkeys(names, 1), times["start"])
     print(f"{asked.checkpoints} checkpoints, {asked.cells} cells each, {asked.prompts} completions a cell")
-    print(
-        f"{'workers':>8}  {'hours':>9} {'idle':>6} {'loads':>6}   with deaths: {'hours':>9} {'idle':>6} {'loads':>6} {'deaths':>6}"
-    )
+    columns = f"{'hours':>9} {'idle':>6} {'loads':>6}"
+    print(f"{'workers':>8}  {columns}   with deaths: {columns} {'deaths':>6}")
     for workers in WORKERS:
         calm = replay(jobs, (), costs, workers=workers, memory=asked.held)
         died = replay(jobs, (), costs, workers=workers, memory=asked.held, lifetime=3600 * asked.lifetime)
