@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--lifetime", type=float, default=8.0)
     parser.add_argument("--held", type=int, default=2, help="how many checkpoints fit into one worker's memory")
     asked = parser.parse_args()
-    times = {key: asked.slower * float(value) for key, value in json.loads(asked.times.read_text()).items()}
+    times: dict[str, float] = {key: asked.slower * float(value) for key, value in json.loads(asked.times.read_text()).items()}
 
     def seconds(job: Job) -> float:
         if isinstance(job, GenerateJob):
