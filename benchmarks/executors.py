@@ -1,6 +1,6 @@
 """How much faster worker processes carry out a study: one process of one thread, against several of one thread each.
 
-    python -m benchmarks.executors [--workers 2] [--checkpoints 4] [--repeats 3] [--prompts 60] [--tokens 32] [--out F]
+    python -m benchmarks.executors [--workers 2] [--checkpoints 4] [--repeats 3] [--prompts 60] [--tokens 32] [--times F]
 
 The checkpoints are small models with random weights, written to a temporary folder. Each repeat carries out the same study once
 with one worker and once with several, each time in a new folder. Two times are measured: that of the whole work, the start of the
@@ -14,6 +14,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -26,7 +28,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import demur
 from demur.runs.describe import describe
 from demur.runs.driver import carry_out
+from demur.runs.executors.pooled_jobs import JobTime
 from demur.runs.executors.processes import Processes
+from demur.runs.jobs import ExtractJob, GenerateJob
 from demur.runs.records import CheckpointLoaded, JobRecord
 from demur.runs.rows import StoredCompletion
 from demur.runs.store import Store
@@ -78,7 +82,24 @@ def make_study(folder: Path, checkpoints: int, prompts: int, tokens: int) -> Stu
     return demur.load_study(folder / "study.toml")
 
 
-def measure(study: Study, folder: Path, workers: int) -> tuple[float, float, list[StoredCompletion]]:
+@dataclass(frozen=True)
+class Measured:
+    """One run.
+
+    Attributes:
+        whole: seconds of the whole work.
+        work: seconds from the first loaded checkpoint on.
+        rows: the completions.
+        times: how long each job took.
+    """
+
+    whole: float
+    work: float
+    rows: list[StoredCompletion]
+    times: Sequence[JobTime]
+
+
+def measure(study: Study, folder: Path, workers: int) -> Measured:
     """Carry out a study.
 
     Args:
@@ -87,7 +108,7 @@ def measure(study: Study, folder: Path, workers: int) -> tuple[float, float, lis
         workers: how many worker processes there are.
 
     Returns:
-        Seconds of the whole work; seconds from the first loaded checkpoint on; and the completions.
+        What was measured.
     """
     ready, store = check(make_plan(study)), Store.create(folder, study.digest, study.toml())
     describe(ready, store)
@@ -97,12 +118,26 @@ def measure(study: Study, folder: Path, workers: int) -> tuple[float, float, lis
         if isinstance(record, CheckpointLoaded):
             loaded.append(time.perf_counter())
 
+    executor = Processes(workers, tell=lambda said: print(said, file=sys.stderr))
     begun = time.perf_counter()
-    carry_out(ready, store, Processes(workers, tell=lambda said: print(said, file=sys.stderr)), device="cpu", watch=watch)
+    carry_out(ready, store, executor, device="cpu", watch=watch)
     ended = time.perf_counter()
     rows = store.completions()
     store.close()
-    return ended - begun, ended - loaded[0], rows
+    return Measured(ended - begun, ended - loaded[0], rows, executor.times)
+
+
+def mean_times(run: Measured) -> dict[str, float]:
+    """Seconds of a load, an extraction and a completion, and until a worker has started, for `benchmarks.replay`."""
+    extractions = [one.working for one in run.times if isinstance(one.job, ExtractJob)]
+    generations = [one.working for one in run.times if isinstance(one.job, GenerateJob)]
+    loads = sum(one.loads for one in run.times)
+    return {
+        "load": sum(one.loading for one in run.times) / loads,
+        "extraction": sum(extractions) / len(extractions),
+        "completion": sum(generations) / len(run.rows),
+        "start": run.whole - run.work,
+    }
 
 
 def main() -> None:
@@ -113,7 +148,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--prompts", type=int, default=60)
     parser.add_argument("--tokens", type=int, default=32)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--times", type=Path, help="write mean times of one worker, for benchmarks.replay")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     wholes, works = [], []
@@ -122,18 +157,19 @@ def main() -> None:
         for repeat in range(asked.repeats):
             one = measure(study, Path(place) / f"one-{repeat}", 1)
             several = measure(study, Path(place) / f"several-{repeat}", asked.workers)
-            if one[2] != several[2]:
+            if one.rows != several.rows:
                 raise SystemExit("the completions of the two runs differ")
-            wholes.append(one[0] / several[0])
-            works.append(one[1] / several[1])
+            wholes.append(one.whole / several.whole)
+            works.append(one.work / several.work)
             print(
-                f"one worker {one[0]:.1f} s ({one[1]:.1f} s from the first load on), {asked.workers} workers {several[0]:.1f} s "
-                f"({several[1]:.1f} s): {wholes[-1]:.2f} and {works[-1]:.2f} times as fast; {len(one[2])} equal completions"
+                f"one worker {one.whole:.1f} s ({one.work:.1f} s from the first load on), {asked.workers} workers "
+                f"{several.whole:.1f} s ({several.work:.1f} s): {wholes[-1]:.2f} and {works[-1]:.2f} times as fast; "
+                f"{len(one.rows)} equal completions"
             )
+            if asked.times:
+                asked.times.write_text(json.dumps(mean_times(one)))
     for what, ratios in (("whole work", wholes), ("from the first load on", works)):
         print(f"{what}: {median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f})")
-    if asked.out:
-        asked.out.write_text(json.dumps({"whole": wholes, "work": works}))
 
 
 if __name__ == "__main__":

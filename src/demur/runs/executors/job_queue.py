@@ -4,7 +4,7 @@ The order of jobs affects no result. It follows the rule of `demur.study.load_or
 else is loaded.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from demur.core.errors import sentence
@@ -69,6 +69,10 @@ class JobQueue:
         self.version = 0
         """Grows when there may be a job for a worker that had none."""
         self._ready: tuple[int, list[JobNumber]] = (-1, [])
+        self._useful: set[str] = set()
+        """The checkpoints of the jobs that are ready."""
+        self._no_load = -1
+        """The version in which a worker that held none of these had no job."""
 
     @property
     def waiting(self) -> list[Job]:
@@ -85,7 +89,7 @@ class JobQueue:
         """How many jobs are not done."""
         return len(self._waiting) + len(self._running)
 
-    def take(self, memory: Memory, others: Sequence[Memory]) -> Assignment | None:
+    def take(self, memory: Memory, others: Iterable[Memory]) -> Assignment | None:
         """The next job for a free worker.
 
         A worker loads a checkpoint that others hold only if there are more waiting jobs for it than workers that hold it, or if
@@ -99,11 +103,15 @@ class JobQueue:
             The job with what to free and load before; None if the worker should wait.
         """
         ready = self._with_inputs()
+        useless = self._useful.isdisjoint(memory.held)
+        if useless and self._no_load == self.version:
+            return None  # another worker that held nothing of use had no job either
         number = next((one for one in ready if set(self._waiting[one].weights) <= set(memory.held)), None)
         loads: tuple[str, ...] = ()
         if number is None:
-            number = self._worth_a_load(ready, memory, others)
+            number = self._worth_a_load(ready, memory, list(others))
             if number is None:
+                self._no_load = self.version if useless else self._no_load
                 return None
             loads = tuple(name for name in self._waiting[number].weights if name not in memory.held)
         job = self._waiting.pop(number)
@@ -159,6 +167,7 @@ class JobQueue:
         if self._ready[0] != self.version:
             found = [number for number, job in self._waiting.items() if self._there.issuperset(job.needs)]
             self._ready = (self.version, found)
+            self._useful = {name for number in found for name in self._waiting[number].weights}
         return self._ready[1]
 
     def _worth_a_load(self, ready: Sequence[JobNumber], memory: Memory, others: Sequence[Memory]) -> JobNumber | None:

@@ -113,13 +113,15 @@ class Crew:
         for member in self._members.values():
             if not member.ready or member.task is not None or member.refused == queue.version:
                 continue
-            others = [other.memory for other in self._members.values() if other is not member]
-            member.task = queue.take(member.memory, others)
+            member.task = queue.take(member.memory, self._others(member))
             if member.task is None:
                 member.refused = queue.version
             else:
                 one = member.task
                 member.worker.send(Task(one.job, carried(one.job, inputs), one.frees, one.loads))
+
+    def _others(self, member: Member) -> Iterator[Memory]:
+        return (other.memory for other in self._members.values() if other is not member)
 
     def messages(self) -> Iterator[tuple[Member, WorkerMessage]]:
         """What workers say, as it comes in. Ends only if the caller stops asking.
