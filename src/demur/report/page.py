@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 from pydantic import JsonValue
 
@@ -70,6 +70,14 @@ class PagePart:
     tables: tuple[Grid, ...]
 
 
+def _template() -> Template:
+    made = Environment(
+        loader=FileSystemLoader(_ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    made.filters["tied"] = tied
+    return made.get_template("page.html.jinja")
+
+
 def render(view: ReportView, made: Sequence[MadeSection], completions: StoredCompletions, files: Sequence[str]) -> str:
     """The whole page.
 
@@ -86,13 +94,10 @@ def render(view: ReportView, made: Sequence[MadeSection], completions: StoredCom
     summary = view.summary
     effects = [claim for claim in view.summary.claims if claim.about != "hypothesis"]
     script = Markup("\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS))
-    environment = Environment(
-        loader=FileSystemLoader(_ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["tied"] = tied
+    template = _template()
     compressed = _PLOTLY.read_bytes()
     parts = _parts(made)
-    return environment.get_template("page.html.jinja").render(
+    return template.render(
         study=summary.study,
         created=_moment(summary.created),
         question=_question(summary),

@@ -77,7 +77,7 @@ def hypotheses_left_out(summary: Summary) -> str:
     """How many hypotheses of each verdict `hypothesis_rows` leaves out, in words; empty if none."""
     every = hypotheses_of(summary)
     shown = {claim.id for claim in _shown(every)}
-    counts = Counter[str](claim.verdict for claim in every if claim.id not in shown)
+    counts: Counter[str] = Counter(claim.verdict for claim in every if claim.id not in shown)
     return ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in ORDER if counts[verdict])
 
 
