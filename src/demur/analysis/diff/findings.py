@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from demur.analysis.cell import Record
-from demur.analysis.diff.pair_results import PairCurve, PairResult, PairRun, Transition, curves_by_kind
+from demur.analysis.diff.pair_results import HALF, PairCurve, PairResult, PairRun, Transition, curves_by_kind
 
 SPECIFIC = 0.25
 """A recovery counts as that of a null if the null recovers more than this share of it."""
@@ -115,7 +115,42 @@ def _along(one: PairResult) -> Finding:
     return Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=beats)
 
 
-_STEPS = {"patching": _patching}
+def _amplification(one: PairResult) -> Iterator[Finding]:
+    curves = {curve.kind: sorted(curve.runs, key=lambda run: run.place or 0.0) for curve in one.curves}
+    mixture, nulls = curves["amplified"], {run.place: run for run in curves.get("permuted", [])}
+    half = next((run for run in mixture if run.recovery is not None and run.recovery >= HALF), None)
+    if half is not None and half.place is not None:
+        between = [run for run in mixture if run.place is not None and run.place < half.place]
+        since = f"between {between[-1].place:g} and {half.place:g}" if between else f"at {half.place:g}"
+        yield Finding(
+            subject=one.subject,
+            question="How much of the difference in logits does it take?",
+            answer=f"Half of the difference in refusals appears {since}, where -1 is {one.first} and 0 is {one.second}.",
+            evidence=f"recovery {_recovery(half)} with coefficient {half.place:g}",
+            shown=True,
+        )
+    most, alone = mixture[-1], next(run for run in mixture if run.place == 0)
+    null = nulls.get(most.place)
+    if most.place is None or most.place <= 0 or most.recovery_ci95 is None or alone.recovery is None:
+        return
+    up = one.second_rate > one.first_rate
+    grows = most.recovery_ci95[0] > 1
+    beats = null is None or null.recovery is None or (most.recovery or 0.0) > null.recovery
+    verb, how = ("refuse still more", "more") if up else ("refuse still less", "less")
+    answer = f"Yes: with coefficient {most.place:g} it would {verb}." if grows else f"No: it would not refuse {how} than now."
+    evidence = f"refusals {_share(most.rate)} with coefficient {most.place:g}, {_share(alone.rate)} in {one.second}"
+    if null is not None:
+        evidence += f", {_share(null.rate)} with a permuted difference"
+    yield Finding(
+        subject=one.subject,
+        question=f"Would {one.second} go on in this direction if the difference were larger?",
+        answer=answer,
+        evidence=evidence,
+        shown=grows and beats,
+    )
+
+
+_STEPS = {"patching": _patching, "amplification": _amplification}
 """The steps that each measurement adds, in the order of the argument."""
 
 

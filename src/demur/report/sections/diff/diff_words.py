@@ -31,13 +31,23 @@ _WORDS = {
         "Exact probability of a refusal with the source's stream after each layer put into the target, and the recovery: 0 % is "
         "the target as it is, 100 % the source.",
     ),
+    "amplification": DiffWords(
+        "Refusals of mixtures of both checkpoints' logits",
+        "coefficient",
+        "Both checkpoints run the same tokens. The next token's logits are those of the later checkpoint plus the coefficient "
+        "times their difference from the earlier one's: -1 is the earlier checkpoint, 0 the later one, and larger ones do more "
+        "of what training did. In the null, the difference is permuted over the vocabulary.",
+        "Exact probability of a refusal with mixtures of both checkpoints' logits, by coefficient: -1 is the earlier checkpoint, "
+        "0 the later one.",
+    ),
 }
 
 _KINDS = {
     "stream": "whole stream",
     "prompt": "at prompt positions only",
     "generated": "at generated positions only",
-    "permuted": "null: difference of the same norm, permuted",
+    "permuted": "null: permuted difference of the same norm",
+    "amplified": "mixture",
     "along": "along the source's direction only",
     "random direction": "null: along a random direction",
 }
