@@ -54,7 +54,9 @@ def transition(result, source):
     return next(one for one in result.transitions if one.source == source)
 
 
-@pytest.mark.parametrize(("weights", "head", "layer"), [(mlp_of(2), None, 2), (attention_of(1), 1, 1)])
+@pytest.mark.parametrize(
+    ("weights", "head", "layer"), [(mlp_of(2), None, 2), pytest.param(attention_of(1), 1, 1, marks=pytest.mark.soak)]
+)
 def test_a_difference_in_one_layer_is_found_there_in_both_directions(weights, head, layer):
     result = patched(weights, head=head, steps=20 if head is None else 40)
     assert result.differs
@@ -64,6 +66,11 @@ def test_a_difference_in_one_layer_is_found_there_in_both_directions(weights, he
         assert (found.layer, found.ci95) == (layer, (layer, layer))
         stream = next(curve for curve in result.curves if (curve.source, curve.kind) == (source, "stream"))
         assert [run.recovery for run in stream.runs] == [0.0] * layer + [1.0] * (4 - layer)
+    # The boundary is after layer 1, so all of the difference is in the later layers, or all before them.
+    halves = result.halves
+    late = layer > 1
+    assert (halves.layer, halves.upstream == halves.neither, halves.late == halves.both) == (1, late, late)
+    assert halves.interaction == pytest.approx(0, abs=1e-9)
     into_base = findings([result])[1]
     assert f"By layer {layer}" in into_base.answer
     assert into_base.shown

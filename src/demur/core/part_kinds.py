@@ -159,6 +159,7 @@ KINDS: dict[str, PartKind] = {
             "direction-agreement": "demur.measurements.direction_agreement:DirectionAgreement",
             "patching": "demur.measurements.diffing.patching:Patching",
             "amplification": "demur.measurements.diffing.amplification:Amplification",
+            "weight-swaps": "demur.measurements.diffing.weight_swaps:WeightSwaps",
         },
         protocol="demur.measurements.measurement.Measurement",
         members=("name", "version", "subjects", "settings", "measure", "summary"),

@@ -1,6 +1,7 @@
 """`amplification`: refusals if the difference of two checkpoints' logits is weakened, or made larger than training made it."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, Field, JsonValue, field_validator
@@ -93,9 +94,7 @@ class Amplification:
                 raise WorkError(f"the mixture with coefficient {end:g} is not exactly {names[alone]!r}; report this")
         written: list[Written] = []
         for a in settings.coefficients if settings.completions else ():
-            written += written_by(
-                pair, material, settings, settings.completions, a, mix=lambda logits, a=a: mixed(logits[0], logits[1], a)
-            )
+            written += written_by(pair, material, settings, settings.completions, a, mix=partial(_mixture, a=a))
         return record_of(subject, settings, runs, found, **written_facts(written))
 
     def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
@@ -108,6 +107,10 @@ class Amplification:
             See `summary_of`. The texts of completions are left out.
         """
         return {name: value for name, value in summary_of(record).items() if name != "written_text"}
+
+
+def _mixture(logits: "Tensor", *, a: float) -> "Tensor":
+    return mixed(logits[0], logits[1], a)
 
 
 def mixed(later: "Tensor", earlier: "Tensor", a: float, order: "Tensor | None" = None) -> "Tensor":

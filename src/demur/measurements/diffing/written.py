@@ -40,7 +40,7 @@ def written_by(
     material: PairMaterial,
     settings: PairSettings,
     n: int,
-    place: float | None,
+    place: float | int | None,
     patch: "StreamPatch | None" = None,
     mix: "Mix | None" = None,
 ) -> list[Written]:

@@ -40,10 +40,32 @@ _WORDS = {
         "Exact probability of a refusal with mixtures of both checkpoints' logits, by coefficient: -1 is the earlier checkpoint, "
         "0 the later one.",
     ),
+    "weight-swaps": DiffWords(
+        "Refusals with some of the other checkpoint's weights",
+        "layer",
+        "Weights of the source are put into the target: those of a window of layers, up to the layer on the axis; of all layers "
+        "up to it; of its window and all layers after it; and only attention or only MLPs of the window. In the null, the "
+        "differences of the window's weights have their entries permuted.",
+        "Exact probability of a refusal with some of the source's weights in the target. A window is named by its last layer, "
+        "the interpolation of all weights by its share.",
+    ),
+    "interpolation": DiffWords(
+        "Refusals between the weights of both checkpoints",
+        "share",
+        "All weights are moved from the target's to the source's, in a straight line: 0 is the target, 1 the source.",
+        "",
+    ),
 }
 
 _KINDS = {
     "stream": "whole stream",
+    "interpolation": "share of all weights",
+    "window": "window of layers",
+    "prefix": "all layers up to here",
+    "suffix": "this window and all layers after",
+    "attention": "attention of the window",
+    "mlp": "MLPs of the window",
+    "all mlp": "all MLPs",
     "prompt": "at prompt positions only",
     "generated": "at generated positions only",
     "permuted": "null: permuted difference of the same norm",
