@@ -15,7 +15,7 @@ from demur.core.errors import InputError
 from demur.measurements.diffing.diff_runs import material_of
 from demur.measurements.diffing.patching import Patching, PatchingSettings, layers_of
 from demur.measurements.measurement import ArmSubject, PairSubject
-from demur.runs.diffing.diff_run import diff_study
+from demur.runs.diffing.diff_run import MEASUREMENTS, diff_study
 from demur.runs.jobs import pending_jobs
 from demur.runs.measuring.measured_pairs import measured_pairs
 from demur.runs.rows import StoredMeasurement
@@ -54,7 +54,9 @@ def transition(result, source):
     return next(one for one in result.transitions if one.source == source)
 
 
-@pytest.mark.parametrize(("weights", "head", "layer"), [(mlp_of(2), None, 2), (attention_of(1), 1, 1)])
+@pytest.mark.parametrize(
+    ("weights", "head", "layer"), [(mlp_of(2), None, 2), pytest.param(attention_of(1), 1, 1, marks=pytest.mark.soak)]
+)
 def test_a_difference_in_one_layer_is_found_there_in_both_directions(weights, head, layer):
     result = patched(weights, head=head, steps=20 if head is None else 40)
     assert result.differs
@@ -64,6 +66,11 @@ def test_a_difference_in_one_layer_is_found_there_in_both_directions(weights, he
         assert (found.layer, found.ci95) == (layer, (layer, layer))
         stream = next(curve for curve in result.curves if (curve.source, curve.kind) == (source, "stream"))
         assert [run.recovery for run in stream.runs] == [0.0] * layer + [1.0] * (4 - layer)
+    # The boundary is after layer 1, so all of the difference is in the later layers, or all before them.
+    halves = result.halves
+    late = layer > 1
+    assert (halves.layer, halves.upstream == halves.neither, halves.late == halves.both) == (1, late, late)
+    assert halves.interaction == pytest.approx(0, abs=1e-9)
     into_base = findings([result])[1]
     assert f"By layer {layer}" in into_base.answer
     assert into_base.shown
@@ -178,12 +185,12 @@ def test_diff_makes_no_edits_and_goes_on_where_they_were_made(study, folder, tmp
     whole = study.model_dump(mode="json")
     plain = study.model_validate({**whole, "measurements": ["by-layer"]})
     alone = diff_study(plain, tmp_path / "new")
-    assert [one.name for one in alone.measurements] == ["patching"]
+    assert tuple(one.name for one in alone.measurements) == MEASUREMENTS
     assert (alone.interventions, make_plan(alone).cells[0].intervention) == ([], None)
     assert not [one for one in make_plan(alone).directions if one.control]
     # The settings of the study are kept, and a folder with its edits goes on.
     mine = diff_study(study, folder)
-    assert mine.measurements == study.measurements
+    assert mine.measurements[:1] == study.measurements
     assert mine.interventions == study.interventions
     with pytest.raises(InputError, match="has one checkpoint"):
         diff_study(study.model_validate({**whole, "checkpoints": {"base": whole["checkpoints"]["base"]}}))

@@ -24,7 +24,7 @@ def diff(
     fresh: Annotated[bool, typer.Option("--fresh", help="start over in a folder that holds a run")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure what fine-tuning changed between the checkpoints of a study.
+    """Measure what fine-tuning changed in a pair.
 
     Puts the residual stream of one checkpoint into the other, layer by layer, and measures refusals. Prints the argument and the
     path of the page. Edits of the study are not made. After an interruption, the same command continues and repeats nothing.

@@ -158,6 +158,8 @@ KINDS: dict[str, PartKind] = {
             "refusal-probability": "demur.measurements.exact_refusal.probability_measurement:RefusalProbability",
             "direction-agreement": "demur.measurements.direction_agreement:DirectionAgreement",
             "patching": "demur.measurements.diffing.patching:Patching",
+            "amplification": "demur.measurements.diffing.amplification:Amplification",
+            "weight-swaps": "demur.measurements.diffing.weight_swaps:WeightSwaps",
         },
         protocol="demur.measurements.measurement.Measurement",
         members=("name", "version", "subjects", "settings", "measure", "summary"),

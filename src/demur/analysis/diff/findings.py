@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from demur.analysis.cell import Record
-from demur.analysis.diff.pair_results import PairCurve, PairResult, PairRun, Transition, curves_by_kind
+from demur.analysis.diff.pair_results import HALF, PairCurve, PairResult, PairRun, Transition, curves_by_kind
+from demur.analysis.diff.upstream_late import UpstreamLate
 
 SPECIFIC = 0.25
 """A recovery counts as that of a null if the null recovers more than this share of it."""
@@ -68,6 +69,8 @@ def _patching(one: PairResult) -> Iterator[Finding]:
     for transition in one.transitions:
         curves = curves_by_kind(one, transition.source)
         yield _depth(one, transition, curves["stream"], curves.get("permuted"))
+    if one.halves is not None:
+        yield _both_halves(one, one.halves)
     if "along" in curves_by_kind(one, one.second):
         yield _along(one)
 
@@ -97,6 +100,24 @@ def _depth(one: PairResult, transition: Transition, stream: PairCurve, null: Pai
     return Finding(subject=one.subject, question=question, answer=answer, evidence="; ".join(parts), shown=shown)
 
 
+def _both_halves(one: PairResult, found: UpstreamLate) -> Finding:
+    question = "Do the later layers need the earlier ones?"
+    shown = found.ci95[0] > 0 or found.ci95[1] < 0
+    more = (found.interaction > 0) == (one.second_rate > one.first_rate)
+    answer = (
+        f"Yes: the layers after {found.layer} of {one.second} change refusals {'more' if more else 'less'} if the layers "
+        f"before are also those of {one.second}."
+        if shown
+        else f"No interaction is shown between the layers up to {found.layer} and those after it."
+    )
+    evidence = (
+        f"refusals {_share(found.neither)} with both from {one.first}, {_share(found.upstream)} with the layers up to "
+        f"{found.layer} from {one.second}, {_share(found.late)} with those after it, {_share(found.both)} with both; interaction "
+        f"{_points(found.interaction)} ({_points(found.ci95[0])} to {_points(found.ci95[1])})"
+    )
+    return Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=shown)
+
+
 def _along(one: PairResult) -> Finding:
     curves = curves_by_kind(one, one.second)
     best = max(curves["along"].runs, key=lambda run: run.recovery or 0.0)
@@ -115,8 +136,86 @@ def _along(one: PairResult) -> Finding:
     return Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=beats)
 
 
-_STEPS = {"patching": _patching}
+def _amplification(one: PairResult) -> Iterator[Finding]:
+    curves = {curve.kind: sorted(curve.runs, key=lambda run: run.place or 0.0) for curve in one.curves}
+    mixture, nulls = curves["amplified"], {run.place: run for run in curves.get("permuted", [])}
+    half = next((run for run in mixture if run.recovery is not None and run.recovery >= HALF), None)
+    if half is not None and half.place is not None:
+        between = [run for run in mixture if run.place is not None and run.place < half.place]
+        since = f"between {between[-1].place:g} and {half.place:g}" if between else f"at {half.place:g}"
+        yield Finding(
+            subject=one.subject,
+            question="How much of the difference in logits does it take?",
+            answer=f"Half of the difference in refusals appears {since}, where -1 is {one.first} and 0 is {one.second}.",
+            evidence=f"recovery {_recovery(half)} with coefficient {half.place:g}",
+            shown=True,
+        )
+    most, alone = mixture[-1], next(run for run in mixture if run.place == 0)
+    null = nulls.get(most.place)
+    if most.place is None or most.place <= 0 or most.recovery_ci95 is None or alone.recovery is None:
+        return
+    up = one.second_rate > one.first_rate
+    grows = most.recovery_ci95[0] > 1
+    beats = null is None or null.recovery is None or (most.recovery or 0.0) > null.recovery
+    verb, how = ("refuse still more", "more") if up else ("refuse still less", "less")
+    answer = f"Yes: with coefficient {most.place:g} it would {verb}." if grows else f"No: it would not refuse {how} than now."
+    evidence = f"refusals {_share(most.rate)} with coefficient {most.place:g}, {_share(alone.rate)} in {one.second}"
+    if null is not None:
+        evidence += f", {_share(null.rate)} with a permuted difference"
+    yield Finding(
+        subject=one.subject,
+        question=f"Would {one.second} go on in this direction if the difference were larger?",
+        answer=answer,
+        evidence=evidence,
+        shown=grows and beats,
+    )
+
+
+_PARTS = {
+    "all attention": "all attention",
+    "all mlp": "all MLPs",
+    "all norms": "all norms",
+    "embeddings": "the embeddings",
+    "unembedding": "the unembedding",
+}
+
+
+def _weights(one: PairResult) -> Iterator[Finding]:
+    curves = curves_by_kind(one, one.second)
+    windows = sorted(curves["window"].runs, key=lambda run: run.place or 0.0)
+    best = max(windows, key=_recovered)
+    number = windows.index(best)
+    start = 0 if number == 0 else int(windows[number - 1].place or 0) + 1
+    layers = f"layer {_place(best)}" if start == best.place else f"layers {start} to {_place(best)}"
+    null = max((_recovered(run) for run in curves["permuted"].runs if run.place == best.place), default=0.0)
+    carries = best.recovery_ci95 is not None and best.recovery_ci95[0] > 0 and null <= SPECIFIC * _recovered(best)
+    answer = (
+        f"The weights of {layers} alone bring {_share(_recovered(best))} of the difference into {one.first}."
+        if carries
+        else f"No window of layers carries it alone: the best, {layers}, brings {_share(_recovered(best))}."
+    )
+    evidence = f"recovery {_recovery(best)} with {layers}; permuted differences of the same norm recover {_share(null)}"
+    question = "Which layers' weights carry the difference?"
+    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=carries)
+    parts = [(words, curves[kind].runs[0]) for kind, words in _PARTS.items() if kind in curves]
+    words, most = max(parts, key=lambda part: _recovered(part[1]))
+    enough = _recovered(most) >= HALF and most.recovery_ci95 is not None and most.recovery_ci95[0] > 0
+    answer = (
+        f"Those of {words}: they bring {_share(_recovered(most))} of it."
+        if enough
+        else f"No one kind of weights: {words}, the most, bring {_share(_recovered(most))} of it."
+    )
+    evidence = ", ".join(f"{each} {_recovery(run)}" for each, run in parts)
+    question = "Which kind of weights carries it?"
+    yield Finding(subject=one.subject, question=question, answer=answer, evidence=f"recovery {evidence}", shown=enough)
+
+
+_STEPS = {"patching": _patching, "weight-swaps": _weights, "amplification": _amplification}
 """The steps that each measurement adds, in the order of the argument."""
+
+
+def _recovered(run: PairRun) -> float:
+    return run.recovery or 0.0
 
 
 def _near_none(run: PairRun) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from demur.analysis.cell import Record
+from demur.analysis.diff.upstream_late import UpstreamLate, upstream_late
 from demur.core.effects.mean_change import mean_change
 from demur.core.statistics import mean_probability_interval
 
@@ -135,6 +136,7 @@ class PairResult(Record):
         gap: how far a mean may be too low, because unlikely beginnings are not followed.
         curves: the runs.
         transitions: where half is recovered.
+        halves: upstream and late layers in all four combinations; None if the stream was not patched in both directions.
     """
 
     measurement: str
@@ -151,6 +153,7 @@ class PairResult(Record):
     gap: float
     curves: tuple[PairCurve, ...]
     transitions: tuple[Transition, ...] = ()
+    halves: UpstreamLate | None = None
 
 
 def pair_results(measured: Sequence[MeasuredPair], *, by_layer: Sequence[str] = ("stream", "prefix")) -> list[PairResult]:
@@ -201,7 +204,19 @@ def _result(one: MeasuredPair, by_layer: Sequence[str]) -> PairResult | None:
         gap=one.gap,
         curves=tuple(curves),
         transitions=tuple(transitions),
+        halves=_halves(one, alone, samples) if differs else None,
     )
+
+
+def _halves(one: MeasuredPair, alone: "Mapping[str, NDArray[Any]]", samples: "NDArray[Any]") -> UpstreamLate | None:
+    """The four combinations of upstream and late layers, from patches of the whole stream."""
+    import numpy
+
+    into: dict[str, dict[int, NDArray[Any]]] = {one.first: {}, one.second: {}}
+    for run in one.runs:
+        if run.kind == "stream" and run.place is not None:
+            into[run.target][int(run.place)] = numpy.array(run.probability)
+    return upstream_late((alone[one.first], alone[one.second]), into[one.first], into[one.second], samples)
 
 
 def _samples(n: int) -> "NDArray[Any]":

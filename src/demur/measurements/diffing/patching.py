@@ -1,13 +1,13 @@
 """`patching`: one checkpoint's residual stream at each layer in the other checkpoint, and how many refusals come with it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, Field, JsonValue
 
 from demur.core.errors import InputError, WorkError
 from demur.measurements.diffing.diff_runs import DiffRun, PairMaterial, PairSettings, material_of, record_of, summary_of
+from demur.measurements.diffing.written import Written, written_by, written_facts
 from demur.measurements.measurement import MeasurementRecord, PairSubject
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class Patching:
             InputError: if the checkpoints do not match, or a layer does not exist.
             WorkError: if a checkpoint that is patched with itself changes.
         """
+        from demur.engine.lockstep.stream_patch import StreamPatch
+
         material = material_of(subject, settings.instructions)
         layers = layers_of(settings.layers, material.pair.target.n_layers)
         check_self_patch(material.pair, material.prompts[:2], settings)
@@ -88,11 +90,10 @@ class Patching:
                 runs.append(run)
                 found.append(probability)
             if settings.completions:
-                written += [one for layer in (None, *layers) for one in _completed(pair, material, layer, settings)]
-        columns: dict[str, JsonValue] = {
-            f"written_{field.name}": [getattr(one, field.name) for one in written] for field in fields(Written)
-        }
-        return record_of(subject, settings, runs, found, **columns)
+                for layer in (None, *layers):
+                    patch = None if layer is None else StreamPatch(layer)
+                    written += written_by(pair, material, settings, settings.completions, layer, patch)
+        return record_of(subject, settings, runs, found, **written_facts(written))
 
     def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
         """The mean probability in each run.
@@ -195,45 +196,3 @@ def _patched(
         rows = [patch for _, patch in part]
         _, *found = pair_probabilities(pair, material.prompts, rows, settings.sampling, progress=progress)
         yield from zip((run for run, _ in part), found, strict=True)
-
-
-@dataclass(frozen=True)
-class Written:
-    """A greedy completion of a target with the source's stream after a layer.
-
-    Attributes:
-        source: the checkpoint that the stream was taken from.
-        target: the checkpoint that wrote it.
-        place: the layer; None for the target as it is.
-        text: the completion.
-        refusal: whether it is a refusal.
-        loss: in nats per token, under the target as it is. A patch may break the language before it changes refusals.
-    """
-
-    source: str
-    target: str
-    place: int | None
-    text: str
-    refusal: bool
-    loss: float
-
-
-def _completed(pair: "MatchedPair", material: PairMaterial, layer: int | None, settings: PatchingSettings) -> list[Written]:
-    """Greedy completions of the first instructions."""
-    from demur.engine.engine_protocol import Continuation
-    from demur.engine.lockstep.greedy_pair import decode_pair
-    from demur.engine.lockstep.stream_patch import StreamPatch
-    from demur.judges.judge import Judged, Verdict, answers, get_judge
-    from demur.measurements.cross_entropy import row_losses
-
-    texts, prompts = material.texts[: settings.completions], material.prompts[: settings.completions]
-    patch = None if layer is None else StreamPatch(layer)
-    tokens = decode_pair(pair, prompts, patch, max_new_tokens=settings.max_new_tokens, stop_ids=pair.stop_ids)
-    written = [pair.target.tokenizer.decode(ids, skip_special_tokens=True) for ids in tokens]
-    verdicts = answers(get_judge(settings.judge), [Judged(*one) for one in zip(written, texts, strict=True)])
-    losses = row_losses(pair.target, [Continuation(*one) for one in zip(prompts, map(tuple, tokens), strict=True)])
-    refusals = [isinstance(one, Verdict) and one.refusal for one in verdicts]
-    return [
-        Written(pair.source.name, pair.target.name, layer, text, refusal, loss / len(ids))
-        for text, refusal, loss, ids in zip(written, refusals, losses, tokens, strict=True)
-    ]

@@ -31,13 +31,45 @@ _WORDS = {
         "Exact probability of a refusal with the source's stream after each layer put into the target, and the recovery: 0 % is "
         "the target as it is, 100 % the source.",
     ),
+    "amplification": DiffWords(
+        "Refusals of mixtures of both checkpoints' logits",
+        "coefficient",
+        "Both checkpoints run the same tokens. The next token's logits are those of the later checkpoint plus the coefficient "
+        "times their difference from the earlier one's: -1 is the earlier checkpoint, 0 the later one, and larger ones do more "
+        "of what training did. In the null, the difference is permuted over the vocabulary.",
+        "Exact probability of a refusal with mixtures of both checkpoints' logits, by coefficient: -1 is the earlier checkpoint, "
+        "0 the later one.",
+    ),
+    "weight-swaps": DiffWords(
+        "Refusals with some of the other checkpoint's weights",
+        "layer",
+        "Weights of the source are put into the target: those of a window of layers, up to the layer on the axis; of all layers "
+        "up to it; of its window and all layers after it; and only attention or only MLPs of the window. In the null, the "
+        "differences of the window's weights have their entries permuted.",
+        "Exact probability of a refusal with some of the source's weights in the target. A window is named by its last layer, "
+        "the interpolation of all weights by its share.",
+    ),
+    "interpolation": DiffWords(
+        "Refusals between the weights of both checkpoints",
+        "share",
+        "All weights are moved from the target's to the source's, in a straight line: 0 is the target, 1 the source.",
+        "",
+    ),
 }
 
 _KINDS = {
     "stream": "whole stream",
+    "interpolation": "share of all weights",
+    "window": "window of layers",
+    "prefix": "all layers up to here",
+    "suffix": "this window and all layers after",
+    "attention": "attention of the window",
+    "mlp": "MLPs of the window",
+    "all mlp": "all MLPs",
     "prompt": "at prompt positions only",
     "generated": "at generated positions only",
-    "permuted": "null: difference of the same norm, permuted",
+    "permuted": "null: permuted difference of the same norm",
+    "amplified": "mixture",
     "along": "along the source's direction only",
     "random direction": "null: along a random direction",
 }

@@ -14,6 +14,9 @@ from demur.report.style import NEUTRAL, PALETTE
 
 PART = "What changed"
 
+_SHARES = "interpolation"
+"""The kind of runs whose places are shares of a difference."""
+
 
 class WhatChanged:
     """The table `what-changed`, and for each measurement of pairs a figure and a table of the same name."""
@@ -23,13 +26,13 @@ class WhatChanged:
     def figures(self, view: ReportView) -> Sequence[FigureSpec]:
         """One figure for each measurement of each pair that has runs at several places."""
         made = []
-        for name in dict.fromkeys(one.measurement for one in view.summary.diff):
-            mine = [one for one in view.summary.diff if one.measurement == name]
+        drawn = [part for one in view.summary.diff for part in _apart(one)]
+        for name in dict.fromkeys(one.measurement for one in drawn):
+            mine = [one for one in drawn if one.measurement == name]
             for number, one in enumerate(mine, start=1):
-                words = measurement_words(name)
                 panels = [panel for source in (one.second, one.first) for panel in _panels(one, source)]
                 if panels:
-                    made.append(_figure(one, words, panels, "" if len(mine) == 1 else f"-{number}"))
+                    made.append(_figure(one, measurement_words(name), panels, "" if len(mine) == 1 else f"-{number}"))
         return made
 
     def tables(self, view: ReportView) -> Sequence[TableSpec]:
@@ -108,7 +111,7 @@ def _recovery(value: float | None, bounds: tuple[float, float] | None) -> str:
 
 def _panels(one: PairResult, source: str) -> Iterator[LinePanel]:
     """The panel of one direction: refusals in each kind of run, with those of both checkpoints as they are."""
-    curves = [curve for curve in one.curves if curve.source == source and len(curve.runs) > 1]
+    curves = [curve for curve in one.curves if curve.source == source]
     if not curves:
         return
     target = one.first if source == one.second else one.second
@@ -137,6 +140,16 @@ def _panels(one: PairResult, source: str) -> Iterator[LinePanel]:
     )
 
 
+def _apart(one: PairResult) -> list[PairResult]:
+    """The parts of a result that have different places: an interpolation has shares, and other runs have layers."""
+    several = [curve for curve in one.curves if len(curve.runs) > 1]
+    shares = [curve for curve in several if curve.kind == _SHARES]
+    found = [one.model_copy(update={"curves": tuple(curve for curve in several if curve.kind != _SHARES)})]
+    if shares:
+        found.append(one.model_copy(update={"measurement": _SHARES, "curves": tuple(shares), "transitions": ()}))
+    return found
+
+
 def _at(curve: PairCurve, places: Sequence[float]) -> list[float | None]:
     rates: dict[float | None, list[float]] = {}
     for run in curve.runs:
@@ -152,7 +165,7 @@ def _bounds(curve: PairCurve, places: Sequence[float]) -> list[tuple[float, floa
 def _figure(one: PairResult, words: DiffWords, panels: Sequence[LinePanel], number: str) -> FigureSpec:
     import pandas
 
-    places = sorted({run.place for curve in one.curves if len(curve.runs) > 1 for run in curve.runs if run.place is not None})
+    places = sorted({run.place for curve in one.curves for run in curve.runs if run.place is not None})
     marked = tuple(float(each.layer) for each in one.transitions if each.layer is not None)
     title = f"{words.title}: {one.subject}"
     content = LayerLines(

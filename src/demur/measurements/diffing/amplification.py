@@ -1,0 +1,142 @@
+"""`amplification`: refusals if the difference of two checkpoints' logits is weakened, or made larger than training made it."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import BaseModel, Field, JsonValue, field_validator
+
+from demur.core.errors import WorkError
+from demur.measurements.diffing.diff_runs import DiffRun, PairSettings, material_of, record_of, summary_of
+from demur.measurements.diffing.written import Written, written_by, written_facts
+from demur.measurements.measurement import MeasurementRecord, PairSubject
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class AmplificationSettings(PairSettings):
+    """Settings of `amplification`.
+
+    Attributes:
+        coefficients: a in l_second + a (l_second - l_first): -1 is the earlier checkpoint, 0 the later one. Both are always
+        there.
+        completions: on how many instructions the mixture also writes greedy completions.
+        seed: the seed of the null.
+    """
+
+    coefficients: tuple[float, ...] = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.5, 1.0, 2.0, 3.0)
+    completions: int = Field(default=4, ge=0)
+    seed: int = 0
+
+    @field_validator("coefficients")
+    @classmethod
+    def _with_both_ends(cls, given: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted({*given, -1.0, 0.0}))
+
+
+class Amplification:
+    """The measurement `amplification` of each pair of checkpoints under one prompt format.
+
+    Both checkpoints run the same tokens. The logits of the next token are those of the later checkpoint plus a times their
+    difference from the earlier one's. Source: Aranguri and McGrath 2025 (logit-difference amplification); the arithmetic is that
+    of contrastive decoding.
+    """
+
+    name: ClassVar[str] = "amplification"
+    version: ClassVar[int] = 1
+    subjects: ClassVar[Literal["arm", "pair", "cell"]] = "pair"
+    one_format: ClassVar[bool] = True
+    settings: ClassVar[type[BaseModel] | None] = AmplificationSettings
+
+    def measure(self, subject: PairSubject, settings: AmplificationSettings) -> MeasurementRecord:
+        """Measure every coefficient. All run over the same passes of both checkpoints.
+
+        Args:
+            subject: the pair.
+            settings: what is measured.
+
+        Returns:
+            The record of `record_of`. The kinds of its runs are `alone`; `amplified`; and `permuted`, a null whose difference has
+            its entries permuted over the vocabulary.
+
+        Raises:
+            InputError: if the checkpoints do not match.
+            WorkError: if the ends are not exactly the two checkpoints.
+        """
+        from demur.measurements.diffing.pair_probabilities import pair_probabilities
+
+        material = material_of(subject, settings.instructions)
+        pair, order = material.pair, permutation(material.pair.vocabulary, settings.seed)
+        names = pair.source.name, pair.target.name
+        runs = [DiffRun(names[0], names[0]), DiffRun(names[1], names[1])]
+        runs += [DiffRun(*names, "amplified", a) for a in settings.coefficients]
+        runs += [DiffRun(*names, "permuted", a) for a in settings.coefficients if a not in (-1, 0)]
+
+        def mixtures(logits: "Tensor") -> "Sequence[Tensor]":
+            later, earlier = logits
+            found = [later, earlier]
+            for run in runs[2:]:
+                found.append(mixed(later, earlier, run.place or 0.0, order if run.kind == "permuted" else None))
+            return found
+
+        found = pair_probabilities(
+            pair,
+            material.prompts,
+            (None,),
+            settings.sampling,
+            mixtures=mixtures,
+            counted=len(runs),
+            progress=subject.second.progress,
+        )
+        for end, alone in ((-1.0, 1), (0.0, 0)):
+            if not found[runs.index(DiffRun(*names, "amplified", end))].probability.equal(found[alone].probability):
+                raise WorkError(f"the mixture with coefficient {end:g} is not exactly {names[alone]!r}; report this")
+        written: list[Written] = []
+        for a in settings.coefficients if settings.completions else ():
+            written += written_by(pair, material, settings, settings.completions, a, mix=partial(_mixture, a=a))
+        return record_of(subject, settings, runs, found, **written_facts(written))
+
+    def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
+        """The mean probability with each coefficient.
+
+        Args:
+            record: what `measure` gave.
+
+        Returns:
+            See `summary_of`. The texts of completions are left out.
+        """
+        return {name: value for name, value in summary_of(record).items() if name != "written_text"}
+
+
+def _mixture(logits: "Tensor", *, a: float) -> "Tensor":
+    return mixed(logits[0], logits[1], a)
+
+
+def mixed(later: "Tensor", earlier: "Tensor", a: float, order: "Tensor | None" = None) -> "Tensor":
+    """Logits of a mixture: later + a (later - earlier).
+
+    Args:
+        later: the logits of the later checkpoint, (row, vocab).
+        earlier: those of the earlier one.
+        a: the coefficient. -1 and 0 give exactly the logits of one checkpoint.
+        order: for the null, a permutation of the vocabulary by which the difference is reordered.
+
+    Returns:
+        The logits in float32 or better. Both are normalised first, so that a constant that is added to all logits changes
+        nothing.
+    """
+    if a == 0:
+        return later
+    if a == -1 and order is None:
+        return earlier
+    one, other = later.float().log_softmax(-1), earlier.float().log_softmax(-1)
+    difference = one - other
+    return one + a * (difference if order is None else difference[:, order.to(difference.device)])
+
+
+def permutation(size: int, seed: int) -> "Tensor":
+    """A random permutation of the vocabulary."""
+    import torch
+
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed))
