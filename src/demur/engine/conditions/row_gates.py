@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +17,7 @@ AnyRow = TypeVar("AnyRow", Row, Continuation)
 Ids = tuple[int, ...]
 
 
+@runtime_checkable
 class Reads(Protocol):
     """The `read` of an engine."""
 
