@@ -95,18 +95,11 @@ def replay(
     now, loads, deaths, asked = 0.0, 0, 0, -1
     while events and queue.left:
         now, number, died = heappop(events)
-        worker = crew[number]
-        if worker.task is not None:
-            worker.busy += now - worker.begun
-            if died:
-                deaths += 1
-                _die(worker, queue, costs, now)
-                heappush(events, (now + costs.start, number, False))
-                asked = -1
-            else:
-                queue.done(worker.task.number)
-                worker.task = None
-        if not died:
+        _end(crew[number], queue, costs, now, died=died)
+        if died:
+            deaths += 1
+            heappush(events, (now + costs.start, number, False))
+        else:
             free.append(number)
         # A worker that had no job is asked again only if there may be one now.
         asking = [*free] if queue.version != asked else [] if died else [number]
@@ -136,13 +129,19 @@ def _take(number: int, crew: Sequence[_Worker], queue: JobQueue, costs: Costs, n
     return now + worker.loading + costs.job(task.job), len(task.loads)
 
 
-def _die(worker: _Worker, queue: JobQueue, costs: Costs, now: float) -> None:
-    """The completions that were made before the death are stored, everything else of the job is lost."""
+def _end(worker: _Worker, queue: JobQueue, costs: Costs, now: float, *, died: bool) -> None:
+    """A worker's job is done, or it died at it. Completions that were made before a death are stored, everything else is lost."""
     task = worker.task
-    assert task is not None
+    if task is None:
+        return  # it has just started
+    worker.busy += now - worker.begun
+    worker.task = None
+    if not died:
+        queue.done(task.number)
+        return
     if isinstance(task.job, GenerateJob):
         rows = [(cell, at) for cell, positions in task.job.rows for at in positions]
         share = max(0.0, now - worker.begun - worker.loading) / max(costs.job(task.job), 1e-9)
         queue.made(task.number, [StoredCompletion(cell, at, "", "", ()) for cell, at in rows[: int(len(rows) * share)]])
     queue.lost(task.number, "died")
-    worker.task, worker.memory.held = None, []
+    worker.memory.held = []
