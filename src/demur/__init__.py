@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from demur.measurements.exact_refusal.refusal_probability import refusal_probability as refusal_probability
     from demur.measurements.extraction import extract_direction as extract_direction
     from demur.measurements.extraction import extract_directions as extract_directions
+    from demur.measurements.gradient.optimised_direction import optimise_direction as optimise_direction
     from demur.measurements.null_directions import control_directions as control_directions
     from demur.measurements.reference_means import stream_means as stream_means
     from demur.measurements.refusal_tokens import find_refusal_tokens as find_refusal_tokens
@@ -107,6 +108,7 @@ _HOMES = {
         "refusal_probability",
     ),
     "measurements.extraction": ("extract_direction", "extract_directions"),
+    "measurements.gradient.optimised_direction": ("optimise_direction",),
     "measurements.null_directions": ("control_directions",),
     "measurements.reference_means": ("stream_means",),
     "measurements.refusal_tokens": ("find_refusal_tokens",),

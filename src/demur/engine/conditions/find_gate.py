@@ -36,6 +36,13 @@ def find_gate(
 
     Raises:
         InputError: if a side has no instructions.
+
+    Example:
+        >>> import demur
+        >>> gate = demur.find_gate(checkpoint, condition, harmful, harmless, prompt)  # doctest: +SKIP
+        >>> edit = demur.when(demur.add(direction, 1.0, unit="raw"), gate)  # doctest: +SKIP
+
+        The lines are skipped because they load a checkpoint.
     """
     bound, gate = bound_prompt(prompt, checkpoint), Gate(condition, 0.0, tokens=tokens)
     sides = []

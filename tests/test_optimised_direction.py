@@ -1,0 +1,66 @@
+"""A direction found by gradient: its losses against plain code, its gradient against differences, and what it leaves alone."""
+
+import pytest
+import torch
+
+import demur
+from demur.core.errors import InputError
+from demur.measurements.gradient.optimised_direction import LossWeights, _examples, _Search
+from tests import reference
+from tests.test_affine import direction
+from tests.tiny import HARMFUL, HARMLESS, tiny_model, tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def bound():
+    checkpoint = demur.wrap(tiny_model("llama"), tiny_tokenizer(), name="tiny")
+    return checkpoint, demur.prompt_format("{instruction}", checkpoint)
+
+
+def test_the_loss_is_that_of_plain_code_and_its_gradient_that_of_differences(bound):
+    checkpoint, prompt = bound
+    start = direction(3, layer=1)
+    (three,) = _examples(checkpoint, start, HARMFUL[:1], HARMLESS[:1], prompt, 3)
+    vector = start.vector.double().float()
+
+    def logits(example, edit):
+        ids = [*example.prompt, *example.completion]
+        _, found = reference.run_stream(checkpoint.model, torch.tensor([ids]), edit)
+        return found[0, len(example.prompt) - 1 : -1].double().log_softmax(-1)
+
+    def ablated(layer, site, stream):
+        return stream - (stream @ vector)[..., None] * vector
+
+    def added(layer, site, stream):
+        return stream + start.raw_norm * vector if (layer, site) == (1, "resid_pre") else stream
+
+    def cross(example, edit):
+        return -logits(example, edit).gather(1, torch.tensor(example.completion)[:, None]).mean()
+
+    plain, kept = logits(three[2], reference.leave), logits(three[2], ablated)
+    expected = cross(three[0], ablated) + 0.2 * cross(three[1], added) + (plain.exp() * (plain - kept)).sum(-1).mean()
+    search = _Search(checkpoint.engine, start, LossWeights())
+    leaf = vector.clone().requires_grad_()
+    loss = search.loss(leaf, three)
+    assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-4)
+    (gradient,) = torch.autograd.grad(loss, [leaf])
+    step = torch.randn(32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        ahead, behind = (float(search.loss(vector + size * step, three)) for size in (1e-3, -1e-3))
+    assert float(gradient @ step) == pytest.approx((ahead - behind) / 2e-3, rel=0.05)
+
+
+def test_a_search_lowers_the_loss_and_leaves_the_model_alone(bound):
+    checkpoint, prompt = bound
+    before = {name: value.clone() for name, value in checkpoint.model.state_dict().items()}
+    start = demur.extract_direction(checkpoint, HARMFUL[:4], HARMLESS[:4], prompt, layer=1)
+    found = demur.optimise_direction(checkpoint, start, HARMFUL[:4], HARMLESS[:4], prompt, epochs=2, batch=2, tokens=3, rate=0.05)
+    assert found.losses[0] > min(found.losses)
+    assert (len(found.losses), found.direction.layer, found.direction.site) == (3, 1, start.site)
+    assert found.direction.raw_norm == pytest.approx(start.raw_norm, rel=1e-6)
+    assert found.direction.provenance.method == "gradient of ablate, add and retain losses"
+    assert 0 < float(found.direction.vector @ start.vector) < 1
+    assert all(torch.equal(before[name], value) for name, value in checkpoint.model.state_dict().items())
+    assert all(one.grad is None for one in checkpoint.model.parameters())
+    with pytest.raises(InputError, match="as many harmful as harmless instructions, not 2 and 1"):
+        demur.optimise_direction(checkpoint, start, HARMFUL[:2], HARMLESS[:1], prompt)
