@@ -10,7 +10,7 @@ Source: arXiv 2502.17420, section 3. The other direction is usually the differen
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -114,7 +114,26 @@ def optimise_direction(
         raise InputError(f"a search needs as many harmful as harmless instructions, not {len(texts[0])} and {len(texts[1])}")
     examples = _examples(checkpoint, start, texts[0], texts[1], bound_prompt(prompt, checkpoint), tokens)
     search = _Search(engine, start, weights or LossWeights())
-    vector = start.vector.double().float().clone().requires_grad_()
+    best, losses = _descended(search, start, examples, epochs, batch, rate, progress)
+    if losses[0] <= min(losses):
+        return OptimisedDirection(start, losses)
+    facts = start.provenance.replaced(method="gradient of ablate, add and retain losses")
+    raw = best.double() / best.double().norm() * start.raw_norm
+    found = from_raw(raw, name=start.name, layer=start.layer, position=start.position, site=start.site, provenance=facts)
+    return OptimisedDirection(found, losses)
+
+
+def _descended(
+    search: "_Search",
+    start: Direction,
+    examples: Sequence[tuple["_Example", ...]],
+    epochs: int,
+    batch: int,
+    rate: float,
+    progress: Progress,
+) -> tuple[Float[Tensor, " d_model"], tuple[float, ...]]:
+    """The vector with the lowest loss, and the loss at the start and after each epoch. Steps stay on the unit sphere."""
+    vector = start.vector.clone().requires_grad_()
     optimiser = torch.optim.Adam([vector], lr=rate, betas=(0.9, 0.98), amsgrad=True)
     generator = torch.Generator().manual_seed(0)
     best, losses = vector.detach().clone(), [search.total(vector, examples, batch)]
@@ -135,10 +154,7 @@ def optimise_direction(
         losses.append(search.total(vector, examples, batch))
         if losses[-1] <= min(losses):
             best = vector.detach().clone()
-    facts = start.provenance.replaced(method="gradient of ablate, add and retain losses", control_of=None)
-    raw = best.double() / best.double().norm() * start.raw_norm
-    found = from_raw(raw, name=start.name, layer=start.layer, position=start.position, site=start.site, provenance=facts)
-    return OptimisedDirection(found if losses[0] > min(losses) else replace(start), tuple(losses))
+    return best, tuple(losses)
 
 
 def _examples(
