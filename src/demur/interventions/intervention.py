@@ -5,7 +5,7 @@ the edits of a batch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import cast, get_args
 
 from jaxtyping import Float
@@ -31,7 +31,7 @@ from demur.interventions.target_facts import NO_FACTS, TargetFacts
 from demur.models.layouts import SITES, Layout, Point, Site, point
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Intervention:
     """One edit of the residual stream. Make one with `demur.ablate`, `demur.add`, `demur.affine`, or `demur.edit` for any kind.
 
@@ -72,6 +72,12 @@ class Intervention:
 
     def __post_init__(self) -> None:
         check_settings(self.kind, self.settings)
+
+    def __repr__(self) -> str:
+        """The fields that say something: those that are not the default."""
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        said = [f"{one.name}={found[one.name]!r}" for one in fields(self) if found[one.name] is not one.default]
+        return f"Intervention({', '.join(said)})"
 
     @property
     def missing_facts(self) -> tuple[Fact, ...]:
