@@ -451,6 +451,7 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         ([*EXTRACT, *FILES, "--pairs", "0"], "pairs"),
         ([*EXTRACT, *FILES, "--pairs", "-1"], "pairs"),
         ([*EXTRACT, *FILES, "--pairs", "x"], "--pairs"),
+        ([*EXTRACT, *FILES, "--estimator", "none"], "'none'"),
         ([*EXTRACT, *FILES, "--layer", "3"], "layer '3' is out of range"),
         ([*EXTRACT, *FILES, "--layer", "-1"], "layer '-1' is out of range"),
         ([*EXTRACT, *FILES, "--layer", "first"], "layer 'first'"),

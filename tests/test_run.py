@@ -277,6 +277,9 @@ def test_extract_generate_judge_directions(lineage, tmp_path):
     assert torch.equal(demur.load_direction(one).vector, demur.load_direction(tmp_path / "all.layer1.safetensors").vector)
     result = invoke("directions", one, tmp_path / "all.layer1.safetensors")
     assert "1.0000" in result.output
+    other = tmp_path / "whitened.safetensors"
+    assert invoke("extract", *common, *files, "--pairs=4", "--layer=1", "--estimator=whitened", "--out", other).exit_code == 0
+    assert demur.load_direction(other).provenance.method == "whitened"
     asked = ["generate", *common, "--instructions", f"{lineage}/harmful.jsonl", "--max-new-tokens", "4"]
     for name, edit in {"plain": [], "ablated": ["-d", one, "--ablate"], "added": ["-d", one, "--add", "4"]}.items():
         assert invoke(*asked, *edit, "--out", tmp_path / f"{name}.jsonl").exit_code == 0

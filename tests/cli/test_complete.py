@@ -52,6 +52,7 @@ def test_names_that_are_registered(place):
     assert {"advbench", "rows.csv", "rows.jsonl"} <= set(offered("demur extract --harmful "))
     assert offered("demur export notes --format p") == ["parquet"]
     assert offered("demur select demo --by c") == ["cosmic"]
+    assert offered("demur extract --estimator w") == ["whitened"]
     assert offered("demur generate --unit r") == ["raw", "residual"]
     assert offered("demur generate --sites resid_pre,resid_p") == ["resid_pre,resid_pre", "resid_pre,resid_post"]
     assert offered("demur directions ") == ["notes/", "one.safetensors", "runs/"]

@@ -117,6 +117,9 @@ def extract(
         str, typer.Option("--layer", "-l", metavar="N|all", help="a layer; all means every layer but the first")
     ] = "all",
     position: Position = -1,
+    estimator: Annotated[
+        str, typer.Option(metavar="NAME", help="how the direction is estimated", autocompletion=shell_completion.estimators)
+    ] = "difference-of-means",
     control_tokens: ControlTokens = "text",
     device: Device = "auto",
     dtype: DType = "float32",
@@ -125,10 +128,12 @@ def extract(
 ) -> None:
     """Extract a refusal direction from a checkpoint.
 
-    The direction is the mean activation over harmful training instructions minus the mean over harmless ones.
+    The direction is the mean activation over harmful training instructions minus the mean over harmless ones, or what another
+    estimator makes of these activations.
     """
     import demur
     from demur.cli.progress_bars import bars
+    from demur.directions.estimators import estimator as known_estimators
     from demur.directions.file_formats import format_for
     from demur.inputs.repeated_instructions import shared_note
     from demur.measurements.extraction import layers_with_directions
@@ -139,6 +144,7 @@ def extract(
         )
     if pairs < 1:
         raise InputError(f"--pairs must be at least 1, not {pairs}")
+    known_estimators.estimator(estimator)  # an unknown name is refused before weights are read
     sides = [asked_instructions(spec) for spec in (harmful, harmless)]
     asked, benign = (side.take(read_split(side), pairs) for side in sides)
     checkpoint = demur.load_checkpoint(model, adapter=adapter, dtype=dtype, quantise=quantise, device=device)
@@ -154,6 +160,7 @@ def extract(
             layers=layers,
             position=position,
             name=out.stem,
+            estimator=estimator,
             progress=progress,
         )
     if shared := shared_note([("harmful", asked), ("harmless", benign)], "this pair", "set (harmful and harmless)"):

@@ -116,6 +116,13 @@ def export_formats(incomplete: str) -> list[str]:
     return _starting(registry("export").names(), incomplete)
 
 
+def estimators(incomplete: str) -> list[str]:
+    """Names of estimators."""
+    from demur.core.registry import registry
+
+    return _starting(registry("estimator").names(), incomplete)
+
+
 def criteria(incomplete: str) -> list[str]:
     """Criteria of demur select."""
     from demur.measurements.selection.criteria import CRITERIA
