@@ -123,9 +123,20 @@ def test_a_gguf_file_whose_middle_was_edited_is_another_file(tmp_path):
     assert gguf_files.converted_folder(path) != before
 
 
-def test_what_libraries_advise_while_weights_are_read_is_not_shown(caplog):
+def test_what_libraries_advise_while_weights_are_read_is_not_shown(caplog, monkeypatch):
     said = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    # The package may have set these when another test imported it.
+    for logger in (said, *map(logging.getLogger, ("bitsandbytes", "bitsandbytes.backends", "bitsandbytes.backends.cpu"))):
+        for name, value in (("level", logging.NOTSET), ("propagate", True), ("disabled", False)):
+            monkeypatch.setattr(logger, name, value)
+        logger.manager._clear_cache()
     with caplog.at_level(logging.WARNING):
+        one, other = quiet_transformers(), quiet_transformers()
+        one.__enter__()
+        other.__enter__()
+        one.__exit__(None, None, None)
+        said.warning("of kernels, while another thread still reads")
+        other.__exit__(None, None, None)
         with quiet_transformers():
             said.warning("of kernels")
         assert not caplog.records

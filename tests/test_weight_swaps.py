@@ -117,7 +117,7 @@ def test_a_difference_in_one_layer_is_found_in_its_part(weights, head, part, lay
 
 
 def test_a_difference_in_the_unembedding_is_found_there():
-    result, recovered = swapped(unembedding, windows=2, instructions=4)
+    result, recovered = swapped(unembedding, windows=2, instructions=8)
     assert recovered["chat", "unembedding", None] == pytest.approx(1, abs=1e-4)
     assert all(recovered["chat", "window", place] == pytest.approx(0, abs=1e-4) for place in (1, 3))
     assert "the unembedding" in findings([result])[2].answer
