@@ -128,14 +128,12 @@ def extract(
 ) -> None:
     """Extract a refusal direction from a checkpoint.
 
-    The direction is the mean activation over harmful training instructions minus the mean over harmless ones, or what another
-    estimator makes of these activations.
+    It is the mean activation over harmful training instructions minus that over harmless ones, or what another estimator finds.
     """
     import demur
     from demur.cli.progress_bars import bars
     from demur.directions.estimators import estimator as known_estimators
     from demur.directions.file_formats import format_for
-    from demur.inputs.repeated_instructions import shared_note
     from demur.measurements.extraction import layers_with_directions
 
     if format_for(out) != "demur":
@@ -163,12 +161,19 @@ def extract(
             estimator=estimator,
             progress=progress,
         )
-    if shared := shared_note([("harmful", asked), ("harmless", benign)], "this pair", "set (harmful and harmless)"):
-        note(shared)
-    for spec, side in zip((harmful, harmless), sides, strict=True):
-        if read_split(side) == "test":
-            note(f"{spec!r} has no training part; directions are made from its first {pairs} instructions")
+    specs = zip((harmful, harmless), sides, strict=True)
+    _tell_training(asked, benign, [spec for spec, side in specs if read_split(side) == "test"])
     _save(found, out)
+
+
+def _tell_training(harmful: Sequence[str], harmless: Sequence[str], from_test: Sequence[str]) -> None:
+    """Notes on the instructions that directions are made from. `from_test` has the sets without a training part."""
+    from demur.inputs.repeated_instructions import shared_note
+
+    if shared := shared_note([("harmful", harmful), ("harmless", harmless)], "this pair", "set (harmful and harmless)"):
+        note(shared)
+    for spec in from_test:
+        note(f"{spec!r} has no training part; directions are made from its first {len(harmful)} instructions")
 
 
 def _save(found: "Sequence[Direction]", out: Path) -> None:
