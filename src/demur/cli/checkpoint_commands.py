@@ -1,7 +1,7 @@
 """Commands on one checkpoint: extract, generate, doctor."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from demur.directions.direction import Direction
     from demur.engine.checkpoints import Checkpoint
     from demur.engine.generate import Completion
+    from demur.inputs.instructions import InstructionSet
     from demur.inputs.prompts import Prompt
     from demur.interventions.intervention import Intervention
 
@@ -78,12 +79,7 @@ Unit = Annotated[
 ]
 EditLayer = Annotated[
     int | None,
-    typer.Option(
-        "--layer",
-        "-l",
-        metavar="N",
-        help="edit only this layer; by default the direction's own with --add, else every layer",
-    ),
+    typer.Option("--layer", "-l", metavar="N", help="edit only this layer; by default its own with --add, else every layer"),
 ]
 UntilVerdict = Annotated[
     bool, typer.Option("--until-verdict", help="end a completion when no further text can change the verdict of prefix")
@@ -161,19 +157,19 @@ def extract(
             estimator=estimator,
             progress=progress,
         )
-    specs = zip((harmful, harmless), sides, strict=True)
-    _tell_training(asked, benign, [spec for spec, side in specs if read_split(side) == "test"])
+    _tell_training(asked, benign, dict(zip((harmful, harmless), sides, strict=True)))
     _save(found, out)
 
 
-def _tell_training(harmful: Sequence[str], harmless: Sequence[str], from_test: Sequence[str]) -> None:
-    """Notes on the instructions that directions are made from. `from_test` has the sets without a training part."""
+def _tell_training(harmful: Sequence[str], harmless: Sequence[str], sets: Mapping[str, "InstructionSet"]) -> None:
+    """Notes on the instructions that directions are made from, and on their sets, by what the user asked for."""
     from demur.inputs.repeated_instructions import shared_note
 
     if shared := shared_note([("harmful", harmful), ("harmless", harmless)], "this pair", "set (harmful and harmless)"):
         note(shared)
-    for spec in from_test:
-        note(f"{spec!r} has no training part; directions are made from its first {len(harmful)} instructions")
+    for spec, side in sets.items():
+        if read_split(side) == "test":
+            note(f"{spec!r} has no training part; directions are made from its first {len(harmful)} instructions")
 
 
 def _save(found: "Sequence[Direction]", out: Path) -> None:
