@@ -79,7 +79,9 @@ Unit = Annotated[
 ]
 EditLayer = Annotated[
     int | None,
-    typer.Option("--layer", "-l", metavar="N", help="edit only this layer; by default its own with --add, else every layer"),
+    typer.Option(
+        "--layer", "-l", metavar="N", help="edit only this layer; default: the direction's own with --add, else every layer"
+    ),
 ]
 UntilVerdict = Annotated[
     bool, typer.Option("--until-verdict", help="end a completion when no further text can change the verdict of prefix")
