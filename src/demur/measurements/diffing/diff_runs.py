@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from demur.core.errors import InputError
-from demur.judges.beginnings import beginnings_of
-from demur.measurements.exact_refusal.sampling import Sampling
+from demur.measurements.exact_refusal.sampling import JudgeOfBeginnings, Sampling
 from demur.measurements.measurement import MeasurementRecord, PairSubject
 
 if TYPE_CHECKING:
@@ -31,19 +30,10 @@ class PairSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    judge: str = "prefix"
+    judge: JudgeOfBeginnings = "prefix"
     instructions: int = Field(default=16, ge=2)
     min_mass: float = Field(default=0.01, ge=0, lt=1)
     max_new_tokens: int = Field(default=16, ge=1)
-
-    @field_validator("judge")
-    @classmethod
-    def _decides_by_the_beginning(cls, judge: str) -> str:
-        try:
-            beginnings_of(judge)
-        except InputError as error:
-            raise ValueError(str(error)) from error
-        return judge
 
     @property
     def sampling(self) -> Sampling:

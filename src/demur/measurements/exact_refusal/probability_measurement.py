@@ -4,12 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from demur.core.errors import InputError
 from demur.core.statistics import mean_probability_interval
-from demur.judges.beginnings import beginnings_of
-from demur.measurements.exact_refusal.sampling import MIN_MASS, Sampling
+from demur.measurements.exact_refusal.sampling import MIN_MASS, JudgeOfBeginnings, Sampling
 from demur.measurements.measurement import CellSubject, MeasurementRecord
 
 if TYPE_CHECKING:
@@ -30,18 +28,9 @@ class ProbabilitySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    judge: str = "prefix"
+    judge: JudgeOfBeginnings = "prefix"
     min_mass: float = Field(default=MIN_MASS, ge=0, lt=1)
     instructions: int | None = Field(default=None, ge=1)
-
-    @field_validator("judge")
-    @classmethod
-    def _decides_by_the_beginning(cls, judge: str) -> str:
-        try:
-            beginnings_of(judge)
-        except InputError as error:
-            raise ValueError(str(error)) from error
-        return judge
 
 
 class RefusalProbability:

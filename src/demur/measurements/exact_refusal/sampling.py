@@ -1,12 +1,28 @@
 """What a probability of refusals is one of: the judge, and how completions are sampled. Nothing here needs torch."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from demur.core.errors import InputError
+from demur.judges.beginnings import beginnings_of
 from demur.judges.judge import Judge
 
 MIN_MASS = 1e-4
 """A beginning with at most this probability is not followed."""
+
+
+def _decides_by_the_beginning(judge: str) -> str:
+    try:
+        beginnings_of(judge)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    return judge
+
+
+JudgeOfBeginnings = Annotated[str, AfterValidator(_decides_by_the_beginning)]
+"""The name of a judge in the settings of a measurement. It must decide by how a completion begins."""
 
 
 @dataclass(frozen=True)
