@@ -5,6 +5,8 @@ import json
 import logging
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import demur
 from demur.core.errors import InputError, WorkError
+from demur.engine import load_transformers
 from demur.models import gguf_files
 from demur.models.sources import find_model
 from demur.models.third_party_logs import quiet_transformers
@@ -131,17 +134,34 @@ def test_what_libraries_advise_while_weights_are_read_is_not_shown(caplog, monke
             monkeypatch.setattr(logger, name, value)
         logger.manager._clear_cache()
     with caplog.at_level(logging.WARNING):
-        one, other = quiet_transformers(), quiet_transformers()
-        one.__enter__()
-        other.__enter__()
-        one.__exit__(None, None, None)
-        said.warning("of kernels, while another thread still reads")
-        other.__exit__(None, None, None)
         with quiet_transformers():
             said.warning("of kernels")
         assert not caplog.records
         said.warning("afterwards")
     assert [record.getMessage() for record in caplog.records] == ["afterwards"]
+
+
+def test_threads_that_load_at_once_leave_transformers_as_it_was(tmp_path, monkeypatch):
+    folder = make_checkpoint(tmp_path / "tied", tie_word_embeddings=True)
+    before = PreTrainedModel.tie_weights, torch.get_default_dtype()
+    real, inside, most = load_transformers.load, [], []
+
+    def slow(*given):
+        inside.append(1)
+        most.append(len(inside))
+        Event().wait(0.05)
+        try:
+            return real(*given)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(load_transformers, "load", slow)
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(lambda dtype: demur.load_checkpoint(folder, dtype=dtype).model, ["bfloat16", "float32"] * 4))
+    assert [model.lm_head.weight.dtype for model in loaded] == [torch.bfloat16, torch.float32] * 4
+    assert all(model.lm_head.weight is model.get_input_embeddings().weight for model in loaded)
+    assert (PreTrainedModel.tie_weights, torch.get_default_dtype()) == before
+    assert most == [1] * 8
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection
 from queue import SimpleQueue
 from threading import Thread
@@ -204,8 +204,10 @@ class Served:
         return json.loads(text)
 
     def close(self):
-        if self.thread.is_alive():
-            self.act("quit")
+        # A page that has quit may end the server between the question and the answer.
+        with suppress(ConnectionError):
+            if self.thread.is_alive():
+                self.act("quit")
         self.thread.join(PATIENCE)
         assert not self.thread.is_alive()
 

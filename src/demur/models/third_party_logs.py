@@ -1,39 +1,33 @@
-"""Silences progress bars and advice of other packages while demur reads weights. demur shows its own progress."""
+"""Loading by other packages: one thread at a time and in silence. demur shows its own progress."""
 
 import logging as standard_logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Lock
+from threading import RLock
 
-_lock = Lock()
-_restoring: list[Callable[[], None]] = []
-_inside = 0
+_loading = RLock()
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Inside, other packages show only errors. Their earlier settings are restored at the end.
 
-    Several threads may be inside at once. The last one that leaves restores the settings that the first one found.
+    One thread is inside at a time, and others wait. Not only messages are settings of the whole process: while transformers
+    loads, its models do not tie weights and torch makes another dtype. Each load puts back what it found, so a second one in
+    the middle of the first would leave both switched for good.
     """
-    global _inside  # logging is one for the whole process, so this is, too
-    with _lock:
-        if not _inside:
-            _restoring.append(_silence())
-        _inside += 1
-    try:
-        with warnings.catch_warnings():
-            # peft uses a name that transformers is about to rename. A user of demur can do nothing about it.
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-            # demur refuses such an adapter itself, and names what is missing.
-            warnings.filterwarnings("ignore", message=".*missing adapter keys.*")
-            yield
-    finally:
-        with _lock:
-            _inside -= 1
-            if not _inside:
-                _restoring.pop()()
+    with _loading:
+        restore = _silence()
+        try:
+            with warnings.catch_warnings():
+                # peft uses a name that transformers is about to rename. A user of demur can do nothing about it.
+                warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+                # demur refuses such an adapter itself, and names what is missing.
+                warnings.filterwarnings("ignore", message=".*missing adapter keys.*")
+                yield
+        finally:
+            restore()
 
 
 def _silence() -> Callable[[], None]:
