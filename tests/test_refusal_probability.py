@@ -101,20 +101,20 @@ def test_small_batches_give_the_same():
 
 
 def test_rows_that_did_not_fit_are_counted_once(monkeypatch):
-    from demur.engine.continuations import token_tree
+    from demur.engine.continuations import tree_levels
 
     checkpoint = small_checkpoint("words")
     rows = [Row(one) for one in PROMPTS]
     expected = row_probabilities(checkpoint, rows, EXACT)
-    real, failed = token_tree._next_level, []
+    real, failed = tree_levels._next_level, []
 
-    def scarce(model, layout, rows, level, follow, width):
-        if len(rows) > 1 and len(level.branches[0].tokens) == 2:
-            failed.append(len(rows))
+    def scarce(level, step, follow):
+        if len({branch.row for branch in level.branches}) > 1 and len(level.branches[0].tokens) == 2:
+            failed.append(level)
             raise torch.OutOfMemoryError("tried to allocate 1 GiB")
-        return real(model, layout, rows, level, follow, width)
+        return real(level, step, follow)
 
-    monkeypatch.setattr(token_tree, "_next_level", scarce)
+    monkeypatch.setattr(tree_levels, "_next_level", scarce)
     found = row_probabilities(checkpoint, rows, EXACT)
     assert failed
     assert (found.probability - expected.probability).abs().max() < 1e-12

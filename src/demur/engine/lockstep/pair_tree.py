@@ -17,11 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import DynamicCache
 
-from demur.core.errors import InputError, NotFinite
+from demur.core.errors import InputError
 from demur.engine.batching import in_batches, pad_left, position_ids
 from demur.engine.checkpoints import Checkpoint
-from demur.engine.continuations.token_tree import selected_rows
-from demur.engine.decode import require_finite
+from demur.engine.continuations.tree_levels import Level, grown, rows_of_all, walk_levels
 from demur.engine.engine_protocol import Branch
 from demur.engine.hooks import Change, hooked
 from demur.engine.lockstep.matched_pair import MatchedPair
@@ -37,19 +36,6 @@ SHARE = 0.1
 """KV caches and streams of a batch may take this part of the memory of both checkpoints' weights."""
 LEAST_TOKENS = 256
 """A batch has at least room for this many tokens, however small the checkpoints are."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Level:
-    """Branches of equal length whose last token has not run yet, with the caches of the branches that they continue."""
-
-    branches: tuple[Branch, ...]
-    places: tuple[int, ...]
-    caches: tuple[DynamicCache, ...]
-    mask: Tensor
-
-    def part(self, which: slice) -> "_Level":
-        return _Level(self.branches[which], self.places[which], self.caches, self.mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,14 +116,8 @@ def explore_pair(
     budget = fitting_tokens(pair, len(patches)) if batch_tokens is None else batch_tokens
 
     def work(indices: list[int]) -> None:
-        def named(branches: Sequence[Branch], logits: Tensor) -> Sequence[Sequence[int]]:
-            return follow([Branch(indices[branch.row], branch.tokens) for branch in branches], logits)
-
-        try:
-            with one_thread(pair):
-                _explore_batch(running, [prompts[i] for i in indices], named, max_new_tokens, budget)
-        except NotFinite as error:
-            raise error.of_row(indices[error.row]) from error
+        with rows_of_all(indices, follow) as named, one_thread(pair):
+            _explore_batch(running, [prompts[i] for i in indices], named, max_new_tokens, budget)
 
     lengths = [len(prompt) + max_new_tokens for prompt in prompts]
     yield from (done for done, _ in in_batches(lengths, work, model=pair.target.model, batch_tokens=budget, like=prompts))
@@ -171,44 +151,16 @@ def fitting_tokens(pair: MatchedPair, patches: int) -> int:
 def _explore_batch(
     running: _Lockstep, prompts: Sequence[tuple[int, ...]], follow: FollowPair, max_new_tokens: int, batch_tokens: int
 ) -> None:
-    """Run the trees of some prompts, level by level. A level that is too large is cut, and its parts run in turn."""
+    """Run the trees of some prompts."""
     ids, mask = pad_left(prompts, running.pair.target.pad_id, running.pair.target.device)
     caches = running.new_caches()
     logits = running.forward(ids, mask, caches, generated=False)
-    branches, places = _grown([Branch(row) for row in range(len(prompts))], logits, follow)
+    branches, places = grown([Branch(row) for row in range(len(prompts))], logits, follow)
+    pending = [Level(tuple(branches), tuple(places), caches, mask)]
+    del caches  # `pending` alone holds them
+
+    def step(ids: Tensor, mask: Tensor, caches: Sequence[DynamicCache], _: Sequence[Branch]) -> Tensor:
+        return running.forward(ids, mask, caches, generated=True)
+
     most_rows = max(1, batch_tokens // (ids.shape[1] + max_new_tokens))
-    pending = [_Level(tuple(branches), tuple(places), caches, mask)]
-    # The caches of a level are freed as soon as nothing that is pending needs them.
-    del caches
-    while pending:
-        level = pending.pop()
-        if not level.branches or len(level.branches[0].tokens) >= max_new_tokens:
-            continue
-        if len(level.branches) > most_rows:
-            pending += [level.part(slice(most_rows, None)), level.part(slice(most_rows))]
-            continue
-        pending.append(_next_level(running, level, follow))
-
-
-def _next_level(running: _Lockstep, level: _Level, follow: FollowPair) -> _Level:
-    """Run the last token of each branch of a level."""
-    # An index on the CPU works on every device; the cache of a spread model is on several.
-    places = torch.tensor(level.places)
-    caches = tuple(selected_rows(cache, places) for cache in level.caches)
-    mask = torch.cat((level.mask[places], level.mask.new_ones(len(places), 1)), dim=1)
-    ids = torch.tensor([[branch.tokens[-1]] for branch in level.branches], device=mask.device)
-    logits = running.forward(ids, mask, caches, generated=True)
-    branches, at = _grown(level.branches, logits, follow)
-    return _Level(tuple(branches), tuple(at), caches, mask)
-
-
-def _grown(branches: Sequence[Branch], logits: Tensor, follow: FollowPair) -> tuple[list[Branch], list[int]]:
-    """The branches that are one token longer, and for each the place of the branch that it continues."""
-    rows = [branch.row for branch in branches]
-    for one in logits:
-        require_finite(one, rows)
-    grown, places = list[Branch](), list[int]()
-    for place, (branch, tokens) in enumerate(zip(branches, follow(branches, logits), strict=True)):
-        grown += [Branch(branch.row, (*branch.tokens, token)) for token in tokens]
-        places += [place] * len(tokens)
-    return grown, places
+    walk_levels(pending, step, follow, most_rows=most_rows, max_new_tokens=max_new_tokens)
