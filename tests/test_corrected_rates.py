@@ -68,6 +68,7 @@ def test_the_design_effect_is_the_size_of_groups_that_are_answered_alike_and_1_w
     assert design_effect([False] * 10, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]) == 2
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("stopped", [1.0, 0.6], ids=["whole sample", "stopped early"])
 def test_intervals_hold_the_truth_in_95_of_100_simulated_studies(stopped):
     # The judge misses many refusals of one checkpoint, and calls much of what the other writes a refusal.

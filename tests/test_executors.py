@@ -76,7 +76,7 @@ def once(folder, act):
     return run_job
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.soak), 3])
 def test_worker_processes_give_the_rows_of_one_process(study, whole, forked, tmp_path, workers):
     assert run(study, tmp_path / "run", workers=workers) == []
     assert contents(tmp_path / "run") == whole
@@ -100,6 +100,7 @@ def test_a_worker_that_is_killed_is_started_again_and_its_job_done_again(study, 
     assert set(rows.values()) == {1}
 
 
+@pytest.mark.soak
 def test_a_worker_that_is_stopped_counts_as_dead(study, whole, forked, tmp_path, monkeypatch):
     monkeypatch.setattr(task_runner, "run_job", once(tmp_path, lambda: os.kill(os.getpid(), signal.SIGSTOP)))
     monkeypatch.setattr(worker_process, "BEAT_SECONDS", 0.2)
@@ -193,6 +194,7 @@ def alive(pid):
         return False
 
 
+@pytest.mark.soak
 def test_workers_end_with_a_killed_driver_and_the_same_command_resumes(study, whole, tmp_path, monkeypatch):
     fork_workers(monkeypatch)
     driver = os.fork()

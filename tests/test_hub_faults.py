@@ -50,7 +50,12 @@ RECOVERS = [
 ]
 
 
-@pytest.mark.parametrize(("stage", "do", "times"), RECOVERS)
+def often(cases):
+    """Faults of the list and of the weights each time; the same faults of other files with the long tests."""
+    return [pytest.param(*case, marks=() if case[0] in ("list", "weights") else pytest.mark.soak) for case in cases]
+
+
+@pytest.mark.parametrize(("stage", "do", "times"), often(RECOVERS))
 def test_a_fault_that_passes_gives_whole_files(hub, stage, do, times):
     hub.faults = [Fault(stage, do, times, after=100)]
     assert_whole(load())
@@ -74,7 +79,7 @@ SENTENCES = {
 
 
 @pytest.mark.parametrize("do", SENTENCES)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", often([(stage,) for stage in STAGES]))
 def test_a_fault_that_stays_is_one_sentence_within_a_stated_time(hub, stage, do):
     if do in ("flip", "short", "more") and stage in ("commit", "list"):
         pytest.skip("the lists have no stated size")

@@ -189,7 +189,7 @@ class Stopped:
             yield record
 
 
-@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.soak)])
 def test_a_run_that_is_stopped_between_any_two_records_ends_as_an_uninterrupted_one(study, whole, tmp_path, step):
     for after in itertools.count(0, step):
         folder = tmp_path / str(after)

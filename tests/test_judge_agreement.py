@@ -53,6 +53,7 @@ def test_full_agreement_has_a_lower_bound_and_constant_raters_have_no_interval()
     assert agreement(first[:4], first[:4], ["yes", "no"], range(4)).interval is None
 
 
+@pytest.mark.soak
 def test_the_interval_holds_the_true_kappa_about_95_times_in_100():
     generator, held = np.random.default_rng(3), 0
     for seed in range(300):

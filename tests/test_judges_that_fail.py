@@ -49,7 +49,9 @@ def page_data(run):
     return json.loads(re.search(r'id="completions-data">(.*?)</script>', page, re.DOTALL)[1])
 
 
-@pytest.mark.parametrize("judges", [["prefix", "choosy"], ["choosy", "prefix"], ["choosy"]])
+@pytest.mark.parametrize(
+    "judges", [["prefix", "choosy"], *(pytest.param(one, marks=pytest.mark.soak) for one in (["choosy", "prefix"], ["choosy"]))]
+)
 def test_completions_on_which_a_judge_failed_stay_on_the_page_without_its_verdict(folder, tmp_path, choosy, judges):
     with made(folder, tmp_path / "run", judges) as run:
         data, completions = page_data(run), run.completions()

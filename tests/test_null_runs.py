@@ -166,7 +166,13 @@ def test_an_estimator_that_reads_activations_shares_them_with_the_controls(path,
     store.close()
 
 
-@pytest.mark.parametrize("lost", [("base", "covariance-1", "halves-1"), ("covariance-2", "shuffled-labels-2"), ("base",)])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        ("base", "covariance-1", "halves-1"),
+        *(pytest.param(one, marks=pytest.mark.soak) for one in (("covariance-2", "shuffled-labels-2"), ("base",))),
+    ],
+)
 def test_a_run_that_lost_some_of_them_makes_only_those_again(path, tmp_path, monkeypatch, lost):
     monkeypatch.setattr(Run, "report", Run.judge_stored)
     study = load_study(path, [*STRUCTURED, *QUICK])

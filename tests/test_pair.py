@@ -132,8 +132,10 @@ def large(folder, config, start):
     ("chat", "start", "words"),
     [
         (GEMMA, 0, "42 layers of width 3584 and 'base' has 32 of 4096, so their directions cannot be exchanged"),
-        ({**LLAMA, "num_hidden_layers": 16}, 0, "16 layers of width 4096 and 'base' has 32 of 4096"),
-        (LLAMA, 1_000_000, "have no token in common, so no text is the same input for both"),
+        pytest.param(
+            {**LLAMA, "num_hidden_layers": 16}, 0, "16 layers of width 4096 and 'base' has 32 of 4096", marks=pytest.mark.soak
+        ),
+        pytest.param(LLAMA, 1_000_000, "have no token in common, so no text is the same input for both", marks=pytest.mark.soak),
     ],
 )
 def test_a_pair_of_real_size_that_cannot_be_compared_is_refused_without_torch(tmp_path, chat, start, words):

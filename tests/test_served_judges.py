@@ -127,6 +127,7 @@ def test_too_many_requests_for_too_long_are_given_up_in_time(server, tmp_path):
     assert all("the server asks to wait 60 seconds; given up after 0 of 2 seconds" in one.reason for one in found)
 
 
+@pytest.mark.soak
 def test_concurrency_grows_while_the_server_bears_it(server, tmp_path):
     # Answers take long compared with what the client does, so that a slow machine does not hide how many run at a time.
     server.rule = lambda number, _: "answer 0.5"

@@ -101,6 +101,7 @@ class Stopped:
             yield record
 
 
+@pytest.mark.soak
 def test_the_same_command_finishes_a_shard_that_was_stopped(study, whole, parts, tmp_path):
     part = tmp_path / "2"
     with pytest.raises(KeyboardInterrupt):

@@ -43,6 +43,7 @@ def selected(study, steps):
     return select_by_effect(study, check(make_plan(for_planning(study))), steps=steps)
 
 
+@pytest.mark.soak
 def test_a_selection_stopped_after_any_step_ends_as_one_that_was_not(study):
     whole = FinishedSteps()
     record = selected(study, whole)

@@ -45,7 +45,7 @@ def test_a_thread_may_call_itself():
     assert work(model, True) == "done"
 
 
-@pytest.mark.parametrize("kind", ["one", "two"])
+@pytest.mark.parametrize("kind", [pytest.param("one", marks=pytest.mark.soak), "two"])
 def test_rows_of_two_threads_are_those_of_one(kind, checkpoint):
     direction = from_raw(torch.randn(32, generator=torch.Generator().manual_seed(1)), name="d", layer=1)
     checkpoints = [checkpoint, checkpoint if kind == "one" else wrap(tiny_model("llama", seed=2), checkpoint.tokenizer)]

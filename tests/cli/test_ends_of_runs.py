@@ -300,7 +300,15 @@ def on_a_terminal(*command):
 
 
 @pytest.mark.parametrize(
-    "command", [("report",), ("export",), ("export", "--raw"), ("export", "--format", "jsonl"), ("compare",)]
+    "command",
+    [
+        ("report",),
+        ("export",),
+        *(
+            pytest.param(one, marks=pytest.mark.soak)
+            for one in (("export", "--raw"), ("export", "--format", "jsonl"), ("compare",))
+        ),
+    ],
 )
 def test_no_control_character_reaches_a_terminal(escaping, runs, command):
     name, *more = command

@@ -151,6 +151,7 @@ def page_of(run, monkeypatch, most):
     return made_report(run.summary_record(), run.completions()).write_page(run.path)
 
 
+@pytest.mark.soak
 def test_completions_of_a_large_run_lie_beside_the_page(run, monkeypatch):
     inside = page_of(run, monkeypatch, 10**9).read_text(encoding="utf-8")
     assert not (run.path / NAME).exists()

@@ -113,6 +113,7 @@ def test_what_only_the_page_shows_is_no_reason_to_draw(report, real_figures):
     assert picture_files._shown(changed, "code") != shown[0]
 
 
+@pytest.mark.soak
 def test_the_digest_of_a_figure_is_the_same_in_every_process():
     """Sets have another order in another process."""
     code = (

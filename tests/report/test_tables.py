@@ -57,7 +57,10 @@ def test_terminal_table_fits_eighty_columns(settings, unfolded):
     assert len(rates) == sum(len(pool) == 1 for pool in pools(summary))
 
 
-@pytest.mark.parametrize(("n", "prompts", "step"), [(10, ("chatml",), 1), (400, ("chatml",), 1), (400, ("chatml", "plain"), 10)])
+@pytest.mark.parametrize(
+    ("n", "prompts", "step"),
+    [(10, ("chatml",), 1), pytest.param(400, ("chatml",), 1, marks=pytest.mark.soak), (400, ("chatml", "plain"), 25)],
+)
 def test_no_width_cuts_a_number(n, prompts, step, unfolded):
     summary, _ = make_run(n=n, prompts=prompts, layers=(1, 2), coefficients=(0.5, 2.0))
     digits = number_format.decimals(n)
