@@ -14,11 +14,11 @@ from demur.runs.database.network_folder import network_file_system
 from demur.runs.describe import describe
 from demur.runs.executors.in_process import InProcess
 from demur.runs.jobs import pending_jobs, stored_keys
-from demur.runs.measuring.pairings import pairings
 from demur.runs.sharding.shard import Shard, shard_work
 from demur.runs.sharding.shard_jobs import shard_jobs
 from demur.runs.store import Store
 from demur.study.plan import make_plan
+from demur.study.planned.pairings import pairings
 from demur.study.preflight import check
 from tests.tiny_study import contents, make_study
 

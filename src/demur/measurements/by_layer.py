@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import BaseModel, JsonValue
 
-from demur.measurements.measurement import ArmSubject, MeasurementRecord
+from demur.measurements.measurement import ArmSubject, MeasurementRecord, PlannedSubject
 
 if TYPE_CHECKING:
     from demur.models.layouts import Site
@@ -69,6 +69,10 @@ class SeparationByLayer:
             "position": subject.position,
         }
         return MeasurementRecord(facts, found.arrays())
+
+    def prompts(self, settings: None, planned: PlannedSubject) -> float | int:  # noqa: ARG002
+        """The held-out instructions. The training means are there already."""
+        return planned.test["harmful"] + planned.test["harmless"]
 
     def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
         """Norms, the held-out AUROC with its interval, and the AUROC of random directions, by layer.

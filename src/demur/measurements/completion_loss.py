@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, JsonValue
 
-from demur.measurements.measurement import CellSubject, MeasurementRecord
+from demur.measurements.measurement import CellSubject, MeasurementRecord, PlannedSubject
 
 
 class CompletionLoss:
@@ -47,6 +47,10 @@ class CompletionLoss:
             "tokens": losses[0].tokens,
         }
         return MeasurementRecord(facts)
+
+    def prompts(self, settings: None, planned: PlannedSubject) -> float | int:  # noqa: ARG002
+        """The instructions, each with its completion."""
+        return sum(planned.test.values())
 
     def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
         """Both losses, their difference and the perplexity under the edit.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from demur.core.errors import InputError
-from demur.measurements.measurement import ArmSubject, MeasurementRecord, PairSubject
+from demur.measurements.measurement import ArmSubject, MeasurementRecord, PairSubject, PlannedSubject
 
 if TYPE_CHECKING:
     from demur.measurements.agreement_numbers import Array
@@ -78,6 +78,10 @@ class DirectionAgreement:
             "harmless": len(sides[1]),
         }
         return MeasurementRecord(facts, found.arrays())
+
+    def prompts(self, settings: AgreementSettings, planned: PlannedSubject) -> float | int:  # noqa: ARG002
+        """The training instructions, which are read once more because each one's activations are needed."""
+        return planned.training
 
     def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
         """The cosines by layer, each with the middle 95 % of its null.

@@ -127,6 +127,23 @@ class PairSubject:
     second: ArmSubject
 
 
+@dataclass(frozen=True)
+class PlannedSubject:
+    """The sizes of a subject, as a plan knows them before anything is loaded.
+
+    Attributes:
+        test: the number of test instructions of each instruction set; for a cell, of its own set only.
+        training: the number of training instructions, harmful and harmless ones together.
+        layers: the number of layers of the checkpoint; None if not known.
+        edited: whether it is a cell with an edit.
+    """
+
+    test: Mapping[str, int]
+    training: int
+    layers: int | None = None
+    edited: bool = False
+
+
 Subject = ArmSubject | CellSubject | PairSubject
 
 SubjectKind = Literal["arm", "pair", "cell"]
@@ -148,6 +165,7 @@ class Measurement(Protocol):
     If it has an attribute `unedited_only` that is true, only cells without an edit are measured.
     If it has an attribute `reads_completions` that is true, it gets the cell's own completions and is made after them.
     If it has a method `reference` (`HasReference`), another checkpoint is loaded with the cell's target.
+    A measurement of any kind may have a method `prompts` (`CountsPrompts`), so that a plan can count its work.
     A measurement of pairs may also have an attribute `same_checkpoint`. If it is true, arms of one checkpoint are compared, too.
     If it has an attribute `one_format` that is true, both checkpoints are asked with the same prompt tokens: there is one subject
     for each two checkpoints and each format that both have, or each format of the later one if they have none in common. The
@@ -215,6 +233,23 @@ class HasReference(Protocol):
 
         Raises:
             InputError: if the study has no such checkpoint.
+        """
+        ...
+
+
+@runtime_checkable
+class CountsPrompts(Protocol):
+    """A measurement that says how much work it is, so that `demur plan` can tell how long it takes."""
+
+    def prompts(self, settings: Any, planned: PlannedSubject) -> float | int:
+        """About how many prompts are run for one subject; for a pair, by each of its checkpoints.
+
+        Args:
+            settings: as for `measure`.
+            planned: the sizes of the subject.
+
+        Returns:
+            The number of forward passes over one prompt. What a prompt's continuations take counts as a share of a prompt.
         """
         ...
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from demur.core.errors import InputError, NotFinite, WorkError, nearest
 from demur.judges.judge import Verdict, answers, get_judge
-from demur.measurements.measurement import ArmSubject, CellCompletion, CellSubject, MeasurementRecord
+from demur.measurements.measurement import ArmSubject, CellCompletion, CellSubject, MeasurementRecord, PlannedSubject
 
 if TYPE_CHECKING:
     from demur.interventions.intervention import Intervention
@@ -112,6 +112,11 @@ class TextCoherence:
             if subject.edit is not None:
                 arrays["divergence"] = numpy.array(moved[subject.edit])
             yield MeasurementRecord(facts, arrays)
+
+    def prompts(self, settings: CoherenceSettings, planned: PlannedSubject) -> float | int:
+        """The completions that are scored, as if the target scored them, and the harmless instructions under the edit."""
+        scored = sum(min(test, settings.instructions or test) for test in planned.test.values())
+        return scored + (settings.harmless if planned.edited else 0)
 
     def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
         """Means over completions. `summary.json` compares them with those without an edit under `coherence`.

@@ -33,9 +33,9 @@ from demur.runs.extracting.cell_needs import (
     means_of_plan,
 )
 from demur.runs.job_inputs import JobStore
-from demur.runs.measuring.pairings import pairings
 from demur.runs.store import Store
 from demur.study.plan import Arm, Plan, PlannedCell, directions_of, main_directions, own_directions
+from demur.study.planned.pairings import pairings
 from demur.study.preflight import Ready
 from demur.study.spec import Label, Study
 

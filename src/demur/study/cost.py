@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from demur.models.memory_budget import BYTES, MOST_TOKENS, PASS_TOKENS
 from demur.models.model_size import Size
+from demur.study.machines.measured_prompts import NO_PROMPTS, MeasuredPrompts
 from demur.study.spec import Study
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Job:
         longest: number of tokens of the longest prompt.
         read: number of prompts that directions are read from.
         loads: how often its weights are loaded.
+        measured: number of prompts that measurements run.
         quantise: `8bit`, `4bit` or None.
     """
 
@@ -51,13 +53,14 @@ class Job:
     longest: float | int
     read: int
     loads: int
+    measured: MeasuredPrompts = NO_PROMPTS
     quantise: str | None = None
 
 
 def operations(job: Job, new_tokens: int) -> float:
     """Operations of the matrices, two for each weight, for prompts and new tokens. The last new token passes no block."""
     generated = job.rows * ((job.prompt + new_tokens - 1) * job.size.blocks + new_tokens * job.size.head)
-    return 2.0 * (generated + job.read * job.prompt * job.size.blocks)
+    return 2.0 * (generated + (job.read + job.measured.all) * job.prompt * job.size.blocks)
 
 
 def batch_rows(job: Job, study: Study, kind: str) -> int:

@@ -21,6 +21,7 @@ from demur.study.cost import Job
 from demur.study.load_order import Step, loads, most_at_once, order_jobs
 from demur.study.machines.data_sheets import DataSheet
 from demur.study.machines.fetch_outlook import FetchOutlook, fetch_outlook
+from demur.study.machines.measured_prompts import measured_prompts
 from demur.study.machines.planned_machine import Machine, machine_of
 from demur.study.machines.worker_outlook import WorkersOutlook, worker_outlook
 from demur.study.plan import Arm, Plan, make_plan
@@ -270,6 +271,7 @@ def _job(
         longest=max(template[cell.target] + TOKENS_A_WORD * words[cell.instructions].longest for cell in cells),
         read=2 * study.direction.pairs * len(study.direction.seeds) * len(plan.arms_of(name)),
         loads=sum(step.action == "load" and step.checkpoint == name for step in steps) + selects,
+        measured=measured_prompts(plan, name, size.layers),
         quantise=study.checkpoints[name].quantise,
     )
 

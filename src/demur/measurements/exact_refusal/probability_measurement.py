@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from demur.core.statistics import mean_probability_interval
-from demur.measurements.exact_refusal.sampling import MIN_MASS, JudgeOfBeginnings, Sampling
-from demur.measurements.measurement import CellSubject, MeasurementRecord
+from demur.measurements.exact_refusal.sampling import MIN_MASS, PROMPTS_A_ROW, JudgeOfBeginnings, Sampling
+from demur.measurements.measurement import CellSubject, MeasurementRecord, PlannedSubject
 
 if TYPE_CHECKING:
     from demur.measurements.exact_refusal.refusal_probability import BoundedProbability
@@ -81,6 +81,10 @@ class RefusalProbability:
             group.append(subject)
         if group:
             yield from _measured(group, settings)
+
+    def prompts(self, settings: ProbabilitySettings, planned: PlannedSubject) -> float | int:
+        """The instructions that are measured."""
+        return PROMPTS_A_ROW * sum(min(test, settings.instructions or test) for test in planned.test.values())
 
     def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
         """The mean over instructions with its interval, and how far it may be too low.

@@ -12,6 +12,10 @@ from demur.judges.judge import Judge
 MIN_MASS = 1e-4
 """A beginning with at most this probability is not followed."""
 
+PROMPTS_A_ROW = 1.5
+"""The probability of one instruction takes as long as this many prompts. In the demo these were 1.2 for the parent, of which few
+beginnings are followed, and 1.7 for the tuned checkpoint."""
+
 
 def _decides_by_the_beginning(judge: str) -> str:
     try:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from demur.core.errors import InputError
 from demur.measurements.harm.harm_words import ANSWERS, QUESTION, TOKENS
-from demur.measurements.measurement import CellSubject, MeasurementRecord
+from demur.measurements.measurement import CellSubject, MeasurementRecord, PlannedSubject
 
 if TYPE_CHECKING:
     from demur.inputs.prompts import Prompt
@@ -106,6 +106,11 @@ class Harmfulness:
                 "no": no.numpy(),
             }
             yield MeasurementRecord(facts, arrays)
+
+    def prompts(self, settings: HarmSettings, planned: PlannedSubject) -> float | int:
+        """The set's instructions, the question under five edits, and the set's share of the training instructions."""
+        asked = sum(planned.test.values())
+        return asked + 5 * min(asked, settings.instructions) + planned.training / 2
 
     def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
         """Means of one instruction set. `summary.json` compares sets under `harmfulness`.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 from pydantic import JsonValue
 
 from demur.core.errors import InputError
-from demur.runs.measuring.pairings import pairings
 from demur.study.machines.contiguous_parts import contiguous_parts
+from demur.study.planned.pairings import pairings
 from demur.study.preflight import Ready
 
 if TYPE_CHECKING:

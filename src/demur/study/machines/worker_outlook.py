@@ -3,6 +3,7 @@
 A cell is never split, so the generation of a checkpoint has at most as many parts as the checkpoint has cells.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from demur.study import cost
 from demur.study.cost import Job
 from demur.study.machines.contiguous_parts import contiguous_parts
+from demur.study.machines.measured_prompts import NO_PROMPTS, MeasuredPrompts
 from demur.study.machines.worker_spread import Spread, TimedTask, Weights, spread
 from demur.study.plan import Plan, PlannedCell
 from demur.study.planned_tasks import PlannedTask, cells_key, planned_tasks
@@ -70,14 +72,14 @@ def worker_outlook(plan: Plan, jobs: Mapping[str, Job], rates: "Rates", kind: st
 
 @dataclass(frozen=True)
 class _Work:
-    """A task; the work of it that takes time, None if that is not counted, as for measurements; and the cells of a part."""
+    """A task; the work of each checkpoint in it that takes time; and the cells of a part."""
 
     task: PlannedTask
-    job: Job | None = None
+    jobs: tuple[Job, ...] = ()
     cells: int = 0
 
     def timed(self, plan: Plan, rates: "Rates", kind: str, end: int) -> TimedTask:
-        taken = 0.0 if self.job is None else cost.work_seconds(self.job, plan.study, rates, kind)[end]
+        taken = sum(cost.work_seconds(job, plan.study, rates, kind)[end] for job in self.jobs)
         return TimedTask(self.task.key, self.task.weights, self.task.needs, self.task.gives, taken, self.cells)
 
 
@@ -88,18 +90,28 @@ def _tasks(plan: Plan, jobs: Mapping[str, Job], workers: int) -> Iterator[_Work]
     first = tuple(key for one in selected for key in one.task.gives)
     parts = {name: _parts(plan.of(name), workers, plan) for name in jobs}
     keys = {cells_key(name): tuple(_part_key(name, number) for number in range(len(parts[name]))) for name in jobs}
+    compared = Counter(name for task in planned_tasks(plan) if task.key.startswith("compare ") for name in task.weights)
     for task in planned_tasks(plan):
         needs = tuple(key for need in task.needs for key in keys.get(need, (need,)))
         task = replace(task, needs=(*first, *needs))
         name = task.weights[0] if task.weights else ""
         if task.key == f"extract {name}":
-            yield _Work(task, replace(jobs[name], rows=0))
+            yield _Work(task, (replace(jobs[name], rows=0, measured=MeasuredPrompts(arm=jobs[name].measured.arm)),))
         elif task.key == f"generate {name}":
             for number, cells in enumerate(parts[name]):
                 part = replace(task, gives=(_part_key(name, number),))
-                yield _Work(part, replace(jobs[name], rows=plan.rows(cells), read=0), len(cells))
+                yield _Work(part, (replace(jobs[name], rows=plan.rows(cells), read=0, measured=NO_PROMPTS),), len(cells))
+        elif task.key == f"measure {name}":
+            yield _Work(task, (_only(jobs[name], cell=jobs[name].measured.cell),))
+        elif task.key.startswith("compare "):
+            yield _Work(task, tuple(_only(jobs[one], pair=jobs[one].measured.pair / compared[one]) for one in task.weights))
         else:
             yield _Work(task)
+
+
+def _only(job: Job, *, cell: float = 0.0, pair: float = 0.0) -> Job:
+    """The measurements of a checkpoint's work."""
+    return replace(job, rows=0, read=0, measured=MeasuredPrompts(cell=cell, pair=pair))
 
 
 def _selections(plan: Plan, jobs: Mapping[str, Job]) -> Iterator[_Work]:
@@ -109,7 +121,8 @@ def _selections(plan: Plan, jobs: Mapping[str, Job]) -> Iterator[_Work]:
         rows = job.rows - plan.rows(plan.of(name))
         if rows > 0:
             done = (f"selection in {name}",)
-            yield _Work(PlannedTask(f"select in {name}", (name,), before, done), replace(job, rows=rows, read=0))
+            selecting = replace(job, rows=rows, read=0, measured=NO_PROMPTS)
+            yield _Work(PlannedTask(f"select in {name}", (name,), before, done), (selecting,))
             before = done
 
 

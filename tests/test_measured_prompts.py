@@ -1,0 +1,52 @@
+"""What measurements add to the work of a plan: the prompts that they run through its checkpoints, counted beforehand."""
+
+from collections import Counter
+from contextlib import contextmanager
+
+import pytest
+
+import demur
+from demur.measurements.exact_refusal.sampling import PROMPTS_A_ROW
+from demur.study.machines.measured_prompts import measured_prompts
+from demur.study.plan import make_plan
+from demur.study.plan_outlook import look_ahead
+from demur.study.study_files import load_study
+from tests.tiny_study import make_study
+
+MEASURED = ('measurements=["by-layer", "direction-agreement", {name="refusal-probability", instructions=2}]', "controls.random=4")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return make_study(tmp_path_factory.mktemp("study"))
+
+
+def test_a_plan_counts_the_prompts_that_the_run_then_reports(path, tmp_path):
+    study = load_study(path, MEASURED)
+    reported = Counter()
+
+    @contextmanager
+    def phases(name, _total):
+        yield lambda done: reported.update({name: done})
+
+    demur.run(study, tmp_path / "run", phases=phases).close()
+    plan = make_plan(study)
+    for name in study.checkpoints:
+        found = measured_prompts(plan, name, None)
+        (arm,) = plan.arms_of(name)
+        assert found.arm == reported[f"directions of {arm.name}"] - 8  # the training instructions
+        assert found.cell == PROMPTS_A_ROW * reported[f"refusal-probability of {arm.name}"] > 0
+        (pair,) = [done for phase, done in reported.items() if phase.startswith("direction-agreement")]
+        assert found.pair == pair / 2
+        assert found.all == found.arm + found.cell + found.pair
+
+
+def test_measurements_take_time_on_one_device_and_on_workers(path):
+    less, more = (look_ahead(load_study(path, changes), "a10", 2) for changes in (["measurements=[]"], MEASURED[:1]))
+    assert more.time.low > less.time.low
+    assert more.workers.low > less.workers.low
+
+
+def test_a_measurement_that_does_not_say_counts_as_none(path):
+    plan = make_plan(load_study(path, ['measurements=["equivalence"]']))
+    assert measured_prompts(plan, "chat", 3).all == 0
