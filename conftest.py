@@ -1,6 +1,27 @@
-"""Names that the examples in docstrings may use: a tiny checkpoint with random weights, and what is made of it."""
+"""Shapes of arrays are checked while the tests run. Docstrings' examples may use a tiny checkpoint and what is made of it."""
+
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
+
+NOT_CHECKED = {"demur.engine.hooks"}
+"""Its hooks are made anew for every batch, and instrumenting them takes three quarters of a test of decoding."""
+
+
+def _modules_with_shapes() -> list[str]:
+    """The modules that annotate shapes. Checking the calls of all others too would make the tests a sixth longer."""
+    package = find_spec("demur")
+    assert package is not None
+    assert package.origin is not None
+    source = Path(package.origin).parent
+    files = (path for path in source.rglob("*.py") if "from jaxtyping import" in path.read_text(encoding="utf-8"))
+    return [".".join(("demur", *path.relative_to(source).with_suffix("").parts)) for path in files]
+
+
+# Before any of them is imported.
+install_import_hook([name for name in _modules_with_shapes() if name not in NOT_CHECKED], "beartype.beartype")
 
 
 @pytest.fixture(autouse=True)
