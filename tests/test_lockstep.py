@@ -5,6 +5,7 @@ import torch
 
 import demur
 from demur.core.errors import InputError
+from demur.engine.lockstep import pair_tree
 from demur.engine.lockstep.greedy_pair import decode_pair
 from demur.engine.lockstep.matched_pair import matched_pair
 from demur.engine.lockstep.pair_tree import explore_pair, fitting_tokens
@@ -147,13 +148,17 @@ def test_a_patch_that_does_not_fit_is_refused():
             decode_pair(pair, PROMPTS, patch, max_new_tokens=1)
 
 
-def test_a_batch_takes_at_most_a_tenth_of_the_memory_of_both_checkpoints():
+def test_a_batch_takes_at_most_a_tenth_of_the_memory_of_both_checkpoints(monkeypatch):
     first, second = checkpoints(hidden_size=64, vocab_size=60000)
     pair = matched_pair(second, first)
+    small = fitting_tokens(pair, 4)
+    monkeypatch.setattr(pair_tree, "LEAST_BYTES", 0)
     few, many = fitting_tokens(pair, 1), fitting_tokens(pair, 4)
     weights = 2 * sum(weight.nbytes for weight in first.model.parameters())
     caches = 2 * 2 * 5 * 3 * 32 + 4 * 64
     assert few > many == int(0.1 * weights) // (4 * caches)
+    # A tenth of so little would be a few rows.
+    assert small == 2**29 // (4 * caches) > many
     # The size of a batch changes no token.
     assert decode_pair(pair, PROMPTS, StreamPatch(1), max_new_tokens=4, batch_tokens=8) == decode_pair(
         pair, PROMPTS, StreamPatch(1), max_new_tokens=4

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy
 import pytest
+import torch
 
 import demur
 from demur.analysis.diff.findings import findings
 from demur.analysis.diff.pair_results import MeasuredPair, MeasuredRun, pair_results
 from demur.core.errors import InputError
 from demur.measurements.diffing.diff_runs import material_of
-from demur.measurements.diffing.patching import Patching, PatchingSettings, layers_of
+from demur.measurements.diffing.patching import Patching, PatchingSettings, _patches, layers_of
 from demur.measurements.measurement import ArmSubject, PairSubject
 from demur.runs.diffing.diff_run import MEASUREMENTS, diff_study
 from demur.runs.jobs import pending_jobs
@@ -104,6 +105,15 @@ def test_pairs_that_differ_by_chance_alone_are_rarely_told_apart():
         runs = tuple(MeasuredRun(name, name, "alone", None, row) for name, row in zip(("base", "chat"), rows, strict=True))
         told += pair_results([MeasuredPair("patching", "x", "base", "chat", "native", JUDGE, runs, 0.0)])[0].differs
     assert told <= 20
+
+
+def test_of_many_layers_every_second_one_is_patched_by_parts_and_along():
+    layers = layers_of(None, 30)
+    found = _patches(layers, PatchingSettings(), torch.ones(8))
+    at = {kind: tuple(patch.layer for name, patch in found if name == kind) for kind, _ in found}
+    assert at["stream"] == at["permuted"] == layers
+    assert at["prompt"] == at["generated"] == at["along"] == at["random direction"] == layers[1::2]
+    assert {len(layers[:6])} == {[name for name, _ in _patches(layers[:6], PatchingSettings(), None)].count("prompt")}
 
 
 def test_the_layers_are_evenly_spaced_and_the_last_is_there():

@@ -35,7 +35,7 @@ def place(tmp_path, monkeypatch):
 def test_presets_and_study_files(place):
     assert set(preset_names()) < set(offered("demur run "))
     assert "mine.toml" in offered("demur plan ")
-    assert offered("demur plan dem") == ["demo", "demo-sweep"]
+    assert offered("demur plan dem") == ["demo", "demo-arms", "demo-sweep"]
     assert "rows.csv" not in offered("demur plan ")
 
 

@@ -34,8 +34,8 @@ logits are the source's, then come the target's with each patch. They are of the
 
 SHARE = 0.1
 """KV caches and streams of a batch may take this part of the memory of both checkpoints' weights."""
-LEAST_TOKENS = 256
-"""A batch has at least room for this many tokens, however small the checkpoints are."""
+LEAST_BYTES = 2**29
+"""Or half a GiB, if that is more. Small checkpoints in batches of a few rows would take more than twice as long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def explore_pair(
             does not fit into memory, it is called again from the branch without tokens on.
         max_new_tokens: the most tokens in a continuation, counting the one that is not run.
         batch_tokens: the most tokens in a batch, padding and new ones included. By default the KV caches and streams of a batch
-            take at most a tenth of the memory of both checkpoints' weights.
+            take at most a tenth of the memory of both checkpoints' weights, or half a GiB if that is more.
 
     Returns:
         For each finished batch, the indices of its prompts.
@@ -134,7 +134,7 @@ def one_thread(pair: MatchedPair) -> Iterator[None]:
 
 
 def fitting_tokens(pair: MatchedPair, patches: int) -> int:
-    """The most tokens in a batch if its KV caches and streams take at most `SHARE` of the memory of the weights."""
+    """The most tokens in a batch if its KV caches and streams take at most `SHARE` of the memory of the weights, or `LEAST_BYTES`."""
     config, size = pair.target.model.config.get_text_config(), pair.target.dtype.itemsize
     width = kv_width_of(config)
     if width is None:
@@ -144,7 +144,7 @@ def fitting_tokens(pair: MatchedPair, patches: int) -> int:
     # A decode step holds the caches of its branches and of those that they continue.
     each = size * (2 * 2 * (1 + patches) * pair.target.n_layers * width + patches * pair.target.d_model)
     weights = sum(weight.nbytes for one in (pair.source, pair.target) for weight in one.model.parameters())
-    return max(LEAST_TOKENS, int(SHARE * weights) // each)
+    return max(LEAST_BYTES, int(SHARE * weights)) // each
 
 
 @torch.inference_mode()

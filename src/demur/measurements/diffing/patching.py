@@ -24,6 +24,10 @@ MOST_LAYERS = 10
 """Of a deeper checkpoint, this many layers are measured unless the study names some: evenly spaced, with the last one."""
 
 
+MOST_APART = 6
+"""Of more layers than this, every second one is patched by parts and along the direction, from the last layer on."""
+
+
 class PatchingSettings(PairSettings):
     """Settings of `patching`.
 
@@ -163,13 +167,14 @@ def _patches(layers: Sequence[int], settings: PatchingSettings, along: "Tensor |
     from demur.engine.lockstep.stream_patch import StreamPatch, Stretch
 
     found: list[tuple[str, StreamPatch]] = []
+    apart = layers if len(layers) <= MOST_APART else layers[::-1][::2]
     for layer in layers:
         found.append(("stream", StreamPatch(layer)))
         parts: tuple[Stretch, ...] = get_args(Stretch)
-        found += [(part, StreamPatch(layer, part)) for part in parts[1:] if settings.parts]
+        found += [(part, StreamPatch(layer, part)) for part in parts[1:] if settings.parts and layer in apart]
         seeds = [settings.seed + 1000 * number + layer for number in range(settings.nulls)]
         found += [("permuted", StreamPatch(layer, scrambled=seed)) for seed in seeds]
-        if along is not None:
+        if along is not None and layer in apart:
             found.append(("along", StreamPatch(layer, along=along[None])))
             for seed in seeds:
                 random = torch.randn(1, along.shape[0], generator=torch.Generator().manual_seed(seed))
