@@ -1,5 +1,6 @@
 """Static figures for papers: draws each figure specification with matplotlib, one or two columns wide."""
 
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import Any, assert_never
@@ -233,10 +234,15 @@ def _draw_lines(lines: LayerLines) -> Figure:
 
 
 def _line(axes: Any, line: Line, lines: LayerLines, factor: int) -> None:
+    # A value that is not defined leaves a gap.
+    values = [float("nan") if value is None else factor * value for value in line.values]
+    places = list(lines.at(len(line.values)))
+    if line.joined:
+        there = [(place, value) for place, value in zip(places, values, strict=True) if not math.isnan(value)]
+        places, values = [place for place, _ in there], [value for _, value in there]
     axes.plot(
-        lines.at(len(line.values)),
-        # A value that is not defined leaves a gap.
-        [float("nan") if value is None else factor * value for value in line.values],
+        places,
+        values,
         linewidth=0.6 if line.thin else 1.1,
         marker=".",
         markersize=2 if line.thin else 5 if lines.horizontal else 3,

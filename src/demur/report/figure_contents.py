@@ -190,6 +190,7 @@ class Line:
         notes: the text after each value when a reader points at it, such as its interval.
         thin: whether it is in the background, such as the line of a control.
         selects: the address of the completions of each value.
+        joined: whether the line goes on across places without a value; otherwise there is a gap.
     """
 
     name: str
@@ -199,6 +200,7 @@ class Line:
     notes: tuple[str, ...] = ()
     thin: bool = False
     selects: tuple[str, ...] = ()
+    joined: bool = False
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,8 @@ def _line(line: Line, index: int, panel: LinePanel, lines: LayerLines) -> Json:
         "xaxis": numbered("x", index),
         "yaxis": numbered("y", index),
     }
+    if line.joined:
+        trace["connectgaps"] = True
     if line.thin:
         trace["legendrank"] = 1001  # after all others, although it is drawn first
     if line.notes:

@@ -233,8 +233,8 @@ def _recovery(run: PairRun) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{100 * value:.0f} %"
+    return f"{100 * value:z.0f} %"
 
 
 def _points(value: float) -> str:
-    return f"{100 * value:+.0f} points"
+    return f"{100 * value:+z.0f} points"
