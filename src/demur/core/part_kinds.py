@@ -73,6 +73,7 @@ KINDS: dict[str, PartKind] = {
             "logistic": "demur.directions.estimators.logistic:LogisticProbe",
             "paired-pca": "demur.directions.estimators.paired_pca:PairedPca",
             "k-means": "demur.directions.estimators.k_means:KMeans",
+            "som": "demur.directions.estimators.som:SelfOrganisingMap",
         },
         protocol="demur.directions.estimators.estimator.Estimator",
         members=("name", "needs"),
