@@ -8,16 +8,21 @@ from typer.testing import CliRunner
 import demur
 from demur.cli.main import app
 from demur.core.errors import InputError
+from demur.runs.conditions.gate_jobs import GateJob
+from demur.runs.jobs import GenerateJob, pending_jobs
 from demur.runs.store import Store
 from demur.study.digest import differences
 from demur.study.plan import make_plan
+from demur.study.preflight import check
 from demur.study.spec import make_study as parsed
 from tests.tiny_study import contents, make_study
 
 FOUND = '{kind="add",coefficient=6.0,when={layer=2},read_at=1}'
-GIVEN = '{kind="ablate",on=["harmful","harmless"],read_at=1,when={layer=2,source="base",tokens="last",below=0.05}}'
-PLAIN = '{kind="add",coefficient=6.0,read_at=1}'
-SETTINGS = ("direction.layers=[1,2]", "controls.random=2", "measurements=['refusal-probability']", "judges=['prefix']")
+WHEN = 'when={layer=2,source="base",tokens="last",below=0.05}'
+GIVEN = f'{{kind="ablate",on=["harmful","harmless"],read_at=1,targets=["chat"],{WHEN}}}'
+UNGATED = '{kind="add",coefficient=6.0,read_at=1}'
+PLAIN = '{kind="add",coefficient=6.0,read_at=1,targets=["chat"]}'
+SETTINGS = ("direction.layers=[1,2]", "controls.random=2", "measurements=[]", "judges=['prefix']")
 GATED = (f"interventions=[{FOUND},{GIVEN},{PLAIN}]", *SETTINGS)
 
 
@@ -72,7 +77,7 @@ def test_its_plan(place):
 
 
 def test_the_digest(place):
-    plain, gated = study(place, f"interventions=[{PLAIN}]", *SETTINGS), study(place, f"interventions=[{FOUND}]", *SETTINGS)
+    plain, gated = study(place, f"interventions=[{UNGATED}]", *SETTINGS), study(place, f"interventions=[{FOUND}]", *SETTINGS)
     assert plain.digest != gated.digest
     without = plain.model_dump(mode="json")
     del without["interventions"][0]["when"]  # as a demur without gates stored it
@@ -163,9 +168,49 @@ def test_what_it_stores(finished):
     assert '""when""' in (finished / "tables" / "results.csv").read_text()
 
 
-def test_it_is_resumed_and_made_by_workers_and_shards(place, finished, tmp_path):
+def test_it_is_resumed(place, finished):
     first = contents(finished)
+    assert pending_jobs(check(make_plan(study(place, *GATED))), Store.open(finished)) == []
     run(place, finished, *GATED)
     assert contents(finished) == first
-    run(place, tmp_path / "workers", *GATED, words=["--executor", "processes", "--workers", "2"])
-    assert contents(tmp_path / "workers") == first
+
+
+def test_a_gate_is_decided_once_before_its_edits(place, tmp_path):
+    ready = check(make_plan(study(place, *GATED)))
+    store = Store.create(tmp_path / "new", ready.plan.study.digest, ready.plan.study.toml())
+    jobs = pending_jobs(ready, store)
+    gates = [job for job in jobs if isinstance(job, GateJob)]
+    assert [(job.arm, job.direction) for job in gates] == [
+        ("base/user-assistant", "base.layer2"),
+        ("chat/native", "chat.layer2"),
+        ("chat/native", "base.layer2"),
+    ]
+    given = {key for job in jobs if isinstance(job, GenerateJob) for key in job.needs if key.startswith("gate:")}
+    assert given == {key for job in gates for key in job.gives}
+
+
+@pytest.mark.soak
+def test_it_is_made_by_workers_and_shards_and_measured(place, tmp_path):
+    settings = (*GATED[:3], "measurements=['refusal-probability']", GATED[4])
+    run(place, tmp_path / "one", *settings)
+    one = contents(tmp_path / "one")
+    run(place, tmp_path / "workers", *settings, words=["--executor", "processes", "--workers", "2"])
+    assert contents(tmp_path / "workers") == one
+    for number in (1, 2):
+        run(place, tmp_path / f"shard{number}", *settings, words=["--shard", f"{number}/2"])
+    demur.merge([tmp_path / "shard1", tmp_path / "shard2"], tmp_path / "whole")
+    whole = contents(tmp_path / "whole")
+    assert (whole["completions"], whole["files"]) == (one["completions"], one["files"])
+    measured = [found["summary"]["measurements"] for found in (whole, one)]
+    assert measured[0] == measured[1]
+    # A closed gate leaves the probability of a refusal as it is without the edit.
+    checkpoint = demur.load_checkpoint(str(place / "chat"), dtype="float32", device="cpu")
+    direction, condition = (demur.load_direction(tmp_path / "one" / "directions" / f"chat.layer{n}.safetensors") for n in (1, 2))
+    train = [instructions(place, label, "train") for label in ("harmful", "harmless")]
+    edit = demur.when(demur.add(direction, 6.0), demur.find_gate(checkpoint, condition, *train, "native"))
+    texts = instructions(place, "harmful", "test")
+    expected = demur.refusal_probability(checkpoint, texts, "native", [edit], judge="prefix")[0]
+    store = Store.open(tmp_path / "one")
+    key = "chat/native|harmful|add 6 unit chat.layer1|sites own, layers own, all, when chat.layer2 all found"
+    (stored,) = [row for row in store.measurements() if (row.name, row.subject) == ("refusal-probability", key)]
+    assert stored.record.arrays["probability"].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
