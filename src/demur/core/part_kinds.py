@@ -186,6 +186,7 @@ KINDS: dict[str, PartKind] = {
             "dose-tables": "demur.report.sections.doses.dose_tables:DoseTables",
             "coherence": "demur.report.sections.doses.coherence_table:CoherenceTable",
             "estimators": "demur.report.sections.estimators.estimator_comparison:EstimatorComparison",
+            "gates": "demur.report.sections.conditions.gate_table:GateTable",
             "transfer": "demur.report.sections.transfer:Transfer",
             "training-pairs": "demur.report.sections.spreads.training_pairs:TrainingPairs",
             "prompt-spelling": "demur.report.sections.spreads.prompt_spelling:PromptSpelling",

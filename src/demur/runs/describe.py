@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from demur.analysis.cell import Cell
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, Environment, InstructionFacts, Session
 from demur.core import versions
-from demur.core.edit_words import WHEN
+from demur.core.edit_words import GATE, WHEN
 from demur.core.errors import InputError
 from demur.core.same_weights import same_weights
 from demur.inputs.chat_templates import is_dated
@@ -29,7 +29,6 @@ from demur.runs.growing.stored_study import judge_specs, study_facts
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import asked_measurements
 from demur.runs.records import CheckpointLoaded
-from demur.runs.rows import GATE
 from demur.runs.store import Store
 from demur.study.instruction_sets import expected_change
 from demur.study.plan import Arm, PlannedCell

@@ -9,9 +9,6 @@ from pydantic import JsonValue
 
 from demur.measurements.measurement import MeasurementRecord
 
-GATE = "gate"
-"""The name under which the gates of conditional edits are stored among the measurements."""
-
 if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray

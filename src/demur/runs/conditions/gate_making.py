@@ -5,6 +5,7 @@ import json
 import numpy
 from pydantic import JsonValue
 
+from demur.core.edit_words import GATE
 from demur.core.errors import WorkError
 from demur.core.progress import Progress
 from demur.directions.direction import Direction
@@ -15,7 +16,7 @@ from demur.measurements.measurement import MeasurementRecord
 from demur.runs.conditions.gate_jobs import GateJob
 from demur.runs.extracting.cell_needs import GateName
 from demur.runs.job_inputs import JobInputs
-from demur.runs.rows import GATE, StoredMeasurement
+from demur.runs.rows import StoredMeasurement
 from demur.study.spec import LABELS
 
 VERSION = 1

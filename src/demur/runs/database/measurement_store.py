@@ -3,9 +3,10 @@
 import json
 import sqlite3
 
+from demur.core.edit_words import GATE
 from demur.runs.database.damage import read_from_rows
 from demur.runs.database.means_store import MeansStore
-from demur.runs.rows import GATE, StoredMeasurement, UnmeasuredSubject
+from demur.runs.rows import StoredMeasurement, UnmeasuredSubject
 
 
 class MeasurementStore(MeansStore):
