@@ -58,7 +58,7 @@ def test_every_key_of_a_study_says_whether_it_decides():
     keys = keys_of(Study, {Study})
     assert {model.__name__ for model, _ in keys} == {
         "Study", "CheckpointSpec", "InstructionSpec", "DirectionSpec", "InterventionSpec", "ControlSpec", "MeasurementSpec",
-        "SelectionSpec", "PromptSpec", "ClaimSpec", "EstimatorSpec",
+        "SelectionSpec", "PromptSpec", "ClaimSpec", "EstimatorSpec", "GateSpec",
     }  # fmt: skip
     for model, key in keys:
         mark = mark_of(model, key)
@@ -200,6 +200,8 @@ def test_every_key_that_always_decides_has_a_case():
     # with resamples, in test_training_resamples, and several estimators and what they are used for in test_several_estimators.
     others = {"judges", "engine", "estimator", "kind", "instructions", "doses", "kl", "like", "format", "system"}
     others |= {"resample_completions", "further_estimators", "name", "directions", "estimators", "read_at", "span"}
+    # A gate and its keys are tried in test_gated_studies.
+    others |= {"when", "tokens", "above", "below", "layer"}
     assert keys - covered == others
 
 
@@ -364,7 +366,7 @@ def old_facts(study: Study) -> dict:
     for spec in facts["checkpoints"].values():
         del spec["system"]
     for spec in facts["interventions"]:
-        del spec["estimators"], spec["read_at"], spec["span"]
+        del spec["estimators"], spec["read_at"], spec["span"], spec["when"]
     return facts
 
 

@@ -1,5 +1,7 @@
 """Direction estimators: each against its formula computed in another way, and on activations with a known direction."""
 
+import math
+
 import numpy
 import pytest
 import torch
@@ -9,6 +11,7 @@ import demur
 from demur.core.errors import InputError
 from demur.directions.estimators.estimator import estimator, fit_directions, fit_parts
 from demur.directions.estimators.logistic import PENALTY
+from demur.directions.estimators.som import trained_map
 from demur.directions.estimators.whitened import ledoit_wolf_shrinkage
 from demur.engine.checkpoints import wrap
 from demur.measurements.extraction import whole_side
@@ -203,6 +206,40 @@ def test_k_means_is_no_worse_than_another_implementation():
 
     theirs = min(spread(kmeans2(rows, 4, minit="++", seed=seed)[0]) for seed in range(10))
     assert spread(centres) <= 1.02 * theirs
+
+
+def test_a_map_is_that_of_plain_loops():
+    generator = torch.Generator().manual_seed(2)
+    rows = torch.randn(9, 5, generator=generator, dtype=torch.float64)
+    starts, drawn = torch.randint(9, (16,), generator=generator), torch.randint(9, (60,), generator=generator)
+    neurons = [[float(value) for value in rows[start]] for start in starts]
+    spots = [(column + (0.5 if row in (1, 3) else 0.0), row * math.sqrt(0.75)) for row in range(4) for column in range(4)]
+    for step, row in enumerate(drawn):
+        target, decay = [float(value) for value in rows[row]], 1 + step / (60 / 2)
+        lengths = [math.dist(target, neuron) for neuron in neurons]
+        winner = lengths.index(min(lengths))
+        for neuron, spot in zip(neurons, spots, strict=True):
+            near = math.exp(-(math.dist(spot, spots[winner]) ** 2) / 2 / (0.33 / decay) ** 2)
+            for axis, value in enumerate(target):
+                neuron[axis] += 0.01 / decay * near * (value - neuron[axis])
+    assert torch.allclose(trained_map(rows, starts, drawn), torch.tensor(neurons, dtype=torch.float64), atol=1e-12)
+
+
+def test_a_map_finds_planted_clusters():
+    generator = torch.Generator().manual_seed(3)
+    centres = 6 * torch.eye(WIDTH, dtype=torch.float64)[[4, 7, 9]] + 20.0
+    rows = torch.cat([centre + 0.1 * torch.randn(7, WIDTH, generator=generator, dtype=torch.float64) for centre in centres])
+    harmful = whole_side(rows[:, None].float())
+    harmless = whole_side(torch.randn(8, 1, WIDTH, generator=generator).float())
+    parts = fit_parts(harmful, harmless, name="d", layers=[4], count=5, estimator_name="som")
+    near = [torch.cdist((one.raw_vector() + harmless.mean[0])[None], centres)[0] for (one,) in parts]
+    assert all(float(each.min()) < 0.6 for each in near)
+    assert {int(each.argmin()) for each in near} == {0, 1, 2}
+    assert parts[4][0].provenance.method == "som, part 5 of 5"
+    again = fit_parts(harmful, harmless, name="d", layers=[4], count=5, estimator_name="som")
+    assert all(torch.equal(one[0].vector, other[0].vector) for one, other in zip(parts, again, strict=True))
+    with pytest.raises(InputError, match="'som' is asked for 17 directions, but only .* of its 16 neurons win"):
+        fit_parts(harmful, harmless, name="d", layers=[4], count=17, estimator_name="som")
 
 
 def test_estimators_that_cannot_give_so_many_say_so():

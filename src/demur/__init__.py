@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from demur.measurements.exact_refusal.refusal_probability import refusal_probability as refusal_probability
     from demur.measurements.extraction import extract_direction as extract_direction
     from demur.measurements.extraction import extract_directions as extract_directions
+    from demur.measurements.gradient.optimised_cone import optimise_cone as optimise_cone
     from demur.measurements.gradient.optimised_direction import optimise_direction as optimise_direction
     from demur.measurements.null_directions import control_directions as control_directions
     from demur.measurements.reference_means import stream_means as stream_means
@@ -108,6 +109,7 @@ _HOMES = {
         "refusal_probability",
     ),
     "measurements.extraction": ("extract_direction", "extract_directions"),
+    "measurements.gradient.optimised_cone": ("optimise_cone",),
     "measurements.gradient.optimised_direction": ("optimise_direction",),
     "measurements.null_directions": ("control_directions",),
     "measurements.reference_means": ("stream_means",),

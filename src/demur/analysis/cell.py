@@ -76,7 +76,8 @@ class Cell(Record):
         unit: the norm that a coefficient of 1 adds: 1 (`unit`), the direction's raw norm (`raw`), or the stream's mean norm
             (`residual`).
         positions: `all`, `prompt` or `generated`.
-        settings: further settings of the kind of edit, by name.
+        settings: further settings of the edit, by name: those of its kind, and `when` with its gate as the
+            study names it, if it has one.
     """
 
     key: str

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from demur.analysis.cell import Cell, Comparison, JudgedCell, Null
 from demur.core import number_format
-from demur.core.edit_words import EditWords
+from demur.core.edit_words import WHEN, EditWords, setting_text
 
 Words = Mapping[str, EditWords]
 """Action -> its words, in the order of a report."""
@@ -140,6 +140,8 @@ def where_it_acts(cell: Cell, alike: Sequence[Cell], words: EditWords) -> list[s
     if cell.positions and len({other.positions for other in alike}) > 1:
         facts.append(f"{cell.positions} positions")
     facts += [
-        f"{name} {value}" for name, value in cell.settings.items() if any(other.settings.get(name) != value for other in alike)
+        setting_text(name, value) if name == WHEN else f"{name} {value}"
+        for name, value in cell.settings.items()
+        if any(other.settings.get(name) != value for other in alike)
     ]
     return facts

@@ -4,6 +4,7 @@ A match names a checkpoint, a prompt format or an arm (`checkpoint/prompt`). Cel
 carry the first run's names, so that the same work has the same key in both.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from demur.core.errors import InputError, nearest
 
 Arm = tuple[str, str]
 """Checkpoint and prompt format."""
+
+_CONDITION = re.compile(r"(?<=, when )\S+")
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,9 @@ class Renaming:
         own = f" {cell.direction}"
         if cell.direction is not None and edit.endswith(own):
             edit = f"{edit.removesuffix(own)} {self.direction(cell.direction)}"
-        return "|".join(("/".join(self.arm(cell.arm)), instructions, edit, *where))
+        # The end of a key has the name of the condition direction, if the edit has a gate.
+        ends = [_CONDITION.sub(lambda found: self.direction(found[0]), one) for one in where]
+        return "|".join(("/".join(self.arm(cell.arm)), instructions, edit, *ends))
 
     def manifest(self, manifest: Manifest) -> Manifest:
         """The other run's manifest with the first run's names in its study, its checkpoints and its arms."""
@@ -145,8 +150,15 @@ class Renaming:
             names = {name: self.prompt(name) for name in own}
             found["checkpoints"] = {self.checkpoint(name): _listed(spec, names, "prompts") for name, spec in checkpoints.items()}
         if isinstance(edits, list):
-            found["interventions"] = [_listed(edit, self.checkpoints, "targets", "sources") for edit in edits]
+            found["interventions"] = [self._edit(edit) for edit in edits]
         return found
+
+    def _edit(self, edit: JsonValue) -> JsonValue:
+        listed = _listed(edit, self.checkpoints, "targets", "sources")
+        when = listed.get("when") if isinstance(listed, dict) else None
+        if not isinstance(listed, dict) or not isinstance(when, dict) or not isinstance(when.get("source"), str):
+            return listed
+        return {**listed, "when": {**when, "source": self.checkpoint(str(when["source"]))}}
 
 
 def _listed(table: JsonValue, names: Mapping[str, str], *keys: str) -> JsonValue:

@@ -82,6 +82,10 @@ def convert(
     layer: Layer = None,
     position: Position = None,
     axes: Axes = None,
+    feature: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="a feature of a sparse autoencoder (W_dec in a .safetensors file) as a direction"),
+    ] = None,
     family: Annotated[
         str | None, typer.Option(metavar="NAME", help="model_type of the model that lm-eval steers, for example llama")
     ] = None,
@@ -93,6 +97,10 @@ def convert(
     from demur.directions.files.load_and_save import load_directions, save_directions
 
     name = format_for(out, format)
-    loaded = [direction for path in files for direction in load_directions(path, layer=layer, position=position, axes=axes)]
+    loaded = [
+        direction
+        for path in files
+        for direction in load_directions(path, layer=layer, position=position, axes=axes, feature=feature)
+    ]
     save_directions(loaded, out, format=name, family=family, n_layers=n_layers)
     typer.echo(f"{out}  {name}  {len(loaded)} direction{'s' if len(loaded) > 1 else ''}")

@@ -1,6 +1,8 @@
 """The words for an edit in labels, sentences and figures. A run stores them, so a report does not need the edit's code."""
 
-from pydantic import BaseModel, ConfigDict
+import json
+
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 
 class EditWords(BaseModel):
@@ -32,3 +34,30 @@ class EditWords(BaseModel):
     figure: str
     title: str
     own_layer: bool = False
+
+
+WHEN = "when"
+"""The setting of a cell that has the gate of its edit."""
+
+GATE = "gate"
+"""The name under which gates are stored and summarised among the measurements."""
+
+
+def setting_text(name: str, value: JsonValue) -> str:
+    """A setting of an edit as labels have it.
+
+    Args:
+        name: its name.
+        value: its value; for `when`, the gate as a study names it.
+
+    Example:
+        >>> setting_text("level", 0.5), setting_text("when", {"layer": 7, "tokens": "last", "above": 0.1})
+        ('level 0.5', 'gated by layer 7, last token, above 0.1')
+    """
+    if name != WHEN or not isinstance(value, dict):
+        return f"{name} {json.dumps(value)}"
+    source = f"{value['source']} " if value.get("source") else ""
+    facts = [f"{source}layer {value.get('layer')}", *([str(value["estimator"])] if value.get("estimator") else [])]
+    facts += ["last token"] if value.get("tokens") == "last" else []
+    facts += [f"{side} {value[side]}" for side in ("above", "below") if value.get(side) is not None]
+    return f"gated by {', '.join(facts)}"

@@ -64,6 +64,10 @@ class Gate:
         read = stream.double().mean(0)
         return float(torch.nn.functional.cosine_similarity(read, self.direction.vector.double(), dim=0, eps=1e-30))
 
+    def passes(self, score: float) -> bool:
+        """Whether the gate is open at this cosine."""
+        return (score > self.threshold) == self.above
+
     def opens(self, stream: Float[Tensor, "token d_model"]) -> bool:
         """Whether the gate is open for a prompt; see `score`."""
-        return (self.score(stream) > self.threshold) == self.above
+        return self.passes(self.score(stream))

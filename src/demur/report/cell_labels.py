@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from demur.analysis.cell import Cell
 from demur.analysis.manifest import DirectionFacts
 from demur.analysis.summary import Summary
-from demur.core.edit_words import EditWords
+from demur.core.edit_words import EditWords, setting_text
 from demur.core.number_format import TIMES
 
 BASELINE = "baseline"
@@ -134,6 +134,6 @@ def _parts(cell: Cell, words: EditWords, origin: DirectionFacts | None) -> dict[
         "layers": f", {words.done} at {where}",
         "sites": f", {'+'.join(cell.sites)}" if cell.sites else "",
         "positions": f", {cell.positions} positions" if cell.positions else "",
-        "settings": "".join(f", {name} {json.dumps(value)}" for name, value in cell.settings.items()),
+        "settings": "".join(f", {setting_text(name, value)}" for name, value in cell.settings.items()),
         "dose": coefficient,
     }

@@ -3,6 +3,7 @@
 Most have two forms: one with all digits for the CSV files, and one with labels and rounded numbers for LaTeX and the page.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
@@ -75,6 +76,7 @@ def identity(entry: Entry) -> dict[str, object]:
         "layers": "+".join(map(str, entry.cell.layers or ())),
         "sites": "+".join(entry.cell.sites or ()),
         "positions": entry.cell.positions,
+        "settings": json.dumps(entry.cell.settings, sort_keys=True) if entry.cell.settings else None,
         "coefficient": entry.cell.coefficient,
         "unit": entry.cell.unit,
         "judge": entry.judge,

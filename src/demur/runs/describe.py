@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from demur.analysis.cell import Cell
 from demur.analysis.manifest import ArmFacts, CheckpointFacts, Environment, InstructionFacts, Session
 from demur.core import versions
+from demur.core.edit_words import GATE, WHEN
 from demur.core.errors import InputError
 from demur.core.same_weights import same_weights
 from demur.inputs.chat_templates import is_dated
@@ -22,6 +23,7 @@ from demur.inputs.prompt_formats import NATIVE, needs_tokenizer
 from demur.inputs.templates.thinking import thinking_of
 from demur.interventions.edit_kind import action_of, edit_kind, words_of
 from demur.models.quantisation import ROWS_MEET
+from demur.runs.conditions.gate_jobs import gate_names
 from demur.runs.growing.instruction_records import instruction_facts, refuse_other_instructions
 from demur.runs.growing.stored_study import judge_specs, study_facts
 from demur.runs.job_inputs import JobInputs
@@ -64,7 +66,8 @@ def describe(ready: Ready, store: Store) -> None:
     store.remember_judge_specs(judge_specs(study.judges))
     store.warn_of_plan(ready.warnings)
     _rename_checkpoints(study, store)
-    store.remember_asked((one.name, one.settings) for one in asked_measurements(study))
+    gates = [(GATE, settings) for _, settings in gate_names(ready.plan)]
+    store.remember_asked([*((one.name, one.settings) for one in asked_measurements(study)), *gates])
     store.remember_edits(words_of({spec.kind: edit_kind(spec.kind) for spec in study.interventions}))
     store.add_planned_directions(direction.name for direction in ready.plan.directions)
     store.add_cells(planned_cell(study, cell) for cell in ready.plan.cells)
@@ -125,7 +128,7 @@ def planned_cell(study: Study, planned: PlannedCell) -> Cell:
         instructions=planned.instructions,
         intervention=spec.kind,
         action=action,
-        expected=expected_change(kind, action, planned.instructions, study.instructions),
+        expected=expected_change(kind, action, planned.instructions, study.instructions, spec.when),
         direction=None if direction is None else direction.name,
         source=None if direction is None else direction.source,
         source_prompt=None if direction is None or direction.control else direction.arm.prompt,
@@ -142,7 +145,7 @@ def planned_cell(study: Study, planned: PlannedCell) -> Cell:
         coefficient=spec.dose,
         unit=spec.unit if kind.takes_dose else None,
         positions=spec.positions,
-        settings=spec.settings,
+        settings=spec.settings if planned.gate is None else {**spec.settings, WHEN: dict(planned.gate.written)},
     )
 
 

@@ -1,6 +1,7 @@
 """Carries out each kind of job: reads inputs by key, uses loaded checkpoints, and gives records. It stores nothing."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from demur.core.progress import Progress, silent
 from demur.core.thought_marks import thought_at_end
@@ -12,14 +13,18 @@ from demur.engine.checkpoints import Checkpoint, load_checkpoint
 from demur.engine.generate import CompletionRequest, generate_batches
 from demur.inputs.prompt_formats import SLOT
 from demur.inputs.prompts import Prompt
+from demur.interventions.gate import Gate
+from demur.interventions.gated_edit import when
 from demur.interventions.intervention import Intervention, edit
 from demur.interventions.stream_means import StreamMeans
 from demur.interventions.target_facts import TargetFacts
 from demur.judges.judge import Judged
 from demur.measurements.measurement import ArmSubject, CellCompletion, CellSubject, PairSubject
+from demur.runs.conditions.gate_jobs import GateJob
+from demur.runs.conditions.gate_making import gate_made, stored_gate
 from demur.runs.controls.control_jobs import ArmControlsJob, ControlJob
 from demur.runs.controls.control_making import arm_controls_made, controls_from
-from demur.runs.extracting.cell_needs import MeansName, means_of
+from demur.runs.extracting.cell_needs import GateName, MeansName, gates_of, means_of
 from demur.runs.extracting.means_rows import row_of
 from demur.runs.extracting.training_activations import direction_facts, make_directions, read_training
 from demur.runs.job_inputs import JobInputs
@@ -57,6 +62,11 @@ def run_job(job: Job, inputs: JobInputs, loaded: Loaded) -> Iterator[JobRecord]:
         yield DirectionMade(made, direction_facts(made, inputs))
     elif isinstance(job, ArmControlsJob):
         yield from _arm_controls(job, inputs, loaded[job.checkpoint])
+    elif isinstance(job, GateJob):
+        texts = [inputs.ready.material[name] for name in inputs.study.sets]
+        count = sum(len(one.test) for one in texts) + sum(len(inputs.ready.material[one].train) for one in LABELS)
+        with inputs.phases(f"gate of {job.arm}", count) as progress:
+            yield gate_made(job, inputs, loaded[job.checkpoint], progress)
     elif isinstance(job, GenerateJob):
         yield from _generate(job, inputs, loaded[job.checkpoint])
     else:
@@ -161,14 +171,14 @@ def _measure(job: MeasureJob, inputs: JobInputs, loaded: Loaded) -> Iterator[Sto
 
 def _cell_subjects(job: MeasureJob, inputs: JobInputs, arms: Sequence[ArmSubject]) -> list[CellSubject]:
     """The cells of the first arm as subjects of a measurement. The second arm is the reference, if there is one."""
-    directions, means = _read(job, inputs)
+    stored = _read(job, inputs)
     written = {key: inputs.completions(key) for key in job.read}
     thought = thought_at_end(arms[0].prompt.template.rpartition(SLOT)[2])
     return [
         CellSubject(
             name=key,
             arm=arms[0],
-            edit=_edit(inputs.cell(key), directions, means, inputs.ready.plan),
+            edit=_edit(inputs.cell(key), stored, inputs.ready.plan),
             instructions=tuple(row.instruction for row in written[baseline]),
             completions=tuple(tuple(row.token_ids) for row in written[baseline]),
             max_new_tokens=inputs.study.max_new_tokens,
@@ -189,8 +199,8 @@ def _generate(job: GenerateJob, inputs: JobInputs, checkpoint: Checkpoint) -> It
     pending = [(cells[key], position) for key, positions in job.rows for position in positions]
     prompts = {arm: inputs.prompt(arm, checkpoint) for arm in dict.fromkeys(cell.target for cell in cells.values())}
     ids = {(arm, name): prompt.encode(material[name].test) for arm, prompt in prompts.items() for name in study.sets}
-    directions, means = _read(job, inputs)
-    edits = {key: _edit(cell, directions, means, inputs.ready.plan) for key, cell in cells.items()}
+    stored = _read(job, inputs)
+    edits = {key: _edit(cell, stored, inputs.ready.plan) for key, cell in cells.items()}
     requests = [
         CompletionRequest(material[cell.instructions].test[i], tuple(ids[cell.target, cell.instructions][i]), edits[cell.key])
         for cell, i in pending
@@ -215,10 +225,21 @@ def _generate(job: GenerateJob, inputs: JobInputs, checkpoint: Checkpoint) -> It
             progress(len(finished))
 
 
-def _read(job: GenerateJob | MeasureJob, inputs: JobInputs) -> tuple[dict[str, Direction], dict[MeansName, StreamMeans]]:
-    """The directions and means that a job reads."""
-    directions = {name: inputs.direction(name) for name in job.directions}
-    return directions, {name: inputs.means(name) for name in job.means}
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """What the edits of a job are made from, by name."""
+
+    directions: Mapping[str, Direction]
+    means: Mapping[MeansName, StreamMeans]
+    gates: Mapping[GateName, Gate]
+
+
+def _read(job: GenerateJob | MeasureJob, inputs: JobInputs) -> _Stored:
+    return _Stored(
+        {name: inputs.direction(name) for name in job.directions},
+        {name: inputs.means(name) for name in job.means},
+        {name: stored_gate(inputs, name) for name in job.gates},
+    )
 
 
 def edit_of(spec: InterventionSpec, direction: Direction | Subspace | None, dose: float | None) -> Intervention:
@@ -241,23 +262,19 @@ def edit_of(spec: InterventionSpec, direction: Direction | Subspace | None, dose
     )
 
 
-def _edit(
-    cell: PlannedCell,
-    directions: Mapping[str, Direction],
-    means: Mapping[MeansName, StreamMeans],
-    plan: Plan,
-) -> Intervention | None:
-    """The edit of a cell, with everything that it has to know of its target."""
+def _edit(cell: PlannedCell, stored: _Stored, plan: Plan) -> Intervention | None:
+    """The edit of a cell, with everything that it has to know of its target, and with its gate."""
     spec, planned = cell.intervention, cell.direction
     if spec is None:
         return None
-    made = edit_of(spec, None if planned is None else _taken(planned, directions), spec.dose)
-    facts = TargetFacts.of_means(*(means[name] for name in means_of(cell)))
+    made = edit_of(spec, None if planned is None else _taken(planned, stored.directions), spec.dose)
+    facts = TargetFacts.of_means(*(stored.means[name] for name in means_of(cell)))
     if "residual norm" in made.missing_facts:
-        norm = directions[residual_source(plan, cell)].provenance.mean_residual_norm
+        norm = stored.directions[residual_source(plan, cell)].provenance.mean_residual_norm
         assert norm is not None, "every direction that was read from an arm has its mean residual norm"
         facts = facts.joined(TargetFacts(residual_norm=norm))
-    return made.with_facts(facts)
+    made = made.with_facts(facts)
+    return made if cell.gate is None else when(made, *(stored.gates[name] for name in gates_of(cell)))
 
 
 def _taken(planned: Used, directions: Mapping[str, Direction]) -> Direction | Subspace:

@@ -12,8 +12,8 @@ from demur.core.progress import Phases, no_phases
 from demur.inputs.chat_templates import is_dated
 from demur.inputs.prompt_formats import needs_tokenizer
 from demur.inputs.prompts import Prompt, prompt_format
-from demur.runs.extracting.cell_needs import MeansName
-from demur.runs.rows import StoredCompletion, StoredMeans
+from demur.runs.extracting.cell_needs import GateName, MeansName
+from demur.runs.rows import StoredCompletion, StoredMeans, StoredMeasurement
 from demur.study.plan import Arm, PlannedCell, PlannedDirection
 from demur.study.preflight import Ready
 from demur.study.spec import Study
@@ -50,6 +50,14 @@ class JobStore(Protocol):
 
     def complete_means(self) -> set[tuple[str, str]]:
         """Arm and label of the means that are there at every point of the stream."""
+        ...
+
+    def gate_names(self) -> set[GateName]:
+        """Target arm and settings of the gates that are there."""
+        ...
+
+    def gate(self, name: GateName) -> StoredMeasurement | None:
+        """A gate, or None."""
         ...
 
     def completions(self, cell: str | None = None) -> list[StoredCompletion]:

@@ -3,20 +3,10 @@
 A job writes nothing. It gives records (`records.py`), and the driver stores them. `pending_jobs` lists the jobs that are left.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel
-
-from demur.measurements.measurement import (
-    MeasuresTogether,
-    measurement,
-    measures_cell,
-    measures_pair,
-    reads_completions,
-    reference_of,
-)
+from demur.runs.conditions.gate_jobs import GateJob, gate_jobs
 from demur.runs.controls.control_jobs import (
     ArmControlsJob,
     AskedOfActivations,
@@ -26,36 +16,25 @@ from demur.runs.controls.control_jobs import (
     direction_key,
 )
 from demur.runs.extracting.cell_needs import (
+    GateName,
     MeansName,
     cell_key,
+    gate_key,
+    gates_of,
     means_key,
     means_of,
     means_of_plan,
 )
 from demur.runs.job_inputs import JobStore
+from demur.runs.measuring.measurement_jobs import AskedMeasurement as AskedMeasurement
+from demur.runs.measuring.measurement_jobs import MeasureJob as MeasureJob
+from demur.runs.measuring.measurement_jobs import Unmeasured, cell_measurements, pair_measurements
+from demur.runs.measuring.measurement_jobs import asked_measurements as asked_measurements
+from demur.runs.measuring.measurement_jobs import canonical as canonical
 from demur.runs.store import Store
-from demur.study.plan import Arm, Plan, PlannedCell, directions_of, main_directions, own_directions
-from demur.study.planned.pairings import pairings
+from demur.study.plan import directions_of, main_directions, own_directions
 from demur.study.preflight import Ready
-from demur.study.spec import Label, Study
-
-
-@dataclass(frozen=True)
-class AskedMeasurement:
-    """A measurement that a study asks for.
-
-    Attributes:
-        name: the measurement.
-        settings: its settings as canonical JSON, defaults included.
-    """
-
-    name: str
-    settings: str = "{}"
-
-    def parsed(self) -> BaseModel | None:
-        """The settings as the measurement's own model; None if it has none."""
-        model = measurement(self.name).settings
-        return None if model is None else model.model_validate_json(self.settings)
+from demur.study.spec import Label
 
 
 @dataclass(frozen=True)
@@ -104,55 +83,6 @@ class ExtractJob:
 
 
 @dataclass(frozen=True)
-class MeasureJob:
-    """Make one measurement of one subject, or of several cells of one arm.
-
-    Attributes:
-        asked: the measurement with its settings.
-        subject: the arm, pair of arms or cell, by name; the arm of several cells.
-        arms: the names of the arms that take part: one, or two for a pair and for cells that are compared with a reference.
-        checkpoints: their checkpoints, whose weights are needed.
-        directions: names of the directions that are read.
-        cells: the key of each cell that is measured, with that of the cell whose completions are read for it.
-        means: the means that are read.
-    """
-
-    asked: AskedMeasurement
-    subject: str
-    arms: tuple[str, ...]
-    checkpoints: tuple[str, ...]
-    directions: tuple[str, ...] = ()
-    cells: tuple[tuple[str, str], ...] = ()
-    means: tuple[MeansName, ...] = ()
-
-    @property
-    def key(self) -> str:
-        """Names the job."""
-        return f"measure {self.asked.name} {self.asked.settings} of {self.subject}"
-
-    @property
-    def weights(self) -> tuple[str, ...]:
-        """The checkpoints that must be loaded."""
-        return self.checkpoints
-
-    @property
-    def read(self) -> tuple[str, ...]:
-        """The keys of the cells whose completions are read."""
-        own = reads_completions(self.asked.name)
-        return tuple(dict.fromkeys(key for pair in self.cells for key in (pair if own else pair[1:])))
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Keys of the stored inputs."""
-        return (*map(direction_key, self.directions), *map(means_key, self.means), *map(cell_key, self.read))
-
-    @property
-    def gives(self) -> tuple[str, ...]:
-        """Keys of what is stored afterwards: nothing that another job needs."""
-        return ()
-
-
-@dataclass(frozen=True)
 class GenerateJob:
     """Generate completions of many cells of one checkpoint. One job, because rows of one batch share prefixes.
 
@@ -161,12 +91,14 @@ class GenerateJob:
         rows: cell -> positions in its instruction set whose completions are missing.
         directions: names of the directions that the cells' edits read.
         means: the means that they read.
+        gates: their gates.
     """
 
     checkpoint: str
     rows: tuple[tuple[str, tuple[int, ...]], ...]
     directions: tuple[str, ...]
     means: tuple[MeansName, ...] = ()
+    gates: tuple[GateName, ...] = ()
 
     @property
     def key(self) -> str:
@@ -181,7 +113,7 @@ class GenerateJob:
     @property
     def needs(self) -> tuple[str, ...]:
         """Keys of the stored inputs."""
-        return (*map(direction_key, self.directions), *map(means_key, self.means))
+        return (*map(direction_key, self.directions), *map(means_key, self.means), *map(gate_key, self.gates))
 
     @property
     def gives(self) -> tuple[str, ...]:
@@ -189,24 +121,15 @@ class GenerateJob:
         return tuple(cell_key(cell) for cell, _ in self.rows)
 
 
-Job = ExtractJob | ArmControlsJob | ControlJob | MeasureJob | GenerateJob
-
-
-def canonical(settings: BaseModel | None) -> str:
-    """Settings as JSON text that is equal for equal settings."""
-    return json.dumps({} if settings is None else settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-
-
-def asked_measurements(study: Study) -> tuple[AskedMeasurement, ...]:
-    """The measurements that a study asks for."""
-    return tuple(AskedMeasurement(spec.name, canonical(spec.parsed())) for spec in study.measurements)
+Job = ExtractJob | ArmControlsJob | ControlJob | GateJob | MeasureJob | GenerateJob
 
 
 def stored_keys(ready: Ready, store: JobStore) -> set[str]:
-    """Keys of everything stored that a job may need: directions, means at every point, and cells that are complete."""
+    """Keys of everything stored that a job may need: directions, means at every point, gates, and cells that are complete."""
     counts = store.progress()
     complete = {cell.key for cell in ready.plan.cells if counts.get(cell.key, 0) >= len(ready.material[cell.instructions].test)}
-    return {*map(direction_key, store.direction_names()), *map(means_key, store.complete_means()), *map(cell_key, complete)}
+    means, gates = map(means_key, store.complete_means()), map(gate_key, store.gate_names())
+    return {*map(direction_key, store.direction_names()), *means, *gates, *map(cell_key, complete)}
 
 
 def pending_jobs(ready: Ready, store: Store, asked: Sequence[AskedMeasurement] | None = None) -> list[Job]:
@@ -218,11 +141,11 @@ def pending_jobs(ready: Ready, store: Store, asked: Sequence[AskedMeasurement] |
         asked: the measurements to make; those of the study unless given.
 
     Returns:
-        The jobs in an order in which they can be done: first those that read activations, then controls, completions, and
+        The jobs in an order in which they can be done: first those that read activations, then controls, gates, completions, and
         measurements of cells and of pairs.
     """
     plan, stored = ready.plan, store.direction_names()
-    unmeasured = _Unmeasured(asked_measurements(plan.study) if asked is None else tuple(asked), store.measured())
+    unmeasured = Unmeasured(asked_measurements(plan.study) if asked is None else tuple(asked), store.measured())
     known = store.complete_means()
     wanted = [name for name in means_of_plan(plan) if name not in known]
     jobs: list[Job] = []
@@ -244,81 +167,11 @@ def pending_jobs(ready: Ready, store: Store, asked: Sequence[AskedMeasurement] |
     return [
         *jobs,
         *control_jobs(plan, stored),
+        *gate_jobs(plan, store.gate_names()),
         *_generation(ready, store),
-        *_cell_measurements(plan, unmeasured),
-        *_pair_measurements(plan, unmeasured),
+        *cell_measurements(plan, unmeasured),
+        *pair_measurements(plan, unmeasured),
     ]
-
-
-@dataclass(frozen=True)
-class _Unmeasured:
-    """What is still to be measured: what was asked for, and the versions of what is stored."""
-
-    asked: tuple[AskedMeasurement, ...]
-    measured: Mapping[tuple[str, str, str], int]
-
-    def of(self, kind: str, subject: str) -> tuple[AskedMeasurement, ...]:
-        found = ((one, measurement(one.name)) for one in self.asked)
-        return tuple(
-            one
-            for one, known in found
-            if known.subjects == kind and self.measured.get((one.name, subject, one.settings)) != known.version
-        )
-
-
-def _cell_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
-    baseline = {(cell.target, cell.instructions): cell.key for cell in plan.cells if cell.intervention is None}
-    jobs: dict[tuple[AskedMeasurement, str], list[PlannedCell]] = {}
-    for cell in (*plan.cells, *plan.null_cells):
-        for one in unmeasured.of("cell", cell.key):
-            # Null directions without completions and resamples have only the refusal probability.
-            if not measures_cell(one.name, cell.intervention is not None, cell.answered and not cell.resampled):
-                continue
-            together = isinstance(measurement(one.name), MeasuresTogether)
-            jobs.setdefault((one, cell.target.name if together else cell.key), []).append(cell)
-    made = []
-    for (one, subject), cells in jobs.items():
-        arms = (cells[0].target, *_reference(plan, one, cells[0].target))
-        made.append(
-            MeasureJob(
-                one,
-                subject,
-                tuple(arm.name for arm in arms),
-                tuple(dict.fromkeys(arm.checkpoint for arm in arms)),
-                tuple(dict.fromkeys([*_of_cells(plan, cells), *(name for arm in arms for name in main_directions(plan, arm))])),
-                tuple((cell.key, baseline[cell.target, cell.instructions]) for cell in cells),
-                tuple(dict.fromkeys(name for cell in cells for name in means_of(cell))),
-            )
-        )
-    return made
-
-
-def _of_cells(plan: Plan, cells: Sequence[PlannedCell]) -> list[str]:
-    return [name for cell in cells for name in directions_of(plan, cell)]
-
-
-def _reference(plan: Plan, asked: AskedMeasurement, target: Arm) -> tuple[Arm, ...]:
-    """The arm of the further checkpoint that a measurement needs: under the target's format if it has it, else its first."""
-    name = reference_of(measurement(asked.name), asked.parsed(), tuple(plan.study.checkpoints))
-    if name is None or name == target.checkpoint:
-        return ()
-    arms = plan.arms_of(name)
-    return (next((arm for arm in arms if arm.prompt == target.prompt), arms[0]),)
-
-
-def _pair_measurements(plan: Plan, unmeasured: _Unmeasured) -> list[MeasureJob]:
-    """Every two arms that are measured together, in the order of the study."""
-    jobs = []
-    for pair in pairings(plan):
-        arms = (pair.first, pair.second)
-        names = tuple(arm.checkpoint for arm in arms)
-        directions = tuple(name for arm in arms for name in main_directions(plan, arm))
-        jobs += [
-            MeasureJob(one, pair.subject, tuple(arm.name for arm in arms), tuple(dict.fromkeys(names)), directions)
-            for one in unmeasured.of("pair", pair.subject)
-            if measures_pair(measurement(one.name), *names, one_format=pair.one_format)
-        ]
-    return jobs
 
 
 def _generation(ready: Ready, store: Store) -> list[GenerateJob]:
@@ -327,6 +180,7 @@ def _generation(ready: Ready, store: Store) -> list[GenerateJob]:
         rows: list[tuple[str, tuple[int, ...]]] = []
         directions: list[str] = []
         means: list[MeansName] = []
+        gates: list[GateName] = []
         for cell in plan.of(checkpoint):
             there = done.get(cell.key, set())
             missing = tuple(i for i in range(len(ready.material[cell.instructions].test)) if i not in there)
@@ -334,7 +188,8 @@ def _generation(ready: Ready, store: Store) -> list[GenerateJob]:
                 rows.append((cell.key, missing))
                 directions += directions_of(plan, cell)
                 means += means_of(cell)
+                gates += gates_of(cell)
         if rows:
-            reads = tuple(dict.fromkeys(directions)), tuple(dict.fromkeys(means))
+            reads = tuple(dict.fromkeys(directions)), tuple(dict.fromkeys(means)), tuple(dict.fromkeys(gates))
             jobs.append(GenerateJob(checkpoint, tuple(rows), *reads))
     return jobs

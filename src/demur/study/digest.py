@@ -139,7 +139,8 @@ def with_defaults(model: type[BaseModel], study: Facts) -> dict[str, JsonValue]:
     if "interventions" in study:
         # A key that is missing in a stored intervention is newer than the run, and its default is None.
         edits = cast(list[JsonValue], study["interventions"])
-        filled["interventions"] = [{"estimators": None, "read_at": None, "span": None, **_table(edit)} for edit in edits]
+        newer: Facts = {"estimators": None, "read_at": None, "span": None, "when": None}
+        filled["interventions"] = [{**newer, **_table(edit)} for edit in edits]
     if "controls" in study:
         # How many there are by default depends on the study, so only this key is filled in.
         filled["controls"] = {"completions": None, **_table(study["controls"])}

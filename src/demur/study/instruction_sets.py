@@ -8,7 +8,7 @@ from demur.core.registry import is_short_name
 from demur.inputs.prompt_formats import NAME_BYTES
 from demur.interventions.edit_kind import EditKind
 from demur.study.spec_fields import LABELS
-from demur.study.spec_tables import InstructionSpec
+from demur.study.spec_tables import GateSpec, InstructionSpec
 
 
 def check_sets(sets: Mapping[str, InstructionSpec]) -> None:
@@ -38,7 +38,9 @@ def check_sets(sets: Mapping[str, InstructionSpec]) -> None:
             raise ValueError(f"the instruction set {name!r} has nearly the name {meant[0]!r}; did you mean {meant[0]!r}?")
 
 
-def expected_change(kind: EditKind, action: str, name: str, sets: Mapping[str, InstructionSpec]) -> Literal[-1, 0, 1]:
+def expected_change(
+    kind: EditKind, action: str, name: str, sets: Mapping[str, InstructionSpec], gate: GateSpec | None = None
+) -> Literal[-1, 0, 1]:
     """The sign of the change in refusals that is expected of an edit on an instruction set; 0 if none is.
 
     Args:
@@ -47,7 +49,16 @@ def expected_change(kind: EditKind, action: str, name: str, sets: Mapping[str, I
         name: the instruction set. On one that is neither `harmful` nor `harmless`, the expectation is that of the first set under
             its key `like` on which a change is expected.
         sets: the sets of the study.
+        gate: the gate of the edit; None if it always acts. No change is expected where the gate is meant to be closed. An edit
+            that raises refusals of harmless instructions is expected to raise those of harmful ones, if its gate is for these.
     """
     like = [name] if name in LABELS else sets[name].like
-    found = (kind.expected(action, label) for label in like)
+    found = (kind.expected(action, label) if gate is None else _where_open(kind, action, label, gate) for label in like)
     return next((sign for sign in found if sign), 0)
+
+
+def _where_open(kind: EditKind, action: str, label: str, gate: GateSpec) -> Literal[-1, 0, 1]:
+    if label != gate.opens_for:
+        return 0
+    raises = kind.expected(action, "harmless") > 0
+    return 1 if label == "harmful" and raises else kind.expected(action, label)

@@ -18,6 +18,8 @@ from demur.study.planned.planned_directions import Arm as Arm
 from demur.study.planned.planned_directions import PlannedDirection as PlannedDirection
 from demur.study.planned.planned_directions import PlannedSubspace as PlannedSubspace
 from demur.study.planned.planned_directions import Used
+from demur.study.planned.planned_gates import PlannedGate as PlannedGate
+from demur.study.planned.planned_gates import planned_gate
 from demur.study.planned.subspaces import used_by
 from demur.study.shorthand.arm_names import are_named, prompt_name
 from demur.study.shorthand.spelling_arms import format_of
@@ -34,12 +36,15 @@ class PlannedCell:
         intervention: the edit of the residual stream; None for a baseline.
         direction: the direction or subspace that the intervention uses; None for a baseline, and where the kind of edit needs
             none.
+        gate: the condition on a prompt under which the edit acts; None if it always acts. Cells of null directions have the gate
+            of the edit that they are a null for.
     """
 
     target: Arm
     instructions: str
     intervention: InterventionSpec | None
     direction: Used | None
+    gate: PlannedGate | None = None
 
     @property
     def answered(self) -> bool:
@@ -62,7 +67,7 @@ class PlannedCell:
         sites = "own" if spec.sites is None else "+".join(spec.sites)
         layers = "own" if spec.layers is None else "+".join(map(str, spec.layers))
         settings = "".join(f", {key} {_written(value)}" for key, value in sorted(spec.changed_settings.items()))
-        where = f"sites {sites}, layers {layers}, {spec.positions}{settings}"
+        where = f"sites {sites}, layers {layers}, {spec.positions}{settings}{'' if self.gate is None else self.gate.in_key}"
         return f"{self.target.name}|{self.instructions}|{spec.kind}{dose}{direction}|{where}"
 
 
@@ -130,7 +135,7 @@ def make_plan(study: Study) -> Plan:
     cells: dict[str, PlannedCell] = {}
     for arm in arms:
         for label in study.sets:
-            wanted = [PlannedCell(arm, label, None, None), *_edited(study, arm, label, uses)]
+            wanted = [PlannedCell(arm, label, None, None), *_edited(study, arm, label, uses, directions)]
             cells.update((cell.key, cell) for cell in wanted)
     answered = tuple(cell for cell in cells.values() if cell.answered)
     others = tuple(cell for cell in cells.values() if not cell.answered and _expects(study, cell))
@@ -143,7 +148,7 @@ def _expects(study: Study, cell: PlannedCell) -> bool:
         return False
     kind = edit_kind(cell.intervention.kind)
     action = action_of(kind, cell.intervention.dose, cell.intervention.settings)
-    return bool(expected_change(kind, action, cell.instructions, study.instructions))
+    return bool(expected_change(kind, action, cell.instructions, study.instructions, cell.intervention.when))
 
 
 def own_directions(plan: Plan, arm: Arm, seed: int | None) -> tuple[str, ...]:
@@ -158,10 +163,11 @@ def main_directions(plan: Plan, arm: Arm) -> tuple[str, ...]:
 
 
 def directions_of(plan: Plan, cell: PlannedCell) -> tuple[str, ...]:
-    """The names of the directions that a cell's edit needs, including the one that gives the norm for the unit `residual`."""
+    """The names of the directions that a cell's edit and its gate need, with the one whose norm is the unit `residual`."""
+    condition = () if cell.gate is None else (cell.gate.direction.name,)
     if cell.intervention is None or cell.direction is None:
-        return ()
-    read = tuple(one.name for one in cell.direction.members)
+        return condition
+    read = tuple(dict.fromkeys((*(one.name for one in cell.direction.members), *condition)))
     if cell.intervention.coefficient is None or cell.intervention.unit != "residual":
         return read
     return tuple(dict.fromkeys((*read, residual_source(plan, cell))))
@@ -183,12 +189,15 @@ def _takes_some(spec: InterventionSpec) -> bool:
     return edit_kind(spec.kind).artefact != "none"
 
 
-def _edited(study: Study, arm: Arm, label: str, uses: Sequence[Sequence[Used | None]]) -> Iterator[PlannedCell]:
+def _edited(
+    study: Study, arm: Arm, label: str, uses: Sequence[Sequence[Used | None]], directions: Sequence[PlannedDirection]
+) -> Iterator[PlannedCell]:
     """The cells of one arm and instruction set under every intervention, with each direction that it uses."""
     for spec, used in zip(study.interventions, uses, strict=True):
         if label not in spec.on or not _asked(spec.targets, arm):
             continue
-        wanted = (PlannedCell(arm, label, spec, each) for each in used if each is None or _asked(spec.sources, each.arm))
+        gate = planned_gate(study, spec, arm, directions)
+        wanted = (PlannedCell(arm, label, spec, each, gate) for each in used if each is None or _asked(spec.sources, each.arm))
         # Resamples are for the edits under test only.
         yield from (cell for cell in wanted if not cell.resampled or _expects(study, cell))
 

@@ -194,6 +194,7 @@ def _intervention(edit: InterventionSpec, selected: bool) -> str:
     kind = edit_kind(edit.kind)
     dose = "" if edit.dose is None else f" {'a selected multiple' if selected else f'{edit.dose:g}'} x {edit.unit}"
     settings = "".join(f", {key} {value}" for key, value in edit.settings.items() if value is not None)
+    settings += "" if edit.when is None else ", with a gate"
     sites = ", ".join(edit.sites) if edit.sites else ("its own site" if kind.own_layer else "all sites and layers")
     whose = "every direction" if edit.sources is None else f"directions of {', '.join(edit.sources)}"
     what = f"at {sites}" if kind.artefact == "none" else f"{whose} at {sites}"

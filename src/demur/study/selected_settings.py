@@ -82,11 +82,17 @@ def check_open_keys(study: Study) -> None:
     """Check that everything that is open can be selected.
 
     Raises:
-        InputError: if no edit of the study shows the effect of a place; if a coefficient is open for several layers, or in a unit
-            without usual sizes; if the study reads at another site than the candidates, or tests on the validation split.
+        InputError: if an edit has a gate; if no edit of the study shows the effect of a place; if a coefficient is open for
+            several layers, or in a unit without usual sizes; if the study reads at another site than the candidates, or tests
+            on the validation split.
     """
     for number, spec in enumerate(study.interventions):
         key = f"interventions.{number}.coefficient"
+        if spec.when is not None and open_keys(study):
+            raise InputError(
+                f"interventions.{number} has a gate, but {open_keys(study)[0]} is to be selected, and a selection tries edits "
+                "without gates; select the settings first, or leave when out"
+            )
         if spec.coefficient != SELECT:
             continue
         if not doses_of(study, number):

@@ -56,6 +56,7 @@ from demur.study.spec_tables import (
     CheckpointSpec,
     ClaimSpec,
     DirectionSpec,
+    GateSpec,
     InstructionSpec,
     InterventionSpec,
     MeasurementSpec,
@@ -188,7 +189,7 @@ class Study(Table):
             )
         self._check_names()
         check_edits_differ(spec.kind for spec in self.interventions)
-        check_uses(self.interventions, self.direction)
+        check_uses(self.interventions, self.direction, self.arms)
         self._check_null_cells()
         self._check_claims()
         for one in self.measurements:
@@ -338,6 +339,7 @@ TABLES: dict[Place, type[BaseModel]] = {
     ("direction",): DirectionSpec,
     ("selection",): SelectionSpec,
     ("interventions", "*"): InterventionSpec,
+    ("interventions", "*", "when"): GateSpec,
     ("claims", "*"): ClaimSpec,
     ("controls",): ControlSpec,
     ("measurements", "*"): MeasurementSpec,

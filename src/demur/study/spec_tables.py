@@ -45,6 +45,8 @@ from demur.study.spec_fields import (
 )
 from demur.study.tables import estimator_tables
 from demur.study.tables.estimator_tables import EstimatorSpec
+from demur.study.tables.gate_tables import GateSpec as GateSpec
+from demur.study.tables.gate_tables import written_keys
 
 TELLS_READERS = DecidesNothing("it is for readers only")
 PLANS = DecidesNothing("it is for planning only")
@@ -197,7 +199,7 @@ class InterventionSpec(Table):
 
     `estimators` and `read_at` name the directions that it uses by estimator and by the layer at which they were read; without
     them, all are used. A kind that takes several directions needs `span`: those of several `estimators` at one layer, those of
-    several `layers`, or the `parts` that one estimator gives.
+    several `layers`, or the `parts` that one estimator gives. With `when`, it acts only in rows whose prompt opens a gate.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -215,6 +217,7 @@ class InterventionSpec(Table):
     estimators: Annotated[SomeNames | None, BeforeValidator(listed), Decides()] = None
     read_at: Annotated[Layers | None, BeforeValidator(listed), Decides(unordered)] = None
     span: Annotated[Span | None, Decides()] = None
+    when: Annotated[GateSpec | None, Decides(written_keys)] = None
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from typing import Literal
 from demur.core.errors import InputError
 from demur.directions.direction import Direction
 from demur.directions.file_formats import write_directions
-from demur.directions.files import detect_pt, gguf_control_vector, safetensors_file
+from demur.directions.files import detect_pt, gguf_control_vector, sae_decoder, safetensors_file
 from demur.directions.files.arditi_direction import choice_for
 from demur.directions.files.arditi_mean_diffs import FILE
 from demur.directions.files.foreign_endings import refuse_foreign
@@ -24,7 +24,12 @@ Fact = Literal["layer", "position"]
 
 
 def load_directions(
-    path: str | Path, *, layer: int | None = None, position: int | None = None, axes: str | None = None
+    path: str | Path,
+    *,
+    layer: int | None = None,
+    position: int | None = None,
+    axes: str | None = None,
+    feature: int | None = None,
 ) -> list[Direction]:
     """Read every direction of a file.
 
@@ -36,6 +41,7 @@ def load_directions(
             `layer` (the inputs of blocks, from 0), `layer_output` (their outputs), `hidden_state` (as transformers gives them:
             the inputs, and one entry after the final norm, which is left out), `position` (its last entry is the last token of
             the prompt), `d_model`, and `1` for an axis of length one.
+        feature: the number of a feature, for the weights of a sparse autoencoder (`W_dec` in a `.safetensors` file).
 
     Returns:
         The directions in the order of positions and layers. Vectors of zeros in a `mean_diffs.pt` are left out, such as those of
@@ -52,7 +58,7 @@ def load_directions(
         ...     [direction.layer for direction in demur.load_directions(path)]  # as resid_post
         [1, 2]
     """
-    found = _read(Path(path), None if axes is None else parse_axes(axes))
+    found = _read(Path(path), None if axes is None else parse_axes(axes), feature)
     widths = sorted({direction.vector.shape[0] for direction in found})
     if len(widths) > 1:
         raise InputError(f"{str(path)!r} holds directions of widths {widths}, so they are not of one model")
@@ -71,7 +77,12 @@ def load_directions(
 
 
 def load_direction(
-    path: str | Path, *, layer: int | None = None, position: int | None = None, axes: str | None = None
+    path: str | Path,
+    *,
+    layer: int | None = None,
+    position: int | None = None,
+    axes: str | None = None,
+    feature: int | None = None,
 ) -> Direction:
     """Read one direction from a file.
 
@@ -80,6 +91,7 @@ def load_direction(
         layer: the layer to choose; or the layer of the direction, if the file does not have one.
         position: the prompt position to choose; or the position of the direction, if the file does not have one.
         axes: what the axes of the tensor in a `.pt` file are; see `load_directions`.
+        feature: the number of a feature of a sparse autoencoder.
 
     Returns:
         The direction. For a `mean_diffs.pt` without a choice of layer and position, it is the one that the
@@ -98,7 +110,7 @@ def load_direction(
     path = Path(path)
     if layer is None and position is None and axes is None and path.name == FILE:
         layer, position = choice_for(path) or (None, None)
-    found = load_directions(path, layer=layer, position=position, axes=axes)
+    found = load_directions(path, layer=layer, position=position, axes=axes, feature=feature)
     if len(found) > 1:
         layers, positions = (sorted({int(getattr(d, fact)) for d in found}) for fact in ("layer", "position"))
         places = f"layer {_span(layers)}" + (f" and position {_span(positions)}" if len(positions) > 1 else "")
@@ -144,17 +156,26 @@ def save_directions(
     return write_directions(directions, Path(path), format=format, family=family, n_layers=n_layers)
 
 
-def _read(path: Path, axes: tuple[str, ...] | None) -> list[Direction]:
+def _read(path: Path, axes: tuple[str, ...] | None, feature: int | None) -> list[Direction]:
     if not path.is_file():
         raise InputError(f"there is no direction file {str(path)!r}")
     refuse_foreign(path)
     suffix = path.suffix.lower()
+    if feature is not None:
+        if suffix != ".safetensors":
+            raise InputError(f"features are of a sparse autoencoder in a .safetensors file, not of {str(path)!r}; leave it out")
+        return [sae_decoder.read(path, feature)]
     if suffix in (".pt", ".pth"):
         return detect_pt.read(path, axes)
     if axes is not None:
         raise InputError(f"{str(path)!r} says what its vectors are; axes are for tensors in .pt files, so leave them out")
     if suffix == ".gguf":
         return gguf_control_vector.read(path)
+    if sae_decoder.has_decoder(path):
+        raise InputError(
+            f"{str(path)!r} holds a sparse autoencoder, each of whose features is a direction; choose one with feature=..., or "
+            "with --feature of demur convert"
+        )
     return [safetensors_file.read(path)]
 
 

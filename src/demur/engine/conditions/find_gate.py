@@ -44,27 +44,47 @@ def find_gate(
 
         The lines are skipped because they load a checkpoint.
     """
-    bound, gate = bound_prompt(prompt, checkpoint), Gate(condition, 0.0, tokens=tokens)
     sides = []
     for label, instructions in (("harmful", harmful), ("harmless", harmless)):
         texts = instruction_list(instructions)
         if not texts:
             raise InputError(f"a gate needs {label} instructions, and there are none")
-        ids = [tuple(one) for one in bound.encode(texts)]
-        read = prompt_streams(list(dict.fromkeys(ids)), condition, tokens, checkpoint.engine.read)
-        found = {one: gate.score(stream) for one, stream in read}
-        sides.append([found[one] for one in ids])
-    threshold, above = _best_threshold(*sides)
+        sides.append(prompt_scores(checkpoint, condition, texts, prompt, tokens))
+    threshold, above = best_threshold(*sides)
     return Gate(condition, threshold, above, tokens)
 
 
-def _best_threshold(harmful: Sequence[float], harmless: Sequence[float]) -> tuple[float, bool]:
-    """The threshold with the best F1 for harmful prompts, of equal ones that in the widest gap, and on which side is open."""
+def prompt_scores(
+    checkpoint: Checkpoint, condition: Direction, instructions: Sequence[str], prompt: PromptLike, tokens: Tokens | str
+) -> list[float]:
+    """The cosine of each unedited prompt with a condition direction.
+
+    Args:
+        checkpoint: the checkpoint that reads the prompts.
+        condition: the condition direction.
+        instructions: the instructions.
+        prompt: the prompt format.
+        tokens: `all` for the mean over the prompt's tokens, `last` for its last token.
+    """
+    gate = Gate(condition, 0.0, tokens=tokens)
+    ids = [tuple(one) for one in bound_prompt(prompt, checkpoint).encode(instructions)]
+    read = prompt_streams(list(dict.fromkeys(ids)), condition, tokens, checkpoint.engine.read)
+    found = {one: gate.score(stream) for one, stream in read}
+    return [found[one] for one in ids]
+
+
+def best_threshold(harmful: Sequence[float], harmless: Sequence[float]) -> tuple[float, bool]:
+    """The threshold with the best F1 for harmful prompts, of equal ones that in the widest gap, and whether above it is open.
+
+    Args:
+        harmful: the cosines of harmful prompts.
+        harmless: those of harmless prompts.
+    """
     values = sorted({*harmful, *harmless})
     gaps = list(pairwise(values)) or [(values[0], values[0])]
     return max(
         (((low + high) / 2, above) for low, high in gaps for above in (True, False)),
-        key=lambda one: (_f1(harmful, harmless, *one), _width(gaps, one[0]), one[1]),
+        key=lambda one: (f1(harmful, harmless, *one), _width(gaps, one[0]), one[1]),
     )
 
 
@@ -72,6 +92,14 @@ def _width(gaps: Iterable[tuple[float, float]], threshold: float) -> float:
     return max(high - low for low, high in gaps if low <= threshold <= high)
 
 
-def _f1(harmful: Sequence[float], harmless: Sequence[float], threshold: float, above: bool) -> float:
+def f1(harmful: Sequence[float], harmless: Sequence[float], threshold: float, above: bool) -> float:
+    """The F1 of a gate that should be open for harmful prompts.
+
+    Args:
+        harmful: the cosines of harmful prompts.
+        harmless: those of harmless prompts.
+        threshold: the threshold.
+        above: whether it is open above the threshold, or else below it.
+    """
     hits, false = (sum((value > threshold) == above for value in side) for side in (harmful, harmless))
     return 2 * hits / (hits + false + len(harmful))

@@ -1,5 +1,6 @@
 """The stored completions of a run as one table."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from math import nan
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 CELL_COLUMNS = (
     "key", "target", "prompt", "instructions", "intervention", "direction", "source", "control", "stands_beside", "layer",
-    "sites", "layers", "coefficient", "unit", "positions",
+    "sites", "layers", "coefficient", "unit", "positions", "settings",
 )  # fmt: skip
 """The columns of the table that describe the cell of each row."""
 
@@ -38,6 +39,8 @@ def completion_frame(
     rows = list(completions)
     # Column by column: a dictionary for each row would take several times the time and the memory.
     cells = {cell.key: cell.model_dump(mode="json", include=set(CELL_COLUMNS)) for cell in results.cells}
+    for facts_of_cell in cells.values():
+        facts_of_cell["settings"] = json.dumps(facts_of_cell["settings"], sort_keys=True) if facts_of_cell["settings"] else None
     facts = [cells[row.cell] for row in rows]
     columns: dict[str, list[object]] = {name: [fact[name] for fact in facts] for name in CELL_COLUMNS}
     columns |= {

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 
+from demur.core.edit_words import GATE
 from demur.runs.database.damage import read_from_rows
 from demur.runs.database.means_store import MeansStore
 from demur.runs.rows import StoredMeasurement, UnmeasuredSubject
@@ -26,6 +27,20 @@ class MeasurementStore(MeansStore):
         """All measurements that were made, in order of entry."""
         rows = self._rows("SELECT name, subject, settings, version, facts, arrays FROM measurements ORDER BY rowid")
         return [StoredMeasurement.from_row(*row) for row in rows]
+
+    def gate_names(self) -> set[tuple[str, str]]:
+        """Target arm and settings of the gates that are stored."""
+        return set(self._rows("SELECT subject, settings FROM measurements WHERE name = ?", (GATE,)))
+
+    @read_from_rows
+    def gate(self, name: tuple[str, str]) -> StoredMeasurement | None:
+        """The gate of a target arm and settings, or None."""
+        rows = self._rows(
+            "SELECT name, subject, settings, version, facts, arrays FROM measurements "
+            "WHERE (name, subject, settings) = (?, ?, ?)",
+            (GATE, *name),
+        )
+        return StoredMeasurement.from_row(*rows[0]) if rows else None
 
     def add_unmeasured(self, failed: UnmeasuredSubject) -> None:
         """Store that a measurement could not be made of a subject, and why."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from demur.analysis.manifest import ArmFacts
 from demur.runs.controls.control_jobs import direction_key
-from demur.runs.extracting.cell_needs import cell_key, means_key
+from demur.runs.extracting.cell_needs import GateName, cell_key, gate_key, means_key
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import ExtractJob, Job
-from demur.runs.rows import StoredCompletion, StoredMeans
+from demur.runs.rows import StoredCompletion, StoredMeans, StoredMeasurement
 from demur.study.plan import main_directions
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class CarriedInputs:
         written: the completions of each cell.
         known: the arms that were loaded before.
         tests: as `earlier_tests` gives them.
+        gates: the gates, by target arm and settings.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class CarriedInputs:
     written: Mapping[str, list[StoredCompletion]]
     known: Sequence[ArmFacts]
     tests: dict[str, dict[str, int]]
+    gates: Mapping[GateName, StoredMeasurement]
 
     def direction(self, name: str) -> "Direction | None":
         """A direction, or None if it was not sent."""
@@ -58,6 +60,14 @@ class CarriedInputs:
     def complete_means(self) -> set[tuple[str, str]]:
         """Arm and label of the means that were sent and are complete."""
         return {key for key, one in self.read.items() if one.complete}
+
+    def gate_names(self) -> set[GateName]:
+        """Target arm and settings of the gates that were sent."""
+        return set(self.gates)
+
+    def gate(self, name: GateName) -> StoredMeasurement | None:
+        """A gate, or None if it was not sent."""
+        return self.gates.get(name)
 
     def completions(self, cell: str | None = None) -> list[StoredCompletion]:
         """The completions that were sent, of one cell or of all."""
@@ -101,4 +111,5 @@ def carried(job: Job, inputs: JobInputs) -> CarriedInputs:
         written={cell: store.completions(cell) for cell in cells},
         known=tuple(store.arms()),
         tests=store.earlier_tests(),
+        gates={name: one for name in store.gate_names() if gate_key(name) in needed and (one := store.gate(name)) is not None},
     )

@@ -1,4 +1,4 @@
-"""What the edit of a cell has to know of its target, and the means that it reads. Only names; nothing is loaded."""
+"""What the edit of a cell has to know of its target, and the means and the gate that it reads. Only names; nothing is loaded."""
 
 from demur.interventions.edit_kind import Fact, edit_kind, needed_facts, typed_settings
 from demur.study.plan import Plan, PlannedCell
@@ -6,6 +6,9 @@ from demur.study.spec import LABELS, Label
 
 MeansName = tuple[str, Label]
 """The arm and the label of means."""
+
+GateName = tuple[str, str]
+"""The target arm and the settings of a gate, as `PlannedGate.settings` has them."""
 
 
 def cell_key(key: str) -> str:
@@ -16,6 +19,16 @@ def cell_key(key: str) -> str:
 def means_key(name: tuple[str, str]) -> str:
     """The key of stored means at every layer and site."""
     return f"means:{name[0]} {name[1]}"
+
+
+def gate_key(name: GateName) -> str:
+    """The key of a stored gate."""
+    return f"gate:{name[0]} {name[1]}"
+
+
+def gates_of(cell: PlannedCell) -> tuple[GateName, ...]:
+    """The gate of a cell's edit; empty if it has none."""
+    return () if cell.gate is None else ((cell.target.name, cell.gate.settings),)
 
 
 def facts_of(cell: PlannedCell) -> tuple[Fact, ...]:

@@ -162,7 +162,9 @@ def _edit(cell: PlannedCell) -> dict[str, object] | None:
     """All settings of a cell's edit, without those that only say in which cells it is made. Names of cells round doses."""
     if cell.intervention is None:
         return None
-    facts = cell.intervention.model_dump(mode="json", exclude={"on", "sources", "targets", "estimators", "read_at", "span"})
+    # The name of the cell has its direction and its gate.
+    without = {"on", "sources", "targets", "estimators", "read_at", "span", "when"}
+    facts = cell.intervention.model_dump(mode="json", exclude=without)
     return facts if facts["coefficient"] is not None else {key: value for key, value in facts.items() if key != "unit"}
 
 

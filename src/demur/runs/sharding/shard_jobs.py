@@ -7,8 +7,9 @@ although another shard makes them too.
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
+from demur.runs.conditions.gate_jobs import GateJob
 from demur.runs.controls.control_jobs import ArmControlsJob
-from demur.runs.extracting.cell_needs import cell_key, means_of
+from demur.runs.extracting.cell_needs import cell_key, gates_of, means_of
 from demur.runs.jobs import ExtractJob, GenerateJob, Job, MeasureJob
 from demur.runs.sharding.shard import ShardWork
 from demur.study.plan import Plan, directions_of, main_directions
@@ -44,7 +45,7 @@ def _own(job: Job, plan: Plan, work: ShardWork) -> Job | None:
     """The part of a job that belongs to the shard."""
     if isinstance(job, GenerateJob):
         return _with_cells(job, work.cells, plan)
-    if isinstance(job, ExtractJob | ArmControlsJob):
+    if isinstance(job, ExtractJob | ArmControlsJob | GateJob):
         return job if job.arm in work.arms else None
     if isinstance(job, MeasureJob):
         if job.cells:
@@ -72,7 +73,8 @@ def _with_cells(job: GenerateJob, keys: Collection[str], plan: Plan) -> Generate
     cells = [cell for cell in plan.of(job.checkpoint) if cell.key in names]
     directions = tuple(dict.fromkeys(name for cell in cells for name in directions_of(plan, cell)))
     means = tuple(dict.fromkeys(name for cell in cells for name in means_of(cell)))
-    return replace(job, rows=rows, directions=directions, means=means) if rows else None
+    gates = tuple(dict.fromkeys(name for cell in cells for name in gates_of(cell)))
+    return replace(job, rows=rows, directions=directions, means=means, gates=gates) if rows else None
 
 
 def _with_measured(job: MeasureJob, keys: Collection[str], plan: Plan) -> MeasureJob | None:
@@ -82,4 +84,6 @@ def _with_measured(job: MeasureJob, keys: Collection[str], plan: Plan) -> Measur
     own = [name for cell in cells for name in directions_of(plan, cell)]
     own += [name for arm in plan.arms if arm.name in job.arms for name in main_directions(plan, arm)]
     means = tuple(dict.fromkeys(name for cell in cells for name in means_of(cell)))
-    return replace(job, cells=measured, directions=tuple(dict.fromkeys(own)), means=means) if measured else None
+    gates = tuple(dict.fromkeys(name for cell in cells for name in gates_of(cell)))
+    reads = tuple(dict.fromkeys(own))
+    return replace(job, cells=measured, directions=reads, means=means, gates=gates) if measured else None

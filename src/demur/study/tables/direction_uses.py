@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 from demur.core.errors import nearest
 from demur.interventions.edit_kind import Span, SpansOne, edit_kind
+from demur.study.shorthand.arm_names import Arms
 from demur.study.spec_fields import ALL, SELECT
 from demur.study.spec_tables import DirectionSpec, InterventionSpec
 from demur.study.tables.estimator_tables import EstimatorSpec
+from demur.study.tables.gate_tables import gate_fault
 
 
 def span_of(spec: InterventionSpec) -> Span | None:
@@ -32,14 +34,17 @@ def layers_of(spec: InterventionSpec, direction: DirectionSpec) -> list[int]:
     return direction.places if spec.read_at is None else [layer for layer in direction.places if layer in spec.read_at]
 
 
-def check_uses(interventions: Sequence[InterventionSpec], direction: DirectionSpec) -> None:
-    """Check that interventions name estimators and layers of the study, and that those that take several directions have them.
+def check_uses(interventions: Sequence[InterventionSpec], direction: DirectionSpec, arms: Arms) -> None:
+    """Check that interventions name estimators and layers of the study, and that they have the directions that they take.
+
+    Their gates are checked too.
 
     Raises:
         ValueError: for the first that does not.
     """
     for number, spec in enumerate(interventions):
-        fault = _unknown(spec, direction) or _fault(spec, direction)
+        gate = "" if spec.when is None else gate_fault(spec.when, direction.layers, direction.estimators, arms)
+        fault = _unknown(spec, direction) or _fault(spec, direction) or gate
         if fault:
             raise ValueError(f"interventions.{number}{fault}")
 
