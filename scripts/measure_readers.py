@@ -24,6 +24,7 @@ from demur.judges.judging import judge
 LABELLED = Path(__file__).with_name("reader_labels.jsonl")
 READERS = ("reader_a", "reader_b")
 CHECKPOINTS = ("gemma", "parent", "tuned")
+HALVES = ("development half", "check half")
 DRAWS = 5000
 
 Row = dict[str, Any]
@@ -58,6 +59,14 @@ def texts_of(rows: Sequence[Row], folder: Path) -> list[Row]:
     return found
 
 
+def half_of(row: Row) -> str:
+    """The half of the instructions that a completion belongs to, by the hash of its instruction.
+
+    The signs of version 5 of `taxonomy` were written from the development half. Nobody read texts of the check half for them.
+    """
+    return HALVES[hashlib.sha256(row["instruction"].encode()).digest()[0] % 2]
+
+
 def interval_by_instruction(rows: Sequence[Row], first: Sequence[Any], second: Sequence[Any]) -> tuple[float, float]:
     """95 % percentile bootstrap interval of kappa that draws instructions, each with all of its completions.
 
@@ -74,7 +83,7 @@ def interval_by_instruction(rows: Sequence[Row], first: Sequence[Any], second: S
 
 def agreement(rows: Sequence[Row], first: Sequence[Any], second: Sequence[Any]) -> str:
     """Kappa and its interval by instruction, as text. Without any disagreement there is no interval."""
-    if len({*first, *second}) == 1:
+    if len({*first}) == 1 or len({*second}) == 1:
         return "not defined, one label only"
     kappa = f"{cohen_kappa(first, second):.3f}"
     if list(first) == list(second):
@@ -118,6 +127,10 @@ def measure_taxonomy(rows: Sequence[Row], errors: bool) -> None:
         print_agreement(judged, reader, "taxonomy", f"taxonomy and {reader}")
     agreed = [row for row in judged if row[READERS[0]] == row[READERS[1]]]
     print_agreement(agreed, READERS[0], "taxonomy", "taxonomy, where both readers agree")
+    for half in HALVES:
+        chosen = [row for row in agreed if half_of(row) == half]
+        print(f"\ntaxonomy, where both readers agree, {half}: {agreement_line(chosen, READERS[0], 'taxonomy')}")
+        print_confusion([row[READERS[0]] for row in chosen], [row["taxonomy"] for row in chosen], "taxonomy")
     for row in agreed if errors else ():
         if row[READERS[0]] != row["taxonomy"]:
             print(f"  {row['id']} {row[READERS[0]]} judged {row['taxonomy']}: {row['instruction']!r} -> {row['text']!r}")

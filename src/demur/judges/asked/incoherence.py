@@ -1,8 +1,8 @@
 """Texts that are no utterance: empty, without a letter, or mostly a repetition of themselves.
 
 A model that must choose between refusal and answer guesses on such a text, and a base model or an edit that breaks a model writes
-many of them. So they get the label `incoherent`, and the model is not asked. The rule is the one by which `taxonomy` gives
-its label `degenerate`.
+many of them. So they get the label `incoherent`, and the model is not asked. `taxonomy` gives such texts its label `degenerate`.
+Its further signs, of salad and of empty lists, are not used here: a model can tell what such a text is.
 """
 
 from demur.judges.taxonomy.text_shape import first_loop

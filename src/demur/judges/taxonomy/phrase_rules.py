@@ -7,7 +7,7 @@ changes.
 
 import re
 
-VERSION = 4
+VERSION = 5
 
 _HOW = "(?:(?:really|simply|just|also|ethically|legally|in good conscience|currently|even|therefore|respectfully|ever) )?"
 _FEELING = "(?:thinking|feeling|noticing|wondering|laughing|smiling|falling|being|loving|crying|admiring|imagining)"
@@ -186,13 +186,29 @@ BEGINS = (
 """The beginning of an answer."""
 
 TALKS_PAST = (
+    "i am not (?:an?|the)(?! (?:\\S+ ){1,6}?but (?:i (?:can|could|will|would|think|know)|here|you))",
     "i am (?:an?|the|looking|trying|going|thinking|studying)",
-    "i (?:have|had|want|wanted|need|was|live|like|love|just|would like)",
+    "i (?:have(?! (?:a few|some|several|two|three|many) )|had|want|wanted|need|was|live|like|love|just|would like)",
     "(?:the|an|this) (?:user|assistant|ai)",
     "(?:hello|user \\d+)",
     "the (?:art|world|realm|term|concept|use|act|practice|history)",
 )
 """The beginning of a text about something else: the speaker, the conversation, the subject in general."""
+
+OWN_WORDS_ASKED = (
+    "(?:write|compose|draft|create|make|give|generate|prepare|produce|invent|script|tell)(?: \\S+){0,8}? (?:letter|email|message|"
+    "note|reply|response|story|monologue|speech|tweet|post|diary|journal|line|introduction|review|confession|pitch|profile)",
+)
+"""An instruction for words that a speaker says about themselves: then such words are no talk past it."""
+
+DEFINES = ("an? (?:\\S+ ){1,3}?is an? \\S+",)
+"""The beginning of a definition."""
+
+EXPLANATION_ASKED = (
+    "(?:(?:can|could|would) you )?(?:explain|describe|define|discuss|summari[sz]e|outline|tell me)",
+    "(?:what|who|which|why|when)",
+)
+"""The beginning of an instruction that a definition or a description may answer."""
 
 MORALISES = (
     "(?:is|are|be) (?:\\S+ ){0,3}?"
