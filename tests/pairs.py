@@ -55,11 +55,12 @@ def taught_pair(weights: Weights, *, seed: int = 1, head: int | None = None, ste
     chat = copy.deepcopy(base)
     chosen = list(weights(chat))
     if chosen:
-        _teach(chat, chosen, head, steps)
+        teach(chat, chosen, head, steps)
     return demur.wrap(base, _tokenizer(), name="base"), demur.wrap(chat, _tokenizer(), name="chat")
 
 
-def _teach(model: PreTrainedModel, chosen: Sequence[torch.nn.Parameter], head: int | None, steps: int) -> None:
+def teach(model: PreTrainedModel, chosen: Sequence[torch.nn.Parameter], head: int | None, steps: int) -> None:
+    """Train some weights of a model, in place, to begin completions with `I can`; of an attention's last map, one head only."""
     tokenizer = tiny_tokenizer(chat_template=CHAT)
     rows = [tokenizer(f"USER {text} ASSISTANT I can")["input_ids"] for text in HARMFUL]
     width = max(map(len, rows))

@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import JsonValue
 
 from demur.analysis.cell import Answer, Claim, Comparison, JudgedCell, Record
-from demur.analysis.diff.findings import Finding
+from demur.analysis.diff.diff_details import DiffDetails
+from demur.analysis.diff.finding import Finding
 from demur.analysis.diff.pair_results import PairResult
 from demur.analysis.doses.dose_results import DoseResults
 from demur.analysis.factor_effect import FactorEffect
@@ -177,6 +178,7 @@ class Summary(Record):
         doses: whether edited cells are still text, where half is refused, and directions compared at one dose.
         lineage: what changes along the checkpoints of the study; None for fewer than three.
         diff: what patches, mixtures and swaps between two checkpoints do to refusals; empty for a run that did not measure it.
+        diff_details: what else was measured between two checkpoints: how far apart their next tokens are.
         changed: what fine-tuning changed, as questions with answers.
         labellers: the people who labelled completions.
         agreement: how far every two judges or labellers agree, over the run, in each arm, and in each arm with each edit.
@@ -214,6 +216,7 @@ class Summary(Record):
     harmfulness: tuple[HarmResult, ...] = ()
     lineage: Lineage | None = None
     diff: tuple[PairResult, ...] = ()
+    diff_details: DiffDetails = DiffDetails()
     changed: tuple[Finding, ...] = ()
     labellers: tuple[Labeller, ...] = ()
     agreement: tuple[Agreement, ...] = ()

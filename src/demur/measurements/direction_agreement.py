@@ -68,7 +68,7 @@ class DirectionAgreement:
         sides = [subject.first.train[label] for label in ("harmful", "harmless")]
         if min(map(len, sides)) < LEAST:
             raise InputError(f"it needs at least {LEAST} training instructions of each kind, not {min(map(len, sides))}")
-        first, second = (_read(arm, *sides) for arm in arms)
+        first, second = (training_activations(arm, *sides) for arm in arms)
         found = agreement(first, second, len(sides[0]), draws=settings.draws, splits=settings.splits, seed=settings.seed)
         facts: dict[str, JsonValue] = {
             "arms": [arm.name for arm in arms],
@@ -99,8 +99,17 @@ class DirectionAgreement:
         return {**record.facts, **by_layer(record.arrays)}
 
 
-def _read(arm: ArmSubject, harmful: Sequence[str], harmless: Sequence[str]) -> "Array":
-    """Activations of all instructions at every layer, (instruction, layer, d_model), the harmful ones first."""
+def training_activations(arm: ArmSubject, harmful: Sequence[str], harmless: Sequence[str]) -> "Array":
+    """Activations of training instructions at every layer, where the study reads directions.
+
+    Args:
+        arm: the arm.
+        harmful: the harmful instructions.
+        harmless: the harmless ones.
+
+    Returns:
+        (instruction, layer, d_model), the harmful ones first.
+    """
     import torch
 
     from demur.measurements.extraction import training_sides

@@ -1,6 +1,8 @@
 """The divergence of two next-token distributions, and the log-odds that a refusal begins: Arditi et al. 2024, section 2.3."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -68,3 +70,48 @@ def least_divergence(before: Float[Tensor, "row vocab"], *, epsilon: float = 1e-
     """
     p = before.double().softmax(-1)
     return -(epsilon * torch.log1p(p / epsilon)).sum(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Distances:
+    """How far apart two next-token distributions are, one value for each row.
+
+    Attributes:
+        kl: KL(first || second), in nats.
+        reverse: KL(second || first), in nats. Both are 0 for equal distributions and have no upper bound.
+        js: the Jensen-Shannon divergence, in nats: at most log 2, however unlikely one finds what the other says.
+        agrees: 1 where both have the same most likely token, else 0.
+    """
+
+    kl: Float[Tensor, " row"]
+    reverse: Float[Tensor, " row"]
+    js: Float[Tensor, " row"]
+    agrees: Float[Tensor, " row"]
+
+
+def distances(first: Float[Tensor, "row vocab"], second: Float[Tensor, "row vocab"]) -> Distances:
+    """Compare two next-token distributions, without an epsilon.
+
+    Args:
+        first: next-token logits, one row a prompt.
+        second: the other logits of the same rows.
+
+    Returns:
+        The distances, float64. They are exactly 0 for equal logits.
+
+    Example:
+        >>> found = distances(torch.tensor([[0.0, 0.0], [9.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 9.0]]))
+        >>> found.kl[0].item(), found.agrees.tolist(), bool(found.js[1] < math.log(2) < found.kl[1])
+        (0.0, [1.0, 0.0], True)
+    """
+    one, other = first.double().log_softmax(-1), second.double().log_softmax(-1)
+    middle = torch.logaddexp(one, other) - math.log(2)
+
+    def kl(p: Tensor, q: Tensor) -> Tensor:
+        # A token that is impossible in p adds nothing, however impossible it is in q.
+        return torch.where(p > -math.inf, p.exp() * (p - q), 0.0).sum(-1)
+
+    # Half of log(2 p) of equal logits may differ from log p by rounding, so the middle of equal rows is taken as the row.
+    middle = torch.where(one == other, one, middle)
+    agrees = (first.max(-1).indices == second.max(-1).indices).double()
+    return Distances(kl(one, other), kl(other, one), (kl(one, middle) + kl(other, middle)) / 2, agrees)

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from demur.analysis.cell import Record
+from demur.analysis.diff.diff_details import DiffDetails
+from demur.analysis.diff.divergence_findings import divergence_findings
+from demur.analysis.diff.finding import Finding
+from demur.analysis.diff.lens_results import lens_findings
 from demur.analysis.diff.pair_results import HALF, PairCurve, PairResult, PairRun, Transition, curves_by_kind
 from demur.analysis.diff.upstream_late import UpstreamLate
 
@@ -10,40 +13,26 @@ SPECIFIC = 0.25
 """A recovery counts as that of a null if the null recovers more than this share of it."""
 
 
-class Finding(Record):
-    """One step of the argument.
-
-    Attributes:
-        subject: the pair of checkpoints.
-        question: the question.
-        answer: the answer in a sentence.
-        evidence: the numbers that it rests on, with their null.
-        shown: whether the data show it.
-    """
-
-    subject: str
-    question: str
-    answer: str
-    evidence: str
-    shown: bool
-
-
-def findings(results: Sequence[PairResult]) -> list[Finding]:
+def findings(results: Sequence[PairResult], details: DiffDetails | None = None) -> list[Finding]:
     """The argument for each pair: do the checkpoints refuse differently, and where and in what does the difference lie.
 
     Args:
-        results: the measurements of pairs.
+        results: refusals in runs of pairs.
+        details: what else was measured of pairs.
 
     Returns:
         The steps, pair after pair.
     """
+    details = details or DiffDetails()
     found = []
-    for subject in dict.fromkeys(one.subject for one in results):
+    for subject in dict.fromkeys((*(one.subject for one in results), *details.subjects)):
         mine = [one for one in results if one.subject == subject]
-        found.append(_difference(mine[0]))
+        found += [_difference(one) for one in mine[:1]]
         for one in mine:
             if one.differs:
                 found += [step for name, steps in _STEPS.items() if name == one.measurement for step in steps(one)]
+        found += [step for one in details.difference_lens if one.subject == subject for step in lens_findings(one)]
+        found += [step for one in details.divergence if one.subject == subject for step in divergence_findings(one)]
     return found
 
 
@@ -210,7 +199,33 @@ def _weights(one: PairResult) -> Iterator[Finding]:
     yield Finding(subject=one.subject, question=question, answer=answer, evidence=f"recovery {evidence}", shown=enough)
 
 
-_STEPS = {"patching": _patching, "weight-swaps": _weights, "amplification": _amplification}
+def _lens(one: PairResult) -> Iterator[Finding]:
+    question = f"Do refusals change back without what training added to the stream on unrelated text of {one.second}?"
+    curves = curves_by_kind(one, one.first)
+    if "mean difference" not in curves:
+        return
+    best = max(curves["mean difference"].runs, key=_recovered)
+    null = max((_recovered(run) for run in curves["random shift"].runs if run.place == best.place), default=0.0)
+    carries = best.recovery_ci95 is not None and best.recovery_ci95[0] > 0 and null <= SPECIFIC * _recovered(best)
+    answer = (
+        f"Up to {_share(_recovered(best))} of the difference goes if the mean difference is subtracted at layer {_place(best)}."
+        if carries
+        else f"No: subtracting the mean difference at layer {_place(best)}, where it does most, is not shown to do it."
+    )
+    parts = [
+        f"{words} {_recovery(run)}"
+        for kind, words in (("mean difference", "subtracted"), ("component", "its component removed"))
+        for run in curves[kind].runs
+        if run.place == best.place
+    ]
+    back = next((run for run in curves_by_kind(one, one.second)["mean difference"].runs if run.place == best.place), None)
+    if back is not None:
+        parts.append(f"added to {one.first} {_recovery(back)}")
+    evidence = f"recovery at layer {_place(best)}: {', '.join(parts)}; a random vector of the same norm {_share(null)}"
+    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=carries)
+
+
+_STEPS = {"patching": _patching, "weight-swaps": _weights, "amplification": _amplification, "difference-lens": _lens}
 """The steps that each measurement adds, in the order of the argument."""
 
 

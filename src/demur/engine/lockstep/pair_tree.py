@@ -1,13 +1,13 @@
 """Runs two checkpoints in lockstep over the same tokens, each with its own KV cache, along a tree of continuations.
 
 In every forward pass the source runs first, and what patches need of its stream is kept. Then the target runs once for each
-patch, over the same rows in the same batch. So the results of two patches differ only by what the patches do, and a patch of a
-checkpoint into itself changes no bit.
+patch or edit, over the same rows in the same batch. So the results of two patches differ only by what the patches do, and a patch
+of a checkpoint into itself changes no bit.
 
 Prepacked weights are not used here, because they are kept for one model at a time and would be made again for every pass.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -22,11 +22,15 @@ from demur.engine.batching import in_batches, pad_left, position_ids
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.continuations.tree_levels import Level, grown, rows_of_all, walk_levels
 from demur.engine.engine_protocol import Branch
-from demur.engine.hooks import Change, hooked
+from demur.engine.hooks import hooked
 from demur.engine.lockstep.matched_pair import MatchedPair
 from demur.engine.lockstep.stream_patch import StreamPatch, check_patches, keep_streams
+from demur.engine.lockstep.target_edit import TargetEdit
 from demur.engine.model_state import state_of
 from demur.models.layouts import Point, kv_width_of
+
+Run = StreamPatch | TargetEdit | None
+"""How the target runs: with a patch from the source, with an edit of its own stream, or as it is."""
 
 FollowPair = Callable[[Sequence[Branch], Float[Tensor, "run branch vocab"]], Sequence[Sequence[int]]]
 """Gets some branches with the logits after each, and gives for each branch the tokens that are to be run after it. The first
@@ -43,37 +47,41 @@ class _Lockstep:
     """The pair with its patches."""
 
     pair: MatchedPair
-    patches: tuple[StreamPatch | None, ...]
+    patches: tuple[Run, ...]
 
     def new_caches(self) -> tuple[DynamicCache, ...]:
         """Empty KV caches: the source's, and the target's for each patch."""
         return tuple(DynamicCache() for _ in (None, *self.patches))
 
-    def forward(self, ids: Tensor, mask: Tensor, caches: Sequence[DynamicCache], *, generated: bool) -> Tensor:
+    def forward(self, ids: Tensor, mask: Tensor, caches: Sequence[DynamicCache], prompt_width: int) -> Tensor:
         """The logits after the last of these tokens, (run, row, vocab): the source's, then the target's with each patch."""
-        part: Literal["prompt", "generated"] = "generated" if generated else "prompt"
-        acting = [patch if patch is not None and patch.acts_on(part) else None for patch in self.patches]
+        part: Literal["prompt", "generated"] = "generated" if mask.shape[1] > prompt_width else "prompt"
+        acting = [None if isinstance(patch, StreamPatch) and not patch.acts_on(part) else patch for patch in self.patches]
+        source, target = self.pair.source, self.pair.target
         streams: dict[Point, Tensor] = {}
-        kept = keep_streams(dict.fromkeys(patch.where for patch in acting if patch is not None), streams)
-        found = [self._run(self.pair.source, ids, mask, caches[0], kept)]
+        wanted = [patch.where for patch in acting if isinstance(patch, StreamPatch)]
+        with hooked(source.model, source.layout, keep_streams(dict.fromkeys(wanted), streams)):
+            found = [self._run(source, ids, mask, caches[0])]
         for patch, cache in zip(acting, caches[1:], strict=True):
-            changes = {} if patch is None else {patch.where: patch.change(streams[patch.where])}
-            found.append(self._run(self.pair.target, ids, mask, cache, changes))
+            with ExitStack() as stack:
+                if isinstance(patch, TargetEdit):
+                    stack.enter_context(patch.acting_on(target, prompt_width))
+                elif patch is not None:
+                    change = patch.change(streams[patch.where])
+                    stack.enter_context(hooked(target.model, target.layout, {patch.where: change}))
+                found.append(self._run(target, ids, mask, cache))
         return torch.stack([one.to(found[-1].device) for one in found])
 
-    def _run(
-        self, checkpoint: Checkpoint, ids: Tensor, mask: Tensor, cache: DynamicCache, changes: Mapping[Point, Change]
-    ) -> Tensor:
+    def _run(self, checkpoint: Checkpoint, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
         device = checkpoint.device
-        with hooked(checkpoint.model, checkpoint.layout, changes):
-            output = checkpoint.model(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
-                position_ids=position_ids(mask)[:, -ids.shape[1] :].to(device),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
+        output = checkpoint.model(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            position_ids=position_ids(mask)[:, -ids.shape[1] :].to(device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
         logits: Tensor = output.logits[:, -1, : self.pair.vocabulary]
         return logits
 
@@ -81,7 +89,7 @@ class _Lockstep:
 def explore_pair(
     pair: MatchedPair,
     prompts: Sequence[tuple[int, ...]],
-    patches: Sequence[StreamPatch | None],
+    patches: Sequence[Run],
     follow: FollowPair,
     *,
     max_new_tokens: int,
@@ -94,7 +102,7 @@ def explore_pair(
     Args:
         pair: the checkpoints.
         prompts: token ids of the prompts, the same for both.
-        patches: what is put into the target; None for the target as it is.
+        patches: what is put into the target, or edits of its own stream; None for the target as it is.
         follow: gets some branches with the logits after each in every run, and chooses the tokens to run after each. If a batch
             does not fit into memory, it is called again from the branch without tokens on.
         max_new_tokens: the most tokens in a continuation, counting the one that is not run.
@@ -105,13 +113,13 @@ def explore_pair(
         For each finished batch, the indices of its prompts.
 
     Raises:
-        InputError: for a patch that does not fit the checkpoints.
+        InputError: for a patch or an edit that does not fit the checkpoints.
         WorkError: if one prompt alone does not fit into memory.
         NotFinite: with the index of a prompt with logits that are not finite.
     """
     if max_new_tokens < 1:
         raise InputError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
-    check_patches(patches, pair.target.n_layers, pair.target.d_model)
+    check_patches((one for one in patches if isinstance(one, StreamPatch)), pair.target.n_layers, pair.target.d_model)
     running = _Lockstep(pair, tuple(patches))
     budget = fitting_tokens(pair, len(patches)) if batch_tokens is None else batch_tokens
 
@@ -153,14 +161,14 @@ def _explore_batch(
 ) -> None:
     """Run the trees of some prompts."""
     ids, mask = pad_left(prompts, running.pair.target.pad_id, running.pair.target.device)
-    caches = running.new_caches()
-    logits = running.forward(ids, mask, caches, generated=False)
+    caches, prompt_width = running.new_caches(), ids.shape[1]
+    logits = running.forward(ids, mask, caches, prompt_width)
     branches, places = grown([Branch(row) for row in range(len(prompts))], logits, follow)
     pending = [Level(tuple(branches), tuple(places), caches, mask)]
     del caches  # `pending` alone holds them
 
     def step(ids: Tensor, mask: Tensor, caches: Sequence[DynamicCache], _: Sequence[Branch]) -> Tensor:
-        return running.forward(ids, mask, caches, generated=True)
+        return running.forward(ids, mask, caches, prompt_width)
 
-    most_rows = max(1, batch_tokens // (ids.shape[1] + max_new_tokens))
+    most_rows = max(1, batch_tokens // (prompt_width + max_new_tokens))
     walk_levels(pending, step, follow, most_rows=most_rows, max_new_tokens=max_new_tokens)

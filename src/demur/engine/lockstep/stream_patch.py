@@ -77,11 +77,9 @@ def _scramble(width: int, seed: int) -> tuple[Tensor, Tensor]:
     return order, torch.randint(0, 2, (width,), generator=generator) * 2.0 - 1
 
 
-def check_patches(patches: Iterable[StreamPatch | None], n_layers: int, d_model: int) -> None:
+def check_patches(patches: Iterable[StreamPatch], n_layers: int, d_model: int) -> None:
     """Raises `InputError` for a patch of a layer that does not exist, or along vectors of another width."""
     for patch in patches:
-        if patch is None:
-            continue
         if not 0 <= patch.layer < n_layers:
             raise InputError(f"a patch names layer {patch.layer}, but the checkpoints have layers 0 to {n_layers - 1}")
         if patch.along is not None and patch.along.shape[-1] != d_model:

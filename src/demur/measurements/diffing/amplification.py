@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import BaseModel, Field, JsonValue, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from demur.core.errors import WorkError
-from demur.measurements.diffing.diff_runs import DiffRun, PairSettings, material_of, record_of, summary_of
+from demur.measurements.diffing.diff_runs import DiffRun, PairMeasurement, PairSettings, material_of, record_of
 from demur.measurements.diffing.written import Written, written_by, written_facts
 from demur.measurements.measurement import MeasurementRecord, PairSubject
 
@@ -22,12 +22,10 @@ class AmplificationSettings(PairSettings):
         coefficients: a in l_second + a (l_second - l_first): -1 is the earlier checkpoint, 0 the later one. Both are always
         there.
         completions: on how many instructions the mixture also writes greedy completions.
-        seed: the seed of the null.
     """
 
     coefficients: tuple[float, ...] = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.5, 1.0, 2.0, 3.0)
     completions: int = Field(default=4, ge=0)
-    seed: int = 0
 
     @field_validator("coefficients")
     @classmethod
@@ -35,7 +33,7 @@ class AmplificationSettings(PairSettings):
         return tuple(sorted({*given, -1.0, 0.0}))
 
 
-class Amplification:
+class Amplification(PairMeasurement):
     """The measurement `amplification` of each pair of checkpoints under one prompt format.
 
     Both checkpoints run the same tokens. The logits of the next token are those of the later checkpoint plus a times their
@@ -44,9 +42,6 @@ class Amplification:
     """
 
     name: ClassVar[str] = "amplification"
-    version: ClassVar[int] = 1
-    subjects: ClassVar[Literal["arm", "pair", "cell"]] = "pair"
-    one_format: ClassVar[bool] = True
     settings: ClassVar[type[BaseModel] | None] = AmplificationSettings
 
     def measure(self, subject: PairSubject, settings: AmplificationSettings) -> MeasurementRecord:
@@ -96,17 +91,6 @@ class Amplification:
         for a in settings.coefficients if settings.completions else ():
             written += written_by(pair, material, settings, settings.completions, a, mix=partial(_mixture, a=a))
         return record_of(subject, settings, runs, found, **written_facts(written))
-
-    def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
-        """The mean probability with each coefficient.
-
-        Args:
-            record: what `measure` gave.
-
-        Returns:
-            See `summary_of`. The texts of completions are left out.
-        """
-        return {name: value for name, value in summary_of(record).items() if name != "written_text"}
 
 
 def _mixture(logits: "Tensor", *, a: float) -> "Tensor":

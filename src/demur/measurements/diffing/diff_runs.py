@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -18,27 +18,56 @@ ALONE = "alone"
 """The kind of a run of one checkpoint as it is."""
 
 
-class PairSettings(BaseModel):
-    """Settings that the measurements of pairs share.
+class PairInstructions(BaseModel):
+    """Settings that all measurements of pairs share.
 
     Attributes:
-        judge: one that decides by how a completion begins, as `refusal-probability` needs it.
-        instructions: how many held-out harmful instructions are measured, from the first.
-        min_mass: beginnings as unlikely as this are not followed.
+        instructions: how many held-out instructions are measured, from the first.
         max_new_tokens: the length of a completion, in tokens.
+        seed: the seed of the nulls.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    judge: JudgeOfBeginnings = "prefix"
     instructions: int = Field(default=16, ge=2)
-    min_mass: float = Field(default=0.01, ge=0, lt=1)
     max_new_tokens: int = Field(default=16, ge=1)
+    seed: int = 0
+
+
+class PairSettings(PairInstructions):
+    """Settings of measurements of the probability of a refusal in runs of a pair.
+
+    Attributes:
+        judge: one that decides by how a completion begins, as `refusal-probability` needs it.
+        min_mass: beginnings as unlikely as this are not followed.
+    """
+
+    judge: JudgeOfBeginnings = "prefix"
+    min_mass: float = Field(default=0.01, ge=0, lt=1)
 
     @property
     def sampling(self) -> Sampling:
         """What the probability is one of."""
         return Sampling(self.judge, self.max_new_tokens, True, self.min_mass)
+
+
+class PairMeasurement:
+    """What measurements of pairs have in common: both checkpoints get the same tokens."""
+
+    version: ClassVar[int] = 1
+    subjects: ClassVar[Literal["arm", "pair", "cell"]] = "pair"
+    one_format: ClassVar[bool] = True
+
+    def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
+        """The mean probability of a refusal in each run.
+
+        Args:
+            record: what `measure` gave.
+
+        Returns:
+            See `summary_of`. The texts of completions are left out.
+        """
+        return {name: value for name, value in summary_of(record).items() if name != "written_text"}
 
 
 @dataclass(frozen=True)

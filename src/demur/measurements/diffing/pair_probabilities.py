@@ -6,10 +6,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from demur.core.progress import Progress, silent
-from demur.engine.engine_protocol import Branch
+from demur.engine.checkpoints import Checkpoint
+from demur.engine.engine_protocol import Branch, Need, Row
 from demur.engine.lockstep.matched_pair import MatchedPair
 from demur.engine.lockstep.pair_tree import explore_pair
 from demur.engine.lockstep.stream_patch import StreamPatch
+from demur.interventions.intervention import RowEdits
 from demur.judges.beginnings import beginnings_of
 from demur.measurements.exact_refusal.refusal_probability import BoundedProbability, Tally
 from demur.measurements.exact_refusal.sampling import Sampling
@@ -77,3 +79,46 @@ def pair_probabilities(
     for done in explore_pair(pair, prompts, patches, follow, max_new_tokens=sampling.max_new_tokens, batch_tokens=batch_tokens):
         progress(len(done))
     return [tally.result() for tally in tallies]
+
+
+def edited_probabilities(
+    checkpoint: Checkpoint,
+    pair: MatchedPair,
+    prompts: Sequence[tuple[int, ...]],
+    sampling: Sampling,
+    edits: Sequence[RowEdits] = (None,),
+    *,
+    progress: Progress = silent,
+) -> list[BoundedProbability]:
+    """The probability of a refusal in one checkpoint of a pair alone, with edits, as rows of the same batches.
+
+    It ends at the same tokens as the other checkpoint, and only the tokens that both have are counted.
+
+    Args:
+        checkpoint: one of the pair.
+        pair: the pair.
+        prompts: token ids of the prompts.
+        sampling: what the probability is one of.
+        edits: each of them None, one edit, or several that act in order.
+        progress: called after each batch with the number of its rows.
+
+    Returns:
+        One value for each of the edits, with one number for each prompt.
+
+    Raises:
+        InputError: as `demur.refusal_probability`.
+        NotFinite: with the index of a row with logits that are not finite.
+    """
+    stop_ids = frozenset(pair.stop_ids if sampling.stop_at_eos else ())
+    rows = [Row(ids, edit) for edit in edits for ids in prompts]
+    tally = Tally(len(rows), checkpoint.tokenizer, beginnings_of(sampling.judge), stop_ids, sampling)
+
+    def follow(branches: Sequence[Branch], logits: Tensor) -> list[list[int]]:
+        return tally.follow(branches, logits[:, : pair.vocabulary])
+
+    needs: tuple[Need, ...] = ("branches", "edits") if any(edit is not None for edit in edits) else ("branches",)
+    for done in checkpoint.engine_for(*needs).explore(rows, follow, max_new_tokens=sampling.max_new_tokens):
+        progress(len(done))
+    found, n = tally.result(), len(prompts)
+    own = [slice(start, start + n) for start in range(0, len(rows), n)]
+    return [BoundedProbability(found.probability[one], found.gap[one], found.branches[one]) for one in own]

@@ -1,12 +1,12 @@
 """`patching`: one checkpoint's residual stream at each layer in the other checkpoint, and how many refusals come with it."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, get_args
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field
 
 from demur.core.errors import InputError, WorkError
-from demur.measurements.diffing.diff_runs import DiffRun, PairMaterial, PairSettings, material_of, record_of, summary_of
+from demur.measurements.diffing.diff_runs import DiffRun, PairMaterial, PairMeasurement, PairSettings, material_of, record_of
 from demur.measurements.diffing.written import Written, written_by, written_facts
 from demur.measurements.measurement import MeasurementRecord, PairSubject
 
@@ -37,7 +37,6 @@ class PatchingSettings(PairSettings):
         along: whether the component along the source's own direction is also patched alone.
         nulls: how many null patches of each kind there are at each layer.
         completions: on how many instructions the patched checkpoint also writes greedy completions.
-        seed: the seed of the null patches.
     """
 
     layers: tuple[int, ...] | None = None
@@ -45,10 +44,9 @@ class PatchingSettings(PairSettings):
     along: bool = True
     nulls: int = Field(default=1, ge=1)
     completions: int = Field(default=4, ge=0)
-    seed: int = 0
 
 
-class Patching:
+class Patching(PairMeasurement):
     """The measurement `patching` of each pair of checkpoints under one prompt format.
 
     Both checkpoints run the same tokens, each with its own KV cache. After one block the target's stream is replaced by the
@@ -58,9 +56,6 @@ class Patching:
     """
 
     name: ClassVar[str] = "patching"
-    version: ClassVar[int] = 1
-    subjects: ClassVar[Literal["arm", "pair", "cell"]] = "pair"
-    one_format: ClassVar[bool] = True
     settings: ClassVar[type[BaseModel] | None] = PatchingSettings
 
     def measure(self, subject: PairSubject, settings: PatchingSettings) -> MeasurementRecord:
@@ -99,24 +94,14 @@ class Patching:
                     written += written_by(pair, material, settings, settings.completions, layer, patch)
         return record_of(subject, settings, runs, found, **written_facts(written))
 
-    def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
-        """The mean probability in each run.
 
-        Args:
-            record: what `measure` gave.
-
-        Returns:
-            See `summary_of`. The texts of completions are left out.
-        """
-        return {name: value for name, value in summary_of(record).items() if name != "written_text"}
-
-
-def layers_of(asked: Sequence[int] | None, n_layers: int) -> tuple[int, ...]:
-    """The layers after which the stream is patched.
+def layers_of(asked: Sequence[int] | None, n_layers: int, most: int = MOST_LAYERS) -> tuple[int, ...]:
+    """The layers at which something is measured.
 
     Args:
         asked: the layers that the study names; None for evenly spaced ones.
         n_layers: the number of blocks.
+        most: the most layers that are chosen.
 
     Returns:
         The layers, ascending. The last one is always there: a patch after it is the positive control.
@@ -126,11 +111,11 @@ def layers_of(asked: Sequence[int] | None, n_layers: int) -> tuple[int, ...]:
     """
     last = n_layers - 1
     if asked is None:
-        steps = min(n_layers, MOST_LAYERS)
+        steps = min(n_layers, most)
         return tuple(sorted({round(last * step / max(1, steps - 1)) for step in range(steps)}))
     for layer in asked:
         if not 0 <= layer <= last:
-            raise InputError(f"patching names layer {layer}, but the checkpoints have layers 0 to {last}")
+            raise InputError(f"the measurement names layer {layer}, but the checkpoints have layers 0 to {last}")
     return tuple(sorted({*asked, last}))
 
 

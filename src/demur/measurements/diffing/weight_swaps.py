@@ -3,18 +3,15 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, Field
 
 from demur.core.errors import WorkError
-from demur.measurements.diffing.diff_runs import DiffRun, PairMaterial, PairSettings, material_of, record_of, summary_of
+from demur.measurements.diffing.diff_runs import DiffRun, PairMeasurement, PairSettings, material_of, record_of
 from demur.measurements.measurement import MeasurementRecord, PairSubject
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from demur.engine.checkpoints import Checkpoint
     from demur.engine.lockstep.matched_pair import MatchedPair
     from demur.engine.lockstep.weight_swap import WeightPlace
     from demur.measurements.exact_refusal.refusal_probability import BoundedProbability
@@ -30,13 +27,11 @@ class SwapSettings(PairSettings):
         windows: into how many windows of layers the checkpoint is cut, at most; each has one layer if there are as many.
         shares: the shares of the difference for which all weights are interpolated; 0 and 1 are always there.
         nulls: how many null differences there are for each window.
-        seed: the seed of the nulls.
     """
 
     windows: int = Field(default=10, ge=1)
     shares: tuple[float, ...] = (0.25, 0.5, 0.75)
     nulls: int = Field(default=1, ge=1)
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,16 +53,13 @@ class Swap:
     scrambled: int | None = None
 
 
-class WeightSwaps:
+class WeightSwaps(PairMeasurement):
     """The measurement `weight-swaps` of each pair of checkpoints under one prompt format.
 
     Weights are exchanged in memory and put back afterwards. Source of the interpolation: Ilharco et al. 2023 (arXiv 2212.04089).
     """
 
     name: ClassVar[str] = "weight-swaps"
-    version: ClassVar[int] = 1
-    subjects: ClassVar[Literal["arm", "pair", "cell"]] = "pair"
-    one_format: ClassVar[bool] = True
     settings: ClassVar[type[BaseModel] | None] = SwapSettings
 
     def measure(self, subject: PairSubject, settings: SwapSettings) -> MeasurementRecord:
@@ -87,32 +79,27 @@ class WeightSwaps:
             WorkError: if an end of the interpolation is not the checkpoint.
         """
         from demur.engine.lockstep.weight_swap import check_swap, exchanged, weight_places
+        from demur.measurements.diffing.pair_probabilities import edited_probabilities
 
         material = material_of(subject, settings.instructions)
         check_swap(material.pair)
         runs: list[DiffRun] = []
         found: list[BoundedProbability] = []
+
+        def probability(pair: "MatchedPair") -> "BoundedProbability":
+            (one,) = edited_probabilities(pair.target, pair, material.prompts, settings.sampling)
+            return one
+
         for pair in (material.pair, material.pair.reversed):
             runs.append(DiffRun(pair.target.name, pair.target.name))
-            found.append(_probability(pair.target, pair, material, settings))
+            found.append(probability(pair))
             for swap in swaps(weight_places(pair.target), pair.target.n_layers, settings):
                 with exchanged(pair, swap.names, swap.share, swap.scrambled):
-                    found.append(_probability(pair.target, pair, material, settings))
+                    found.append(probability(pair))
                 runs.append(DiffRun(pair.source.name, pair.target.name, swap.kind, swap.place))
                 subject.second.progress(len(material.prompts))
         _check_ends(runs, found)
         return record_of(subject, settings, runs, found)
-
-    def summary(self, record: MeasurementRecord) -> dict[str, JsonValue]:
-        """The mean probability with each exchange.
-
-        Args:
-            record: what `measure` gave.
-
-        Returns:
-            See `summary_of`.
-        """
-        return summary_of(record)
 
 
 def swaps(places: "dict[str, WeightPlace]", n_layers: int, settings: SwapSettings) -> Iterator[Swap]:
@@ -155,27 +142,6 @@ def windows_of(n_layers: int, most: int) -> list[range]:
     count = min(n_layers, most)
     cuts = [round(n_layers * number / count) for number in range(count + 1)]
     return [range(start, end) for start, end in pairwise(cuts)]
-
-
-def _probability(
-    checkpoint: "Checkpoint", pair: "MatchedPair", material: PairMaterial, settings: PairSettings
-) -> "BoundedProbability":
-    """The probability of a refusal in one checkpoint, with the stop tokens and the vocabulary that both have."""
-    from demur.engine.engine_protocol import Branch, Row
-    from demur.judges.beginnings import beginnings_of
-    from demur.measurements.exact_refusal.refusal_probability import Tally
-
-    sampling = settings.sampling
-    stop_ids = frozenset(pair.stop_ids if sampling.stop_at_eos else ())
-    tally = Tally(len(material.prompts), checkpoint.tokenizer, beginnings_of(sampling.judge), stop_ids, sampling)
-
-    def follow(branches: Sequence[Branch], logits: "Tensor") -> list[list[int]]:
-        return tally.follow(branches, logits[:, : pair.vocabulary])
-
-    rows, engine = [Row(ids) for ids in material.prompts], checkpoint.engine_for("branches")
-    for _ in engine.explore(rows, follow, max_new_tokens=sampling.max_new_tokens):
-        pass
-    return tally.result()
 
 
 def _check_ends(runs: Sequence[DiffRun], found: "Sequence[BoundedProbability]") -> None:

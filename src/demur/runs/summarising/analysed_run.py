@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 from demur.analysis.arm_pairs import ArmPair, agreement_answers, arm_pairs, cosines_of_checkpoints
 from demur.analysis.cell import Answer, Cell, Claim, Comparison, JudgedCell
 from demur.analysis.claims import claims
+from demur.analysis.diff.diff_details import DiffDetails
 from demur.analysis.diff.pair_results import PairResult, pair_results
 from demur.analysis.doses.coherence_gate import broken
 from demur.analysis.doses.dose_answers import dose_answers
@@ -36,6 +37,7 @@ from demur.runs.controls.measured_nulls import refusal_probabilities, unanswered
 from demur.runs.database.damage import FILE
 from demur.runs.extracting.zero_points import with_zero_points
 from demur.runs.measured_summaries import Measured
+from demur.runs.measuring.measured_details import diff_details
 from demur.runs.measuring.measured_harm import measured_harm
 from demur.runs.measuring.measured_pairs import measured_pairs
 from demur.runs.measuring.measured_texts import measured_texts
@@ -67,6 +69,7 @@ class AnalysedRun:
         doses: coherence of the edited texts, doses for half of the refusals, comparisons at one dose.
         harm: whether directions tell harm or refusal.
         diff: what patches, mixtures and swaps between two checkpoints do to refusals.
+        diff_details: what else was measured between two checkpoints.
         spreads: spreads over training pairs and over spellings of the prompts.
         factors: what weights do and what prompt formats do.
         words: the words for each action of the run's edits.
@@ -89,6 +92,7 @@ class AnalysedRun:
     doses: DoseResults
     harm: Sequence[HarmResult]
     diff: Sequence[PairResult]
+    diff_details: DiffDetails
     spreads: Spreads
     factors: Sequence[FactorEffect]
     words: dict[str, EditWords]
@@ -140,6 +144,7 @@ class AnalysedRun:
             doses=doses,
             harm=harm_results(results.rows, measured_harm(measured.records), refusals, first, probabilities),
             diff=pair_results(measured_pairs(measured.records)),
+            diff_details=diff_details(measured.records),
             spreads=Spreads.of(store, results, refusals, unanswered, compared, judges, groups, probabilities),
             factors=[one for judge in judges for one in factor_effects(cells, refusals, judge, lineage, groups)],
             words=words,

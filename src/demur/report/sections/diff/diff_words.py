@@ -49,6 +49,15 @@ _WORDS = {
         "Exact probability of a refusal with some of the source's weights in the target. A window is named by its last layer, "
         "the interpolation of all weights by its share.",
     ),
+    "difference-lens": DiffWords(
+        "Refusals without what training added to the stream on unrelated text",
+        "layer",
+        "The mean difference of both checkpoints' streams on unrelated text is subtracted from the later checkpoint's stream at "
+        "one layer, or added to the earlier one's. Nulls are random vectors of the same norm. Bands: 95 % intervals over "
+        "instructions.",
+        "Exact probability of a refusal with the mean difference on unrelated text subtracted or added at one layer, or its "
+        "component removed there.",
+    ),
     "interpolation": DiffWords(
         "Refusals between the weights of both checkpoints",
         "share",
@@ -70,6 +79,10 @@ _KINDS = {
     "generated": "at generated positions only",
     "permuted": "null: permuted difference of the same norm",
     "amplified": "mixture",
+    "mean difference": "mean difference on unrelated text",
+    "component": "component along it removed",
+    "random shift": "null: a random vector of the same norm",
+    "random component": "null: component along a random vector removed",
     "along": "along the source's direction only",
     "random direction": "null: along a random direction",
 }

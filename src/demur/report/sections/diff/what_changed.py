@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from demur.analysis.diff.findings import Finding
+from demur.analysis.diff.finding import Finding
 from demur.analysis.diff.pair_results import PairCurve, PairResult
 from demur.core import number_format
 from demur.report.figure_contents import Band, LayerLines, Line, LinePanel
@@ -37,7 +37,7 @@ class WhatChanged:
 
     def tables(self, view: ReportView) -> Sequence[TableSpec]:
         """The argument, and one table of runs for each measurement; none for a run without measurements of pairs."""
-        if not view.summary.diff:
+        if not view.summary.changed:
             return []
         names = dict.fromkeys(one.measurement for one in view.summary.diff)
         runs = [_runs(name, [one for one in view.summary.diff if one.measurement == name]) for name in names]

@@ -1,0 +1,23 @@
+"""What else was measured of pairs of checkpoints, beside refusals in runs of a pair."""
+
+from demur.analysis.cell import Record
+from demur.analysis.diff.divergence_results import DivergenceResult
+from demur.analysis.diff.lens_results import LensResult
+
+
+class DiffDetails(Record):
+    """Further measurements of pairs.
+
+    Attributes:
+        difference_lens: the mean difference of both streams on unrelated text.
+        divergence: how far apart both checkpoints' next tokens are along responses.
+    """
+
+    difference_lens: tuple[LensResult, ...] = ()
+    divergence: tuple[DivergenceResult, ...] = ()
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The pairs, each once."""
+        named = (*(one.subject for one in self.difference_lens), *(one.subject for one in self.divergence))
+        return tuple(dict.fromkeys(named))

@@ -1,0 +1,69 @@
+"""The stored measurements of pairs that are no runs with refusals, as the analysis reads them."""
+
+from collections.abc import Sequence
+
+from pydantic import JsonValue
+
+from demur.analysis.diff.diff_details import DiffDetails
+from demur.analysis.diff.divergence_results import MeasuredDivergence, divergence_results
+from demur.analysis.diff.lens_results import MeasuredLens, lens_results
+from demur.measurements.diffing.difference_lens import DifferenceLens
+from demur.measurements.diffing.response_divergence import LABELS, ResponseDivergence
+from demur.measurements.measurement import MeasurementRecord
+from demur.runs.rows import StoredMeasurement
+
+
+def diff_details(records: Sequence[StoredMeasurement]) -> DiffDetails:
+    """What was measured of pairs beside refusals. A record of another version of its measurement is left out.
+
+    Args:
+        records: the measurements of a run.
+    """
+    added = [_lens(one.subject, one.record) for one in records if one.of(DifferenceLens)]
+    diverged = [_divergence(one.subject, one.record) for one in records if one.of(ResponseDivergence)]
+    return DiffDetails(difference_lens=tuple(lens_results(added)), divergence=tuple(divergence_results(diverged)))
+
+
+def _lens(subject: str, record: MeasurementRecord) -> MeasuredLens:
+    facts, arrays = record.facts, record.arrays
+    return MeasuredLens(
+        subject=subject,
+        first=str(facts["first"]),
+        second=str(facts["second"]),
+        texts=int(str(facts["texts"])),
+        tokens=int(str(facts["tokens"])),
+        layer=int(str(facts["layer"])),
+        up=_by_place(_texts(facts["up"]), arrays["norm"].shape),
+        down=_by_place(_texts(facts["down"]), arrays["norm"].shape),
+        **{name: arrays[name] for name in ("norm", "stream_norm", "halves", "cosine", "null95", "p")},
+    )
+
+
+def _by_place(tokens: Sequence[str], shape: tuple[int, ...]) -> list[list[list[str]]]:
+    """Tokens that are listed one after the other, by layer and place."""
+    layers, places = shape
+    words = len(tokens) // (layers * places)
+    starts = [[words * (layer * places + place) for place in range(places)] for layer in range(layers)]
+    return [[list(tokens[start : start + words]) for start in row] for row in starts]
+
+
+def _divergence(subject: str, record: MeasurementRecord) -> MeasuredDivergence:
+    facts = record.facts
+    values = {
+        label: {name.removesuffix(f" {label}"): array for name, array in record.arrays.items() if name.endswith(f" {label}")}
+        for label in LABELS
+    }
+    compared = zip(_texts(facts["one"]), _texts(facts["other"]), strict=True)
+    return MeasuredDivergence(
+        subject=subject,
+        first=str(facts["first"]),
+        second=str(facts["second"]),
+        prompt=str(facts["prompt"]),
+        writers=tuple(_texts(facts["writers"])),
+        compared=tuple(compared),
+        values=values,
+    )
+
+
+def _texts(value: JsonValue) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list) else []
