@@ -142,7 +142,7 @@ def one_thread(pair: MatchedPair) -> Iterator[None]:
 
 
 def fitting_tokens(pair: MatchedPair, patches: int) -> int:
-    """The most tokens in a batch if its KV caches and streams take at most `SHARE` of the memory of the weights, or `LEAST_BYTES`."""
+    """The most tokens in a batch whose KV caches and streams take `SHARE` of the memory of the weights, or `LEAST_BYTES`."""
     config, size = pair.target.model.config.get_text_config(), pair.target.dtype.itemsize
     width = kv_width_of(config)
     if width is None:
