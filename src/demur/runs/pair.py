@@ -38,8 +38,9 @@ INTERVENTIONS: list[JsonValue] = [
 ]
 """The affine edit removes a direction with less damage than ablation to zero, which is the edit of the original experiment."""
 
-PROBABILITIES: dict[str, JsonValue] = {"name": "refusal-probability", "instructions": 8, "min_mass": 0.01}
-"""Few instructions and likely beginnings are enough to compare an edit with null directions."""
+PROBABILITIES: dict[str, JsonValue] = {"name": "refusal-probability", "instructions": 16, "min_mass": 0.01}
+"""Likely beginnings are enough to compare an edit with null directions. With half as many instructions, no p value against them
+can be below 1/256, which times the number of claims is hardly significant."""
 
 
 @dataclass(frozen=True)
