@@ -174,6 +174,7 @@ def test_the_summary_the_page_and_the_tables_show_it(folder):
     page = (folder / "report.html").read_text()
     assert "What changed" in page
     assert summary["changed"][0]["answer"] in page
+    assert page.index("What fine-tuning changed") < page.index("What this run says")
     assert {path.name for path in (folder / "tables").glob("*.csv")} >= {"what-changed.csv", "diff-patching.csv"}
     assert (folder / "figures" / "diff-patching.svg").is_file()
 

@@ -59,19 +59,27 @@ def test_the_page_opens_with_them(made, tmp_path):
     page = write_report(tmp_path, *made).read_text(encoding="utf-8")
     first = page.index('<ul class="hypotheses">')
     assert page.index('<p class="question">') < first < page.index('<ol class="answers">')
-    part = page[first : page.index('</ul>\n<p class="small">These', first)]
+    part = page[first : page.index('<p class="small">These', first)]
     places = [
         part.index(f'<span class="verdict">{verdict}</span>')
         for verdict in ("supported", "contradicted", "not shown", "not tested")
     ]
     assert places == sorted(places)
-    assert part.count("<summary>") == part.count('id="claim-') == 4
+    assert part.count("<summary>") - 1 == part.count('id="claim-') == 4
+    assert part.index('<details id="untested" open><summary>1 claim was not tested</summary>') < part.index('id="claim-absent')
     assert tied("Text of works.") in unescape(part)
     assert "&lt;b&gt;" in part
     assert "Text of works." not in page[page.index('<details id="claims"') :]
     tables = pandas.read_csv(tmp_path / "tables" / "claims.csv")
     assert tables["id"].to_list() == ["works", "wrong", "open", "absent"]
     assert tables["effect"].to_list()[:3] == [0.75] * 3
+
+
+def test_claims_that_were_not_tested_are_folded_if_they_are_the_most(made, tmp_path):
+    summary, completions = made
+    few = [claim if claim.id == "works" else claim.model_copy(update={"verdict": "not tested"}) for claim in summary.claims]
+    page = write_report(tmp_path, summary.model_copy(update={"claims": few}), completions).read_text(encoding="utf-8")
+    assert '<details id="untested"><summary>3 claims were not tested</summary>' in page
 
 
 def test_an_earlier_run_has_none(tmp_path):

@@ -21,6 +21,7 @@ from markupsafe import Markup
 from pydantic import JsonValue
 
 from demur.analysis.cell_phrases import named
+from demur.analysis.diff.finding import Finding
 from demur.analysis.summary import Summary
 from demur.core import number_format
 from demur.core.nested import flatten
@@ -103,6 +104,7 @@ def render(view: ReportView, made: Sequence[MadeSection], completions: StoredCom
         question=_question(summary),
         answers=summary.answers,
         likelihoods=likelihoods_in_words(summary),
+        changed=_by_pair(summary.changed),
         hypotheses=hypothesis_rows(summary, view.entries),
         more_hypotheses=hypotheses_left_out(summary),
         claims=effects[:_MOST_CLAIMS],
@@ -183,6 +185,14 @@ def _question(summary: Summary) -> str:
         f"{each.n} {label} instructions ({each.source}, {each.split} split)" for label, each in summary.instructions.items()
     )
     return f"How often do{'es' if len(names) == 1 else ''} {said} refuse{moved}{whom}? Measured with {sets}."
+
+
+def _by_pair(found: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """The steps of the argument about each pair of checkpoints."""
+    pairs: dict[str, list[Finding]] = {}
+    for one in found:
+        pairs.setdefault(one.subject, []).append(one)
+    return pairs
 
 
 def _held_out(summary: Summary) -> str:

@@ -50,6 +50,11 @@ class HypothesisRow:
     cells: tuple[StatedCell, ...]
 
     @property
+    def tested(self) -> bool:
+        """Whether the run has what the claim speaks of."""
+        return self.claim.verdict != "not tested"
+
+    @property
     def style(self) -> str:
         """The verdict as a name for a style."""
         return self.claim.verdict.replace(" ", "-")

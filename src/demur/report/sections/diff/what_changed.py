@@ -61,7 +61,9 @@ def _argument(found: Sequence[Finding]) -> TableSpec:
         "What fine-tuning changed, step by step. Recovery is 0 % where a checkpoint refuses as it does by itself and 100 % where "
         "it refuses as the other one does, with 95 % intervals over instructions. An answer is shown only if it beats its null."
     )
-    return TableSpec("what-changed", caption, pandas.DataFrame([one.model_dump() for one in found]), pandas.DataFrame(readable))
+    data = pandas.DataFrame([one.model_dump() for one in found])
+    # The page opens with the argument.
+    return TableSpec("what-changed", caption, data, pandas.DataFrame(readable), on_page=False)
 
 
 def _runs(name: str, results: Sequence[PairResult]) -> TableSpec:
@@ -122,7 +124,8 @@ def _panels(one: PairResult, source: str) -> Iterator[LinePanel]:
         colour = NEUTRAL if null else PALETTE[number % len(PALETTE)]
         name = kind_words(curve.kind)
         values = _at(curve, places)
-        lines.append(Line(name, tuple(values), colour, 1 if null else 0, thin=null))
+        # Some kinds are measured at every second layer.
+        lines.append(Line(name, tuple(values), colour, 1 if null else 0, thin=null, joined=True))
         if not null:
             bands.append(Band(name, tuple(_bounds(curve, places)), colour))
     ends = {one.first: one.first_rate, one.second: one.second_rate}
