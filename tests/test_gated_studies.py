@@ -162,6 +162,11 @@ def test_what_it_stores(finished):
     # Adding raises refusals where the gate is for harmful prompts; ablation has nothing to lower where it is for harmless ones.
     expected = {(one["intervention"], one["instructions"]): one["expected"] for one in cells}
     assert expected == {("add", "harmful"): 1, ("add", "harmless"): 0, ("ablate", "harmful"): 0, ("ablate", "harmless"): 0}
+    # A hypothesis rests on edits of every row, so a gated edit is exploratory beside one without a gate.
+    families = {one["key"]: one["family"] for one in summary["comparisons"]}
+    of_gated = {families[one["key"]] for one in cells if one["expected"] and not one["control"]}
+    assert of_gated == {"exploratory"}
+    assert "confirmatory" in families.values()
     frame = opened.completions()
     assert set(frame.settings.dropna()) == {json.dumps({"when": one["settings"]["when"]}, sort_keys=True) for one in cells}
     assert "gated by layer 2" in (finished / "report.html").read_text()

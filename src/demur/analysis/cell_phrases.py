@@ -128,7 +128,7 @@ def where_it_acts(cell: Cell, alike: Sequence[Cell], words: EditWords) -> list[s
 
     Returns:
         One phrase for each of layers, sites, positions and settings in which the cells differ. Layers are also named if they
-        are not the default ones of the kind.
+        are not the default ones of the kind, and a gate always.
     """
     facts = []
     if cell.layers:
@@ -142,6 +142,6 @@ def where_it_acts(cell: Cell, alike: Sequence[Cell], words: EditWords) -> list[s
     facts += [
         setting_text(name, value) if name == WHEN else f"{name} {value}"
         for name, value in cell.settings.items()
-        if any(other.settings.get(name) != value for other in alike)
+        if name == WHEN or any(other.settings.get(name) != value for other in alike)
     ]
     return facts

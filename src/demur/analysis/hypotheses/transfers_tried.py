@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from demur.analysis.cell import Cell
 from demur.analysis.hypotheses.post_hypotheses import Transfer
+from demur.core.edit_words import WHEN
 
 _INDUCING = ("add",)
 _SUPPRESSING = ("affine", "ablate")
@@ -19,14 +20,15 @@ def transfers(cells: Sequence[Tried]) -> dict[Transfer, list[Tried]]:
 
     Args:
         cells: the cells of a run; those without an edit, with a null direction, or without an expected change are left out, and
-            those with a direction of another estimator than the study's first: the hypotheses are about that one.
+            those with a direction of another estimator than the study's first, or with a gate: the hypotheses are about edits
+            of every row with that one.
 
     Returns:
         Source, target and effect -> cells, in the order given. They can differ in action, arm, layer, dose and training pairs.
     """
     found: dict[Transfer, list[Tried]] = {}
     for cell in cells:
-        if cell.control or cell.source is None or not cell.expected or cell.estimator:
+        if cell.control or cell.source is None or not cell.expected or cell.estimator or WHEN in cell.settings:
             continue
         if cell.action in _INDUCING and cell.instructions == "harmless":
             found.setdefault((cell.source, cell.target, "induces"), []).append(cell)

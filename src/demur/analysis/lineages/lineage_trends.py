@@ -15,6 +15,7 @@ from demur.analysis.lineages.lineage_record import Lineage, Reach, Trend
 from demur.analysis.manifest import DirectionFacts
 from demur.analysis.rates import Groups, Refusals
 from demur.core import number_format
+from demur.core.edit_words import WHEN
 from demur.core.effects.bounded_means import mean_interval
 from demur.core.effects.grouped_differences import GroupedChanges
 from demur.core.statistics import LEVEL, holm
@@ -169,7 +170,7 @@ def _reaches(verdicts: LineageVerdicts, checkpoints: Sequence[str]) -> list[Reac
     baselines = {cell.place: cell for cell in verdicts.cells if not cell.edited}
     groups: dict[tuple[str, str, str], dict[str, list[JudgedCell]]] = {}
     for cell in verdicts.cells:
-        other = cell.control or cell.estimator
+        other = cell.control or cell.estimator or WHEN in cell.settings
         if cell.expected and not other and cell.source in checkpoints and cell.place in baselines:
             key = (cell.action, dose_text(cell), cell.instructions)
             groups.setdefault(key, {}).setdefault(str(cell.source), []).append(cell)
