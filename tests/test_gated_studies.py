@@ -6,6 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 import demur
+from demur.analysis.cell import Cell
+from demur.analysis.manifest import Manifest
+from demur.analysis.matched_names import RunNames, matches_of, renamings
 from demur.cli.main import app
 from demur.core.errors import InputError
 from demur.runs.conditions.gate_jobs import GateJob
@@ -195,6 +198,19 @@ def test_a_gate_is_decided_once_before_its_edits(place, tmp_path):
     ]
     given = {key for job in jobs if isinstance(job, GenerateJob) for key in job.needs if key.startswith("gate:")}
     assert given == {key for job in gates for key in job.gives}
+
+
+def test_a_gate_is_matched_with_that_of_a_run_with_other_names():
+    arms = (("base", "user-assistant"), ("chat", "native"))
+    first, other = RunNames("a", arms), RunNames("b", (("start", "user-assistant"), ("chat", "native")))
+    (names,) = renamings(matches_of({"base": "start"}), first, [other])
+    where = "sites own, layers own, all, when {}.layer2 last below 0.05"
+    key = f"chat/native|harmful|ablate start.layer1|{where.format('start')}"
+    cell = Cell(key=key, target="chat", prompt="native", instructions="harmful", intervention="ablate", direction="start.layer1")
+    assert names.key(cell) == f"chat/native|harmful|ablate base.layer1|{where.format('base')}"
+    edit = {"kind": "ablate", "sources": ["start"], "when": {"layer": 2, "source": "start"}}
+    renamed = names.manifest(Manifest(study={"interventions": [edit]})).study["interventions"]
+    assert renamed == [{"kind": "ablate", "sources": ["base"], "when": {"layer": 2, "source": "base"}}]
 
 
 @pytest.mark.soak
