@@ -11,6 +11,7 @@ completions of both runs are compared. Measure on an idle machine: with `--worke
 import argparse
 import json
 import os
+import random
 import sys
 import tempfile
 import time
@@ -62,7 +63,10 @@ def make_study(folder: Path, checkpoints: int, prompts: int, tokens: int) -> Stu
         prompts: test instructions of each kind.
         tokens: new tokens of each completion; no completion ends before.
     """
-    lines = [f'name = "executors"\nmax_new_tokens = {tokens}\nstop_at_eos = false\nbatch_tokens = 2048\njudges = ["prefix"]']
+    lines = [
+        f'name = "executors"\nmax_new_tokens = {tokens}\nstop_at_eos = false\nbatch_tokens = 2048\njudges = ["prefix"]',
+        "allow_overlap = true  # made of so few words, some instructions are alike",
+    ]
     for number in range(checkpoints):
         torch.manual_seed(number)
         AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SHAPE)).save_pretrained(folder / f"c{number}")
@@ -71,7 +75,8 @@ def make_study(folder: Path, checkpoints: int, prompts: int, tokens: int) -> Stu
     for label, texts in (("harmful", HARMFUL), ("harmless", HARMLESS)):
         words = [word for text in texts for word in text.split()]
         # Different instructions of eight words each, from the words that the tokenizer knows.
-        made = [" ".join(words[(5 * number + 3 * at + number // 7) % len(words)] for at in range(8)) for number in range(3000)]
+        draw = random.Random(label)
+        made = (" ".join(draw.choices(words, k=8)) for _ in range(2 * (prompts + 16)))
         rows = [f"{label} {text}" for text in dict.fromkeys(made)][: prompts + 16]
         splits = ["train"] * 16 + ["test"] * prompts
         content = [json.dumps({"instruction": row, "split": split}) for row, split in zip(rows, splits, strict=True)]
