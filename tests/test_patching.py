@@ -67,6 +67,10 @@ def test_a_difference_in_one_layer_is_found_there_in_both_directions(weights, he
         assert (found.layer, found.ci95) == (layer, (layer, layer))
         stream = next(curve for curve in result.curves if (curve.source, curve.kind) == (source, "stream"))
         assert [run.recovery for run in stream.runs] == [0.0] * layer + [1.0] * (4 - layer)
+        changed, other = ("mlp added", "attention added")[:: 1 if head is None else -1]
+        added = {one.kind: [run.recovery for run in one.runs] for one in result.curves if one.source == source}
+        assert added[changed][:layer] == added[other][:layer] == [0.0] * layer
+        assert added[changed][layer] == 1.0
     # The boundary is after layer 1, so all of the difference is in the later layers, or all before them.
     halves = result.halves
     late = layer > 1
@@ -157,8 +161,9 @@ def test_a_study_measures_each_pair_once_in_the_later_checkpoint_s_format(study,
     assert one.record.facts["prompt"] == "native"
     assert set(one.record.facts["kind"]) == {
         "alone", "stream", "prompt", "generated", "permuted", "along", "random direction",
+        "attention added", "mlp added", "permuted attention", "permuted mlp",
     }  # fmt: skip
-    assert one.record.arrays["probability"].shape == (2 * (1 + 3 * 6), 3)
+    assert one.record.arrays["probability"].shape == (2 * (1 + 3 * 10), 3)
     assert numpy.isfinite(one.record.arrays["probability"]).all()
 
 
@@ -213,7 +218,19 @@ def test_the_command_prints_the_argument(study, tmp_path, monkeypatch):
     from demur.cli.main import app
 
     monkeypatch.chdir(tmp_path)
-    Path("mine.toml").write_text(study.toml())
+    # The defaults follow every beginning that a random model finds likely, and these are many.
+    quick = {**QUICK, "instructions": 2}
+    few = {name: value for name, value in quick.items() if name != "completions"}
+    asked = [
+        {"name": "patching", **quick},
+        {"name": "weight-swaps", **few, "windows": 2},
+        {"name": "amplification", **quick},
+        {"name": "attribution", **few, "tested": 2, "counts": [2]},
+        {"name": "difference-lens", **few, "tokens": 3, "layers": [1]},
+        {"name": "divergence", "instructions": 2, "max_new_tokens": 3},
+    ]
+    chosen = study.model_validate({**study.model_dump(mode="json"), "measurements": asked})
+    Path("mine.toml").write_text(chosen.toml())
     found = CliRunner().invoke(app, ["diff", "mine.toml", "--quiet"])
     assert found.exit_code == 0, found.output
     assert "Do the checkpoints refuse differently?" in found.output
