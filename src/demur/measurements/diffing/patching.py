@@ -26,7 +26,7 @@ MOST_LAYERS = 10
 
 
 MOST_APART = 6
-"""Of more layers than this, every second one is patched by parts, along the direction and by component, from the last layer on."""
+"""Of more layers than this, every second one is patched by parts, along the direction and by component, from the last one on."""
 
 
 class PatchingSettings(PairSettings):
