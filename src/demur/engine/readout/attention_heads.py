@@ -26,7 +26,7 @@ class HeadProjection:
     @property
     def weight(self) -> Float[Tensor, "d_model heads_width"]:
         """The matrix by which the heads' outputs are multiplied."""
-        found = self.module.get_parameter("weight")
+        found = self.module.get_parameter("weight").detach()
         # GPT-2 keeps its linear maps transposed (transformers' Conv1D).
         return found if isinstance(self.module, nn.Linear) else found.T
 
