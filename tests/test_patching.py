@@ -114,10 +114,11 @@ def test_pairs_that_differ_by_chance_alone_are_rarely_told_apart():
 def test_of_many_layers_every_second_one_is_patched_by_parts_and_along():
     layers = layers_of(None, 30)
     found = _patches(layers, PatchingSettings(), torch.ones(8))
-    at = {kind: tuple(patch.layer for name, patch in found if name == kind) for kind, _ in found}
+    at = {kind: tuple(one.layer for one in found if one.kind == kind) for kind in dict.fromkeys(one.kind for one in found)}
     assert at["stream"] == at["permuted"] == layers
     assert at["prompt"] == at["generated"] == at["along"] == at["random direction"] == layers[1::2]
-    assert {len(layers[:6])} == {[name for name, _ in _patches(layers[:6], PatchingSettings(), None)].count("prompt")}
+    assert at["attention added"] == at["mlp added"] == at["permuted attention"] == at["permuted mlp"] == layers[1::2]
+    assert {len(layers[:6])} == {[one.kind for one in _patches(layers[:6], PatchingSettings(), None)].count("prompt")}
 
 
 def test_the_layers_are_evenly_spaced_and_the_last_is_there():
@@ -222,9 +223,9 @@ def test_the_command_prints_the_argument(study, tmp_path, monkeypatch):
     quick = {**QUICK, "instructions": 2}
     few = {name: value for name, value in quick.items() if name != "completions"}
     asked = [
-        {"name": "patching", **quick},
+        {"name": "patching", **quick, "layers": [2], "parts": False},
         {"name": "weight-swaps", **few, "windows": 2},
-        {"name": "amplification", **quick},
+        {"name": "amplification", **quick, "coefficients": [0]},
         {"name": "attribution", **few, "tested": 2, "counts": [2]},
         {"name": "difference-lens", **few, "tokens": 3, "layers": [1]},
         {"name": "divergence", "instructions": 2, "max_new_tokens": 3},
