@@ -67,6 +67,10 @@ def test_a_difference_in_one_layer_is_found_there_in_both_directions(weights, he
         assert (found.layer, found.ci95) == (layer, (layer, layer))
         stream = next(curve for curve in result.curves if (curve.source, curve.kind) == (source, "stream"))
         assert [run.recovery for run in stream.runs] == [0.0] * layer + [1.0] * (4 - layer)
+        changed, other = ("mlp added", "attention added")[:: 1 if head is None else -1]
+        added = {one.kind: [run.recovery for run in one.runs] for one in result.curves if one.source == source}
+        assert added[changed][:layer] == added[other][:layer] == [0.0] * layer
+        assert added[changed][layer] == 1.0
     # The boundary is after layer 1, so all of the difference is in the later layers, or all before them.
     halves = result.halves
     late = layer > 1
@@ -110,10 +114,11 @@ def test_pairs_that_differ_by_chance_alone_are_rarely_told_apart():
 def test_of_many_layers_every_second_one_is_patched_by_parts_and_along():
     layers = layers_of(None, 30)
     found = _patches(layers, PatchingSettings(), torch.ones(8))
-    at = {kind: tuple(patch.layer for name, patch in found if name == kind) for kind, _ in found}
+    at = {kind: tuple(one.layer for one in found if one.kind == kind) for kind in dict.fromkeys(one.kind for one in found)}
     assert at["stream"] == at["permuted"] == layers
     assert at["prompt"] == at["generated"] == at["along"] == at["random direction"] == layers[1::2]
-    assert {len(layers[:6])} == {[name for name, _ in _patches(layers[:6], PatchingSettings(), None)].count("prompt")}
+    assert at["attention added"] == at["mlp added"] == at["permuted attention"] == at["permuted mlp"] == layers[1::2]
+    assert {len(layers[:6])} == {[one.kind for one in _patches(layers[:6], PatchingSettings(), None)].count("prompt")}
 
 
 def test_the_layers_are_evenly_spaced_and_the_last_is_there():
@@ -157,8 +162,9 @@ def test_a_study_measures_each_pair_once_in_the_later_checkpoint_s_format(study,
     assert one.record.facts["prompt"] == "native"
     assert set(one.record.facts["kind"]) == {
         "alone", "stream", "prompt", "generated", "permuted", "along", "random direction",
+        "attention added", "mlp added", "permuted attention", "permuted mlp",
     }  # fmt: skip
-    assert one.record.arrays["probability"].shape == (2 * (1 + 3 * 6), 3)
+    assert one.record.arrays["probability"].shape == (2 * (1 + 3 * 10), 3)
     assert numpy.isfinite(one.record.arrays["probability"]).all()
 
 
@@ -213,7 +219,19 @@ def test_the_command_prints_the_argument(study, tmp_path, monkeypatch):
     from demur.cli.main import app
 
     monkeypatch.chdir(tmp_path)
-    Path("mine.toml").write_text(study.toml())
+    # The defaults follow every beginning that a random model finds likely, and these are many.
+    quick = {**QUICK, "instructions": 2}
+    few = {name: value for name, value in quick.items() if name != "completions"}
+    asked = [
+        {"name": "patching", **quick, "layers": [2], "parts": False},
+        {"name": "weight-swaps", **few, "windows": 2},
+        {"name": "amplification", **quick, "coefficients": [0]},
+        {"name": "attribution", **few, "tested": 2, "counts": [2]},
+        {"name": "difference-lens", **few, "tokens": 3, "layers": [1]},
+        {"name": "divergence", "instructions": 2, "max_new_tokens": 3},
+    ]
+    chosen = study.model_validate({**study.model_dump(mode="json"), "measurements": asked})
+    Path("mine.toml").write_text(chosen.toml())
     found = CliRunner().invoke(app, ["diff", "mine.toml", "--quiet"])
     assert found.exit_code == 0, found.output
     assert "Do the checkpoints refuse differently?" in found.output

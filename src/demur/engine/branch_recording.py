@@ -1,4 +1,7 @@
-"""Records what the attention and the MLP of each block add to the stream. Only this file and `hooks.py` register hooks."""
+"""Records and changes what the attention and the MLP of each block add to the stream.
+
+Only this file and `hooks.py` register hooks.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -8,8 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from demur.engine.hooks import first, misfit
+from demur.engine.hooks import first, like_output, misfit
 from demur.models.layouts import Layout, branch
+
+OutputChange = Callable[[Tensor, Tensor], Tensor | None]
+"""Gets a module's input and output, and gives the output to use in its place, or None for no change."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +86,25 @@ def recorded_branches(
                 stack.callback(branch(block, path).register_forward_hook(keep(part)).remove)
             stack.callback(block.register_forward_hook(close(layer), with_kwargs=True).remove)
         yield seen
+
+
+@contextmanager
+def changed_outputs(changes: Mapping[nn.Module, OutputChange]) -> Iterator[None]:
+    """Inside the context, the output of each module is what its function gives.
+
+    Args:
+        changes: the modules with their functions. The tensors are the module's first argument and the first of its outputs.
+    """
+
+    def hook_of(change: OutputChange) -> Callable[..., Any]:
+        # Any: a hook gets whatever arguments the module is called with.
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any) -> Any:
+            given = args[0] if args else next(iter(kwargs.values()))
+            return like_output(output, change(given, first(output)))
+
+        return hook
+
+    with ExitStack() as stack:
+        for module, change in changes.items():
+            stack.callback(module.register_forward_hook(hook_of(change), with_kwargs=True).remove)
+        yield

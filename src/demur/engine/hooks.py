@@ -96,11 +96,11 @@ def _after_attention(layout: Layout, layer: int, change: Change, inputs: dict[in
         if found.shape != stream.shape:
             raise misfit(layout, layer, layout.attention, found, stream)
         if layout.multiplier == 1:
-            return _like(output, change(stream + found, found))
+            return like_output(output, change(stream + found, found))
         # Only the difference is divided, so that rows without an edit keep every bit.
         added = found.to(torch.promote_types(found.dtype, torch.float32)) * layout.multiplier
         changed = change(stream + found * layout.multiplier, added)
-        return _like(output, None if changed is None else (found + (changed - added) / layout.multiplier).to(found.dtype))
+        return like_output(output, None if changed is None else (found + (changed - added) / layout.multiplier).to(found.dtype))
 
     return hook
 
@@ -108,7 +108,7 @@ def _after_attention(layout: Layout, layer: int, change: Change, inputs: dict[in
 def _after_block(change: Change) -> Hook:
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         stream = first(output)
-        return _like(output, change(stream, stream))
+        return like_output(output, change(stream, stream))
 
     return hook
 
@@ -146,7 +146,7 @@ def first(output: Any) -> Tensor:
     return found
 
 
-def _like(output: Any, changed: Tensor | None) -> Any:
+def like_output(output: Any, changed: Tensor | None) -> Any:
     """The return value of a forward hook: None for no change, else the changed tensor in the form of the output."""
     if changed is None:
         return None

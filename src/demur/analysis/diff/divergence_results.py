@@ -203,9 +203,9 @@ def _curve(label: str, writer: str, pair: tuple[str, str], numbers: "Mapping[str
         one=pair[0],
         other=pair[1],
         n=len(kl),
-        **{name: _estimate(numpy.nanmean(each, axis=1)) for name, each in numbers.items()},
-        beginning=_estimate(beginning),
-        rest=None if rest is None else _estimate(rest),
+        **{name: estimate_of(numpy.nanmean(each, axis=1)) for name, each in numbers.items()},
+        beginning=estimate_of(beginning),
+        rest=None if rest is None else estimate_of(rest),
         fall=None if rest is None else _change(rest, beginning[longer]),
         by_token=tuple(_at_token(numbers, token) for token in range(kl.shape[1]) if not numpy.isnan(kl[:, token]).all()),
     )
@@ -216,7 +216,7 @@ def _at_token(numbers: "Mapping[str, NDArray[Any]]", token: int) -> TokenDiverge
 
     there = ~numpy.isnan(numbers["kl"][:, token])
     kl, js, agrees = (numbers[name][there, token] for name in ("kl", "js", "agrees"))
-    return TokenDivergence(n=len(kl), kl=_estimate(kl), js=_estimate(js), agrees=float(agrees.mean()))
+    return TokenDivergence(n=len(kl), kl=estimate_of(kl), js=estimate_of(js), agrees=float(agrees.mean()))
 
 
 def _ablation(
@@ -241,7 +241,12 @@ def _ablation(
     )
 
 
-def _estimate(values: "NDArray[Any]") -> Estimate:
+def estimate_of(values: "NDArray[Any]") -> Estimate:
+    """The mean of one number for each instruction, with Student's t interval.
+
+    Args:
+        values: the numbers.
+    """
     import numpy
 
     return _change(numpy.zeros(len(values)), values)

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
+from demur.analysis.diff.attribution_results import attribution_findings
+from demur.analysis.diff.carrier_findings import added_vector, few_components, single_branch
 from demur.analysis.diff.diff_details import DiffDetails
 from demur.analysis.diff.divergence_findings import divergence_findings
 from demur.analysis.diff.finding import Finding
 from demur.analysis.diff.lens_results import lens_findings
-from demur.analysis.diff.pair_results import HALF, PairCurve, PairResult, PairRun, Transition, curves_by_kind
+from demur.analysis.diff.pair_results import HALF, PairCurve, PairResult, Transition, curves_by_kind
+from demur.analysis.diff.recovery_words import SPECIFIC, near_none, place_of, points, recovered, recovery_of, share
 from demur.analysis.diff.upstream_late import UpstreamLate
-
-SPECIFIC = 0.25
-"""A recovery counts as that of a null if the null recovers more than this share of it."""
 
 
 def findings(results: Sequence[PairResult], details: DiffDetails | None = None) -> list[Finding]:
@@ -31,6 +31,7 @@ def findings(results: Sequence[PairResult], details: DiffDetails | None = None) 
         for one in mine:
             if one.differs:
                 found += [step for name, steps in _STEPS.items() if name == one.measurement for step in steps(one)]
+        found += [step for one in details.attribution if one.subject == subject for step in attribution_findings(one)]
         found += [step for one in details.difference_lens if one.subject == subject for step in lens_findings(one)]
         found += [step for one in details.divergence if one.subject == subject for step in divergence_findings(one)]
     return found
@@ -38,9 +39,9 @@ def findings(results: Sequence[PairResult], details: DiffDetails | None = None) 
 
 def _difference(one: PairResult) -> Finding:
     evidence = (
-        f"mean probability of a refusal {_share(one.first_rate)} in {one.first} and {_share(one.second_rate)} in {one.second} "
-        f"(difference {_points(one.second_rate - one.first_rate)}, 95 % interval {_points(one.difference_ci95[0])} to "
-        f"{_points(one.difference_ci95[1])}) on {one.n} harmful instructions under {one.prompt}"
+        f"mean probability of a refusal {share(one.first_rate)} in {one.first} and {share(one.second_rate)} in {one.second} "
+        f"(difference {points(one.second_rate - one.first_rate)}, 95 % interval {points(one.difference_ci95[0])} to "
+        f"{points(one.difference_ci95[1])}) on {one.n} harmful instructions under {one.prompt}"
     )
     if not one.differs:
         answer = f"Nothing is shown: {one.first} and {one.second} are not told apart by how often they refuse."
@@ -62,28 +63,29 @@ def _patching(one: PairResult) -> Iterator[Finding]:
         yield _both_halves(one, one.halves)
     if "along" in curves_by_kind(one, one.second):
         yield _along(one)
+    yield from single_branch(one)
 
 
 def _depth(one: PairResult, transition: Transition, stream: PairCurve, null: PairCurve | None) -> Finding:
     question = f"By which layer does the stream of {transition.source} hold what decides?"
     last, into = stream.runs[-1], f"Patched into {transition.target}"
-    said_last = f"after the last measured layer {_recovery(last)} is recovered"
+    said_last = f"after the last measured layer {recovery_of(last)} is recovered"
     if transition.layer is None:
         answer = (
-            f"No layer's stream carries half of the difference, so the rest lies after layer {_place(last)}: in the final norm "
+            f"No layer's stream carries half of the difference, so the rest lies after layer {place_of(last)}: in the final norm "
             "or the unembedding."
         )
         return Finding(
-            subject=one.subject, question=question, answer=answer, evidence=f"{into}, {said_last}", shown=_near_none(last)
+            subject=one.subject, question=question, answer=answer, evidence=f"{into}, {said_last}", shown=near_none(last)
         )
     at = next(run for run in stream.runs if run.place == transition.layer)
     interval = "" if transition.ci95 is None else f" (95 % interval {transition.ci95[0]} to {transition.ci95[1]})"
     answer = f"By layer {transition.layer}{interval}: {into.lower()}, half of the difference in refusals comes with it."
     shown = transition.ci95 is not None and at.recovery_ci95 is not None and at.recovery_ci95[0] > 0
-    parts = [f"recovery {_recovery(at)} at layer {transition.layer}; {said_last}"]
+    parts = [f"recovery {recovery_of(at)} at layer {transition.layer}; {said_last}"]
     if null is not None:
         beside = [run for run in null.runs if run.place == transition.layer and run.recovery is not None]
-        parts += [f"a permuted difference of the same norm recovers {_recovery(run)} there" for run in beside[:1]]
+        parts += [f"a permuted difference of the same norm recovers {recovery_of(run)} there" for run in beside[:1]]
         most = max((run.recovery or 0.0 for run in beside), default=0.0)
         shown = shown and (at.recovery or 0.0) * SPECIFIC >= most
     return Finding(subject=one.subject, question=question, answer=answer, evidence="; ".join(parts), shown=shown)
@@ -100,9 +102,9 @@ def _both_halves(one: PairResult, found: UpstreamLate) -> Finding:
         else f"No interaction is shown between the layers up to {found.layer} and those after it."
     )
     evidence = (
-        f"refusals {_share(found.neither)} with both from {one.first}, {_share(found.upstream)} with the layers up to "
-        f"{found.layer} from {one.second}, {_share(found.late)} with those after it, {_share(found.both)} with both; interaction "
-        f"{_points(found.interaction)} ({_points(found.ci95[0])} to {_points(found.ci95[1])})"
+        f"refusals {share(found.neither)} with both from {one.first}, {share(found.upstream)} with the layers up to "
+        f"{found.layer} from {one.second}, {share(found.late)} with those after it, {share(found.both)} with both; interaction "
+        f"{points(found.interaction)} ({points(found.ci95[0])} to {points(found.ci95[1])})"
     )
     return Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=shown)
 
@@ -112,15 +114,14 @@ def _along(one: PairResult) -> Finding:
     best = max(curves["along"].runs, key=lambda run: run.recovery or 0.0)
     nulls = [run for run in curves["random direction"].runs if run.place == best.place]
     null = max((run.recovery or 0.0 for run in nulls), default=0.0)
-    share = best.recovery or 0.0
     beats = best.recovery_ci95 is not None and best.recovery_ci95[0] > max(0.0, null)
     answer = (
-        f"Up to {_share(share)} of it: only the component of {one.second}'s stream along its own direction was put into "
+        f"Up to {share(recovered(best))} of it: only the component of {one.second}'s stream along its own direction was put into "
         f"{one.first}."
         if beats
         else f"None of it is shown: the component along {one.second}'s direction recovers no more than a random one."
     )
-    evidence = f"recovery {_recovery(best)} at layer {_place(best)}; along a random direction at most {_share(null)} there"
+    evidence = f"recovery {recovery_of(best)} at layer {place_of(best)}; along a random direction at most {share(null)} there"
     question = "How much of the difference is the direction?"
     return Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=beats)
 
@@ -136,7 +137,7 @@ def _amplification(one: PairResult) -> Iterator[Finding]:
             subject=one.subject,
             question="How much of the difference in logits does it take?",
             answer=f"Half of the difference in refusals appears {since}, where -1 is {one.first} and 0 is {one.second}.",
-            evidence=f"recovery {_recovery(half)} with coefficient {half.place:g}",
+            evidence=f"recovery {recovery_of(half)} with coefficient {half.place:g}",
             shown=True,
         )
     most, alone = mixture[-1], next(run for run in mixture if run.place == 0)
@@ -148,9 +149,9 @@ def _amplification(one: PairResult) -> Iterator[Finding]:
     beats = null is None or null.recovery is None or (most.recovery or 0.0) > null.recovery
     verb, how = ("refuse still more", "more") if up else ("refuse still less", "less")
     answer = f"Yes: with coefficient {most.place:g} it would {verb}." if grows else f"No: it would not refuse {how} than now."
-    evidence = f"refusals {_share(most.rate)} with coefficient {most.place:g}, {_share(alone.rate)} in {one.second}"
+    evidence = f"refusals {share(most.rate)} with coefficient {most.place:g}, {share(alone.rate)} in {one.second}"
     if null is not None:
-        evidence += f", {_share(null.rate)} with a permuted difference"
+        evidence += f", {share(null.rate)} with a permuted difference"
     yield Finding(
         subject=one.subject,
         question=f"Would {one.second} go on in this direction if the difference were larger?",
@@ -172,84 +173,38 @@ _PARTS = {
 def _weights(one: PairResult) -> Iterator[Finding]:
     curves = curves_by_kind(one, one.second)
     windows = sorted(curves["window"].runs, key=lambda run: run.place or 0.0)
-    best = max(windows, key=_recovered)
+    best = max(windows, key=recovered)
     number = windows.index(best)
     start = 0 if number == 0 else int(windows[number - 1].place or 0) + 1
-    layers = f"layer {_place(best)}" if start == best.place else f"layers {start} to {_place(best)}"
-    null = max((_recovered(run) for run in curves["permuted"].runs if run.place == best.place), default=0.0)
-    carries = best.recovery_ci95 is not None and best.recovery_ci95[0] > 0 and null <= SPECIFIC * _recovered(best)
+    layers = f"layer {place_of(best)}" if start == best.place else f"layers {start} to {place_of(best)}"
+    null = max((recovered(run) for run in curves["permuted"].runs if run.place == best.place), default=0.0)
+    carries = best.recovery_ci95 is not None and best.recovery_ci95[0] > 0 and null <= SPECIFIC * recovered(best)
     answer = (
-        f"The weights of {layers} alone bring {_share(_recovered(best))} of the difference into {one.first}."
+        f"The weights of {layers} alone bring {share(recovered(best))} of the difference into {one.first}."
         if carries
-        else f"No window of layers carries it alone: the best, {layers}, brings {_share(_recovered(best))}."
+        else f"No window of layers carries it alone: the best, {layers}, brings {share(recovered(best))}."
     )
-    evidence = f"recovery {_recovery(best)} with {layers}; permuted differences of the same norm recover {_share(null)}"
+    evidence = f"recovery {recovery_of(best)} with {layers}; permuted differences of the same norm recover {share(null)}"
     question = "Which layers' weights carry the difference?"
     yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=carries)
     parts = [(words, curves[kind].runs[0]) for kind, words in _PARTS.items() if kind in curves]
-    words, most = max(parts, key=lambda part: _recovered(part[1]))
-    enough = _recovered(most) >= HALF and most.recovery_ci95 is not None and most.recovery_ci95[0] > 0
+    words, most = max(parts, key=lambda part: recovered(part[1]))
+    enough = recovered(most) >= HALF and most.recovery_ci95 is not None and most.recovery_ci95[0] > 0
     answer = (
-        f"Those of {words}: they bring {_share(_recovered(most))} of it."
+        f"Those of {words}: they bring {share(recovered(most))} of it."
         if enough
-        else f"No one kind of weights: {words}, the most, bring {_share(_recovered(most))} of it."
+        else f"No one kind of weights: {words}, the most, bring {share(recovered(most))} of it."
     )
-    evidence = ", ".join(f"{each} {_recovery(run)}" for each, run in parts)
+    evidence = ", ".join(f"{each} {recovery_of(run)}" for each, run in parts)
     question = "Which kind of weights carries it?"
     yield Finding(subject=one.subject, question=question, answer=answer, evidence=f"recovery {evidence}", shown=enough)
 
 
-def _lens(one: PairResult) -> Iterator[Finding]:
-    question = f"Do refusals change back without what training added to the stream on unrelated text of {one.second}?"
-    curves = curves_by_kind(one, one.first)
-    if "mean difference" not in curves:
-        return
-    best = max(curves["mean difference"].runs, key=_recovered)
-    null = max((_recovered(run) for run in curves["random shift"].runs if run.place == best.place), default=0.0)
-    carries = best.recovery_ci95 is not None and best.recovery_ci95[0] > 0 and null <= SPECIFIC * _recovered(best)
-    answer = (
-        f"Up to {_share(_recovered(best))} of the difference goes if the mean difference is subtracted at layer {_place(best)}."
-        if carries
-        else f"No: subtracting the mean difference at layer {_place(best)}, where it does most, is not shown to do it."
-    )
-    parts = [
-        f"{words} {_recovery(run)}"
-        for kind, words in (("mean difference", "subtracted"), ("component", "its component removed"))
-        for run in curves[kind].runs
-        if run.place == best.place
-    ]
-    back = next((run for run in curves_by_kind(one, one.second)["mean difference"].runs if run.place == best.place), None)
-    if back is not None:
-        parts.append(f"added to {one.first} {_recovery(back)}")
-    evidence = f"recovery at layer {_place(best)}: {', '.join(parts)}; a random vector of the same norm {_share(null)}"
-    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=carries)
-
-
-_STEPS = {"patching": _patching, "weight-swaps": _weights, "amplification": _amplification, "difference-lens": _lens}
+_STEPS = {
+    "patching": _patching,
+    "weight-swaps": _weights,
+    "amplification": _amplification,
+    "attribution": few_components,
+    "difference-lens": added_vector,
+}
 """The steps that each measurement adds, in the order of the argument."""
-
-
-def _recovered(run: PairRun) -> float:
-    return run.recovery or 0.0
-
-
-def _near_none(run: PairRun) -> bool:
-    return run.recovery_ci95 is not None and run.recovery_ci95[1] < 0.5
-
-
-def _place(run: PairRun) -> str:
-    return "" if run.place is None else f"{run.place:g}"
-
-
-def _recovery(run: PairRun) -> str:
-    if run.recovery is None or run.recovery_ci95 is None:
-        return "not defined"
-    return f"{_share(run.recovery)} ({_share(run.recovery_ci95[0])} to {_share(run.recovery_ci95[1])})"
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:z.0f} %"
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+z.0f} points"

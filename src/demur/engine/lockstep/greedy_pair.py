@@ -7,8 +7,7 @@ from torch import Tensor
 
 from demur.engine.engine_protocol import Branch
 from demur.engine.lockstep.matched_pair import MatchedPair
-from demur.engine.lockstep.pair_tree import explore_pair
-from demur.engine.lockstep.stream_patch import StreamPatch
+from demur.engine.lockstep.pair_tree import Run, explore_pair
 
 Mix = Callable[[Float[Tensor, "run branch vocab"]], Float[Tensor, "branch vocab"]]
 """The logits by which the next token is chosen, from those of the source and of the target."""
@@ -22,7 +21,7 @@ def target_logits(logits: Float[Tensor, "run branch vocab"]) -> Float[Tensor, "b
 def decode_pair(
     pair: MatchedPair,
     prompts: Sequence[tuple[int, ...]],
-    patch: StreamPatch | None = None,
+    patch: Run = None,
     *,
     mix: Mix = target_logits,
     max_new_tokens: int,

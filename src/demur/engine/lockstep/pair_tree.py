@@ -7,8 +7,8 @@ of a checkpoint into itself changes no bit.
 Prepacked weights are not used here, because they are kept for one model at a time and would be made again for every pass.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,14 +22,14 @@ from demur.engine.batching import in_batches, pad_left, position_ids
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.continuations.tree_levels import Level, grown, rows_of_all, walk_levels
 from demur.engine.engine_protocol import Branch
-from demur.engine.hooks import hooked
+from demur.engine.lockstep.component_patch import ComponentPatch
 from demur.engine.lockstep.matched_pair import MatchedPair
-from demur.engine.lockstep.stream_patch import StreamPatch, check_patches, keep_streams
+from demur.engine.lockstep.stream_patch import StreamPatch
 from demur.engine.lockstep.target_edit import TargetEdit
 from demur.engine.model_state import state_of
-from demur.models.layouts import Point, kv_width_of
+from demur.models.layouts import kv_width_of
 
-Run = StreamPatch | TargetEdit | None
+Run = StreamPatch | ComponentPatch | TargetEdit | None
 """How the target runs: with a patch from the source, with an edit of its own stream, or as it is."""
 
 FollowPair = Callable[[Sequence[Branch], Float[Tensor, "run branch vocab"]], Sequence[Sequence[int]]]
@@ -56,20 +56,15 @@ class _Lockstep:
     def forward(self, ids: Tensor, mask: Tensor, caches: Sequence[DynamicCache], prompt_width: int) -> Tensor:
         """The logits after the last of these tokens, (run, row, vocab): the source's, then the target's with each patch."""
         part: Literal["prompt", "generated"] = "generated" if mask.shape[1] > prompt_width else "prompt"
-        acting = [None if isinstance(patch, StreamPatch) and not patch.acts_on(part) else patch for patch in self.patches]
-        source, target = self.pair.source, self.pair.target
-        streams: dict[Point, Tensor] = {}
-        wanted = [patch.where for patch in acting if isinstance(patch, StreamPatch)]
-        with hooked(source.model, source.layout, keep_streams(dict.fromkeys(wanted), streams)):
-            found = [self._run(source, ids, mask, caches[0])]
+        acting = [patch if patch is not None and patch.acts_on(part) else None for patch in self.patches]
+        kept: dict[Hashable, Tensor] = {}
+        with ExitStack() as stack:
+            for reader in {patch.reads: patch for patch in acting if patch is not None}.values():
+                stack.enter_context(reader.recording(self.pair.source, kept))
+            found = [self._run(self.pair.source, ids, mask, caches[0])]
         for patch, cache in zip(acting, caches[1:], strict=True):
-            with ExitStack() as stack:
-                if isinstance(patch, TargetEdit):
-                    stack.enter_context(patch.acting_on(target, prompt_width))
-                elif patch is not None:
-                    change = patch.change(streams[patch.where])
-                    stack.enter_context(hooked(target.model, target.layout, {patch.where: change}))
-                found.append(self._run(target, ids, mask, cache))
+            with nullcontext() if patch is None else patch.acting_on(self.pair, kept, prompt_width):
+                found.append(self._run(self.pair.target, ids, mask, cache))
         return torch.stack([one.to(found[-1].device) for one in found])
 
     def _run(self, checkpoint: Checkpoint, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
@@ -119,7 +114,9 @@ def explore_pair(
     """
     if max_new_tokens < 1:
         raise InputError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
-    check_patches((one for one in patches if isinstance(one, StreamPatch)), pair.target.n_layers, pair.target.d_model)
+    for patch in patches:
+        if patch is not None:
+            patch.check(pair.target)
     running = _Lockstep(pair, tuple(patches))
     budget = fitting_tokens(pair, len(patches)) if batch_tokens is None else batch_tokens
 

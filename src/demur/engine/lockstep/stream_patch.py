@@ -3,7 +3,8 @@
 After Prakash et al. 2024 (arXiv 2402.14811, cross-model activation patching), in a form that also acts while the target decodes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, MutableMapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from demur.core.errors import InputError
-from demur.engine.hooks import Change
+from demur.engine.checkpoints import Checkpoint
+from demur.engine.hooks import Change, hooked
+from demur.engine.lockstep.matched_pair import MatchedPair
 from demur.models.layouts import Point, point
 
 Stretch = Literal["all", "prompt", "generated"]
@@ -45,6 +48,53 @@ class StreamPatch:
         """The point of the stream at which it acts."""
         return point(self.layer, "resid_post")
 
+    @property
+    def reads(self) -> Hashable:
+        """What it needs of the source; patches that need the same share it."""
+        return self.where
+
+    def check(self, target: Checkpoint) -> None:
+        """Check that it fits a checkpoint.
+
+        Raises:
+            InputError: for a layer that does not exist, or vectors of another width.
+        """
+        if not 0 <= self.layer < target.n_layers:
+            raise InputError(f"a patch names layer {self.layer}, but the checkpoints have layers 0 to {target.n_layers - 1}")
+        if self.along is not None and self.along.shape[-1] != target.d_model:
+            raise InputError(
+                f"a patch is along vectors of width {self.along.shape[-1]}, but the stream has width {target.d_model}"
+            )
+
+    def recording(self, source: Checkpoint, kept: MutableMapping[Hashable, Tensor]) -> AbstractContextManager[object]:
+        """Inside, forward passes of the source keep the stream that the patch needs, at all token positions.
+
+        Args:
+            source: the checkpoint.
+            kept: where it is kept.
+        """
+
+        def keep(stream: Tensor, onto: Tensor) -> None:  # noqa: ARG001
+            # Cloned, because a later edit in place would change it.
+            kept[self.reads] = stream.detach().clone()
+
+        return hooked(source.model, source.layout, {self.where: keep})
+
+    def acting_on(
+        self,
+        pair: MatchedPair,
+        kept: MutableMapping[Hashable, Tensor],
+        prompt_width: int,  # noqa: ARG002
+    ) -> AbstractContextManager[object]:
+        """Inside, forward passes of the target are patched.
+
+        Args:
+            pair: both checkpoints.
+            kept: what the source kept in the same pass.
+            prompt_width: token positions of the prompt, padding included.
+        """
+        return hooked(pair.target.model, pair.target.layout, {self.where: self.change(kept[self.reads])})
+
     def change(self, source: Float[Tensor, "row seq d_model"]) -> Change:
         """The change of the target's stream in one forward pass.
 
@@ -63,37 +113,20 @@ class StreamPatch:
                 rows = self.along.to(stream.device, working)
                 difference = (difference @ rows.T) @ rows
             if self.scrambled is not None:
-                order, signs = _scramble(difference.shape[-1], self.scrambled)
-                difference = difference[..., order.to(stream.device)] * signs.to(stream.device, working)
+                difference = scrambled_difference(difference, self.scrambled)
             return (onto.to(working) + difference).to(onto.dtype)
 
         return replace
 
 
-def _scramble(width: int, seed: int) -> tuple[Tensor, Tensor]:
-    """A permutation of the coordinates, and a sign for each."""
-    generator = torch.Generator().manual_seed(seed)
+def scrambled_difference(difference: Float[Tensor, "... d_model"], seed: int) -> Float[Tensor, "... d_model"]:
+    """A difference whose coordinates are permuted, each with a random sign. It has the same norm everywhere.
+
+    Args:
+        difference: the difference.
+        seed: the seed of the permutation and the signs.
+    """
+    generator, width = torch.Generator().manual_seed(seed), difference.shape[-1]
     order = torch.randperm(width, generator=generator)
-    return order, torch.randint(0, 2, (width,), generator=generator) * 2.0 - 1
-
-
-def check_patches(patches: Iterable[StreamPatch], n_layers: int, d_model: int) -> None:
-    """Raises `InputError` for a patch of a layer that does not exist, or along vectors of another width."""
-    for patch in patches:
-        if not 0 <= patch.layer < n_layers:
-            raise InputError(f"a patch names layer {patch.layer}, but the checkpoints have layers 0 to {n_layers - 1}")
-        if patch.along is not None and patch.along.shape[-1] != d_model:
-            raise InputError(f"a patch is along vectors of width {patch.along.shape[-1]}, but the stream has width {d_model}")
-
-
-def keep_streams(points: Iterable[Point], into: dict[Point, Tensor]) -> Mapping[Point, Change]:
-    """Changes that change nothing and fill `into` with the stream at these points, at all token positions."""
-
-    def keeper(where: Point) -> Change:
-        def keep(stream: Tensor, onto: Tensor) -> None:  # noqa: ARG001
-            # Cloned, because a later edit in place would change it.
-            into[where] = stream.detach().clone()
-
-        return keep
-
-    return {where: keeper(where) for where in points}
+    signs = torch.randint(0, 2, (width,), generator=generator) * 2.0 - 1
+    return difference[..., order.to(difference.device)] * signs.to(difference.device, difference.dtype)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MOST_EFFECTS = 5
 """Of a deeper checkpoint, the mean difference is removed at this many layers unless the study names some."""
+BATCH_TOKENS = 256
+"""Texts are read in small batches, because every layer of every token is kept."""
 
 
 class LensSettings(PairSettings):
@@ -139,7 +141,7 @@ def _read(arm: ArmSubject, texts: Sequence[tuple[int, ...]], site: str, settings
     norms = torch.zeros(len(layers), places + 1, dtype=torch.float64)
     positions = range(-settings.tokens, 0)
     # Texts of one length, so a position that counts from the end is one that counts from the beginning.
-    found = engine.read(texts, layers=layers, site=cast("Site", site), positions=positions, batch_tokens=arm.batch_tokens)
+    found = engine.read(texts, layers=layers, site=cast("Site", site), positions=positions, batch_tokens=BATCH_TOKENS)
     for indices, stream in found:
         whole = stream.double()
         # The first token has activations of its own kind (attention sinks), which would dominate a mean over all.
@@ -169,18 +171,35 @@ def _cosines(subject: PairSubject, mean: "Tensor", settings: LensSettings) -> "d
         sides = [arm.train[label] for label in ("harmful", "harmless")]
         if min(map(len, sides)) < LEAST:
             raise InputError(f"it needs at least {LEAST} training instructions of each kind, not {min(map(len, sides))}")
-        activations = torch.from_numpy(training_activations(arm, *sides)).double()
-        harmful = len(sides[0])
-        generator = torch.Generator().manual_seed(settings.seed)
-        orders = [torch.randperm(len(activations), generator=generator) for _ in range(settings.draws)]
-        orders.insert(0, torch.arange(len(activations)))
-        directions = torch.stack([activations[one[:harmful]].mean(0) - activations[one[harmful:]].mean(0) for one in orders])
-        found = _cosine(directions[:, :, None], mean[None])
+        activations = torch.from_numpy(training_activations(arm, *sides))
+        weights = _weights(len(activations), len(sides[0]), settings)
+        # Layer by layer, because the directions of all shuffles at all layers together would take much memory.
+        found = torch.stack([_cosine_table(weights @ one.double(), mean[at]) for at, one in enumerate(activations.unbind(1))], 1)
         real, null = found[0], found[1:].abs()
         cosines.append(real)
         bounds.append(null.quantile(0.95, dim=0))
         chances.append((1 + (null >= real.abs()).sum(0)) / (1 + settings.draws))
     return {name: torch.stack(each).numpy() for name, each in (("cosine", cosines), ("null95", bounds), ("p", chances))}
+
+
+def _weights(n: int, harmful: int, settings: LensSettings) -> "Tensor":
+    """The weight of each instruction in a difference of means: the real one, then one for each shuffle, (draw, instruction)."""
+    import torch
+
+    generator = torch.Generator().manual_seed(settings.seed)
+    orders = [torch.arange(n), *(torch.randperm(n, generator=generator) for _ in range(settings.draws))]
+    found = torch.full((len(orders), n), -1 / (n - harmful), dtype=torch.float64)
+    for row, order in zip(found, orders, strict=True):
+        row[order[:harmful]] = 1 / harmful
+    return found
+
+
+def _cosine_table(directions: "Tensor", differences: "Tensor") -> "Tensor":
+    """The cosine of each direction, (draw, d_model), with each difference, (place, d_model); NaN for a difference of zero."""
+    import torch
+
+    found: Tensor = torch.nn.functional.normalize(directions, dim=-1) @ torch.nn.functional.normalize(differences, dim=-1).T
+    return found.masked_fill(differences.norm(dim=-1) == 0, torch.nan)
 
 
 def _lens(later: "Checkpoint", mean: "Tensor", words: int) -> list[list[str]]:

@@ -9,8 +9,7 @@ from demur.core.progress import Progress, silent
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.engine_protocol import Branch, Need, Row
 from demur.engine.lockstep.matched_pair import MatchedPair
-from demur.engine.lockstep.pair_tree import explore_pair
-from demur.engine.lockstep.stream_patch import StreamPatch
+from demur.engine.lockstep.pair_tree import Run, explore_pair
 from demur.interventions.intervention import RowEdits
 from demur.judges.beginnings import beginnings_of
 from demur.measurements.exact_refusal.refusal_probability import BoundedProbability, Tally
@@ -28,7 +27,7 @@ def as_they_are(logits: Float[Tensor, "run branch vocab"]) -> Sequence[Float[Ten
 def pair_probabilities(
     pair: MatchedPair,
     prompts: Sequence[tuple[int, ...]],
-    patches: Sequence[StreamPatch | None],
+    patches: Sequence[Run],
     sampling: Sampling,
     *,
     mixtures: Mixtures = as_they_are,

@@ -1,6 +1,7 @@
 """`patching`: one checkpoint's residual stream at each layer in the other checkpoint, and how many refusals come with it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, get_args
 
 from pydantic import BaseModel, Field
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from demur.engine.lockstep.matched_pair import MatchedPair
-    from demur.engine.lockstep.stream_patch import StreamPatch
+    from demur.engine.lockstep.pair_tree import Run
     from demur.measurements.exact_refusal.refusal_probability import BoundedProbability
 
 TOGETHER = 4
@@ -25,7 +26,7 @@ MOST_LAYERS = 10
 
 
 MOST_APART = 6
-"""Of more layers than this, every second one is patched by parts and along the direction, from the last layer on."""
+"""Of more layers than this, every second one is patched by parts, along the direction and by component, from the last one on."""
 
 
 class PatchingSettings(PairSettings):
@@ -35,6 +36,7 @@ class PatchingSettings(PairSettings):
         layers: the layers after which the stream is patched; evenly spaced ones unless given.
         parts: whether prompt positions and generated positions are also patched apart.
         along: whether the component along the source's own direction is also patched alone.
+        components: whether what the attention and what the MLP of each layer add is also patched alone.
         nulls: how many null patches of each kind there are at each layer.
         completions: on how many instructions the patched checkpoint also writes greedy completions.
     """
@@ -42,6 +44,7 @@ class PatchingSettings(PairSettings):
     layers: tuple[int, ...] | None = None
     parts: bool = True
     along: bool = True
+    components: bool = True
     nulls: int = Field(default=1, ge=1)
     completions: int = Field(default=4, ge=0)
 
@@ -68,8 +71,9 @@ class Patching(PairMeasurement):
         Returns:
             The record of `record_of`. The kinds of its runs are `alone`; `stream`, `prompt` and `generated` for the whole
             stream at all, prompt or generated positions; `permuted`, their null; `along` for the component along the source's
-            direction, and `random direction`, its null. Facts that begin with `written_` have one entry for each greedy
-            completion; see `Written`.
+            direction, and `random direction`, its null; `attention added` and `mlp added` for what one branch of a layer adds to
+            the stream, and `permuted attention` and `permuted mlp`, their nulls. Facts that begin with `written_` have one entry
+            for each greedy completion; see `Written`.
 
         Raises:
             InputError: if the checkpoints do not match, or a layer does not exist.
@@ -79,7 +83,7 @@ class Patching(PairMeasurement):
 
         material = material_of(subject, settings.instructions)
         layers = layers_of(settings.layers, material.pair.target.n_layers)
-        check_self_patch(material.pair, material.prompts[:2], settings)
+        check_self_patch(material.pair, material.prompts[:2], settings, _own_patches(material.pair.target.n_layers // 2))
         runs: list[DiffRun] = []
         found: list[BoundedProbability] = []
         written: list[Written] = []
@@ -119,58 +123,84 @@ def layers_of(asked: Sequence[int] | None, n_layers: int, most: int = MOST_LAYER
     return tuple(sorted({*asked, last}))
 
 
-def check_self_patch(pair: "MatchedPair", prompts: Sequence[tuple[int, ...]], settings: PairSettings) -> None:
-    """Patch each checkpoint with itself at the middle layer, which must change nothing at all.
+def _own_patches(layer: int) -> "list[Run]":
+    """One patch of each kind at a layer."""
+    from demur.engine.lockstep.component_patch import Component, ComponentPatch
+    from demur.engine.lockstep.stream_patch import StreamPatch
+
+    components = (Component(layer, "attention"), Component(layer, "mlp"))
+    return [StreamPatch(layer), *(ComponentPatch((one,)) for one in components)]
+
+
+def check_self_patch(
+    pair: "MatchedPair", prompts: Sequence[tuple[int, ...]], settings: PairSettings, patches: "Sequence[Run]"
+) -> None:
+    """Patch each checkpoint with itself, which must change nothing at all.
 
     Args:
         pair: the checkpoints.
         prompts: a few prompts.
         settings: what is measured.
+        patches: the patches.
 
     Raises:
         WorkError: if a probability changes.
     """
     from demur.engine.lockstep.matched_pair import matched_pair
-    from demur.engine.lockstep.stream_patch import StreamPatch
     from demur.measurements.diffing.pair_probabilities import pair_probabilities
 
     for one in (pair.source, pair.target):
-        patch = StreamPatch(one.n_layers // 2)
-        _, alone, patched = pair_probabilities(matched_pair(one, one), prompts, (None, patch), settings.sampling)
-        if not alone.probability.equal(patched.probability):
-            change = float((alone.probability - patched.probability).abs().max())
+        _, alone, *patched = pair_probabilities(matched_pair(one, one), prompts, (None, *patches), settings.sampling)
+        change = max(float((alone.probability - each.probability).abs().max()) for each in patched)
+        if change != 0:
             raise WorkError(
-                f"patching checkpoint {one.name!r} with its own stream changes a probability by {change:.2g}, but must change "
-                "nothing, so no patch of this model can be trusted; report this with the model's name"
+                f"patching checkpoint {one.name!r} with its own activations changes a probability by {change:.2g}, but must "
+                "change nothing, so no patch of this model can be trusted; report this with the model's name"
             )
 
 
-def _patches(layers: Sequence[int], settings: PatchingSettings, along: "Tensor | None") -> "list[tuple[str, StreamPatch]]":
-    """Every patch with the name of its kind."""
+@dataclass(frozen=True, eq=False)
+class _Named:
+    """A patch with the name of its kind and its layer."""
+
+    kind: str
+    layer: int
+    patch: "Run"
+
+
+def _patches(layers: Sequence[int], settings: PatchingSettings, along: "Tensor | None") -> list[_Named]:
+    """Every patch."""
     import torch
 
+    from demur.engine.lockstep.component_patch import Component, ComponentPart, ComponentPatch
     from demur.engine.lockstep.stream_patch import StreamPatch, Stretch
 
-    found: list[tuple[str, StreamPatch]] = []
+    found: list[_Named] = []
+    stretches: tuple[Stretch, ...] = get_args(Stretch)
+    branches: tuple[ComponentPart, ...] = ("attention", "mlp")
     apart = layers if len(layers) <= MOST_APART else layers[::-1][::2]
     for layer in layers:
-        found.append(("stream", StreamPatch(layer)))
-        parts: tuple[Stretch, ...] = get_args(Stretch)
-        found += [(part, StreamPatch(layer, part)) for part in parts[1:] if settings.parts and layer in apart]
         seeds = [settings.seed + 1000 * number + layer for number in range(settings.nulls)]
-        found += [("permuted", StreamPatch(layer, scrambled=seed)) for seed in seeds]
+        made: list[tuple[str, Run]] = [("stream", StreamPatch(layer))]
+        made += [(part, StreamPatch(layer, part)) for part in stretches[1:] if settings.parts and layer in apart]
+        made += [("permuted", StreamPatch(layer, scrambled=seed)) for seed in seeds]
         if along is not None and layer in apart:
-            found.append(("along", StreamPatch(layer, along=along[None])))
+            made.append(("along", StreamPatch(layer, along=along[None])))
             for seed in seeds:
                 random = torch.randn(1, along.shape[0], generator=torch.Generator().manual_seed(seed))
-                found.append(("random direction", StreamPatch(layer, along=random / random.norm())))
+                made.append(("random direction", StreamPatch(layer, along=random / random.norm())))
+        for part in branches if settings.components and layer in apart else ():
+            own = (Component(layer, part),)
+            made.append((f"{part} added", ComponentPatch(own)))
+            made += [(f"permuted {part}", ComponentPatch(own, scrambled=seed)) for seed in seeds]
+        found += [_Named(kind, layer, patch) for kind, patch in made]
     return found
 
 
 def _patched(
     pair: "MatchedPair",
     material: PairMaterial,
-    patches: "Sequence[tuple[str, StreamPatch]]",
+    patches: Sequence[_Named],
     settings: PatchingSettings,
     subject: PairSubject,
 ) -> "Iterator[tuple[DiffRun, BoundedProbability]]":
@@ -178,8 +208,8 @@ def _patched(
     from demur.measurements.diffing.pair_probabilities import pair_probabilities
 
     names = pair.source.name, pair.target.name
-    wanted: list[tuple[DiffRun, StreamPatch | None]] = [(DiffRun(names[1], names[1]), None)]
-    wanted += [(DiffRun(*names, kind, patch.layer), patch) for kind, patch in patches]
+    wanted: list[tuple[DiffRun, Run]] = [(DiffRun(names[1], names[1]), None)]
+    wanted += [(DiffRun(*names, one.kind, one.layer), one.patch) for one in patches]
     for start in range(0, len(wanted), TOGETHER):
         part = wanted[start : start + TOGETHER]
         progress = subject.second.progress

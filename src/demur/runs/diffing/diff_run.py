@@ -17,7 +17,7 @@ from demur.study.selected_settings import open_keys
 from demur.study.spec import Study
 from demur.study.study_files import as_study
 
-MEASUREMENTS = ("patching", "weight-swaps", "amplification", "difference-lens", "divergence")
+MEASUREMENTS = ("patching", "weight-swaps", "amplification", "attribution", "difference-lens", "divergence")
 """The measurements of pairs, in the order of the page."""
 
 EDITS = ("interventions", "claims", "controls", "published")

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 from pydantic import JsonValue
 
+from demur.analysis.diff.attribution_results import MeasuredAttribution, attribution_results
 from demur.analysis.diff.diff_details import DiffDetails
 from demur.analysis.diff.divergence_results import MeasuredDivergence, divergence_results
 from demur.analysis.diff.lens_results import MeasuredLens, lens_results
+from demur.measurements.diffing.attribution import Attribution
 from demur.measurements.diffing.difference_lens import DifferenceLens
 from demur.measurements.diffing.response_divergence import LABELS, ResponseDivergence
 from demur.measurements.measurement import MeasurementRecord
@@ -19,9 +21,33 @@ def diff_details(records: Sequence[StoredMeasurement]) -> DiffDetails:
     Args:
         records: the measurements of a run.
     """
+    written = [_attribution(one.subject, one.record) for one in records if one.of(Attribution)]
     added = [_lens(one.subject, one.record) for one in records if one.of(DifferenceLens)]
     diverged = [_divergence(one.subject, one.record) for one in records if one.of(ResponseDivergence)]
-    return DiffDetails(difference_lens=tuple(lens_results(added)), divergence=tuple(divergence_results(diverged)))
+    return DiffDetails(
+        attribution=tuple(attribution_results(written)),
+        difference_lens=tuple(lens_results(added)),
+        divergence=tuple(divergence_results(diverged)),
+    )
+
+
+def _attribution(subject: str, record: MeasurementRecord) -> MeasuredAttribution:
+    import numpy
+
+    facts, arrays = record.facts, record.arrays
+    return MeasuredAttribution(
+        subject=subject,
+        first=str(facts["first"]),
+        second=str(facts["second"]),
+        layers=_numbers(facts["layer"]),
+        heads=_numbers(facts["head"]),
+        tested=numpy.array(_numbers(facts["tested"])).reshape(2, -1),
+        **{name: arrays[name] for name in ("direct", "log_odds", "estimate", "exact")},
+    )
+
+
+def _numbers(value: JsonValue) -> list[int]:
+    return [int(str(each)) for each in value] if isinstance(value, list) else []
 
 
 def _lens(subject: str, record: MeasurementRecord) -> MeasuredLens:

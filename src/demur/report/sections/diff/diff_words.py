@@ -58,6 +58,13 @@ _WORDS = {
         "Exact probability of a refusal with the mean difference on unrelated text subtracted or added at one layer, or its "
         "component removed there.",
     ),
+    "attribution": DiffWords(
+        "Refusals with some of the other checkpoint's heads and MLPs",
+        "components",
+        "What the source's heads and MLPs with the largest estimates add to the stream is put in the place of what the target's "
+        "add, at all token positions. The estimates are those of attribution patching. In the null, the components are random.",
+        "Exact probability of a refusal with what some of the source's heads and MLPs add to the stream put into the target.",
+    ),
     "interpolation": DiffWords(
         "Refusals between the weights of both checkpoints",
         "share",
@@ -83,6 +90,12 @@ _KINDS = {
     "component": "component along it removed",
     "random shift": "null: a random vector of the same norm",
     "random component": "null: component along a random vector removed",
+    "attention added": "what this layer's attention adds only",
+    "mlp added": "what this layer's MLP adds only",
+    "permuted attention": "null: permuted difference of the attention",
+    "permuted mlp": "null: permuted difference of the MLP",
+    "top components": "components with the largest estimates",
+    "random components": "null: as many random components",
     "along": "along the source's direction only",
     "random direction": "null: along a random direction",
 }

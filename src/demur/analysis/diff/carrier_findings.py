@@ -1,0 +1,74 @@
+"""The steps of the argument about single components and vectors that may carry the difference in refusals."""
+
+from collections.abc import Iterator
+
+from demur.analysis.diff.finding import Finding
+from demur.analysis.diff.pair_results import HALF, PairResult, curves_by_kind
+from demur.analysis.diff.recovery_words import SPECIFIC, place_of, recovered, recovery_of, share
+
+
+def single_branch(one: PairResult) -> Iterator[Finding]:
+    """Whether what one layer's attention or MLP adds to the stream carries the difference: runs of `patching`."""
+    curves = curves_by_kind(one, one.second)
+    kinds = {"attention": "attention added", "MLP": "mlp added"}
+    runs = [(words, run) for words, kind in kinds.items() if kind in curves for run in curves[kind].runs]
+    if not runs:
+        return
+    words, best = max(runs, key=lambda each: recovered(each[1]))
+    nulls = curves[f"permuted {words.lower()}"].runs
+    null = max((recovered(run) for run in nulls if run.place == best.place), default=0.0)
+    carries = best.recovery_ci95 is not None and best.recovery_ci95[0] > 0 and null <= SPECIFIC * recovered(best)
+    answer = (
+        f"The {words} of layer {place_of(best)} alone brings {share(recovered(best))} of it into {one.first}."
+        if carries
+        else f"None is shown to: the most is {share(recovered(best))}, by the {words} of layer {place_of(best)}."
+    )
+    evidence = f"recovery {recovery_of(best)}; a permuted difference of the same norm recovers {share(null)}"
+    question = "Does what one layer's attention or MLP adds carry the difference?"
+    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=carries)
+
+
+def added_vector(one: PairResult) -> Iterator[Finding]:
+    """Whether subtracting the mean difference on unrelated text changes refusals back: runs of `difference-lens`."""
+    question = f"Do refusals change back without what training added to the stream on unrelated text of {one.second}?"
+    curves = curves_by_kind(one, one.first)
+    if "mean difference" not in curves:
+        return
+    best = max(curves["mean difference"].runs, key=recovered)
+    null = max((recovered(run) for run in curves["random shift"].runs if run.place == best.place), default=0.0)
+    carries = best.recovery_ci95 is not None and best.recovery_ci95[0] > 0 and null <= SPECIFIC * recovered(best)
+    answer = (
+        f"Up to {share(recovered(best))} of the difference goes if the mean difference is subtracted at layer {place_of(best)}."
+        if carries
+        else f"No: subtracting the mean difference at layer {place_of(best)}, where it does most, is not shown to do it."
+    )
+    parts = [
+        f"{words} {recovery_of(run)}"
+        for kind, words in (("mean difference", "subtracted"), ("component", "its component removed"))
+        for run in curves[kind].runs
+        if run.place == best.place
+    ]
+    back = next((run for run in curves_by_kind(one, one.second)["mean difference"].runs if run.place == best.place), None)
+    if back is not None:
+        parts.append(f"added to {one.first} {recovery_of(back)}")
+    evidence = f"recovery at layer {place_of(best)}: {', '.join(parts)}; a random vector of the same norm {share(null)}"
+    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=carries)
+
+
+def few_components(one: PairResult) -> Iterator[Finding]:
+    """Whether few heads and MLPs carry the difference: runs of `attribution`."""
+    curves = curves_by_kind(one, one.second)
+    top = sorted(curves["top components"].runs, key=lambda run: run.place or 0.0)
+    enough = next((run for run in top if recovered(run) >= HALF), None)
+    at = enough or max(top, key=recovered)
+    null = max((recovered(run) for run in curves["random components"].runs if run.place == at.place), default=0.0)
+    carries = at.recovery_ci95 is not None and at.recovery_ci95[0] > 0 and null <= SPECIFIC * recovered(at)
+    answer = (
+        f"{place_of(at)} heads and MLPs bring {share(recovered(at))} of the difference into {one.first}."
+        if carries
+        else f"It is not shown that few do: the {place_of(at)} with the largest estimates bring {share(recovered(at))}."
+    )
+    each = ", ".join(f"{place_of(run)} components {recovery_of(run)}" for run in top)
+    evidence = f"recovery by exact patches of those with the largest estimates: {each}; as many random ones {share(null)}"
+    question = "Do few components carry the difference?"
+    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=carries)

@@ -1,0 +1,38 @@
+"""What a run of a pair recovers, as numbers and words for the argument."""
+
+from demur.analysis.diff.pair_results import PairRun
+
+SPECIFIC = 0.25
+"""A recovery counts as that of a null if the null recovers more than this share of it."""
+
+
+def recovered(run: PairRun) -> float:
+    """What a run recovers; 0 where it is not defined."""
+    return run.recovery or 0.0
+
+
+def near_none(run: PairRun) -> bool:
+    """Whether a run is shown to recover less than half."""
+    return run.recovery_ci95 is not None and run.recovery_ci95[1] < 0.5
+
+
+def place_of(run: PairRun) -> str:
+    """Its place as text; empty if it has none."""
+    return "" if run.place is None else f"{run.place:g}"
+
+
+def recovery_of(run: PairRun) -> str:
+    """What it recovers with its interval, as text."""
+    if run.recovery is None or run.recovery_ci95 is None:
+        return "not defined"
+    return f"{share(run.recovery)} ({share(run.recovery_ci95[0])} to {share(run.recovery_ci95[1])})"
+
+
+def share(value: float) -> str:
+    """A share in per cent."""
+    return f"{100 * value:z.0f} %"
+
+
+def points(value: float) -> str:
+    """A change of a share in points."""
+    return f"{100 * value:+z.0f} points"
