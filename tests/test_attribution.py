@@ -194,7 +194,7 @@ def test_one_component_that_was_taught_carries_all_of_it(taught):
     assert found.components[0].p < 0.05
     steps = findings([result], details)
     few = next(step for step in steps if step.question.startswith("Do few components"))
-    assert few.answer == "1 heads and MLPs bring 100 % of the difference into base."
+    assert few.answer == '1 of the heads and MLPs brings 100 % of the difference into "base".'
     assert few.shown
     writes = next(step for step in steps if step.question.startswith("Which components"))
     assert "MLP of layer 2" in writes.answer

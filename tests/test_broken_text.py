@@ -89,6 +89,6 @@ def test_salad_within_much_good_text_does_not_count():
 
 @pytest.mark.parametrize("unit", ["a>>>b ", "]]]]", "x\n", "1. a\n", "```", "> ", "aя", "| a\n", "(a"])
 def test_time_is_linear(unit):
-    began = time.perf_counter()
+    began = time.process_time()
     broken(Reading.of(unit * (100_000 // len(unit))))
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10

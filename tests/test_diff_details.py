@@ -1,6 +1,7 @@
 """A study with every further measurement of pairs: one run stores them, and its summary, page and files show them."""
 
 import json
+from html import unescape
 
 import pytest
 
@@ -43,17 +44,17 @@ def test_the_argument_has_a_step_for_each(summary):
     assert [one for one in questions if "refuse" not in one and "refusals" not in one] == [
         "Which components write the difference in the log-odds of a refusal?",
         "Do the estimates of attribution patching agree with exact patches?",
-        "Is what training added to the stream on unrelated text along the direction of chat?",
+        'Is what training added to the stream on unrelated text along the direction of "chat"?',
         "Where along a response do the checkpoints' next tokens differ most?",
-        "Does ablating its direction bring chat back to base?",
+        'Does ablating its direction bring "chat" back to "base"?',
     ]
 
 
 def test_the_page_and_the_files_show_them(folder):
-    page = (folder / "report.html").read_text()
+    page = unescape((folder / "report.html").read_text())
     assert "Divergence along responses" in page
     assert "What training added to the stream on unrelated text" in page
-    assert "Does ablating its direction bring chat back to base?" in page
+    assert 'Does ablating its direction bring "chat" back to "base"?' in page
     tables = {path.name for path in (folder / "tables").glob("*.csv")}
     assert tables >= {"what-changed.csv", "diff-divergence.csv", "mean-difference.csv", "diff-difference-lens.csv"}
     assert tables >= {"components.csv", "diff-attribution.csv"}

@@ -173,11 +173,11 @@ def test_ablation_brings_it_back_only_if_it_beats_a_random_direction():
     null = [each + draw.gauss(0, 0.01) for each in before]
     found, step = ablation_of(before, [0.3 * each for each in null], null)
     assert found.sign == -1
-    assert step.answer == "Mostly: along its responses the divergence from base falls by 70 %."
+    assert step.answer == 'Mostly: along its responses the divergence from "base" falls by 70 %.'
     assert step.shown
     found, step = ablation_of(before, [2 * each for each in null], null)
     assert (found.sign, step.shown) == (1, True)
-    assert step.answer.startswith("No: it moves away from base")
+    assert step.answer.startswith('No: it moves away from "base"')
     found, step = ablation_of(before, [each + draw.gauss(0, 0.01) for each in null], null)
     assert (found.sign, step.shown) == (0, False)
     assert "not shown to be nearer" in step.answer

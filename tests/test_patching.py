@@ -3,6 +3,7 @@
 import json
 import random
 from contextlib import closing
+from html import unescape
 from pathlib import Path
 
 import numpy
@@ -177,7 +178,7 @@ def test_the_summary_the_page_and_the_tables_show_it(folder):
     assert "written_text" not in stored["summary"]
     written = zip(stored["summary"]["written_target"], stored["summary"]["written_place"], strict=True)
     assert list(written) == [(target, place) for target in ("base", "chat") for place in (None, 0, 1, 2)]
-    page = (folder / "report.html").read_text()
+    page = unescape((folder / "report.html").read_text())
     assert "What changed" in page
     assert summary["changed"][0]["answer"] in page
     assert page.index("What fine-tuning changed") < page.index("What this run says")

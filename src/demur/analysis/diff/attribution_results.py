@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from demur.analysis.cell import Record
+from demur.analysis.cell_phrases import named
 from demur.analysis.diff.divergence_results import Estimate, estimate_of
 from demur.analysis.diff.finding import Finding
 from demur.core.statistics import holm
@@ -221,10 +222,10 @@ def attribution_findings(one: AttributionResult) -> Iterator[Finding]:
     """
     changed = [each for each in one.components if each.p < 0.05]
     total = sum(each.change.mean for each in one.components)
-    odds = f"{one.log_odds[0]:+.2f} in {one.first}, {one.log_odds[1]:+.2f} in {one.second}"
+    odds = f"{one.log_odds[0]:+.2f} in {named(one.first)}, {one.log_odds[1]:+.2f} in {named(one.second)}"
     if changed:
-        named = ", ".join(f"{each.name} ({each.change.mean:+.2g} nats)" for each in changed[:NAMED])
-        answer = f"{len(changed)} of {len(one.components)} heads and MLPs write something else; the most: {named}."
+        listed = ", ".join(f"{each.name} ({each.change.mean:+.2g} nats)" for each in changed[:NAMED])
+        answer = f"{len(changed)} of {len(one.components)} heads and MLPs write something else; the most: {listed}."
     else:
         answer = f"None of the {len(one.components)} heads and MLPs is shown to write something else."
     evidence = (
@@ -237,7 +238,8 @@ def attribution_findings(one: AttributionResult) -> Iterator[Finding]:
     if not known:
         return
     said = "; ".join(
-        f"{each.source} into {each.target}: r = {each.r:.2f} ({each.ci95[0]:.2f} to {each.ci95[1]:.2f}) over {each.n} components"
+        f"{named(each.source)} into {named(each.target)}: r = {each.r:.2f} ({each.ci95[0]:.2f} to {each.ci95[1]:.2f}) "
+        f"over {each.n} components"
         for each in known
         if each.r is not None and each.ci95 is not None
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from demur.analysis.cell_phrases import named
 from demur.analysis.diff.finding import Finding
 from demur.analysis.diff.pair_results import HALF, PairResult, curves_by_kind
 from demur.analysis.diff.recovery_words import SPECIFIC, place_of, recovered, recovery_of, share
@@ -19,7 +20,7 @@ def single_branch(one: PairResult) -> Iterator[Finding]:
     null = max((recovered(run) for run in nulls if run.place == best.place), default=0.0)
     carries = best.recovery_ci95 is not None and best.recovery_ci95[0] > 0 and null <= SPECIFIC * recovered(best)
     answer = (
-        f"The {words} of layer {place_of(best)} alone brings {share(recovered(best))} of it into {one.first}."
+        f"The {words} of layer {place_of(best)} alone brings {share(recovered(best))} of it into {named(one.first)}."
         if carries
         else f"None is shown to: the most is {share(recovered(best))}, by the {words} of layer {place_of(best)}."
     )
@@ -30,7 +31,7 @@ def single_branch(one: PairResult) -> Iterator[Finding]:
 
 def added_vector(one: PairResult) -> Iterator[Finding]:
     """Whether subtracting the mean difference on unrelated text changes refusals back: runs of `difference-lens`."""
-    question = f"Do refusals change back without what training added to the stream on unrelated text of {one.second}?"
+    question = f"Do refusals change back without what training added to the stream on unrelated text of {named(one.second)}?"
     curves = curves_by_kind(one, one.first)
     if "mean difference" not in curves:
         return
@@ -50,7 +51,7 @@ def added_vector(one: PairResult) -> Iterator[Finding]:
     ]
     back = next((run for run in curves_by_kind(one, one.second)["mean difference"].runs if run.place == best.place), None)
     if back is not None:
-        parts.append(f"added to {one.first} {recovery_of(back)}")
+        parts.append(f"added to {named(one.first)} {recovery_of(back)}")
     evidence = f"recovery at layer {place_of(best)}: {', '.join(parts)}; a random vector of the same norm {share(null)}"
     yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=carries)
 
@@ -64,7 +65,8 @@ def few_components(one: PairResult) -> Iterator[Finding]:
     null = max((recovered(run) for run in curves["random components"].runs if run.place == at.place), default=0.0)
     carries = at.recovery_ci95 is not None and at.recovery_ci95[0] > 0 and null <= SPECIFIC * recovered(at)
     answer = (
-        f"{place_of(at)} heads and MLPs bring {share(recovered(at))} of the difference into {one.first}."
+        f"{place_of(at)} of the heads and MLPs {'brings' if at.place == 1 else 'bring'} {share(recovered(at))} of the difference "
+        f"into {named(one.first)}."
         if carries
         else f"It is not shown that few do: the {place_of(at)} with the largest estimates bring {share(recovered(at))}."
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from demur.analysis.cell_phrases import named
 from demur.analysis.diff.divergence_results import FIRST, Ablation, DivergenceCurve, DivergenceResult, Estimate
 from demur.analysis.diff.finding import Finding
 
@@ -36,10 +37,10 @@ def _along(one: DivergenceResult, curve: DivergenceCurve, others: list[Divergenc
         + ("" if each.rest is None else f", {nats(each.rest)} after")
         for each in others
     )
-    evidence = f"mean KL({one.second} || {one.first}) in nats per token; {said}; n = {curve.n}"
+    evidence = f"mean KL({named(one.second)} || {named(one.first)}) in nats per token; {said}; n = {curve.n}"
     shown, fall = False, curve.fall
     if all(each.kl.mean == 0 for each in others):
-        answer = f"Nowhere: {one.first} and {one.second} have exactly the same next tokens."
+        answer = f"Nowhere: {named(one.first)} and {named(one.second)} have exactly the same next tokens."
     elif fall is None or curve.rest is None or fall.ci95 is None or fall.ci95[0] <= 0 <= fall.ci95[1]:
         answer = "No place stands out: the first tokens and the later ones are not told apart."
     else:
@@ -52,29 +53,29 @@ def _along(one: DivergenceResult, curve: DivergenceCurve, others: list[Divergenc
 
 
 def _ablated(one: DivergenceResult, found: Ablation, others: list[Ablation]) -> Finding:
-    question = f"Does ablating its direction bring {one.second} back to {one.first}?"
+    question = f"Does ablating its direction bring {named(one.second)} back to {named(one.first)}?"
     said = "; ".join(
         f"{each.instructions} instructions, responses of {each.responses}: {each.before:.3g} as it is, {each.after:.3g} ablated, "
         f"{each.null:.3g} with a random direction, ablated minus random {signed(each.beyond_null)}, of the Jensen-Shannon "
         f"divergence {signed(each.js_beyond_null)}"
         for each in others
     )
-    evidence = f"mean KL to {one.first} in nats per token; {said}; n = {found.n}"
+    evidence = f"mean KL to {named(one.first)} in nats per token; {said}; n = {found.n}"
     share = abs(found.after - found.before) / found.before
     if found.sign < 0:
         nearer = found.after < found.before
         answer = (
-            f"{'Mostly' if share >= 0.5 else 'In part'}: along its responses the divergence from {one.first} falls by "
+            f"{'Mostly' if share >= 0.5 else 'In part'}: along its responses the divergence from {named(one.first)} falls by "
             f"{100 * share:.0f} %."
             if nearer
-            else f"No: the divergence from {one.first} rises, though less than with a random direction."
+            else f"No: the divergence from {named(one.first)} rises, though less than with a random direction."
         )
     elif found.sign > 0:
-        answer = f"No: it moves away from {one.first}; along its responses the divergence rises by {100 * share:.0f} %."
+        answer = f"No: it moves away from {named(one.first)}; along its responses the divergence rises by {100 * share:.0f} %."
         if found.after <= found.before:
-            answer = f"No: a random direction brings it nearer to {one.first}."
+            answer = f"No: a random direction brings it nearer to {named(one.first)}."
     else:
-        answer = f"No: it is not shown to be nearer to {one.first} than with a random direction ablated."
+        answer = f"No: it is not shown to be nearer to {named(one.first)} than with a random direction ablated."
     return Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=found.sign != 0)
 
 

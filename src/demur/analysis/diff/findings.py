@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from demur.analysis.cell_phrases import named
 from demur.analysis.diff.attribution_results import attribution_findings
 from demur.analysis.diff.carrier_findings import added_vector, few_components, single_branch
 from demur.analysis.diff.diff_details import DiffDetails
@@ -28,9 +29,9 @@ def findings(results: Sequence[PairResult], details: DiffDetails | None = None) 
     for subject in dict.fromkeys((*(one.subject for one in results), *details.subjects)):
         mine = [one for one in results if one.subject == subject]
         found += [_difference(one) for one in mine[:1]]
-        for one in mine:
-            if one.differs:
-                found += [step for name, steps in _STEPS.items() if name == one.measurement for step in steps(one)]
+        # In this order, whichever was measured first.
+        for name, steps in _STEPS.items():
+            found += [step for one in mine if one.measurement == name and one.differs for step in steps(one)]
         found += [step for one in details.attribution if one.subject == subject for step in attribution_findings(one)]
         found += [step for one in details.difference_lens if one.subject == subject for step in lens_findings(one)]
         found += [step for one in details.divergence if one.subject == subject for step in divergence_findings(one)]
@@ -38,17 +39,18 @@ def findings(results: Sequence[PairResult], details: DiffDetails | None = None) 
 
 
 def _difference(one: PairResult) -> Finding:
+    first, second = named(one.first), named(one.second)
     evidence = (
-        f"mean probability of a refusal {share(one.first_rate)} in {one.first} and {share(one.second_rate)} in {one.second} "
+        f"mean probability of a refusal {share(one.first_rate)} in {first} and {share(one.second_rate)} in {second} "
         f"(difference {points(one.second_rate - one.first_rate)}, 95 % interval {points(one.difference_ci95[0])} to "
         f"{points(one.difference_ci95[1])}) on {one.n} harmful instructions under {one.prompt}"
     )
     if not one.differs:
-        answer = f"Nothing is shown: {one.first} and {one.second} are not told apart by how often they refuse."
+        answer = f"Nothing is shown: {first} and {second} are not told apart by how often they refuse."
         return Finding(subject=one.subject, question=_REFUSE, answer=answer, evidence=evidence, shown=False)
     more = one.second if one.second_rate > one.first_rate else one.first
     other = one.first if more == one.second else one.second
-    answer = f"Yes: {more} refuses more than {other}."
+    answer = f"Yes: {named(more)} refuses more than {named(other)}."
     return Finding(subject=one.subject, question=_REFUSE, answer=answer, evidence=evidence, shown=True)
 
 
@@ -67,8 +69,8 @@ def _patching(one: PairResult) -> Iterator[Finding]:
 
 
 def _depth(one: PairResult, transition: Transition, stream: PairCurve, null: PairCurve | None) -> Finding:
-    question = f"By which layer does the stream of {transition.source} hold what decides?"
-    last, into = stream.runs[-1], f"Patched into {transition.target}"
+    question = f"By which layer does the stream of {named(transition.source)} hold what decides?"
+    last, into = stream.runs[-1], named(transition.target)
     said_last = f"after the last measured layer {recovery_of(last)} is recovered"
     if transition.layer is None:
         answer = (
@@ -76,11 +78,15 @@ def _depth(one: PairResult, transition: Transition, stream: PairCurve, null: Pai
             "or the unembedding."
         )
         return Finding(
-            subject=one.subject, question=question, answer=answer, evidence=f"{into}, {said_last}", shown=near_none(last)
+            subject=one.subject,
+            question=question,
+            answer=answer,
+            evidence=f"patched into {into}, {said_last}",
+            shown=near_none(last),
         )
     at = next(run for run in stream.runs if run.place == transition.layer)
     interval = "" if transition.ci95 is None else f" (95 % interval {transition.ci95[0]} to {transition.ci95[1]})"
-    answer = f"By layer {transition.layer}{interval}: {into.lower()}, half of the difference in refusals comes with it."
+    answer = f"By layer {transition.layer}{interval}: patched into {into}, half of the difference in refusals comes with it."
     shown = transition.ci95 is not None and at.recovery_ci95 is not None and at.recovery_ci95[0] > 0
     parts = [f"recovery {recovery_of(at)} at layer {transition.layer}; {said_last}"]
     if null is not None:
@@ -92,34 +98,36 @@ def _depth(one: PairResult, transition: Transition, stream: PairCurve, null: Pai
 
 
 def _both_halves(one: PairResult, found: UpstreamLate) -> Finding:
+    first, second = named(one.first), named(one.second)
     question = "Do the later layers need the earlier ones?"
     shown = found.ci95[0] > 0 or found.ci95[1] < 0
     more = (found.interaction > 0) == (one.second_rate > one.first_rate)
     answer = (
-        f"Yes: the layers after {found.layer} of {one.second} change refusals {'more' if more else 'less'} if the layers "
-        f"before are also those of {one.second}."
+        f"Yes: the layers after {found.layer} of {second} change refusals {'more' if more else 'less'} if the layers "
+        f"before are also those of {second}."
         if shown
         else f"No interaction is shown between the layers up to {found.layer} and those after it."
     )
     evidence = (
-        f"refusals {share(found.neither)} with both from {one.first}, {share(found.upstream)} with the layers up to "
-        f"{found.layer} from {one.second}, {share(found.late)} with those after it, {share(found.both)} with both; interaction "
+        f"refusals {share(found.neither)} with both from {first}, {share(found.upstream)} with the layers up to "
+        f"{found.layer} from {second}, {share(found.late)} with those after it, {share(found.both)} with both; interaction "
         f"{points(found.interaction)} ({points(found.ci95[0])} to {points(found.ci95[1])})"
     )
     return Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=shown)
 
 
 def _along(one: PairResult) -> Finding:
+    first, second = named(one.first), named(one.second)
     curves = curves_by_kind(one, one.second)
     best = max(curves["along"].runs, key=lambda run: run.recovery or 0.0)
     nulls = [run for run in curves["random direction"].runs if run.place == best.place]
     null = max((run.recovery or 0.0 for run in nulls), default=0.0)
     beats = best.recovery_ci95 is not None and best.recovery_ci95[0] > max(0.0, null)
     answer = (
-        f"Up to {share(recovered(best))} of it: only the component of {one.second}'s stream along its own direction was put into "
-        f"{one.first}."
+        f"Up to {share(recovered(best))} of it: only the component of {second}'s stream along its own direction was put into "
+        f"{first}."
         if beats
-        else f"None of it is shown: the component along {one.second}'s direction recovers no more than a random one."
+        else f"None of it is shown: the component along {second}'s direction recovers no more than a random one."
     )
     evidence = f"recovery {recovery_of(best)} at layer {place_of(best)}; along a random direction at most {share(null)} there"
     question = "How much of the difference is the direction?"
@@ -127,6 +135,7 @@ def _along(one: PairResult) -> Finding:
 
 
 def _amplification(one: PairResult) -> Iterator[Finding]:
+    first, second = named(one.first), named(one.second)
     curves = {curve.kind: sorted(curve.runs, key=lambda run: run.place or 0.0) for curve in one.curves}
     mixture, nulls = curves["amplified"], {run.place: run for run in curves.get("permuted", [])}
     half = next((run for run in mixture if run.recovery is not None and run.recovery >= HALF), None)
@@ -136,7 +145,7 @@ def _amplification(one: PairResult) -> Iterator[Finding]:
         yield Finding(
             subject=one.subject,
             question="How much of the difference in logits does it take?",
-            answer=f"Half of the difference in refusals appears {since}, where -1 is {one.first} and 0 is {one.second}.",
+            answer=f"Half of the difference in refusals appears {since}, where -1 is {first} and 0 is {second}.",
             evidence=f"recovery {recovery_of(half)} with coefficient {half.place:g}",
             shown=True,
         )
@@ -149,12 +158,12 @@ def _amplification(one: PairResult) -> Iterator[Finding]:
     beats = null is None or null.recovery is None or (most.recovery or 0.0) > null.recovery
     verb, how = ("refuse still more", "more") if up else ("refuse still less", "less")
     answer = f"Yes: with coefficient {most.place:g} it would {verb}." if grows else f"No: it would not refuse {how} than now."
-    evidence = f"refusals {share(most.rate)} with coefficient {most.place:g}, {share(alone.rate)} in {one.second}"
+    evidence = f"refusals {share(most.rate)} with coefficient {most.place:g}, {share(alone.rate)} in {second}"
     if null is not None:
         evidence += f", {share(null.rate)} with a permuted difference"
     yield Finding(
         subject=one.subject,
-        question=f"Would {one.second} go on in this direction if the difference were larger?",
+        question=f"Would {second} go on in this direction if the difference were larger?",
         answer=answer,
         evidence=evidence,
         shown=grows and beats,
@@ -180,7 +189,7 @@ def _weights(one: PairResult) -> Iterator[Finding]:
     null = max((recovered(run) for run in curves["permuted"].runs if run.place == best.place), default=0.0)
     carries = best.recovery_ci95 is not None and best.recovery_ci95[0] > 0 and null <= SPECIFIC * recovered(best)
     answer = (
-        f"The weights of {layers} alone bring {share(recovered(best))} of the difference into {one.first}."
+        f"The weights of {layers} alone bring {share(recovered(best))} of the difference into {named(one.first)}."
         if carries
         else f"No window of layers carries it alone: the best, {layers}, brings {share(recovered(best))}."
     )

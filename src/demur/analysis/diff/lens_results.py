@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from demur.analysis.cell import Record
+from demur.analysis.cell_phrases import named
 from demur.analysis.diff.finding import Finding
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def lens_findings(one: LensResult) -> Iterator[Finding]:
     Yields:
         One step.
     """
-    question = f"Is what training added to the stream on unrelated text along the direction of {one.second}?"
+    question = f"Is what training added to the stream on unrelated text along the direction of {named(one.second)}?"
     at = one.overall[one.layer]
     other, own = at.cosines
     shown = False
