@@ -50,3 +50,13 @@ def test_measurements_take_time_on_one_device_and_on_workers(path):
 def test_a_measurement_that_does_not_say_counts_as_none(path):
     plan = make_plan(load_study(path, ['measurements=["equivalence"]']))
     assert measured_prompts(plan, "chat", 3).all == 0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("name", "source"), [("patching", 1.25), ("weight-swaps", 1)])
+def test_measurements_of_a_pair_count_the_runs_that_they_make(path, tmp_path, name, source):
+    study = load_study(path, [f'measurements=[{{name="{name}", instructions=2}}]', 'checkpoints.chat.prompts=["user-assistant"]'])
+    with demur.run(study, tmp_path / "run") as run:
+        (made,) = run.summary()["diff"]
+    runs = 1 + sum(len(curve["runs"]) for curve in made["curves"] if curve["target"] == "base")
+    assert measured_prompts(make_plan(study), "base", 3).pair == pytest.approx(PROMPTS_A_ROW * 2 * runs * source, rel=0.1)

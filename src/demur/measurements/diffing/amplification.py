@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field, field_validator
 from demur.core.errors import WorkError
 from demur.measurements.diffing.diff_runs import DiffRun, PairMeasurement, PairSettings, material_of, record_of
 from demur.measurements.diffing.written import Written, written_by, written_facts
-from demur.measurements.measurement import MeasurementRecord, PairSubject
+from demur.measurements.exact_refusal.sampling import PROMPTS_A_ROW
+from demur.measurements.measurement import MeasurementRecord, PairSubject, PlannedSubject
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,6 +92,10 @@ class Amplification(PairMeasurement):
         for a in settings.coefficients if settings.completions else ():
             written += written_by(pair, material, settings, settings.completions, a, mix=partial(_mixture, a=a))
         return record_of(subject, settings, runs, found, **written_facts(written))
+
+    def prompts(self, settings: AmplificationSettings, planned: PlannedSubject) -> float | int:  # noqa: ARG002
+        """The instructions once, because all coefficients share the passes."""
+        return PROMPTS_A_ROW * settings.instructions
 
 
 def _mixture(logits: "Tensor", *, a: float) -> "Tensor":

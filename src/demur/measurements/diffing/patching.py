@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 from demur.core.errors import InputError, WorkError
 from demur.measurements.diffing.diff_runs import DiffRun, PairMaterial, PairMeasurement, PairSettings, material_of, record_of
 from demur.measurements.diffing.written import Written, written_by, written_facts
-from demur.measurements.measurement import MeasurementRecord, PairSubject
+from demur.measurements.exact_refusal.sampling import PROMPTS_A_ROW
+from demur.measurements.measurement import MeasurementRecord, PairSubject, PlannedSubject
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,6 +98,15 @@ class Patching(PairMeasurement):
                     patch = None if layer is None else StreamPatch(layer)
                     written += written_by(pair, material, settings, settings.completions, layer, patch)
         return record_of(subject, settings, runs, found, **written_facts(written))
+
+    def prompts(self, settings: PatchingSettings, planned: PlannedSubject) -> float | int:
+        """The instructions under every patch, once as the target and in one of `TOGETHER` runs as the source."""
+        known = planned.layers is not None or settings.layers is not None
+        layers = len(layers_of(settings.layers, planned.layers or 1 + max(settings.layers or (0,)))) if known else MOST_LAYERS
+        apart, with_nulls = layers if layers <= MOST_APART else (layers + 1) // 2, 1 + settings.nulls
+        patches = layers * with_nulls
+        patches += apart * (2 * settings.parts + with_nulls * settings.along + 2 * with_nulls * settings.components)
+        return PROMPTS_A_ROW * settings.instructions * (1 + patches) * (1 + 1 / TOGETHER)
 
 
 def layers_of(asked: Sequence[int] | None, n_layers: int, most: int = MOST_LAYERS) -> tuple[int, ...]:

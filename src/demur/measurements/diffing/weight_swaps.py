@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 
 from demur.core.errors import WorkError
 from demur.measurements.diffing.diff_runs import DiffRun, PairMeasurement, PairSettings, material_of, record_of
-from demur.measurements.measurement import MeasurementRecord, PairSubject
+from demur.measurements.exact_refusal.sampling import PROMPTS_A_ROW
+from demur.measurements.measurement import MeasurementRecord, PairSubject, PlannedSubject
 
 if TYPE_CHECKING:
     from demur.engine.lockstep.matched_pair import MatchedPair
@@ -100,6 +101,12 @@ class WeightSwaps(PairMeasurement):
                 subject.second.progress(len(material.prompts))
         _check_ends(runs, found)
         return record_of(subject, settings, runs, found)
+
+    def prompts(self, settings: SwapSettings, planned: PlannedSubject) -> float | int:
+        """The instructions with every exchange: of each window with its nulls, each share, and the five kinds without a place."""
+        windows = min(settings.windows, planned.layers or settings.windows)
+        runs = 1 + windows * (5 + settings.nulls) + len({*settings.shares, 0.0, 1.0}) + 5
+        return PROMPTS_A_ROW * settings.instructions * runs
 
 
 def swaps(places: "dict[str, WeightPlace]", n_layers: int, settings: SwapSettings) -> Iterator[Swap]:
