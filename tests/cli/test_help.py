@@ -40,7 +40,7 @@ def test_help_shows_examples_quiet_and_no_python(name):
     assert word
     assert examples.splitlines()[1].startswith(f"    demur {name} ") or examples.splitlines()[1] == f"    demur {name}"
     assert "--quiet" in before
-    assert not {"<", ">"} & set(before.replace("x>=1", ""))
+    assert not {"<", ">"} & set(re.sub(r"x>=\d", "", before))
     assert max(map(len, before.splitlines())) <= 80
 
 

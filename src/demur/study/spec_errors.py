@@ -73,4 +73,5 @@ _SUCH_AS = {
 
 
 def _all_keys(tables: Mapping[Place, type[BaseModel]]) -> list[str]:
-    return list(dict.fromkeys(name for model in tables.values() for name in model.model_fields))
+    """The keys that a hint can name; a table within one of many, such as the gate of an intervention, has no short name."""
+    return list(dict.fromkeys(name for table, model in tables.items() if len(table) <= 2 for name in model.model_fields))
