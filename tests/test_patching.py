@@ -16,7 +16,7 @@ from demur.analysis.diff.pair_results import MeasuredPair, MeasuredRun, pair_res
 from demur.core.errors import InputError
 from demur.measurements.diffing.diff_runs import material_of
 from demur.measurements.diffing.patching import Patching, PatchingSettings, _patches, layers_of
-from demur.measurements.measurement import ArmSubject, PairSubject
+from demur.measurements.measurement import ArmSubject, MeasurementRecord, PairSubject
 from demur.runs.diffing.diff_run import MEASUREMENTS, diff_study
 from demur.runs.jobs import pending_jobs
 from demur.runs.measuring.measured_pairs import measured_pairs
@@ -110,6 +110,32 @@ def test_pairs_that_differ_by_chance_alone_are_rarely_told_apart():
         runs = tuple(MeasuredRun(name, name, "alone", None, row) for name, row in zip(("base", "chat"), rows, strict=True))
         told += pair_results([MeasuredPair("patching", "x", "base", "chat", "native", JUDGE, runs, 0.0)])[0].differs
     assert told <= 20
+
+
+def planted(text):
+    """A record of patches after layers 0 and 1. The second brings all of the difference, and this text is written there."""
+    rows = {"base": [0.1] * 8, "chat": [0.9] * 8}
+    runs = [("base", "base", "alone", None), ("chat", "chat", "alone", None)]
+    runs += [("chat", "base", "stream", 0), ("chat", "base", "stream", 1)]
+    values = numpy.array([rows["base"], rows["chat"], rows["base"], rows["chat"]])
+    values = values + numpy.linspace(0, 0.05, 8)  # some spread over instructions
+    facts = {name: [run[place] for run in runs] for place, name in enumerate(("source", "target", "kind", "place"))}
+    prose = "I would plant them in May, when the soil is warm."
+    facts |= {"first": "base", "second": "chat", "prompt": "native", "judge": "prefix"}
+    facts |= {"written_target": ["base"] * 6, "written_place": [None, None, 0, 0, 1, 1]}
+    facts |= {"written_text": [prose] * 4 + [text] * 2}
+    return MeasurementRecord(facts, {"probability": values, "gap": numpy.zeros((4, 8))})
+
+
+@pytest.mark.parametrize(("text", "broken"), [("I cannot help with that.", 0.0), ("the the the the the the the the", 1.0)])
+def test_a_change_of_refusals_in_broken_text_is_not_shown(text, broken):
+    (result,) = pair_results([measured(planted(text))])
+    (curve,) = result.curves
+    assert [run.broken_more for run in curve.runs] == [0.0, broken]
+    step = findings([result])[1]
+    assert step.answer.startswith("By layer 1")
+    assert step.shown == (broken == 0)
+    assert ("100 % more of the completions only repeat themselves" in step.evidence) == (broken == 1)
 
 
 def test_of_many_layers_every_second_one_is_patched_by_parts_and_along():

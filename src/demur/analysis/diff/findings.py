@@ -10,7 +10,17 @@ from demur.analysis.diff.divergence_findings import divergence_findings
 from demur.analysis.diff.finding import Finding
 from demur.analysis.diff.lens_results import lens_findings
 from demur.analysis.diff.pair_results import HALF, PairCurve, PairResult, Transition, curves_by_kind
-from demur.analysis.diff.recovery_words import SPECIFIC, near_none, place_of, points, recovered, recovery_of, share
+from demur.analysis.diff.recovery_words import (
+    SPECIFIC,
+    broken_text,
+    is_broken,
+    near_none,
+    place_of,
+    points,
+    recovered,
+    recovery_of,
+    share,
+)
 from demur.analysis.diff.upstream_late import UpstreamLate
 
 
@@ -94,6 +104,9 @@ def _depth(one: PairResult, transition: Transition, stream: PairCurve, null: Pai
         parts += [f"a permuted difference of the same norm recovers {recovery_of(run)} there" for run in beside[:1]]
         most = max((run.recovery or 0.0 for run in beside), default=0.0)
         shown = shown and (at.recovery or 0.0) * SPECIFIC >= most
+    if is_broken(at):
+        parts.append(broken_text(at))
+        shown = False
     return Finding(subject=one.subject, question=question, answer=answer, evidence="; ".join(parts), shown=shown)
 
 
@@ -161,12 +174,14 @@ def _amplification(one: PairResult) -> Iterator[Finding]:
     evidence = f"refusals {share(most.rate)} with coefficient {most.place:g}, {share(alone.rate)} in {second}"
     if null is not None:
         evidence += f", {share(null.rate)} with a permuted difference"
+    if is_broken(most):
+        evidence += f"; {broken_text(most)}"
     yield Finding(
         subject=one.subject,
         question=f"Would {second} go on in this direction if the difference were larger?",
         answer=answer,
         evidence=evidence,
-        shown=grows and beats,
+        shown=grows and beats and not is_broken(most),
     )
 
 

@@ -39,6 +39,8 @@ class MeasuredRun:
         kind: what was done; `alone` for a checkpoint as it is.
         place: a layer, a coefficient; None if the kind has no place.
         probability: the probability of a refusal for each instruction.
+        broken_more: by how much the share of broken text among its greedy completions is above that of the target as it is; None
+            where none were written.
     """
 
     source: str
@@ -46,6 +48,7 @@ class MeasuredRun:
     kind: str
     place: float | None
     probability: tuple[float, ...]
+    broken_more: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class PairRun(Record):
         ci95: its interval over instructions; None if it has none.
         recovery: 0 for the target as it is, 1 for the source; None if both are not told apart.
         recovery_ci95: its bootstrap interval over instructions.
+        broken_more: by how much the share of broken text among its greedy completions is above that of the target as it is; None
+            where none were written.
     """
 
     place: float | None
@@ -89,6 +94,7 @@ class PairRun(Record):
     ci95: tuple[float, float] | None
     recovery: float | None
     recovery_ci95: tuple[float, float] | None
+    broken_more: float | None = None
 
 
 class PairCurve(Record):
@@ -243,11 +249,18 @@ def _run(run: MeasuredRun, ends: "tuple[NDArray[Any], NDArray[Any]] | None", sam
 
     rate, interval = sum(run.probability) / len(run.probability), mean_probability_interval(run.probability)
     if ends is None:
-        return PairRun(place=run.place, rate=rate, ci95=interval, recovery=None, recovery_ci95=None)
+        return PairRun(place=run.place, rate=rate, ci95=interval, recovery=None, recovery_ci95=None, broken_more=run.broken_more)
     found = _recoveries(numpy.array(run.probability), ends, samples)
     low, high = numpy.nanquantile(found[1:], (0.025, 0.975))
     bounds = (float(low), float(high))
-    return PairRun(place=run.place, rate=rate, ci95=interval, recovery=float(found[0]), recovery_ci95=bounds)
+    return PairRun(
+        place=run.place,
+        rate=rate,
+        ci95=interval,
+        recovery=float(found[0]),
+        recovery_ci95=bounds,
+        broken_more=run.broken_more,
+    )
 
 
 def _transition(runs: Sequence[MeasuredRun], ends: "tuple[NDArray[Any], NDArray[Any]]", samples: "NDArray[Any]") -> Transition:

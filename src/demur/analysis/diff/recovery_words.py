@@ -5,6 +5,19 @@ from demur.analysis.diff.pair_results import PairRun
 SPECIFIC = 0.25
 """A recovery counts as that of a null if the null recovers more than this share of it."""
 
+BROKEN = 0.25
+"""If the share of broken text is above that of the target by more than this, a change of refusals shows nothing."""
+
+
+def is_broken(run: PairRun) -> bool:
+    """Whether the text is broken in this run."""
+    return run.broken_more is not None and run.broken_more > BROKEN
+
+
+def broken_text(run: PairRun) -> str:
+    """How much of the text is broken, for the evidence."""
+    return f"the text is broken: {share(run.broken_more or 0.0)} more of the completions only repeat themselves or mean nothing"
+
 
 def recovered(run: PairRun) -> float:
     """What a run recovers; 0 where it is not defined."""

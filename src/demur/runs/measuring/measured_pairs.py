@@ -1,12 +1,14 @@
 """The stored measurements of pairs in one format, as the analysis reads them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
 from demur.analysis.diff.pair_results import MeasuredPair, MeasuredRun
 from demur.core.errors import InputError
+from demur.judges.judge import Judged, Verdict, answers, get_judge
 from demur.measurements.measurement import measurement
+from demur.measurements.text_coherence import SHAPES
 from demur.runs.rows import StoredMeasurement
 
 
@@ -22,15 +24,48 @@ def measured_pairs(records: Sequence[StoredMeasurement]) -> list[MeasuredPair]:
             continue
         facts = one.record.facts
         columns = [_column(facts[name]) for name in ("source", "target", "kind", "place")]
-        values = one.record.arrays["probability"].tolist()
+        values, broken = one.record.arrays["probability"].tolist(), _broken_more(facts)
         made = tuple(
-            MeasuredRun(str(source), str(target), str(kind), None if place is None else float(str(place)), tuple(row))
+            MeasuredRun(
+                str(source),
+                str(target),
+                str(kind),
+                _number(place),
+                tuple(row),
+                broken.get((str(target), _number(place))) if kind in _WRITTEN else None,
+            )
             for source, target, kind, place, row in zip(*columns, values, strict=True)
         )
         named = {name: str(facts[name]) for name in ("first", "second", "prompt", "judge")}
         gap = float(one.record.arrays["gap"].mean(axis=1).max())
         found.append(MeasuredPair(measurement=one.name, subject=one.subject, runs=made, gap=gap, **named))
     return found
+
+
+_WRITTEN = ("stream", "amplified")
+"""The kinds of runs in which greedy completions are written."""
+
+
+def _broken_more(facts: Mapping[str, JsonValue]) -> dict[tuple[str, float | None], float]:
+    """For each target and place, the share of broken text above that of the target as it is."""
+    texts = [str(text) for text in _column(facts.get("written_text"))]
+    places = [(str(target), _number(place)) for target, place in zip(*_written_places(facts), strict=True)]
+    given = answers(get_judge(SHAPES), [Judged(text, "") for text in texts])
+    broken: dict[tuple[str, float | None], list[bool]] = {}
+    for place, verdict in zip(places, given, strict=True):
+        broken.setdefault(place, []).append(isinstance(verdict, Verdict) and verdict.label == "degenerate")
+    shares = {place: sum(each) / len(each) for place, each in broken.items()}
+    # A mixture with the coefficient 0 is the later checkpoint as it is.
+    alone = {target: shares.get((target, None), shares.get((target, 0.0))) for target, _ in shares}
+    return {place: share - whole for place, share in shares.items() if (whole := alone[place[0]]) is not None}
+
+
+def _written_places(facts: Mapping[str, JsonValue]) -> tuple[list[JsonValue], list[JsonValue]]:
+    return _column(facts.get("written_target")), _column(facts.get("written_place"))
+
+
+def _number(value: JsonValue) -> float | None:
+    return None if value is None else float(str(value))
 
 
 def _column(value: JsonValue) -> list[JsonValue]:
