@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from demur.analysis.cell_phrases import named
 from demur.analysis.diff.finding import Finding
 from demur.analysis.diff.pair_results import HALF, PairResult, curves_by_kind
-from demur.analysis.diff.recovery_words import SPECIFIC, place_of, recovered, recovery_of, share
+from demur.analysis.diff.recovery_words import carries, most_at, place_of, recovered, recovery_of, share
 
 
 def single_branch(one: PairResult) -> Iterator[Finding]:
@@ -16,17 +16,16 @@ def single_branch(one: PairResult) -> Iterator[Finding]:
     if not runs:
         return
     words, best = max(runs, key=lambda each: recovered(each[1]))
-    nulls = curves[f"permuted {words.lower()}"].runs
-    null = max((recovered(run) for run in nulls if run.place == best.place), default=0.0)
-    carries = best.recovery_ci95 is not None and best.recovery_ci95[0] > 0 and null <= SPECIFIC * recovered(best)
+    null = most_at(curves[f"permuted {words.lower()}"], best)
+    shown = carries(best, null)
     answer = (
         f"The {words} of layer {place_of(best)} alone brings {share(recovered(best))} of it into {named(one.first)}."
-        if carries
+        if shown
         else f"None is shown to: the most is {share(recovered(best))}, by the {words} of layer {place_of(best)}."
     )
     evidence = f"recovery {recovery_of(best)}; a permuted difference of the same norm recovers {share(null)}"
     question = "Does what one layer's attention or MLP adds carry the difference?"
-    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=carries)
+    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=shown)
 
 
 def added_vector(one: PairResult) -> Iterator[Finding]:
@@ -36,11 +35,11 @@ def added_vector(one: PairResult) -> Iterator[Finding]:
     if "mean difference" not in curves:
         return
     best = max(curves["mean difference"].runs, key=recovered)
-    null = max((recovered(run) for run in curves["random shift"].runs if run.place == best.place), default=0.0)
-    carries = best.recovery_ci95 is not None and best.recovery_ci95[0] > 0 and null <= SPECIFIC * recovered(best)
+    null = most_at(curves["random shift"], best)
+    shown = carries(best, null)
     answer = (
         f"Up to {share(recovered(best))} of the difference goes if the mean difference is subtracted at layer {place_of(best)}."
-        if carries
+        if shown
         else f"No: subtracting the mean difference at layer {place_of(best)}, where it does most, is not shown to do it."
     )
     parts = [
@@ -53,7 +52,7 @@ def added_vector(one: PairResult) -> Iterator[Finding]:
     if back is not None:
         parts.append(f"added to {named(one.first)} {recovery_of(back)}")
     evidence = f"recovery at layer {place_of(best)}: {', '.join(parts)}; a random vector of the same norm {share(null)}"
-    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=carries)
+    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=shown)
 
 
 def few_components(one: PairResult) -> Iterator[Finding]:
@@ -62,15 +61,15 @@ def few_components(one: PairResult) -> Iterator[Finding]:
     top = sorted(curves["top components"].runs, key=lambda run: run.place or 0.0)
     enough = next((run for run in top if recovered(run) >= HALF), None)
     at = enough or max(top, key=recovered)
-    null = max((recovered(run) for run in curves["random components"].runs if run.place == at.place), default=0.0)
-    carries = at.recovery_ci95 is not None and at.recovery_ci95[0] > 0 and null <= SPECIFIC * recovered(at)
+    null = most_at(curves["random components"], at)
+    shown = carries(at, null)
     answer = (
         f"{place_of(at)} of the heads and MLPs {'brings' if at.place == 1 else 'bring'} {share(recovered(at))} of the difference "
         f"into {named(one.first)}."
-        if carries
+        if shown
         else f"It is not shown that few do: the {place_of(at)} with the largest estimates bring {share(recovered(at))}."
     )
     each = ", ".join(f"{place_of(run)} components {recovery_of(run)}" for run in top)
     evidence = f"recovery by exact patches of those with the largest estimates: {each}; as many random ones {share(null)}"
     question = "Do few components carry the difference?"
-    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=carries)
+    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=shown)

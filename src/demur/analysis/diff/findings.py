@@ -11,9 +11,10 @@ from demur.analysis.diff.finding import Finding
 from demur.analysis.diff.lens_results import lens_findings
 from demur.analysis.diff.pair_results import HALF, PairCurve, PairResult, Transition, curves_by_kind
 from demur.analysis.diff.recovery_words import (
-    SPECIFIC,
     broken_text,
+    carries,
     is_broken,
+    most_at,
     near_none,
     place_of,
     points,
@@ -97,13 +98,11 @@ def _depth(one: PairResult, transition: Transition, stream: PairCurve, null: Pai
     at = next(run for run in stream.runs if run.place == transition.layer)
     interval = "" if transition.ci95 is None else f" (95 % interval {transition.ci95[0]} to {transition.ci95[1]})"
     answer = f"By layer {transition.layer}{interval}: patched into {into}, half of the difference in refusals comes with it."
-    shown = transition.ci95 is not None and at.recovery_ci95 is not None and at.recovery_ci95[0] > 0
+    shown = transition.ci95 is not None and carries(at, 0.0 if null is None else most_at(null, at))
     parts = [f"recovery {recovery_of(at)} at layer {transition.layer}; {said_last}"]
     if null is not None:
         beside = [run for run in null.runs if run.place == transition.layer and run.recovery is not None]
         parts += [f"a permuted difference of the same norm recovers {recovery_of(run)} there" for run in beside[:1]]
-        most = max((run.recovery or 0.0 for run in beside), default=0.0)
-        shown = shown and (at.recovery or 0.0) * SPECIFIC >= most
     if is_broken(at):
         parts.append(broken_text(at))
         shown = False
@@ -132,9 +131,8 @@ def _both_halves(one: PairResult, found: UpstreamLate) -> Finding:
 def _along(one: PairResult) -> Finding:
     first, second = named(one.first), named(one.second)
     curves = curves_by_kind(one, one.second)
-    best = max(curves["along"].runs, key=lambda run: run.recovery or 0.0)
-    nulls = [run for run in curves["random direction"].runs if run.place == best.place]
-    null = max((run.recovery or 0.0 for run in nulls), default=0.0)
+    best = max(curves["along"].runs, key=recovered)
+    null = most_at(curves["random direction"], best)
     beats = best.recovery_ci95 is not None and best.recovery_ci95[0] > max(0.0, null)
     answer = (
         f"Up to {share(recovered(best))} of it: only the component of {second}'s stream along its own direction was put into "
@@ -201,16 +199,16 @@ def _weights(one: PairResult) -> Iterator[Finding]:
     number = windows.index(best)
     start = 0 if number == 0 else int(windows[number - 1].place or 0) + 1
     layers = f"layer {place_of(best)}" if start == best.place else f"layers {start} to {place_of(best)}"
-    null = max((recovered(run) for run in curves["permuted"].runs if run.place == best.place), default=0.0)
-    carries = best.recovery_ci95 is not None and best.recovery_ci95[0] > 0 and null <= SPECIFIC * recovered(best)
+    null = most_at(curves["permuted"], best)
+    shown = carries(best, null)
     answer = (
         f"The weights of {layers} alone bring {share(recovered(best))} of the difference into {named(one.first)}."
-        if carries
+        if shown
         else f"No window of layers carries it alone: the best, {layers}, brings {share(recovered(best))}."
     )
     evidence = f"recovery {recovery_of(best)} with {layers}; permuted differences of the same norm recover {share(null)}"
     question = "Which layers' weights carry the difference?"
-    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=carries)
+    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=shown)
     parts = [(words, curves[kind].runs[0]) for kind, words in _PARTS.items() if kind in curves]
     words, most = max(parts, key=lambda part: recovered(part[1]))
     enough = recovered(most) >= HALF and most.recovery_ci95 is not None and most.recovery_ci95[0] > 0

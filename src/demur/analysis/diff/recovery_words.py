@@ -1,6 +1,6 @@
 """What a run of a pair recovers, as numbers and words for the argument."""
 
-from demur.analysis.diff.pair_results import PairRun
+from demur.analysis.diff.pair_results import PairCurve, PairRun
 
 SPECIFIC = 0.25
 """A recovery counts as that of a null if the null recovers more than this share of it."""
@@ -22,6 +22,21 @@ def broken_text(run: PairRun) -> str:
 def recovered(run: PairRun) -> float:
     """What a run recovers; 0 where it is not defined."""
     return run.recovery or 0.0
+
+
+def most_at(null: PairCurve, run: PairRun) -> float:
+    """The most that a null recovers at the place of a run; 0 if it has no run there."""
+    return max((recovered(one) for one in null.runs if one.place == run.place), default=0.0)
+
+
+def carries(run: PairRun, null: float) -> bool:
+    """Whether a run is shown to recover something that is not that of its null.
+
+    Args:
+        run: the run.
+        null: what its null recovers at the same place.
+    """
+    return run.recovery_ci95 is not None and run.recovery_ci95[0] > 0 and null <= SPECIFIC * recovered(run)
 
 
 def near_none(run: PairRun) -> bool:

@@ -101,11 +101,11 @@ class Patching(PairMeasurement):
 
     def prompts(self, settings: PatchingSettings, planned: PlannedSubject) -> float | int:
         """The instructions under every patch, once as the target and in one of `TOGETHER` runs as the source."""
-        known = planned.layers is not None or settings.layers is not None
-        layers = len(layers_of(settings.layers, planned.layers or 1 + max(settings.layers or (0,)))) if known else MOST_LAYERS
-        apart, with_nulls = layers if layers <= MOST_APART else (layers + 1) // 2, 1 + settings.nulls
-        patches = layers * with_nulls
-        patches += apart * (2 * settings.parts + with_nulls * settings.along + 2 * with_nulls * settings.components)
+        # A checkpoint of unknown depth counts as a deep one.
+        layers = layers_of(settings.layers, planned.layers) if planned.layers else settings.layers or tuple(range(MOST_LAYERS))
+        with_nulls = 1 + settings.nulls
+        patches = len(layers) * with_nulls
+        patches += len(_apart(layers)) * (2 * settings.parts + with_nulls * settings.along + 2 * with_nulls * settings.components)
         return PROMPTS_A_ROW * settings.instructions * (1 + patches) * (1 + 1 / TOGETHER)
 
 
@@ -178,6 +178,11 @@ class _Named:
     patch: "Run"
 
 
+def _apart(layers: Sequence[int]) -> Sequence[int]:
+    """The layers that are patched by parts and along the direction."""
+    return layers if len(layers) <= MOST_APART else layers[::-1][::2]
+
+
 def _patches(layers: Sequence[int], settings: PatchingSettings, along: "Tensor | None") -> list[_Named]:
     """Every patch."""
     import torch
@@ -188,7 +193,7 @@ def _patches(layers: Sequence[int], settings: PatchingSettings, along: "Tensor |
     found: list[_Named] = []
     stretches: tuple[Stretch, ...] = get_args(Stretch)
     branches: tuple[ComponentPart, ...] = ("attention", "mlp")
-    apart = layers if len(layers) <= MOST_APART else layers[::-1][::2]
+    apart = _apart(layers)
     for layer in layers:
         seeds = [settings.seed + 1000 * number + layer for number in range(settings.nulls)]
         made: list[tuple[str, Run]] = [("stream", StreamPatch(layer))]
