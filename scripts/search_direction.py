@@ -25,6 +25,7 @@ def main() -> None:
     checkpoint = demur.load_checkpoint(spec.model, adapter=spec.adapter, dtype="float32", device="cpu")
     prompt = demur.prompt_format("chatml", checkpoint)
     sets = {label: demur.load_instructions(f"contrast-{label}") for label in ("harmful", "harmless")}
+    held_out = {label: rows.take("validation", asked.instructions) for label, rows in sets.items()}
     train = {label: rows.take("train", 128) for label, rows in sets.items()}
     start = demur.extract_direction(checkpoint, train["harmful"], train["harmless"], prompt, layer=asked.layer)
     begun = time.perf_counter()
@@ -40,7 +41,6 @@ def main() -> None:
     random = demur.from_raw(noise / noise.norm() * start.raw_norm, name="random", layer=asked.layer)
     directions = {"difference of means": start, "found by gradient": found.direction, "random": random}
     print("| edit | direction | set | refused | probability |\n|---|---|---|---|---|")
-    held_out = {label: rows.take("validation", asked.instructions) for label, rows in sets.items()}
     for label, kinds in (("harmful", ("zero", "affine")), ("harmless", ("zero", "affine", "add 2 raw"))):
         made = {
             (kind, name): demur.ablate(one) if kind == "zero" else demur.affine(one, to=means) if kind == "affine"

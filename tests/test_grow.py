@@ -116,6 +116,10 @@ GROWTHS = {
     "first controls": (("controls.random=0",), ("controls.random=2", "controls.seed=7")),
     "a judge": (('judges=["prefix"]',), ()),
     "a measurement": (("measurements=[]",), ()),
+    "a measurement with its null directions": (
+        ("controls={}",),
+        ("controls={}", 'measurements=["by-layer",{name="refusal-probability",instructions=1}]'),
+    ),
     "a checkpoint": ((), ("third",)),
     "a checkpoint and controls": (("controls.random=2",), ("third", "controls.random=3")),
     "a layer": (

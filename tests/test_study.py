@@ -80,6 +80,12 @@ def test_there_are_enough_null_directions_unless_the_study_says_how_many():
     many = {f"step{number}": {"model": "a/b", "prompts": ["chatml"]} for number in range(5)}
     assert make_study(changed(checkpoints=many)).controls.random == 6
     assert make_study(changed(checkpoints=many, interventions=raw)).controls.random == 20
+    measured = ["by-layer", "refusal-probability"]
+    each = make_study(changed(checkpoints=lineage, measurements=measured)).controls
+    assert (each.counts, each.completions) == ({"random": 20, "shuffled-labels": 20}, 5)
+    each = make_study(changed(checkpoints=many, interventions=raw, measurements=measured)).controls
+    assert (each.counts, each.completions) == ({"random": 30, "shuffled-labels": 30}, 20)
+    assert make_study(changed(measurements=measured, controls={"random": 3})).controls.counts == {"random": 3}
     said = make_study(changed(checkpoints=lineage, controls={"random": 0}))
     assert said.controls.random == 0
     assert make_study(said.model_dump(exclude_none=True)) == said

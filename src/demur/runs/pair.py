@@ -8,7 +8,6 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from demur.core.atomic_files import is_file, is_folder
-from demur.core.effects.null_distribution import FEWEST
 from demur.core.errors import InputError
 from demur.core.progress import Phases, no_phases
 from demur.inputs.instructions import read_instructions
@@ -18,6 +17,7 @@ from demur.runs.run import Run
 from demur.runs.runner import run
 from demur.runs.selecting.pair_formats import PairFormats, pair_formats
 from demur.study.spec import LABELS, Study, make_study
+from demur.study.tables.control_tables import default_controls
 
 SETS = ("contrast-harmful", "contrast-harmless")
 """The instruction sets that are used unless others are given."""
@@ -27,9 +27,6 @@ PAIRS, TEST, SELECTION = 128, 100, 24
 
 QUICK = (32, 24, 12)
 """The same numbers for a quick look."""
-
-NULLS = ("random", "shuffled-labels")
-"""The kinds of null directions. Only the refusal probability is measured with them, which keeps the run short."""
 
 INTERVENTIONS: list[JsonValue] = [
     {"kind": "affine", "on": ["harmful"]},
@@ -152,8 +149,8 @@ def pair_study(
         "instructions": {label: {"source": source, "test": test} for label, source in zip(LABELS, instructions, strict=True)},
         "direction": {"pairs": pairs, "layers": "select"},
         "interventions": INTERVENTIONS,
-        # A dose has the unit raw, so each arm needs null directions of the norm of its own direction.
-        "controls": {**{kind: FEWEST * len(specs) * len(formats.names) for kind in NULLS}, "completions": 0},
+        # No completions with null directions: their refusal probability is measured, which keeps the run short.
+        "controls": {**default_controls(len(specs) * len(formats.names), raw=True, measured=True), "completions": 0},
         "selection": {"instructions": selection},
     }
     return PairStudy(make_study(data, "the study of the pair"), formats.notes)

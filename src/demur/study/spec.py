@@ -102,9 +102,9 @@ class Study(Table):
         selection: how settings with the value "select" are chosen.
         interventions: what is done with each direction.
         claims: the edits that the study makes claims about; None for those with directions of other checkpoints.
+        measurements: what is measured besides completions.
         controls: null directions.
         judges: names of judges; figures and sentences use the first.
-        measurements: what is measured besides completions.
         engine: what runs the models.
         sections: further sections of the report.
         split: `test`, or `validation` while settings are being chosen.
@@ -138,6 +138,9 @@ class Study(Table):
     selection: Annotated[SelectionSpec, KeysDecide()] = SelectionSpec()
     interventions: Annotated[list[InterventionSpec], KeysDecide()] = []
     claims: Annotated[list[ClaimSpec] | None, KeysDecide()] = None
+    measurements: Annotated[
+        list[MeasurementSpec], KeysDecide(), BeforeValidator(measurement_list), AfterValidator(named_once)
+    ] = [MeasurementSpec(name="by-layer")]
     controls: Annotated[ControlSpec, KeysDecide(), Field(validate_default=True)] = ControlSpec()
     judges: Annotated[
         list[Judge],
@@ -147,9 +150,6 @@ class Study(Table):
         Decides(unordered, when=lambda study: bool(study.get("until_verdict"))),
         Field(min_length=1),
     ] = ["prefix"]
-    measurements: Annotated[
-        list[MeasurementSpec], KeysDecide(), BeforeValidator(measurement_list), AfterValidator(named_once)
-    ] = [MeasurementSpec(name="by-layer")]
     engine: Annotated[str, Decides(), AfterValidator(part_name("engine"))] = "transformers"
     sections: Annotated[list[Section], TELLS_READERS, BeforeValidator(listed), AfterValidator(once)] = []
     split: Annotated[Literal["test", "validation"], Decides()] = "test"
@@ -170,14 +170,15 @@ class Study(Table):
     @field_validator("controls", mode="before")
     @classmethod
     def _enough_null_directions(cls, value: Any, info: ValidationInfo) -> Any:
-        """Fills in the number of random controls, if the study does not give it."""
+        """Fills in the null directions, if the study does not give them."""
         written = value.model_dump(exclude_unset=True) if isinstance(value, ControlSpec) else value
         checkpoints = info.data.get("checkpoints")
         if not isinstance(written, dict) or "random" in written or checkpoints is None:
             return value
         arms = sum(not is_edited(prompt) for spec in checkpoints.values() for prompt in spec.prompts)
         raw = any(edit.unit == "raw" and edit.coefficient is not None for edit in info.data.get("interventions", ()))
-        return {**written, "random": default_controls(arms, raw)}
+        measured = any(measures_nulls(one.name) for one in info.data.get("measurements", ()))
+        return {**default_controls(arms, raw=raw, measured=measured and not written), **written}
 
     @model_validator(mode="after")
     def _names_fit(self) -> "Study":

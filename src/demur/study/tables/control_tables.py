@@ -8,26 +8,36 @@ from demur.core.effects.null_distribution import FEWEST
 from demur.directions.controls.control import control_kind, names_control, names_like
 from demur.study.spec_fields import Decides, Table, unknown_key
 
-MOST_BY_DEFAULT = 20
-"""A study with many arms gets no more random controls than this, unless it has more arms."""
+BY_DEFAULT, MOST_BY_DEFAULT = 20, 40
+"""How many null directions of a kind a study that measures a probability gets without asking; the second is for many arms."""
 
 
-def default_controls(arms: int, raw: bool) -> int:
-    """The number of random controls of a study that does not give one.
+def default_controls(arms: int, *, raw: bool, measured: bool) -> dict[str, int]:
+    """The null directions of a study that does not give any.
 
     Args:
         arms: the number of arms.
         raw: whether a dose is in units of a direction's own norm. Only null directions of the same norm are then a null for it.
+        measured: whether the study measures a refusal probability. Null directions then cost little.
 
     Returns:
-        `FEWEST`, with which an effect can be shown, or as many for each arm if doses depend on the norm, up to `MOST_BY_DEFAULT`.
-        Each arm has at least one.
+        The entries of `[controls]`: `FEWEST` random directions, or as many for each arm if doses depend on the norm, up to
+        `BY_DEFAULT`; each arm has at least one. Where the probability is measured, `BY_DEFAULT` random directions and as many from
+        shuffled labels, because random directions alone are too easily beaten. There are `FEWEST` for each arm of these too, up to
+        `MOST_BY_DEFAULT`. No more of a kind get completions than without the measurement, so a run can get it later.
 
     Example:
-        >>> default_controls(2, raw=False), default_controls(2, raw=True), default_controls(40, raw=True)
-        (5, 10, 40)
+        >>> default_controls(2, raw=False, measured=False), default_controls(40, raw=True, measured=False)
+        ({'random': 5}, {'random': 40})
+        >>> default_controls(2, raw=True, measured=True)
+        {'random': 20, 'shuffled-labels': 20, 'completions': 10}
     """
-    return max(arms, min(FEWEST * (arms if raw else 1), MOST_BY_DEFAULT))
+    enough = FEWEST * (arms if raw else 1)
+    answered = max(arms, min(enough, BY_DEFAULT))
+    if not measured:
+        return {"random": answered}
+    count = max(arms, BY_DEFAULT, min(enough, MOST_BY_DEFAULT))
+    return {"random": count, "shuffled-labels": count, "completions": answered}
 
 
 class ControlSpec(Table):
@@ -37,7 +47,7 @@ class ControlSpec(Table):
     refusal probability is measured, which costs less.
     A kind with `-orthogonal` after its name makes the same null directions without their part along the real direction.
     Control k of a kind has the place and norm of arm k's direction. If there are more controls than arms, the arms are repeated.
-    Without `random`, there are enough random directions that an effect can be shown; see `default_controls`.
+    A study without this table gets enough null directions that an effect can be shown; see `default_controls`.
     """
 
     model_config = ConfigDict(extra="allow")
