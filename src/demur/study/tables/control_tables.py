@@ -22,9 +22,9 @@ def default_controls(arms: int, *, raw: bool, measured: bool) -> dict[str, int]:
 
     Returns:
         The entries of `[controls]`: `FEWEST` random directions, or as many for each arm if doses depend on the norm, up to
-        `BY_DEFAULT`; each arm has at least one. Where the probability is measured, `BY_DEFAULT` random directions and as many from
-        shuffled labels, because random directions alone are too easily beaten. There are `FEWEST` for each arm of these too, up to
-        `MOST_BY_DEFAULT`. No more of a kind get completions than without the measurement, so a run can get it later.
+        `BY_DEFAULT`; each arm has at least one. Where the probability is measured, `BY_DEFAULT` random directions and as many
+        from shuffled labels, because random directions alone are too easily beaten. There are `FEWEST` for each arm of these
+        too, up to `MOST_BY_DEFAULT`. No more of a kind get completions than without the measurement, so a run can get it later.
 
     Example:
         >>> default_controls(2, raw=False, measured=False), default_controls(40, raw=True, measured=False)
