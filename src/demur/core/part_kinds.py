@@ -102,6 +102,7 @@ KINDS: dict[str, PartKind] = {
             "prefix": "demur.judges.prefix:PrefixJudge",
             "substring": "demur.judges.substring:SubstringJudge",
             "taxonomy": "demur.judges.taxonomy.taxonomy_judge:TaxonomyJudge",
+            "taxonomy-probe": "demur.engine.model_judges.taxonomy_probe:TaxonomyProbe",
         },
         protocol="demur.judges.judge.Judge",
         members=("name", "version", "labels", "refusal_labels", "reads_instruction", "needs", "judge"),
