@@ -19,7 +19,7 @@ from demur.interventions.intervention import Intervention, edit
 from demur.interventions.stream_means import StreamMeans
 from demur.interventions.target_facts import TargetFacts
 from demur.judges.judge import Judged
-from demur.measurements.measurement import ArmSubject, CellCompletion, CellSubject, PairSubject
+from demur.measurements.measurement import ArmSubject, CellCompletion, CellSubject, PairSubject, PlannedSubject
 from demur.runs.conditions.gate_jobs import GateJob
 from demur.runs.conditions.gate_making import gate_made, stored_gate
 from demur.runs.controls.control_jobs import ArmControlsJob, ControlJob
@@ -29,7 +29,7 @@ from demur.runs.extracting.means_rows import row_of
 from demur.runs.extracting.training_activations import direction_facts, make_directions, read_training
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import ExtractJob, GenerateJob, Job, MeasureJob
-from demur.runs.measuring.measured_records import measured, measured_cells
+from demur.runs.measuring.measured_records import expected_prompts, measured, measured_cells
 from demur.runs.records import CompletionsMade, DirectionMade, JobRecord
 from demur.runs.rows import StoredCompletion, StoredMeasurement, UnmeasuredSubject
 from demur.study.plan import Arm, Plan, PlannedCell, PlannedSubspace, main_directions, residual_source
@@ -77,10 +77,11 @@ def _extract(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iter
     """Read the training activations once, make directions and null directions from them, and measure the arm with their means."""
     arm = inputs.arm(job.arm)
     prompt = inputs.prompt(arm, checkpoint)
-    counts = [len(inputs.ready.material[label].trained(job.pairs_seed)) for label in LABELS]
-    if job.measurements:
-        counts += [len(inputs.ready.material[label].test) for label in LABELS]
-    with inputs.phases(f"directions of {arm.name}", sum(counts)) as progress:
+    material = inputs.ready.material
+    trained = sum(len(material[label].trained(job.pairs_seed)) for label in LABELS)
+    planned = PlannedSubject({name: len(one.test) for name, one in material.items()}, trained, checkpoint.n_layers)
+    count = trained + expected_prompts(job.measurements, planned)
+    with inputs.phases(f"directions of {arm.name}", count) as progress:
         read = read_training(job, inputs, checkpoint, prompt, progress)
         # The means are those of the first seed, as measurements are.
         for means in read.stored if job.pairs_seed == inputs.study.direction.seeds[0] else ():

@@ -156,7 +156,7 @@ def pending_jobs(ready: Ready, store: Store, asked: Sequence[AskedMeasurement] |
             missing, controls = tuple(name for name in own if name not in stored), arm_controls(plan, arm, seed, stored)
             # Measurements are made with the first seed, and so are the means. Arms with a small edit have no measurements.
             first = seed == plan.study.direction.seeds[0]
-            pending = unmeasured.of("arm", arm.name) if first and not arm.spelling else ()
+            pending = unmeasured.of_arm(arm) if first and not arm.spelling else ()
             if missing or (means and first):
                 asked_means = means if first else ()
                 jobs.append(ExtractJob(arm.name, arm.checkpoint, missing, pending, controls, seed, asked_means))

@@ -7,6 +7,7 @@ from demur.analysis.diff.attribution_results import attribution_findings
 from demur.analysis.diff.carrier_findings import added_vector, few_components, single_branch
 from demur.analysis.diff.diff_details import DiffDetails
 from demur.analysis.diff.divergence_findings import divergence_findings
+from demur.analysis.diff.feature_findings import feature_findings
 from demur.analysis.diff.finding import Finding
 from demur.analysis.diff.lens_results import lens_findings
 from demur.analysis.diff.pair_results import HALF, PairCurve, PairResult, Transition, curves_by_kind
@@ -33,7 +34,7 @@ def findings(results: Sequence[PairResult], details: DiffDetails | None = None) 
         details: what else was measured of pairs.
 
     Returns:
-        The steps, pair after pair.
+        The steps, pair after pair, and then those of single arms.
     """
     details = details or DiffDetails()
     found = []
@@ -46,7 +47,8 @@ def findings(results: Sequence[PairResult], details: DiffDetails | None = None) 
         found += [step for one in details.attribution if one.subject == subject for step in attribution_findings(one)]
         found += [step for one in details.difference_lens if one.subject == subject for step in lens_findings(one)]
         found += [step for one in details.divergence if one.subject == subject for step in divergence_findings(one)]
-    return found
+    # These are of single arms, so they follow the pairs.
+    return [*found, *(step for one in details.features for step in feature_findings(one))]
 
 
 def _difference(one: PairResult) -> Finding:

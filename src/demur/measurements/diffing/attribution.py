@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, Field, JsonValue
 
-from demur.core.errors import InputError
 from demur.measurements.diffing.diff_runs import DiffRun, PairMaterial, PairMeasurement, PairSettings, material_of, record_of
 from demur.measurements.diffing.patching import TOGETHER, check_self_patch
 from demur.measurements.measurement import MeasurementRecord, PairSubject
@@ -128,20 +127,9 @@ def refusal_tokens(pair: "MatchedPair", settings: PairSettings) -> tuple[int, ..
     Raises:
         InputError: if there is no such token.
     """
-    from demur.judges.beginnings import beginnings_of
-    from demur.measurements.exact_refusal.phrase_states import START, phrase_states
-    from demur.measurements.exact_refusal.token_bytes import token_bytes
+    from demur.measurements.exact_refusal.refusal_beginnings import refusal_beginnings
 
-    tokens = token_bytes(pair.target.tokenizer, pair.vocabulary)
-    moves = phrase_states(tokens, beginnings_of(settings.judge), frozenset(pair.stop_ids)).moves(START)
-    # White space and tokens without text leave everything open, so they begin no refusal.
-    begun = [index for index, state in zip(moves.ids.tolist(), moves.states, strict=True) if state != START]
-    found = tuple(sorted({*moves.refusals.tolist(), *begun}))
-    if not found:
-        raise InputError(
-            f"no token of {pair.target.name!r} begins a refusal of the judge {settings.judge!r}; choose another judge"
-        )
-    return found
+    return refusal_beginnings(pair.target, settings.judge, pair.vocabulary, pair.stop_ids)
 
 
 def _chosen(wanted: "Tensor", settings: AttributionSettings) -> list[int]:

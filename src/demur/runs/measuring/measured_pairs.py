@@ -6,9 +6,8 @@ from pydantic import JsonValue
 
 from demur.analysis.diff.pair_results import MeasuredPair, MeasuredRun
 from demur.core.errors import InputError
-from demur.judges.judge import Judged, Verdict, answers, get_judge
 from demur.measurements.measurement import measurement
-from demur.measurements.text_coherence import SHAPES
+from demur.runs.measuring.broken_shares import broken_shares
 from demur.runs.rows import StoredMeasurement
 
 
@@ -50,11 +49,7 @@ def _broken_more(facts: Mapping[str, JsonValue]) -> dict[tuple[str, float | None
     """For each target and place, the share of broken text above that of the target as it is."""
     texts = [str(text) for text in _column(facts.get("written_text"))]
     places = [(str(target), _number(place)) for target, place in zip(*_written_places(facts), strict=True)]
-    given = answers(get_judge(SHAPES), [Judged(text, "") for text in texts])
-    broken: dict[tuple[str, float | None], list[bool]] = {}
-    for place, verdict in zip(places, given, strict=True):
-        broken.setdefault(place, []).append(isinstance(verdict, Verdict) and verdict.label == "degenerate")
-    shares = {place: sum(each) / len(each) for place, each in broken.items()}
+    shares = broken_shares(places, texts)
     # A mixture with the coefficient 0 is the later checkpoint as it is.
     alone = {target: shares.get((target, None), shares.get((target, 0.0))) for target, _ in shares}
     return {place: share - whole for place, share in shares.items() if (whole := alone[place[0]]) is not None}
