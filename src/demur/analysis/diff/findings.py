@@ -23,6 +23,7 @@ from demur.analysis.diff.recovery_words import (
     share,
 )
 from demur.analysis.diff.upstream_late import UpstreamLate
+from demur.analysis.diff.weight_findings import weight_findings
 
 
 def findings(results: Sequence[PairResult], details: DiffDetails | None = None) -> list[Finding]:
@@ -183,48 +184,9 @@ def _amplification(one: PairResult) -> Iterator[Finding]:
     )
 
 
-_PARTS = {
-    "all attention": "all attention",
-    "all mlp": "all MLPs",
-    "all norms": "all norms",
-    "embeddings": "the embeddings",
-    "unembedding": "the unembedding",
-}
-
-
-def _weights(one: PairResult) -> Iterator[Finding]:
-    curves = curves_by_kind(one, one.second)
-    windows = sorted(curves["window"].runs, key=lambda run: run.place or 0.0)
-    best = max(windows, key=recovered)
-    number = windows.index(best)
-    start = 0 if number == 0 else int(windows[number - 1].place or 0) + 1
-    layers = f"layer {place_of(best)}" if start == best.place else f"layers {start} to {place_of(best)}"
-    null = most_at(curves["permuted"], best)
-    shown = carries(best, null)
-    answer = (
-        f"The weights of {layers} alone bring {share(recovered(best))} of the difference into {named(one.first)}."
-        if shown
-        else f"No window of layers carries it alone: the best, {layers}, brings {share(recovered(best))}."
-    )
-    evidence = f"recovery {recovery_of(best)} with {layers}; permuted differences of the same norm recover {share(null)}"
-    question = "Which layers' weights carry the difference?"
-    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=shown)
-    parts = [(words, curves[kind].runs[0]) for kind, words in _PARTS.items() if kind in curves]
-    words, most = max(parts, key=lambda part: recovered(part[1]))
-    enough = recovered(most) >= HALF and most.recovery_ci95 is not None and most.recovery_ci95[0] > 0
-    answer = (
-        f"Those of {words}: they bring {share(recovered(most))} of it."
-        if enough
-        else f"No one kind of weights: {words}, the most, bring {share(recovered(most))} of it."
-    )
-    evidence = ", ".join(f"{each} {recovery_of(run)}" for each, run in parts)
-    question = "Which kind of weights carries it?"
-    yield Finding(subject=one.subject, question=question, answer=answer, evidence=f"recovery {evidence}", shown=enough)
-
-
 _STEPS = {
     "patching": _patching,
-    "weight-swaps": _weights,
+    "weight-swaps": weight_findings,
     "amplification": _amplification,
     "attribution": few_components,
     "difference-lens": added_vector,

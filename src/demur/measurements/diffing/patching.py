@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, ClassVar, get_args
 from pydantic import BaseModel, Field
 
 from demur.core.errors import InputError, WorkError
-from demur.measurements.diffing.diff_runs import DiffRun, PairMaterial, PairMeasurement, PairSettings, material_of, record_of
+from demur.measurements.diffing.diff_runs import (
+    ALONE,
+    DiffRun,
+    PairMaterial,
+    PairMeasurement,
+    PairSettings,
+    material_of,
+    record_of,
+)
 from demur.measurements.diffing.written import Written, written_by, written_facts
 from demur.measurements.exact_refusal.sampling import PROMPTS_A_ROW
 from demur.measurements.measurement import MeasurementRecord, PairSubject, PlannedSubject
@@ -96,7 +104,8 @@ class Patching(PairMeasurement):
             if settings.completions:
                 for layer in (None, *layers):
                     patch = None if layer is None else StreamPatch(layer)
-                    written += written_by(pair, material, settings, settings.completions, layer, patch)
+                    run = DiffRun(pair.source.name, pair.target.name, ALONE if layer is None else "stream", layer)
+                    written += written_by(pair, material, settings, settings.completions, run, patch)
         return record_of(subject, settings, runs, found, **written_facts(written))
 
     def prompts(self, settings: PatchingSettings, planned: PlannedSubject) -> float | int:
