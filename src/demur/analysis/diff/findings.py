@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from demur.analysis.cell_phrases import named
 from demur.analysis.diff.attribution_results import attribution_findings
-from demur.analysis.diff.carrier_findings import added_vector, few_components, single_branch
+from demur.analysis.diff.carrier_findings import added_vector, few_components, single_branch, single_head
 from demur.analysis.diff.diff_details import DiffDetails
 from demur.analysis.diff.divergence_findings import divergence_findings
 from demur.analysis.diff.finding import Finding
@@ -78,6 +78,7 @@ def _patching(one: PairResult) -> Iterator[Finding]:
     if "along" in curves_by_kind(one, one.second):
         yield _along(one)
     yield from single_branch(one)
+    yield from single_head(one)
 
 
 def _depth(one: PairResult, transition: Transition, stream: PairCurve, null: PairCurve | None) -> Finding:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, Field, JsonValue
 
-from demur.core.errors import InputError
 from demur.measurements.diffing.diff_runs import DiffRun, PairMaterial, PairMeasurement, PairSettings, material_of, record_of
 from demur.measurements.diffing.patching import TOGETHER, check_self_patch
+from demur.measurements.diffing.refusal_beginnings import refusal_tokens
 from demur.measurements.measurement import MeasurementRecord, PairSubject
 
 if TYPE_CHECKING:
@@ -116,32 +116,6 @@ def _facts(components: "Sequence[Component]", tested: Sequence[int], group: int)
         "tested": list(tested),
         "group": group,
     }
-
-
-def refusal_tokens(pair: "MatchedPair", settings: PairSettings) -> tuple[int, ...]:
-    """The tokens with which a refusal can begin: those that complete one of the judge's phrases, or begin one.
-
-    Args:
-        pair: the checkpoints.
-        settings: the judge.
-
-    Raises:
-        InputError: if there is no such token.
-    """
-    from demur.judges.beginnings import beginnings_of
-    from demur.measurements.exact_refusal.phrase_states import START, phrase_states
-    from demur.measurements.exact_refusal.token_bytes import token_bytes
-
-    tokens = token_bytes(pair.target.tokenizer, pair.vocabulary)
-    moves = phrase_states(tokens, beginnings_of(settings.judge), frozenset(pair.stop_ids)).moves(START)
-    # White space and tokens without text leave everything open, so they begin no refusal.
-    begun = [index for index, state in zip(moves.ids.tolist(), moves.states, strict=True) if state != START]
-    found = tuple(sorted({*moves.refusals.tolist(), *begun}))
-    if not found:
-        raise InputError(
-            f"no token of {pair.target.name!r} begins a refusal of the judge {settings.judge!r}; choose another judge"
-        )
-    return found
 
 
 def _chosen(wanted: "Tensor", settings: AttributionSettings) -> list[int]:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from demur.analysis.diff.recovery_words import head_words
+
 
 @dataclass(frozen=True)
 class DiffWords:
@@ -119,4 +121,6 @@ def measurement_words(name: str) -> DiffWords:
 
 def kind_words(kind: str) -> str:
     """The words for a kind of runs: its own name if there are none."""
-    return _KINDS.get(kind, kind)
+    if kind.startswith("permuted head "):
+        return f"null: permuted difference of {head_words(kind.removeprefix('permuted '))}"
+    return f"{head_words(kind)} only" if kind.startswith("head ") else _KINDS.get(kind, kind)
