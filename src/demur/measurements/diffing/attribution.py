@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field, JsonValue
 from demur.measurements.diffing.diff_runs import DiffRun, PairMaterial, PairMeasurement, PairSettings, material_of, record_of
 from demur.measurements.diffing.patching import TOGETHER, check_self_patch
 from demur.measurements.diffing.refusal_beginnings import refusal_tokens
-from demur.measurements.measurement import MeasurementRecord, PairSubject
+from demur.measurements.exact_refusal.sampling import PROMPTS_A_ROW
+from demur.measurements.measurement import MeasurementRecord, PairSubject, PlannedSubject
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,6 +107,13 @@ class Attribution(PairMeasurement):
         }
         named = {name: array.numpy() for name, array in arrays.items()}
         return MeasurementRecord({**record.facts, **facts}, {**record.arrays, **named})
+
+    def prompts(self, settings: AttributionSettings, planned: PlannedSubject) -> float | int:  # noqa: ARG002
+        """The instructions for direct attribution, for estimates (a gradient takes two passes more), and for exact patches."""
+        shared = 1 + 1 / TOGETHER
+        singly = (1 + 2 * settings.tested) * shared
+        together = (1 + len(settings.counts) * (1 + settings.nulls)) * shared
+        return settings.instructions * (1 + 4 + singly + PROMPTS_A_ROW * together)
 
 
 def _facts(components: "Sequence[Component]", tested: Sequence[int], group: int) -> dict[str, JsonValue]:
