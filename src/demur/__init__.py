@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from demur.measurements.exact_refusal.refusal_probability import refusal_probability as refusal_probability
     from demur.measurements.extraction import extract_direction as extract_direction
     from demur.measurements.extraction import extract_directions as extract_directions
+    from demur.measurements.facts.leace_facts import leace_facts as leace_facts
     from demur.measurements.gradient.optimised_cone import optimise_cone as optimise_cone
     from demur.measurements.gradient.optimised_direction import optimise_direction as optimise_direction
     from demur.measurements.null_directions import control_directions as control_directions
@@ -109,6 +110,7 @@ _HOMES = {
         "refusal_probability",
     ),
     "measurements.extraction": ("extract_direction", "extract_directions"),
+    "measurements.facts.leace_facts": ("leace_facts",),
     "measurements.gradient.optimised_cone": ("optimise_cone",),
     "measurements.gradient.optimised_direction": ("optimise_direction",),
     "measurements.null_directions": ("control_directions",),

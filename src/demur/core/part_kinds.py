@@ -44,6 +44,7 @@ KINDS: dict[str, PartKind] = {
             "add": "demur.interventions.add:Add",
             "affine": "demur.interventions.affine:Affine",
             "clamp": "demur.interventions.clamp:Clamp",
+            "leace": "demur.interventions.leace:Leace",
             "subspace": "demur.interventions.ablate_subspace:AblateSubspace",
             "ablate-each": "demur.interventions.ablate_each:AblateEach",
             "angular": "demur.interventions.angular:Angular",

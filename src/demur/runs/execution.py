@@ -13,6 +13,7 @@ from demur.engine.checkpoints import Checkpoint, load_checkpoint
 from demur.engine.generate import CompletionRequest, generate_batches
 from demur.inputs.prompt_formats import SLOT
 from demur.inputs.prompts import Prompt
+from demur.interventions.facts.stream_spread import StreamSpread
 from demur.interventions.gate import Gate
 from demur.interventions.gated_edit import when
 from demur.interventions.intervention import Intervention, edit
@@ -24,9 +25,9 @@ from demur.runs.conditions.gate_jobs import GateJob
 from demur.runs.conditions.gate_making import gate_made, stored_gate
 from demur.runs.controls.control_jobs import ArmControlsJob, ControlJob
 from demur.runs.controls.control_making import arm_controls_made, controls_from
-from demur.runs.extracting.cell_needs import GateName, MeansName, gates_of, means_of
-from demur.runs.extracting.means_rows import row_of
-from demur.runs.extracting.training_activations import direction_facts, make_directions, read_training
+from demur.runs.extracting.cell_needs import GateName, MeansName, gates_of, means_of, spread_layers
+from demur.runs.extracting.means_rows import row_of, spread_row
+from demur.runs.extracting.training_activations import direction_facts, make_directions, read_spreads, read_training
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import ExtractJob, GenerateJob, Job, MeasureJob
 from demur.runs.measuring.measured_records import measured, measured_cells
@@ -78,6 +79,8 @@ def _extract(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iter
     arm = inputs.arm(job.arm)
     prompt = inputs.prompt(arm, checkpoint)
     counts = [len(inputs.ready.material[label].trained(job.pairs_seed)) for label in LABELS]
+    if spread_layers(job.means):
+        counts += counts
     if job.measurements:
         counts += [len(inputs.ready.material[label].test) for label in LABELS]
     with inputs.phases(f"directions of {arm.name}", sum(counts)) as progress:
@@ -85,6 +88,8 @@ def _extract(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iter
         # The means are those of the first seed, as measurements are.
         for means in read.stored if job.pairs_seed == inputs.study.direction.seeds[0] else ():
             yield row_of(arm.name, means, complete=means.label in job.means)
+        for layer, spread in read_spreads(job, inputs, checkpoint, prompt, progress):
+            yield spread_row(arm.name, layer, spread)
         made = () if read.sides is None else make_directions(job, inputs, checkpoint, prompt, read.sides, read.layers)
         fresh = {one.name: one for one in made}
         nulls: Iterable[Direction] = ()
@@ -230,7 +235,7 @@ class _Stored:
     """What the edits of a job are made from, by name."""
 
     directions: Mapping[str, Direction]
-    means: Mapping[MeansName, StreamMeans]
+    means: Mapping[MeansName, StreamMeans | StreamSpread]
     gates: Mapping[GateName, Gate]
 
 
