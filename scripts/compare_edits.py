@@ -3,8 +3,8 @@
     python scripts/compare_edits.py [--layer 17] [--layers 13 20] [--instructions 24] [--pairs 128] [--only PATTERN]
 
 Directions and means come from training instructions. All edits are rows of the same batches. Prints two tables in Markdown: the
-edits, by refusals of harmful and harmless instructions; and the estimators. `--only leace` makes only the edits whose names have this
-pattern.
+edits, by refusals of harmful and harmless instructions; and the estimators. `--only leace` makes only the edits with `leace` in
+their names; any regular expression will do.
 """
 
 import argparse

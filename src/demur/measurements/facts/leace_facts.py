@@ -1,6 +1,7 @@
 """Reads what an edit of kind `leace` has to know of the checkpoint that it edits: `demur.leace_facts`."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from demur.core.errors import InputError
 from demur.core.progress import Progress, silent
@@ -43,7 +44,7 @@ def leace_facts(
         The facts, for `edit.with_facts(...)`.
 
     Raises:
-        InputError: if there are no instructions or no directions, if a layer, site or position does not exist, and if the engine
+        InputError: without instructions or directions, for a layer, site or position that does not exist, and if the engine
             cannot read all points.
         WorkError: for activations that are not finite.
 
@@ -53,36 +54,31 @@ def leace_facts(
         >>> config = LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
         >>> tokenizer = GPT2Tokenizer({"<|endoftext|>": 0, "a": 1, "b": 2}, [])
         >>> checkpoint = demur.wrap(LlamaForCausalLM(config), tokenizer)
-        >>> harmful, harmless, prompt = ["a", "ab"], ["b", "bb"], "a{instruction}"
-        >>> direction = demur.extract_direction(checkpoint, harmful, harmless, prompt, layer=1)
-        >>> facts = demur.leace_facts(checkpoint, harmful, harmless, prompt, [direction])
+        >>> texts = ["a", "ab"], ["b", "bb"], "a{instruction}"
+        >>> direction = demur.extract_direction(checkpoint, *texts, layer=1)
+        >>> facts = demur.leace_facts(checkpoint, *texts, [direction])
         >>> demur.edit("leace", direction).with_facts(facts).missing_facts
         ()
     """
     prompt, harmful, harmless = bound_pair(checkpoint, harmful, harmless, prompt)
+    position = _position_of(directions)
+    means = [
+        stream_means(checkpoint, texts, prompt, label=label, position=position, batch_tokens=batch_tokens, progress=progress)
+        for label, texts in zip(LABELS, (harmful, harmless), strict=True)
+    ]
+    sites = {site: sorted({one.layer for one in directions if one.site == site}) for site in {one.site for one in directions}}
+    reading = partial(stream_spreads, checkpoint, harmful, harmless, prompt, batch_tokens=batch_tokens, progress=progress)
+    spreads = [one for site, layers in sites.items() for one in reading(layers=layers, site=site, position=position)]
+    return TargetFacts.of_means(*means, *spreads)
+
+
+def _position_of(directions: Sequence[Direction]) -> int:
+    """The one position at which directions were read. Raises `InputError` for none, and for several."""
     positions = list(dict.fromkeys(one.position for one in directions))
     if len(positions) != 1:
         found = f"directions of positions {', '.join(map(str, positions))}" if positions else "no direction"
         raise InputError(f"the facts of an edit are read at one position, but they got {found}; give directions of one position")
-    means = [
-        stream_means(checkpoint, texts, prompt, label=label, position=positions[0], batch_tokens=batch_tokens, progress=progress)
-        for label, texts in zip(LABELS, (harmful, harmless), strict=True)
-    ]
-    spreads: list[StreamSpread] = []
-    for site in dict.fromkeys(one.site for one in directions):
-        layers = sorted({one.layer for one in directions if one.site == site})
-        spreads += stream_spreads(
-            checkpoint,
-            harmful,
-            harmless,
-            prompt,
-            layers=layers,
-            site=site,
-            position=positions[0],
-            batch_tokens=batch_tokens,
-            progress=progress,
-        )
-    return TargetFacts.of_means(*means, *spreads)
+    return positions[0]
 
 
 def stream_spreads(
