@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from demur.inputs.prompts import Prompt as Prompt
     from demur.inputs.prompts import prompt_format as prompt_format
     from demur.interventions.affine_edit import affine as affine
+    from demur.interventions.facts.affine_file import load_affine as load_affine
+    from demur.interventions.facts.affine_file import save_affine as save_affine
     from demur.interventions.gate import Gate as Gate
     from demur.interventions.gated_edit import when as when
     from demur.interventions.intervention import Intervention as Intervention
@@ -96,6 +98,7 @@ _HOMES = {
     "inputs.instructions": ("load_instructions",),
     "inputs.prompts": ("Prompt", "prompt_format"),
     "interventions.affine_edit": ("affine",),
+    "interventions.facts.affine_file": ("load_affine", "save_affine"),
     "interventions.gate": ("Gate",),
     "interventions.gated_edit": ("when",),
     "interventions.intervention": ("Intervention", "ablate", "add", "edit"),
