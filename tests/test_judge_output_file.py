@@ -59,7 +59,17 @@ def test_only_what_failed_is_asked_again(server, rows, tmp_path):
 def test_a_kill_loses_only_what_was_on_its_way(server, rows, tmp_path):
     judge, out = judge_file(tmp_path, server, concurrency=1, most_concurrent=1), tmp_path / "verdicts.jsonl"
     server.rule = lambda number, _: "stall" if number == 5 else "answer"
-    command = [sys.executable, "-c", "from demur.cli.main import app; app()", "judge", str(rows), "--judge", judge, "--out", str(out)]
+    command = [
+        sys.executable,
+        "-c",
+        "from demur.cli.main import app; app()",
+        "judge",
+        str(rows),
+        "--judge",
+        judge,
+        "--out",
+        str(out),
+    ]
     process = subprocess.Popen(command)
     while len(server.bodies) < 6:
         assert process.poll() is None
