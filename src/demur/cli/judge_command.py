@@ -59,14 +59,13 @@ def judge(
     """Judge stored completions: n, refusals, rate and interval.
 
     With --out, writes one line for each completion and judge, with the verdict and all keys of the input file. If a judge fails
-    on some completions, the others are counted and written, and the exit status is 1. What the model of a judge answers is kept
-    in FILE.outputs as it comes, so the same command goes on after a kill, and asks only what has no answer yet.
+    on some completions, the others are counted and written, and the exit status is 1. Answers of a judge's model are kept in
+    FILE.outputs as they come, and the same command goes on from there.
     """
     from demur.inputs.completions.completion_files import read_completions
     from demur.judges.judging import check_judge, limited
 
-    names = list(dict.fromkeys(judge or ["prefix"]))
-    chosen = {name: limited(check_judge(name), max_cost) for name in names}
+    chosen = {name: limited(check_judge(name), max_cost) for name in dict.fromkeys(judge or ["prefix"])}
     reading = [name for name, one in chosen.items() if one.reads_instruction]
     found = read_completions(
         completions,
@@ -77,7 +76,7 @@ def judge(
     for text in found.notes:
         note(text)
     if any(row.get("until_verdict") for row in found.rows):
-        for name in names:
+        for name in chosen:
             _refuse_short(completions, name)
     answers, failures = _answers(found, chosen, _kept(out))
     if out is not None:
