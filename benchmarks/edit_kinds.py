@@ -14,10 +14,11 @@ from statistics import median
 import torch
 
 import demur
+from demur.interventions.facts.stream_spread import StreamSpread
 from demur.interventions.intervention import Intervention
 from demur.interventions.stream_means import LABELS
 from demur.interventions.target_facts import TargetFacts
-from demur.models.layouts import Site
+from demur.models.layouts import Site, point
 
 
 def kinds(checkpoint: demur.Checkpoint) -> dict[str, Intervention | None]:
@@ -31,13 +32,16 @@ def kinds(checkpoint: demur.Checkpoint) -> dict[str, Intervention | None]:
     directions = [demur.from_raw(vector(), name=f"d{layer}", layer=layer) for layer in layers]
     places: list[tuple[int, Site]] = [(layer, site) for layer in layers for site in checkpoint.layout.sites]
     means = [demur.StreamMeans.of({place: vector() for place in places}, label=label) for label in LABELS]
-    facts, first, plane = TargetFacts.of_means(*means), directions[0], demur.subspace(directions[:2])
+    deviations = torch.randn(256, width, generator=draw)
+    facts = TargetFacts.of_means(*means, StreamSpread(point(0, "resid_pre"), deviations))
+    first, plane = directions[0], demur.subspace(directions[:2])
     return {
         "none": None,
         "ablate": demur.ablate(first),
         "add": demur.add(first, 1.0, layers=list(layers), sites=checkpoint.layout.sites),
         "affine": demur.affine(first, to=means[0]),
         "clamp": demur.edit("clamp", first).with_facts(facts),
+        "leace": demur.edit("leace", first).with_facts(facts),
         "subspace of 2, affine": demur.affine(plane, to=means[0]),
         "subspace of 8, zero": demur.ablate(demur.subspace(directions[:8])),
         "ablate-each, affine": demur.edit("ablate-each", demur.subspace(directions), to="harmless").with_facts(facts),

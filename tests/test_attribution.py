@@ -16,7 +16,8 @@ from demur.engine.lockstep.pair_tree import explore_pair
 from demur.engine.readout import direct_attribution as direct
 from demur.engine.readout.attribution_patching import attribution_patching
 from demur.engine.readout.direct_attribution import components_of, direct_attribution, group_log_odds
-from demur.measurements.diffing.attribution import Attribution, AttributionSettings, refusal_tokens
+from demur.measurements.diffing.attribution import Attribution, AttributionSettings
+from demur.measurements.exact_refusal.refusal_beginnings import refusal_beginnings
 from demur.runs.measuring.measured_details import diff_details
 from demur.runs.measuring.measured_pairs import measured_pairs
 from demur.runs.rows import StoredMeasurement
@@ -215,7 +216,8 @@ def test_the_exact_changes_are_those_of_single_patches(taught):
 
 def test_the_tokens_are_those_with_which_a_refusal_begins():
     base, chat = taught_pair(nothing)
-    found = refusal_tokens(matched_pair(chat, base), SETTINGS)
+    pair = matched_pair(chat, base)
+    found = refusal_beginnings(pair.target, SETTINGS.judge, pair.vocabulary, pair.stop_ids)
     # The judge's phrases begin with `I` and `no`, and the vocabulary has `I` and `not`, which is no beginning.
     assert TOKENIZER.convert_ids_to_tokens(list(found)) == ["I"]
 

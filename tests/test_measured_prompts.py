@@ -2,15 +2,19 @@
 
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
 import demur
 from demur.measurements.exact_refusal.sampling import PROMPTS_A_ROW
+from demur.measurements.measurement import PlannedSubject, measurement
 from demur.study.machines.measured_prompts import measured_prompts
 from demur.study.plan import make_plan
 from demur.study.plan_outlook import look_ahead
 from demur.study.study_files import load_study
+from tests.pairs import mlp_of, taught_pair
+from tests.test_patching import QUICK, pair_subject
 from tests.tiny_study import make_study
 
 MEASURED = ('measurements=["by-layer", "direction-agreement", {name="refusal-probability", instructions=2}]', "controls.random=4")
@@ -50,6 +54,40 @@ def test_measurements_take_time_on_one_device_and_on_workers(path):
 def test_a_measurement_that_does_not_say_counts_as_none(path):
     plan = make_plan(load_study(path, ['measurements=["equivalence"]']))
     assert measured_prompts(plan, "chat", 3).all == 0
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"name": "attribution", "tested": 2, "counts": [2]},
+        {"name": "difference-lens", "tokens": 3, "layers": [1]},
+        {"name": "divergence", "instructions": 4, "max_new_tokens": 1, "ablation": False},
+    ],
+)
+def test_other_measurements_of_a_pair_count_about_the_prompts_that_they_run(asked):
+    base, chat = taught_pair(mlp_of(2), steps=2)
+    own = dict(asked)
+    found = measurement(own.pop("name"))
+    shared = {} if "ablation" in own else {**QUICK, "instructions": 4}
+    shared.pop("completions", None)
+    settings, rows = found.settings(**{**shared, **own}), [0]
+
+    def count(_module, args):
+        # A forward pass over several tokens is one over prompts.
+        rows[0] += len(args[0]) if args[0].shape[1] > 1 else 0
+
+    for one in (base, chat):
+        one.model.model.layers[-1].register_forward_pre_hook(count)
+    subject = pair_subject(base, chat)
+    found.measure(replace(subject, first=trained(subject.first), second=trained(subject.second)), settings)
+    planned = found.prompts(settings, PlannedSubject({"harmful": 8}, 16, 4))
+    # Gradients and continuations count more than a pass, and self-checks are not counted.
+    assert rows[0] / 2 / 1.6 < planned < 2.2 * rows[0] / 2
+
+
+def trained(arm):
+    """An arm with training instructions."""
+    return replace(arm, train=arm.held_out)
 
 
 @pytest.mark.soak

@@ -17,6 +17,7 @@ from demur.core.errors import InputError
 from demur.measurements.diffing.diff_runs import material_of
 from demur.measurements.diffing.patching import Patching, PatchingSettings, _patches, layers_of
 from demur.measurements.measurement import ArmSubject, MeasurementRecord, PairSubject
+from demur.report.sections.diff.diff_words import kind_words
 from demur.runs.diffing.diff_run import MEASUREMENTS, diff_study
 from demur.runs.jobs import pending_jobs
 from demur.runs.measuring.measured_pairs import measured_pairs
@@ -80,6 +81,31 @@ def test_a_difference_in_one_layer_is_found_there_in_both_directions(weights, he
     into_base = findings([result])[1]
     assert f"By layer {layer}" in into_base.answer
     assert into_base.shown
+
+
+def test_a_difference_in_one_head_is_found_by_patches_of_heads():
+    pair = pair_subject(*taught_pair(attention_of(1), head=1, steps=40))
+    quick = PatchingSettings(**QUICK, parts=False, components=False, layers=(1,), heads=2, heads_of=1)
+    (result,) = pair_results([measured(Patching().measure(pair, quick))])
+    for source in ("chat", "base"):
+        at = {curve.kind: curve.runs[0].recovery for curve in result.curves if curve.source == source}
+        heads = {kind: value for kind, value in at.items() if kind.startswith("head ")}
+        # All four heads of layer 1, and one of another layer if its estimate is among the two largest.
+        assert set(heads) >= {f"head 1.{head}" for head in range(4)}
+        assert len(heads) <= 5
+        assert heads["head 1.1"] == pytest.approx(1, abs=1e-3)
+        assert [heads[f"head 1.{other}"] for other in (0, 2, 3)] == pytest.approx([0, 0, 0], abs=1e-4)
+        # What was taught breaks with any other vector of this norm, but comes with one only.
+        assert source == "base" or at["permuted head 1.1"] < 0.25
+    (step,) = (one for one in findings([result]) if one.question == "Does one head carry the difference?")
+    assert step.shown
+    assert step.answer.startswith("Head 1 of layer 1 alone brings 100 %")
+    assert kind_words("permuted head 1.1") == "null: permuted difference of head 1 of layer 1"
+
+
+def test_a_layer_that_does_not_exist_has_no_heads():
+    with pytest.raises(InputError, match="layers 0 to 3"):
+        Patching().measure(pair_subject(*taught_pair(nothing)), PatchingSettings(**QUICK, heads_of=9))
 
 
 def test_a_difference_in_the_unembedding_only_is_in_no_layer():
@@ -251,7 +277,7 @@ def test_the_command_prints_the_argument(study, tmp_path, monkeypatch):
     few = {name: value for name, value in quick.items() if name != "completions"}
     asked = [
         {"name": "patching", **quick, "layers": [2], "parts": False},
-        {"name": "weight-swaps", **few, "windows": 2},
+        {"name": "weight-swaps", **quick, "windows": 2, "ranks": [1]},
         {"name": "amplification", **quick, "coefficients": [0]},
         {"name": "attribution", **few, "tested": 2, "counts": [2]},
         {"name": "difference-lens", **few, "tokens": 3, "layers": [1]},

@@ -1,4 +1,4 @@
-"""Subspaces and the kinds of edit `subspace`, `ablate-each`, `angular` and `clamp`: exact, refused where wrong, and stored."""
+"""Subspaces and the kinds of edit `subspace`, `ablate-each`, `angular`, `clamp`, `leace`: exact, refused where wrong, stored."""
 
 import math
 
@@ -12,10 +12,11 @@ from demur.engine.decode import decode
 from demur.engine.engine_protocol import Decoding, Row
 from demur.interventions.edit_kind import EditKind
 from demur.interventions.edit_table import tabulate
+from demur.interventions.facts.stream_spread import StreamSpread
 from demur.interventions.target_facts import TargetFacts
 from demur.models.families import layout_of
 from demur.models.layouts import Point, point
-from tests import reference
+from tests import leace_by_hand, reference
 from tests.test_affine import PROMPTS, direction, random_means
 from tests.tiny import FAMILIES, tiny_model
 
@@ -26,7 +27,8 @@ FEW = ["llama", "gemma2", "gpt_neox"]
 def cases(layout):
     """Every kind with its settings, and the same change of the stream at a point, written by hand."""
     harmless, harmful = random_means(layout), random_means(layout, "harmful", seed=12)
-    facts = TargetFacts.of_means(harmless, harmful)
+    deviations = torch.randn(10, 32, generator=torch.Generator().manual_seed(13)) * torch.linspace(0.5, 3, 32)
+    facts = TargetFacts.of_means(harmless, harmful, StreamSpread(Point(0, "resid_pre"), deviations))
     vectors = torch.stack([one.vector.double() for one in THREE])
     onto = (vectors.T @ torch.linalg.pinv(vectors.T)).float()
     first, second = vectors[:2]
@@ -44,6 +46,11 @@ def cases(layout):
         length = (a**2 + b**2).sqrt()
         new = length[..., None] * (math.cos(angle) * first + math.sin(angle) * second).float()
         return x - a[..., None] * first.float() - b[..., None] * second.float() + new
+
+    read = leace_by_hand.reader(deviations, THREE[0].vector).float()
+
+    def oblique(x, mean):
+        return x - ((x - mean.float()) @ read)[..., None] * one.vector
 
     def moved(x, unit, to):
         return x - (x @ unit)[..., None] * unit + to * unit
@@ -71,6 +78,11 @@ def cases(layout):
             demur.edit("clamp", one, bound="floor", level=0.75).with_facts(facts),
             lambda x, p: moved(x, one.vector, (x @ one.vector).clamp(min=limit(p, 0.75))[..., None]),
         ),
+        (
+            demur.edit("leace", one).with_facts(facts),
+            lambda x, p: oblique(x, (harmless.at(p) + harmful.at(p)) / 2),
+        ),
+        (demur.edit("leace", one, to="harmless").with_facts(facts), lambda x, p: oblique(x, harmless.at(p))),
     ]
 
 

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from demur.inputs.prompts import Prompt as Prompt
     from demur.inputs.prompts import prompt_format as prompt_format
     from demur.interventions.affine_edit import affine as affine
-    from demur.interventions.gate import Gate as Gate
-    from demur.interventions.gated_edit import when as when
+    from demur.interventions.facts.affine_file import load_affine as load_affine
+    from demur.interventions.facts.affine_file import save_affine as save_affine
+    from demur.interventions.gates.gate import Gate as Gate
+    from demur.interventions.gates.gated_edit import when as when
     from demur.interventions.intervention import Intervention as Intervention
     from demur.interventions.intervention import ablate as ablate
     from demur.interventions.intervention import add as add
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from demur.measurements.exact_refusal.refusal_probability import refusal_probability as refusal_probability
     from demur.measurements.extraction import extract_direction as extract_direction
     from demur.measurements.extraction import extract_directions as extract_directions
+    from demur.measurements.facts.leace_facts import leace_facts as leace_facts
     from demur.measurements.gradient.optimised_cone import optimise_cone as optimise_cone
     from demur.measurements.gradient.optimised_direction import optimise_direction as optimise_direction
     from demur.measurements.null_directions import control_directions as control_directions
@@ -95,8 +98,9 @@ _HOMES = {
     "inputs.instructions": ("load_instructions",),
     "inputs.prompts": ("Prompt", "prompt_format"),
     "interventions.affine_edit": ("affine",),
-    "interventions.gate": ("Gate",),
-    "interventions.gated_edit": ("when",),
+    "interventions.facts.affine_file": ("load_affine", "save_affine"),
+    "interventions.gates.gate": ("Gate",),
+    "interventions.gates.gated_edit": ("when",),
     "interventions.intervention": ("Intervention", "ablate", "add", "edit"),
     "interventions.stream_means": ("StreamMeans",),
     "interventions.target_facts": ("TargetFacts",),
@@ -109,6 +113,7 @@ _HOMES = {
         "refusal_probability",
     ),
     "measurements.extraction": ("extract_direction", "extract_directions"),
+    "measurements.facts.leace_facts": ("leace_facts",),
     "measurements.gradient.optimised_cone": ("optimise_cone",),
     "measurements.gradient.optimised_direction": ("optimise_direction",),
     "measurements.null_directions": ("control_directions",),

@@ -67,8 +67,11 @@ def test_what_is_no_feature_is_refused(weights):
     with pytest.raises(InputError, match="holds direction, not the tensor 'W_dec'"):
         demur.load_direction(own, feature=0)
     torch.save(DECODER[0], weights.parent / "d.pt")
-    with pytest.raises(InputError, match="features are of a sparse autoencoder in a .safetensors file"):
+    with pytest.raises(InputError, match="has no tensor 'W_enc'; a file of Qwen-Scope is a dict of"):
         demur.load_direction(weights.parent / "d.pt", feature=0)
+    (weights.parent / "d.gguf").write_bytes(b"")
+    with pytest.raises(InputError, match="features are of a sparse autoencoder in a .safetensors or .pt file"):
+        demur.load_direction(weights.parent / "d.gguf", feature=0)
     save_file({"W_dec": torch.zeros(3)}, weights)
     with pytest.raises(InputError, match=r"has the shape \(3,\); expected \(feature, d_model\)"):
         demur.load_direction(weights, feature=0)

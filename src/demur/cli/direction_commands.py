@@ -84,7 +84,7 @@ def convert(
     axes: Axes = None,
     feature: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="a feature of a sparse autoencoder (W_dec in a .safetensors file) as a direction"),
+        typer.Option(min=0, metavar="N", help="a feature of a sparse autoencoder as a direction"),
     ] = None,
     family: Annotated[
         str | None, typer.Option(metavar="NAME", help="model_type of the model that lm-eval steers, for example llama")

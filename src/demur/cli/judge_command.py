@@ -17,6 +17,7 @@ from demur.judges.judge import UNPARSED, Failure, Judged, Verdict
 
 if TYPE_CHECKING:
     from demur.inputs.completions.completion_files import CompletionFile
+    from demur.judges.asked.model_outputs import OutputMemory
     from demur.judges.judge import Judge
     from demur.judges.judging import JudgeFailed
 
@@ -58,13 +59,13 @@ def judge(
     """Judge stored completions: n, refusals, rate and interval.
 
     With --out, writes one line for each completion and judge, with the verdict and all keys of the input file. If a judge fails
-    on some completions, the others are counted and written, and the exit status is 1.
+    on some completions, the others are counted and written, and the exit status is 1. Answers of a judge's model are kept in
+    FILE.outputs as they come, and the same command goes on from there.
     """
     from demur.inputs.completions.completion_files import read_completions
     from demur.judges.judging import check_judge, limited
 
-    names = list(dict.fromkeys(judge or ["prefix"]))
-    chosen = {name: limited(check_judge(name), max_cost) for name in names}
+    chosen = {name: limited(check_judge(name), max_cost) for name in dict.fromkeys(judge or ["prefix"])}
     reading = [name for name, one in chosen.items() if one.reads_instruction]
     found = read_completions(
         completions,
@@ -75,9 +76,9 @@ def judge(
     for text in found.notes:
         note(text)
     if any(row.get("until_verdict") for row in found.rows):
-        for name in names:
+        for name in chosen:
             _refuse_short(completions, name)
-    answers, failures = _answers(found, chosen)
+    answers, failures = _answers(found, chosen, _kept(out))
     if out is not None:
         _write(out, found, answers)
     for name, given in answers.items():
@@ -88,21 +89,31 @@ def judge(
         raise failed
 
 
+def _kept(out: Path | None) -> "OutputMemory | None":
+    """The outputs of models that are kept beside the output file; None without one."""
+    from demur.judges.asked.output_file import OutputFile
+
+    if out is None:
+        return None
+    kept = OutputFile(out.with_name(out.name + ".outputs"))
+    if kept.outputs:
+        note(f"{len(kept.outputs):,} outputs of before are in {str(kept.path)!r}; what they answer is not asked again")
+    return kept
+
+
 def _answers(
-    found: "CompletionFile", chosen: "Mapping[str, Judge]"
+    found: "CompletionFile", chosen: "Mapping[str, Judge]", kept: "OutputMemory | None"
 ) -> "tuple[dict[str, Sequence[Verdict | Failure]], list[JudgeFailed]]":
     """What each judge says of each completion, and the failures of judges that failed on some."""
+    from demur.judges.judge import answers as decide
     from demur.judges.judging import JudgeFailed
-    from demur.judges.judging import judge as decide
 
     answers: dict[str, Sequence[Verdict | Failure]] = {}
     failures = []
     for name, one in chosen.items():
-        try:
-            answers[name] = decide(_items(found, one.reads_instruction), one)
-        except JudgeFailed as error:
-            answers[name] = error.answers
-            failures.append(error)
+        answers[name] = decide(one, _items(found, one.reads_instruction), kept)
+        if any(isinstance(answer, Failure) for answer in answers[name]):
+            failures.append(JudgeFailed(one, answers[name]))
     return answers, failures
 
 

@@ -73,6 +73,9 @@ def run(
     executor: ExecutorName = None,
     workers: Workers = None,
     shard: ShardName = None,
+    judge_shard: Annotated[
+        bool, typer.Option("--judge-shard", help="with --shard: judge its completions here instead of in demur merge")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over in a folder that holds a run")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -98,6 +101,7 @@ def run(
         executor=executor,
         workers=workers,
         shard=shard,
+        judge_shard=judge_shard,
         tell=tell,
         show=show,
         max_cost=max_cost,
@@ -105,6 +109,8 @@ def run(
     ) as finished:
         if shard is not None:
             typer.echo(f"the shard {shard} is finished in {folder}; demur merge joins it with the others")
+            if judge_shard:
+                fail_if_unjudged(finished)
             return
         show_run(finished)
         fail_if_unjudged(finished)
@@ -120,17 +126,18 @@ def merge(
     mixed: Annotated[
         bool, typer.Option("--mixed", help="join shards that were made with different versions or kinds of device")
     ] = False,
+    max_cost: MaxCost = None,
     quiet: Quiet = False,
 ) -> None:
     """Join the shards of a study into one run, and report it.
 
     The shards are the folders of demur run --shard I/N. Checks that their study, instructions, weights, prompts and versions are
-    the same, and that none is missing. Completions are judged now.
+    the same, and that none is missing. Completions that no shard has judged are judged now.
     """
     from demur.cli.progress_bars import bars
     from demur.runs.sharding.merge import merge as join
 
-    with join(run_dirs, out, mixed=mixed, phases=bars(quiet), tell=note) as finished:
+    with join(run_dirs, out, mixed=mixed, max_cost=max_cost, phases=bars(quiet), tell=note) as finished:
         show_run(finished)
         fail_if_unjudged(finished)
 

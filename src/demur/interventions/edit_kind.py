@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from demur.interventions.operation import Operation
     from demur.models.layouts import Point
 
-Fact = Literal["residual norm", "harmless means", "harmful means"]
+Fact = Literal["residual norm", "harmless means", "harmful means", "spread"]
 """What an edit may have to know of the arm that it edits; `target_facts.py` says what each fact is."""
 
 MEANS: Mapping[str, tuple[Fact, ...]] = {"zero": (), "harmless": ("harmless means",), "harmful": ("harmful means",)}

@@ -26,7 +26,7 @@ from demur.interventions.edit_arguments import (
     checked_sites,
 )
 from demur.interventions.edit_kind import Fact, check_settings, edit_kind, needed_facts
-from demur.interventions.gate import Gate
+from demur.interventions.gates.gate import Gate
 from demur.interventions.target_facts import NO_FACTS, TargetFacts
 from demur.models.layouts import SITES, Layout, Point, Site, point
 

@@ -165,6 +165,7 @@ class Measurement(Protocol):
     If it has an attribute `unedited_only` that is true, only cells without an edit are measured.
     If it has an attribute `reads_completions` that is true, it gets the cell's own completions and is made after them.
     If it has a method `reference` (`HasReference`), another checkpoint is loaded with the cell's target.
+    If a measurement of arms has a method `checkpoints` (`OfCheckpoints`), only arms of those checkpoints are measured.
     A measurement of any kind may have a method `prompts` (`CountsPrompts`), so that a plan can count its work.
     A measurement of pairs may also have an attribute `same_checkpoint`. If it is true, arms of one checkpoint are compared, too.
     If it has an attribute `one_format` that is true, both checkpoints are asked with the same prompt tokens: there is one subject

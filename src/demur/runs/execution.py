@@ -13,23 +13,24 @@ from demur.engine.checkpoints import Checkpoint, load_checkpoint
 from demur.engine.generate import CompletionRequest, generate_batches
 from demur.inputs.prompt_formats import SLOT
 from demur.inputs.prompts import Prompt
-from demur.interventions.gate import Gate
-from demur.interventions.gated_edit import when
+from demur.interventions.facts.stream_spread import StreamSpread
+from demur.interventions.gates.gate import Gate
+from demur.interventions.gates.gated_edit import when
 from demur.interventions.intervention import Intervention, edit
 from demur.interventions.stream_means import StreamMeans
 from demur.interventions.target_facts import TargetFacts
 from demur.judges.judge import Judged
-from demur.measurements.measurement import ArmSubject, CellCompletion, CellSubject, PairSubject
+from demur.measurements.measurement import ArmSubject, CellCompletion, CellSubject, PairSubject, PlannedSubject
 from demur.runs.conditions.gate_jobs import GateJob
 from demur.runs.conditions.gate_making import gate_made, stored_gate
 from demur.runs.controls.control_jobs import ArmControlsJob, ControlJob
 from demur.runs.controls.control_making import arm_controls_made, controls_from
-from demur.runs.extracting.cell_needs import GateName, MeansName, gates_of, means_of
-from demur.runs.extracting.means_rows import row_of
-from demur.runs.extracting.training_activations import direction_facts, make_directions, read_training
+from demur.runs.extracting.cell_needs import GateName, MeansName, gates_of, means_of, spread_layers
+from demur.runs.extracting.means_rows import row_of, spread_row
+from demur.runs.extracting.training_activations import direction_facts, make_directions, read_spreads, read_training
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import ExtractJob, GenerateJob, Job, MeasureJob
-from demur.runs.measuring.measured_records import measured, measured_cells
+from demur.runs.measuring.measured_records import expected_prompts, measured, measured_cells
 from demur.runs.records import CompletionsMade, DirectionMade, JobRecord
 from demur.runs.rows import StoredCompletion, StoredMeasurement, UnmeasuredSubject
 from demur.study.plan import Arm, Plan, PlannedCell, PlannedSubspace, main_directions, residual_source
@@ -77,14 +78,18 @@ def _extract(job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint) -> Iter
     """Read the training activations once, make directions and null directions from them, and measure the arm with their means."""
     arm = inputs.arm(job.arm)
     prompt = inputs.prompt(arm, checkpoint)
-    counts = [len(inputs.ready.material[label].trained(job.pairs_seed)) for label in LABELS]
-    if job.measurements:
-        counts += [len(inputs.ready.material[label].test) for label in LABELS]
-    with inputs.phases(f"directions of {arm.name}", sum(counts)) as progress:
+    material = inputs.ready.material
+    trained = sum(len(material[label].trained(job.pairs_seed)) for label in LABELS)
+    planned = PlannedSubject({name: len(one.test) for name, one in material.items()}, trained, checkpoint.n_layers)
+    readings = 2 if spread_layers(job.means) else 1
+    count = readings * trained + expected_prompts(job.measurements, planned)
+    with inputs.phases(f"directions of {arm.name}", count) as progress:
         read = read_training(job, inputs, checkpoint, prompt, progress)
         # The means are those of the first seed, as measurements are.
         for means in read.stored if job.pairs_seed == inputs.study.direction.seeds[0] else ():
             yield row_of(arm.name, means, complete=means.label in job.means)
+        for layer, spread in read_spreads(job, inputs, checkpoint, prompt, progress):
+            yield spread_row(arm.name, layer, spread)
         made = () if read.sides is None else make_directions(job, inputs, checkpoint, prompt, read.sides, read.layers)
         fresh = {one.name: one for one in made}
         nulls: Iterable[Direction] = ()
@@ -230,7 +235,7 @@ class _Stored:
     """What the edits of a job are made from, by name."""
 
     directions: Mapping[str, Direction]
-    means: Mapping[MeansName, StreamMeans]
+    means: Mapping[MeansName, StreamMeans | StreamSpread]
     gates: Mapping[GateName, Gate]
 
 

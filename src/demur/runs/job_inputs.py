@@ -12,7 +12,7 @@ from demur.core.progress import Phases, no_phases
 from demur.inputs.chat_templates import is_dated
 from demur.inputs.prompt_formats import needs_tokenizer
 from demur.inputs.prompts import Prompt, prompt_format
-from demur.runs.extracting.cell_needs import GateName, MeansName
+from demur.runs.extracting.cell_needs import GateName, MeansName, spread_layers
 from demur.runs.rows import StoredCompletion, StoredMeans, StoredMeasurement
 from demur.study.plan import Arm, PlannedCell, PlannedDirection
 from demur.study.preflight import Ready
@@ -21,6 +21,7 @@ from demur.study.spec import Study
 if TYPE_CHECKING:
     from demur.directions.direction import Direction
     from demur.engine.checkpoints import Checkpoint
+    from demur.interventions.facts.stream_spread import StreamSpread
     from demur.interventions.stream_means import StreamMeans
 
 
@@ -133,20 +134,21 @@ class JobInputs:
             raise WorkError(f"direction {name!r} is missing from {str(self.store.folder)!r}; run the study again with --fresh")
         return found
 
-    def means(self, name: MeansName) -> "StreamMeans":
-        """The stored means of an arm and a label, at every layer and site.
+    def means(self, name: MeansName) -> "StreamMeans | StreamSpread":
+        """The stored means of an arm and a label, at every layer and site, or the stored spread of an arm and a layer.
 
         Raises:
             WorkError: if they are not stored.
         """
-        from demur.runs.extracting.means_rows import means_of_row  # imports torch
+        from demur.runs.extracting.means_rows import means_of_row, spread_of_row  # imports torch
 
         found = [row for row in self.store.means(*name) if row.complete]
         if not found:
             raise WorkError(
                 f"the {name[1]} means of {name[0]!r} are missing from {str(self.store.folder)!r}; run the study again"
             )
-        return means_of_row(found[0], self.store.folder)
+        read = spread_of_row if spread_layers([name[1]]) else means_of_row
+        return read(found[0], self.store.folder)
 
     def completions(self, cell: str) -> list[StoredCompletion]:
         """The stored completions of a cell, in the order of its instructions."""

@@ -34,7 +34,6 @@ from demur.runs.measuring.measurement_jobs import canonical as canonical
 from demur.runs.store import Store
 from demur.study.plan import directions_of, main_directions, own_directions
 from demur.study.preflight import Ready
-from demur.study.spec import Label
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class ExtractJob:
         measurements: what to measure of the arm as well.
         controls: the null directions and resamples to make from its activations.
         pairs_seed: the seed by which their training instructions are drawn; None for the first ones.
-        means: labels of the instructions whose means are read at every layer and site.
+        means: labels of the instructions whose means are read at every layer and site, and the spreads that are read.
     """
 
     arm: str
@@ -57,7 +56,7 @@ class ExtractJob:
     measurements: tuple[AskedMeasurement, ...] = ()
     controls: tuple[AskedOfActivations, ...] = ()
     pairs_seed: int | None = None
-    means: tuple[Label, ...] = ()
+    means: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -156,7 +155,7 @@ def pending_jobs(ready: Ready, store: Store, asked: Sequence[AskedMeasurement] |
             missing, controls = tuple(name for name in own if name not in stored), arm_controls(plan, arm, seed, stored)
             # Measurements are made with the first seed, and so are the means. Arms with a small edit have no measurements.
             first = seed == plan.study.direction.seeds[0]
-            pending = unmeasured.of("arm", arm.name) if first and not arm.spelling else ()
+            pending = unmeasured.of_arm(arm) if first and not arm.spelling else ()
             if missing or (means and first):
                 asked_means = means if first else ()
                 jobs.append(ExtractJob(arm.name, arm.checkpoint, missing, pending, controls, seed, asked_means))

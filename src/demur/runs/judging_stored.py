@@ -1,7 +1,7 @@
 """Judges stored completions in batches, stores each batch of verdicts, and judges again if a judge has another version."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
 from demur.analysis.cell import Cell
@@ -50,7 +50,9 @@ def asking_judges(store: Store, names: Sequence[str]) -> list[str]:
     return found
 
 
-def judge_stored(store: Store, names: Sequence[str], max_cost: float | None = None) -> None:
+def judge_stored(
+    store: Store, names: Sequence[str], max_cost: float | None = None, *, cells: Collection[str] | None = None
+) -> None:
     """Judge every stored completion that has no verdict yet.
 
     A completion on which a judge failed is tried again. A judge that is not installed is skipped if the run has stored its
@@ -61,6 +63,7 @@ def judge_stored(store: Store, names: Sequence[str], max_cost: float | None = No
         store: the run folder.
         names: the judges of the run.
         max_cost: another limit of what the requests of a judge may cost, for judges that ask a server.
+        cells: keys of the cells whose completions are judged; all cells unless given.
 
     Raises:
         InputError: if a judge is unknown and the run has not stored its labels; or if some completions have no verdict of a judge
@@ -78,7 +81,7 @@ def judge_stored(store: Store, names: Sequence[str], max_cost: float | None = No
             raise
         judge = limited(judge, max_cost)
         if whole or name not in known or known[name].version == judge.version:
-            _judge_with(judge, name, known.get(name), store, thoughts)
+            _judge_with(judge, name, known.get(name), store, thoughts, cells)
         else:
             _keep_verdicts(judge, known[name], store)
 
@@ -99,7 +102,14 @@ def _keep_verdicts(judge: Judge, known: JudgeFacts, store: Store) -> None:
     )
 
 
-def _judge_with(judge: Judge, name: str, known: JudgeFacts | None, store: Store, thoughts: Mapping[str, str]) -> None:
+def _judge_with(
+    judge: Judge,
+    name: str,
+    known: JudgeFacts | None,
+    store: Store,
+    thoughts: Mapping[str, str],
+    cells: Collection[str] | None,
+) -> None:
     facts = JudgeFacts(
         name=name,
         version=judge.version,
@@ -112,7 +122,7 @@ def _judge_with(judge: Judge, name: str, known: JudgeFacts | None, store: Store,
         store.forget_judge(name)
     if facts != known:
         store.remember_judge(facts)
-    pending = store.unjudged(name)
+    pending = [row for row in store.unjudged(name) if cells is None or row.cell in cells]
     size = judge.batch_size if isinstance(judge, ModelJudge) else BATCH
     for begin in range(0, len(pending), size):
         batch = pending[begin : begin + size]

@@ -157,34 +157,35 @@ class StoredMeasurement:
 
 @dataclass(frozen=True, eq=False)
 class StoredMeans:
-    """Mean activations of one instruction set in one arm.
+    """Mean activations of one instruction set in one arm, or how its training activations vary at one layer.
 
     Attributes:
         arm: the arm's name.
-        label: the label of the instructions.
+        label: the label of the instructions, or `spread` and the layer.
         complete: whether they were read at every layer and site.
         facts: `points` as pairs of layer and site, `position`, `count`, and `provenance`.
-        arrays: `mean`, (point, d_model), and `mean_norm`, (point,), float64.
+        arrays: `mean`, (point, d_model), and `mean_norm`, (point,), float64; of a spread `deviations`, (instruction, d_model),
+            float32.
     """
 
     arm: str
     label: str
     complete: bool
     facts: Mapping[str, JsonValue]
-    arrays: "Mapping[str, NDArray[numpy.float64]]"
+    arrays: "Mapping[str, NDArray[numpy.floating[Any]]]"
 
     def array_bytes(self) -> bytes:
         """The arrays as the content of a safetensors file. The same arrays give the same bytes."""
         return array_bytes(self.arrays)
 
-    def mean_at(self, layer: int, site: str) -> "NDArray[numpy.float64] | None":
+    def mean_at(self, layer: int, site: str) -> "NDArray[numpy.floating[Any]] | None":
         """The mean activation at a site of a layer, (d_model,); None if it was not read there."""
         points = self.facts.get("points")
         # `resid_post` of a layer and `resid_pre` of the next are the same point; `demur.models.layouts.point` needs torch.
         place: list[JsonValue] = [layer + 1, "resid_pre"] if site == "resid_post" else [layer, site]
         if not isinstance(points, list) or place not in points:
             return None
-        found: NDArray[numpy.float64] = self.arrays["mean"][points.index(place)]
+        found: NDArray[numpy.floating[Any]] = self.arrays["mean"][points.index(place)]
         return found
 
     @classmethod

@@ -17,6 +17,7 @@ from demur.runs.database.network_folder import network_note
 from demur.runs.executors.chosen_executor import check_asked, chosen_executor
 from demur.runs.growing.kept_names import with_kept_names
 from demur.runs.growing.larger_study import check_folder, go_on
+from demur.runs.judging_stored import judge_stored
 from demur.runs.run import Run
 from demur.runs.sharding.shard import Shard, ShardWork, remember_shard, shard_work
 from demur.runs.store import Store
@@ -47,6 +48,7 @@ def run(
     executor: "Executor | str | None" = None,
     workers: int | None = None,
     shard: str | None = None,
+    judge_shard: bool = False,
     notes: Sequence[str] = (),
     checkpoints: "Mapping[str, Checkpoint] | None" = None,
     tell: Callable[[str], object] = _nothing,
@@ -65,7 +67,8 @@ def run(
         executor: runs the jobs: `local` (this process), `processes`, `ray`, or an `Executor`; by default this process, or one
             process for each GPU if there are several.
         workers: how many processes or Ray actors there are; one for each GPU unless given.
-        shard: which part of the study to carry out, such as `3/8`; nothing is judged then, and `demur.merge` joins the parts.
+        shard: which part of the study to carry out, such as `3/8`; `demur.merge` joins the parts, and judges what is not judged.
+        judge_shard: judge the completions of the shard here; `demur.merge` keeps the verdicts.
         notes: sentences for readers of the results, stored with the run.
         checkpoints: loaded checkpoints by their names in the study; the others are loaded. Their fingerprints are stored.
         tell: called with a sentence of what is reused and new if the study adds to the run, and of names that the run keeps.
@@ -87,7 +90,8 @@ def run(
 
         The last line loads a checkpoint.
     """
-    options = _Options(device, fresh, phases, executor, workers, shard, tuple(notes), tell, show, max_cost, free_disk)
+    asked = (device, fresh, phases, executor, workers, shard, judge_shard)
+    options = _Options(*asked, tuple(notes), tell, show, max_cost, free_disk)
     return _carried_out(study, Path(out), options, checkpoints or {})
 
 
@@ -101,6 +105,7 @@ class _Options:
     executor: "Executor | str | None"
     workers: int | None
     shard: str | None
+    judge_shard: bool
     notes: tuple[str, ...]
     tell: Callable[[str], object]
     show: "Callable[[Partial], object] | None"
@@ -111,11 +116,13 @@ class _Options:
 def _carried_out(study: Study | str | Path, out: Path, options: _Options, given: "Mapping[str, Checkpoint]") -> Run:
     check_asked(options.executor, options.workers, free_disk=options.free_disk)
     shard = None if options.shard is None else Shard.parsed(options.shard)
+    if options.judge_shard and shard is None:
+        raise InputError("--judge-shard is for the parts that --shard makes; a whole run is always judged, so leave it out")
     study = _written_out(study, out, options.fresh, options.tell)
     executor, workers = options.executor, options.workers
     if given:
         executor, workers = _with_given(study, given, executor or workers, options.free_disk), None
-    ready = check(make_plan(for_planning(study)))
+    ready = check(make_plan(for_planning(study)), judging=shard is None or options.judge_shard)
     work = None if shard is None else _work_of(study, ready, shard)
     if not options.fresh:
         check_folder(study, ready, out)
@@ -135,8 +142,7 @@ def _carried_out(study: Study | str | Path, out: Path, options: _Options, given:
         _do_jobs(ready, store, runs_jobs, options, work)
         if shard is not None:
             remember_shard(store, shard, work=work, done=True)
-            store.release()
-            return Run(store)
+            return _judged_shard(store, work, options)
         return _reported(store, options)
     except BaseException:
         store.close()
@@ -189,6 +195,17 @@ def _reported(store: Store, options: _Options) -> Run:
     with options.phases("verdicts and report", 1) as progress:
         finished.report(max_cost=options.max_cost)
         progress(1)
+    store.release()
+    return finished
+
+
+def _judged_shard(store: Store, work: ShardWork | None, options: _Options) -> Run:
+    """Judge the shard's own completions, if that was asked for, and let other processes write in the folder again."""
+    finished = Run(store)
+    if options.judge_shard and work is not None:
+        with options.phases("verdicts", 1) as progress:
+            judge_stored(store, finished.judges(), options.max_cost, cells=work.cells)
+            progress(1)
     store.release()
     return finished
 

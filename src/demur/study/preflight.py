@@ -69,11 +69,12 @@ class Ready:
     warnings: tuple[str, ...] = ()
 
 
-def check(plan: Plan) -> Ready:
+def check(plan: Plan, *, judging: bool = True) -> Ready:
     """Check judges, prompt formats, checkpoints, layers, adapters and instructions of a plan.
 
     Args:
         plan: the plan.
+        judging: whether completions are judged here. Otherwise nobody asks for the package, model or key that a judge needs.
 
     Returns:
         The plan with its instructions and with the places of its checkpoints.
@@ -83,7 +84,7 @@ def check(plan: Plan) -> Ready:
     """
     study = plan.study
     _check_names(plan)
-    for judge in study.judges:
+    for judge in study.judges if judging else ():
         check_judge(judge)
     sources = {name: find_model(spec.model, spec.revision) for name, spec in study.checkpoints.items()}
     for spec in study.checkpoints.values():

@@ -27,10 +27,11 @@ from demur.directions.controls.control import control_kind
 from demur.inputs.control_marks import ControlTokens
 from demur.inputs.prompt_edits import is_edited
 from demur.inputs.prompt_formats import NAME_BYTES
-from demur.measurements.measurement import measurement, measures_nulls, reference_of
+from demur.measurements.measurement import measures_nulls
 from demur.study.digest import deciding_facts
 from demur.study.instruction_sets import check_sets
 from demur.study.named_parts import check_edits_differ, own_names_differ, part_name
+from demur.study.planned.measured_arms import check_checkpoints
 from demur.study.published_spec import Publication, PublishedRate
 from demur.study.published_spec import check as check_publication
 from demur.study.shorthand.arm_names import arm_names, arms_by_checkpoint
@@ -193,8 +194,7 @@ class Study(Table):
         check_uses(self.interventions, self.direction, self.arms)
         self._check_null_cells()
         self._check_claims()
-        for one in self.measurements:
-            reference_of(measurement(one.name), one.parsed(), tuple(self.checkpoints))
+        check_checkpoints([(one.name, one.parsed()) for one in self.measurements], tuple(self.checkpoints))
         arms = arm_names(self.arms)
         for number, spec in enumerate(self.interventions):
             known = (("sources", spec.sources, arms), ("targets", spec.targets, arms))

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from demur.analysis.cell_phrases import named
 from demur.analysis.diff.finding import Finding
 from demur.analysis.diff.pair_results import HALF, PairResult, curves_by_kind
-from demur.analysis.diff.recovery_words import carries, most_at, place_of, recovered, recovery_of, share
+from demur.analysis.diff.recovery_words import carries, head_words, most_at, place_of, recovered, recovery_of, share
+
+MOST_HEADS = 4
+"""Of more heads than this, the evidence names only those that recover most."""
 
 
 def single_branch(one: PairResult) -> Iterator[Finding]:
@@ -25,6 +28,28 @@ def single_branch(one: PairResult) -> Iterator[Finding]:
     )
     evidence = f"recovery {recovery_of(best)}; a permuted difference of the same norm recovers {share(null)}"
     question = "Does what one layer's attention or MLP adds carry the difference?"
+    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=shown)
+
+
+def single_head(one: PairResult) -> Iterator[Finding]:
+    """Whether what one head adds to the stream carries the difference: runs of `patching` in which heads were asked for."""
+    curves = curves_by_kind(one, one.second)
+    runs = {kind: curve.runs[0] for kind, curve in curves.items() if kind.startswith("head ")}
+    if not runs:
+        return
+    ordered = sorted(runs, key=lambda kind: -recovered(runs[kind]))
+    best = runs[ordered[0]]
+    null = most_at(curves[f"permuted {ordered[0]}"], best)
+    shown = carries(best, null)
+    answer = (
+        f"{head_words(ordered[0]).capitalize()} alone brings {share(recovered(best))} of it into {named(one.first)}."
+        if shown
+        else f"None is shown to: of the {len(runs)} that were patched the most is {share(recovered(best))}, by "
+        f"{head_words(ordered[0])}."
+    )
+    each = ", ".join(f"{head_words(kind)} {recovery_of(runs[kind])}" for kind in ordered[:MOST_HEADS])
+    evidence = f"recovery {each}; a permuted difference of the same norm {share(null)}"
+    question = "Does one head carry the difference?"
     yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=shown)
 
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from demur.analysis.cell_phrases import named
 from demur.analysis.diff.attribution_results import attribution_findings
-from demur.analysis.diff.carrier_findings import added_vector, few_components, single_branch
+from demur.analysis.diff.carrier_findings import added_vector, few_components, single_branch, single_head
 from demur.analysis.diff.diff_details import DiffDetails
 from demur.analysis.diff.divergence_findings import divergence_findings
+from demur.analysis.diff.feature_findings import feature_findings
 from demur.analysis.diff.finding import Finding
 from demur.analysis.diff.lens_results import lens_findings
 from demur.analysis.diff.pair_results import HALF, PairCurve, PairResult, Transition, curves_by_kind
@@ -23,6 +24,7 @@ from demur.analysis.diff.recovery_words import (
     share,
 )
 from demur.analysis.diff.upstream_late import UpstreamLate
+from demur.analysis.diff.weight_findings import weight_findings
 
 
 def findings(results: Sequence[PairResult], details: DiffDetails | None = None) -> list[Finding]:
@@ -33,7 +35,7 @@ def findings(results: Sequence[PairResult], details: DiffDetails | None = None) 
         details: what else was measured of pairs.
 
     Returns:
-        The steps, pair after pair.
+        The steps, pair after pair, and then those of single arms.
     """
     details = details or DiffDetails()
     found = []
@@ -46,7 +48,8 @@ def findings(results: Sequence[PairResult], details: DiffDetails | None = None) 
         found += [step for one in details.attribution if one.subject == subject for step in attribution_findings(one)]
         found += [step for one in details.difference_lens if one.subject == subject for step in lens_findings(one)]
         found += [step for one in details.divergence if one.subject == subject for step in divergence_findings(one)]
-    return found
+    # These are of single arms, so they follow the pairs.
+    return [*found, *(step for one in details.features for step in feature_findings(one))]
 
 
 def _difference(one: PairResult) -> Finding:
@@ -77,6 +80,7 @@ def _patching(one: PairResult) -> Iterator[Finding]:
     if "along" in curves_by_kind(one, one.second):
         yield _along(one)
     yield from single_branch(one)
+    yield from single_head(one)
 
 
 def _depth(one: PairResult, transition: Transition, stream: PairCurve, null: PairCurve | None) -> Finding:
@@ -183,48 +187,9 @@ def _amplification(one: PairResult) -> Iterator[Finding]:
     )
 
 
-_PARTS = {
-    "all attention": "all attention",
-    "all mlp": "all MLPs",
-    "all norms": "all norms",
-    "embeddings": "the embeddings",
-    "unembedding": "the unembedding",
-}
-
-
-def _weights(one: PairResult) -> Iterator[Finding]:
-    curves = curves_by_kind(one, one.second)
-    windows = sorted(curves["window"].runs, key=lambda run: run.place or 0.0)
-    best = max(windows, key=recovered)
-    number = windows.index(best)
-    start = 0 if number == 0 else int(windows[number - 1].place or 0) + 1
-    layers = f"layer {place_of(best)}" if start == best.place else f"layers {start} to {place_of(best)}"
-    null = most_at(curves["permuted"], best)
-    shown = carries(best, null)
-    answer = (
-        f"The weights of {layers} alone bring {share(recovered(best))} of the difference into {named(one.first)}."
-        if shown
-        else f"No window of layers carries it alone: the best, {layers}, brings {share(recovered(best))}."
-    )
-    evidence = f"recovery {recovery_of(best)} with {layers}; permuted differences of the same norm recover {share(null)}"
-    question = "Which layers' weights carry the difference?"
-    yield Finding(subject=one.subject, question=question, answer=answer, evidence=evidence, shown=shown)
-    parts = [(words, curves[kind].runs[0]) for kind, words in _PARTS.items() if kind in curves]
-    words, most = max(parts, key=lambda part: recovered(part[1]))
-    enough = recovered(most) >= HALF and most.recovery_ci95 is not None and most.recovery_ci95[0] > 0
-    answer = (
-        f"Those of {words}: they bring {share(recovered(most))} of it."
-        if enough
-        else f"No one kind of weights: {words}, the most, bring {share(recovered(most))} of it."
-    )
-    evidence = ", ".join(f"{each} {recovery_of(run)}" for each, run in parts)
-    question = "Which kind of weights carries it?"
-    yield Finding(subject=one.subject, question=question, answer=answer, evidence=f"recovery {evidence}", shown=enough)
-
-
 _STEPS = {
     "patching": _patching,
-    "weight-swaps": _weights,
+    "weight-swaps": weight_findings,
     "amplification": _amplification,
     "attribution": few_components,
     "difference-lens": added_vector,

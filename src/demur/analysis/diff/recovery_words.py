@@ -44,6 +44,12 @@ def near_none(run: PairRun) -> bool:
     return run.recovery_ci95 is not None and run.recovery_ci95[1] < 0.5
 
 
+def head_words(kind: str) -> str:
+    """A head in words, from the kind of its runs: head 3 of layer 12 for `head 12.3`."""
+    layer, head = kind.removeprefix("head ").split(".")
+    return f"head {head} of layer {layer}"
+
+
 def place_of(run: PairRun) -> str:
     """Its place as text; empty if it has none."""
     return "" if run.place is None else f"{run.place:g}"

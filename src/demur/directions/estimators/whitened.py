@@ -27,19 +27,31 @@ class WhitenedDifference:
         It is zero if the activations of a class do not differ from each other, because then they have no covariance.
         """
         difference = harmful.mean.double() - harmless.mean.double()
-        vectors = [self._solved(class_centred(harmful, harmless, layer), mean) for layer, mean in enumerate(difference)]
+        vectors = [solved_by_covariance(class_centred(harmful, harmless, layer), mean) for layer, mean in enumerate(difference)]
         return with_gap_length(torch.stack(vectors), harmful, harmless)
 
-    def _solved(self, centred: Float[Tensor, "instruction d_model"], difference: Tensor) -> Float[Tensor, " d_model"]:
-        """Solve (a I + c X^T X) v = difference by Woodbury's identity, with one equation for each instruction."""
-        n, gram = len(centred), centred @ centred.T
-        shrinkage = ledoit_wolf_shrinkage(centred)
-        a, c = shrinkage * float(gram.trace()) / centred.numel(), (1 - shrinkage) / n
-        if a <= 0:
-            return torch.zeros_like(difference)
-        inner = torch.eye(n, dtype=torch.float64) * a + c * gram
-        solved: Tensor = difference - c * (centred.T @ torch.linalg.solve(inner, centred @ difference))
-        return solved
+
+def solved_by_covariance(
+    centred: Float[Tensor, "instruction d_model"], vector: Float[Tensor, " d_model"]
+) -> Float[Tensor, " d_model"]:
+    """The vector that the shrunk covariance of some rows takes to another vector, except for its length.
+
+    Args:
+        centred: the rows, each without the mean of its class, float64.
+        vector: the other vector, float64.
+
+    Returns:
+        A positive multiple of S^-1 times the vector, float64. It is zero if the rows have no spread.
+    """
+    # Solve (a I + c X^T X) v = vector by Woodbury's identity, with one equation for each row.
+    n, gram = len(centred), centred @ centred.T
+    shrinkage = ledoit_wolf_shrinkage(centred)
+    a, c = shrinkage * float(gram.trace()) / centred.numel(), (1 - shrinkage) / n
+    if a <= 0:
+        return torch.zeros_like(vector)
+    inner = torch.eye(n, dtype=torch.float64) * a + c * gram
+    solved: Tensor = vector - c * (centred.T @ torch.linalg.solve(inner, centred @ vector))
+    return solved
 
 
 def ledoit_wolf_shrinkage(centred: Float[Tensor, "row d_model"]) -> float:

@@ -41,7 +41,8 @@ def load_directions(
             `layer` (the inputs of blocks, from 0), `layer_output` (their outputs), `hidden_state` (as transformers gives them:
             the inputs, and one entry after the final norm, which is left out), `position` (its last entry is the last token of
             the prompt), `d_model`, and `1` for an axis of length one.
-        feature: the number of a feature, for the weights of a sparse autoencoder (`W_dec` in a `.safetensors` file).
+        feature: the number of a feature, for the weights of a sparse autoencoder: `W_dec` or `w_dec` in a
+            `.safetensors` file, or a file of Qwen-Scope.
 
     Returns:
         The directions in the order of positions and layers. Vectors of zeros in a `mean_diffs.pt` are left out, such as those of
@@ -162,8 +163,10 @@ def _read(path: Path, axes: tuple[str, ...] | None, feature: int | None) -> list
     refuse_foreign(path)
     suffix = path.suffix.lower()
     if feature is not None:
-        if suffix != ".safetensors":
-            raise InputError(f"features are of a sparse autoencoder in a .safetensors file, not of {str(path)!r}; leave it out")
+        if suffix not in (".safetensors", ".pt", ".pth"):
+            raise InputError(
+                f"features are of a sparse autoencoder in a .safetensors or .pt file, not of {str(path)!r}; leave it out"
+            )
         return [sae_decoder.read(path, feature)]
     if suffix in (".pt", ".pth"):
         return detect_pt.read(path, axes)

@@ -1,46 +1,34 @@
-"""One feature of a sparse autoencoder (SAE) as a direction: its row of the decoder, in a safetensors file.
+"""One feature of a sparse autoencoder (SAE) as a direction: its row of the decoder.
 
-SAELens (`sae_weights.safetensors`) and EleutherAI's sparsify (`sae.safetensors`) store the decoder as `W_dec`, (feature,
-d_model). SAELens writes the point of the stream beside it, in `cfg.json`: `hook_name`, such as `blocks.12.hook_resid_post`. Only
-the one row is read, because a decoder may have millions.
+Read from the files of SAELens (`sae_weights.safetensors`), of EleutherAI's sparsify (`sae.safetensors`), of Gemma Scope 2
+(`params.safetensors`), and of Qwen-Scope (`layer12.sae.pt`). The config beside the file, or its name, may say the point of the
+stream. Of a safetensors file only the one row is read, because a decoder may have millions.
 """
 
-import json
-import re
 from pathlib import Path
-from typing import cast
 
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from demur.core.errors import InputError
 from demur.directions.direction import Direction, from_raw
 from demur.directions.files.untrusted_tensors import checked
 from demur.directions.provenance import Provenance
+from demur.directions.sae import gemma_scope, qwen_scope, sae_lens
+from demur.directions.sae.autoencoder_files import DECODERS, read_config, tensor_names
 from demur.models.layouts import Site
-
-DECODER = "W_dec"
-CONFIG = "cfg.json"
-
-_MOST_BYTES = 1_000_000
-"""No `cfg.json` of an SAE has so many."""
-
-_POINT = re.compile(r"blocks\.(\d{1,4})\.hook_(resid_pre|resid_mid|resid_post)")
 
 
 def has_decoder(path: Path) -> bool:
     """Whether a safetensors file holds the decoder of a sparse autoencoder."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return DECODER in file.keys()  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError):
-        return False
+    return not tensor_names(path).isdisjoint(DECODERS)
 
 
 def read(path: Path, feature: int) -> Direction:
     """The direction that a feature writes to the stream.
 
     Args:
-        path: the safetensors file.
+        path: the file.
         feature: the number of the feature, from 0.
 
     Returns:
@@ -49,26 +37,11 @@ def read(path: Path, feature: int) -> Direction:
     Raises:
         InputError: for a file without a decoder, a feature that it does not have, and a row of zeros.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            if DECODER not in file.keys():  # noqa: SIM118 - not a dict
-                found = ", ".join(file.keys()) or "nothing"
-                raise InputError(
-                    f"{str(path)!r} holds {found}, not the tensor {DECODER!r} of a sparse autoencoder; leave feature out"
-                )
-            decoder = file.get_slice(DECODER)
-            shape = decoder.get_shape()
-            if len(shape) != 2:
-                raise InputError(f"{str(path)!r}: {DECODER!r} has the shape {tuple(shape)}; expected (feature, d_model)")
-            if not 0 <= feature < shape[0]:
-                raise InputError(f"{str(path)!r} has no feature {feature}; its decoder has 0 to {shape[0] - 1}")
-            row = decoder[feature : feature + 1][0].clone()
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{str(path)!r} is not a safetensors file: {error}") from error
+    row = _row_of_pt(path, feature) if path.suffix in (".pt", ".pth") else _row(path, feature)
     vector = checked(row, path, f"feature {feature}")
     if not vector.any():
         raise InputError(f"{str(path)!r}: feature {feature} has a decoder row of zeros, which is no direction; name another one")
-    place = _place(path.with_name(CONFIG))
+    place = _place(path)
     unsaid = ("position", "raw norm") if place else ("layer", "site", "position", "raw norm")
     facts = Provenance(
         method=f"decoder row of feature {feature} of a sparse autoencoder",
@@ -81,19 +54,45 @@ def read(path: Path, feature: int) -> Direction:
     return from_raw(vector, name=f"{path.stem}.feature{feature}", layer=layer, site=site, provenance=facts)
 
 
-def _place(config: Path) -> tuple[int, Site] | None:
-    """The layer and site at which the autoencoder reads the stream; None if its `cfg.json` is missing or names no such point."""
+def _row(path: Path, feature: int) -> Tensor:
+    """One row of the decoder in a safetensors file."""
     try:
-        if config.stat().st_size > _MOST_BYTES:
-            return None
-        facts = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(facts, dict):
-        return None
-    inner = facts.get("metadata")  # newer versions of SAELens
-    for table in (facts, inner if isinstance(inner, dict) else {}):
-        found = _POINT.fullmatch(str(table.get("hook_name")))
-        if found:
-            return int(found[1]), cast(Site, found[2])
+        with safe_open(path, framework="pt") as file:
+            name = next((name for name in DECODERS if name in file.keys()), None)  # noqa: SIM118 - not a dict
+            if name is None:
+                found = ", ".join(file.keys()) or "nothing"
+                raise InputError(
+                    f"{str(path)!r} holds {found}, not the tensor {DECODERS[0]!r} of a sparse autoencoder; leave feature out"
+                )
+            decoder = file.get_slice(name)
+            shape = decoder.get_shape()
+            if len(shape) != 2:
+                raise InputError(f"{str(path)!r}: {name!r} has the shape {tuple(shape)}; expected (feature, d_model)")
+            _check_number(path, feature, shape[0])
+            return decoder[feature : feature + 1][0].clone()  # type: ignore[no-any-return]
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{str(path)!r} is not a safetensors file: {error}") from error
+
+
+def _row_of_pt(path: Path, feature: int) -> Tensor:
+    """One row of the decoder in a file of Qwen-Scope."""
+    decoder = qwen_scope.tensors(path)["W_dec"]
+    _check_number(path, feature, decoder.shape[0])
+    return decoder[feature].clone()
+
+
+def _check_number(path: Path, feature: int, features: int) -> None:
+    if not 0 <= feature < features:
+        raise InputError(f"{str(path)!r} has no feature {feature}; its decoder has 0 to {features - 1}")
+
+
+def _place(path: Path) -> tuple[int, Site] | None:
+    """The layer and site at which the autoencoder reads the stream; None if nothing says it."""
+    if path.suffix in (".pt", ".pth"):
+        return qwen_scope.place_of(path)
+    for config, place_of in ((sae_lens.CONFIG, sae_lens.place_of), (gemma_scope.CONFIG, gemma_scope.place_of)):
+        facts = read_config(path.with_name(config))
+        found = None if facts is None else place_of(facts)
+        if found is not None:
+            return found
     return None

@@ -8,7 +8,7 @@ from demur.directions.direction import Direction
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.conditions.row_gates import prompt_streams
 from demur.inputs.handed.handed_arguments import Instructions, PromptLike, bound_prompt, instruction_list
-from demur.interventions.gate import Gate, Tokens
+from demur.interventions.gates.gate import Gate, Tokens
 
 
 def find_gate(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from demur.directions.direction import Direction
 from demur.engine.engine_protocol import Continuation, Row
-from demur.interventions.gate import Gate, Tokens
+from demur.interventions.gates.gate import Gate, Tokens
 from demur.interventions.intervention import edit_sequence
 from demur.models.layouts import Site
 

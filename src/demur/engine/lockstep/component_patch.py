@@ -44,7 +44,7 @@ class ComponentPatch:
     Attributes:
         components: the components.
         scrambled: for a null patch: the seed of a permutation of the coordinates with random signs, by which the difference of
-            both outputs is permuted before it is added; not for heads.
+            both outputs is permuted before it is added.
     """
 
     components: tuple[Component, ...]
@@ -69,8 +69,8 @@ class ComponentPatch:
         for one in self.components:
             if not 0 <= one.layer < target.n_layers:
                 raise InputError(f"a patch names layer {one.layer}, but the checkpoints have layers 0 to {target.n_layers - 1}")
-            if one.part == "head" and (one.head is None or not 0 <= one.head < heads or self.scrambled is not None):
-                raise InputError(f"a patch of a head needs one of the heads 0 to {heads - 1}, and is not scrambled")
+            if one.part == "head" and (one.head is None or not 0 <= one.head < heads):
+                raise InputError(f"a patch of a head needs one of the heads 0 to {heads - 1}")
 
     def recording(self, source: Checkpoint, kept: MutableMapping[Hashable, Tensor]) -> AbstractContextManager[object]:
         """Inside, forward passes of the source keep what the patch needs.
@@ -128,7 +128,10 @@ class ComponentPatch:
             working = torch.promote_types(output.dtype, torch.float32)
             # The differences are exactly 0 for a checkpoint and itself.
             changes = [theirs.written(source, head).to(output.device, working) - mine.written(given, head) for head in heads]
-            return (output.to(working) + torch.stack(changes).sum(0)).to(output.dtype)
+            difference = torch.stack(changes).sum(0)
+            if self.scrambled is not None:
+                difference = scrambled_difference(difference, self.scrambled)
+            return (output.to(working) + difference).to(output.dtype)
 
         return replace
 

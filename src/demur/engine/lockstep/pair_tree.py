@@ -39,7 +39,7 @@ logits are the source's, then come the target's with each patch. They are of the
 SHARE = 0.1
 """KV caches and streams of a batch may take this part of the memory of both checkpoints' weights."""
 LEAST_BYTES = 2**29
-"""Or half a GiB, if that is more. Small checkpoints in batches of a few rows would take more than twice as long."""
+"""Or half a GiB, if that is more. Small checkpoints in batches of a few rows would take about twice as long (docs/diff.md)."""
 
 
 @dataclass(frozen=True, eq=False)

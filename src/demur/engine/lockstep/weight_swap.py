@@ -5,7 +5,7 @@ Tensors that are computed are written over the target's own, whose values wait i
 checkpoints and one tensor are all that is in memory.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,9 @@ from demur.engine.checkpoints import Checkpoint
 from demur.engine.lockstep.matched_pair import MatchedPair
 
 Part = Literal["attention", "mlp", "norm", "embedding", "unembedding", "final"]
+
+Difference = Callable[[str, Tensor], Tensor]
+"""Gets the name of a weight and the source's weight minus the target's, in float64, and gives what is added in its place."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,13 @@ def check_swap(pair: MatchedPair) -> None:
 
 
 @contextmanager
-def exchanged(pair: MatchedPair, names: Collection[str], share: float = 1.0, scrambled: int | None = None) -> Iterator[None]:
+def exchanged(
+    pair: MatchedPair,
+    names: Collection[str],
+    share: float = 1.0,
+    scrambled: int | None = None,
+    changed: Difference | None = None,
+) -> Iterator[None]:
     """Inside, some weights of the target are target + share (source - target). Afterwards they are what they were, to the bit.
 
     Args:
@@ -106,6 +115,7 @@ def exchanged(pair: MatchedPair, names: Collection[str], share: float = 1.0, scr
         share: 0 for the target's weights, 1 for the source's. Of a vocabulary that one checkpoint has more rows of, the rows that
             both have are exchanged.
         scrambled: for a null: the seed of a permutation of the entries of each difference, which keeps its norm.
+        changed: what is added in the place of each difference; the difference itself unless given.
     """
     theirs, mine = (dict(one.model.named_parameters()) for one in (pair.source, pair.target))
     with ExitStack() as stack, torch.no_grad():
@@ -113,14 +123,18 @@ def exchanged(pair: MatchedPair, names: Collection[str], share: float = 1.0, scr
         for number, name in enumerate(sorted(names)):
             weight, other = mine[name], theirs[name]
             alike = (weight.shape, weight.dtype, weight.device) == (other.shape, other.dtype, other.device)
-            if share == 1 and scrambled is None and alike:
+            if share == 1 and scrambled is None and changed is None and alike:
                 stack.callback(_point, weight, weight.data)
                 weight.data = other.data
             elif share != 0:
                 kept = folder / str(number)
                 torch.save(weight.detach(), kept)
                 stack.callback(_restore, weight, kept)
-                _mix(weight, other, share, None if scrambled is None else scrambled + number)
+                if changed is None:
+                    _mix(weight, other, share, None if scrambled is None else scrambled + number)
+                else:
+                    difference = other.to(weight.device, torch.float64) - weight.double()
+                    weight.copy_((weight.double() + share * changed(name, difference)).to(weight.dtype))
         yield
 
 

@@ -90,7 +90,8 @@ class Amplification(PairMeasurement):
                 raise WorkError(f"the mixture with coefficient {end:g} is not exactly {names[alone]!r}; report this")
         written: list[Written] = []
         for a in settings.coefficients if settings.completions else ():
-            written += written_by(pair, material, settings, settings.completions, a, mix=partial(_mixture, a=a))
+            run = DiffRun(pair.source.name, pair.target.name, "amplified", a)
+            written += written_by(pair, material, settings, settings.completions, run, mix=partial(_mixture, a=a))
         return record_of(subject, settings, runs, found, **written_facts(written))
 
     def prompts(self, settings: AmplificationSettings, planned: PlannedSubject) -> float | int:  # noqa: ARG002

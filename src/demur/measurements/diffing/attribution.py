@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, Field, JsonValue
 
-from demur.core.errors import InputError
 from demur.measurements.diffing.diff_runs import DiffRun, PairMaterial, PairMeasurement, PairSettings, material_of, record_of
 from demur.measurements.diffing.patching import TOGETHER, check_self_patch
-from demur.measurements.measurement import MeasurementRecord, PairSubject
+from demur.measurements.exact_refusal.sampling import PROMPTS_A_ROW
+from demur.measurements.measurement import MeasurementRecord, PairSubject, PlannedSubject
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,13 +70,14 @@ class Attribution(PairMeasurement):
         from demur.engine.lockstep.component_patch import Component, ComponentPatch
         from demur.engine.readout.attribution_patching import attribution_patching
         from demur.engine.readout.direct_attribution import direct_attribution
+        from demur.measurements.exact_refusal.refusal_beginnings import refusal_beginnings
 
         material = material_of(subject, settings.instructions)
         pair, progress = material.pair, subject.second.progress
         middle = pair.target.n_layers // 2
         own = [ComponentPatch((Component(middle, "mlp"), Component(middle, "head", 0)))]
         check_self_patch(pair, material.prompts[:2], settings, own)
-        group = refusal_tokens(pair, settings)
+        group = refusal_beginnings(pair.target, settings.judge, pair.vocabulary, pair.stop_ids)
         ends = (pair.target, pair.source)
         direct = [direct_attribution(one, material.prompts, group, pair.vocabulary, progress=progress) for one in ends]
         odds = [one.log_odds.mean() for one in direct]
@@ -107,6 +108,13 @@ class Attribution(PairMeasurement):
         named = {name: array.numpy() for name, array in arrays.items()}
         return MeasurementRecord({**record.facts, **facts}, {**record.arrays, **named})
 
+    def prompts(self, settings: AttributionSettings, planned: PlannedSubject) -> float | int:  # noqa: ARG002
+        """The instructions for direct attribution, for estimates (a gradient takes two passes more), and for exact patches."""
+        shared = 1 + 1 / TOGETHER
+        singly = (1 + 2 * settings.tested) * shared
+        together = (1 + len(settings.counts) * (1 + settings.nulls)) * shared
+        return settings.instructions * (1 + 4 + singly + PROMPTS_A_ROW * together)
+
 
 def _facts(components: "Sequence[Component]", tested: Sequence[int], group: int) -> dict[str, JsonValue]:
     """Which component is which, and which were patched one by one."""
@@ -116,32 +124,6 @@ def _facts(components: "Sequence[Component]", tested: Sequence[int], group: int)
         "tested": list(tested),
         "group": group,
     }
-
-
-def refusal_tokens(pair: "MatchedPair", settings: PairSettings) -> tuple[int, ...]:
-    """The tokens with which a refusal can begin: those that complete one of the judge's phrases, or begin one.
-
-    Args:
-        pair: the checkpoints.
-        settings: the judge.
-
-    Raises:
-        InputError: if there is no such token.
-    """
-    from demur.judges.beginnings import beginnings_of
-    from demur.measurements.exact_refusal.phrase_states import START, phrase_states
-    from demur.measurements.exact_refusal.token_bytes import token_bytes
-
-    tokens = token_bytes(pair.target.tokenizer, pair.vocabulary)
-    moves = phrase_states(tokens, beginnings_of(settings.judge), frozenset(pair.stop_ids)).moves(START)
-    # White space and tokens without text leave everything open, so they begin no refusal.
-    begun = [index for index, state in zip(moves.ids.tolist(), moves.states, strict=True) if state != START]
-    found = tuple(sorted({*moves.refusals.tolist(), *begun}))
-    if not found:
-        raise InputError(
-            f"no token of {pair.target.name!r} begins a refusal of the judge {settings.judge!r}; choose another judge"
-        )
-    return found
 
 
 def _chosen(wanted: "Tensor", settings: AttributionSettings) -> list[int]:

@@ -9,7 +9,8 @@ from demur.core.errors import InputError
 from demur.measurements.diffing.diff_runs import DiffRun, PairMaterial, PairMeasurement, PairSettings, material_of, record_of
 from demur.measurements.diffing.patching import layers_of
 from demur.measurements.direction_agreement import LEAST, training_activations
-from demur.measurements.measurement import ArmSubject, MeasurementRecord, PairSubject
+from demur.measurements.exact_refusal.sampling import PROMPTS_A_ROW
+from demur.measurements.measurement import ArmSubject, MeasurementRecord, PairSubject, PlannedSubject
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,6 +110,14 @@ class DifferenceLens(PairMeasurement):
             See `summary_of`.
         """
         return {name: value for name, value in super().summary(record).items() if name not in ("up", "down")}
+
+    def prompts(self, settings: LensSettings, planned: PlannedSubject) -> float | int:
+        """The training instructions once as plain text and once as prompts, and the instructions in every run."""
+        most = min(MOST_EFFECTS, planned.layers or MOST_EFFECTS)
+        layers = most if settings.layers is None else len({*settings.layers, -1})
+        # A component is removed in the later checkpoint only: on average of both, this makes three runs of two.
+        runs = 1 + 1.5 * layers * (1 + settings.nulls)
+        return 1.5 * planned.training + PROMPTS_A_ROW * settings.instructions * runs
 
 
 def _layer(arm: ArmSubject) -> int:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, ClassVar, get_args
 from pydantic import BaseModel, Field
 
 from demur.core.errors import InputError, WorkError
-from demur.measurements.diffing.diff_runs import DiffRun, PairMaterial, PairMeasurement, PairSettings, material_of, record_of
+from demur.measurements.diffing.diff_runs import (
+    ALONE,
+    DiffRun,
+    PairMaterial,
+    PairMeasurement,
+    PairSettings,
+    material_of,
+    record_of,
+)
 from demur.measurements.diffing.written import Written, written_by, written_facts
 from demur.measurements.exact_refusal.sampling import PROMPTS_A_ROW
 from demur.measurements.measurement import MeasurementRecord, PairSubject, PlannedSubject
@@ -25,6 +33,8 @@ TOGETHER = 4
 MOST_LAYERS = 10
 """Of a deeper checkpoint, this many layers are measured unless the study names some: evenly spaced, with the last one."""
 
+HEADS = 8
+"""How many heads of one layer a plan counts."""
 
 MOST_APART = 6
 """Of more layers than this, every second one is patched by parts, along the direction and by component, from the last one on."""
@@ -38,6 +48,8 @@ class PatchingSettings(PairSettings):
         parts: whether prompt positions and generated positions are also patched apart.
         along: whether the component along the source's own direction is also patched alone.
         components: whether what the attention and what the MLP of each layer add is also patched alone.
+        heads: how many heads, those with the largest estimates of attribution patching, are also patched one by one.
+        heads_of: a layer of which every head is also patched alone.
         nulls: how many null patches of each kind there are at each layer.
         completions: on how many instructions the patched checkpoint also writes greedy completions.
     """
@@ -46,6 +58,8 @@ class PatchingSettings(PairSettings):
     parts: bool = True
     along: bool = True
     components: bool = True
+    heads: int = Field(default=0, ge=0)
+    heads_of: int | None = Field(default=None, ge=0)
     nulls: int = Field(default=1, ge=1)
     completions: int = Field(default=4, ge=0)
 
@@ -73,30 +87,35 @@ class Patching(PairMeasurement):
             The record of `record_of`. The kinds of its runs are `alone`; `stream`, `prompt` and `generated` for the whole
             stream at all, prompt or generated positions; `permuted`, their null; `along` for the component along the source's
             direction, and `random direction`, its null; `attention added` and `mlp added` for what one branch of a layer adds to
-            the stream, and `permuted attention` and `permuted mlp`, their nulls. Facts that begin with `written_` have one entry
-            for each greedy completion; see `Written`.
+            the stream, and `permuted attention` and `permuted mlp`, their nulls; without a place `head 12.3`, for head 3 of layer
+            12, and `permuted head 12.3`, its null. Facts that begin with `written_` have one entry for each greedy completion;
+            see `Written`.
 
         Raises:
-            InputError: if the checkpoints do not match, or a layer does not exist.
+            InputError: if the checkpoints do not match, a layer does not exist, or heads cannot be told apart.
             WorkError: if a checkpoint that is patched with itself changes.
         """
         from demur.engine.lockstep.stream_patch import StreamPatch
 
         material = material_of(subject, settings.instructions)
         layers = layers_of(settings.layers, material.pair.target.n_layers)
-        check_self_patch(material.pair, material.prompts[:2], settings, _own_patches(material.pair.target.n_layers // 2))
+        check_self_patch(
+            material.pair, material.prompts[:2], settings, _own_patches(material.pair.target.n_layers // 2, settings)
+        )
         runs: list[DiffRun] = []
         found: list[BoundedProbability] = []
         written: list[Written] = []
         for pair, arm in ((material.pair, subject.second), (material.pair.reversed, subject.first)):
             along = arm.directions[0].vector if arm.directions and settings.along else None
-            for run, probability in _patched(pair, material, _patches(layers, settings, along), settings, subject):
+            patches = [*_patches(layers, settings, along), *_head_patches(pair, material, settings, subject)]
+            for run, probability in _patched(pair, material, patches, settings, subject):
                 runs.append(run)
                 found.append(probability)
             if settings.completions:
                 for layer in (None, *layers):
                     patch = None if layer is None else StreamPatch(layer)
-                    written += written_by(pair, material, settings, settings.completions, layer, patch)
+                    run = DiffRun(pair.source.name, pair.target.name, ALONE if layer is None else "stream", layer)
+                    written += written_by(pair, material, settings, settings.completions, run, patch)
         return record_of(subject, settings, runs, found, **written_facts(written))
 
     def prompts(self, settings: PatchingSettings, planned: PlannedSubject) -> float | int:
@@ -105,6 +124,7 @@ class Patching(PairMeasurement):
         layers = layers_of(settings.layers, planned.layers) if planned.layers else settings.layers or tuple(range(MOST_LAYERS))
         with_nulls = 1 + settings.nulls
         patches = len(layers) * with_nulls
+        patches += (settings.heads + HEADS * (settings.heads_of is not None)) * with_nulls
         patches += len(_apart(layers)) * (2 * settings.parts + with_nulls * settings.along + 2 * with_nulls * settings.components)
         return PROMPTS_A_ROW * settings.instructions * (1 + patches) * (1 + 1 / TOGETHER)
 
@@ -133,12 +153,14 @@ def layers_of(asked: Sequence[int] | None, n_layers: int, most: int = MOST_LAYER
     return tuple(sorted({*asked, last}))
 
 
-def _own_patches(layer: int) -> "list[Run]":
+def _own_patches(layer: int, settings: PatchingSettings) -> "list[Run]":
     """One patch of each kind at a layer."""
     from demur.engine.lockstep.component_patch import Component, ComponentPatch
     from demur.engine.lockstep.stream_patch import StreamPatch
 
-    components = (Component(layer, "attention"), Component(layer, "mlp"))
+    components = [Component(layer, "attention"), Component(layer, "mlp")]
+    # In some families single heads cannot be told apart.
+    components += [Component(layer, "head", 0)] if _asks_heads(settings) else []
     return [StreamPatch(layer), *(ComponentPatch((one,)) for one in components)]
 
 
@@ -171,10 +193,10 @@ def check_self_patch(
 
 @dataclass(frozen=True, eq=False)
 class _Named:
-    """A patch with the name of its kind and its layer."""
+    """A patch with the name of its kind and its layer; a single head has its layer in its kind."""
 
     kind: str
-    layer: int
+    layer: int | None
     patch: "Run"
 
 
@@ -210,6 +232,28 @@ def _patches(layers: Sequence[int], settings: PatchingSettings, along: "Tensor |
             made += [(f"permuted {part}", ComponentPatch(own, scrambled=seed)) for seed in seeds]
         found += [_Named(kind, layer, patch) for kind, patch in made]
     return found
+
+
+def _asks_heads(settings: PatchingSettings) -> bool:
+    return settings.heads > 0 or settings.heads_of is not None
+
+
+def _head_patches(
+    pair: "MatchedPair", material: PairMaterial, settings: PatchingSettings, subject: PairSubject
+) -> Iterator[_Named]:
+    """The patches of single heads, with their nulls; none unless they are asked for."""
+    from demur.engine.lockstep.component_patch import ComponentPatch
+    from demur.measurements.diffing.head_choice import chosen_heads
+
+    if not _asks_heads(settings):
+        return
+    most, layer, progress = settings.heads, settings.heads_of, subject.second.progress
+    for one in chosen_heads(pair, material.prompts, settings, most=most, layer=layer, progress=progress):
+        name = f"head {one.layer}.{one.head}"
+        yield _Named(name, None, ComponentPatch((one,)))
+        for number in range(settings.nulls):
+            seed = settings.seed + 1000 * number + one.layer
+            yield _Named(f"permuted {name}", None, ComponentPatch((one,), scrambled=seed))
 
 
 def _patched(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, JsonValue
 from demur.core.errors import WorkError
 from demur.core.progress import Progress, silent
 from demur.measurements.diffing.diff_runs import PairInstructions, PairMeasurement, material_of
-from demur.measurements.measurement import ArmSubject, MeasurementRecord, PairSubject
+from demur.measurements.measurement import ArmSubject, MeasurementRecord, PairSubject, PlannedSubject
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 LABELS = ("harmful", "harmless")
 CHECKED = 4
 """Each checkpoint is compared with itself along this many tokens."""
+
+PROMPTS_A_TOKEN = 0.2
+"""A decode step of a few rows takes as long as this part of a prompt. It was so in the demo."""
 
 
 class DivergenceSettings(PairInstructions):
@@ -114,6 +117,13 @@ class ResponseDivergence(PairMeasurement):
 
         means = {name: numpy.nanmean(values, axis=3).mean(axis=2).tolist() for name, values in record.arrays.items()}
         return {**record.facts, **means}
+
+    def prompts(self, settings: DivergenceSettings, planned: PlannedSubject) -> float | int:
+        """The instructions of both labels with both responses, in every run; and the means that the ablation needs."""
+        row = 1 + 2 * settings.max_new_tokens * PROMPTS_A_TOKEN
+        # The earlier checkpoint runs once. The later one runs as it is and with each edit; this is the average of both.
+        runs = 1 + settings.ablation * (1 + settings.nulls) / 2
+        return len(LABELS) * settings.instructions * row * runs + settings.ablation * planned.training / 4
 
 
 def _runs(later: ArmSubject, settings: DivergenceSettings) -> "tuple[list[Run], list[Compared]]":

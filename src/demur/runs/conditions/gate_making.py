@@ -11,7 +11,7 @@ from demur.core.progress import Progress
 from demur.directions.direction import Direction
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.conditions.find_gate import best_threshold, f1, prompt_scores
-from demur.interventions.gate import Gate
+from demur.interventions.gates.gate import Gate
 from demur.measurements.measurement import MeasurementRecord
 from demur.runs.conditions.gate_jobs import GateJob
 from demur.runs.extracting.cell_needs import GateName

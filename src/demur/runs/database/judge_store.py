@@ -1,7 +1,7 @@
 """Stores verdicts and failures of judges, and what the models of judges answered."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from demur.judges.asked.model_outputs import ModelOutput
 from demur.judges.judge import Failure, Verdict
@@ -45,6 +45,33 @@ class JudgeStore(GrowingStore):
                 "DELETE FROM judge_failures WHERE (cell, position, judge) = (?, ?, ?)", [verdict[:3] for verdict in verdicts]
             )
             db.executemany("INSERT OR REPLACE INTO judge_failures VALUES (?, ?, ?, ?)", failures)
+
+    def take_answers(self, source: "JudgeStore", judge: str, cells: Collection[str]) -> int:
+        """Copy a judge's verdicts on some cells from another folder, and all outputs of its model. What is here already stays.
+
+        Args:
+            source: the other folder.
+            judge: the name by which both runs call the judge.
+            cells: keys of the cells.
+
+        Returns:
+            The number of verdicts of the other folder on these cells.
+        """
+
+        def of_cells(table: str) -> list[tuple[object, ...]]:
+            return [row for row in source._rows(f"SELECT * FROM {table} WHERE judge = ?", (judge,)) if row[0] in cells]
+
+        verdicts, keys = of_cells("verdicts"), of_cells("verdict_outputs")
+        outputs = source._rows(f"SELECT {_COLUMNS} FROM judge_outputs WHERE judge = ? ORDER BY rowid", (judge,))
+        with self._transaction() as db:
+            db.executemany("INSERT OR IGNORE INTO judge_outputs VALUES (?, ?, ?, ?, ?, ?, ?)", outputs)
+            # The output of a verdict that is here already is not the other folder's.
+            new = {row[:3] for row in verdicts} - {row[:3] for row in db.execute("SELECT cell, position, judge FROM verdicts")}
+            db.executemany("INSERT INTO verdicts VALUES (?, ?, ?, ?, ?, ?)", [row for row in verdicts if row[:3] in new])
+            db.executemany("INSERT INTO verdict_outputs VALUES (?, ?, ?, ?)", [row for row in keys if row[:3] in new])
+            gone = "DELETE FROM judge_failures WHERE (cell, position, judge) = (?, ?, ?)"
+            db.executemany(gone, sorted(new, key=str))
+        return len(verdicts)
 
     def forget_judge(self, judge: str) -> None:
         """Remove all verdicts and failures of one judge, so that it judges every completion again. Outputs of its model stay."""

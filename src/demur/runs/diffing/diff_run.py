@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from demur.core.errors import InputError
 from demur.core.progress import Phases, no_phases
-from demur.measurements.measurement import measurement
+from demur.measurements.measurement import Measurement, measurement
 from demur.runs.growing.larger_study import check_folder
 from demur.runs.run import Run
 from demur.runs.runner import run
@@ -92,10 +92,14 @@ def diff_study(study: Study, folder: Path | None = None) -> Study:
     if open_keys(study):
         return larger
     without = {key: value for key, value in plain.items() if key not in EDITS}
-    of_pairs = [bool(getattr(measurement(one.name), "one_format", False)) for one in study.measurements]
-    pairs = [one for one, chosen in zip(own, of_pairs, strict=True) if chosen]
+    pairs = [one for one, spec in zip(own, study.measurements, strict=True) if _is_of_diff(measurement(spec.name))]
     smaller = study.model_validate({**without, "controls": {"random": 0}, "measurements": [*pairs, *added]})
     return smaller if folder is None or _goes_on(smaller, folder) else larger
+
+
+def _is_of_diff(found: Measurement) -> bool:
+    """Whether a measurement is part of what fine-tuning changed: those of pairs, and those that say so."""
+    return bool(getattr(found, "one_format", False) or getattr(found, "of_diff", False))
 
 
 def _goes_on(study: Study, folder: Path) -> bool:

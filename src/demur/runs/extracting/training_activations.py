@@ -3,7 +3,7 @@
 Each instruction passes the model once, whatever is read from it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from demur.analysis.manifest import DirectionFacts
@@ -14,10 +14,13 @@ from demur.directions.estimators.estimator import Side, estimator, fit_parts
 from demur.engine.capture import Means, mean_activations
 from demur.engine.checkpoints import Checkpoint
 from demur.inputs.prompts import Prompt
+from demur.interventions.facts.stream_spread import StreamSpread
 from demur.interventions.stream_means import Label, StreamMeans
 from demur.measurements.extraction import kept_side, provenance, side_of
+from demur.measurements.facts.leace_facts import stream_spreads
 from demur.measurements.reference_means import means_at_site, stream_means_and_activations
 from demur.runs.controls.control_making import control_layers, whole_activations
+from demur.runs.extracting.cell_needs import spread_layers
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import ExtractJob
 from demur.study.spec import LABELS
@@ -66,7 +69,7 @@ def read_training(
     activations = any(estimator(name).needs == "activations" for name in estimators)
     if not (job.directions or job.measurements or kept) or (activations and not (layers or kept)):
         return TrainingActivations(
-            tuple(_everywhere(label, (), job, inputs, checkpoint, prompt, progress)[0] for label in job.means)
+            tuple(_everywhere(label, (), job, inputs, checkpoint, prompt, progress)[0] for label in LABELS if label in job.means)
         )
     if activations:
         return _with_activations(job, layers, kept, inputs, checkpoint, prompt, progress)
@@ -160,6 +163,41 @@ def _stored(
 ) -> StreamMeans:
     settings, texts = inputs.study.direction, inputs.ready.material[label].trained(job.pairs_seed)
     return means_at_site(means, checkpoint, texts, prompt, label=label, site=settings.site, position=settings.token)
+
+
+def read_spreads(
+    job: ExtractJob, inputs: JobInputs, checkpoint: Checkpoint, prompt: Prompt, progress: Progress
+) -> Iterator[tuple[int, StreamSpread]]:
+    """How an arm's training activations vary within the classes, at the layers that the job names. They are read in one pass.
+
+    Args:
+        job: the job.
+        inputs: what jobs read.
+        checkpoint: the loaded checkpoint.
+        prompt: the prompt format.
+        progress: called with the number of instructions that were just read.
+
+    Yields:
+        Each layer with its spread.
+    """
+    layers, settings = spread_layers(job.means), inputs.study.direction
+    if layers:
+        harmful, harmless = (inputs.ready.material[label].trained(job.pairs_seed) for label in LABELS)
+        yield from zip(
+            layers,
+            stream_spreads(
+                checkpoint,
+                harmful,
+                harmless,
+                prompt,
+                layers=layers,
+                site=settings.site,
+                position=settings.token,
+                batch_tokens=inputs.study.batch_tokens,
+                progress=progress,
+            ),
+            strict=True,
+        )
 
 
 def make_directions(

@@ -34,8 +34,9 @@ def with_zero_points(store: "Store", directions: Sequence[DirectionFacts]) -> li
         directions: the stored directions.
     """
     means: dict[str, dict[str, StoredMeans]] = defaultdict(dict)
-    for one in store.means():
-        means[one.arm][one.label] = one
+    for label in ("harmless", "harmful"):
+        for one in store.means(label=label):
+            means[one.arm][label] = one
     return [
         each if each.control else each.model_copy(update={"zero_at": _zero_in_arms(store, each, means)}) for each in directions
     ]

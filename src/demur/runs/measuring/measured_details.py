@@ -7,11 +7,15 @@ from pydantic import JsonValue
 from demur.analysis.diff.attribution_results import MeasuredAttribution, attribution_results
 from demur.analysis.diff.diff_details import DiffDetails
 from demur.analysis.diff.divergence_results import MeasuredDivergence, divergence_results
+from demur.analysis.diff.feature_results import feature_results
+from demur.analysis.diff.latent_cosines import latent_cosines
 from demur.analysis.diff.lens_results import MeasuredLens, lens_results
 from demur.measurements.diffing.attribution import Attribution
 from demur.measurements.diffing.difference_lens import DifferenceLens
 from demur.measurements.diffing.response_divergence import LABELS, ResponseDivergence
+from demur.measurements.latents.features import Features
 from demur.measurements.measurement import MeasurementRecord
+from demur.runs.measuring.measured_features import measured_features
 from demur.runs.rows import StoredMeasurement
 
 
@@ -24,10 +28,13 @@ def diff_details(records: Sequence[StoredMeasurement]) -> DiffDetails:
     written = [_attribution(one.subject, one.record) for one in records if one.of(Attribution)]
     added = [_lens(one.subject, one.record) for one in records if one.of(DifferenceLens)]
     diverged = [_divergence(one.subject, one.record) for one in records if one.of(ResponseDivergence)]
+    looked_at = [measured_features(one.subject, one.record) for one in records if one.of(Features)]
     return DiffDetails(
         attribution=tuple(attribution_results(written)),
         difference_lens=tuple(lens_results(added)),
         divergence=tuple(divergence_results(diverged)),
+        features=tuple(feature_results(looked_at)),
+        latent_cosines=tuple(latent_cosines(looked_at)),
     )
 
 

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
-from demur.analysis.diff.pair_results import MeasuredPair, MeasuredRun
+from demur.analysis.diff.pair_results import ALONE, MeasuredPair, MeasuredRun
 from demur.core.errors import InputError
-from demur.judges.judge import Judged, Verdict, answers, get_judge
 from demur.measurements.measurement import measurement
-from demur.measurements.text_coherence import SHAPES
+from demur.runs.measuring.broken_shares import broken_shares
 from demur.runs.rows import StoredMeasurement
 
 
@@ -32,7 +31,7 @@ def measured_pairs(records: Sequence[StoredMeasurement]) -> list[MeasuredPair]:
                 str(kind),
                 _number(place),
                 tuple(row),
-                broken.get((str(target), _number(place))) if kind in _WRITTEN else None,
+                broken.get((str(target), str(kind), _number(place))),
             )
             for source, target, kind, place, row in zip(*columns, values, strict=True)
         )
@@ -42,26 +41,24 @@ def measured_pairs(records: Sequence[StoredMeasurement]) -> list[MeasuredPair]:
     return found
 
 
-_WRITTEN = ("stream", "amplified")
-"""The kinds of runs in which greedy completions are written."""
-
-
-def _broken_more(facts: Mapping[str, JsonValue]) -> dict[tuple[str, float | None], float]:
-    """For each target and place, the share of broken text above that of the target as it is."""
+def _broken_more(facts: Mapping[str, JsonValue]) -> dict[tuple[str, str, float | None], float]:
+    """For each target, kind and place, the share of broken text above that of the target as it is."""
     texts = [str(text) for text in _column(facts.get("written_text"))]
-    places = [(str(target), _number(place)) for target, place in zip(*_written_places(facts), strict=True)]
-    given = answers(get_judge(SHAPES), [Judged(text, "") for text in texts])
-    broken: dict[tuple[str, float | None], list[bool]] = {}
-    for place, verdict in zip(places, given, strict=True):
-        broken.setdefault(place, []).append(isinstance(verdict, Verdict) and verdict.label == "degenerate")
-    shares = {place: sum(each) / len(each) for place, each in broken.items()}
+    shares = broken_shares(_written_runs(facts), texts)
     # A mixture with the coefficient 0 is the later checkpoint as it is.
-    alone = {target: shares.get((target, None), shares.get((target, 0.0))) for target, _ in shares}
-    return {place: share - whole for place, share in shares.items() if (whole := alone[place[0]]) is not None}
+    alone = {target: shares.get((target, ALONE, None), shares.get((target, "amplified", 0.0))) for target, _, _ in shares}
+    return {run: share - whole for run, share in shares.items() if run[1] != ALONE and (whole := alone[run[0]]) is not None}
 
 
-def _written_places(facts: Mapping[str, JsonValue]) -> tuple[list[JsonValue], list[JsonValue]]:
-    return _column(facts.get("written_target")), _column(facts.get("written_place"))
+def _written_runs(facts: Mapping[str, JsonValue]) -> list[tuple[str, str, float | None]]:
+    """Target, kind and place of each completion."""
+    targets, places = (_column(facts.get(name)) for name in ("written_target", "written_place"))
+    kinds = _column(facts.get("written_kind"))
+    if not kinds:
+        # Records that were made before completions had a kind have them in one kind of runs only.
+        only = "amplified" if "amplified" in _column(facts["kind"]) else "stream"
+        kinds = [ALONE if place is None else only for place in places]
+    return [(str(target), str(kind), _number(place)) for target, kind, place in zip(targets, kinds, places, strict=True)]
 
 
 def _number(value: JsonValue) -> float | None:

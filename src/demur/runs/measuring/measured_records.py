@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from demur.core.errors import InputError, WorkError
-from demur.measurements.measurement import CellSubject, MeasuresTogether, Subject, measurement
+from demur.measurements.measurement import CellSubject, CountsPrompts, MeasuresTogether, PlannedSubject, Subject, measurement
 from demur.runs.jobs import AskedMeasurement
 from demur.runs.rows import StoredMeasurement, UnmeasuredSubject
 
@@ -34,3 +34,14 @@ def measured_cells(asked: AskedMeasurement, subjects: Sequence[CellSubject]) -> 
     except WorkError:
         # One cell may have failed all others of its batches, for example with logits that are not finite.
         yield from (measured(asked, subject) for subject in left)
+
+
+def expected_prompts(asked: Sequence[AskedMeasurement], planned: PlannedSubject) -> int:
+    """About how many prompts some measurements of one arm run, for the progress that is shown.
+
+    Args:
+        asked: the measurements.
+        planned: the sizes of the arm.
+    """
+    known = ((measurement(one.name), one.parsed()) for one in asked)
+    return round(sum(found.prompts(settings, planned) for found, settings in known if isinstance(found, CountsPrompts)))

@@ -17,6 +17,7 @@ from demur.measurements.measurement import (
 from demur.runs.controls.control_jobs import direction_key
 from demur.runs.extracting.cell_needs import GateName, MeansName, cell_key, gate_key, gates_of, means_key, means_of
 from demur.study.plan import Arm, Plan, PlannedCell, directions_of, main_directions
+from demur.study.planned.measured_arms import measures_arm
 from demur.study.planned.pairings import pairings
 from demur.study.spec import Study
 
@@ -112,6 +113,11 @@ class Unmeasured:
 
     asked: tuple[AskedMeasurement, ...]
     measured: Mapping[tuple[str, str, str], int]
+
+    def of_arm(self, arm: Arm) -> tuple[AskedMeasurement, ...]:
+        """The measurements of arms that are not stored of this arm."""
+        mine = self.of("arm", arm.name)
+        return tuple(one for one in mine if measures_arm(measurement(one.name), one.parsed(), arm.checkpoint))
 
     def of(self, kind: str, subject: str) -> tuple[AskedMeasurement, ...]:
         """The measurements of this kind of subject that are not stored of this subject."""

@@ -9,6 +9,7 @@ from demur.inputs.prompts import Prompt
 from demur.interventions.edit_kind import edit_kind, needed_facts, typed_settings
 from demur.interventions.intervention import Intervention
 from demur.interventions.target_facts import NO_FACTS, TargetFacts
+from demur.measurements.facts.leace_facts import stream_spreads
 from demur.measurements.reference_means import stream_means_at
 from demur.measurements.selection.effect import Trial
 from demur.runs.execution import edit_of
@@ -52,7 +53,9 @@ def trial_of(study: Study, number: int, coefficient: float, means: Mapping[int, 
 def trial_means(
     checkpoint: Checkpoint, study: Study, train: Sides, positions: Sequence[int], prompt: Prompt, phases: Phases
 ) -> dict[int, TargetFacts]:
-    """The means that the trials of a study need, at each position of a candidate. Nothing is read if they need none.
+    """What the trials of a study need to know, at each position of a candidate: means, and how activations vary at each layer.
+
+    Nothing is read if they need none.
 
     Args:
         checkpoint: the loaded checkpoint, in which directions are tried.
@@ -69,6 +72,20 @@ def trial_means(
                 means = stream_means_at(checkpoint, train[label], prompt, positions, label=label, progress=progress)
             for one in means:
                 found[one.position] = found.get(one.position, NO_FACTS).joined(TargetFacts.of_means(one))
+    if any("spread" in _facts(study, number) for number in deciding_numbers(study)):
+        for position in positions:
+            with phases(f"activations of {checkpoint.name}", sum(map(len, train.values()))) as progress:
+                spreads = stream_spreads(
+                    checkpoint,
+                    train["harmful"],
+                    train["harmless"],
+                    prompt,
+                    layers=range(checkpoint.n_layers),
+                    site=study.direction.site,
+                    position=position,
+                    progress=progress,
+                )
+            found[position] = found.get(position, NO_FACTS).joined(TargetFacts.of_means(*spreads))
     return found
 
 

@@ -12,6 +12,7 @@ from demur.core.progress import Phases, no_phases
 from demur.runs.run import Run
 from demur.runs.sharding.shard import ENTRY
 from demur.runs.sharding.shard_checks import StoredShard, check_together
+from demur.runs.sharding.shard_verdicts import JUDGE_ENTRIES, join_judges
 from demur.runs.store import Store
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 ROUNDING = 1e-4
 """How far a direction of one shard may lie from that of another, as a share of its length. More is another direction."""
 
-_OF_ONE_SHARD = {ENTRY, "checkpoints", "arms", "sessions", "warnings", "created", "earlier_tests", "grown_from"}
+_OF_ONE_SHARD = {ENTRY, "checkpoints", "arms", "sessions", "warnings", "created", "earlier_tests", "grown_from", *JUDGE_ENTRIES}
 """Entries that are joined, or that say nothing of the whole run. All others are the same in every shard."""
 
 
@@ -29,17 +30,19 @@ def merge(
     out: str | Path,
     *,
     mixed: bool = False,
+    max_cost: float | None = None,
     phases: Phases = no_phases,
     tell: Callable[[str], object] = lambda _: None,
 ) -> Run:
-    """Join the shards of a study, judge the completions, and write the report.
+    """Join the shards of a study, judge the completions that no shard has judged, and write the report.
 
     Args:
         folders: the folders of all shards, in any order.
         out: the folder of the whole run; it is created if missing.
         mixed: whether the shards may be made with different versions or kinds of device. The report says so.
+        max_cost: the most that the requests of each judge that asks a server may cost, those of the shards included.
         phases: shows progress; nothing is shown unless given.
-        tell: called with a sentence about directions that differ by rounding.
+        tell: called with a sentence about directions that differ by rounding, and about verdicts that are not used.
 
     Returns:
         The whole run.
@@ -69,11 +72,12 @@ def merge(
                 _describe(shards, made)
                 for one in shards:
                     _copy(one, made, tell)
+                    join_judges(one, made, tell)
                     progress(1)
             _check_complete(made)
             found = Run(made)
             with phases("verdicts and report", 1) as progress:
-                found.report()
+                found.report(max_cost=max_cost)
                 progress(1)
             made.release()
         except BaseException:

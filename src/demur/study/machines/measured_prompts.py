@@ -14,6 +14,7 @@ from demur.measurements.measurement import (
     measures_pair,
 )
 from demur.study.plan import Plan
+from demur.study.planned.measured_arms import measures_arm
 from demur.study.planned.pairings import pairings
 
 
@@ -56,8 +57,11 @@ def measured_prompts(plan: Plan, checkpoint: str, layers: int | None) -> Measure
     for spec in plan.study.measurements:
         found = measurement(spec.name)
         if isinstance(found, CountsPrompts):
+            settings = spec.parsed()
+            if found.subjects == "arm" and not measures_arm(found, settings, checkpoint):
+                continue
             subjects = _subjects(found, plan, checkpoint, layers)
-            counted[found.subjects] += sum(found.prompts(spec.parsed(), subject) for subject in subjects)
+            counted[found.subjects] += sum(found.prompts(settings, subject) for subject in subjects)
     return MeasuredPrompts(**counted)
 
 

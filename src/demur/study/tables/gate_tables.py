@@ -1,6 +1,6 @@
 """The table `when` of an intervention: a gate, so that the edit acts only in rows whose prompt opens it.
 
-`demur.interventions.gate` says how a gate is decided.
+`demur.interventions.gates.gate` says how a gate is decided.
 """
 
 from collections.abc import Sequence

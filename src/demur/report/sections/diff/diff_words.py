@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from demur.analysis.diff.recovery_words import head_words
+
 
 @dataclass(frozen=True)
 class DiffWords:
@@ -47,7 +49,7 @@ _WORDS = {
         "up to it; of its window and all layers after it; and only attention or only MLPs of the window. In the null, the "
         "differences of the window's weights have their entries permuted.",
         "Exact probability of a refusal with some of the source's weights in the target. A window is named by its last layer, "
-        "the interpolation of all weights by its share.",
+        "the interpolation of all weights by its share, and a part of low rank by its rank.",
     ),
     "difference-lens": DiffWords(
         "Refusals without what training added to the stream on unrelated text",
@@ -71,6 +73,13 @@ _WORDS = {
         "All weights are moved from the target's to the source's, in a straight line: 0 is the target, 1 the source.",
         "",
     ),
+    "rank": DiffWords(
+        "Refusals with a part of low rank of the other checkpoint's matrices",
+        "rank",
+        "To every matrix of attentions and MLPs the best part of this rank of its difference from the source's is added. In the "
+        "null, random matrices of this rank with the same singular values are added.",
+        "",
+    ),
 }
 
 _KINDS = {
@@ -82,6 +91,9 @@ _KINDS = {
     "attention": "attention of the window",
     "mlp": "MLPs of the window",
     "all mlp": "all MLPs",
+    "all matrices": "all matrices of attention and MLPs",
+    "rank": "best part of this rank of all matrices",
+    "random rank": "null: random matrices of this rank",
     "prompt": "at prompt positions only",
     "generated": "at generated positions only",
     "permuted": "null: permuted difference of the same norm",
@@ -109,4 +121,6 @@ def measurement_words(name: str) -> DiffWords:
 
 def kind_words(kind: str) -> str:
     """The words for a kind of runs: its own name if there are none."""
-    return _KINDS.get(kind, kind)
+    if kind.startswith("permuted head "):
+        return f"null: permuted difference of {head_words(kind.removeprefix('permuted '))}"
+    return f"{head_words(kind)} only" if kind.startswith("head ") else _KINDS.get(kind, kind)

@@ -14,8 +14,8 @@ from demur.report.style import NEUTRAL, PALETTE
 
 PART = "What changed"
 
-_SHARES = "interpolation"
-"""The kind of runs whose places are shares of a difference."""
+_OTHER_PLACES = (("interpolation",), ("rank", "random rank"))
+"""Kinds of runs whose places are no layers, but shares or ranks. They get a figure of their own, named after the first kind."""
 
 
 class WhatChanged:
@@ -146,10 +146,12 @@ def _panels(one: PairResult, source: str) -> Iterator[LinePanel]:
 def _apart(one: PairResult) -> list[PairResult]:
     """The parts of a result that have different places: an interpolation has shares, and other runs have layers."""
     several = [curve for curve in one.curves if len(curve.runs) > 1]
-    shares = [curve for curve in several if curve.kind == _SHARES]
-    found = [one.model_copy(update={"curves": tuple(curve for curve in several if curve.kind != _SHARES)})]
-    if shares:
-        found.append(one.model_copy(update={"measurement": _SHARES, "curves": tuple(shares), "transitions": ()}))
+    apart = {kind for kinds in _OTHER_PLACES for kind in kinds}
+    found = [one.model_copy(update={"curves": tuple(curve for curve in several if curve.kind not in apart)})]
+    for kinds in _OTHER_PLACES:
+        own = tuple(curve for curve in several if curve.kind in kinds)
+        if own:
+            found.append(one.model_copy(update={"measurement": kinds[0], "curves": own, "transitions": ()}))
     return found
 
 

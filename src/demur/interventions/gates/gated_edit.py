@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from demur.core.errors import InputError
-from demur.interventions.gate import Gate
+from demur.interventions.gates.gate import Gate
 from demur.interventions.intervention import Intervention
 
 
