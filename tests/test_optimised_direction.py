@@ -5,6 +5,7 @@ import torch
 
 import demur
 from demur.core.errors import InputError
+from demur.measurements.gradient.descent import SearchSettings
 from demur.measurements.gradient.optimised_cone import cone_weights, descended_cone, first_basis
 from demur.measurements.gradient.vector_losses import LossWeights, VectorLosses, examples_of
 from tests import reference
@@ -80,7 +81,7 @@ def test_a_cone_finds_planted_directions():
 
     basis = first_basis(start, 3)
     assert torch.allclose(basis[0], start.vector, atol=1e-6)
-    found, losses = descended_cone(loss, total, basis, [()] * 8, 4, 40, 2, 0.05)
+    found, losses = descended_cone(loss, total, basis, [()] * 8, 4, SearchSettings(epochs=40, batch=2, rate=0.05))
     assert torch.allclose(found @ found.T, torch.eye(3), atol=1e-5)
     assert losses[0] > 0.5
     assert min(losses) < 1e-3

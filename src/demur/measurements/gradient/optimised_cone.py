@@ -18,9 +18,8 @@ from demur.directions.direction import Direction, from_raw
 from demur.directions.subspace import Subspace
 from demur.engine.checkpoints import Checkpoint
 from demur.inputs.handed.handed_arguments import Instructions, PromptLike
+from demur.measurements.gradient.descent import DEFAULT, Pairs, SearchSettings, descended
 from demur.measurements.gradient.vector_losses import Example, LossWeights, VectorLosses, examples_of
-
-Pairs = Sequence[tuple[Example, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +45,11 @@ def optimise_cone(
     *,
     dimensions: int,
     samples: int = 8,
-    epochs: int = 3,
-    batch: int = 8,
-    tokens: int = 30,
-    rate: float = 0.01,
-    weights: LossWeights | None = None,
+    epochs: int = DEFAULT.epochs,
+    batch: int = DEFAULT.batch,
+    tokens: int = DEFAULT.tokens,
+    rate: float = DEFAULT.rate,
+    weights: LossWeights = DEFAULT.weights,
     progress: Progress = silent,
 ) -> OptimisedCone:
     """Find several refusal directions together, so that every direction between them does the same.
@@ -91,8 +90,8 @@ def optimise_cone(
     """
     basis = first_basis(start, dimensions)
     engine, examples = examples_of(checkpoint, start, harmful, harmless, prompt, tokens)
-    search = VectorLosses(engine, start, weights or LossWeights())
-    found, losses = descended_cone(search.loss, search.total, basis, examples, samples, epochs, batch, rate, progress)
+    search, settings = VectorLosses(engine, start, weights), SearchSettings(epochs, batch, tokens, rate, weights)
+    found, losses = descended_cone(search.loss, search.total, basis, examples, samples, settings, progress)
     return OptimisedCone(_together(found, start), losses)
 
 
@@ -137,9 +136,7 @@ def descended_cone(
     basis: Float[Tensor, "dimension d_model"],
     examples: Pairs,
     samples: int,
-    epochs: int,
-    batch: int,
-    rate: float,
+    settings: SearchSettings,
     progress: Progress = silent,
 ) -> tuple[Float[Tensor, "dimension d_model"], tuple[float, ...]]:
     """Gradient descent of an orthonormal basis by the mean loss over it and over directions of its cone.
@@ -150,9 +147,7 @@ def descended_cone(
         basis: the orthonormal vectors to begin with.
         examples: the examples of each pair of instructions.
         samples: how many directions are drawn from the cone in each step.
-        epochs: how often all examples are gone through.
-        batch: how many pairs are in one step.
-        rate: the step size of Adam.
+        settings: epochs, batch and rate.
         progress: called with the number of pairs that were just used.
 
     Returns:
@@ -162,32 +157,17 @@ def descended_cone(
     fixed = cone_weights(len(basis), samples, generator)
 
     def whole(vectors: Tensor) -> float:
-        return sum(total(vector, examples, batch) for vector in fixed @ vectors) / len(fixed)
+        return sum(total(vector, examples, settings.batch) for vector in fixed @ vectors) / len(fixed)
 
-    vectors = basis.clone().requires_grad_()
-    optimiser = torch.optim.Adam([vectors], lr=rate, betas=(0.9, 0.98), amsgrad=True)
-    best, losses = basis.clone(), [whole(basis)]
-    for _ in range(epochs):
-        order = torch.randperm(len(examples), generator=generator).tolist()
-        for first in range(0, len(order), batch):
-            chosen = [one for place in order[first : first + batch] for one in examples[place]]
-            drawn = cone_weights(len(basis), samples, generator)
-            gradient = torch.zeros_like(basis)
-            # One direction at a time, so that no more than one graph is in memory.
-            for row in drawn:
-                (part,) = torch.autograd.grad(loss(row @ vectors, chosen), [vectors])
-                gradient += part / len(drawn)
-            optimiser.zero_grad()
-            vectors.grad = _tangent(gradient, vectors.detach())
-            torch.nn.utils.clip_grad_norm_([vectors], 10.0)
-            optimiser.step()
-            with torch.no_grad():
-                vectors.copy_(_orthonormal(vectors))
-            progress(min(batch, len(order) - first))
-        losses.append(whole(vectors.detach()))
-        if losses[-1] <= min(losses):
-            best = vectors.detach().clone()
-    return best, tuple(losses)
+    def across(vectors: Tensor, chosen: Sequence[Example]) -> Tensor:
+        drawn, gradient = cone_weights(len(basis), samples, generator), torch.zeros_like(basis)
+        # One direction at a time, so that no more than one graph is in memory.
+        for row in drawn:
+            (part,) = torch.autograd.grad(loss(row @ vectors, chosen), [vectors])
+            gradient += part / len(drawn)
+        return _tangent(gradient, vectors.detach())
+
+    return descended(basis, across, _orthonormal, whole, examples, settings, generator, progress)
 
 
 def cone_weights(dimensions: int, samples: int, generator: torch.Generator) -> Float[Tensor, "vector dimension"]:

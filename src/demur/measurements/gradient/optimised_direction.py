@@ -15,6 +15,7 @@ from demur.core.progress import Progress, silent
 from demur.directions.direction import Direction, from_raw
 from demur.engine.checkpoints import Checkpoint
 from demur.inputs.handed.handed_arguments import Instructions, PromptLike
+from demur.measurements.gradient.descent import DEFAULT, Pairs, SearchSettings, descended
 from demur.measurements.gradient.vector_losses import Example, LossWeights, VectorLosses, examples_of
 
 
@@ -38,11 +39,11 @@ def optimise_direction(
     harmless: Instructions,
     prompt: PromptLike,
     *,
-    epochs: int = 3,
-    batch: int = 8,
-    tokens: int = 30,
-    rate: float = 0.01,
-    weights: LossWeights | None = None,
+    epochs: int = DEFAULT.epochs,
+    batch: int = DEFAULT.batch,
+    tokens: int = DEFAULT.tokens,
+    rate: float = DEFAULT.rate,
+    weights: LossWeights = DEFAULT.weights,
     progress: Progress = silent,
 ) -> OptimisedDirection:
     """Find a refusal direction by gradient descent. The weights of the checkpoint do not change.
@@ -77,8 +78,8 @@ def optimise_direction(
         The lines are skipped because they load a checkpoint.
     """
     engine, examples = examples_of(checkpoint, start, harmful, harmless, prompt, tokens)
-    search = VectorLosses(engine, start, weights or LossWeights())
-    best, losses = _descended(search, start, examples, epochs, batch, rate, progress)
+    settings = SearchSettings(epochs, batch, tokens, rate, weights)
+    best, losses = _descended(VectorLosses(engine, start, weights), start, examples, settings, progress)
     if losses[0] <= min(losses):
         return OptimisedDirection(start, losses)
     facts = start.provenance.replaced(method="gradient of ablate, add and retain losses")
@@ -88,34 +89,24 @@ def optimise_direction(
 
 
 def _descended(
-    search: VectorLosses,
-    start: Direction,
-    examples: Sequence[tuple[Example, ...]],
-    epochs: int,
-    batch: int,
-    rate: float,
-    progress: Progress,
+    search: VectorLosses, start: Direction, examples: Pairs, settings: SearchSettings, progress: Progress
 ) -> tuple[Float[Tensor, " d_model"], tuple[float, ...]]:
     """The vector with the lowest loss, and the loss at the start and after each epoch. Steps stay on the unit sphere."""
-    vector = start.vector.clone().requires_grad_()
-    optimiser = torch.optim.Adam([vector], lr=rate, betas=(0.9, 0.98), amsgrad=True)
-    generator = torch.Generator().manual_seed(0)
-    best, losses = vector.detach().clone(), [search.total(vector, examples, batch)]
-    for _ in range(epochs):
-        order = torch.randperm(len(examples), generator=generator).tolist()
-        for first in range(0, len(order), batch):
-            chosen = [one for place in order[first : first + batch] for one in examples[place]]
-            optimiser.zero_grad()
-            # `grad` gives the gradient of the vector alone; `backward` would also store those of the weights.
-            (gradient,) = torch.autograd.grad(search.loss(vector, chosen), [vector])
-            # Only the part across the vector turns it; its length is fixed.
-            vector.grad = gradient - (gradient @ vector.detach()) * vector.detach()
-            torch.nn.utils.clip_grad_norm_([vector], 10.0)
-            optimiser.step()
-            with torch.no_grad():
-                vector /= vector.norm()
-            progress(min(batch, len(order) - first))
-        losses.append(search.total(vector, examples, batch))
-        if losses[-1] <= min(losses):
-            best = vector.detach().clone()
-    return best, tuple(losses)
+
+    def across(vector: Tensor, chosen: Sequence[Example]) -> Tensor:
+        # `grad` gives the gradient of the vector alone; `backward` would also store those of the weights.
+        (gradient,) = torch.autograd.grad(search.loss(vector, chosen), [vector])
+        # Only the part across the vector turns it; its length is fixed.
+        turning: Tensor = gradient - (gradient @ vector.detach()) * vector.detach()
+        return turning
+
+    return descended(
+        start.vector,
+        across,
+        lambda vector: vector / vector.norm(),
+        lambda vector: search.total(vector, examples, settings.batch),
+        examples,
+        settings,
+        torch.Generator().manual_seed(0),
+        progress,
+    )
