@@ -4,8 +4,8 @@
 
 The texts are those of `try_trained_judge.py`: those that two readers labelled (draw_completions.py has written FOLDER) and those
 that are committed in taxonomy_labels.jsonl. Training and measuring never share an instruction. The development half is measured
-by cross-validation and by leaving each checkpoint out. The check half is measured by the probe that is written, which was trained
-on the development half. It takes some minutes.
+by cross-validation, and the texts of each checkpoint by probes that were trained on those of the other two. The check half is
+measured by the probe that is written, which was trained on the development half. It takes some minutes.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from try_trained_judge import DECIDED, Example, examples, fold_of, report
 from demur.engine.checkpoints import load_checkpoint
 from demur.engine.model_judges.taxonomy_probe import MODEL, probe_scores, request_shifts
 
+CHECKPOINTS = ("gemma", "parent", "tuned")
 STRENGTH, SAID_STRENGTH, FOLDS = 1e-3, 1e-2, 5
 """The strengths of regularisation: of the stream, whose coordinates have the same deviation and together the norm of a hundred
 signs, and of the label of `taxonomy`; and the number of parts of the cross-validation."""
@@ -60,11 +61,11 @@ def labels(probe: dict[str, Tensor], given: Sequence[tuple[Example, Tensor]]) ->
     return [new if one.said in DECIDED else one.said for (one, _), new in zip(given, decided, strict=True)]
 
 
-def crossed(given: Sequence[tuple[Example, Tensor]]) -> list[str]:
-    """Labels by probes that were trained on the other folds of instructions."""
+def crossed(given: Sequence[tuple[Example, Tensor]], others: Sequence[tuple[Example, Tensor]] | None = None) -> list[str]:
+    """Labels by probes that were trained on the other folds of instructions; on the texts of `others` if they are stated."""
     found = [""] * len(given)
     for fold in range(FOLDS):
-        probe = trained([row for row in given if fold_of(row[0], FOLDS, "probe") != fold])
+        probe = trained([row for row in others or given if fold_of(row[0], FOLDS, "probe") != fold])
         places = [place for place, row in enumerate(given) if fold_of(row[0], FOLDS, "probe") == fold]
         for place, label in zip(places, labels(probe, [given[place] for place in places]), strict=True):
             found[place] = label
@@ -84,15 +85,18 @@ def main() -> None:
     development, check = ([row for row in both if row[0].half == half] for half in HALVES)
     apart = crossed(development)
     report("development half, cross-validation", [one for one, _ in development], apart)
-    for name in ("gemma", "parent", "tuned"):
-        left_out = [row for row in development if row[0].checkpoint == name]
-        probe = trained([row for row in development if row[0].checkpoint != name])
-        report(f"development half, {name}, trained on the other two", [one for one, _ in left_out], labels(probe, left_out))
+    for name in CHECKPOINTS:
+        left_out = [row for row in both if row[0].checkpoint == name]
+        others = [row for row in both if row[0].checkpoint != name]
+        report(f"both halves, {name}, trained on the other two", [one for one, _ in left_out], crossed(left_out, others))
     probe = trained(development)
     if asked.out is not None:
         save_file(probe, asked.out)
     found = labels(probe, check)
     report("check half", [one for one, _ in check], found)
+    for name in CHECKPOINTS:
+        rows = [(one, label) for (one, _), label in zip(check, found, strict=True) if one.checkpoint == name]
+        report(f"check half, {name}", *zip(*rows, strict=True))
     held_out = list(zip([one for one, _ in development + check], apart + found, strict=True))
     report("both", *zip(*held_out, strict=True))
     read_twice = [(one, label) for one, label in held_out if len(one.labels) > 1]
