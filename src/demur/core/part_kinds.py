@@ -175,7 +175,10 @@ KINDS: dict[str, PartKind] = {
     "engine": PartKind(
         "demur.engines",
         "engine",
-        {"transformers": "demur.engine.load_transformers:TransformersEngines"},
+        {
+            "transformers": "demur.engine.load_transformers:TransformersEngines",
+            "vllm": "demur.engine.vllm.vllm_engine:VllmEngines",
+        },
         protocol="demur.engine.checkpoints.EngineKind",
         members=("name", "load"),
     ),
