@@ -240,7 +240,8 @@ def family_warnings(manifest: Manifest, judges: Sequence[str]) -> list[str]:
         same = [name for name, family in subjects.items() if family and family == judge.family]
         if same and judge.name in judges:
             found.append(
-                f"The judge {judge.name} is a {judge.family} model, and so is {' and '.join(same)}. Judges of the same family as "
-                "what they judge have been seen to be far wrong, so compare it with another judge."
+                f"The judge {judge.name} is a {judge.family} model, and so {'is' if len(same) == 1 else 'are'} "
+                f"{' and '.join(same)}. Judges of the same family as what they judge have been seen to be far wrong, so "
+                "compare it with another judge."
             )
     return found
