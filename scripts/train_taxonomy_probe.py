@@ -9,16 +9,15 @@ measured by the probe that is written, which was trained on the development half
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy
 import torch
 from measure_readers import HALVES
 from safetensors.torch import save_file
-from scipy.optimize import minimize
 from torch import Tensor
-from try_trained_judge import DECIDED, Example, examples, fold_of, report
+from try_trained_judge import DECIDED, Example, crossed, decided, examples, fitted, report, trainable
 
 from demur.engine.checkpoints import load_checkpoint
 from demur.engine.model_judges.taxonomy_probe import MODEL, probe_scores, request_shifts
@@ -29,47 +28,25 @@ STRENGTH, SAID_STRENGTH, FOLDS = 1e-3, 1e-2, 5
 signs, and of the label of `taxonomy`; and the number of parts of the cross-validation."""
 
 
-def trained(given: Sequence[tuple[Example, Tensor]]) -> dict[str, Tensor]:
-    """A logistic regression on the texts that `taxonomy` and the readers call deflection or compliance."""
-    used = [(one, shift) for one, shift in given if one.said in DECIDED and set(one.labels) <= set(DECIDED)]
-    shifts = numpy.stack([shift.flatten().double().numpy() for _, shift in used])
-    mean, scale = shifts.mean(0), (shifts.std(0) + 1e-3) * numpy.sqrt(shifts.shape[1] / 100)
-    said = numpy.array([float(one.said == DECIDED[0]) for one, _ in used])
-    matrix = numpy.column_stack([(shifts - mean) / scale, said])
-    # A text about which the readers differ is half a deflection.
-    wanted = numpy.array([one.labels.count(DECIDED[0]) / len(one.labels) for one, _ in used])
-    strength = numpy.append(numpy.full(shifts.shape[1], STRENGTH), SAID_STRENGTH)
+class Trained:
+    """A probe that was trained on the examples that `taxonomy` and the readers call deflection or compliance."""
 
-    def loss(weights: numpy.ndarray) -> tuple[float, numpy.ndarray]:
-        score = matrix @ weights[:-1] + weights[-1]
-        error = 1 / (1 + numpy.exp(-score)) - wanted
-        total = (numpy.logaddexp(0, score) - wanted * score).mean() + (strength * weights[:-1] ** 2).sum() / 2
-        return float(total), numpy.append(matrix.T @ error / len(used) + strength * weights[:-1], error.mean())
+    def __init__(self, given: Sequence[Example], shifts: Mapping[Example, Tensor]) -> None:
+        self._shifts, used = shifts, trainable(given)
+        streams = numpy.stack([shifts[one].flatten().double().numpy() for one in used])
+        mean, scale = streams.mean(0), (streams.std(0) + 1e-3) * numpy.sqrt(streams.shape[1] / 100)
+        matrix = numpy.column_stack([(streams - mean) / scale, [float(one.said == DECIDED[0]) for one in used]])
+        strength = numpy.append(numpy.full(streams.shape[1], STRENGTH), SAID_STRENGTH)
+        *weights, said, bias = fitted(matrix, used, strength)
+        # Scaling is part of the weights, so the judge needs neither mean nor deviation.
+        weights = numpy.array(weights) / scale
+        made = {"weights": weights.reshape(shifts[used[0]].shape), "said": [said], "bias": [bias - weights @ mean]}
+        self.probe = {name: torch.tensor(numpy.array(value), dtype=torch.float32) for name, value in made.items()}
 
-    start = numpy.zeros(matrix.shape[1] + 1)
-    *weights, said_weight, bias = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
-    weights = numpy.array(weights) / scale
-    # Scaling is part of the weights, so the judge needs neither mean nor deviation.
-    made = {"weights": weights.reshape(used[0][1].shape), "said": [said_weight], "bias": [bias - weights @ mean]}
-    return {name: torch.tensor(numpy.array(value), dtype=torch.float32) for name, value in made.items()}
-
-
-def labels(probe: dict[str, Tensor], given: Sequence[tuple[Example, Tensor]]) -> list[str]:
-    """The label of each text: that of `taxonomy`, or what the probe decides between deflection and compliance."""
-    scores = probe_scores(probe, torch.stack([shift for _, shift in given]), [one.said for one, _ in given])
-    decided = [DECIDED[0] if score > 0 else DECIDED[1] for score in scores.tolist()]
-    return [new if one.said in DECIDED else one.said for (one, _), new in zip(given, decided, strict=True)]
-
-
-def crossed(given: Sequence[tuple[Example, Tensor]], others: Sequence[tuple[Example, Tensor]] | None = None) -> list[str]:
-    """Labels by probes that were trained on the other folds of instructions; on the texts of `others` if they are stated."""
-    found = [""] * len(given)
-    for fold in range(FOLDS):
-        probe = trained([row for row in others or given if fold_of(row[0], FOLDS, "probe") != fold])
-        places = [place for place, row in enumerate(given) if fold_of(row[0], FOLDS, "probe") == fold]
-        for place, label in zip(places, labels(probe, [given[place] for place in places]), strict=True):
-            found[place] = label
-    return found
+    def labels(self, given: Sequence[Example]) -> list[str]:
+        """The label of each example. See `decided`."""
+        streams = torch.stack([self._shifts[one] for one in given])
+        return decided(given, probe_scores(self.probe, streams, [one.said for one in given]).tolist())
 
 
 def main() -> None:
@@ -81,23 +58,26 @@ def main() -> None:
     every = examples(asked.texts)
     checkpoint = load_checkpoint(MODEL, dtype="float32")
     shifts = request_shifts(checkpoint, [(one.instruction, one.text) for one in every])
-    both = list(zip(every, shifts, strict=True))
-    development, check = ([row for row in both if row[0].half == half] for half in HALVES)
-    apart = crossed(development)
-    report("development half, cross-validation", [one for one, _ in development], apart)
+    of = dict(zip(every, shifts, strict=True))
+
+    def make(given: Sequence[Example]) -> Trained:
+        return Trained(given, of)
+
+    development, check = ([one for one in every if one.half == half] for half in HALVES)
+    apart = crossed(development, make, FOLDS, "probe")
+    report("development half, cross-validation", development, apart)
     for name in CHECKPOINTS:
-        left_out = [row for row in both if row[0].checkpoint == name]
-        others = [row for row in both if row[0].checkpoint != name]
-        report(f"both halves, {name}, trained on the other two", [one for one, _ in left_out], crossed(left_out, others))
-    probe = trained(development)
+        left_out, others = ([one for one in every if (one.checkpoint == name) is own] for own in (True, False))
+        report(f"both halves, {name}, trained on the other two", left_out, crossed(left_out, make, FOLDS, "probe", others))
+    trained = make(development)
     if asked.out is not None:
-        save_file(probe, asked.out)
-    found = labels(probe, check)
-    report("check half", [one for one, _ in check], found)
+        save_file(trained.probe, asked.out)
+    found = trained.labels(check)
+    report("check half", check, found)
     for name in CHECKPOINTS:
-        rows = [(one, label) for (one, _), label in zip(check, found, strict=True) if one.checkpoint == name]
+        rows = [(one, label) for one, label in zip(check, found, strict=True) if one.checkpoint == name]
         report(f"check half, {name}", *zip(*rows, strict=True))
-    held_out = list(zip([one for one, _ in development + check], apart + found, strict=True))
+    held_out = list(zip(development + check, apart + found, strict=True))
     report("both", *zip(*held_out, strict=True))
     read_twice = [(one, label) for one, label in held_out if len(one.labels) > 1]
     report("both, texts that two readers labelled", *zip(*read_twice, strict=True))

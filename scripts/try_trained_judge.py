@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy
 from measure_readers import HALVES, READERS, half_of, read_reader_labels, texts_of
@@ -124,40 +125,66 @@ def examples(folder: Path) -> list[Example]:
     ]
 
 
+def trainable(given: Sequence[Example]) -> list[Example]:
+    """The examples that `taxonomy` and the readers call deflection or compliance."""
+    return [one for one in given if one.said in DECIDED and set(one.labels) <= set(DECIDED)]
+
+
+def fitted(matrix: "numpy.ndarray", given: Sequence[Example], strength: "numpy.ndarray") -> "numpy.ndarray":
+    """The weights of a regularised logistic regression that tells deflection, and its bias as the last one.
+
+    Args:
+        matrix: the features of each example.
+        given: the examples.
+        strength: the strength of regularisation of each feature.
+    """
+    # A text about which the readers differ is half a deflection.
+    wanted = numpy.array([one.labels.count(DECIDED[0]) / len(one.labels) for one in given])
+
+    def loss(weights: "numpy.ndarray") -> tuple[float, "numpy.ndarray"]:
+        score = matrix @ weights[:-1] + weights[-1]
+        error = 1 / (1 + numpy.exp(-score)) - wanted
+        total = (numpy.logaddexp(0, score) - wanted * score).mean() + (strength * weights[:-1] ** 2).sum() / 2
+        return float(total), numpy.append(matrix.T @ error / len(given) + strength * weights[:-1], error.mean())
+
+    found: numpy.ndarray = minimize(loss, numpy.zeros(matrix.shape[1] + 1), jac=True, method="L-BFGS-B").x
+    return found
+
+
+def decided(given: Sequence[Example], scores: Sequence[float]) -> list[str]:
+    """The label of each example: that of `taxonomy`, or what a score above zero for deflection decides in its place."""
+    new = [DECIDED[0] if score > 0 else DECIDED[1] for score in scores]
+    return [label if one.said in DECIDED else one.said for one, label in zip(given, new, strict=True)]
+
+
+class Judging(Protocol):
+    """A trained judge."""
+
+    def labels(self, given: Sequence[Example]) -> list[str]:
+        """The label of each example."""
+        ...
+
+
 class Trained:
     """A logistic regression on the examples that `taxonomy` and the readers call deflection or compliance."""
 
     def __init__(self, given: Sequence[Example], strengths: tuple[float, float | None]) -> None:
         self._hashes = strengths[1] is not None
-        used = [one for one in given if one.said in DECIDED and set(one.labels) <= set(DECIDED)]
+        used = trainable(given)
         signs = numpy.array([one.signs for one in used])
         self._mean, self._deviation = signs.mean(0), signs.std(0) + 1e-3
         matrix = self._matrix(used)
-        # A text about which the readers differ is half a deflection.
-        wanted = numpy.array([one.labels.count("deflection") / len(one.labels) for one in used])
         strength = numpy.full(matrix.shape[1], strengths[0])
         strength[signs.shape[1] :] = strengths[1] or 0.0
-
-        def loss(weights: "numpy.ndarray") -> tuple[float, "numpy.ndarray"]:
-            score = matrix @ weights[:-1] + weights[-1]
-            error = 1 / (1 + numpy.exp(-score)) - wanted
-            total = (numpy.logaddexp(0, score) - wanted * score).mean() + (strength * weights[:-1] ** 2).sum() / 2
-            return float(total), numpy.append(matrix.T @ error / len(used) + strength * weights[:-1], error.mean())
-
-        self._weights = minimize(loss, numpy.zeros(matrix.shape[1] + 1), jac=True, method="L-BFGS-B").x
+        self._weights = fitted(matrix, used, strength)
 
     def _matrix(self, given: Sequence[Example]) -> "numpy.ndarray":
         signs = (numpy.array([one.signs for one in given]) - self._mean) / self._deviation
         return numpy.hstack([signs, numpy.array([one.hashed for one in given])]) if self._hashes else signs
 
     def labels(self, given: Sequence[Example]) -> list[str]:
-        """Its label of each example: that of `taxonomy`, or what it decides between deflection and compliance."""
-        said, asked = [one.said for one in given], [place for place, one in enumerate(given) if one.said in DECIDED]
-        if asked:
-            scores = self._matrix([given[place] for place in asked]) @ self._weights[:-1] + self._weights[-1]
-            for place, score in zip(asked, scores, strict=True):
-                said[place] = DECIDED[0] if score > 0 else DECIDED[1]
-        return said
+        """The label of each example. See `decided`."""
+        return decided(given, self._matrix(given) @ self._weights[:-1] + self._weights[-1])
 
 
 def fold_of(one: Example, folds: int, salt: str) -> int:
@@ -167,7 +194,7 @@ def fold_of(one: Example, folds: int, salt: str) -> int:
 
 def crossed(
     given: Sequence[Example],
-    make: Callable[[list[Example]], Trained],
+    make: Callable[[list[Example]], Judging],
     folds: int,
     salt: str,
     others: Sequence[Example] | None = None,
