@@ -200,16 +200,17 @@ def feature_results(measured: Sequence[MeasuredFeatures]) -> list[FeatureResult]
     return [_result(one) for one in measured]
 
 
+_NAMED = ("subject", "checkpoint", "prompt", "file", "format", "place", "total", "direction", "direction_layer", "off_stream")
+"""What a result takes over from its measurement."""
+
+
 def _result(one: MeasuredFeatures) -> FeatureResult:
     import numpy
 
     alone = next((run for run in one.runs if run.kind == "alone"), None)
     unexplained = one.arrays.get("unexplained")
     return FeatureResult(
-        **{name: getattr(one, name) for name in ("subject", "checkpoint", "prompt", "file", "format", "place", "total")},
-        direction=one.direction,
-        direction_layer=one.direction_layer,
-        off_stream=one.off_stream,
+        **{name: getattr(one, name) for name in _NAMED},
         null95=float(numpy.quantile(one.arrays["null_cosine"], 0.95)),
         shuffled95=float(numpy.quantile(one.arrays["shuffled_cosine"], 0.95)),
         unexplained=None if unexplained is None else (float(unexplained[0]), float(unexplained[1])),

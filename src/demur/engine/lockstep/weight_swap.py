@@ -8,6 +8,7 @@ checkpoints and one tensor are all that is in memory.
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -130,11 +131,11 @@ def exchanged(
                 kept = folder / str(number)
                 torch.save(weight.detach(), kept)
                 stack.callback(_restore, weight, kept)
-                if changed is None:
-                    _mix(weight, other, share, None if scrambled is None else scrambled + number)
+                if changed is not None:
+                    _mix(weight, other, share, partial(changed, name), torch.float64)
                 else:
-                    difference = other.to(weight.device, torch.float64) - weight.double()
-                    weight.copy_((weight.double() + share * changed(name, difference)).to(weight.dtype))
+                    change = None if scrambled is None else partial(_permuted, scrambled + number)
+                    _mix(weight, other, share, change, torch.promote_types(weight.dtype, torch.float32))
         yield
 
 
@@ -149,18 +150,22 @@ def _restore(weight: nn.Parameter, kept: Path) -> None:
     kept.unlink()
 
 
-def _mix(weight: nn.Parameter, other: Tensor, share: float, seed: int | None) -> None:
+def _mix(
+    weight: nn.Parameter, other: Tensor, share: float, change: Callable[[Tensor], Tensor] | None, working: torch.dtype
+) -> None:
+    """Add a share of the difference, or of what `change` makes of it, in a working precision."""
     rows = min(weight.shape[0], other.shape[0])
-    working = torch.promote_types(weight.dtype, torch.float32)
+    if share == 1 and change is None:
+        weight[:rows].copy_(other[:rows])
+        return
     own = weight[:rows].to(working)
     difference = other[:rows].to(weight.device, working) - own
-    if seed is not None:
-        order = torch.randperm(difference.numel(), generator=torch.Generator().manual_seed(seed)).to(weight.device)
-        difference = difference.flatten()[order].reshape(difference.shape)
-    if share == 1 and seed is None:
-        weight[:rows].copy_(other[:rows])
-    else:
-        weight[:rows].copy_((own + share * difference).to(weight.dtype))
+    weight[:rows].copy_((own + share * (difference if change is None else change(difference))).to(weight.dtype))
+
+
+def _permuted(seed: int, difference: Tensor) -> Tensor:
+    order = torch.randperm(difference.numel(), generator=torch.Generator().manual_seed(seed)).to(difference.device)
+    return difference.flatten()[order].reshape(difference.shape)
 
 
 def names_in(places: Mapping[str, WeightPlace], parts: Collection[str] = (), layers: Collection[int] | None = None) -> list[str]:
