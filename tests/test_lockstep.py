@@ -5,11 +5,13 @@ import torch
 
 import demur
 from demur.core.errors import InputError
-from demur.engine.lockstep import pair_tree
+from demur.engine.lockstep import batch_room, pair_tree
+from demur.engine.lockstep.component_patch import Component, ComponentPatch
 from demur.engine.lockstep.greedy_pair import decode_pair
 from demur.engine.lockstep.matched_pair import matched_pair
-from demur.engine.lockstep.pair_tree import explore_pair, fitting_tokens
+from demur.engine.lockstep.pair_tree import begins_of, explore_pair
 from demur.engine.lockstep.stream_patch import StreamPatch
+from demur.engine.lockstep.target_edit import TargetEdit
 from tests.tiny import HARMFUL, tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -148,18 +150,58 @@ def test_a_patch_that_does_not_fit_is_refused():
             decode_pair(pair, PROMPTS, patch, max_new_tokens=1)
 
 
-def test_a_batch_takes_at_most_a_tenth_of_the_memory_of_both_checkpoints(monkeypatch):
-    first, second = checkpoints(hidden_size=64, vocab_size=60000)
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "bloom", "gpt_neox", "mllama"])
+def test_blocks_that_run_once_for_all_patches_change_no_bit(family, monkeypatch):
+    first, second = checkpoints(family)
     pair = matched_pair(second, first)
-    small = fitting_tokens(pair, 4)
-    monkeypatch.setattr(pair_tree, "LEAST_BYTES", 0)
-    few, many = fitting_tokens(pair, 1), fitting_tokens(pair, 4)
+    direction = demur.from_raw(torch.ones(first.d_model), name="d", layer=1)
+    runs = (
+        None,
+        *(StreamPatch(layer) for layer in range(3)),
+        StreamPatch(1, "generated"),
+        StreamPatch(1, "prompt"),
+        StreamPatch(1, scrambled=1),
+        ComponentPatch((Component(0, "mlp"),)),
+        ComponentPatch((Component(2, "attention"), Component(1, "mlp"))),
+        TargetEdit(demur.ablate(direction, layers=(2,))),
+    )
+    together = first_logits(pair, runs)
+    asked = []
+    monkeypatch.setattr(pair_tree, "can_skip", asked.append)
+    assert torch.equal(first_logits(pair, runs), together)
+    assert asked == [pair.target]
+
+
+def test_a_skipped_block_computes_nothing_and_is_itself_again_afterwards():
+    first, second = checkpoints()
+    pair, calls = matched_pair(second, first), []
+    blocks = first.model.model.layers
+    hooks = [
+        block.self_attn.register_forward_hook(lambda *_, layer=layer: calls.append(layer)) for layer, block in enumerate(blocks)
+    ]
+    assert begins_of(pair, (None, StreamPatch(1), StreamPatch(0))) == (3, 2, 1)
+    first_logits(pair, (None, StreamPatch(1), StreamPatch(0)))
+    for hook in hooks:
+        hook.remove()
+    # Two passes: all blocks once for the target as it is, and those after each patch again.
+    assert sorted(calls) == [0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2]
+    assert not any("forward" in vars(block) for block in blocks)
+
+
+def test_a_batch_takes_at_most_a_tenth_of_the_memory_of_both_checkpoints(monkeypatch):
+    first, second = checkpoints(hidden_size=128, vocab_size=60000)
+    pair = matched_pair(second, first)
+    assert batch_room.batch_room(pair, (3, 3)).total == batch_room.LEAST_BYTES == 2**24
+    monkeypatch.setattr(batch_room, "LEAST_BYTES", 0)
+    room = batch_room.batch_room(pair, (3, 1))
     weights = 2 * sum(weight.nbytes for weight in first.model.parameters())
-    caches = 2 * 2 * 5 * 3 * 32 + 4 * 64
-    assert few > many == int(0.1 * weights) // (4 * caches)
-    # A tenth of so little would be a few rows.
-    assert small == 2**29 // (4 * caches) > many
+    assert room.total == int(0.07 * weights)
+    # Keys and values of 3 blocks of the source, 3 that both runs share, and 2 of the second run alone; two streams.
+    assert room.token == 4 * (2 * 64 * 8 + 2 * 128)
+    assert room.logits == 4 * 6 * pair.vocabulary
+    assert room.prompts(10) == room.total // 2 // (10 * room.token)
+    assert room.branches(1) == room.total // 2 // (2 * room.token + room.logits) > room.branches(1000) == 1
     # The size of a batch changes no token.
-    assert decode_pair(pair, PROMPTS, StreamPatch(1), max_new_tokens=4, batch_tokens=8) == decode_pair(
+    assert decode_pair(pair, PROMPTS, StreamPatch(1), max_new_tokens=4, batch_bytes=1) == decode_pair(
         pair, PROMPTS, StreamPatch(1), max_new_tokens=4
     )

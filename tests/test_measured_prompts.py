@@ -72,12 +72,14 @@ def test_other_measurements_of_a_pair_count_about_the_prompts_that_they_run(aske
     shared.pop("completions", None)
     settings, rows = found.settings(**{**shared, **own}), [0]
 
-    def count(_module, args):
-        # A forward pass over several tokens is one over prompts.
-        rows[0] += len(args[0]) if args[0].shape[1] > 1 else 0
+    def count(_module, _args, given):
+        # A forward pass over several tokens is one over prompts, in three blocks. A block that is skipped runs no attention.
+        hidden = given["hidden_states"]
+        rows[0] += len(hidden) / 3 if hidden.shape[1] > 1 else 0
 
     for one in (base, chat):
-        one.model.model.layers[-1].register_forward_pre_hook(count)
+        for block in one.model.model.layers:
+            block.self_attn.register_forward_pre_hook(count, with_kwargs=True)
     subject = pair_subject(base, chat)
     found.measure(replace(subject, first=trained(subject.first), second=trained(subject.second)), settings)
     planned = found.prompts(settings, PlannedSubject({"harmful": 8}, 16, 4))
@@ -91,10 +93,10 @@ def trained(arm):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("name", "source"), [("patching", 1.25), ("weight-swaps", 1)])
-def test_measurements_of_a_pair_count_the_runs_that_they_make(path, tmp_path, name, source):
+@pytest.mark.parametrize("name", ["patching", "weight-swaps"])
+def test_measurements_of_a_pair_count_the_runs_that_they_make(path, tmp_path, name):
     study = load_study(path, [f'measurements=[{{name="{name}", instructions=2}}]', 'checkpoints.chat.prompts=["user-assistant"]'])
     with demur.run(study, tmp_path / "run") as run:
         (made,) = run.summary()["diff"]
     runs = 1 + sum(len(curve["runs"]) for curve in made["curves"] if curve["target"] == "base")
-    assert measured_prompts(make_plan(study), "base", 3).pair == pytest.approx(PROMPTS_A_ROW * 2 * runs * source, rel=0.1)
+    assert measured_prompts(make_plan(study), "base", 3).pair == pytest.approx(PROMPTS_A_ROW * 2 * runs, rel=0.1)

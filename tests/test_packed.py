@@ -168,6 +168,19 @@ def test_one_model_at_a_time_is_kept_and_goes_with_it():
 
 
 @needs_packing
+def test_none_is_packed_where_two_models_are_at_work():
+    model = tiny_model("llama")
+    plain, packed = logits(model, ahead=False), logits(model)
+    assert prepacked_weights._kept
+    with prepacked_weights.as_stored():
+        assert not prepacked_weights._kept
+        assert torch.equal(logits(model), plain)
+        assert not prepacked_weights._kept
+    assert torch.equal(logits(model), packed)
+    assert prepacked_weights._kept
+
+
+@needs_packing
 def test_what_little_memory_there_is_stays_free(monkeypatch):
     model = tiny_model("llama")
     needed = sum(one.weight.nbytes for one in linears(model))

@@ -1,6 +1,6 @@
 """Records and changes what the attention and the MLP of each block add to the stream.
 
-Only this file and `hooks.py` register hooks.
+Only this file, `hooks.py` and `lockstep/block_skipping.py` register hooks.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

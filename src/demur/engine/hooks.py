@@ -1,4 +1,5 @@
-"""Reads and edits the residual stream while a model runs. Only this file and `branch_recording.py` register hooks.
+"""Reads and edits the residual stream while a model runs. Only this file, `branch_recording.py` and
+`lockstep/block_skipping.py` register hooks.
 
 Edits act on the stream itself: an edit at `resid_mid` reaches both the MLP and the skip connection. Hooks exist only inside
 context managers, which also remove them after an exception. Every edit is counted; an edit that did not act raises `WorkError`.
@@ -31,7 +32,7 @@ Change = Callable[[Rows, Rows], Rows | None]
 Hook = Callable[..., Any]
 
 
-class _Stop(Exception):
+class Stop(Exception):
     """Ends a forward pass after the last point that is needed."""
 
 
@@ -284,9 +285,9 @@ def observed(
             # Indexing with a list copies. A view would show later changes that are made in place.
             taken[where] = stream[:, chosen].detach().float().cpu()
             if stop and len(taken) == len(set(points)):
-                raise _Stop
+                raise Stop
 
         return keep
 
-    with hooked(model, layout, {where: take(where) for where in points}), suppress(_Stop):
+    with hooked(model, layout, {where: take(where) for where in points}), suppress(Stop):
         yield taken

@@ -11,6 +11,7 @@ module that is not a plain `nn.Linear`.
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -63,10 +64,24 @@ def can_prepack(dtype: str) -> bool:
     return dtype == "float32" or (dtype == "bfloat16" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
 
 
+_as_stored: ContextVar[bool] = ContextVar("_as_stored", default=False)
+
+
+@contextmanager
+def as_stored() -> Iterator[None]:
+    """Inside, no weights are prepacked, and the memory of prepacked ones is free. For work that has two models in memory."""
+    _kept.clear()
+    before = _as_stored.set(True)
+    try:
+        yield
+    finally:
+        _as_stored.reset(before)
+
+
 @contextmanager
 def prepacked(model: "PreTrainedModel", layout: Layout) -> Iterator[None]:
     """Inside, the linear modules of the blocks and the head use prepacked weights. Enter it under `torch.inference_mode`."""
-    modules = _linear_modules(model, layout)
+    modules = [] if _as_stored.get() else _linear_modules(model, layout)
     with ExitStack() as stack:
         for one, kept in _prepack(modules).items():
             one.forward = _forward(one, kept.weight)

@@ -21,6 +21,7 @@ from demur.interventions.stream_means import StreamMeans
 from demur.interventions.target_facts import TargetFacts
 from demur.judges.judge import Judged
 from demur.measurements.measurement import ArmSubject, CellCompletion, CellSubject, PairSubject, PlannedSubject
+from demur.models.prepacked_weights import as_stored
 from demur.runs.conditions.gate_jobs import GateJob
 from demur.runs.conditions.gate_making import gate_made, stored_gate
 from demur.runs.controls.control_jobs import ArmControlsJob, ControlJob
@@ -169,7 +170,10 @@ def _measure(job: MeasureJob, inputs: JobInputs, loaded: Loaded) -> Iterator[Sto
         if job.cells:
             yield from measured_cells(job.asked, _cell_subjects(job, inputs, arms))
         elif len(arms) == 2:
-            yield measured(job.asked, PairSubject(job.subject, arms[0], arms[1]))
+            # Two checkpoints are in memory, and prepacked weights would take half as much again.
+            with as_stored():
+                record = measured(job.asked, PairSubject(job.subject, arms[0], arms[1]))
+            yield record
         else:
             yield measured(job.asked, arms[0])
 

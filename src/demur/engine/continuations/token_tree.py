@@ -54,7 +54,7 @@ def explore_batch(
         logits: Tensor = output.logits[:, -1]
         return logits
 
-    buffers = Buffers(len(rows), width, max_new_tokens - 1)
+    buffers = Buffers(len(rows), width, 0)
     branches, places = list[Branch](), list[int]()
     for chunk in prefill(model, layout, rows, pad_id):
         buffers.put(chunk)
@@ -64,7 +64,7 @@ def explore_batch(
     pending = [Level(tuple(branches), tuple(places), (buffers.cache,), buffers.mask)]
     del buffers  # `pending` alone holds the caches
     most_rows = max(1, batch_tokens // (width + max_new_tokens))
-    walk_levels(pending, step, follow, most_rows=most_rows, max_new_tokens=max_new_tokens)
+    walk_levels(pending, step, follow, most_rows=lambda _: most_rows, max_new_tokens=max_new_tokens)
 
 
 def explore(

@@ -1,11 +1,10 @@
 """Walks trees of continuations level by level. What a forward pass is, and of how many models, the caller says.
 
-One level of a tree is one decode step. Its batch has a row for each branch, with a copy of the KV cache of the branch before it.
+One level of a tree is one decode step. Its batch has a row for each branch, with the keys and values of the branch before it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from demur.core.errors import NotFinite
+from demur.engine.continuations.branch_cache import chosen_branches
 from demur.engine.decode import require_finite
 from demur.engine.engine_protocol import Branch
 
@@ -46,7 +46,9 @@ class Level:
         return Level(self.branches[which], self.places[which], self.caches, self.mask)
 
 
-def walk_levels(pending: list[Level], step: Step, follow: Choose, *, most_rows: int, max_new_tokens: int) -> None:
+def walk_levels(
+    pending: list[Level], step: Step, follow: Choose, *, most_rows: Callable[[int], int], max_new_tokens: int
+) -> None:
     """Run trees to their ends. A level with more branches than fit into one batch is cut, and its parts run in turn.
 
     Args:
@@ -54,16 +56,17 @@ def walk_levels(pending: list[Level], step: Step, follow: Choose, *, most_rows: 
             pending needs them.
         step: runs one token of each branch.
         follow: chooses the tokens to run after each branch.
-        most_rows: the most branches in a batch.
+        most_rows: from the tokens of a branch to the most such branches in a batch.
         max_new_tokens: the most tokens in a continuation, counting the one that is not run.
     """
     while pending:
         level = pending.pop()
         # A branch of this length would make a continuation longer than allowed.
-        if not level.branches or len(level.branches[0].tokens) >= max_new_tokens:
+        if not level.branches or (tokens := len(level.branches[0].tokens)) >= max_new_tokens:
             continue
-        if len(level.branches) > most_rows:
-            pending += [level.part(slice(most_rows, None)), level.part(slice(most_rows))]
+        most = most_rows(tokens)
+        if len(level.branches) > most:
+            pending += [level.part(slice(most, None)), level.part(slice(most))]
             continue
         pending.append(_next_level(level, step, follow))
 
@@ -72,7 +75,7 @@ def _next_level(level: Level, step: Step, follow: Choose) -> Level:
     """Run the last token of each branch of a level."""
     # An index on the CPU works on every device; the cache of a spread model is on several.
     places = torch.tensor(level.places)
-    caches = tuple(_selected_rows(cache, places) for cache in level.caches)
+    caches = tuple(chosen_branches(cache, places) for cache in level.caches)
     mask = torch.cat((level.mask[places], level.mask.new_ones(len(places), 1)), dim=1)
     ids = torch.tensor([[branch.tokens[-1]] for branch in level.branches], device=mask.device)
     branches, at = grown(level.branches, step(ids, mask, caches, level.branches), follow)
@@ -122,11 +125,3 @@ def rows_of_all(indices: Sequence[int], follow: Choose) -> Iterator[Choose]:
         yield named
     except NotFinite as error:
         raise error.of_row(indices[error.row]) from error
-
-
-def _selected_rows(cache: DynamicCache, places: Tensor) -> DynamicCache:
-    """A copy of some rows of a cache, some of them several times. The cache itself stays as it is."""
-    chosen = DynamicCache()
-    chosen.layers = [copy(layer) for layer in cache.layers]
-    chosen.batch_select_indices(places)
-    return chosen

@@ -59,6 +59,10 @@ class ComponentPatch:
         """It acts at all token positions."""
         return True
 
+    def begins(self, target: Checkpoint) -> int:
+        """How many blocks of the target run as without it."""
+        return min((one.layer for one in self.components), default=target.n_layers)
+
     def check(self, target: Checkpoint) -> None:
         """Check that the components exist.
 

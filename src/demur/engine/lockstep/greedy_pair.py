@@ -26,7 +26,7 @@ def decode_pair(
     mix: Mix = target_logits,
     max_new_tokens: int,
     stop_ids: Sequence[int] = (),
-    batch_tokens: int | None = None,
+    batch_bytes: int | None = None,
 ) -> list[list[int]]:
     """Greedy completions of the target with a patch, or of a mixture of both checkpoints' logits.
 
@@ -37,7 +37,7 @@ def decode_pair(
         mix: the logits by which the next token is chosen; the target's unless given.
         max_new_tokens: the most new tokens in a row.
         stop_ids: tokens that end a row; such a token is kept as the row's last.
-        batch_tokens: the most tokens in a batch; see `explore_pair`.
+        batch_bytes: how much memory a batch may take; see `explore_pair`.
 
     Returns:
         The new tokens of each prompt.
@@ -55,6 +55,6 @@ def decode_pair(
             written[branch.row] = [*branch.tokens, token]
         return [[] if token in stop_ids else [token] for token in chosen]
 
-    for _ in explore_pair(pair, prompts, (patch,), follow, max_new_tokens=max_new_tokens, batch_tokens=batch_tokens):
+    for _ in explore_pair(pair, prompts, (patch,), follow, max_new_tokens=max_new_tokens, batch_bytes=batch_bytes):
         pass
     return written

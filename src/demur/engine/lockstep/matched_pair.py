@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from demur.core.errors import InputError
 from demur.engine.checkpoints import Checkpoint
 
@@ -36,6 +38,11 @@ class MatchedPair:
     def reversed(self) -> "MatchedPair":
         """The same pair in the other direction."""
         return MatchedPair(self.target, self.source, self.vocabulary)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision that holds the logits of both."""
+        return torch.promote_types(self.source.dtype, self.target.dtype)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:

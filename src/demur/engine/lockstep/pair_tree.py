@@ -2,13 +2,13 @@
 
 In every forward pass the source runs first, and what patches need of its stream is kept. Then the target runs once for each
 patch or edit, over the same rows in the same batch. So the results of two patches differ only by what the patches do, and a patch
-of a checkpoint into itself changes no bit.
+of a checkpoint into itself changes no bit. Blocks of the target that come before all patches run once for all of them.
 
 Prepacked weights are not used here, because they are kept for one model at a time and would be made again for every pass.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,15 +19,16 @@ from transformers import DynamicCache
 
 from demur.core.errors import InputError
 from demur.engine.batching import in_batches, pad_left, position_ids
+from demur.engine.lockstep.block_skipping import Begun, begun, can_skip
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.continuations.tree_levels import Level, grown, rows_of_all, walk_levels
 from demur.engine.engine_protocol import Branch
+from demur.engine.lockstep.batch_room import BatchRoom, batch_room
 from demur.engine.lockstep.component_patch import ComponentPatch
 from demur.engine.lockstep.matched_pair import MatchedPair
 from demur.engine.lockstep.stream_patch import StreamPatch
 from demur.engine.lockstep.target_edit import TargetEdit
 from demur.engine.model_state import state_of
-from demur.models.layouts import kv_width_of
 
 Run = StreamPatch | ComponentPatch | TargetEdit | None
 """How the target runs: with a patch from the source, with an edit of its own stream, or as it is."""
@@ -36,36 +37,56 @@ FollowPair = Callable[[Sequence[Branch], Float[Tensor, "run branch vocab"]], Seq
 """Gets some branches with the logits after each, and gives for each branch the tokens that are to be run after it. The first
 logits are the source's, then come the target's with each patch. They are of the token ids that both checkpoints have."""
 
-SHARE = 0.1
-"""KV caches and streams of a batch may take this part of the memory of both checkpoints' weights."""
-LEAST_BYTES = 2**29
-"""Or half a GiB, if that is more. Small checkpoints in batches of a few rows would take about twice as long (docs/diff.md)."""
-
 
 @dataclass(frozen=True, eq=False)
 class _Lockstep:
-    """The pair with its patches."""
+    """The pair with its patches.
+
+    Attributes:
+        pair: the checkpoints.
+        patches: the patches.
+        begins: for each patch, how many blocks of the target run as without it. They run once for all patches.
+    """
 
     pair: MatchedPair
     patches: tuple[Run, ...]
+    begins: tuple[int, ...]
 
     def new_caches(self) -> tuple[DynamicCache, ...]:
-        """Empty KV caches: the source's, and the target's for each patch."""
-        return tuple(DynamicCache() for _ in (None, *self.patches))
+        """Empty KV caches: the source's, that of the target's blocks that run once, and the target's for each patch."""
+        return tuple(DynamicCache() for _ in range(2 + len(self.patches)))
 
     def forward(self, ids: Tensor, mask: Tensor, caches: Sequence[DynamicCache], prompt_width: int) -> Tensor:
         """The logits after the last of these tokens, (run, row, vocab): the source's, then the target's with each patch."""
-        part: Literal["prompt", "generated"] = "generated" if mask.shape[1] > prompt_width else "prompt"
+        target, before = self.pair.target, mask.shape[1] - ids.shape[1]
+        part: Literal["prompt", "generated"] = "generated" if before else "prompt"
         acting = [patch if patch is not None and patch.acts_on(part) else None for patch in self.patches]
         kept: dict[Hashable, Tensor] = {}
         with ExitStack() as stack:
             for reader in {patch.reads: patch for patch in acting if patch is not None}.values():
                 stack.enter_context(reader.recording(self.pair.source, kept))
-            found = [self._run(self.pair.source, ids, mask, caches[0])]
-        for patch, cache in zip(acting, caches[1:], strict=True):
-            with nullcontext() if patch is None else patch.acting_on(self.pair, kept, prompt_width):
-                found.append(self._run(self.pair.target, ids, mask, cache))
-        return torch.stack([one.to(found[-1].device) for one in found])
+            logits = self._run(self.pair.source, ids, mask, caches[0])
+        # Not stacked at the end, which would hold them all twice.
+        found = logits.new_empty(1 + len(acting), *logits.shape, device=target.device, dtype=self.pair.dtype)
+        found[0] = logits
+        first_blocks = self._begun(ids, mask, caches[1])
+        for place, (patch, begin) in enumerate(zip(acting, self.begins, strict=True), start=1):
+            cache = caches[1 + place]
+            with ExitStack() as stack:
+                stack.enter_context(first_blocks.resumed(target.model, target.layout, begin, cache, before))
+                if patch is not None:
+                    stack.enter_context(patch.acting_on(self.pair, kept, prompt_width))
+                found[place] = self._run(target, ids, mask, cache)
+        return found
+
+    def _begun(self, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Begun:
+        """Run the blocks that come before a patch, once for all patches."""
+        depths = {*self.begins} - {0}
+        if not depths:
+            return Begun({})
+        with begun(self.pair.target.model, self.pair.target.layout, depths) as found:
+            self._run(self.pair.target, ids, mask, cache)
+        return found
 
     def _run(self, checkpoint: Checkpoint, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
         device = checkpoint.device
@@ -88,7 +109,7 @@ def explore_pair(
     follow: FollowPair,
     *,
     max_new_tokens: int,
-    batch_tokens: int | None = None,
+    batch_bytes: int | None = None,
 ) -> Iterator[list[int]]:
     """Run continuations of each prompt as a tree, in the source and in the target with each patch.
 
@@ -101,8 +122,8 @@ def explore_pair(
         follow: gets some branches with the logits after each in every run, and chooses the tokens to run after each. If a batch
             does not fit into memory, it is called again from the branch without tokens on.
         max_new_tokens: the most tokens in a continuation, counting the one that is not run.
-        batch_tokens: the most tokens in a batch, padding and new ones included. By default the KV caches and streams of a batch
-            take at most a tenth of the memory of both checkpoints' weights, or half a GiB if that is more.
+        batch_bytes: how much memory the keys, values and logits of a batch may take. By default 7 % of the memory of both
+            checkpoints' weights, or 16 MiB if that is more.
 
     Returns:
         For each finished batch, the indices of its prompts.
@@ -117,15 +138,16 @@ def explore_pair(
     for patch in patches:
         if patch is not None:
             patch.check(pair.target)
-    running = _Lockstep(pair, tuple(patches))
-    budget = fitting_tokens(pair, len(patches)) if batch_tokens is None else batch_tokens
+    running = _Lockstep(pair, tuple(patches), begins_of(pair, patches))
+    room = batch_room(pair, running.begins, batch_bytes)
 
     def work(indices: list[int]) -> None:
         with rows_of_all(indices, follow) as named, one_thread(pair):
-            _explore_batch(running, [prompts[i] for i in indices], named, max_new_tokens, budget)
+            _explore_batch(running, [prompts[i] for i in indices], named, max_new_tokens, room)
 
-    lengths = [len(prompt) + max_new_tokens for prompt in prompts]
-    yield from (done for done, _ in in_batches(lengths, work, model=pair.target.model, batch_tokens=budget, like=prompts))
+    lengths, rows = [len(prompt) + max_new_tokens for prompt in prompts], room.prompts(max(map(len, prompts), default=1))
+    tokens, model = rows * max(lengths, default=1), pair.target.model
+    yield from (done for done, _ in in_batches(lengths, work, model=model, batch_tokens=tokens, batch_rows=rows, like=prompts))
 
 
 @contextmanager
@@ -138,23 +160,16 @@ def one_thread(pair: MatchedPair) -> Iterator[None]:
         yield
 
 
-def fitting_tokens(pair: MatchedPair, patches: int) -> int:
-    """The most tokens in a batch whose KV caches and streams take `SHARE` of the memory of the weights, or `LEAST_BYTES`."""
-    config, size = pair.target.model.config.get_text_config(), pair.target.dtype.itemsize
-    width = kv_width_of(config)
-    if width is None:
-        raise InputError(
-            "the config does not give the width of keys and values, so no batch size can be found; give batch_tokens"
-        )
-    # A decode step holds the caches of its branches and of those that they continue.
-    each = size * (2 * 2 * (1 + patches) * pair.target.n_layers * width + patches * pair.target.d_model)
-    weights = sum(weight.nbytes for one in (pair.source, pair.target) for weight in one.model.parameters())
-    return max(LEAST_BYTES, int(SHARE * weights)) // each
+def begins_of(pair: MatchedPair, patches: Sequence[Run]) -> tuple[int, ...]:
+    """For each patch, how many blocks of the target run as without it, and can run once for all patches."""
+    if not can_skip(pair.target):
+        return (0,) * len(patches)
+    return tuple(pair.target.n_layers if patch is None else patch.begins(pair.target) for patch in patches)
 
 
 @torch.inference_mode()
 def _explore_batch(
-    running: _Lockstep, prompts: Sequence[tuple[int, ...]], follow: FollowPair, max_new_tokens: int, batch_tokens: int
+    running: _Lockstep, prompts: Sequence[tuple[int, ...]], follow: FollowPair, max_new_tokens: int, room: BatchRoom
 ) -> None:
     """Run the trees of some prompts."""
     ids, mask = pad_left(prompts, running.pair.target.pad_id, running.pair.target.device)
@@ -167,5 +182,4 @@ def _explore_batch(
     def step(ids: Tensor, mask: Tensor, caches: Sequence[DynamicCache], _: Sequence[Branch]) -> Tensor:
         return running.forward(ids, mask, caches, prompt_width)
 
-    most_rows = max(1, batch_tokens // (prompt_width + max_new_tokens))
-    walk_levels(pending, step, follow, most_rows=most_rows, max_new_tokens=max_new_tokens)
+    walk_levels(pending, step, follow, most_rows=room.branches, max_new_tokens=max_new_tokens)

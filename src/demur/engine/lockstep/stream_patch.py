@@ -53,6 +53,10 @@ class StreamPatch:
         """What it needs of the source; patches that need the same share it."""
         return self.where
 
+    def begins(self, target: Checkpoint) -> int:  # noqa: ARG002
+        """How many blocks of the target run as without it."""
+        return self.where.layer
+
     def check(self, target: Checkpoint) -> None:
         """Check that it fits a checkpoint.
 

@@ -33,6 +33,10 @@ class TargetEdit:
         """The edits say themselves at which token positions they act."""
         return True
 
+    def begins(self, target: Checkpoint) -> int:
+        """How many blocks of the target run as without it."""
+        return min((where.layer for where in self._table(target)), default=target.n_layers)
+
     def check(self, target: Checkpoint) -> None:
         """Check that the edits fit a checkpoint.
 

@@ -177,7 +177,7 @@ def _together(
     import torch
 
     from demur.engine.lockstep.component_patch import ComponentPatch
-    from demur.measurements.diffing.pair_probabilities import pair_probabilities
+    from demur.measurements.diffing.pair_probabilities import of_target, pair_probabilities
 
     names, order = (pair.source.name, pair.target.name), wanted.argsort(descending=True).tolist()
     runs = [DiffRun(names[1], names[1])]
@@ -194,5 +194,7 @@ def _together(
     found: list[BoundedProbability] = []
     for start in range(0, len(runs), TOGETHER):
         part = patches[start : start + TOGETHER]
-        found += pair_probabilities(pair, material.prompts, part, settings.sampling, progress=progress)[1:]
+        found += pair_probabilities(
+            pair, material.prompts, part, settings.sampling, mixtures=of_target, counted=len(part), progress=progress
+        )
     return list(zip(runs, found, strict=True))

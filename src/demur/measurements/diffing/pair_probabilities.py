@@ -24,6 +24,11 @@ def as_they_are(logits: Float[Tensor, "run branch vocab"]) -> Sequence[Float[Ten
     return list(logits)
 
 
+def of_target(logits: Float[Tensor, "run branch vocab"]) -> Sequence[Float[Tensor, "branch vocab"]]:
+    """The logits of the target's runs. Continuations that only the source would go on with are then not run."""
+    return list(logits[1:])
+
+
 def pair_probabilities(
     pair: MatchedPair,
     prompts: Sequence[tuple[int, ...]],
@@ -32,7 +37,7 @@ def pair_probabilities(
     *,
     mixtures: Mixtures = as_they_are,
     counted: int | None = None,
-    batch_tokens: int | None = None,
+    batch_bytes: int | None = None,
     progress: Progress = silent,
 ) -> list[BoundedProbability]:
     """The probability that a completion is a refusal, in each run of a pair.
@@ -46,7 +51,7 @@ def pair_probabilities(
         sampling: what the probability is one of.
         mixtures: the logits that are counted; by default those of the source, then of the target with each patch.
         counted: how many logits `mixtures` gives; one for each run unless given.
-        batch_tokens: the most tokens in a batch; see `explore_pair`.
+        batch_bytes: how much memory a batch may take; see `explore_pair`.
         progress: called after each batch with the number of its prompts.
 
     Returns:
@@ -75,7 +80,7 @@ def pair_probabilities(
                 found[place] |= dict.fromkeys(tokens)
         return [list(tokens) for tokens in found]
 
-    for done in explore_pair(pair, prompts, patches, follow, max_new_tokens=sampling.max_new_tokens, batch_tokens=batch_tokens):
+    for done in explore_pair(pair, prompts, patches, follow, max_new_tokens=sampling.max_new_tokens, batch_bytes=batch_bytes):
         progress(len(done))
     return [tally.result() for tally in tallies]
 

@@ -119,14 +119,15 @@ class Patching(PairMeasurement):
         return record_of(subject, settings, runs, found, **written_facts(written))
 
     def prompts(self, settings: PatchingSettings, planned: PlannedSubject) -> float | int:
-        """The instructions under every patch, once as the target and in one of `TOGETHER` runs as the source."""
+        """The instructions under every patch: in the blocks after it, half of all on average, and for `TOGETHER` patches once as the
+        source and once in the target's blocks before the patches."""
         # A checkpoint of unknown depth counts as a deep one.
         layers = layers_of(settings.layers, planned.layers) if planned.layers else settings.layers or tuple(range(MOST_LAYERS))
         with_nulls = 1 + settings.nulls
         patches = len(layers) * with_nulls
         patches += (settings.heads + HEADS * (settings.heads_of is not None)) * with_nulls
         patches += len(_apart(layers)) * (2 * settings.parts + with_nulls * settings.along + 2 * with_nulls * settings.components)
-        return PROMPTS_A_ROW * settings.instructions * (1 + patches) * (1 + 1 / TOGETHER)
+        return PROMPTS_A_ROW * settings.instructions * (1 + patches) * (1 / 2 + 2 / TOGETHER)
 
 
 def layers_of(asked: Sequence[int] | None, n_layers: int, most: int = MOST_LAYERS) -> tuple[int, ...]:
@@ -264,7 +265,7 @@ def _patched(
     subject: PairSubject,
 ) -> "Iterator[tuple[DiffRun, BoundedProbability]]":
     """The probabilities in the target as it is, and with each patch."""
-    from demur.measurements.diffing.pair_probabilities import pair_probabilities
+    from demur.measurements.diffing.pair_probabilities import of_target, pair_probabilities
 
     names = pair.source.name, pair.target.name
     wanted: list[tuple[DiffRun, Run]] = [(DiffRun(names[1], names[1]), None)]
@@ -273,5 +274,7 @@ def _patched(
         part = wanted[start : start + TOGETHER]
         progress = subject.second.progress
         rows = [patch for _, patch in part]
-        _, *found = pair_probabilities(pair, material.prompts, rows, settings.sampling, progress=progress)
+        found = pair_probabilities(
+            pair, material.prompts, rows, settings.sampling, mixtures=of_target, counted=len(rows), progress=progress
+        )
         yield from zip((run for run, _ in part), found, strict=True)
