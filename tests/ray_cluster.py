@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -9,6 +10,8 @@ from typing import Any, ClassVar
 import pytest
 
 from demur.runs.executors.executor import Executor
+from demur.runs.executors.ray_actors import StartsActors, WorkerActor
+from demur.runs.executors.worker_messages import Task, TaskDone, TaskFailed, WorkerEnded, WorkerMessage, WorkerReady
 from demur.runs.job_inputs import JobInputs
 from demur.runs.jobs import Job
 from demur.runs.records import CompletionsMade, JobRecord
@@ -80,8 +83,43 @@ def two_nodes() -> Iterator[TwoNodes]:
             cluster.shutdown()
 
 
+class WatchedActors:
+    """Counts the actors that are ready and the tasks that they have, without a word of theirs being lost or late."""
+
+    def __init__(self) -> None:
+        self.ready = 0
+        self.at_work = set[int]()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watches every actor that is started inside the block."""
+        start = StartsActors.start
+
+        def started(starts: StartsActors, number: int, hear: Callable[[WorkerMessage], None]) -> WorkerActor:
+            def heard(message: WorkerMessage) -> None:
+                if isinstance(message, WorkerReady):
+                    self.ready += 1
+                elif isinstance(message, TaskDone | TaskFailed | WorkerEnded):
+                    self.at_work.discard(number)
+                hear(message)
+
+            actor = start(starts, number, heard)
+            send = actor.send
+
+            def sent(task: Task) -> None:
+                self.at_work.add(number)
+                send(task)
+
+            actor.send = sent  # type: ignore[method-assign]
+            return actor
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(StartsActors, "start", started)
+            yield
+
+
 class LosingNode:
-    """An executor in whose cluster the second node is lost after some completions. It is an `Executor`."""
+    """An executor in whose cluster the second node is lost while both actors are at work. It is an `Executor`."""
 
     name: ClassVar[str] = "ray"
 
@@ -89,19 +127,35 @@ class LosingNode:
         """Set up.
 
         Args:
-            inner: carries out the jobs.
+            inner: carries out the jobs, on two actors.
             lose: loses the node. It is called once.
-            after: after how many completions; 0 for at the first record of any kind.
+            after: after how many completions at the earliest; 0 for at the first record of any kind.
         """
         self._inner, self._lose, self._after = inner, lose, after
         self.lost = False
 
     def run(self, jobs: Sequence[Job], inputs: JobInputs) -> Iterator[JobRecord]:
         """Run jobs, and lose the node meanwhile."""
-        completions = 0
-        for record in self._inner.run(jobs, inputs):
-            yield record
-            completions += len(record.rows) if isinstance(record, CompletionsMade) else 0
-            if not self.lost and completions >= self._after:
-                self._lose()
-                self.lost = True
+        completions, actors = 0, WatchedActors()
+        with actors.watching():
+            for record in self._inner.run(jobs, inputs):
+                yield record
+                # On a busy machine, one actor could do everything before the other has imported torch.
+                until(lambda: actors.ready >= 2)
+                completions += len(record.rows) if isinstance(record, CompletionsMade) else 0
+                if not self.lost and completions >= self._after and len(actors.at_work) == 2:
+                    self._lose()
+                    self.lost = True
+
+
+def until(there: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Waits for something.
+
+    Raises:
+        TimeoutError: if it does not come in time.
+    """
+    ends = time.monotonic() + seconds
+    while not there():
+        if time.monotonic() > ends:
+            raise TimeoutError(f"waited {seconds:.0f} s in vain")
+        time.sleep(0.05)

@@ -225,7 +225,8 @@ def test_workers_end_with_a_killed_driver_and_the_same_command_resumes(study, wh
 def test_each_worker_has_its_own_gpu_and_a_share_of_the_cores(monkeypatch):
     monkeypatch.setattr(machine_shares, "visible_gpus", lambda: ["2", "5", "7"])
     monkeypatch.setattr(machine_shares, "cores", lambda: 12)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     shares = machine_shares.machine_shares(None, "auto")
     assert [(one.device, one.sharing, one.environment[VISIBLE]) for one in shares] == [
         ("cuda", 1, "2"),
@@ -236,6 +237,8 @@ def test_each_worker_has_its_own_gpu_and_a_share_of_the_cores(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     (second,) = machine_shares.machine_shares(None, "cuda:1")
     assert (second.environment[VISIBLE], second.environment["OMP_NUM_THREADS"]) == ("5", "2")
+    # With MKL, torch takes this number and not the other one.
+    assert second.environment["MKL_NUM_THREADS"] == "2"
     (spread,) = machine_shares.machine_shares(None, "spread")
     assert (spread.device, spread.environment[VISIBLE]) == ("spread", "2,5,7")
     cpu = machine_shares.machine_shares(4, "cpu")

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from demur.runs.summarising.paused_collection import collection_paused
+from demur.report.large_runs.paused_collection import collection_paused
 
 
 def test_it_is_paused_inside_and_goes_on_after_an_error():

@@ -125,12 +125,9 @@ class Report:
         Raises:
             InputError: if an entry of the folder leads out of it, or cannot be written.
         """
-        from demur.report.pictures.picture_files import draw_pictures, out_of_date
+        from demur.report.pictures.picture_files import update_pictures
 
-        wanted = self.sheets if every else out_of_date(folder, self.sheets)
-        if wanted:
-            with phases("figures", len(wanted)) as progress:
-                draw_pictures(folder, wanted, [sheet.name for sheet in self.sheets], progress)
+        update_pictures(folder, self.sheets, every=every, phases=phases)
 
 
 def made_report(summary: Summary, completions: "pandas.DataFrame") -> Report:

@@ -24,6 +24,7 @@ from demur.core.errors import InputError
 from demur.core.nested import flatten
 from demur.core.same_weights import same_weights
 from demur.core.statistics import holm, mcnemar, shared
+from demur.report.large_runs.paused_collection import collection_paused
 from demur.runs.run import Run, open_run
 from demur.runs.store import Store
 from demur.runs.summarising.analysed_run import edit_words
@@ -155,10 +156,11 @@ def compare_runs(first: Run, *others: Run, matches: Sequence[Match] = ()) -> tup
     Raises:
         InputError: if a run holds no verdicts, if one shares no judged cell with the first, or for a match of unknown names.
     """
-    one, *rest = map(_side, (first, *others))
-    renamed = renamings(matches, one.names(), [side.names() for side in rest])
-    found = [_compared(one, side.renamed(new), new) for side, new in zip(rest, renamed, strict=True)]
-    return tuple(_corrected(found))
+    with collection_paused():
+        one, *rest = map(_side, (first, *others))
+        renamed = renamings(matches, one.names(), [side.names() for side in rest])
+        found = [_compared(one, side.renamed(new), new) for side, new in zip(rest, renamed, strict=True)]
+        return tuple(_corrected(found))
 
 
 def _compared(first: _Side, second: _Side, new: Renaming) -> RunComparison:

@@ -17,19 +17,21 @@ from demur.analysis.summary import MeasurementSummary, Summary
 from demur.core.errors import InputError, WorkError, nearest
 from demur.core.html_repr import facts_table
 from demur.core.progress import Phases, no_phases
+from demur.report.large_runs.paused_collection import collection_paused
 from demur.runs.database.completion_frame import completion_frame
 from demur.runs.database.consistency import check_consistent
 from demur.runs.growing.added_judges import add_judges
 from demur.runs.judging_stored import asking_judges, failure_warnings, judge_stored
 from demur.runs.run_summary import summarise
 from demur.runs.store import Store
-from demur.runs.summarising.paused_collection import collection_paused
+from demur.runs.summarising.judged_rows import judged_rows
 
 if TYPE_CHECKING:
     import pandas
     from plotly.graph_objects import Figure
 
     from demur.directions.direction import Direction
+    from demur.report.figure_spec import Sheet
 
 
 class Run:
@@ -244,19 +246,12 @@ class Run:
         judge_stored(self._store, self.judges(), max_cost)
 
     def _judged(self) -> "tuple[Summary, pandas.DataFrame]":
-        """Summary and completions of one moment.
-
-        Completions that are stored but not judged yet are left out; the run may not be finished. A completion on which every
-        judge failed is shown, unless no judge has a verdict on any completion of its cell.
-        """
+        """Summary and judged completions of one moment."""
         with self._store.snapshot():
             results, judges = self._store.results(), self.judges()
-            summary, completions = summarise(self._store, judges, results), completion_frame(results, self._store.completions())
-        shown = {cell.key for cell in summary.cells}
-        answers = [(one.cell, one.position, one.judge) for one in results.verdicts]
-        answers += [(one.cell, one.position, one.judge) for one in results.failures]
-        read = {(cell, position) for cell, position, judge in answers if judge in judges and cell in shown}
-        return summary, completions[[place in read for place in zip(completions["key"], completions["index"], strict=True)]]
+            summary, completions = summarise(self._store, judges, results), self._store.completions()
+        read = judged_rows(results, judges, {cell.key for cell in summary.cells}, completions)
+        return summary, completion_frame(results, read)
 
     def report(
         self,
@@ -283,27 +278,32 @@ class Run:
             InputError: if the run holds no judged cell, or its folder cannot be written; and in the cases of `judge_stored`.
             WorkError: if every judge failed on every completion, or if the folder was moved or deleted meanwhile.
         """
-        from demur.report.write_report import made_report
+        from demur.report.pictures.picture_files import update_pictures
 
         with self._store.report_held(waiting):
             self.judge_stored(max_cost)
             self._store.restore_directions()
             with collection_paused():
-                summary, completions = self._judged()
-            self._store.write_text("summary.json", summary.to_json())
-            missing = [] if summary.cells else failure_warnings(self._store.failures(), self._progress()[1], self.judges())
-            if missing:
-                raise WorkError(f"there is no verdict to report: {' '.join(missing)} The next report asks the judges again.")
-            with collection_paused():
-                report = made_report(summary, completions)
-            if report.left_out:
-                warned = summary.model_copy(update={"warnings": (*summary.warnings, *report.left_out)})
-                self._store.write_text("summary.json", warned.to_json())
-            page = report.write_page(self.path)
+                page, sheets = self._write_page()  # no record is left for the collections that follow while figures are drawn
             page_written(page)
             if figures != "none":
-                report.draw_pictures(self.path, every=figures == "all", phases=phases)
+                update_pictures(self.path, sheets, every=figures == "all", phases=phases)
             return page
+
+    def _write_page(self) -> "tuple[Path, list[Sheet]]":
+        """Write `summary.json`, the page and the tables. Returns the path of the page, and the figures that get files."""
+        from demur.report.write_report import made_report
+
+        summary, completions = self._judged()
+        self._store.write_text("summary.json", summary.to_json())
+        missing = [] if summary.cells else failure_warnings(self._store.failures(), self._progress()[1], self.judges())
+        if missing:
+            raise WorkError(f"there is no verdict to report: {' '.join(missing)} The next report asks the judges again.")
+        report = made_report(summary, completions)
+        if report.left_out:
+            warned = summary.model_copy(update={"warnings": (*summary.warnings, *report.left_out)})
+            self._store.write_text("summary.json", warned.to_json())
+        return report.write_page(self.path), report.sheets
 
     def copied_to(self, target: str | Path) -> "Run":
         """A copy of the run in a new folder, without its report; for example of an archive that cannot be written.

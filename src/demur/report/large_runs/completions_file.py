@@ -17,6 +17,9 @@ NAME = "report-completions.js"
 MOST_INSIDE = 5_000_000
 """Completions that take more characters than this are beside the page."""
 
+_LEVEL = 6
+"""How hard gzip tries. For 384,000 completions, 9 takes four times as long and saves a twenty-fifth of the bytes."""
+
 
 @dataclass(frozen=True)
 class StoredCompletions:
@@ -53,6 +56,6 @@ def stored_completions(data: PageData) -> StoredCompletions:
     count = sum(len(cell["rows"]["text"]) for cell in data["cells"])
     if len(text) <= MOST_INSIDE:
         return StoredCompletions(count, text)
-    packed = gzip.compress(text.encode(), mtime=0)
+    packed = gzip.compress(text.encode(), _LEVEL, mtime=0)
     digest = hashlib.sha256(packed).hexdigest()[:16]
     return StoredCompletions(count, "", f'demurCompletions("{digest}", "{b64encode(packed).decode()}");\n'.encode(), digest)

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from demur.core.atomic_files import replace_file
 from demur.core.inner_files import inner_file
+from demur.core.progress import Phases, no_phases
 from demur.report import style
 from demur.report.figure_spec import Sheet
+from demur.report.large_runs.paused_collection import collection_paused
 
 RECORD = "figures/drawn.json"
 _MOST_BYTES = 1 << 26
@@ -65,6 +67,24 @@ def out_of_date(folder: Path, sheets: Sequence[Sheet]) -> list[Sheet]:
     return [sheet for sheet in sheets if not _is_current(folder, sheet, drawn.get(sheet.name), code)]
 
 
+def update_pictures(folder: Path, sheets: Sequence[Sheet], *, every: bool = False, phases: Phases = no_phases) -> None:
+    """Draw the figures whose files are missing or out of date.
+
+    Args:
+        folder: the run folder.
+        sheets: all figures of the report.
+        every: whether to draw also those whose files show what they should.
+        phases: shows progress.
+
+    Raises:
+        InputError: if an entry of the folder leads out of it, or cannot be written.
+    """
+    wanted = sheets if every else out_of_date(folder, sheets)
+    if wanted:
+        with phases("figures", len(wanted)) as progress:
+            draw_pictures(folder, wanted, [sheet.name for sheet in sheets], progress)
+
+
 def draw_pictures(
     folder: Path, sheets: Sequence[Sheet], keep: Iterable[str], progress: Callable[[int], object] = lambda _: None
 ) -> None:
@@ -88,11 +108,12 @@ def draw_pictures(
     try:
         for sheet in sheets:
             drawn.pop(sheet.name, None)
-            figure, files = draw(sheet.content), {}
-            for path in picture_paths(folder, [sheet.name]):
-                content = style.save(figure, path.suffix[1:])
-                replace_file(path, content)
-                files[path.suffix[1:]] = hashlib.sha256(content).hexdigest()
+            with collection_paused():  # a figure consists of many objects, which live until it is written
+                figure, files = draw(sheet.content), {}
+                for path in picture_paths(folder, [sheet.name]):
+                    content = style.save(figure, path.suffix[1:])
+                    replace_file(path, content)
+                    files[path.suffix[1:]] = hashlib.sha256(content).hexdigest()
             drawn[sheet.name] = DrawnPicture(_shown(sheet, code), files)
             progress(1)
     finally:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import nan
 from typing import TYPE_CHECKING
 
+from demur.analysis.cell import Cell
 from demur.judges.judge import UNPARSED
 from demur.runs.labelling.label_records import LabelledSample
 from demur.runs.rows import StoredCompletion, StoredVerdict
@@ -38,12 +39,7 @@ def completion_frame(
 
     rows = list(completions)
     # Column by column: a dictionary for each row would take several times the time and the memory.
-    cells = {cell.key: cell.model_dump(mode="json", include=set(CELL_COLUMNS)) for cell in results.cells}
-    for facts_of_cell in cells.values():
-        facts_of_cell["settings"] = json.dumps(facts_of_cell["settings"], sort_keys=True) if facts_of_cell["settings"] else None
-    facts = [cells[row.cell] for row in rows]
-    columns: dict[str, list[object]] = {name: [fact[name] for fact in facts] for name in CELL_COLUMNS}
-    columns |= {
+    columns: dict[str, list[object]] = {
         "index": [row.position for row in rows],
         "instruction": [row.instruction for row in rows],
         "completion": [row.text for row in rows],
@@ -66,7 +62,19 @@ def completion_frame(
     for judge, found in answered.items():
         columns[f"{judge}_output"] = [found.get((row.cell, row.position), nan) for row in rows]
     columns |= _labels(results.people, rows)
-    return pandas.DataFrame(columns)
+    return pandas.concat([_facts_of_cells(results.cells, rows), pandas.DataFrame(columns)], axis="columns")
+
+
+def _facts_of_cells(cells: Sequence[Cell], rows: Sequence[StoredCompletion]) -> "pandas.DataFrame":
+    """The columns that describe the cell of each row: made once a cell and then repeated, which is several times faster."""
+    import pandas
+
+    places = {key: place for place, key in enumerate(dict.fromkeys(row.cell for row in rows))}
+    dumped = {cell.key: cell.model_dump(mode="json", include=set(CELL_COLUMNS)) for cell in cells if cell.key in places}
+    for facts in dumped.values():
+        facts["settings"] = json.dumps(facts["settings"], sort_keys=True) if facts["settings"] else None
+    once = pandas.DataFrame({name: [dumped[key][name] for key in places] for name in CELL_COLUMNS})
+    return once.take([places[row.cell] for row in rows]).reset_index(drop=True)
 
 
 def _labels(sample: LabelledSample, rows: Sequence[StoredCompletion]) -> dict[str, list[object]]:

@@ -77,7 +77,12 @@ def machine_shares(workers: int | None, device: str) -> list[Share]:
 
 
 def _environment(workers: int, gpus: str | None) -> dict[str, str]:
-    """Each worker gets an equal share of the cores, or fewer threads if the user has set fewer."""
-    share = max(1, cores() // workers)
-    found = {name: str(min(share, int(asked)) if (asked := os.environ.get(name, "")).isdecimal() else share) for name in _THREADS}
+    """Each worker gets an equal share of the cores, or fewer threads if the user has set fewer.
+
+    Both variables get the same number. With MKL, torch takes the number of MKL, whatever `OMP_NUM_THREADS` says: a user who had
+    set that to 1 got as many threads as the share.
+    """
+    asked = [int(text) for name in _THREADS if (text := os.environ.get(name, "")).isdecimal()]
+    threads = max(1, min([cores() // workers, *asked]))
+    found = {name: str(threads) for name in _THREADS}
     return found if gpus is None else {**found, VISIBLE: gpus}
