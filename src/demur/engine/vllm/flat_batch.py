@@ -7,6 +7,7 @@ if two rows have equal tokens, and then their numbers are equal. What is not rec
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool
@@ -45,7 +46,7 @@ def spans(positions: Sequence[int], starts: Sequence[int]) -> list[Span]:
     Raises:
         WorkError: if the two do not agree.
     """
-    found = [Span(start, stop, positions[start]) for start, stop in zip(starts, starts[1:], strict=False) if stop > start]
+    found = [Span(start, stop, positions[start]) for start, stop in pairwise(starts) if stop > start]
     edges = [0, *(one.stop for one in found)]
     agrees = len(positions) >= edges[-1] > 0 and all(one.start == edge for one, edge in zip(found, edges, strict=False))
     if not agrees or any(
@@ -76,8 +77,8 @@ class ExpectedRows:
     """The rows that are to run in some forward passes, and which of them did.
 
     Attributes:
-        prompt_lengths: the token ids that a row begins with -> how many of them are its prompt. The others count as generated, and
-            so do all that follow.
+        prompt_lengths: the token ids that a row begins with -> how many of them are its prompt. The others count as generated,
+            and so do all that follow.
         seen: how often each of these rows ran from its first token on.
     """
 
@@ -105,8 +106,8 @@ class ExpectedRows:
             if span.position > 0 or own not in self.prompt_lengths:
                 raise WorkError(
                     f"vLLM ran {len(own)} tokens from position {span.position} on that are not one of the "
-                    f"{len(self.prompt_lengths)} prompts it was given; it may have cut a prompt in pieces or taken a row back for "
-                    "lack of memory; use a smaller batch_rows, or engine='transformers'"
+                    f"{len(self.prompt_lengths)} prompts it was given; it may have cut a prompt in pieces or taken a row "
+                    "back for lack of memory; use a smaller batch_rows, or engine='transformers'"
                 )
             self.seen[own] += 1
             whole.append((span, own))

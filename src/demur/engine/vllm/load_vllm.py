@@ -1,10 +1,11 @@
 """Loads a checkpoint into the engine `vllm`, and proves that its stream can be read and edited there."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from torch import nn
 
@@ -20,6 +21,7 @@ from demur.models.sources import at_hand, find_model
 
 MOST_TOKENS = 8192
 """The most tokens of a prompt with its completion. vLLM sets memory aside for one forward pass over so many."""
+AnyResult = TypeVar("AnyResult")
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -67,7 +69,7 @@ def _with_vllm(loaded: Checkpoint, request: LoadRequest) -> Checkpoint:
             # A GGUF file or a merged adapter: vLLM reads the weights as they are in memory now.
             model.save_pretrained(folder)
             files = Path(folder)
-        runner = _started(files, request.dtype, most)
+        runner = _running(request.name, lambda: _started(files, request.dtype, most))
     access, no_access = None, ""
     try:
         access = StreamAccess(_inner_model(runner), layout, row_starts)
@@ -79,7 +81,7 @@ def _with_vllm(loaded: Checkpoint, request: LoadRequest) -> Checkpoint:
     runs = VllmRuns(runner, access, layout, loaded.n_layers, loaded.d_model, most, tokens, block)
     if access is not None:
         try:
-            prove_access(runs, expected, loaded.dtype)
+            _running(request.name, lambda: prove_access(runs, expected, loaded.dtype))
         except (WorkError, InputError) as error:
             no_access = f"the proof of its residual stream failed: {error}"
     made = VllmEngine(
@@ -92,6 +94,16 @@ def _with_vllm(loaded: Checkpoint, request: LoadRequest) -> Checkpoint:
         no_access=no_access,
     )
     return replace(loaded, engine=made, facts={**loaded.facts, "engine": "vllm"})
+
+
+def _running(name: str, call: Callable[[], AnyResult]) -> AnyResult:
+    """What a call gives that runs vLLM. Raises `InputError` if vLLM fails, for example because it does not know a family."""
+    try:
+        return call()
+    except (InputError, WorkError):
+        raise
+    except Exception as error:
+        raise InputError(f"vLLM cannot run {name!r} ({type(error).__name__}: {error}); use engine='transformers'") from error
 
 
 def _started(folder: Path | None, dtype: str, most: int) -> Any:
@@ -115,7 +127,7 @@ def _started(folder: Path | None, dtype: str, most: int) -> Any:
 
 
 def _inner_model(runner: Any) -> nn.Module:
-    """vLLM's module. Raises `InputError` if it is in another process."""
+    """The module of vLLM. Raises `InputError` if it is in another process."""
     if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") != "0":
         raise InputError(
             "vLLM runs the model in a process of its own, where demur does not reach it; set VLLM_ENABLE_V1_MULTIPROCESSING=0"

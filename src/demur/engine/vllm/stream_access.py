@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from demur.core.errors import WorkError
+from demur.core.errors import InputError, WorkError
 from demur.engine.hooks import Change, Hook, after_attention, editing, refuse_compiled
 from demur.engine.prompt_boundary import PromptBoundary
 from demur.engine.vllm.flat_batch import ExpectedRows, Ids, Passed
@@ -66,7 +66,7 @@ class StreamAccess:
         starts: called in a forward pass; where each row starts among the tokens, and where the last one ends.
     """
 
-    model: nn.Module
+    model: Any  # a torch module with vLLM's method compute_logits
     layout: Layout
     starts: Callable[[], list[int]]
 
@@ -95,7 +95,7 @@ class StreamAccess:
                     before = _before_block(None if pre is None else watch.change(pre), layer, inputs if mid else None)
                     stack.callback(block.register_forward_pre_hook(watch.kept(before), with_kwargs=True).remove)
                 if mid is not None:
-                    within = after_attention(self.layout, layer, watch.change(mid), inputs)
+                    within = watch.between(layer, inputs, after_attention(self.layout, layer, watch.change(mid), inputs))
                     stack.callback(branch(block, self.layout.attention).register_forward_hook(watch.kept(within)).remove)
             last = point(len(blocks) - 1, "resid_post")
             if last in points:
@@ -123,8 +123,13 @@ class _Watch:
             if self.error is None:
                 try:
                     return hook(*given)
-                except Exception as error:  # noqa: BLE001  raised when the call has ended
+                except (InputError, WorkError) as error:
                     self.error = error
+                except Exception as error:  # raised when the call has ended
+                    family = self._access.layout.family
+                    said = f"reading or editing the stream of vLLM's model of family {family!r} failed ({error!r})"
+                    self.error = WorkError(said)
+                    self.error.__cause__ = error
             return None
 
         return guarded
@@ -141,31 +146,57 @@ class _Watch:
         self._streams.clear()
 
     def change(self, where: Point) -> Change:
-        """Edits and reads the stream at one point. vLLM's tensors are (token, d_model); tables of edits take rows of tokens."""
+        """Edits and reads the stream at one point.
+
+        The stream is (token, d_model) in vLLM's own models and (1, token, d_model) in those that it takes from transformers.
+        Tables of edits take the second form.
+        """
         steps = self._table.get(where)
         act = None if steps is None else editing(where, steps, self._boundary, self._acted)
 
         def change(stream: Tensor, onto: Tensor) -> Tensor | None:
-            changed = None if act is None else act(stream[None], onto[None])
-            found = None if changed is None else changed[0]
-            if where in self._wanted.points and self._passed is not None:
-                now = stream if found is None else found if onto is stream else stream + (found - onto)
+            assert self._passed is not None, "begin ran before"
+            n, shape = len(self._passed.generated), tuple(stream.shape)
+            if shape[:-1] not in ((n,), (1, n)):
+                raise WorkError(f"the stream at {where} has shape {shape}, but the forward pass has {n} tokens")
+            changed = None
+            if act is not None:
+                rows = stream.reshape(1, n, -1)
+                # If the stream itself is changed, edits have to see that it is the same tensor.
+                found = act(rows, rows if onto is stream else onto.reshape(1, n, -1))
+                changed = None if found is None else found.reshape(onto.shape)
+            if where in self._wanted.points:
+                now = stream if changed is None else changed if onto is stream else stream + (changed - onto)
                 chosen = [span.stop + place for span, _ in self._passed.whole for place in self._wanted.positions]
-                self._streams[where] = now[chosen].detach().float().cpu()
-            return found
+                self._streams[where] = now.reshape(n, -1)[chosen].detach().float().cpu()
+            return changed
 
         return change
 
+    def between(self, layer: int, inputs: dict[int, Tensor], hook: Hook) -> Hook:
+        """The hook after attention, which needs what the hook before the block has stored."""
+
+        def checked(*given: Any) -> Any:
+            if layer not in inputs:
+                raise self._missed(Point(layer, "resid_pre"))
+            return hook(*given)
+
+        return checked
+
+    def _missed(self, where: Point) -> WorkError:
+        layout = self._access.layout
+        return WorkError(
+            f"vLLM's model of family {layout.family!r} did not pass {where.named(len(layout.find_blocks(self._access.model)))} "
+            "where demur reads and edits it; use engine='transformers'"
+        )
+
     def end(self, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
         """Check that every edit acted in this forward pass, and keep what is wanted of its rows."""
-        family, n_layers = self._access.layout.family, len(self._access.layout.find_blocks(self._access.model))
         for where in sorted({*self._table, *self._wanted.points}):
             if where not in (self._acted if where in self._table else self._streams):
-                raise WorkError(
-                    f"vLLM's model of family {family!r} did not pass {where.named(n_layers)} where demur "
-                    f"{'edits' if where in self._table else 'reads'} it; use engine='transformers'"
-                )
+                raise self._missed(where)
         assert self._passed is not None, "begin ran before"
+        output = output.reshape(len(self._passed.generated), -1)
         for number, (span, ids) in enumerate(self._passed.whole):
             count = self._wanted.logits.get(ids, 0)
             logits = torch.empty(0, 0)

@@ -1,8 +1,8 @@
 """The engine `vllm`: a model that vLLM runs in this process. Needs vLLM, which is best in an environment of its own.
 
-vLLM has no interface to the residual stream. demur reads and edits it with hooks in vLLM's own model (`stream_access.py`), and only
-if loading has proved, against the same weights in transformers, that they do what they should (`vllm_proof.py`). Otherwise this
-engine writes greedy completions without edits, and refuses the rest with the reason.
+vLLM has no interface to the residual stream. demur reads and edits it with hooks in vLLM's own model (`stream_access.py`). It
+does so only if loading has proved, against the same weights in transformers, that the hooks do what they should
+(`vllm_proof.py`). Otherwise this engine writes greedy completions without edits, and refuses the rest with the reason.
 """
 
 import math
@@ -225,9 +225,7 @@ class VllmEngine:
 
     def _after(self, branches: Sequence[Branch], rows: Sequence[Row], batch_tokens: int | None) -> Float[Tensor, "branch vocab"]:
         """The logits after each of some branches."""
-        given = [
-            Tokens((*rows[one.row].prompt, *one.tokens), len(rows[one.row].prompt), rows[one.row].edits) for one in branches
-        ]
+        given = [Tokens((*rows[one.row].prompt, *one.tokens), len(rows[one.row].prompt), rows[one.row].edits) for one in branches]
         found: dict[int, Tensor] = {}
         for some in self.runs.prefilled(given, Wanted(), logits=(1,) * len(given), batch_tokens=batch_tokens):
             found.update({index: one.logits[-1] for index, one in some})

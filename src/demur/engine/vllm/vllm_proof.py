@@ -1,8 +1,8 @@
 """Proves that demur reads and edits the same stream in vLLM's model as in the transformers model of the same weights.
 
-transformers runs two short prompts: unedited, with the stream of every point, and with an edit at each point in turn, as long as the
-stream there. vLLM then has to give the same streams and the same changes of the logits. So a module that is not where demur takes
-it to be, an edit that does not act, and rows that are taken for each other are found when a checkpoint is loaded.
+transformers runs two short prompts: unedited, with the stream of every point, and with an edit at each point in turn, as long as
+the stream there. vLLM then has to give the same streams and the same changes of the logits. So a module that is not where demur
+takes it to be, an edit that does not act, and rows that are taken for each other are found when a checkpoint is loaded.
 """
 
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ def expected_numbers(engine: TransformersEngine) -> ExpectedNumbers:
     edits = tuple(_edit(where, probe, length, engine.n_layers) for where, length in zip(points, lengths, strict=True))
     rows = [Row(ids, edit) for edit in (None, *edits) for ids in prompts]
     logits = _in_order(((one.indices, one.logits) for one in engine.next_tokens(rows)), len(rows))
-    of_edit = logits.unflatten(0, (len(edits) + 1, len(prompts)))
+    of_edit = logits.view(len(edits) + 1, len(prompts), -1)
     return ExpectedNumbers(prompts, points, edits, streams, of_edit[0], of_edit[1:])
 
 
@@ -115,7 +115,7 @@ def prove_access(runs: VllmRuns, expected: ExpectedNumbers, dtype: torch.dtype) 
     streams = torch.stack([taken[index].states for index in range(n)])
     off = (streams - expected.streams).norm(dim=-1) / expected.streams.norm(dim=-1)
     worst_stream = _worst(off.transpose(0, 1).flatten(1).amax(1), expected.points, runs.n_layers, tolerance, "the stream at")
-    logits = torch.stack([taken[index].logits[-1] for index in range(len(given))]).unflatten(0, (len(expected.edits) + 1, n))
+    logits = torch.stack([taken[index].logits[-1] for index in range(len(given))]).view(len(expected.edits) + 1, n, -1)
     if logits.shape[-1] != expected.plain.shape[-1]:
         raise WorkError(f"vLLM gives {logits.shape[-1]} logits, and transformers {expected.plain.shape[-1]}")
     should, changed = expected.edited - expected.plain, logits[1:] - logits[0]

@@ -1,7 +1,7 @@
 """Calls of vLLM: rows in, and tokens, logits or streams out, each of them for the row that it belongs to."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 
 from demur.core.errors import InputError, WorkError
 from demur.engine.vllm.arms import ArmPass, Tokens, arm_passes
-from demur.engine.vllm.flat_batch import ExpectedRows
+from demur.engine.vllm.flat_batch import ExpectedRows, Ids
 from demur.engine.vllm.stream_access import StreamAccess, Taken, Wanted
 from demur.interventions.edit_table import EditTable, tabulate
 from demur.models.layouts import Layout, Point
@@ -101,27 +101,29 @@ class VllmRuns:
             _, taken = self._run(one, {"max_tokens": 1}, asked)
             yield [(index, taken[ids]) for ids, _, indices in one.rows for index in indices]
 
-    def _run(self, one: ArmPass, settings: dict[str, Any], wanted: Wanted) -> tuple[list[Any], dict[tuple[int, ...], Taken]]:
+    def _run(self, one: ArmPass, settings: dict[str, Any], wanted: Wanted) -> tuple[list[Any], dict[Ids, Taken]]:
         from vllm import SamplingParams
 
         asked = [list(ids) for ids, _, _ in one.rows]
         # Its own end tokens are ignored: a study says itself which tokens end a row.
         greedy = SamplingParams(temperature=0, ignore_eos=True, detokenize=False, **settings)
         expected = ExpectedRows({ids: prompt for ids, prompt, _ in one.rows})
+        taken: dict[Ids, Taken] = {}
         reads = bool(one.edits or wanted.points or wanted.logits)
-        if reads and self.access is None:
-            raise WorkError("vLLM's model cannot be reached, so no stream can be read or edited")
-        watched = self.access.acting(expected, self._table(one), wanted) if reads and self.access else nullcontext({})
-        with watched as taken:
+        with ExitStack() as stack:
+            if reads:
+                if self.access is None:
+                    raise WorkError("vLLM's model cannot be reached, so no stream can be read or edited")
+                taken = stack.enter_context(self.access.acting(expected, self._table(one, self.access), wanted))
             outputs = self.runner.generate([{"prompt_token_ids": ids} for ids in asked], greedy, use_tqdm=False)
         if [list(output.prompt_token_ids) for output in outputs] != asked:
-            raise WorkError("vLLM answered other prompts than it was asked, so what it wrote is not used; load the checkpoint again")
+            raise WorkError("vLLM answered other prompts than it was asked, so its output is not used; load the checkpoint again")
         if reads:
             expected.check_all_ran(ids for ids, _, _ in one.rows)
         return outputs, taken
 
-    def _table(self, one: ArmPass) -> EditTable:
-        device: Any = "cpu" if self.access is None else next(self.access.model.parameters()).device
+    def _table(self, one: ArmPass, access: StreamAccess) -> EditTable:
+        device = next(access.model.parameters()).device
         return tabulate([one.edits], self.layout, self.n_layers, self.d_model, device) if one.edits else {}
 
 
