@@ -177,7 +177,7 @@ KINDS: dict[str, PartKind] = {
         "engine",
         {
             "transformers": "demur.engine.load_transformers:TransformersEngines",
-            "vllm": "demur.engine.vllm.vllm_engine:VllmEngines",
+            "vllm": "demur.engine.vllm.load_vllm:VllmEngines",
         },
         protocol="demur.engine.checkpoints.EngineKind",
         members=("name", "load"),

@@ -58,7 +58,7 @@ def hooked(model: nn.Module, layout: Layout, changes: Mapping[Point, Change]) ->
                 before = _before_block(layer, pre, inputs if mid is not None else None, open_contexts)
                 stack.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
             if mid is not None:
-                within = _after_attention(layout, layer, mid, inputs)
+                within = after_attention(layout, layer, mid, inputs)
                 stack.callback(branch(block, layout.attention).register_forward_hook(within).remove)
         last = changes.get(point(len(blocks) - 1, "resid_post"))
         if last is not None:
@@ -87,7 +87,7 @@ def _before_block(
     return hook
 
 
-def _after_attention(layout: Layout, layer: int, change: Change, inputs: dict[int, Tensor]) -> Hook:
+def after_attention(layout: Layout, layer: int, change: Change, inputs: dict[int, Tensor]) -> Hook:
     """A hook on the output of the attention branch, before it is added to the stream."""
 
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
@@ -232,7 +232,7 @@ def edited(
         # If only a part of the model is called next, the end of the prompt is not known there.
         boundary.generated = None
 
-    with hooked(model, layout, {where: _editing(where, steps, boundary, acted) for where, steps in table.items()}):
+    with hooked(model, layout, {where: editing(where, steps, boundary, acted) for where, steps in table.items()}):
         watches = model.register_forward_pre_hook(begin, with_kwargs=True), model.register_forward_hook(end)
         try:
             yield boundary
@@ -248,7 +248,7 @@ def edited(
         )
 
 
-def _editing(where: Point, steps: tuple[StreamEdit, ...], boundary: PromptBoundary, acted: set[Point]) -> Change:
+def editing(where: Point, steps: tuple[StreamEdit, ...], boundary: PromptBoundary, acted: set[Point]) -> Change:
     """Applies the steps of one point, and notes that they acted."""
     placed: dict[torch.device, tuple[StreamEdit, ...]] = {}
 

@@ -50,13 +50,7 @@ def stream_activations(
             every prompt.
         NotFinite: if an activation is not finite, with its layer and the index of its prompt.
     """
-    if not layers:
-        raise InputError("reading activations needs at least one layer; name one")
-    layout.check_sites((site,))
-    n_layers = len(layout.find_blocks(model))
-    for layer in layers:
-        if not 0 <= layer < n_layers:
-            raise InputError(f"layer {layer} is out of range: this model has layers 0 to {n_layers - 1}")
+    check_layers(layers, site, layout, len(layout.find_blocks(model)))
     yield from point_activations(
         model,
         layout,
@@ -102,12 +96,7 @@ def point_activations(
     """
     if not prompts:
         return
-    shortest = min(map(len, prompts))
-    for position in positions:
-        if not -shortest <= position < 0:
-            raise InputError(
-                f"position {position} is not in every prompt: positions count back from the prompt's end, -1 to -{shortest}"
-            )
+    check_positions(positions, prompts)
     rows = [Row(tuple(prompt)) for prompt in prompts]
     spec = ReadSpec(tuple(points), tuple(positions))
     prefix = run_shared_prefix(model, layout, rows, pad_id, spec)
@@ -120,3 +109,23 @@ def point_activations(
         return activations
 
     yield from in_batches([len(row.prompt) for row in rows], work, model=model, batch_tokens=batch_tokens, even=True)
+
+
+def check_layers(layers: Sequence[int], site: Site, layout: Layout, n_layers: int) -> None:
+    """Raises `InputError` if there are no layers, and for a layer or site that the model does not have."""
+    if not layers:
+        raise InputError("reading activations needs at least one layer; name one")
+    layout.check_sites((site,))
+    for layer in layers:
+        if not 0 <= layer < n_layers:
+            raise InputError(f"layer {layer} is out of range: this model has layers 0 to {n_layers - 1}")
+
+
+def check_positions(positions: Sequence[int], prompts: Sequence[Sequence[int]]) -> None:
+    """Raises `InputError` for a position that is not in every prompt. There must be at least one prompt."""
+    shortest = min(map(len, prompts))
+    for position in positions:
+        if not -shortest <= position < 0:
+            raise InputError(
+                f"position {position} is not in every prompt: positions count back from the prompt's end, -1 to -{shortest}"
+            )

@@ -1,15 +1,13 @@
-"""The engine `vllm`: greedy completions by vLLM, without edits. Needs vLLM, which is best in an environment of its own.
+"""The engine `vllm`: a model that vLLM runs in this process. Needs vLLM, which is best in an environment of its own.
 
-Weights, tokenizer and fingerprint are read and checked as by the engine `transformers`. Then vLLM runs the weights. It gives no
-access to the residual stream from outside, so this engine refuses edits and everything that reads the stream.
+vLLM has no interface to the residual stream. demur reads and edits it with hooks in vLLM's own model (`stream_access.py`). It
+does so only if loading has proved, against the same weights in transformers, that the hooks do what they should
+(`vllm_proof.py`). Otherwise this engine writes greedy completions without edits, and refuses the rest with the reason.
 """
 
 import math
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -17,17 +15,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from demur.core.errors import InputError, NotFinite
-from demur.core.registry import registry
-from demur.engine.checkpoints import Checkpoint, free_memory
-from demur.engine.engine_protocol import LOSS_TOKENS, Continuation, Decoding, Follow, LoadRequest, Need, NextTokens, Row
+from demur.engine.conditions.row_gates import with_open_gates
+from demur.engine.continuations.tree_levels import grown
+from demur.engine.engine_protocol import LOSS_TOKENS, Branch, Continuation, Decoding, Follow, Need, NextTokens, Row
+from demur.engine.read_activations import check_layers, check_positions
+from demur.engine.vllm.arms import Tokens
+from demur.engine.vllm.stream_access import Wanted
+from demur.engine.vllm.vllm_runs import VllmRuns, stacked
 from demur.interventions.intervention import edit_sequence
-from demur.models.layouts import Site
-from demur.models.sources import at_hand, find_model
+from demur.models.layouts import Point, Site, point
 
-ROWS = 256
-"""The number of rows that vLLM gets at a time, so that finished ones can be stored. It forms its own batches within them."""
-
-_REASON = "vLLM gives no access to the residual stream or to all logits from outside"
+TREE_ROWS = 64
+"""The number of rows whose trees are run together, and of branches whose logits are in memory at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,38 +34,54 @@ class VllmEngine:
     """A model that vLLM runs. See `Engine` for what each method does.
 
     Attributes:
-        runner: the `LLM` of vLLM.
+        runs: vLLM with the model in it.
         tokenizer: the tokenizer.
-        family: the architecture family.
-        n_layers: number of blocks.
-        d_model: width of the residual stream.
         dtype: precision of weights and stream.
         stop_ids: tokens that end a completion.
         pad_id: a padding token; vLLM needs none.
         embedding_rows: the number of rows of the embedding.
-        most_tokens: the most tokens of a prompt with its completion.
+        no_access: why the stream of vLLM's model cannot be read and edited; empty if it can.
     """
 
-    runner: Any  # vLLM is not among the dependencies of demur, so its types are not known here.
+    runs: VllmRuns
     tokenizer: Any
-    family: str
-    n_layers: int
-    d_model: int
     dtype: torch.dtype
     stop_ids: tuple[int, ...]
     pad_id: int
     embedding_rows: int
-    most_tokens: int
+    no_access: str
     name: ClassVar[str] = "vllm"
+
+    @property
+    def family(self) -> str:
+        """The architecture family."""
+        return self.runs.layout.family
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return self.runs.n_layers
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.runs.d_model
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites of the family."""
+        return self.runs.layout.sites
 
     @property
     def device(self) -> torch.device:
         """The CPU: token ids are given as lists, and vLLM moves them itself."""
         return torch.device("cpu")
 
-    def cannot(self, need: Need) -> str:  # noqa: ARG002
-        """The reason why nothing but plain generation works."""
-        return _REASON
+    def cannot(self, need: Need) -> str:
+        """Why something needs another engine; see `Engine.cannot`."""
+        if need == "site proof" and not self.no_access:
+            return "loading has proved them, and the transformers model of the proof is not kept"
+        return self.no_access
 
     def generate(
         self,
@@ -76,40 +91,29 @@ class VllmEngine:
         batch_tokens: int | None = None,  # noqa: ARG002  vLLM forms its own batches
         batch_rows: int | None = None,
     ) -> Iterator[dict[int, list[int]]]:
-        """Greedy completions. See `Engine.generate`.
+        """Greedy completions, one arm after the other. See `Engine.generate`.
 
         Raises:
-            InputError: for a row with an edit, and for a prompt that is too long.
+            InputError: for a row with an edit if the stream cannot be edited, and for a prompt that is too long.
+            WorkError: if an edit did not act.
             NotFinite: with the index of a row whose logits are not finite.
         """
+        if any(edit_sequence(row.edits) for row in rows):
+            self._require("edit the residual stream")
         for row in rows:
-            if edit_sequence(row.edits):
-                raise InputError(f"the engine 'vllm' cannot edit the residual stream: {_REASON}; use engine='transformers'")
-            wanted = len(row.prompt) + decoding.max_new_tokens
-            if wanted > self.most_tokens:
-                raise InputError(
-                    f"a prompt of {len(row.prompt):,} tokens and {decoding.max_new_tokens:,} new ones are {wanted:,} tokens, and "
-                    f"the model takes {self.most_tokens:,}; ask for fewer new tokens, or leave the instruction out"
-                )
-        return self._generated(rows, decoding, batch_rows or ROWS)
+            self.runs.check_length(len(row.prompt), decoding.max_new_tokens)
+        return self._generated(with_open_gates(rows, self.read), decoding, batch_rows)
 
-    def _generated(self, rows: Sequence[Row], decoding: Decoding, size: int) -> Iterator[dict[int, list[int]]]:
-        from vllm import SamplingParams
-
-        # Its own end tokens are ignored: a study says itself which tokens end a row. The log-probability of the chosen token
-        # shows whether logits are finite.
-        greedy = SamplingParams(
-            temperature=0,
-            max_tokens=decoding.max_new_tokens,
-            stop_token_ids=list(decoding.stop_ids),
-            ignore_eos=True,
-            detokenize=False,
-            logprobs=0,
-        )
-        for begin in range(0, len(rows), size):
-            prompts = [{"prompt_token_ids": list(row.prompt)} for row in rows[begin : begin + size]]
-            outputs = self.runner.generate(prompts, greedy, use_tqdm=False)
-            yield {begin + place: self._tokens(one.outputs[0], begin + place, decoding) for place, one in enumerate(outputs)}
+    def _generated(self, rows: Sequence[Row], decoding: Decoding, batch_rows: int | None) -> Iterator[dict[int, list[int]]]:
+        # The log-probability of the chosen token shows whether logits are finite.
+        settings = {"max_tokens": decoding.max_new_tokens, "stop_token_ids": list(decoding.stop_ids), "logprobs": 0}
+        given = [Tokens(tuple(row.prompt), len(row.prompt), row.edits) for row in rows]
+        for one, outputs in self.runs.completed(given, settings, batch_rows):
+            yield {
+                index: self._tokens(output.outputs[0], index, decoding)
+                for (_, _, indices), output in zip(one.rows, outputs, strict=True)
+                for index in indices
+            }
 
     def _tokens(self, output: Any, row: int, decoding: Decoding) -> list[int]:
         tokens: list[int] = []
@@ -123,114 +127,110 @@ class VllmEngine:
 
     def read(
         self,
-        prompts: Sequence[Sequence[int]],  # noqa: ARG002
+        prompts: Sequence[Sequence[int]],
         *,
-        layers: Sequence[int],  # noqa: ARG002
-        site: Site = "resid_pre",  # noqa: ARG002
-        positions: Sequence[int] = (-1,),  # noqa: ARG002
-        batch_tokens: int | None = None,  # noqa: ARG002
+        layers: Sequence[int],
+        site: Site = "resid_pre",
+        positions: Sequence[int] = (-1,),
+        batch_tokens: int | None = None,
     ) -> Iterator[tuple[list[int], Float[Tensor, "row layer position d_model"]]]:
-        """Refused."""
-        raise self._refusal("read activations")
+        """Activations; see `Engine.read`."""
+        self._require("read activations")
+        check_layers(layers, site, self.runs.layout, self.n_layers)
+        points = [point(layer, site) for layer in layers]
+        yield from self.read_points(prompts, points=points, positions=positions, batch_tokens=batch_tokens)
+
+    def read_points(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        points: Sequence[Point],
+        positions: Sequence[int] = (-1,),
+        batch_tokens: int | None = None,
+    ) -> Iterator[tuple[list[int], Float[Tensor, "row point position d_model"]]]:
+        """Activations at any points in one pass; see `PointReader.read_points`."""
+        self._require("read activations")
+        if not prompts:
+            return
+        check_positions(positions, prompts)
+        rows = [Tokens(tuple(ids), len(ids)) for ids in prompts]
+        for found in self.runs.prefilled(rows, Wanted(tuple(points), tuple(positions)), batch_tokens=batch_tokens):
+            indices, states, _ = stacked(found)
+            if not torch.isfinite(states).all():
+                row, where = (int(i) for i in torch.nonzero(~torch.isfinite(states).all(-1))[0][:2])
+                raise NotFinite("the activations", indices[row], self.dtype, points[where].layer)
+            yield indices, states
 
     def next_tokens(
         self,
-        rows: Sequence[Row],  # noqa: ARG002
+        rows: Sequence[Row],
         *,
-        layers: Sequence[int] = (),  # noqa: ARG002
-        batch_tokens: int | None = None,  # noqa: ARG002
-        finite_only: bool = True,  # noqa: ARG002
+        layers: Sequence[int] = (),
+        batch_tokens: int | None = None,
+        finite_only: bool = True,
     ) -> Iterator[NextTokens]:
-        """Refused."""
-        raise self._refusal("give next-token logits")
+        """Logits or edited states after the last token; see `Engine.next_tokens`."""
+        self._require("give next-token logits")
+        rows = with_open_gates(rows, self.read)
+        given = [Tokens(tuple(row.prompt), len(row.prompt), row.edits) for row in rows]
+        wanted = Wanted(tuple(point(layer, "resid_pre") for layer in layers))
+        counts = () if layers else (1,) * len(rows)
+        for found in self.runs.prefilled(given, wanted, logits=counts, batch_tokens=batch_tokens):
+            indices, states, logits = stacked(found)
+            states, logits = states[:, :, 0], logits.flatten(1)
+            finite = torch.isfinite(logits).all(-1) & torch.isfinite(states).flatten(1).all(-1)
+            if finite_only and not finite.all():
+                row = indices[int(torch.nonzero(~finite)[0])]
+                raise NotFinite("the activations" if layers else "the logits", row, self.dtype)
+            yield NextTokens(indices, logits, states)
 
     def losses(
-        self,
-        rows: Sequence[Continuation],  # noqa: ARG002
-        *,
-        batch_tokens: int = LOSS_TOKENS,  # noqa: ARG002
+        self, rows: Sequence[Continuation], *, batch_tokens: int = LOSS_TOKENS
     ) -> Iterator[tuple[list[int], list[Float[Tensor, " token"]]]]:
-        """Refused."""
-        raise self._refusal("give token losses")
+        """Losses of continuations; see `Engine.losses`."""
+        self._require("give token losses")
+        rows = with_open_gates(rows, self.read)
+        given = [Tokens((*row.prompt, *row.continuation), len(row.prompt), row.edits) for row in rows]
+        # The logits after the last token of the prompt are for the first token of the continuation.
+        counts = [len(row.continuation) + 1 for row in rows]
+        for found in self.runs.prefilled(given, Wanted(), logits=counts, batch_tokens=batch_tokens):
+            losses = []
+            for index, one in found:
+                targets = torch.tensor(rows[index].continuation, dtype=torch.long)
+                logits = one.logits[-len(targets) - 1 : -1].double()
+                losses.append(torch.nn.functional.cross_entropy(logits, targets, reduction="none"))
+            yield [index for index, _ in found], losses
 
     def explore(
-        self,
-        rows: Sequence[Row],  # noqa: ARG002
-        follow: Follow,  # noqa: ARG002
-        *,
-        max_new_tokens: int,  # noqa: ARG002
-        batch_tokens: int | None = None,  # noqa: ARG002
+        self, rows: Sequence[Row], follow: Follow, *, max_new_tokens: int, batch_tokens: int | None = None
     ) -> Iterator[list[int]]:
-        """Refused."""
-        raise self._refusal("run trees of continuations")
+        """Trees of continuations; see `Engine.explore`. Every branch runs its prompt again, because no cache is kept."""
+        self._require("run trees of continuations")
+        if max_new_tokens < 1:
+            raise InputError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+        rows = with_open_gates(rows, self.read)
+        for begin in range(0, len(rows), TREE_ROWS):
+            indices = list(range(begin, min(begin + TREE_ROWS, len(rows))))
+            pending = [[Branch(row) for row in indices]]
+            while pending:
+                level = pending.pop()
+                if not level or len(level[0].tokens) >= max_new_tokens:
+                    continue
+                if len(level) > TREE_ROWS:
+                    pending += [level[TREE_ROWS:], level[:TREE_ROWS]]
+                    continue
+                longer, _ = grown(level, self._after(level, rows, batch_tokens), follow)
+                pending.append(longer)
+            yield indices
 
-    def _refusal(self, what: str) -> InputError:
-        return InputError(f"the engine 'vllm' cannot {what}: {_REASON}; use engine='transformers'")
+    def _after(self, branches: Sequence[Branch], rows: Sequence[Row], batch_tokens: int | None) -> Float[Tensor, "branch vocab"]:
+        """The logits after each of some branches."""
+        given = [Tokens((*rows[one.row].prompt, *one.tokens), len(rows[one.row].prompt), rows[one.row].edits) for one in branches]
+        found: dict[int, Tensor] = {}
+        for some in self.runs.prefilled(given, Wanted(), logits=(1,) * len(given), batch_tokens=batch_tokens):
+            found.update({index: one.logits[-1] for index, one in some})
+        return torch.stack([found[index] for index in range(len(given))])
 
-
-class VllmEngines:
-    """Checkpoints that vLLM runs."""
-
-    name: ClassVar[str] = "vllm"
-
-    def load(self, request: LoadRequest) -> Checkpoint:
-        """Read and check a checkpoint as the engine `transformers` does, then start vLLM on its files.
-
-        Raises:
-            InputError: if vLLM is not installed, and for quantised weights and spread devices.
-        """
-        if request.quantise is not None:
-            raise InputError("the engine 'vllm' does not quantise weights; leave quantise out, or use engine='transformers'")
-        # Several processes are for several GPUs. One process is enough here, and it ends with this one.
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        try:
-            import vllm  # noqa: F401
-        except ImportError as error:
-            reason = f"the engine 'vllm' needs vLLM, which cannot be imported ({error})"
-            raise InputError(f"{reason}; pip install 'demur[vllm]' in an environment of its own") from error
-        # Read on the CPU, so that a GPU is left to vLLM.
-        loaded: Checkpoint = registry("engine").get("transformers").load(replace(request, device="cpu"))
-        model, config = loaded.model, loaded.model.config
-        most = int(getattr(config, "max_position_embeddings", 2048))
-        rows = loaded.embedding_rows
-        assert rows is not None, "the engine transformers says how many rows its embedding has"
-        source = at_hand(find_model(request.model, request.revision))
-        with TemporaryDirectory() as folder:
-            files = source.path
-            if source.kind != "folder" or request.adapter is not None:
-                # A GGUF file or a merged adapter: vLLM reads the weights as they are in memory now.
-                model.save_pretrained(folder)
-                files = Path(folder)
-            made = VllmEngine(
-                runner=_started(files, request.dtype, most),
-                tokenizer=loaded.tokenizer,
-                family=loaded.engine.family,
-                n_layers=loaded.n_layers,
-                d_model=loaded.d_model,
-                dtype=loaded.dtype,
-                stop_ids=loaded.stop_ids,
-                pad_id=loaded.pad_id,
-                embedding_rows=rows,
-                most_tokens=most,
-            )
-        del model
-        found = replace(loaded, engine=made, facts={**loaded.facts, "engine": "vllm"})
-        del loaded
-        free_memory()
-        return found
-
-
-def _started(folder: Path | None, dtype: str, most: int) -> Any:
-    from vllm import LLM
-
-    # Without prefix caching, a row never depends on what was generated before. Eager, so that nothing is compiled.
-    return LLM(
-        model=str(folder),
-        dtype=dtype,
-        max_model_len=most,
-        skip_tokenizer_init=True,
-        enable_prefix_caching=False,
-        enforce_eager=True,
-        disable_log_stats=True,
-        trust_remote_code=False,
-    )
+    def _require(self, what: str) -> None:
+        if self.no_access:
+            raise InputError(f"the engine 'vllm' cannot {what}: {self.no_access}; use engine='transformers'")
