@@ -1,6 +1,6 @@
 """Records and changes what the attention and the MLP of each block add to the stream.
 
-Only this file, `hooks.py` and `lockstep/block_skipping.py` register hooks.
+`hooks.py` names the files that register hooks.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

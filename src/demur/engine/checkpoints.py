@@ -5,7 +5,6 @@ Two small forward passes have proved the sites of its layout. Files that are alr
 no remote code runs.
 """
 
-import gc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -293,10 +292,3 @@ def wrap(
         adapter = adapter or active[0]
         digits = with_fact(digits, active[1])
     return Checkpoint(TransformersEngine(model, tokenizer, layout), digits, name, source, adapter, quantised, facts)
-
-
-def free_memory() -> None:
-    """Free the memory of checkpoints that are no longer used, on the CPU and on GPUs."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

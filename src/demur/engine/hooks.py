@@ -1,5 +1,6 @@
-"""Reads and edits the residual stream while a model runs. Only this file, `branch_recording.py` and
-`lockstep/block_skipping.py` register hooks.
+"""Reads and edits the residual stream while a model runs.
+
+Only this file, `branch_recording.py`, `lockstep/block_skipping.py` and, for vLLM, `vllm/stream_access.py` register hooks.
 
 Edits act on the stream itself: an edit at `resid_mid` reaches both the MLP and the skip connection. Hooks exist only inside
 context managers, which also remove them after an exception. Every edit is counted; an edit that did not act raises `WorkError`.

@@ -1,5 +1,9 @@
 """The free memory, and how much of it weights and batches may use."""
 
+import ctypes
+import gc
+import sys
+
 from demur.models import cgroups
 from demur.models.device_placement import SPREAD
 
@@ -46,6 +50,19 @@ def free(device: str) -> int:
     this process's part.
     """
     return _free(device) // _sharing
+
+
+def free_memory() -> None:
+    """Give the memory of checkpoints that are no longer used back to the system, that of the CPU and of GPUs."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    # The C library of most Linux systems keeps freed memory: after the completions of a small checkpoint as much as both of a
+    # pair take. Others have no such function.
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _free(device: str) -> int:

@@ -19,11 +19,11 @@ from transformers import DynamicCache
 
 from demur.core.errors import InputError
 from demur.engine.batching import in_batches, pad_left, position_ids
-from demur.engine.lockstep.block_skipping import Begun, begun, can_skip
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.continuations.tree_levels import Level, grown, rows_of_all, walk_levels
 from demur.engine.engine_protocol import Branch
 from demur.engine.lockstep.batch_room import BatchRoom, batch_room
+from demur.engine.lockstep.block_skipping import Begun, begun, can_skip
 from demur.engine.lockstep.component_patch import ComponentPatch
 from demur.engine.lockstep.matched_pair import MatchedPair
 from demur.engine.lockstep.stream_patch import StreamPatch

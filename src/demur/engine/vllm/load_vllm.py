@@ -11,12 +11,13 @@ from torch import nn
 
 from demur.core.errors import InputError, WorkError
 from demur.core.registry import registry
-from demur.engine.checkpoints import Checkpoint, free_memory
+from demur.engine.checkpoints import Checkpoint
 from demur.engine.engine_protocol import LoadRequest
 from demur.engine.vllm.stream_access import StreamAccess
 from demur.engine.vllm.vllm_engine import VllmEngine
 from demur.engine.vllm.vllm_proof import expected_numbers, prove_access
 from demur.engine.vllm.vllm_runs import VllmRuns
+from demur.models.memory_budget import free_memory
 from demur.models.sources import at_hand, find_model
 
 MOST_TOKENS = 8192

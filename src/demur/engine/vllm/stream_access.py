@@ -7,7 +7,7 @@ zeros. Between attention and MLP, the edit acts at the output of attention, as i
 table of edits to all of its rows.
 
 An error in a hook would leave vLLM with rows that are half done. So hooks keep their first error, and it is raised when the call
-has ended. Besides `engine/hooks.py` and `engine/branch_recording.py`, this file alone registers hooks.
+has ended.
 """
 
 from collections.abc import Callable, Iterator, Mapping

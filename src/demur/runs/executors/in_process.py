@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from demur.engine.checkpoints import Checkpoint, free_memory
+from demur.engine.checkpoints import Checkpoint
 from demur.models import memory_budget
+from demur.models.memory_budget import free_memory
 from demur.runs.describe import loaded_record
 from demur.runs.execution import load_named, run_job
 from demur.runs.executors.checkpoint_sizes import checkpoint_sizes

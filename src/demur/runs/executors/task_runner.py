@@ -8,8 +8,9 @@ from time import perf_counter
 from demur.core.errors import InputError, WorkError
 from demur.core.progress import Progress
 from demur.core.registry import registry
-from demur.engine.checkpoints import Checkpoint, free_memory
+from demur.engine.checkpoints import Checkpoint
 from demur.models import memory_budget
+from demur.models.memory_budget import free_memory
 from demur.runs.describe import loaded_record
 from demur.runs.execution import load_named, run_job
 from demur.runs.executors.worker_messages import (

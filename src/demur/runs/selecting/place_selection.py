@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from demur.core.errors import InputError, WorkError, nearest
 from demur.core.progress import Phases, no_phases
 from demur.directions.direction import Direction
-from demur.engine.checkpoints import Checkpoint, free_memory
+from demur.engine.checkpoints import Checkpoint
 from demur.inputs.duplicates.overlaps import overlap_warnings
 from demur.inputs.instructions import read_instructions
 from demur.inputs.prompts import Prompt, prompt_format
@@ -23,6 +23,7 @@ from demur.measurements.selection.criteria import PLACE_CRITERIA
 from demur.measurements.selection.ranking import Selection, jointly
 from demur.measurements.selection.sweep import keep_refused, select_by_cosine, select_by_refusal, select_by_separation
 from demur.models.device_placement import find_device
+from demur.models.memory_budget import free_memory
 from demur.runs.execution import load_named
 from demur.study.plan import Arm, make_plan
 from demur.study.preflight import Ready, check
