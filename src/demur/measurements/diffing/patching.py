@@ -119,8 +119,9 @@ class Patching(PairMeasurement):
         return record_of(subject, settings, runs, found, **written_facts(written))
 
     def prompts(self, settings: PatchingSettings, planned: PlannedSubject) -> float | int:
-        """The instructions under every patch, in the blocks after it, which are half of all on average. `TOGETHER` patches share a run
-        of the source and one of the target's blocks before them.
+        """The instructions under every patch, in the blocks after it, which are half of all on average.
+
+        `TOGETHER` patches share a run of the source and one of the target's blocks before them.
         """
         # A checkpoint of unknown depth counts as a deep one.
         layers = layers_of(settings.layers, planned.layers) if planned.layers else settings.layers or tuple(range(MOST_LAYERS))
