@@ -87,7 +87,7 @@ def test_what_is_on_the_disk_goes_with_its_checkpoint(tmp_path, monkeypatch):
     assert any(held.iterdir())
     assert spread.model.offload_folder.name == str(held)
     del spread
-    demur.models.memory_budget.free_memory()
+    demur.models.freed_memory.free_memory()
     assert not list(tmp_path.glob("demur-offload-*"))
 
 

@@ -26,7 +26,7 @@ from demur.engine.prefill import PrefilledChunk, prefill
 from demur.interventions.edit_table import tabulate
 from demur.models.device_placement import input_device, weights_dtype
 from demur.models.layouts import Layout, d_model_of, kv_width_of
-from demur.models.memory_budget import LEAST_TOKENS, MOST_TOKENS, free, kind_of
+from demur.models.memory_budget import LEAST_TOKENS, MOST_TOKENS, fitting, kind_of
 from demur.models.prepacked_weights import prepacked
 
 LEAVE = 4
@@ -250,4 +250,4 @@ def fitting_tokens(model: PreTrainedModel, layout: Layout) -> int:
             "the config does not give the width of keys and values, so no batch size can be found; give batch_tokens"
         )
     each = 2 * len(layout.find_blocks(model)) * width * weights_dtype(model).itemsize
-    return max(LEAST_TOKENS, min(MOST_TOKENS[kind_of(device)], free(str(device)) // 3 // each))
+    return max(LEAST_TOKENS, fitting(each, str(device), MOST_TOKENS[kind_of(device)]))

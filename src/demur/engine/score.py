@@ -20,6 +20,7 @@ from demur.engine.prefill import ReadSpec, prefill_chunk, run_shared_prefix
 from demur.interventions.edit_table import tabulate
 from demur.models.device_placement import input_device, weights_dtype
 from demur.models.layouts import Layout, d_model_of, point
+from demur.models.memory_budget import fitting
 from demur.models.prepacked_weights import prepacked
 
 
@@ -90,7 +91,7 @@ def continuation_losses(
         layout: the layout of its family.
         rows: prompts, continuations and edits.
         pad_id: the token used as padding.
-        batch_tokens: the most tokens in a batch.
+        batch_tokens: the most tokens in a batch; fewer where memory is short.
 
     Returns:
         For each batch, the indices of its rows and each row's loss of every continuation token in nats, float64 on the CPU.
@@ -100,7 +101,10 @@ def continuation_losses(
         return _losses(model, layout, [rows[i] for i in indices], pad_id)
 
     lengths = [len(row.prompt) + len(row.continuation) for row in rows]
-    yield from in_batches(lengths, work, model=model, batch_tokens=batch_tokens)
+    # Logits after every token, and those of a row again in float64.
+    each = 2 * model.config.get_text_config().vocab_size * weights_dtype(model).itemsize
+    fits = fitting(each, str(input_device(model)), batch_tokens)
+    yield from in_batches(lengths, work, model=model, batch_tokens=fits)
 
 
 @one_thread_at_a_time

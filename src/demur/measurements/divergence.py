@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from demur.core.errors import InputError
+
+ROWS = 8
+"""The distances of so many rows are computed at a time."""
 
 
 def refusal_log_odds(
@@ -104,6 +107,12 @@ def distances(first: Float[Tensor, "row vocab"], second: Float[Tensor, "row voca
         >>> found.kl[0].item(), found.agrees.tolist(), bool(found.js[1] < math.log(2) < found.kl[1])
         (0.0, [1.0, 0.0], True)
     """
+    # Some rows at a time, because about ten tensors of their size are made in float64.
+    parts = [_distances(*some) for some in zip(torch.split(first, ROWS), torch.split(second, ROWS), strict=True)]
+    return Distances(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Distances)))
+
+
+def _distances(first: Tensor, second: Tensor) -> Distances:
     one, other = first.double().log_softmax(-1), second.double().log_softmax(-1)
     middle = torch.logaddexp(one, other) - math.log(2)
 

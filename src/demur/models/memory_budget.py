@@ -1,8 +1,8 @@
 """The free memory, and how much of it weights and batches may use."""
 
-import ctypes
-import gc
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from demur.models import cgroups
 from demur.models.device_placement import SPREAD
@@ -38,6 +38,23 @@ def share(processes: int) -> None:
     _sharing = processes
 
 
+_most: ContextVar[int | None] = ContextVar("_most", default=None)
+
+
+@contextmanager
+def limited(most: int) -> Iterator[None]:
+    """Inside, batches and prepacked weights count at most this many bytes as free.
+
+    Args:
+        most: the bytes.
+    """
+    before = _most.set(most)
+    try:
+        yield
+    finally:
+        _most.reset(before)
+
+
 def available(device: str) -> int:
     """Bytes that weights may use on this device now."""
     return int(free(device) * SHARE)
@@ -47,22 +64,15 @@ def free(device: str) -> int:
     """Free bytes on this device now; for `spread`, on all GPUs and in main memory together.
 
     Main memory counts only up to the limit of a container or of a scheduler's job. If several processes share the memory, it is
-    this process's part.
+    this process's part. It is at most what `limited` says.
     """
-    return _free(device) // _sharing
+    found, most = _free(device) // _sharing, _most.get()
+    return found if most is None else min(found, most)
 
 
-def free_memory() -> None:
-    """Give the memory of checkpoints that are no longer used back to the system, that of the CPU and of GPUs."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    # The C library of most Linux systems keeps freed memory: after the completions of a small checkpoint as much as both of a
-    # pair take. Others have no such function.
-    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
-        ctypes.CDLL(None).malloc_trim(0)
+def fitting(each: int, device: str, most: int) -> int:
+    """How many tokens or rows, of so many bytes each, fill a third of the free memory: at least 1, at most `most`."""
+    return max(1, min(most, free(device) // 3 // each))
 
 
 def _free(device: str) -> int:

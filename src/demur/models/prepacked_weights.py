@@ -69,9 +69,8 @@ _as_stored: ContextVar[bool] = ContextVar("_as_stored", default=False)
 
 @contextmanager
 def as_stored() -> Iterator[None]:
-    """Inside, no weights are prepacked, and the memory of prepacked ones is free. For work that has two models in memory."""
+    """Inside, no weights are prepacked, and those that were are freed. For work that has two models in memory."""
     _kept.clear()
-    memory_budget.free_memory()
     before = _as_stored.set(True)
     try:
         yield

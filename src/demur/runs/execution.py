@@ -11,6 +11,7 @@ from demur.directions.subspace import Subspace
 from demur.engine.capture import Means
 from demur.engine.checkpoints import Checkpoint, load_checkpoint
 from demur.engine.generate import CompletionRequest, generate_batches
+from demur.engine.lockstep.batch_room import part_of_weights
 from demur.inputs.prompt_formats import SLOT
 from demur.inputs.prompts import Prompt
 from demur.interventions.facts.stream_spread import StreamSpread
@@ -21,6 +22,8 @@ from demur.interventions.stream_means import StreamMeans
 from demur.interventions.target_facts import TargetFacts
 from demur.judges.judge import Judged
 from demur.measurements.measurement import ArmSubject, CellCompletion, CellSubject, PairSubject, PlannedSubject
+from demur.models.freed_memory import free_memory
+from demur.models.memory_budget import limited
 from demur.models.prepacked_weights import as_stored
 from demur.runs.conditions.gate_jobs import GateJob
 from demur.runs.conditions.gate_making import gate_made, stored_gate
@@ -171,7 +174,8 @@ def _measure(job: MeasureJob, inputs: JobInputs, loaded: Loaded) -> Iterator[Sto
             yield from measured_cells(job.asked, _cell_subjects(job, inputs, arms))
         elif len(arms) == 2:
             # Two checkpoints are in memory, and prepacked weights would take half as much again.
-            with as_stored():
+            with as_stored(), limited(part_of_weights(*(one.checkpoint for one in arms))):
+                free_memory()
                 record = measured(job.asked, PairSubject(job.subject, arms[0], arms[1]))
             yield record
         else:

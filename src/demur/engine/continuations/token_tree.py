@@ -11,16 +11,20 @@ from transformers import DynamicCache, PreTrainedModel
 
 from demur.core.errors import InputError
 from demur.engine.batching import in_batches, position_ids
-from demur.engine.continuations.tree_levels import Level, grown, rows_of_all, walk_levels
+from demur.engine.continuations.tree_levels import HELD, Level, grown, rows_of_all, walk_levels
 from demur.engine.decode import Buffers, fitting_tokens
 from demur.engine.engine_protocol import Branch, Follow, Row
 from demur.engine.hooks import edited
 from demur.engine.model_state import one_thread_at_a_time
 from demur.engine.prefill import prefill
 from demur.interventions.edit_table import tabulate
-from demur.models.device_placement import input_device
+from demur.models.device_placement import input_device, weights_dtype
 from demur.models.layouts import Layout, d_model_of
+from demur.models.memory_budget import fitting
 from demur.models.prepacked_weights import prepacked
+
+MOST_BRANCHES = 4096
+"""The most branches whose logits are in memory at a time."""
 
 
 @one_thread_at_a_time
@@ -63,8 +67,14 @@ def explore_batch(
         places += [chunk.rows[place] for place in at]
     pending = [Level(tuple(branches), tuple(places), (buffers.cache,), buffers.mask)]
     del buffers  # `pending` alone holds the caches
-    most_rows = max(1, batch_tokens // (width + max_new_tokens))
+    most_rows = min(max(1, batch_tokens // (width + max_new_tokens)), _rows_of_logits(model))
     walk_levels(pending, step, follow, most_rows=lambda _: most_rows, max_new_tokens=max_new_tokens)
+
+
+def _rows_of_logits(model: PreTrainedModel) -> int:
+    """How many branches' logits fit into memory, with what is computed from them."""
+    each = (1 + HELD) * model.config.get_text_config().vocab_size * weights_dtype(model).itemsize
+    return fitting(each, str(input_device(model)), MOST_BRANCHES)
 
 
 def explore(

@@ -16,6 +16,9 @@ from demur.engine.continuations.branch_cache import chosen_branches
 from demur.engine.decode import require_finite
 from demur.engine.engine_protocol import Branch
 
+HELD = 3
+"""While the logits of some branches are counted, about this many further arrays of their size exist for a moment."""
+
 Choose = Callable[[Sequence[Branch], Tensor], Sequence[Sequence[int]]]
 """Gets some branches with the logits after each, (branch, vocab) or (run, branch, vocab), and gives for each branch the tokens
 that are to be run after it."""
@@ -42,8 +45,10 @@ class Level:
     mask: Tensor
 
     def part(self, which: slice) -> "Level":
-        """Some of the branches."""
-        return Level(self.branches[which], self.places[which], self.caches, self.mask)
+        """Some of the branches, with the keys and values of those alone that they continue."""
+        places = torch.tensor(self.places[which])
+        caches = tuple(chosen_branches(cache, places) for cache in self.caches)
+        return Level(self.branches[which], tuple(range(len(places))), caches, self.mask[places])
 
 
 def walk_levels(

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from demur.core.errors import InputError
+from demur.engine.checkpoints import Checkpoint
+from demur.engine.continuations.tree_levels import HELD
 from demur.engine.lockstep.matched_pair import MatchedPair
 from demur.models.layouts import kv_width_of
 
-SHARE = 0.07
+SHARE = 0.06
 """Keys, values and logits of a batch may take this part of the memory of both checkpoints' weights. The activations of a forward
 pass come on top of it, so that a measurement takes about a tenth in all."""
 LEAST_BYTES = 2**24
 """Or 16 MiB, if that is more: models of a few layers in tests would otherwise run row by row."""
-HELD = 3
-"""While one run's logits are counted, about this many further arrays of their size exist for a moment."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class BatchRoom:
         return max(1, self.total // 2 // (2 * tokens * self.token + self.logits))
 
 
+def part_of_weights(*pair: Checkpoint) -> int:
+    """How many bytes a batch of a pair may take."""
+    return max(LEAST_BYTES, int(SHARE * sum(weight.nbytes for one in pair for weight in one.model.parameters())))
+
+
 def batch_room(pair: MatchedPair, begins: Sequence[int], total: int | None = None) -> BatchRoom:
     """The memory of a batch of a pair.
 
@@ -58,9 +63,8 @@ def batch_room(pair: MatchedPair, begins: Sequence[int], total: int | None = Non
         raise InputError("the config does not give the width of keys and values, so no batch size can be found; give batch_bytes")
     # The source runs all blocks, and the target those that runs share and, for each run, those that they do not.
     blocks = target.n_layers + max(begins, default=0) + sum(target.n_layers - begin for begin in begins)
-    weights = sum(weight.nbytes for one in (pair.source, target) for weight in one.model.parameters())
     return BatchRoom(
-        total=max(LEAST_BYTES, int(SHARE * weights)) if total is None else total,
+        total=part_of_weights(pair.source, target) if total is None else total,
         token=size * (2 * width * blocks + len(begins) * target.d_model),
         logits=size * (1 + len(begins) + HELD) * pair.vocabulary,
     )

@@ -122,7 +122,7 @@ def explore_pair(
         follow: gets some branches with the logits after each in every run, and chooses the tokens to run after each. If a batch
             does not fit into memory, it is called again from the branch without tokens on.
         max_new_tokens: the most tokens in a continuation, counting the one that is not run.
-        batch_bytes: how much memory the keys, values and logits of a batch may take. By default 7 % of the memory of both
+        batch_bytes: how much memory the keys, values and logits of a batch may take. By default 6 % of the memory of both
             checkpoints' weights, or 16 MiB if that is more.
 
     Returns:

@@ -13,12 +13,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+import numpy
 import torch
 from torch import Tensor, nn
 
 from demur.core.errors import InputError
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.lockstep.matched_pair import MatchedPair
+
+ROWS = 4096
+"""So many rows of a weight are kept, mixed or restored at a time, because a vocabulary is large."""
 
 Part = Literal["attention", "mlp", "norm", "embedding", "unembedding", "final"]
 
@@ -129,7 +133,7 @@ def exchanged(
                 weight.data = other.data
             elif share != 0:
                 kept = folder / str(number)
-                torch.save(weight.detach(), kept)
+                _keep(weight, kept)
                 stack.callback(_restore, weight, kept)
                 if changed is not None:
                     _mix(weight, other, share, partial(changed, name), torch.float64)
@@ -143,10 +147,20 @@ def _point(weight: nn.Parameter, values: Tensor) -> None:
     weight.data = values
 
 
+def _keep(weight: nn.Parameter, kept: Path) -> None:
+    """Write the values of a weight to a file, some rows at a time."""
+    with kept.open("wb") as file:
+        for part in torch.split(weight.detach(), ROWS):
+            part.cpu().contiguous().view(torch.uint8).numpy().tofile(file)
+
+
 @torch.no_grad()
 def _restore(weight: nn.Parameter, kept: Path) -> None:
     # Written in place, and not through `.data`, so that prepacked weights see the change.
-    weight.copy_(torch.load(kept, weights_only=True, mmap=True))
+    with kept.open("rb") as file:
+        for part in torch.split(weight, ROWS):
+            values = torch.from_numpy(numpy.fromfile(file, dtype=numpy.uint8, count=part.nbytes))
+            part.copy_(values.view(part.dtype).view(part.shape))
     kept.unlink()
 
 
@@ -158,9 +172,12 @@ def _mix(
     if share == 1 and change is None:
         weight[:rows].copy_(other[:rows])
         return
-    own = weight[:rows].to(working)
-    difference = other[:rows].to(weight.device, working) - own
-    weight[:rows].copy_((own + share * (difference if change is None else change(difference))).to(weight.dtype))
+    # The change, if there is one, needs all rows.
+    for start in range(0, rows, ROWS if change is None else rows):
+        part = slice(start, min(start + ROWS, rows) if change is None else rows)
+        own = weight[part].to(working)
+        difference = other[part].to(weight.device, working) - own
+        weight[part].copy_((own + share * (difference if change is None else change(difference))).to(weight.dtype))
 
 
 def _permuted(seed: int, difference: Tensor) -> Tensor:

@@ -19,9 +19,18 @@ from demur.engine.lockstep.pair_tree import one_thread
 from demur.engine.readout.attention_heads import head_projections
 from demur.engine.readout.direct_attribution import group_log_odds
 from demur.models.layouts import branch
+from demur.models.memory_budget import fitting
 
 GRADIENT_TOKENS = 256
 """The most tokens in a batch with gradients, which keep every activation in memory."""
+ACTIVATIONS = 40
+"""About how many times `d_model` numbers are kept for each token and block: 37 with SmolLM2, whose MLPs are 2.7 times as wide."""
+
+
+def gradient_tokens(checkpoint: Checkpoint) -> int:
+    """The most tokens in a batch with gradients."""
+    each = ACTIVATIONS * checkpoint.d_model * checkpoint.n_layers * checkpoint.dtype.itemsize
+    return fitting(each, str(checkpoint.device), GRADIENT_TOKENS)
 
 
 def attribution_patching(
@@ -48,7 +57,7 @@ def attribution_patching(
             return _batch(pair, [prompts[index] for index in indices], group)
 
     lengths = list(map(len, prompts))
-    for indices, estimates in in_batches(lengths, work, model=pair.target.model, batch_tokens=GRADIENT_TOKENS):
+    for indices, estimates in in_batches(lengths, work, model=pair.target.model, batch_tokens=gradient_tokens(pair.target)):
         found |= zip(indices, estimates, strict=True)
         progress(len(indices))
     return torch.stack([found[index] for index in range(len(prompts))])

@@ -17,7 +17,7 @@ from demur.directions.sae.sparse_autoencoder import SparseAutoencoder
 from demur.engine.batching import in_batches, pad_left, position_ids
 from demur.engine.checkpoints import Checkpoint
 from demur.engine.hooks import edited, hooked
-from demur.engine.readout.attribution_patching import GRADIENT_TOKENS
+from demur.engine.readout.attribution_patching import gradient_tokens
 from demur.engine.readout.direct_attribution import group_log_odds
 from demur.interventions.edit_table import EditTable, tabulate
 from demur.interventions.intervention import RowEdits
@@ -57,7 +57,8 @@ def latent_attribution(
         ids, mask = pad_left([prompts[index] for index in indices], checkpoint.pad_id, checkpoint.device)
         return _batch(_Prompts(checkpoint, ids, mask, where), group, sae, table, steps)
 
-    for indices, values in in_batches(list(map(len, prompts)), work, model=checkpoint.model, batch_tokens=GRADIENT_TOKENS):
+    lengths, most = list(map(len, prompts)), gradient_tokens(checkpoint)
+    for indices, values in in_batches(lengths, work, model=checkpoint.model, batch_tokens=most):
         found[indices] = values
         progress(len(indices))
     return found

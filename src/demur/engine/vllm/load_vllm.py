@@ -17,7 +17,7 @@ from demur.engine.vllm.stream_access import StreamAccess
 from demur.engine.vllm.vllm_engine import VllmEngine
 from demur.engine.vllm.vllm_proof import expected_numbers, prove_access
 from demur.engine.vllm.vllm_runs import VllmRuns
-from demur.models.memory_budget import free_memory
+from demur.models.freed_memory import free_memory
 from demur.models.sources import at_hand, find_model
 
 MOST_TOKENS = 8192

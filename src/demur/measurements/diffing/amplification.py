@@ -1,6 +1,6 @@
 """`amplification`: refusals if the difference of two checkpoints' logits is weakened, or made larger than training made it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -69,12 +69,12 @@ class Amplification(PairMeasurement):
         runs += [DiffRun(*names, "amplified", a) for a in settings.coefficients]
         runs += [DiffRun(*names, "permuted", a) for a in settings.coefficients if a not in (-1, 0)]
 
-        def mixtures(logits: "Tensor") -> "Sequence[Tensor]":
+        def mixtures(logits: "Tensor") -> "Iterator[Tensor]":
+            # One after the other, because each is as large as the logits of a run.
             later, earlier = logits
-            found = [later, earlier]
+            yield from (later, earlier)
             for run in runs[2:]:
-                found.append(mixed(later, earlier, run.place or 0.0, order if run.kind == "permuted" else None))
-            return found
+                yield mixed(later, earlier, run.place or 0.0, order if run.kind == "permuted" else None)
 
         found = pair_probabilities(
             pair,
@@ -120,9 +120,11 @@ def mixed(later: "Tensor", earlier: "Tensor", a: float, order: "Tensor | None" =
         return later
     if a == -1 and order is None:
         return earlier
-    one, other = later.float().log_softmax(-1), earlier.float().log_softmax(-1)
-    difference = one - other
-    return one + a * (difference if order is None else difference[:, order.to(difference.device)])
+    one, difference = later.float().log_softmax(-1), earlier.float().log_softmax(-1)
+    difference.neg_().add_(one)
+    if order is not None:
+        difference = difference[:, order.to(difference.device)]
+    return difference.mul_(a).add_(one)
 
 
 def permutation(size: int, seed: int) -> "Tensor":

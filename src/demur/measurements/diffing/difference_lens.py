@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST_EFFECTS = 5
 """Of a deeper checkpoint, the mean difference is removed at this many layers unless the study names some."""
-BATCH_TOKENS = 256
+BATCH_TOKENS = 64
 """Texts are read in small batches, because every layer of every token is kept."""
 
 
@@ -217,8 +217,9 @@ def _lens(later: "Checkpoint", mean: "Tensor", words: int) -> list[list[str]]:
 
     ends = []
     for sign in (1.0, -1.0):
-        top = stream_logits(later, sign * mean.flatten(0, 1)).topk(words, dim=-1).indices.flatten().tolist()
-        ends.append([later.tokenizer.decode([token]) for token in top])
+        # Layer by layer, because logits take much more memory than vectors.
+        tops = [stream_logits(later, sign * vectors).topk(words, dim=-1).indices.flatten().tolist() for vectors in mean]
+        ends.append([later.tokenizer.decode([token]) for top in tops for token in top])
     return ends
 
 

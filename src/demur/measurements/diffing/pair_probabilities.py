@@ -1,6 +1,6 @@
 """The exact probability of a refusal in both checkpoints of a pair, with patches of the target or mixtures of both logits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from jaxtyping import Float
 from torch import Tensor
@@ -15,7 +15,7 @@ from demur.judges.beginnings import beginnings_of
 from demur.measurements.exact_refusal.refusal_probability import BoundedProbability, Tally
 from demur.measurements.exact_refusal.sampling import Sampling
 
-Mixtures = Callable[[Float[Tensor, "run branch vocab"]], Sequence[Float[Tensor, "branch vocab"]]]
+Mixtures = Callable[[Float[Tensor, "run branch vocab"]], Iterable[Float[Tensor, "branch vocab"]]]
 """From the logits of the source and of the target with each patch to the logits that are counted."""
 
 

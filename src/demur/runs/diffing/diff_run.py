@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from demur.core.errors import InputError
 from demur.core.progress import Phases, no_phases
 from demur.measurements.measurement import Measurement, measurement
+from demur.models.freed_memory import returned_at_once
 from demur.runs.growing.larger_study import check_folder
 from demur.runs.run import Run
 from demur.runs.runner import run
@@ -62,7 +63,9 @@ def diff(
     """
     whole = as_study(study)
     folder = Path(f"runs/{whole.name}-diff" if out is None else out)
-    return run(diff_study(whole, None if fresh else folder), folder, device=device, fresh=fresh, phases=phases, tell=tell)
+    # With two checkpoints in memory, none should be lost to what is kept for later.
+    with returned_at_once():
+        return run(diff_study(whole, None if fresh else folder), folder, device=device, fresh=fresh, phases=phases, tell=tell)
 
 
 def diff_study(study: Study, folder: Path | None = None) -> Study:

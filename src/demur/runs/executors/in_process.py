@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from demur.engine.checkpoints import Checkpoint
 from demur.models import memory_budget
-from demur.models.memory_budget import free_memory
+from demur.models.freed_memory import free_memory
 from demur.runs.describe import loaded_record
 from demur.runs.execution import load_named, run_job
 from demur.runs.executors.checkpoint_sizes import checkpoint_sizes

@@ -10,7 +10,7 @@ from demur.core.progress import Progress
 from demur.core.registry import registry
 from demur.engine.checkpoints import Checkpoint
 from demur.models import memory_budget
-from demur.models.memory_budget import free_memory
+from demur.models.freed_memory import free_memory
 from demur.runs.describe import loaded_record
 from demur.runs.execution import load_named, run_job
 from demur.runs.executors.worker_messages import (

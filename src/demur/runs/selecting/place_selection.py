@@ -23,7 +23,7 @@ from demur.measurements.selection.criteria import PLACE_CRITERIA
 from demur.measurements.selection.ranking import Selection, jointly
 from demur.measurements.selection.sweep import keep_refused, select_by_cosine, select_by_refusal, select_by_separation
 from demur.models.device_placement import find_device
-from demur.models.memory_budget import free_memory
+from demur.models.freed_memory import free_memory
 from demur.runs.execution import load_named
 from demur.study.plan import Arm, make_plan
 from demur.study.preflight import Ready, check

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from demur.core.progress import Phases
 from demur.engine.checkpoints import Checkpoint
-from demur.models.memory_budget import free_memory
+from demur.models.freed_memory import free_memory
 from demur.runs.execution import load_named
 from demur.study.plan import Arm
 from demur.study.spec import Study
