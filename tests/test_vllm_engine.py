@@ -131,6 +131,9 @@ def test_what_it_cannot_do_is_refused_with_the_reason(vllm, folder):
         demur.generate(checkpoint, HARMFUL, prompt, max_new_tokens=100_000)
     with pytest.raises(InputError, match="does not quantise weights"):
         demur.load_checkpoint(folder, engine="vllm", quantise="8bit")
+    for device in ("spread", "cuda:1"):
+        with pytest.raises(InputError, match=f"vLLM runs on the device 'cpu' here, not on '{device}'"):
+            demur.load_checkpoint(folder, engine="vllm", device=device)
     with pytest.raises(InputError, match="float32, bfloat16, float16, not float64"):
         demur.load_checkpoint(folder, engine="vllm", dtype="float64")
     vllm.faults.nan = True

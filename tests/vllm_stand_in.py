@@ -188,4 +188,5 @@ def install(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     monkeypatch.setitem(sys.modules, "vllm", found)
     monkeypatch.setitem(sys.modules, "vllm.forward_context", SimpleNamespace(get_forward_context=found.get_forward_context))
+    monkeypatch.setitem(sys.modules, "vllm.platforms", SimpleNamespace(current_platform=SimpleNamespace(device_type="cpu")))
     return found

@@ -100,7 +100,14 @@ def test_the_terminal_shows_it_within_80_columns_and_without_colour_in_a_pipe(ru
     assert result.exit_code == 0
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "\x1b" not in result.stdout
-    for words in ("interventions.1.coefficient", "Judge substring; ", "12 cells are in A only.", "12 cells are in B only."):
+    # Every setting has its name, not the first one alone.
+    for words in (
+        "max_new_tokens",
+        "interventions.1.coefficient",
+        "Judge substring; ",
+        "12 cells are in A only.",
+        "12 cells are in B only.",
+    ):
         assert words in result.stdout
 
 

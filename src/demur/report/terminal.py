@@ -186,7 +186,9 @@ def _one_comparison(
         if len(lines) > MOST_LINES:
             title += f" (the first {MOST_DIFFERENCES} of {len(lines)})"
             lines = lines[:MOST_DIFFERENCES]
-        shown += ["", fitted_table(("setting", "A", letter), (), [lines], width=width, title=title)]
+        # A group of its own for each, because the name of a group is shown once.
+        alone = [[line] for line in lines]
+        shown += ["", fitted_table(("setting", "A", letter), (), alone, width=width, title=title, sections=False)]
     elif several:
         shown += ["", f"A and {letter} differ in no setting."]
     else:

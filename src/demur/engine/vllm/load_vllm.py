@@ -35,7 +35,7 @@ class VllmEngines:
         """Read and check a checkpoint as the engine `transformers` does, then start vLLM on its files.
 
         Raises:
-            InputError: if vLLM is not installed, and for quantised weights, float64 and spread devices.
+            InputError: if vLLM is not installed or runs on other devices, and for quantised weights and float64.
         """
         if request.quantise is not None:
             raise InputError("the engine 'vllm' does not quantise weights; leave quantise out, or use engine='transformers'")
@@ -49,12 +49,25 @@ class VllmEngines:
         except ImportError as error:
             reason = f"the engine 'vllm' needs vLLM, which cannot be imported ({error})"
             raise InputError(f"{reason}; pip install 'demur[vllm]' in an environment of its own") from error
+        _check_device(request.device)
         # Read on the CPU, so that a GPU is left to vLLM.
         loaded: Checkpoint = registry("engine").get("transformers").load(replace(request, device="cpu"))
         found = _with_vllm(loaded, request)
         del loaded
         free_memory()
         return found
+
+
+def _check_device(device: str) -> None:
+    """Raises `InputError` for another device than the one that this build of vLLM takes."""
+    from vllm.platforms import current_platform
+
+    here = current_platform.device_type
+    if device not in ("auto", here):
+        raise InputError(
+            f"vLLM runs on the device {here!r} here, not on {device!r}; name {here!r} or 'auto' (CUDA_VISIBLE_DEVICES says which "
+            "GPU that is), or use engine='transformers'"
+        )
 
 
 def _with_vllm(loaded: Checkpoint, request: LoadRequest) -> Checkpoint:

@@ -134,7 +134,7 @@ class _Watch:
 
         return guarded
 
-    def begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def begin(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, object]) -> None:
         """Tell the rows of the next forward pass apart."""
         given = signature(self._access.model.forward).bind(*args, **kwargs).arguments
         ids, positions = given.get("input_ids"), given.get("positions")
@@ -211,7 +211,7 @@ def _before_block(change: Change | None, layer: int, inputs: dict[int, Tensor] |
     """A hook at a block's input. It stores the stream in `inputs`, if given, for the hook after attention."""
 
     # Any: a hook gets whatever arguments the module is called with.
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, object]) -> Any:
         bound = signature(module.forward).bind(*args, **kwargs)
         hidden, residual = bound.arguments.get("hidden_states"), bound.arguments.get("residual")
         if not isinstance(hidden, Tensor):

@@ -105,10 +105,8 @@ class VllmEngine:
         return self._generated(with_open_gates(rows, self.read), decoding, batch_rows)
 
     def _generated(self, rows: Sequence[Row], decoding: Decoding, batch_rows: int | None) -> Iterator[dict[int, list[int]]]:
-        # The log-probability of the chosen token shows whether logits are finite.
-        settings = {"max_tokens": decoding.max_new_tokens, "stop_token_ids": list(decoding.stop_ids), "logprobs": 0}
         given = [Tokens(tuple(row.prompt), len(row.prompt), row.edits) for row in rows]
-        for one, outputs in self.runs.completed(given, settings, batch_rows):
+        for one, outputs in self.runs.completed(given, decoding.max_new_tokens, decoding.stop_ids, batch_rows):
             yield {
                 index: self._tokens(output.outputs[0], index, decoding)
                 for (_, _, indices), output in zip(one.rows, outputs, strict=True)

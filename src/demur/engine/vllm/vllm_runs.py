@@ -53,13 +53,14 @@ class VllmRuns:
             )
 
     def completed(
-        self, rows: Sequence[Tokens], settings: dict[str, Any], batch_rows: int | None
+        self, rows: Sequence[Tokens], max_new_tokens: int, stop_ids: Sequence[int], batch_rows: int | None
     ) -> Iterator[tuple[ArmPass, list[Any]]]:
         """Greedy completions, pass after pass.
 
         Args:
             rows: the prompts and their edits.
-            settings: of vLLM's `SamplingParams`.
+            max_new_tokens: the most tokens in a completion.
+            stop_ids: tokens that end a completion.
             batch_rows: the most rows in a pass.
 
         Yields:
@@ -69,10 +70,11 @@ class VllmRuns:
             rows,
             most_tokens=self.cache_tokens,
             most_rows=batch_rows or ROWS,
-            new_tokens=int(settings["max_tokens"]) + self.block,
+            new_tokens=max_new_tokens + self.block,
         )
         for one in passes:
-            yield one, self._run(one, settings, Wanted())[0]
+            # The log-probability of the chosen token shows whether logits are finite.
+            yield one, self._run(one, max_new_tokens, Wanted(), stop_token_ids=list(stop_ids), logprobs=0)[0]
 
     def prefilled(
         self, rows: Sequence[Tokens], wanted: Wanted, *, logits: Sequence[int] = (), batch_tokens: int | None = None
@@ -98,15 +100,17 @@ class VllmRuns:
         for one in arm_passes(rows, most_tokens=most, most_rows=ROWS, new_tokens=self.block):
             counts = {ids: max(logits[i] for i in indices) for ids, _, indices in one.rows} if logits else {}
             asked = Wanted(wanted.points, wanted.positions, counts)
-            _, taken = self._run(one, {"max_tokens": 1}, asked)
+            _, taken = self._run(one, 1, asked)
             yield [(index, taken[ids]) for ids, _, indices in one.rows for index in indices]
 
-    def _run(self, one: ArmPass, settings: dict[str, Any], wanted: Wanted) -> tuple[list[Any], dict[Ids, Taken]]:
+    def _run(
+        self, one: ArmPass, max_new_tokens: int, wanted: Wanted, **settings: int | list[int]
+    ) -> tuple[list[Any], dict[Ids, Taken]]:
         from vllm import SamplingParams
 
         asked = [list(ids) for ids, _, _ in one.rows]
         # Its own end tokens are ignored: a study says itself which tokens end a row.
-        greedy = SamplingParams(temperature=0, ignore_eos=True, detokenize=False, **settings)
+        greedy = SamplingParams(temperature=0, ignore_eos=True, detokenize=False, max_tokens=max_new_tokens, **settings)
         expected = ExpectedRows({ids: prompt for ids, prompt, _ in one.rows})
         taken: dict[Ids, Taken] = {}
         reads = bool(one.edits or wanted.points or wanted.logits)
