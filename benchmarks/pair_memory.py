@@ -1,6 +1,6 @@
 """Peak memory and time of each measurement of `demur diff demo`, on top of both loaded checkpoints.
 
-    python -m benchmarks.pair_memory [--share 0.07]
+    python -m benchmarks.pair_memory [--share 0.06]
 
 Linux only. `--share` is the part of the memory of both checkpoints' weights that a batch of a pair may take.
 """

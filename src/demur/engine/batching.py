@@ -4,7 +4,6 @@ Left padding puts the last token of every prompt at the last position. Position 
 gives the same result as the row alone, both with rotary and with learned positions.
 """
 
-import gc
 import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from demur.core.errors import InputError, WorkError
 from demur.models.device_placement import input_device, weights_dtype
+from demur.models.freed_memory import free_memory
 from demur.models.memory_budget import PASS_TOKENS, kind_of
 
 FULL_TOKENS = 512
@@ -121,9 +121,7 @@ def in_batches(
             yield indices, result  # type: ignore[misc]
             continue
         # Not in the handler: there the exception keeps frames alive, and the frames keep the tensors of the failed attempt.
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
         if len(indices) == 1:
             raise WorkError(_does_not_fit(lengths, indices[0], model, problem))
         half = len(indices) // 2
